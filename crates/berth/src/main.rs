@@ -1,0 +1,3 @@
+//! `berth`: the command line. Each role is a subcommand.
+
+fn main() {}

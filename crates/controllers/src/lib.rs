@@ -1,0 +1,1 @@
+//! Controllers: namespaces, node health, pod garbage, service accounts.

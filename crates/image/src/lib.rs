@@ -1,0 +1,1 @@
+//! Container images: pull, import, verify, unpack, snapshots, garbage.

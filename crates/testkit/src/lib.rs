@@ -1,0 +1,1 @@
+//! Builders, fakes and wait_for for tests; a dev-dependency only.
