@@ -1,1 +1,10 @@
-//! Builders, fakes and wait_for for tests; a dev-dependency only.
+//! Builders, fakes and `wait_for` for tests; a dev-dependency only.
+//!
+//! Nothing here is used by the product: a test names what it needs of an object and
+//! leaves the rest to the builder, and waits for a condition with a deadline instead of sleeping.
+
+mod objects;
+mod wait;
+
+pub use objects::{NodeBuilder, PodBuilder, runtime_class};
+pub use wait::{wait_for, wait_for_async};
