@@ -1,0 +1,173 @@
+//! What the agent must be told before it starts, and why it may refuse to.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+
+/// Everything the node agent needs. Parsed whole before any port is bound.
+#[derive(Clone)]
+pub struct Config {
+    /// Client for the API server; it must be allowed what `system:node` is.
+    pub client: kube::Client,
+    /// `metadata.name` of the Node object.
+    pub node_name: String,
+    /// The address to report as InternalIP; the address of the default route when `None`.
+    pub node_ip: Option<IpAddr>,
+    /// Unix socket of the CRI v1 runtime (runtime and image service).
+    pub cri_socket: PathBuf,
+    /// The agent's own directory (`pods/<uid>/volumes/...`), the stock `/var/lib/kubelet`.
+    pub root_dir: PathBuf,
+    /// Where container logs go, the stock `/var/log/pods`.
+    pub pod_logs_dir: PathBuf,
+    /// Where the HTTPS server listens, the stock `0.0.0.0:10250`; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Certificate, key and client CA of the HTTPS server.
+    pub tls: ServingTls,
+    /// Feature gates of the node; independent of the server's.
+    pub gates: Gates,
+    /// What becomes of a pod whose handler the runtime does not have.
+    pub unsupported_handler: UnsupportedHandler,
+    /// Labels to set on the Node besides the standard ones.
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints to register the Node with.
+    pub register_taints: Vec<Taint>,
+    /// `status.capacity.pods`, stock 110.
+    pub max_pods: u32,
+    /// Addresses of the cluster's DNS; pods with `ClusterFirst` fall back to `Default` when empty.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's DNS domain, stock `cluster.local`.
+    pub cluster_domain: String,
+    /// Set up pod cgroups (`kubepods/...`); off leaves them to the runtime.
+    pub pod_cgroups: bool,
+    /// How often the Node's status is written when nothing changed, stock 5 min.
+    pub status_report_interval: Duration,
+    /// How often the Lease is renewed, stock 10 s (a quarter of its duration).
+    pub lease_renew_interval: Duration,
+    /// Rotate a container's log when it is larger than this many bytes, stock 10 MiB.
+    pub log_max_bytes: u64,
+    /// Keep at most this many log files a container, stock 5.
+    pub log_max_files: u32,
+}
+
+impl Config {
+    /// A configuration with the stock kubelet's defaults.
+    pub fn new(
+        client: kube::Client,
+        node_name: impl Into<String>,
+        cri_socket: impl Into<PathBuf>,
+        root_dir: impl Into<PathBuf>,
+        tls: ServingTls,
+    ) -> Self {
+        Self {
+            client,
+            node_name: node_name.into(),
+            node_ip: None,
+            cri_socket: cri_socket.into(),
+            root_dir: root_dir.into(),
+            pod_logs_dir: PathBuf::from("/var/log/pods"),
+            bind: SocketAddr::from(([0, 0, 0, 0], 10250)),
+            tls,
+            gates: Gates::default(),
+            unsupported_handler: UnsupportedHandler::default(),
+            node_labels: BTreeMap::new(),
+            register_taints: Vec::new(),
+            max_pods: 110,
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            pod_cgroups: true,
+            status_report_interval: Duration::from_secs(300),
+            lease_renew_interval: Duration::from_secs(10),
+            log_max_bytes: 10 << 20,
+            log_max_files: 5,
+        }
+    }
+}
+
+/// PEM material of the HTTPS server.
+#[derive(Clone)]
+pub struct ServingTls {
+    /// Certificate chain.
+    pub cert_pem: String,
+    /// Private key.
+    pub key_pem: String,
+    /// CA of the clients that may call (the API server's kubelet client certificate).
+    pub client_ca_pem: String,
+}
+
+/// Feature gates that the node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gates {
+    /// Off: `spec.runtimeClassName` is ignored and the default handler runs.
+    pub runtime_class: bool,
+    /// Off: `spec.overhead` counts neither in pod cgroups nor in eviction ranking.
+    pub pod_overhead: bool,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            runtime_class: true,
+            pod_overhead: true,
+        }
+    }
+}
+
+/// What becomes of a pod whose runtime handler the node's CRI runtime does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnsupportedHandler {
+    /// Phase Failed, as the RuntimeClass documents say.
+    #[default]
+    Fail,
+    /// Stay Pending and try again, as the stock kubelet does.
+    Retry,
+}
+
+/// Why the agent cannot start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The serving certificate, key or client CA is unusable.
+    #[error("the node server's {what} is unusable: {reason}")]
+    Tls {
+        /// Which of the three.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The HTTPS port cannot be bound.
+    #[error("cannot listen on {addr} for the node server (is another kubelet running?)")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The agent's directory cannot be used.
+    #[error("cannot use the node's directory {}", path.display())]
+    RootDir {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A fact about the machine cannot be read.
+    #[error("cannot read {what} of this machine: {reason}")]
+    Machine {
+        /// Which fact.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The CRI socket's path is not usable.
+    #[error("cannot use the CRI socket {}: {reason}", path.display())]
+    CriSocket {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
