@@ -175,7 +175,8 @@ mod tests {
     fn a_repetition_counts_up_and_another_message_does_not() {
         let mut log = EventCorrelator::new("default-scheduler", None);
         let now = Timestamp::UNIX_EPOCH;
-        let EventWrite::Create(first) = log.record(&pod(), EventType::Warning, "R", "m", now) else {
+        let EventWrite::Create(first) = log.record(&pod(), EventType::Warning, "R", "m", now)
+        else {
             panic!("the first is created");
         };
         assert_eq!(first.metadata.namespace.as_deref(), Some("shop"));
