@@ -1,1 +1,18 @@
 //! The CRI v1 runtime and image services: sandboxes, containers, handler table, streaming.
+//!
+//! [`run`] serves both services on one unix socket until it is told to stop. Whatever it starts
+//! lives on without it: pods belong to their shims, namespaces to their pins, and everything that
+//! has to be known about them is on disk. The next [`run`] on the same directories takes them over.
+//!
+//! Tasks that `run` owns: the gRPC server, the streaming server (exec, attach, port-forward), one
+//! exit watcher for each running container, and the watcher that reloads the handler table.
+
+pub mod config;
+pub mod handlers;
+
+mod server;
+mod service;
+
+pub use config::{CgroupDriver, CniConfig, Config, DefaultNetwork, ImageOptions};
+pub use handlers::{HandlerSource, HandlerTable};
+pub use server::{RunError, run};

@@ -1,0 +1,119 @@
+//! Runtime handlers: from a RuntimeClass's handler name to what runs the pod.
+//!
+//! A table is read from berth's own file or from what a machine already has (containerd's or
+//! CRI-O's configuration), then every binary is probed. A handler that can't run stays in the
+//! table with the reason; a default handler that can't run is an error.
+
+mod built_in;
+mod containerd;
+mod crio;
+mod definition;
+mod docker;
+mod document;
+mod import;
+mod own;
+mod probe;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use definition::{Definition, RuntimeDef};
+pub use document::Origin;
+pub use import::Warning;
+pub use probe::Features;
+pub use table::{Flavor, Handler, HandlerRefused, HandlerState, HandlerTable};
+
+/// Where the handler table comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandlerSource {
+    /// runc as the default, and crun, runsc and youki when they are installed.
+    BuiltIn,
+    /// berth's own TOML and its drop-ins.
+    Berth(PathBuf),
+    /// containerd's config.toml, versions 1 to 4, with its imports.
+    Containerd(PathBuf),
+    /// CRI-O's crio.conf and crio.conf.d.
+    Crio(PathBuf),
+    /// Docker's daemon.json, which is refused with the reason.
+    Docker(PathBuf),
+}
+
+impl HandlerSource {
+    /// Reads the source and probes every handler. Blocks: it reads files and runs programs.
+    ///
+    /// # Errors
+    /// When a file can't be read or understood, or when the default handler can't run.
+    pub fn load(&self) -> Result<HandlerTable, HandlersError> {
+        let imported = match self {
+            Self::BuiltIn => built_in::table(),
+            Self::Berth(path) => own::import(path)?,
+            Self::Containerd(path) => containerd::import(path)?,
+            Self::Crio(path) => crio::import(path)?,
+            Self::Docker(path) => return Err(docker::refuse(path)),
+        };
+        HandlerTable::probe(imported)
+    }
+}
+
+/// Why there is no handler table.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlersError {
+    /// A file can't be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is no TOML.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// What the parser said.
+        message: String,
+    },
+    /// A value has no meaning.
+    #[error("{origin}: {message}")]
+    Invalid {
+        /// Where.
+        origin: Origin,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// An imported file is missing.
+    #[error("{origin}: cannot import")]
+    Import {
+        /// The `imports` line.
+        origin: Origin,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Docker's configuration was given.
+    #[error(
+        "{}: this is Docker's daemon.json ({names}); Kubernetes reached Docker through dockershim, which never \
+         passed a runtime handler on, so there is nothing to import. Write each runtime as [handlers.NAME] with \
+         binary = PATH and args = [...] into berth's own configuration", path.display()
+    )]
+    Docker {
+        /// The file.
+        path: PathBuf,
+        /// The runtimes it names.
+        names: String,
+    },
+    /// A source without a single handler.
+    #[error("the configuration names no runtime handler")]
+    NoHandlers,
+    /// The default handler can't run.
+    #[error("the default runtime handler (chosen at {origin}) is unusable")]
+    Default {
+        /// Where it was chosen.
+        origin: Origin,
+        /// Why it can't run.
+        source: HandlerRefused,
+    },
+}

@@ -1,0 +1,72 @@
+//! The handlers of a machine that nobody configured: runc, and others that PATH has.
+
+use std::path::{Path, PathBuf};
+
+use super::definition::{Definition, RuntimeDef};
+use super::document::Origin;
+use super::import::Imported;
+
+/// A handler that runs the binary of its own name.
+pub(crate) fn oci(name: &str) -> Definition {
+    Definition::new(
+        name,
+        RuntimeDef::Oci {
+            binary: PathBuf::from(name),
+            root: None,
+            systemd_cgroup: false,
+            config: None,
+            args: Vec::new(),
+        },
+        Origin::built_in(),
+    )
+}
+
+/// runc always, so that its absence is explained; the others only when they are installed.
+pub(crate) fn table() -> Imported {
+    let mut handlers = vec![oci("runc")];
+    for name in ["crun", "runsc", "youki"] {
+        if find(Path::new(name)).is_ok() {
+            handlers.push(oci(name));
+        }
+    }
+    Imported {
+        default: Some(("runc".to_owned(), Origin::built_in())),
+        handlers,
+        ..Imported::default()
+    }
+}
+
+/// The full path of a program that is given by path or by name.
+///
+/// Besides PATH, the folders of system programs are searched: services often run without them.
+pub(crate) fn find(binary: &Path) -> Result<PathBuf, String> {
+    use std::os::unix::fs::PermissionsExt;
+    let executable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if binary.components().count() > 1 || binary.is_absolute() {
+        return if executable(binary) {
+            Ok(binary.to_owned())
+        } else if binary.exists() {
+            Err(format!("{} is not executable", binary.display()))
+        } else {
+            Err(format!("{} does not exist", binary.display()))
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(
+            [
+                "/usr/local/sbin",
+                "/usr/local/bin",
+                "/usr/sbin",
+                "/usr/bin",
+                "/opt/kata/bin",
+            ]
+            .map(PathBuf::from),
+        )
+        .map(|folder| folder.join(binary))
+        .find(|path| executable(path))
+        .ok_or_else(|| format!("no program {} in PATH", binary.display()))
+}

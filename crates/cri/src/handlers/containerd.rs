@@ -1,0 +1,275 @@
+//! Handlers from containerd's config.toml, in all four versions of the file.
+//!
+//! Version 1 keeps the CRI plugin under `plugins.cri`, version 2 under
+//! `plugins."io.containerd.grpc.v1.cri"`, versions 3 and 4 under
+//! `plugins."io.containerd.cri.v1.runtime"` (with registries under
+//! `plugins."io.containerd.cri.v1.images"`). `imports` name further files, with globs, that are
+//! laid over the importing one; each may have a version of its own.
+
+use std::path::{Path, PathBuf};
+
+use super::HandlersError;
+use super::definition::{Definition, RuntimeDef, shim_binary};
+use super::document::{self, Item, Node, Origin, Table};
+use super::import::{Imported, Warning, glob};
+
+const V2_PLUGIN: &str = "io.containerd.grpc.v1.cri";
+const V3_RUNTIME: &str = "io.containerd.cri.v1.runtime";
+const V3_IMAGES: &str = "io.containerd.cri.v1.images";
+
+/// The parts of one or several files that matter here, in one shape whatever their version.
+#[derive(Default)]
+struct Sections {
+    containerd: Table,
+    cni: Table,
+    registry: Table,
+}
+
+/// Reads `path` and everything it imports.
+pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
+    let mut sections = Sections::default();
+    let mut imported = Imported::default();
+    let mut seen = Vec::new();
+    load(path, &mut sections, &mut imported, &mut seen)?;
+
+    let containerd = &sections.containerd;
+    if let Some(default) = containerd.get("default_runtime_name")
+        && let Item::Text(name) = &default.item
+        && !name.is_empty()
+    {
+        imported.default = Some((name.clone(), default.origin.clone()));
+    }
+    if let Some(runtimes) = containerd.at(&["runtimes"]) {
+        for (name, node) in runtimes.iter() {
+            if let Item::Table(table) = &node.item {
+                let definition = handler(name, table, &node.origin, &mut imported.warnings);
+                imported.handlers.push(definition);
+            }
+        }
+    }
+    legacy(containerd, "default_runtime", None, &mut imported);
+    legacy(
+        containerd,
+        "untrusted_workload_runtime",
+        Some("untrusted"),
+        &mut imported,
+    );
+    if imported.default.is_none() {
+        // containerd's own default.
+        imported.default = Some(("runc".to_owned(), Origin::built_in()));
+        if !imported
+            .handlers
+            .iter()
+            .any(|handler| handler.name == "runc")
+        {
+            imported.handlers.push(super::built_in::oci("runc"));
+        }
+    }
+    imported.cni_conf_dir = sections.cni.path("conf_dir");
+    imported.cni_bin_dirs = sections
+        .cni
+        .texts("bin_dir")
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
+    for dir in sections.cni.texts("bin_dirs") {
+        imported.cni_bin_dirs.push(PathBuf::from(dir));
+    }
+    // The path may be a list in PATH's notation.
+    imported.hosts_dirs = sections
+        .registry
+        .text("config_path")
+        .map(|paths| std::env::split_paths(paths).collect())
+        .unwrap_or_default();
+    if let Some(mirrors) = sections.registry.get("mirrors") {
+        imported.warnings.push(Warning::new(
+            &mirrors.origin,
+            "registry.mirrors is ignored: containerd 2 removed it; move it to a hosts.toml under registry.config_path",
+        ));
+    }
+    Ok(imported)
+}
+
+fn load(
+    path: &Path,
+    sections: &mut Sections,
+    imported: &mut Imported,
+    seen: &mut Vec<PathBuf>,
+) -> Result<(), HandlersError> {
+    let path = path.canonicalize().map_err(|source| HandlersError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if seen.contains(&path) {
+        return Ok(());
+    }
+    seen.push(path.clone());
+    let root = document::read(&path)?;
+    let version = match root.get("version") {
+        None => 1,
+        Some(Node {
+            item: Item::Number(number @ 1..=4),
+            ..
+        }) => *number,
+        Some(node) => {
+            return Err(HandlersError::Invalid {
+                origin: node.origin.clone(),
+                message: "version must be 1, 2, 3 or 4".to_owned(),
+            });
+        }
+    };
+    let plugins = root.at(&["plugins"]);
+    let section = |plugin: &str, rest: &[&str]| -> Table {
+        let table = plugins.and_then(|plugins| plugins.at(&[plugin])?.at(rest));
+        table.cloned().unwrap_or_default()
+    };
+    let (runtime, images) = match version {
+        1 => ("cri", "cri"),
+        2 => (V2_PLUGIN, V2_PLUGIN),
+        _ => (V3_RUNTIME, V3_IMAGES),
+    };
+    sections.containerd.merge(section(runtime, &["containerd"]));
+    sections.cni.merge(section(runtime, &["cni"]));
+    sections.registry.merge(section(images, &["registry"]));
+    warn_other_versions(plugins, version, imported);
+    imported.files.push(path.clone());
+
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    if let Some(node) = root.get("imports") {
+        for pattern in root.texts("imports") {
+            let matches = glob(&folder.join(pattern)).map_err(|source| HandlersError::Import {
+                origin: node.origin.clone(),
+                source,
+            })?;
+            for file in matches {
+                load(&file, sections, imported, seen)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A CRI section under another version's name is silently ignored by containerd; say so.
+fn warn_other_versions(plugins: Option<&Table>, version: i64, imported: &mut Imported) {
+    let Some(plugins) = plugins else { return };
+    for (name, since) in [("cri", 1), (V2_PLUGIN, 2), (V3_RUNTIME, 3)] {
+        let Some(node) = plugins.get(name) else {
+            continue;
+        };
+        let fits = match since {
+            1 => version == 1,
+            2 => version == 2,
+            _ => version >= 3,
+        };
+        if !fits {
+            imported.warnings.push(Warning::new(
+                &node.origin,
+                format!("plugins.\"{name}\" has no effect in a file of version {version}"),
+            ));
+        }
+    }
+}
+
+/// The fixed tables of containerd 1.0 to 1.2, before handlers had names.
+fn legacy(containerd: &Table, key: &str, name: Option<&str>, imported: &mut Imported) {
+    let Some(Node {
+        item: Item::Table(table),
+        origin,
+    }) = containerd.get(key)
+    else {
+        return;
+    };
+    if table.text("runtime_type").is_none() {
+        return;
+    }
+    let name = name.unwrap_or("default");
+    if imported.handlers.iter().all(|handler| handler.name != name) {
+        let definition = handler(name, table, origin, &mut imported.warnings);
+        imported.handlers.push(definition);
+    }
+    if name == "default" && imported.default.is_none() {
+        imported.default = Some((name.to_owned(), origin.clone()));
+    }
+}
+
+fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warning>) -> Definition {
+    let empty = Table::default();
+    let options = table.at(&["options"]).unwrap_or(&empty);
+    let runtime_type = table
+        .text("runtime_type")
+        .unwrap_or("io.containerd.runc.v2");
+    let systemd_cgroup = options
+        .flag("SystemdCgroup")
+        .or_else(|| table.flag("systemd_cgroup"))
+        .unwrap_or(false);
+    let config = options.path("ConfigPath");
+    let runtime = match (table.path("runtime_path"), runtime_type) {
+        (
+            None,
+            "io.containerd.runc.v1" | "io.containerd.runc.v2" | "io.containerd.runtime.v1.linux",
+        ) => RuntimeDef::Oci {
+            binary: options
+                .path("BinaryName")
+                .or_else(|| options.path("Runtime"))
+                .or_else(|| table.path("runtime_engine"))
+                .unwrap_or_else(|| PathBuf::from("runc")),
+            root: options.path("Root").or_else(|| table.path("runtime_root")),
+            systemd_cgroup,
+            config: None,
+            args: Vec::new(),
+        },
+        (None, "io.containerd.runsc.v1") => RuntimeDef::Oci {
+            binary: options
+                .path("BinaryName")
+                .unwrap_or_else(|| PathBuf::from("runsc")),
+            root: options.path("Root"),
+            systemd_cgroup,
+            config,
+            args: Vec::new(),
+        },
+        (path, runtime_type) => RuntimeDef::Shim {
+            vm: runtime_type.contains("kata"),
+            // A bad runtime_type gives a binary that nobody finds, hence a broken handler that
+            // names it.
+            binary: path
+                .or_else(|| shim_binary(runtime_type).map(PathBuf::from))
+                .unwrap_or_else(|| PathBuf::from(runtime_type)),
+            config,
+            runtime_binary: options.path("BinaryName"),
+            systemd_cgroup,
+        },
+    };
+    let mut definition = Definition::new(name, runtime, origin.clone());
+    definition.privileged_without_host_devices = table
+        .flag("privileged_without_host_devices")
+        .unwrap_or(false);
+    definition.pod_annotations = table.texts("pod_annotations");
+    definition.container_annotations = table.texts("container_annotations");
+    definition.base_runtime_spec = table.path("base_runtime_spec");
+    definition.cni_conf_dir = table.path("cni_conf_dir");
+    for (key, node) in table.iter() {
+        let known = matches!(
+            key,
+            "runtime_type"
+                | "runtime_path"
+                | "runtime_engine"
+                | "runtime_root"
+                | "options"
+                | "privileged_without_host_devices"
+                | "privileged_without_host_devices_all_devices_allowed"
+                | "pod_annotations"
+                | "container_annotations"
+                | "base_runtime_spec"
+                | "cni_conf_dir"
+                | "cni_max_conf_num"
+        );
+        let idle = matches!(&node.item, Item::Text(text) if text.is_empty());
+        if !known && !idle {
+            warnings.push(Warning::new(
+                &node.origin,
+                format!("handler {name:?}: {key} has no meaning here and is ignored"),
+            ));
+        }
+    }
+    definition
+}

@@ -1,0 +1,225 @@
+//! Handlers from CRI-O's crio.conf and its drop-in directory.
+
+use std::path::{Path, PathBuf};
+
+use super::HandlersError;
+use super::definition::{Definition, RuntimeDef};
+use super::document::{self, Item, Origin, Table};
+use super::import::{Imported, Warning};
+
+/// Reads `path` (crio.conf) and the `*.conf` files of the folder `path` + `.d`, in name order.
+///
+/// Each of the two may be missing, not both. `path` may be a folder, which is then the only source.
+pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
+    let mut files = Vec::new();
+    let folder = if path.is_dir() {
+        path.to_owned()
+    } else {
+        if path.exists() {
+            files.push(path.to_owned());
+        }
+        let mut folder = path.as_os_str().to_owned();
+        folder.push(".d");
+        PathBuf::from(folder)
+    };
+    files.extend(super::import::files_in(&folder, "conf"));
+    if files.is_empty() {
+        return Err(HandlersError::Read {
+            path: path.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        });
+    }
+
+    let mut imported = Imported::default();
+    let mut runtime = Table::default();
+    let mut runtimes = Table::default();
+    let mut network = Table::default();
+    for file in files {
+        let root = document::read(&file)?;
+        if let Some(table) = root.at(&["crio", "runtime"]) {
+            runtime.merge_replacing(table.clone());
+            // A handler in a later file replaces one of the same name whole.
+            if let Some(table) = table.at(&["runtimes"]) {
+                runtimes.merge_replacing(table.clone());
+            }
+        }
+        if let Some(table) = root.at(&["crio", "network"]) {
+            network.merge_replacing(table.clone());
+        }
+        imported.files.push(file);
+    }
+
+    let systemd_cgroup = runtime.text("cgroup_manager") == Some("systemd");
+    for (name, node) in runtimes.iter() {
+        if let Item::Table(table) = &node.item {
+            let definition = handler(
+                name,
+                table,
+                &node.origin,
+                systemd_cgroup,
+                &mut imported.warnings,
+            )?;
+            imported.handlers.push(definition);
+        }
+    }
+    imported.default = Some(match runtime.get("default_runtime") {
+        Some(node) => match &node.item {
+            Item::Text(name) if !name.is_empty() => (name.clone(), node.origin.clone()),
+            _ => built_in_default(&imported),
+        },
+        None => built_in_default(&imported),
+    });
+    if imported.handlers.is_empty() {
+        imported.handlers.push(super::built_in::oci("crun"));
+        imported.handlers.push(super::built_in::oci("runc"));
+    }
+    imported.cni_conf_dir = network.path("network_dir");
+    imported.cni_bin_dirs = network
+        .texts("plugin_dirs")
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
+    Ok(imported)
+}
+
+/// CRI-O's own default is crun; a file that defines only runc means runc.
+fn built_in_default(imported: &Imported) -> (String, Origin) {
+    let names = |name: &str| imported.handlers.iter().any(|handler| handler.name == name);
+    let name = if names("runc") && !names("crun") {
+        "runc"
+    } else {
+        "crun"
+    };
+    (name.to_owned(), Origin::built_in())
+}
+
+fn handler(
+    name: &str,
+    table: &Table,
+    origin: &Origin,
+    systemd_cgroup: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<Definition, HandlersError> {
+    let binary = table
+        .path("runtime_path")
+        .unwrap_or_else(|| PathBuf::from(name));
+    let config = table.path("runtime_config_path");
+    let runtime = match table.text("runtime_type").unwrap_or("oci") {
+        "oci" => {
+            if config.is_some() {
+                return Err(HandlersError::Invalid {
+                    origin: origin.clone(),
+                    message: format!(
+                        "handler {name:?}: runtime_config_path is only for runtime_type \"vm\""
+                    ),
+                });
+            }
+            RuntimeDef::Oci {
+                binary,
+                root: table.path("runtime_root"),
+                systemd_cgroup,
+                config: None,
+                args: Vec::new(),
+            }
+        }
+        // CRI-O's "pod" type is conmon-rs over the same command-line runtime.
+        "pod" => RuntimeDef::Oci {
+            binary,
+            root: table.path("runtime_root"),
+            systemd_cgroup,
+            config: None,
+            args: Vec::new(),
+        },
+        "vm" => {
+            if !is_vm_shim(&binary) {
+                return Err(HandlersError::Invalid {
+                    origin: origin.clone(),
+                    message: format!(
+                        "handler {name:?}: {} is no name of a VM shim (containerd-shim-NAME-VERSION)",
+                        binary.display()
+                    ),
+                });
+            }
+            RuntimeDef::Shim {
+                binary,
+                config,
+                runtime_binary: None,
+                systemd_cgroup,
+                vm: true,
+            }
+        }
+        other => {
+            return Err(HandlersError::Invalid {
+                origin: origin.clone(),
+                message: format!(
+                    "handler {name:?}: runtime_type {other:?} is none of oci, vm and pod"
+                ),
+            });
+        }
+    };
+    let mut definition = Definition::new(name, runtime, origin.clone());
+    definition.privileged_without_host_devices = table
+        .flag("privileged_without_host_devices")
+        .unwrap_or(false);
+    definition.pod_annotations = table.texts("allowed_annotations");
+    definition.container_annotations = table.texts("allowed_annotations");
+    definition.container_min_memory = match table.text("container_min_memory") {
+        Some(text) => Some(parse_memory(text).ok_or_else(|| HandlersError::Invalid {
+            origin: origin.clone(),
+            message: format!("handler {name:?}: container_min_memory {text:?} is no size"),
+        })?),
+        None => table.number("container_min_memory"),
+    };
+    for (key, node) in table.iter() {
+        let known = matches!(
+            key,
+            "runtime_path"
+                | "runtime_type"
+                | "runtime_root"
+                | "runtime_config_path"
+                | "allowed_annotations"
+                | "privileged_without_host_devices"
+                | "container_min_memory"
+        );
+        let idle = matches!(&node.item, Item::Text(text) if text.is_empty());
+        if !known && !idle {
+            warnings.push(Warning::new(
+                &node.origin,
+                format!("handler {name:?}: {key} has no meaning here and is ignored"),
+            ));
+        }
+    }
+    Ok(definition)
+}
+
+/// CRI-O's rule: `^containerd-shim-[a-zA-Z0-9\-\+]+$`.
+fn is_vm_shim(binary: &Path) -> bool {
+    binary
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.strip_prefix("containerd-shim-"))
+        .is_some_and(|rest| {
+            !rest.is_empty()
+                && rest
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+')
+        })
+}
+
+/// `12MiB`, `12M`, `1048576`.
+fn parse_memory(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: i64 = digits.parse().ok()?;
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" | "Ki" | "K" | "KB" | "k" => 1 << 10,
+        "MiB" | "Mi" | "M" | "MB" => 1 << 20,
+        "GiB" | "Gi" | "G" | "GB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}

@@ -1,0 +1,117 @@
+//! What every source of handlers gives, and the few file rules they share.
+
+use std::path::{Path, PathBuf};
+
+use super::definition::Definition;
+use super::document::Origin;
+
+/// Handlers and the settings that stand beside them.
+#[derive(Debug, Default)]
+pub(crate) struct Imported {
+    pub(crate) default: Option<(String, Origin)>,
+    pub(crate) handlers: Vec<Definition>,
+    pub(crate) cni_conf_dir: Option<PathBuf>,
+    pub(crate) cni_bin_dirs: Vec<PathBuf>,
+    pub(crate) hosts_dirs: Vec<PathBuf>,
+    pub(crate) warnings: Vec<Warning>,
+    /// Every file read, to watch them for changes.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Something in a configuration that has no effect here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it stands.
+    pub origin: Origin,
+    /// What it is.
+    pub message: String,
+}
+
+impl Warning {
+    pub(crate) fn new(origin: &Origin, message: impl Into<String>) -> Self {
+        Self {
+            origin: origin.clone(),
+            message: message.into(),
+        }
+    }
+}
+
+/// The files of a folder with an extension, in name order; none when the folder is missing.
+pub(crate) fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == extension) && path.is_file())
+        .collect();
+    files.sort();
+    files
+}
+
+/// The files that a path with `*` and `?` in its last part matches, in name order. A path
+/// without them must exist.
+pub(crate) fn glob(pattern: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let name = pattern
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    if !name.contains(['*', '?']) {
+        return match pattern.metadata() {
+            Ok(_) => Ok(vec![pattern.to_owned()]),
+            Err(error) => Err(std::io::Error::new(
+                error.kind(),
+                format!("{}: {error}", pattern.display()),
+            )),
+        };
+    }
+    let folder = pattern.parent().unwrap_or(Path::new("/"));
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(Vec::new());
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.is_file()
+                && path
+                    .file_name()
+                    .and_then(|file| file.to_str())
+                    .is_some_and(|file| matches(name.as_bytes(), file.as_bytes()))
+        })
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
+        (Some((b'?', rest)), Some((_, name))) => matches(rest, name),
+        (Some((p, rest)), Some((n, name))) => p == n && matches(rest, name),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn globs_match_as_shells_do() {
+        for (pattern, name, expected) in [
+            ("*.toml", "a.toml", true),
+            ("*.toml", "a.tom", false),
+            ("??-x*", "10-x", true),
+            ("??-x*", "1-x", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "aXbY", false),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                expected,
+                "{pattern} {name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Handlers from berth's own TOML.
+//!
+//! ```toml
+//! default_handler = "runc"
+//!
+//! [handlers.runc]                 # kind "oci" and the binary of the handler's name
+//!
+//! [handlers.gvisor]
+//! binary = "/usr/bin/runsc"       # a path, or a name to find in PATH
+//! args = ["--platform=systrap"]   # global options
+//! config = "/etc/runsc.toml"
+//!
+//! [handlers.kata]
+//! kind = "shim"                   # any containerd shim v2
+//! binary = "containerd-shim-kata-v2"
+//! config = "/etc/kata/configuration.toml"
+//! vm = true
+//! pod_annotations = ["io.katacontainers.*"]
+//!
+//! [registry]
+//! hosts_dirs = ["/etc/berth/certs.d"]
+//!
+//! [cni]
+//! conf_dir = "/etc/cni/net.d"
+//! bin_dirs = ["/opt/cni/bin"]
+//! ```
+//!
+//! Drop-ins are the `*.toml` files of the folder beside it (`config.toml.d`, or `config.d`), in
+//! name order, laid over it key by key.
+
+use std::path::{Path, PathBuf};
+
+use super::HandlersError;
+use super::definition::{Definition, RuntimeDef};
+use super::document::{self, Item, Origin, Table};
+use super::import::{Imported, Warning, files_in};
+
+/// Reads `path` and its drop-ins.
+pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
+    let mut files = vec![path.to_owned()];
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".d");
+    files.extend(files_in(Path::new(&beside), "toml"));
+    files.extend(files_in(&path.with_extension("d"), "toml"));
+    let mut root = Table::default();
+    for file in &files {
+        root.merge(document::read(file)?);
+    }
+    let mut imported = from_table(&root)?;
+    imported.files = files;
+    Ok(imported)
+}
+
+fn from_table(root: &Table) -> Result<Imported, HandlersError> {
+    let mut imported = Imported::default();
+    if let Some(handlers) = root.at(&["handlers"]) {
+        for (name, node) in handlers.iter() {
+            let Item::Table(table) = &node.item else {
+                return Err(invalid(
+                    &node.origin,
+                    format!("handlers.{name} must be a table"),
+                ));
+            };
+            imported.handlers.push(handler(name, table, &node.origin)?);
+        }
+    }
+    if imported.handlers.is_empty() {
+        // A file that only sets other things keeps the built-in table.
+        let built_in = super::built_in::table();
+        imported.handlers = built_in.handlers;
+        imported.default = built_in.default;
+    }
+    if let Some(node) = root.get("default_handler") {
+        match &node.item {
+            Item::Text(name) if !name.is_empty() => {
+                imported.default = Some((name.clone(), node.origin.clone()))
+            }
+            _ => {
+                return Err(invalid(
+                    &node.origin,
+                    "default_handler must be a handler's name",
+                ));
+            }
+        }
+    }
+    if imported.default.is_none() {
+        let named = |name: &str| {
+            imported
+                .handlers
+                .iter()
+                .find(|handler| handler.name == name)
+        };
+        imported.default = named("runc")
+            .or_else(|| imported.handlers.first())
+            .map(|handler| (handler.name.clone(), handler.origin.clone()));
+    }
+    if let Some(cni) = root.at(&["cni"]) {
+        imported.cni_conf_dir = cni.path("conf_dir");
+        imported.cni_bin_dirs = cni
+            .texts("bin_dirs")
+            .into_iter()
+            .map(PathBuf::from)
+            .collect();
+        warn_unknown(
+            cni,
+            "cni",
+            &["conf_dir", "bin_dirs"],
+            &mut imported.warnings,
+        );
+    }
+    if let Some(registry) = root.at(&["registry"]) {
+        imported.hosts_dirs = registry
+            .texts("hosts_dirs")
+            .into_iter()
+            .map(PathBuf::from)
+            .collect();
+        warn_unknown(
+            registry,
+            "registry",
+            &["hosts_dirs"],
+            &mut imported.warnings,
+        );
+    }
+    Ok(imported)
+}
+
+const KEYS: &[&str] = &[
+    "kind",
+    "binary",
+    "root",
+    "systemd_cgroup",
+    "config",
+    "args",
+    "runtime_binary",
+    "vm",
+    "privileged_without_host_devices",
+    "pod_annotations",
+    "container_annotations",
+    "base_runtime_spec",
+    "cni_conf_dir",
+    "container_min_memory",
+];
+
+fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, HandlersError> {
+    // Our own file: a key that nobody knows is a mistake, not another version's.
+    for (key, node) in table.iter() {
+        if !KEYS.contains(&key) {
+            return Err(invalid(
+                &node.origin,
+                format!(
+                    "handlers.{name}: unknown key {key:?}; known are {}",
+                    KEYS.join(", ")
+                ),
+            ));
+        }
+    }
+    let binary = table.path("binary").unwrap_or_else(|| PathBuf::from(name));
+    let kind = table.text("kind").unwrap_or_else(|| {
+        let file = binary
+            .file_name()
+            .and_then(|file| file.to_str())
+            .unwrap_or_default();
+        if file.starts_with("containerd-shim-") {
+            "shim"
+        } else {
+            "oci"
+        }
+    });
+    let systemd_cgroup = table.flag("systemd_cgroup").unwrap_or(false);
+    let config = table.path("config");
+    let runtime = match kind {
+        "oci" => RuntimeDef::Oci {
+            binary,
+            root: table.path("root"),
+            systemd_cgroup,
+            config,
+            args: table.texts("args"),
+        },
+        "shim" => RuntimeDef::Shim {
+            binary,
+            config,
+            runtime_binary: table.path("runtime_binary"),
+            systemd_cgroup,
+            vm: table.flag("vm").unwrap_or(false),
+        },
+        other => {
+            return Err(invalid(
+                origin,
+                format!("handlers.{name}: kind {other:?} is neither \"oci\" nor \"shim\""),
+            ));
+        }
+    };
+    let mut definition = Definition::new(name, runtime, origin.clone());
+    definition.privileged_without_host_devices = table
+        .flag("privileged_without_host_devices")
+        .unwrap_or(false);
+    definition.pod_annotations = table.texts("pod_annotations");
+    definition.container_annotations = table.texts("container_annotations");
+    definition.base_runtime_spec = table.path("base_runtime_spec");
+    definition.cni_conf_dir = table.path("cni_conf_dir");
+    definition.container_min_memory = table.number("container_min_memory");
+    Ok(definition)
+}
+
+fn warn_unknown(table: &Table, section: &str, known: &[&str], warnings: &mut Vec<Warning>) {
+    for (key, node) in table.iter() {
+        if !known.contains(&key) {
+            warnings.push(Warning::new(
+                &node.origin,
+                format!("{section}.{key} is not known and is ignored"),
+            ));
+        }
+    }
+}
+
+fn invalid(origin: &Origin, message: impl Into<String>) -> HandlersError {
+    HandlersError::Invalid {
+        origin: origin.clone(),
+        message: message.into(),
+    }
+}

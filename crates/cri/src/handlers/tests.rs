@@ -1,0 +1,302 @@
+//! The importers against files as machines have them, and the table's rules.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    path.canonicalize().unwrap()
+}
+
+fn names(imported: &import::Imported) -> Vec<(String, usize)> {
+    imported
+        .handlers
+        .iter()
+        .map(|h| (h.name.clone(), h.origin.line))
+        .collect()
+}
+
+#[test]
+fn containerd_versions_say_the_same() {
+    let bodies = [
+        ("[plugins.cri.containerd", ""),
+        (
+            "[plugins.\"io.containerd.grpc.v1.cri\".containerd",
+            "version = 2",
+        ),
+        (
+            "[plugins.\"io.containerd.cri.v1.runtime\".containerd",
+            "version = 3",
+        ),
+        (
+            "[plugins.'io.containerd.cri.v1.runtime'.containerd",
+            "version = 4",
+        ),
+    ];
+    for (section, version) in bodies {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "{version}\n{section}]\n  default_runtime_name = \"runsc\"\n{section}.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n  \
+             pod_annotations = [\"a.b/*\"]\n{section}.runtimes.runc.options]\n  BinaryName = \"/usr/sbin/runc\"\n  SystemdCgroup = true\n\
+             {section}.runtimes.runsc]\n  runtime_type = \"io.containerd.runsc.v1\"\n{section}.runtimes.kata]\n  \
+             runtime_type = \"io.containerd.kata.v2\"\n  privileged_without_host_devices = true\n  snapshotter = \"nydus\"\n"
+        );
+        let path = write(dir.path(), "config.toml", &text);
+        let imported = containerd::import(&path).unwrap();
+        assert_eq!(
+            names(&imported),
+            [
+                ("kata".to_owned(), 12),
+                ("runc".to_owned(), 4),
+                ("runsc".to_owned(), 10)
+            ],
+            "{text}"
+        );
+        assert_eq!(imported.default.as_ref().unwrap().0, "runsc");
+        assert_eq!(imported.default.as_ref().unwrap().1.line, 3);
+        assert_eq!(
+            imported.handlers[0].runtime,
+            RuntimeDef::Shim {
+                binary: "containerd-shim-kata-v2".into(),
+                config: None,
+                runtime_binary: None,
+                systemd_cgroup: false,
+                vm: true
+            }
+        );
+        assert!(imported.handlers[0].privileged_without_host_devices);
+        assert_eq!(
+            imported.handlers[1].runtime,
+            RuntimeDef::Oci {
+                binary: "/usr/sbin/runc".into(),
+                root: None,
+                systemd_cgroup: true,
+                config: None,
+                args: vec![]
+            }
+        );
+        assert_eq!(imported.handlers[1].pod_annotations, ["a.b/*"]);
+        assert!(
+            imported
+                .warnings
+                .iter()
+                .any(|w| w.message.contains("snapshotter") && w.origin.line == 15)
+        );
+    }
+}
+
+#[test]
+fn containerd_imports_are_laid_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(
+        dir.path(),
+        "config.toml",
+        "version = 3\nimports = [\"conf.d/*.toml\"]\n[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"/a:/b\"\n\
+         [plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n",
+    );
+    let drop_in = write(
+        dir.path(),
+        "conf.d/10-kata.toml",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n",
+    );
+    let imported = containerd::import(&path).unwrap();
+    assert_eq!(
+        names(&imported),
+        [("kata".to_owned(), 2), ("runc".to_owned(), 5)]
+    );
+    assert_eq!(
+        imported.handlers[0].origin.file.as_deref(),
+        Some(drop_in.as_path())
+    );
+    assert_eq!(
+        imported.hosts_dirs,
+        [PathBuf::from("/a"), PathBuf::from("/b")]
+    );
+    assert_eq!(imported.files, [path, drop_in]);
+}
+
+#[test]
+fn containerd_sections_of_another_version_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(
+        dir.path(),
+        "config.toml",
+        "version = 2\n[plugins.cri.containerd.runtimes.x]\nruntime_type = \"io.containerd.runc.v2\"\n",
+    );
+    let imported = containerd::import(&path).unwrap();
+    assert!(
+        imported.warnings[0]
+            .message
+            .contains("no effect in a file of version 2"),
+        "{:?}",
+        imported.warnings
+    );
+    assert_eq!(imported.handlers.len(), 1, "only containerd's own runc");
+}
+
+#[test]
+fn containerd_legacy_untrusted_runtime() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(
+        dir.path(),
+        "config.toml",
+        "[plugins.cri.containerd.untrusted_workload_runtime]\nruntime_type = \"io.containerd.runtime.v1.linux\"\nruntime_engine = \"/usr/bin/runsc\"\n",
+    );
+    let imported = containerd::import(&path).unwrap();
+    assert!(imported.handlers.iter().any(|h| h.name == "untrusted"
+        && matches!(&h.runtime, RuntimeDef::Oci { binary, .. } if binary == Path::new("/usr/bin/runsc"))));
+}
+
+#[test]
+fn crio_drop_ins_in_name_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(
+        dir.path(),
+        "crio.conf",
+        "[crio.runtime]\ndefault_runtime = \"crun\"\n[crio.runtime.runtimes.crun]\nruntime_path = \"\"\n[crio.runtime.runtimes.old]\nruntime_path = \"/x\"\n",
+    );
+    write(
+        dir.path(),
+        "crio.conf.d/10-a.conf",
+        "[crio.runtime]\ndefault_runtime = \"runc\"\n[crio.runtime.runtimes.runc]\nruntime_type = \"oci\"\ncontainer_min_memory = \"12MiB\"\nmonitor_path = \"/conmon\"\n",
+    );
+    write(
+        dir.path(),
+        "crio.conf.d/20-kata.conf",
+        "[crio.runtime.runtimes.kata]\nruntime_type = \"vm\"\nruntime_path = \"/usr/bin/containerd-shim-kata-v2\"\nruntime_config_path = \"/k.toml\"\n\
+         allowed_annotations = [\"io.katacontainers.*\"]\n[crio.runtime.runtimes.old]\nruntime_root = \"/r\"\n",
+    );
+    let imported = crio::import(&path).unwrap();
+    assert_eq!(imported.default.as_ref().unwrap().0, "runc");
+    let find = |name: &str| imported.handlers.iter().find(|h| h.name == name).unwrap();
+    assert!(
+        matches!(&find("crun").runtime, RuntimeDef::Oci { binary, .. } if binary == Path::new("crun"))
+    );
+    assert!(
+        matches!(&find("old").runtime, RuntimeDef::Oci { binary, .. } if binary == Path::new("old")),
+        "replaced whole"
+    );
+    assert_eq!(find("runc").container_min_memory, Some(12 << 20));
+    assert!(
+        matches!(&find("kata").runtime, RuntimeDef::Shim { vm: true, config: Some(c), .. } if c == Path::new("/k.toml"))
+    );
+    assert!(
+        imported
+            .warnings
+            .iter()
+            .any(|w| w.message.contains("monitor_path"))
+    );
+}
+
+#[test]
+fn crio_refuses_what_crio_refuses() {
+    for (text, expected) in [
+        (
+            "[crio.runtime.runtimes.k]\nruntime_type = \"vm\"\nruntime_path = \"/usr/bin/kata\"\n",
+            "no name of a VM shim",
+        ),
+        (
+            "[crio.runtime.runtimes.k]\nruntime_config_path = \"/k.toml\"\n",
+            "only for runtime_type \"vm\"",
+        ),
+        (
+            "[crio.runtime.runtimes.k]\nruntime_type = \"x\"\n",
+            "none of oci, vm and pod",
+        ),
+        ("[crio.runtime\n", "crio.conf:1"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "crio.conf", text);
+        let error = crio::import(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn own_file_merges_drop_ins_and_refuses_unknown_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(
+        dir.path(),
+        "config.toml",
+        "default_handler = \"a\"\n[handlers.a]\nbinary = \"runc\"\n[registry]\nhosts_dirs = [\"/h\"]\n",
+    );
+    write(
+        dir.path(),
+        "config.toml.d/b.toml",
+        "[handlers.b]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\n",
+    );
+    let imported = own::import(&path).unwrap();
+    assert_eq!(names(&imported), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    assert_eq!(imported.hosts_dirs, [PathBuf::from("/h")]);
+
+    write(
+        dir.path(),
+        "config.toml.d/c.toml",
+        "[handlers.c]\nbinarry = \"runc\"\n",
+    );
+    let error = own::import(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("c.toml:2") && error.contains("binarry"),
+        "{error}"
+    );
+}
+
+#[test]
+fn docker_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(
+        dir.path(),
+        "daemon.json",
+        r#"{"runtimes":{"runsc":{"path":"/usr/bin/runsc"}}}"#,
+    );
+    let error = HandlerSource::Docker(path).load().unwrap_err().to_string();
+    assert!(
+        error.contains("runsc") && error.contains("dockershim"),
+        "{error}"
+    );
+}
+
+#[test]
+fn missing_binaries_are_listed_and_refused_but_a_broken_default_is_fatal() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = write(dir.path(), "fake", "#!/bin/sh\necho fake version 1.2.3\n");
+    std::fs::set_permissions(&good, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let text = format!(
+        "default_handler = \"good\"\n[handlers.good]\nbinary = {good:?}\n[handlers.bad]\nbinary = \"/nonexistent/runtime\"\n"
+    );
+    let path = write(dir.path(), "config.toml", &text);
+    let table = HandlerSource::Berth(path.clone()).load().unwrap();
+    assert!(table.find("good").is_ok());
+    assert_eq!(table.find("").unwrap().definition.name, "good");
+    let refused = table.find("bad").unwrap_err().to_string();
+    assert!(
+        refused.contains("\"bad\"")
+            && refused.contains("config.toml:4")
+            && refused.contains("/nonexistent/runtime does not exist"),
+        "{refused}"
+    );
+    let refused = table.find("nope").unwrap_err().to_string();
+    assert!(refused.contains("known handlers: bad, good"), "{refused}");
+    let rendered = table.render();
+    assert!(
+        rendered.contains("good (default)")
+            && rendered.contains("1.2.3")
+            && rendered.contains("config.toml:2"),
+        "{rendered}"
+    );
+
+    std::fs::write(
+        &path,
+        text.replace("default_handler = \"good\"", "default_handler = \"bad\""),
+    )
+    .unwrap();
+    let error = HandlerSource::Berth(path).load().unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        error.to_string().contains("config.toml:1") && source.contains("/nonexistent/runtime"),
+        "{error}: {source}"
+    );
+}

@@ -1,0 +1,132 @@
+//! The server's life: open what is on disk, bind the socket, serve until told to stop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_cri::v1::image_service_server::ImageServiceServer;
+use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::Config;
+use crate::handlers::HandlersError;
+use crate::service::Services;
+
+/// Requests hold whole pod and container descriptions; replies hold lists of all of them.
+const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The handler table can't be used.
+    #[error("runtime handlers")]
+    Handlers(#[from] HandlersError),
+    /// A directory can't be made or written.
+    #[error("cannot prepare {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The socket can't be bound.
+    #[error("cannot listen on {}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another server answers on the socket.
+    #[error("{} is in use by a running CRI server", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Serving failed.
+    #[error("gRPC server")]
+    Serve(#[from] tonic::transport::Error),
+    /// A blocking task of the start was lost.
+    #[error("start-up task failed")]
+    Start(#[from] tokio::task::JoinError),
+}
+
+/// Serves the CRI until `shutdown` is cancelled. Pods live on.
+///
+/// # Errors
+/// When the configuration can't be used or a directory or socket can't be had.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let source = config.handlers.clone();
+    let handlers = tokio::task::spawn_blocking(move || source.load()).await??;
+    for warning in handlers.warnings() {
+        tracing::warn!(origin = %warning.origin, "{}", warning.message);
+    }
+    for path in [&config.root_dir, &config.state_dir] {
+        prepare(path)?;
+    }
+    let listener = bind(&config.socket).await?;
+    tracing::info!(socket = %config.socket.display(), default = handlers.default_name(), "CRI is served");
+
+    let services = Arc::new(Services::new(handlers));
+    let result = Server::builder()
+        .add_service(
+            RuntimeServiceServer::from_arc(Arc::clone(&services))
+                .max_decoding_message_size(MESSAGE_LIMIT)
+                .max_encoding_message_size(MESSAGE_LIMIT),
+        )
+        .add_service(
+            ImageServiceServer::from_arc(services)
+                .max_decoding_message_size(MESSAGE_LIMIT)
+                .max_encoding_message_size(MESSAGE_LIMIT),
+        )
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            shutdown.cancelled_owned(),
+        )
+        .await;
+    let _ = std::fs::remove_file(&config.socket);
+    Ok(result?)
+}
+
+fn prepare(path: &Path) -> Result<(), RunError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .map_err(|source| RunError::Directory {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Binds the socket; one left behind by a killed server is replaced, a live one is not.
+async fn bind(path: &Path) -> Result<UnixListener, RunError> {
+    if let Some(folder) = path.parent() {
+        prepare(folder)?;
+    }
+    let failed = |source| RunError::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if tokio::net::UnixStream::connect(path).await.is_ok() {
+                return Err(RunError::InUse {
+                    path: path.to_owned(),
+                });
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+            UnixListener::bind(path).map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
+    .and_then(|listener| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(listener)
+    })
+}
