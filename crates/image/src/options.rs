@@ -1,0 +1,73 @@
+//! Settings of a store.
+
+use std::path::PathBuf;
+
+use crate::platform::Platform;
+
+/// Settings of [`crate::ImageStore::open`].
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The platform whose images are chosen from an index.
+    pub platform: Platform,
+    /// Directories with `<host>/hosts.toml`, first hit wins; containerd's is `/etc/containerd/certs.d`.
+    pub hosts_dirs: Vec<PathBuf>,
+    /// References of images that are always shown as pinned.
+    pub pinned: Vec<String>,
+    /// Layers that one pull downloads at a time.
+    pub downloads_per_pull: usize,
+    /// Bounds for what is unpacked.
+    pub limits: UnpackLimits,
+    /// Keep the compressed layers after unpacking them. Only exporting or pushing would need them.
+    pub keep_layer_blobs: bool,
+    /// Mount writable snapshots with overlayfs' `volatile` where the kernel has it, so that the end of a
+    /// container never waits for the disk. What a container wrote to its root is then not safe from a
+    /// power cut; nothing in CRI reads it after one.
+    pub volatile: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            platform: Platform::host(),
+            hosts_dirs: [
+                "/etc/berth/certs.d",
+                "/etc/containerd/certs.d",
+                "/etc/docker/certs.d",
+            ]
+            .map(PathBuf::from)
+            .to_vec(),
+            pinned: Vec::new(),
+            downloads_per_pull: 3,
+            limits: UnpackLimits::default(),
+            keep_layer_blobs: false,
+            volatile: true,
+        }
+    }
+}
+
+/// Bounds against archives that are small to send and huge to unpack. One layer over any of them is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpackLimits {
+    /// Bytes of one unpacked layer.
+    pub bytes: u64,
+    /// Entries of one layer.
+    pub entries: u64,
+    /// How many times larger than its compressed form a layer may be, once it is past `ratio_from`.
+    pub ratio: u64,
+    /// Bytes up to which the ratio is not looked at.
+    pub ratio_from: u64,
+    /// Bytes that must stay free on the disk.
+    pub keep_free: u64,
+}
+
+impl Default for UnpackLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 128 << 30,
+            entries: 4_000_000,
+            ratio: 200,
+            ratio_from: 1 << 30,
+            keep_free: 64 << 20,
+        }
+    }
+}
