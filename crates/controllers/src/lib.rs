@@ -1,1 +1,102 @@
-//! Controllers: namespaces, node health, pod garbage, service accounts.
+//! Controllers: what makes the cluster's state follow its objects, apart from scheduling.
+//!
+//! | task | watches | does |
+//! |---|---|---|
+//! | [`namespace`] | Namespaces | empties a namespace that is being deleted, then lets it go |
+//! | [`service_accounts`] | Namespaces | gives each its ServiceAccount `default` and ConfigMap `kube-root-ca.crt` |
+//! | [`node_health`] | Nodes, Leases | marks nodes whose Lease isn't renewed, keeps their condition taints |
+//! | [`eviction`] | Nodes, Pods | deletes pods that don't tolerate a node's NoExecute taints |
+//! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
+//! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
+//!
+//! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
+//! again from time to time. State is reached only through the API server.
+
+pub mod eviction;
+pub mod namespace;
+pub mod node_health;
+pub mod pod_garbage;
+pub mod quota;
+pub mod service_accounts;
+
+mod reflect;
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use reflect::{Reflected, reflect};
+
+/// Settings of the controllers.
+#[derive(Clone)]
+pub struct Config {
+    /// Client with the rights of `system:kube-controller-manager`.
+    pub client: kube::Client,
+    /// The cluster's CA certificate in PEM, published in every namespace.
+    pub root_ca_pem: String,
+    /// How long a node's Lease may stay unrenewed (stock: 40 s).
+    pub node_grace: Duration,
+    /// How many finished pods are kept in the cluster (stock: 12500).
+    pub terminated_pod_threshold: usize,
+    /// Whether a pod's overhead counts (the feature gate PodOverhead).
+    pub pod_overhead: bool,
+}
+
+impl Config {
+    /// With the stock controller manager's defaults.
+    #[must_use]
+    pub fn new(client: kube::Client, root_ca_pem: String) -> Self {
+        Self {
+            client,
+            root_ca_pem,
+            node_grace: Duration::from_secs(40),
+            terminated_pod_threshold: 12_500,
+            pod_overhead: true,
+        }
+    }
+}
+
+/// Runs all controllers until `shutdown`; no task is left when it returns.
+pub async fn run(config: Config, shutdown: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    let client = &config.client;
+    let namespaces = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);
+    let nodes = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);
+    let pods = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);
+    let stop = || shutdown.clone();
+
+    tasks.spawn(namespace::run(client.clone(), namespaces.clone(), stop()));
+    tasks.spawn(service_accounts::run(
+        client.clone(),
+        config.root_ca_pem.clone(),
+        namespaces.clone(),
+        stop(),
+    ));
+    tasks.spawn(node_health::run(
+        client.clone(),
+        config.node_grace,
+        nodes.clone(),
+        stop(),
+    ));
+    tasks.spawn(eviction::run(
+        client.clone(),
+        nodes.clone(),
+        pods.clone(),
+        stop(),
+    ));
+    tasks.spawn(pod_garbage::run(
+        client.clone(),
+        config.terminated_pod_threshold,
+        nodes,
+        pods.clone(),
+        stop(),
+    ));
+    tasks.spawn(quota::run(
+        client.clone(),
+        config.pod_overhead,
+        pods,
+        stop(),
+    ));
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,102 @@
+//! A watched copy of one kind of object, and a signal that it changed.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::api::{Api, ObjectMeta};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// What [`reflect`] gives: cheap to clone.
+#[derive(Clone)]
+pub struct Reflected<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    store: Store<K>,
+    changed: watch::Receiver<u64>,
+}
+
+impl<K> Reflected<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    /// All objects as last seen.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.store.state()
+    }
+
+    /// Whether the first list is complete. Until then an object that is not here may exist.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        *self.changed.borrow() > 0
+    }
+
+    /// Waits until something changed since this handle last waited, at most for `period`.
+    pub async fn changed_or(&mut self, period: Duration) {
+        match tokio::time::timeout(period, self.changed.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            // The watcher is gone: shutdown is under way.
+            Ok(Err(_)) => tokio::time::sleep(period).await,
+        }
+    }
+}
+
+/// Watches objects, in a task of `tasks`, until `shutdown`. `fields` is a field selector.
+pub fn reflect<K>(
+    tasks: &mut JoinSet<()>,
+    api: Api<K>,
+    fields: Option<&str>,
+    shutdown: &CancellationToken,
+) -> Reflected<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Hash + Eq + Clone,
+{
+    let (store, mut writer) = reflector::store::<K>();
+    let (signal, changed) = watch::channel(0);
+    let config = match fields {
+        Some(fields) => watcher::Config::default().fields(fields),
+        None => watcher::Config::default(),
+    };
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        let events = watcher(api, config).default_backoff();
+        let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
+        let mut listing = true;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    let event = event.modify(|object| forget_managers(object.meta_mut()));
+                    match event {
+                        watcher::Event::Init => listing = true,
+                        watcher::Event::InitDone => listing = false,
+                        watcher::Event::InitApply(_)
+                        | watcher::Event::Apply(_)
+                        | watcher::Event::Delete(_) => {}
+                    }
+                    writer.apply_watcher_event(&event);
+                    if !listing {
+                        signal.send_modify(|version| *version += 1);
+                    }
+                }
+                Err(error) => debug!(%error, "watch interrupted; it is taken up again"),
+            }
+        }
+    });
+    Reflected { store, changed }
+}
+
+/// Nobody here looks at `managedFields`, and they are half of an object.
+fn forget_managers(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+}

@@ -1,0 +1,120 @@
+//! What every namespace must have: the ServiceAccount `default` and the ConfigMap `kube-root-ca.crt`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt as _};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::namespace::is_code;
+use crate::{Reflected, reflect};
+
+const ROOT_CA: &str = "kube-root-ca.crt";
+const PERIOD: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs until `shutdown`.
+pub async fn run(
+    client: Client,
+    root_ca_pem: String,
+    mut namespaces: Reflected<Namespace>,
+    shutdown: CancellationToken,
+) {
+    let mut watchers = JoinSet::new();
+    let named = |name: &str| format!("metadata.name={name}");
+    let mut accounts: Reflected<ServiceAccount> = reflect(
+        &mut watchers,
+        Api::all(client.clone()),
+        Some(&named("default")),
+        &shutdown,
+    );
+    let mut maps: Reflected<ConfigMap> = reflect(
+        &mut watchers,
+        Api::all(client.clone()),
+        Some(&named(ROOT_CA)),
+        &shutdown,
+    );
+    loop {
+        let mut failed = false;
+        if namespaces.is_complete() && accounts.is_complete() && maps.is_complete() {
+            for namespace in namespaces.all() {
+                if namespace.metadata.deletion_timestamp.is_some() {
+                    continue;
+                }
+                let name = namespace.name_any();
+                if let Err(error) =
+                    provide(&client, &root_ca_pem, &name, &accounts.all(), &maps.all()).await
+                {
+                    failed = true;
+                    warn!(namespace = name, %error, "cannot provide the namespace's defaults");
+                }
+            }
+        }
+        let period = if failed { AGAIN } else { PERIOD };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = namespaces.changed_or(period) => {}
+            () = accounts.changed_or(period) => {}
+            () = maps.changed_or(period) => {}
+        }
+    }
+    while watchers.join_next().await.is_some() {}
+}
+
+async fn provide(
+    client: &Client,
+    root_ca_pem: &str,
+    namespace: &str,
+    accounts: &[std::sync::Arc<ServiceAccount>],
+    maps: &[std::sync::Arc<ConfigMap>],
+) -> kube::Result<()> {
+    let named = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    };
+    if !accounts
+        .iter()
+        .any(|account| account.namespace().as_deref() == Some(namespace))
+    {
+        let account = ServiceAccount {
+            metadata: named("default"),
+            ..ServiceAccount::default()
+        };
+        let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+        unless(
+            api.create(&PostParams::default(), &account).await,
+            &[404, 409],
+        )?;
+    }
+    let data = BTreeMap::from([("ca.crt".to_owned(), root_ca_pem.to_owned())]);
+    let map = ConfigMap {
+        metadata: named(ROOT_CA),
+        data: Some(data),
+        ..ConfigMap::default()
+    };
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    match maps
+        .iter()
+        .find(|found| found.namespace().as_deref() == Some(namespace))
+    {
+        None => unless(api.create(&PostParams::default(), &map).await, &[404, 409]),
+        Some(found) if found.data != map.data => unless(
+            api.replace(ROOT_CA, &PostParams::default(), &map).await,
+            &[404, 409],
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Success, where the answer is one of these codes: another was faster, or the namespace is gone.
+fn unless<T>(answer: kube::Result<T>, codes: &[u16]) -> kube::Result<()> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(error) if is_code(&error, codes) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
