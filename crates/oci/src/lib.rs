@@ -1,1 +1,40 @@
 //! From a CRI container to an OCI runtime spec, and what each runtime's command line needs.
+//!
+//! The input structs ([`Sandbox`], [`Container`] and what hangs below them) mirror the fields of the
+//! CRI's `PodSandboxConfig` and `ContainerConfig` without depending on the CRI's wire types, so that
+//! everything here is a function of plain data plus the [`Host`] facts detected once at start.
+//!
+//! * [`container_spec`] and [`sandbox_spec`] build a whole [`Spec`];
+//! * [`exec_process`] derives the process of an exec from a container's spec;
+//! * [`runtime`] describes the runtimes driven by their command line (runc, crun, youki, runsc) and
+//!   probes what a binary is and can do;
+//! * [`cgroup`] tells which cgroup hierarchy the host has;
+//! * [`seccomp`] holds the default profile and loads local ones.
+
+pub mod cdi;
+pub mod cgroup;
+pub mod container;
+mod host;
+mod quirks;
+pub mod runtime;
+pub mod sandbox;
+pub mod seccomp;
+mod spec;
+
+pub use container::{
+    Container, Device, HugepageLimit, Mount, Process, Profile, Propagation, Resources, Rlimit,
+    SeccompProfile, Security, SelinuxOptions, User,
+};
+pub use host::Host;
+pub use oci_spec::runtime::Spec;
+pub use sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox, UserNamespace};
+pub use spec::{SpecError, container_spec, exec_process, sandbox_spec};
+
+/// Annotation that tells a runtime whether a container is its pod's sandbox (`sandbox`) or a later one (`container`).
+pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+/// Annotation with the id of the pod sandbox that a container belongs to; also groups containers into one shim.
+pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// Annotation with the container's name, as containerd sets it.
+pub const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
+/// Annotation with the image's name, as containerd sets it.
+pub const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";

@@ -1,1 +1,12 @@
-//! The per-pod supervisor (containerd's shim v2 over ttrpc) and the client for any shim.
+//! The per-pod supervisor and the client for any shim.
+//!
+//! * [`server`] is `berth shim`: containerd's shim v2 (Task v2 and v3 over ttrpc) for OCI runtimes driven by
+//!   their command line. One small process a pod: it starts, reaps and logs, and outlives its starter.
+//! * [`client`] drives our shim and any stranger's alike, and hides which way their stdio goes.
+//! * [`stdio`] and [`stream`] are what both share: the URIs that say where a process' streams go, and the
+//!   framing on the socket beside the shim's own, over which attach and exec streams run.
+
+pub mod client;
+pub mod server;
+pub mod stdio;
+pub mod stream;

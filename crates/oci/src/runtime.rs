@@ -1,0 +1,167 @@
+//! Runtimes driven by their command line: which one a binary is, and how it wants to be called.
+
+mod probe;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use probe::{ProbeError, RuntimeProbe, probe};
+
+/// The kinds whose ways we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// opencontainers/runc, the reference.
+    Runc,
+    /// containers/crun.
+    Crun,
+    /// youki-dev/youki.
+    Youki,
+    /// gVisor's runsc.
+    Runsc,
+    /// Anything else that takes runc's command line.
+    Other,
+}
+
+impl RuntimeKind {
+    /// Guesses from the name of the binary; [`probe`] is surer.
+    #[must_use]
+    pub fn from_name(binary: &Path) -> Self {
+        let name = binary.file_name().unwrap_or_default().to_string_lossy();
+        match name.as_ref() {
+            n if n.starts_with("runsc") => Self::Runsc,
+            n if n.starts_with("crun") => Self::Crun,
+            n if n.starts_with("youki") => Self::Youki,
+            n if n.starts_with("runc") => Self::Runc,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a pod's first container must be a sandbox container that the later ones join.
+    #[must_use]
+    pub fn needs_sandbox_container(self) -> bool {
+        matches!(self, Self::Runsc)
+    }
+
+    /// Whether containers are processes of the host's kernel (so that namespaces, seccomp and per-container cgroups count).
+    #[must_use]
+    pub fn shares_host_kernel(self) -> bool {
+        !matches!(self, Self::Runsc)
+    }
+}
+
+/// Which network stack gVisor uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GvisorNetwork {
+    /// gVisor's own stack, fed with the namespace's interfaces.
+    #[default]
+    Sandbox,
+    /// The host's stack in the pod's network namespace.
+    Host,
+}
+
+/// How to call one runtime: the binary and what comes before the verb.
+///
+/// Serialized as JSON it travels to our shim in `CreateTaskRequest.options` and is kept in the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeCommand {
+    /// The kind, which decides on quirks.
+    pub kind: RuntimeKind,
+    /// The binary: absolute, or a name looked up in `PATH`.
+    pub binary: PathBuf,
+    /// The runtime's own state directory (`--root`), one for each handler.
+    pub root: PathBuf,
+    /// More global arguments, as configured.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Let the runtime ask systemd for cgroups.
+    #[serde(default)]
+    pub systemd_cgroup: bool,
+    /// gVisor's network stack; ignored by the others.
+    #[serde(default)]
+    pub network: GvisorNetwork,
+    /// gVisor's platform; its default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+impl RuntimeCommand {
+    /// A command with the defaults of its kind.
+    #[must_use]
+    pub fn new(kind: RuntimeKind, binary: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
+        Self {
+            kind,
+            binary: binary.into(),
+            root: root.into(),
+            args: Vec::new(),
+            systemd_cgroup: false,
+            network: GvisorNetwork::default(),
+            platform: None,
+        }
+    }
+
+    /// The arguments before the verb, with the runtime's log going to `log` as JSON lines.
+    #[must_use]
+    pub fn global_args(&self, log: &Path) -> Vec<String> {
+        let mut out = vec![
+            format!("--root={}", self.root.display()),
+            format!("--log={}", log.display()),
+            "--log-format=json".to_owned(),
+        ];
+        if self.systemd_cgroup {
+            out.push(match self.kind {
+                RuntimeKind::Runsc => "--systemd-cgroup=true".to_owned(),
+                RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => {
+                    "--systemd-cgroup".to_owned()
+                }
+            });
+        }
+        if self.kind == RuntimeKind::Runsc {
+            out.push(
+                match self.network {
+                    GvisorNetwork::Sandbox => "--network=sandbox",
+                    GvisorNetwork::Host => "--network=host",
+                }
+                .to_owned(),
+            );
+            if let Some(platform) = &self.platform {
+                out.push(format!("--platform={platform}"));
+            }
+        }
+        out.extend(self.args.iter().cloned());
+        out
+    }
+
+    /// Paths that must be hidden in a private mount namespace while the runtime runs `verb`.
+    ///
+    /// crun refuses hybrid cgroups unless the unified tree is away; older gVisor believes itself in the
+    /// root network namespace when it sees `/proc/sys/net/core/rmem_default`, which newer kernels show in all.
+    #[must_use]
+    pub fn hides(&self, verb: &str, hybrid_unified: Option<&Path>) -> Hide {
+        match (self.kind, verb) {
+            (RuntimeKind::Crun, _) => match hybrid_unified {
+                Some(path) => Hide::Unmount(path.to_owned()),
+                None => Hide::Nothing,
+            },
+            (RuntimeKind::Runsc, "create" | "start" | "run" | "restore")
+                if self.network == GvisorNetwork::Sandbox =>
+            {
+                Hide::Cover(PathBuf::from("/proc/sys/net"))
+            }
+            (RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other, _) => Hide::Nothing,
+        }
+    }
+}
+
+/// What to do to a runtime's view of the mounts before it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hide {
+    /// Leave the mount namespace alone.
+    Nothing,
+    /// Unmount this path in a private mount namespace.
+    Unmount(PathBuf),
+    /// Mount an empty tmpfs over this path in a private mount namespace.
+    Cover(PathBuf),
+}

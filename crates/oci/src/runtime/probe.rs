@@ -1,0 +1,155 @@
+//! Asks a runtime's binary what it is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::RuntimeKind;
+
+/// Why a binary can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Not there, neither as a path nor in `PATH`.
+    #[error("runtime binary {0:?} not found: install it, or correct the handler's path")]
+    Missing(PathBuf),
+    /// It could not be started.
+    #[error("runtime binary {path:?} can't be run")]
+    Run {
+        /// The binary.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ran but `--version` failed.
+    #[error("{path:?} --version failed ({status}): {stderr}")]
+    Version {
+        /// The binary.
+        path: PathBuf,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it wrote.
+        stderr: String,
+    },
+}
+
+/// What a binary turned out to be.
+#[derive(Debug, Clone)]
+pub struct RuntimeProbe {
+    /// The binary's absolute path.
+    pub binary: PathBuf,
+    /// The kind.
+    pub kind: RuntimeKind,
+    /// The version, such as `1.1.5+ds1`.
+    pub version: String,
+    /// Answer of `features`, for runtimes that know the verb.
+    pub features: Option<oci_spec::runtime::Features>,
+}
+
+impl RuntimeProbe {
+    /// Whether recursive read-only mounts work (CRI `RuntimeHandlerFeatures.recursive_read_only_mounts`).
+    #[must_use]
+    pub fn recursive_read_only_mounts(&self) -> bool {
+        let listed = self
+            .features
+            .as_ref()
+            .and_then(|f| f.mount_options().as_ref())
+            .is_some_and(|o| o.iter().any(|o| o == "rro"));
+        listed && self.kind.shares_host_kernel()
+    }
+
+    /// Whether user namespaces work (CRI `RuntimeHandlerFeatures.user_namespaces`): needs idmap mounts.
+    #[must_use]
+    pub fn user_namespaces(&self) -> bool {
+        self.features
+            .as_ref()
+            .and_then(|f| f.linux().as_ref())
+            .and_then(|l| l.mount_extensions().as_ref())
+            .and_then(|m| m.idmap().as_ref())
+            .and_then(|i| *i.enabled())
+            .unwrap_or(false)
+    }
+}
+
+/// Finds `binary` (a path, or a name in `PATH`) and asks for its version and features. Blocks for some ms.
+///
+/// # Errors
+/// When it is missing or does not run.
+pub fn probe(binary: &Path) -> Result<RuntimeProbe, ProbeError> {
+    let path = find(binary).ok_or_else(|| ProbeError::Missing(binary.to_owned()))?;
+    let run = |arg: &str| {
+        Command::new(&path)
+            .arg(arg)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| ProbeError::Run { path: path.clone(), source })
+    };
+    let out = run("--version")?;
+    if !out.status.success() {
+        return Err(ProbeError::Version {
+            path: path.clone(),
+            status: out.status,
+            stderr: String::from_utf8_lossy(&out.stderr).trim().to_owned(),
+        });
+    }
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let (kind, version) = parse_version(&text, &path);
+    let features = match kind {
+        RuntimeKind::Runsc => None,
+        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => run("features")
+            .ok()
+            .filter(|o| o.status.success())
+            .and_then(|o| serde_json::from_slice(&o.stdout).ok()),
+    };
+    Ok(RuntimeProbe { binary: path, kind, version, features })
+}
+
+fn find(binary: &Path) -> Option<PathBuf> {
+    if binary.components().count() > 1 || binary.is_absolute() {
+        return binary.is_file().then(|| binary.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let fallback = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    std::env::split_paths(&path)
+        .chain(fallback.iter().map(PathBuf::from))
+        .map(|d| d.join(binary))
+        .find(|p| p.is_file())
+}
+
+fn parse_version(text: &str, path: &Path) -> (RuntimeKind, String) {
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first.split_whitespace();
+    let kind = match words.next() {
+        Some("runc") => RuntimeKind::Runc,
+        Some("crun") => RuntimeKind::Crun,
+        Some("youki") => RuntimeKind::Youki,
+        Some("runsc") => RuntimeKind::Runsc,
+        _ => RuntimeKind::from_name(path),
+    };
+    let version = words.rfind(|w| *w != "version" && *w != "version:").unwrap_or(first).to_owned();
+    (kind, version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_name_the_kind() {
+        let cases = [
+            ("runc version 1.1.5+ds1\ncommit: x", RuntimeKind::Runc, "1.1.5+ds1"),
+            ("crun version 1.8.1\n", RuntimeKind::Crun, "1.8.1"),
+            ("runsc version release-20240212.0\nspec: 1.1.0", RuntimeKind::Runsc, "release-20240212.0"),
+            ("youki version 0.7.0\n", RuntimeKind::Youki, "0.7.0"),
+            ("foo 7", RuntimeKind::Other, "7"),
+        ];
+        for (text, kind, version) in cases {
+            assert_eq!(parse_version(text, Path::new("/bin/foo")), (kind, version.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_missing_binary_is_named() {
+        let err = probe(Path::new("berth-no-such-runtime")).expect_err("must fail");
+        assert!(err.to_string().contains("berth-no-such-runtime"), "{err}");
+    }
+}

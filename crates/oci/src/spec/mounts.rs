@@ -1,0 +1,152 @@
+//! `mounts`: the kernel's filesystems, the pod's /dev/shm, then the binds, parents first.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::SpecError;
+use crate::Host;
+use crate::container::{self, Container, Propagation};
+use crate::sandbox::{Namespace, Sandbox};
+
+pub(super) fn mounts(host: &Host, sandbox: &Sandbox, container: &Container) -> Result<Vec<Mount>, SpecError> {
+    let mut binds: Vec<&container::Mount> = container.mounts.iter().collect();
+    binds.sort_by_key(|m| m.container_path.components().count());
+    let taken = |path: &str| binds.iter().any(|m| m.container_path == Path::new(path));
+    let mut out: Vec<Mount> = kernel_mounts(sandbox, container)
+        .into_iter()
+        .filter(|m| !taken(&m.destination().to_string_lossy()))
+        .collect();
+    let table = std::cell::OnceCell::new();
+    for mount in &binds {
+        if !mount.container_path.is_absolute() {
+            return Err(SpecError::NotAbsolute { what: "mount point", path: mount.container_path.clone() });
+        }
+        if mount.propagation != Propagation::Private {
+            let table = table
+                .get_or_init(|| std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+            check_propagation(table, mount)?;
+        }
+        out.push(bind(mount)?);
+    }
+    let _ = host;
+    Ok(out)
+}
+
+fn entry(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+    let mut m = Mount::default();
+    m.set_destination(PathBuf::from(destination));
+    m.set_typ(Some(typ.to_owned()));
+    m.set_source(Some(PathBuf::from(source)));
+    m.set_options(Some(options.iter().map(|o| (*o).to_owned()).collect()));
+    m
+}
+
+fn kernel_mounts(sandbox: &Sandbox, container: &Container) -> Vec<Mount> {
+    let access = if container.security.privileged { "rw" } else { "ro" };
+    let quiet = ["nosuid", "noexec", "nodev"];
+    let mut out = vec![
+        entry("/proc", "proc", "proc", &quiet),
+        entry("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        entry(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+    ];
+    let shm_options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
+    out.push(match (&sandbox.shm, &sandbox.ipc) {
+        (_, Namespace::Host) => entry("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"]),
+        (Some(shm), _) => entry("/dev/shm", "bind", &shm.to_string_lossy(), &["rbind", "rprivate"]),
+        (None, _) => entry("/dev/shm", "tmpfs", "shm", &shm_options),
+    });
+    out.push(match &sandbox.ipc {
+        Namespace::Host => entry("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "rprivate"]),
+        Namespace::Private | Namespace::Path(_) => entry("/dev/mqueue", "mqueue", "mqueue", &quiet),
+    });
+    if sandbox.ipc == Namespace::Host && !Path::new("/dev/mqueue").exists() {
+        out.pop();
+    }
+    // A user namespace that does not own the network namespace may not mount its sysfs.
+    if sandbox.user.is_some() {
+        out.push(entry("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", access]));
+    } else {
+        out.push(entry("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
+    }
+    out.push(entry("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]));
+    out
+}
+
+fn bind(mount: &container::Mount) -> Result<Mount, SpecError> {
+    let propagation = match mount.propagation {
+        Propagation::Private => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    };
+    let mut options = vec!["rbind", propagation];
+    if mount.recursive_read_only {
+        if !mount.readonly || mount.propagation != Propagation::Private {
+            return Err(SpecError::RecursiveReadOnly(mount.container_path.clone()));
+        }
+        options.push("rro");
+    }
+    options.push(if mount.readonly { "ro" } else { "rw" });
+    Ok(entry(
+        &mount.container_path.to_string_lossy(),
+        "bind",
+        &mount.host_path.to_string_lossy(),
+        &options,
+    ))
+}
+
+/// Bidirectional needs a shared mount below, HostToContainer a shared or slave one.
+fn check_propagation(table: &str, mount: &container::Mount) -> Result<(), SpecError> {
+    let source = std::fs::canonicalize(&mount.host_path).unwrap_or_else(|_| mount.host_path.clone());
+    let mut best: Option<(PathBuf, bool, bool)> = None;
+    for line in table.lines() {
+        let Some((left, _)) = line.split_once(" - ") else { continue };
+        let fields: Vec<&str> = left.split(' ').collect();
+        let Some(point) = fields.get(4).map(|p| PathBuf::from(unescape(p))) else { continue };
+        let deeper = best
+            .as_ref()
+            .is_none_or(|(b, _, _)| point.components().count() >= b.components().count());
+        if source.starts_with(&point) && deeper {
+            let optional = fields.get(6..).unwrap_or_default();
+            let shared = optional.iter().any(|o| o.starts_with("shared:"));
+            let slave = optional.iter().any(|o| o.starts_with("master:"));
+            best = Some((point, shared, slave));
+        }
+    }
+    let (point, shared, slave) = best.unwrap_or((PathBuf::from("/"), false, false));
+    let (fine, wanted) = match mount.propagation {
+        Propagation::Private => (true, ""),
+        Propagation::HostToContainer => (shared || slave, "shared or slave"),
+        Propagation::Bidirectional => (shared, "shared"),
+    };
+    if fine { Ok(()) } else { Err(SpecError::Propagation { path: source, mount: point, wanted }) }
+}
+
+/// mountinfo writes blanks and backslashes in octal.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn propagation_follows_the_deepest_mount() {
+        let table = "1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / /nowhere/a rw shared:7 - tmpfs tmpfs rw\n3 1 0:3 / /nowhere/b rw master:7 - tmpfs tmpfs rw";
+        let check = |path: &str, propagation| {
+            let mount =
+                container::Mount { host_path: path.into(), propagation, ..container::Mount::default() };
+            check_propagation(table, &mount).is_ok()
+        };
+        assert!(check("/nowhere/a/x", Propagation::Bidirectional));
+        assert!(!check("/nowhere/b/x", Propagation::Bidirectional));
+        assert!(check("/nowhere/b/x", Propagation::HostToContainer));
+        assert!(!check("/elsewhere", Propagation::HostToContainer));
+    }
+}

@@ -1,0 +1,192 @@
+//! Starting a shim, its answer in three forms, and the note of it in the bundle.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use containerd_shim_protos::{api, bootstrap_api};
+use protobuf::Message;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::{Exit, ShimConfig, ShimError, task};
+
+const FILE: &str = "bootstrap.json";
+
+/// Where a shim listens, and which version of the task service it speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bootstrap {
+    pub(super) version: i32,
+    pub(super) address: String,
+    pub(super) protocol: String,
+}
+
+/// Runs `SHIM ... start`.
+pub(super) async fn start(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Bootstrap, ShimError> {
+    let _log = open_log_fifo(config, bundle)?;
+    if config.own {
+        let out = run(config, id, bundle, "start", None).await?;
+        return parse(&out);
+    }
+    // The newest shims want parameters on stdin; older ones ignore or choke on them, and get a second try without.
+    let params = bootstrap_api::BootstrapParams {
+        instance_id: id.to_owned(),
+        namespace: config.namespace.clone(),
+        containerd_version: "2.2.0".to_owned(),
+        containerd_ttrpc_address: format!("{}.ttrpc", config.address),
+        containerd_grpc_address: config.address.clone(),
+        ..Default::default()
+    };
+    let stdin = params.write_to_bytes().ok();
+    match run(config, id, bundle, "start", stdin.as_deref()).await {
+        Ok(out) => parse(&out),
+        Err(ShimError::Action { .. }) => parse(&run(config, id, bundle, "start", None).await?),
+        Err(e) => Err(e),
+    }
+}
+
+/// Runs `SHIM ... -bundle B delete`.
+pub(super) async fn delete(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Exit, ShimError> {
+    let out = run(config, id, bundle, "delete", None).await?;
+    let answer = api::DeleteResponse::parse_from_bytes(&out)
+        .map_err(|source| ShimError::Decode { method: "delete", source })?;
+    Ok(Exit { code: answer.exit_status, at: task::time(answer.exited_at.as_ref()) })
+}
+
+/// Notes where the shim is.
+pub(super) fn save(bundle: &Path, bootstrap: &Bootstrap) -> Result<(), ShimError> {
+    let path = bundle.join(FILE);
+    let text = serde_json::to_vec(bootstrap).map_err(ShimError::Encode)?;
+    let temporary = bundle.join(".bootstrap.json");
+    std::fs::File::create(&temporary)
+        .and_then(|mut f| f.write_all(&text))
+        .and_then(|()| std::fs::rename(&temporary, &path))
+        .map_err(|source| ShimError::File { path, source })
+}
+
+/// Reads the note.
+pub(super) fn load(bundle: &Path) -> Result<Bootstrap, ShimError> {
+    let absent = |source| ShimError::NotRecorded { bundle: bundle.to_owned(), source };
+    let text = std::fs::read(bundle.join(FILE)).map_err(absent)?;
+    serde_json::from_slice(&text).map_err(|e| absent(e.into()))
+}
+
+/// containerd's shims write their log to a FIFO in the bundle and wait until somebody reads it. We hold it open and
+/// let it go: what it says after the start is lost, what fails is in the answers.
+fn open_log_fifo(config: &ShimConfig, bundle: &Path) -> Result<Option<std::fs::File>, ShimError> {
+    if config.own {
+        return Ok(None);
+    }
+    let path = bundle.join("log");
+    let failed = |source| ShimError::File { path: path.clone(), source };
+    if path.exists() {
+        std::fs::remove_file(&path).map_err(failed)?;
+    }
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
+    nix::unistd::mkfifo(&path, mode).map_err(|e| failed(e.into()))?;
+    std::fs::OpenOptions::new().read(true).write(true).open(&path).map(Some).map_err(failed)
+}
+
+async fn run(
+    config: &ShimConfig,
+    id: &str,
+    bundle: &Path,
+    action: &'static str,
+    stdin: Option<&[u8]>,
+) -> Result<Vec<u8>, ShimError> {
+    let program = config.command.first().cloned().unwrap_or_else(|| PathBuf::from("containerd-shim-runc-v2"));
+    let publish = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/true"));
+    let mut command = Command::new(&program);
+    command
+        .args(config.command.iter().skip(1))
+        .arg("-namespace")
+        .arg(&config.namespace)
+        .arg("-address")
+        .arg(&config.address)
+        .arg("-publish-binary")
+        .arg(if config.own { publish.as_path() } else { Path::new("/bin/true") })
+        .arg("-id")
+        .arg(id);
+    if action == "delete" {
+        command.arg("-bundle").arg(bundle);
+    }
+    command
+        .arg(action)
+        .current_dir(bundle)
+        .env("NAMESPACE", &config.namespace)
+        .env("GRPC_ADDRESS", &config.address)
+        .env("TTRPC_ADDRESS", format!("{}.ttrpc", config.address))
+        .env("MAX_SHIM_VERSION", "3")
+        .env("BERTH_SHIM_SOCKET_DIR", &config.socket_dir)
+        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().map_err(|source| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            ShimError::MissingBinary(program.clone())
+        } else {
+            ShimError::Run { command: program.clone(), source }
+        }
+    })?;
+    if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
+        // A shim that does not read its stdin is no failure.
+        let _ = pipe.write_all(bytes).await;
+    }
+    let out = child
+        .wait_with_output()
+        .await
+        .map_err(|source| ShimError::Run { command: program.clone(), source })?;
+    if !out.status.success() {
+        let text = [out.stdout, out.stderr].concat();
+        return Err(ShimError::Action {
+            command: program,
+            action,
+            status: out.status,
+            stderr: String::from_utf8_lossy(&text).trim().to_owned(),
+        });
+    }
+    Ok(out.stdout)
+}
+
+/// Protobuf, then JSON, then a plain address.
+fn parse(out: &[u8]) -> Result<Bootstrap, ShimError> {
+    if let Ok(json) = serde_json::from_slice::<Bootstrap>(out) {
+        return Ok(json);
+    }
+    let text = String::from_utf8_lossy(out).trim().to_owned();
+    if text.starts_with("unix://") || text.starts_with('/') || text.starts_with('@') {
+        return Ok(Bootstrap { version: 2, address: text, protocol: "ttrpc".to_owned() });
+    }
+    match bootstrap_api::BootstrapResult::parse_from_bytes(out) {
+        Ok(result) if result.address.contains("://") => Ok(Bootstrap {
+            version: result.version,
+            address: result.address,
+            protocol: result.protocol,
+        }),
+        _ => Err(ShimError::Bootstrap(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_in_all_three_forms() {
+        let plain = parse(b"unix:///run/containerd/s/abc\n").expect("plain");
+        assert_eq!((plain.version, plain.address.as_str()), (2, "unix:///run/containerd/s/abc"));
+        let json = parse(br#"{"version":3,"address":"unix:///x","protocol":"ttrpc"}"#).expect("json");
+        assert_eq!((json.version, json.address.as_str()), (3, "unix:///x"));
+        let result = bootstrap_api::BootstrapResult {
+            version: 3,
+            address: "unix:///y".into(),
+            protocol: "ttrpc".into(),
+            ..Default::default()
+        };
+        let proto = parse(&result.write_to_bytes().expect("encode")).expect("protobuf");
+        assert_eq!((proto.version, proto.address.as_str()), (3, "unix:///y"));
+        assert!(parse(b"panic: oh no").is_err());
+    }
+}

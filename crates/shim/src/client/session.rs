@@ -1,0 +1,225 @@
+//! Attached and exec'd streams.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::{AttachStreams, ExecOutput, Exit, Shim, ShimError};
+use crate::stdio::stream_socket;
+use crate::stream::{self, Hello, Kind, MAX_FRAME, Reply};
+
+/// Bytes kept between the shim's socket and a reader that is slow.
+const BUFFER: usize = 64 * 1024;
+
+/// Readable end of a stream.
+pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+/// Writable end of a stream.
+pub type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// The streams of an attached container or an exec. Read stdout and stderr at the same time: one that isn't
+/// read holds up the other.
+pub struct Session {
+    /// Dropping it (or shutting it down) is end of file for the process.
+    pub stdin: Option<WriteHalf>,
+    /// Ends when the process and all that hold its stdout have ended.
+    pub stdout: Option<ReadHalf>,
+    /// As stdout; absent with a terminal.
+    pub stderr: Option<ReadHalf>,
+    /// Everything but the bytes.
+    pub control: Control,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
+/// Controls the process behind a session.
+#[derive(Debug, Clone)]
+pub struct Control {
+    shim: Shim,
+    id: String,
+    exec_id: String,
+}
+
+impl Control {
+    pub(super) fn new(shim: Shim, id: &str, exec_id: &str) -> Self {
+        Self { shim, id: id.to_owned(), exec_id: exec_id.to_owned() }
+    }
+
+    /// The container's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn exec_id(&self) -> &str {
+        &self.exec_id
+    }
+
+    /// Sets the terminal's size.
+    ///
+    /// # Errors
+    /// When there is no terminal.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<(), ShimError> {
+        self.shim.resize_process(&self.id, &self.exec_id, width, height).await
+    }
+
+    /// Closes the process' stdin.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub async fn close_stdin(&self) -> Result<(), ShimError> {
+        self.shim.close_process_stdin(&self.id, &self.exec_id).await
+    }
+
+    /// Signals the process; with `all` its whole process tree.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub async fn kill(&self, signal: u32, all: bool) -> Result<(), ShimError> {
+        self.shim.kill_process(&self.id, &self.exec_id, signal, all).await
+    }
+
+    /// Waits for the process' end. An exec is forgotten by the shim after that.
+    ///
+    /// # Errors
+    /// When it is unknown or the shim dies.
+    pub async fn wait(&self) -> Result<Exit, ShimError> {
+        let exit = self.shim.wait_process(&self.id, &self.exec_id).await?;
+        if !self.exec_id.is_empty() {
+            let _ = self.shim.delete_process(&self.id, &self.exec_id).await;
+        }
+        Ok(exit)
+    }
+}
+
+impl Session {
+    /// Reads both outputs to their end and waits; kills the process tree after `timeout` (zero: never).
+    pub(super) async fn collect(mut self, timeout: Duration, limit: usize) -> Result<ExecOutput, ShimError> {
+        drop(self.stdin.take());
+        let (out, err) = (self.stdout.take(), self.stderr.take());
+        let control = self.control.clone();
+        let work = async {
+            let wait = async {
+                let exit = control.shim.wait_process(&control.id, &control.exec_id).await;
+                exit.map(|e| e.code)
+            };
+            let (stdout, stderr, code) = tokio::join!(drain(out, limit), drain(err, limit), wait);
+            code.map(|code| ExecOutput { code, stdout, stderr })
+        };
+        let result = if timeout.is_zero() {
+            work.await
+        } else {
+            match tokio::time::timeout(timeout, work).await {
+                Ok(done) => done,
+                Err(_) => {
+                    let _ = self.control.kill(9, true).await;
+                    let _ = tokio::time::timeout(Duration::from_secs(5), self.control.wait()).await;
+                    return Err(ShimError::Timeout(timeout));
+                }
+            }
+        };
+        if !self.control.exec_id.is_empty() {
+            let _ = self.control.shim.delete_process(&self.control.id, &self.control.exec_id).await;
+        }
+        result
+    }
+}
+
+async fn drain(stream: Option<ReadHalf>, limit: usize) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut stream) = stream else { return kept };
+    let mut buf = vec![0; 32 * 1024];
+    while let Ok(n @ 1..) = stream.read(&mut buf).await {
+        let room = limit.saturating_sub(kept.len()).min(n);
+        kept.extend_from_slice(buf.get(..room).unwrap_or_default());
+    }
+    kept
+}
+
+async fn hello(address: &str, message: &Hello) -> Result<BufReader<UnixStream>, ShimError> {
+    let path: PathBuf = stream_socket(address);
+    let failed = |source| ShimError::Stream { path: path.clone(), source };
+    let mut socket = BufReader::new(UnixStream::connect(&path).await.map_err(failed)?);
+    stream::write_line(&mut socket, message).await.map_err(failed)?;
+    let reply: Reply = stream::read_line(&mut socket).await.map_err(failed)?;
+    match reply.error {
+        None => Ok(socket),
+        Some(e) if e.contains("not found") => Err(ShimError::NotFound(e)),
+        Some(e) => Err(ShimError::Failed(e)),
+    }
+}
+
+pub(super) async fn reopen_log(address: &str, id: &str) -> Result<(), ShimError> {
+    hello(address, &Hello::ReopenLog { id: id.to_owned() }).await.map(|_| ())
+}
+
+/// Claims or joins the streams of a process of our own shim.
+pub(super) async fn open(address: &str, control: Control, streams: AttachStreams) -> Result<Session, ShimError> {
+    let message = Hello::Attach {
+        id: control.id.clone(),
+        exec_id: control.exec_id.clone(),
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+    };
+    let (from_shim, mut to_shim) = tokio::io::split(hello(address, &message).await?);
+    let stdin = streams.stdin.then(|| {
+        let (ours, mut theirs) = tokio::io::duplex(BUFFER);
+        tokio::spawn(async move {
+            let mut buf = vec![0; BUFFER.min(MAX_FRAME)];
+            loop {
+                let n = theirs.read(&mut buf).await.unwrap_or(0);
+                let bytes = buf.get(..n).unwrap_or_default();
+                if stream::write_frame(&mut to_shim, Kind::Stdin, bytes).await.is_err() || n == 0 {
+                    // The half that writes stays until the reading half ends: closing it would mean leaving.
+                    return;
+                }
+            }
+        });
+        Box::new(ours) as WriteHalf
+    });
+    let (stdout, out_writer) = pipe(streams.stdout);
+    let (stderr, err_writer) = pipe(streams.stderr);
+    tokio::spawn(demultiplex(from_shim, out_writer, err_writer));
+    Ok(Session { stdin, stdout, stderr, control })
+}
+
+fn pipe(wanted: bool) -> (Option<ReadHalf>, Option<WriteHalf>) {
+    if !wanted {
+        return (None, None);
+    }
+    let (reader, writer) = tokio::io::duplex(BUFFER);
+    (Some(Box::new(reader)), Some(Box::new(writer)))
+}
+
+async fn demultiplex(
+    mut from: impl AsyncRead + Unpin,
+    mut out: Option<WriteHalf>,
+    mut err: Option<WriteHalf>,
+) {
+    let mut buf = Vec::new();
+    while let Ok(Some(kind)) = stream::read_frame(&mut from, &mut buf).await {
+        let target = match kind {
+            Kind::Stdout => &mut out,
+            Kind::Stderr => &mut err,
+            Kind::Stdin => continue,
+        };
+        let gone = match target {
+            Some(writer) if !buf.is_empty() => writer.write_all(&buf).await.is_err(),
+            Some(_) => true,
+            None => false,
+        };
+        if gone {
+            *target = None;
+        }
+        if out.is_none() && err.is_none() {
+            // Nobody listens any more (or all has been said): leave, unless stdin is still being written.
+            buf.clear();
+        }
+    }
+}
