@@ -39,12 +39,24 @@ impl Cgroups {
 
     /// Decides from the text of a `mountinfo`; `v2_controllers` reads a v2 mount's `cgroup.controllers`.
     pub fn from_mountinfo(table: &str, v2_controllers: impl Fn(&Path) -> String) -> Self {
-        const FLAGS: [&str; 7] = ["rw", "ro", "xattr", "noprefix", "clone_children", "nsdelegate", "seclabel"];
+        const FLAGS: [&str; 7] = [
+            "rw",
+            "ro",
+            "xattr",
+            "noprefix",
+            "clone_children",
+            "nsdelegate",
+            "seclabel",
+        ];
         let mut mounts = BTreeMap::new();
         let mut unified = None;
         for line in table.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(point) = left.split(' ').nth(4) else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(point) = left.split(' ').nth(4) else {
+                continue;
+            };
             let mut right = right.split(' ');
             match right.next() {
                 Some("cgroup2") => {
@@ -53,7 +65,9 @@ impl Cgroups {
                 Some("cgroup") => {
                     for option in right.nth(1).unwrap_or_default().split(',') {
                         if !FLAGS.contains(&option) && !option.starts_with("release_agent=") {
-                            mounts.entry(option.to_owned()).or_insert_with(|| PathBuf::from(point));
+                            mounts
+                                .entry(option.to_owned())
+                                .or_insert_with(|| PathBuf::from(point));
                         }
                     }
                 }
@@ -71,8 +85,17 @@ impl Cgroups {
                 .map(|c| (c.to_owned(), root.clone()))
                 .collect();
         }
-        let controllers = mounts.keys().filter(|c| !c.starts_with("name=")).cloned().collect();
-        Self { mode, controllers, mounts, unified }
+        let controllers = mounts
+            .keys()
+            .filter(|c| !c.starts_with("name="))
+            .cloned()
+            .collect();
+        Self {
+            mode,
+            controllers,
+            mounts,
+            unified,
+        }
     }
 
     /// Whether a controller can be used.
@@ -94,11 +117,18 @@ mod tests {
         let got = Cgroups::from_mountinfo(v1, none);
         assert_eq!(got.mode, CgroupMode::V1);
         assert!(got.has("cpu") && got.has("cpuacct") && !got.has("name=systemd"));
-        assert_eq!(got.mounts["cpuacct"], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(
+            got.mounts["cpuacct"],
+            Path::new("/sys/fs/cgroup/cpu,cpuacct")
+        );
         let got = Cgroups::from_mountinfo(&format!("{v1}\n{v2}"), none);
         assert_eq!(got.mode, CgroupMode::Hybrid);
-        assert_eq!(got.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-        let got = Cgroups::from_mountinfo(&v2.replace("/unified", ""), |_| "cpu memory pids\n".into());
+        assert_eq!(
+            got.unified.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/unified"))
+        );
+        let got =
+            Cgroups::from_mountinfo(&v2.replace("/unified", ""), |_| "cpu memory pids\n".into());
         assert_eq!(got.mode, CgroupMode::V2);
         assert!(got.has("pids") && !got.has("hugetlb"));
     }

@@ -34,18 +34,26 @@ impl Host {
             .into_iter()
             .map(|c| c.to_string().trim_start_matches("CAP_").to_owned())
             .collect();
-        let may_lower = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE)
-            .unwrap_or(false);
+        let may_lower = caps::has_cap(
+            None,
+            caps::CapSet::Effective,
+            caps::Capability::CAP_SYS_RESOURCE,
+        )
+        .unwrap_or(false);
         let own_score = std::fs::read_to_string("/proc/self/oom_score_adj")
             .ok()
             .and_then(|s| s.trim().parse().ok())
             .unwrap_or(0);
-        let swap_accounting = match cgroups.unified.as_ref().filter(|_| cgroups.mounts.is_empty()) {
+        let swap_accounting = match cgroups
+            .unified
+            .as_ref()
+            .filter(|_| cgroups.mounts.is_empty())
+        {
             Some(_) => true,
-            None => cgroups
-                .mounts
-                .get("memory")
-                .is_some_and(|m| m.join("memory.memsw.limit_in_bytes").exists() || m.join("cgroup.controllers").exists()),
+            None => cgroups.mounts.get("memory").is_some_and(|m| {
+                m.join("memory.memsw.limit_in_bytes").exists()
+                    || m.join("cgroup.controllers").exists()
+            }),
         };
         Self {
             cgroups,
@@ -55,8 +63,10 @@ impl Host {
                 .is_ok_and(|s| s.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             swap_accounting,
-            max_open_files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-                .map_or(1024, |(_, hard)| hard),
+            max_open_files: nix::sys::resource::getrlimit(
+                nix::sys::resource::Resource::RLIMIT_NOFILE,
+            )
+            .map_or(1024, |(_, hard)| hard),
         }
     }
 }

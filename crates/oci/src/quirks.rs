@@ -45,7 +45,9 @@ fn gvisor(spec: &mut Spec) -> Result<(), SpecError> {
     if let Some(mounts) = spec.mounts_mut() {
         for mount in mounts {
             let destination = mount.destination().clone();
-            let Some(options) = mount.options_mut() else { continue };
+            let Some(options) = mount.options_mut() else {
+                continue;
+            };
             if options.iter().any(|o| o == "rro") {
                 return Err(SpecError::RecursiveReadOnlyUnsupported(destination));
             }

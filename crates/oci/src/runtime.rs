@@ -150,7 +150,10 @@ impl RuntimeCommand {
             {
                 Hide::Cover(PathBuf::from("/proc/sys/net"))
             }
-            (RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other, _) => Hide::Nothing,
+            (
+                RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other,
+                _,
+            ) => Hide::Nothing,
         }
     }
 }

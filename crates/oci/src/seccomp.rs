@@ -31,15 +31,23 @@ pub enum SeccompError {
 }
 
 /// The filter that a container gets.
-pub(crate) fn filter(_host: &Host, container: &Container) -> Result<Option<LinuxSeccomp>, SeccompError> {
+pub(crate) fn filter(
+    _host: &Host,
+    container: &Container,
+) -> Result<Option<LinuxSeccomp>, SeccompError> {
     match &container.security.seccomp {
         SeccompProfile::RuntimeDefault | SeccompProfile::Unconfined => Ok(None),
         SeccompProfile::Localhost(path) => {
-            let text = std::fs::read(path)
-                .map_err(|source| SeccompError::Read { path: path.clone(), source })?;
+            let text = std::fs::read(path).map_err(|source| SeccompError::Read {
+                path: path.clone(),
+                source,
+            })?;
             serde_json::from_slice(&text)
                 .map(Some)
-                .map_err(|source| SeccompError::Parse { path: path.clone(), source })
+                .map_err(|source| SeccompError::Parse {
+                    path: path.clone(),
+                    source,
+                })
         }
     }
 }

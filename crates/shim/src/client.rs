@@ -217,7 +217,10 @@ impl Shim {
     /// # Errors
     /// When the shim doesn't answer.
     pub async fn shim_pid(&self, id: &str) -> Result<u32, ShimError> {
-        let request = api::ConnectRequest { id: id.to_owned(), ..Default::default() };
+        let request = api::ConnectRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::ConnectResponse = self.0.task.call("Connect", &request, CALL).await?;
         Ok(answer.shim_pid)
     }
@@ -250,7 +253,8 @@ impl Shim {
         } else {
             self.0.loggers.prepare(create, &mut request)?;
         }
-        let answer: Result<api::CreateTaskResponse, _> = self.0.task.call("Create", &request, CALL).await;
+        let answer: Result<api::CreateTaskResponse, _> =
+            self.0.task.call("Create", &request, CALL).await;
         match answer {
             Ok(answer) => Ok(answer.pid),
             Err(e) => {
@@ -269,8 +273,11 @@ impl Shim {
     }
 
     async fn start_process(&self, id: &str, exec_id: &str) -> Result<u32, ShimError> {
-        let request =
-            api::StartRequest { id: id.to_owned(), exec_id: exec_id.to_owned(), ..Default::default() };
+        let request = api::StartRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::StartResponse = self.0.task.call("Start", &request, CALL).await?;
         Ok(answer.pid)
     }
@@ -284,10 +291,16 @@ impl Shim {
     }
 
     async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
-        let request =
-            api::WaitRequest { id: id.to_owned(), exec_id: exec_id.to_owned(), ..Default::default() };
+        let request = api::WaitRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::WaitResponse = self.0.task.call("Wait", &request, Duration::ZERO).await?;
-        Ok(Exit { code: answer.exit_status, at: task::time(answer.exited_at.as_ref()) })
+        Ok(Exit {
+            code: answer.exit_status,
+            at: task::time(answer.exited_at.as_ref()),
+        })
     }
 
     /// Sends a signal to the container's first process, or with `all` to every process in it.
@@ -299,7 +312,13 @@ impl Shim {
         self.kill_process(id, "", signal, all).await
     }
 
-    async fn kill_process(&self, id: &str, exec_id: &str, signal: u32, all: bool) -> Result<(), ShimError> {
+    async fn kill_process(
+        &self,
+        id: &str,
+        exec_id: &str,
+        signal: u32,
+        all: bool,
+    ) -> Result<(), ShimError> {
         let request = api::KillRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
@@ -321,10 +340,16 @@ impl Shim {
     }
 
     async fn delete_process(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
-        let request =
-            api::DeleteRequest { id: id.to_owned(), exec_id: exec_id.to_owned(), ..Default::default() };
+        let request = api::DeleteRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::DeleteResponse = self.0.task.call("Delete", &request, CALL).await?;
-        Ok(Exit { code: answer.exit_status, at: task::time(answer.exited_at.as_ref()) })
+        Ok(Exit {
+            code: answer.exit_status,
+            at: task::time(answer.exited_at.as_ref()),
+        })
     }
 
     /// Where a container is in its life.
@@ -332,7 +357,10 @@ impl Shim {
     /// # Errors
     /// When it is unknown.
     pub async fn state(&self, id: &str) -> Result<State, ShimError> {
-        let request = api::StateRequest { id: id.to_owned(), ..Default::default() };
+        let request = api::StateRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::StateResponse = self.0.task.call("State", &request, CALL).await?;
         Ok(task::state(&answer))
     }
@@ -342,7 +370,10 @@ impl Shim {
     /// # Errors
     /// When it is unknown.
     pub async fn pids(&self, id: &str) -> Result<Vec<u32>, ShimError> {
-        let request = api::PidsRequest { id: id.to_owned(), ..Default::default() };
+        let request = api::PidsRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::PidsResponse = self.0.task.call("Pids", &request, CALL).await?;
         Ok(answer.processes.iter().map(|p| p.pid).collect())
     }
@@ -352,7 +383,10 @@ impl Shim {
     /// # Errors
     /// When it is unknown or the metrics aren't in a form that we know.
     pub async fn stats(&self, id: &str) -> Result<Stats, ShimError> {
-        let request = api::StatsRequest { id: id.to_owned(), ..Default::default() };
+        let request = api::StatsRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
         let answer: api::StatsResponse = self.0.task.call("Stats", &request, CALL).await?;
         stats::decode(answer.stats.as_ref())
     }
@@ -380,7 +414,10 @@ impl Shim {
     /// # Errors
     /// When the runtime refuses.
     pub async fn pause(&self, id: &str) -> Result<(), ShimError> {
-        let request = api::PauseRequest { id: id.to_owned(), ..Default::default() };
+        let request = api::PauseRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
         self.0.task.call_empty("Pause", &request, CALL).await
     }
 
@@ -389,7 +426,10 @@ impl Shim {
     /// # Errors
     /// When the runtime refuses.
     pub async fn resume(&self, id: &str) -> Result<(), ShimError> {
-        let request = api::ResumeRequest { id: id.to_owned(), ..Default::default() };
+        let request = api::ResumeRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
         self.0.task.call_empty("Resume", &request, CALL).await
     }
 
@@ -414,7 +454,13 @@ impl Shim {
         self.resize_process(id, "", width, height).await
     }
 
-    async fn resize_process(&self, id: &str, exec_id: &str, width: u32, height: u32) -> Result<(), ShimError> {
+    async fn resize_process(
+        &self,
+        id: &str,
+        exec_id: &str,
+        width: u32,
+        height: u32,
+    ) -> Result<(), ShimError> {
         let request = api::ResizePtyRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
@@ -473,7 +519,12 @@ impl Shim {
     ///
     /// # Errors
     /// The runtime's own words when it can't be started.
-    pub async fn exec(&self, id: &str, process: &Process, streams: AttachStreams) -> Result<Session, ShimError> {
+    pub async fn exec(
+        &self,
+        id: &str,
+        process: &Process,
+        streams: AttachStreams,
+    ) -> Result<Session, ShimError> {
         let exec_id = format!("{:016x}", rand::random::<u64>());
         let terminal = process.terminal().unwrap_or(false);
         let mut request = api::ExecProcessRequest {
@@ -515,8 +566,17 @@ impl Shim {
     ///
     /// # Errors
     /// [`ShimError::Timeout`], or the runtime's own words when it can't be started.
-    pub async fn exec_sync(&self, id: &str, process: &Process, timeout: Duration) -> Result<ExecOutput, ShimError> {
-        let streams = AttachStreams { stdin: false, stdout: true, stderr: true };
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        process: &Process,
+        timeout: Duration,
+    ) -> Result<ExecOutput, ShimError> {
+        let streams = AttachStreams {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        };
         let session = self.exec(id, process, streams).await?;
         session.collect(timeout, MAX_SYNC_OUTPUT).await
     }
@@ -526,7 +586,11 @@ impl Shim {
     /// # Errors
     /// When it doesn't answer.
     pub async fn shutdown(&self, id: &str, now: bool) -> Result<(), ShimError> {
-        let request = api::ShutdownRequest { id: id.to_owned(), now, ..Default::default() };
+        let request = api::ShutdownRequest {
+            id: id.to_owned(),
+            now,
+            ..Default::default()
+        };
         match self.0.task.call_empty("Shutdown", &request, CALL).await {
             Err(ShimError::Disconnected { .. }) => Ok(()),
             other => other,

@@ -43,14 +43,19 @@ impl Output {
         } else if let Some(path) = field.strip_prefix("file://") {
             Self::File(PathBuf::from(path))
         } else {
-            Self::Fifo(PathBuf::from(field.strip_prefix("fifo://").unwrap_or(field)))
+            Self::Fifo(PathBuf::from(
+                field.strip_prefix("fifo://").unwrap_or(field),
+            ))
         }
     }
 
     /// The field for a log file.
     #[must_use]
     pub fn log_uri(path: Option<&Path>) -> String {
-        format!("{LOG}{}", path.map(Path::to_string_lossy).unwrap_or_default())
+        format!(
+            "{LOG}{}",
+            path.map(Path::to_string_lossy).unwrap_or_default()
+        )
     }
 
     /// The field for claimed streams.
@@ -96,7 +101,10 @@ impl Input {
 /// The path of the stream socket that belongs to a shim's address (`unix:///path` gives `/path.io`).
 #[must_use]
 pub fn stream_socket(address: &str) -> PathBuf {
-    PathBuf::from(format!("{}.io", address.strip_prefix("unix://").unwrap_or(address)))
+    PathBuf::from(format!(
+        "{}.io",
+        address.strip_prefix("unix://").unwrap_or(address)
+    ))
 }
 
 #[cfg(test)]
@@ -106,11 +114,20 @@ mod tests {
     #[test]
     fn fields_round_trip() {
         let log = Path::new("/var/log/pods/a b/0.log");
-        assert_eq!(Output::parse(&Output::log_uri(Some(log))), Output::Log(Some(log.to_owned())));
+        assert_eq!(
+            Output::parse(&Output::log_uri(Some(log))),
+            Output::Log(Some(log.to_owned()))
+        );
         assert_eq!(Output::parse(&Output::log_uri(None)), Output::Log(None));
         assert_eq!(Output::parse(&Output::stream_uri()), Output::Stream);
         assert_eq!(Output::parse("/run/fifo"), Output::Fifo("/run/fifo".into()));
-        assert_eq!(Input::parse(&Input::stream_uri(true)), Input::Stream { once: true });
-        assert_eq!(Input::parse(&Input::stream_uri(false)), Input::Stream { once: false });
+        assert_eq!(
+            Input::parse(&Input::stream_uri(true)),
+            Input::Stream { once: true }
+        );
+        assert_eq!(
+            Input::parse(&Input::stream_uri(false)),
+            Input::Stream { once: false }
+        );
     }
 }

@@ -63,7 +63,9 @@ impl Kind {
     }
 
     fn parse(byte: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr].into_iter().find(|k| k.byte() == byte)
+        [Self::Stdin, Self::Stdout, Self::Stderr]
+            .into_iter()
+            .find(|k| k.byte() == byte)
     }
 }
 
@@ -78,7 +80,11 @@ pub fn header(kind: Kind, len: usize) -> [u8; 5] {
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn write_frame(to: &mut (impl AsyncWrite + Unpin), kind: Kind, payload: &[u8]) -> std::io::Result<()> {
+pub async fn write_frame(
+    to: &mut (impl AsyncWrite + Unpin),
+    kind: Kind,
+    payload: &[u8],
+) -> std::io::Result<()> {
     to.write_all(&header(kind, payload.len())).await?;
     to.write_all(payload).await
 }
@@ -113,7 +119,10 @@ pub async fn read_frame(
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn write_line(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> std::io::Result<()> {
+pub async fn write_line(
+    to: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     to.write_all(&line).await
@@ -142,14 +151,22 @@ mod tests {
     #[tokio::test]
     async fn frames_round_trip_and_nonsense_is_refused() {
         let (mut a, mut b) = tokio::io::duplex(1024);
-        write_frame(&mut a, Kind::Stderr, b"hello").await.expect("write");
+        write_frame(&mut a, Kind::Stderr, b"hello")
+            .await
+            .expect("write");
         write_frame(&mut a, Kind::Stdin, b"").await.expect("write");
         a.write_all(&[9, 0, 0, 0, 0]).await.expect("write");
         drop(a);
         let mut buf = Vec::new();
-        assert_eq!(read_frame(&mut b, &mut buf).await.expect("read"), Some(Kind::Stderr));
+        assert_eq!(
+            read_frame(&mut b, &mut buf).await.expect("read"),
+            Some(Kind::Stderr)
+        );
         assert_eq!(buf, b"hello");
-        assert_eq!(read_frame(&mut b, &mut buf).await.expect("read"), Some(Kind::Stdin));
+        assert_eq!(
+            read_frame(&mut b, &mut buf).await.expect("read"),
+            Some(Kind::Stdin)
+        );
         assert!(buf.is_empty());
         assert!(read_frame(&mut b, &mut buf).await.is_err());
         assert_eq!(read_frame(&mut b, &mut buf).await.expect("end"), None);

@@ -81,7 +81,10 @@ pub fn probe(binary: &Path) -> Result<RuntimeProbe, ProbeError> {
             .arg(arg)
             .stdin(Stdio::null())
             .output()
-            .map_err(|source| ProbeError::Run { path: path.clone(), source })
+            .map_err(|source| ProbeError::Run {
+                path: path.clone(),
+                source,
+            })
     };
     let out = run("--version")?;
     if !out.status.success() {
@@ -95,12 +98,19 @@ pub fn probe(binary: &Path) -> Result<RuntimeProbe, ProbeError> {
     let (kind, version) = parse_version(&text, &path);
     let features = match kind {
         RuntimeKind::Runsc => None,
-        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => run("features")
-            .ok()
-            .filter(|o| o.status.success())
-            .and_then(|o| serde_json::from_slice(&o.stdout).ok()),
+        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => {
+            run("features")
+                .ok()
+                .filter(|o| o.status.success())
+                .and_then(|o| serde_json::from_slice(&o.stdout).ok())
+        }
     };
-    Ok(RuntimeProbe { binary: path, kind, version, features })
+    Ok(RuntimeProbe {
+        binary: path,
+        kind,
+        version,
+        features,
+    })
 }
 
 fn find(binary: &Path) -> Option<PathBuf> {
@@ -108,7 +118,14 @@ fn find(binary: &Path) -> Option<PathBuf> {
         return binary.is_file().then(|| binary.to_owned());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let fallback = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let fallback = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
     std::env::split_paths(&path)
         .chain(fallback.iter().map(PathBuf::from))
         .map(|d| d.join(binary))
@@ -125,7 +142,10 @@ fn parse_version(text: &str, path: &Path) -> (RuntimeKind, String) {
         Some("runsc") => RuntimeKind::Runsc,
         _ => RuntimeKind::from_name(path),
     };
-    let version = words.rfind(|w| *w != "version" && *w != "version:").unwrap_or(first).to_owned();
+    let version = words
+        .rfind(|w| *w != "version" && *w != "version:")
+        .unwrap_or(first)
+        .to_owned();
     (kind, version)
 }
 
@@ -136,14 +156,25 @@ mod tests {
     #[test]
     fn versions_name_the_kind() {
         let cases = [
-            ("runc version 1.1.5+ds1\ncommit: x", RuntimeKind::Runc, "1.1.5+ds1"),
+            (
+                "runc version 1.1.5+ds1\ncommit: x",
+                RuntimeKind::Runc,
+                "1.1.5+ds1",
+            ),
             ("crun version 1.8.1\n", RuntimeKind::Crun, "1.8.1"),
-            ("runsc version release-20240212.0\nspec: 1.1.0", RuntimeKind::Runsc, "release-20240212.0"),
+            (
+                "runsc version release-20240212.0\nspec: 1.1.0",
+                RuntimeKind::Runsc,
+                "release-20240212.0",
+            ),
             ("youki version 0.7.0\n", RuntimeKind::Youki, "0.7.0"),
             ("foo 7", RuntimeKind::Other, "7"),
         ];
         for (text, kind, version) in cases {
-            assert_eq!(parse_version(text, Path::new("/bin/foo")), (kind, version.to_owned()));
+            assert_eq!(
+                parse_version(text, Path::new("/bin/foo")),
+                (kind, version.to_owned())
+            );
         }
     }
 

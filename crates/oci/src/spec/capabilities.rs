@@ -88,6 +88,9 @@ fn normalize(name: &str) -> Result<String, SpecError> {
 fn set(names: &BTreeSet<String>) -> Result<Capabilities, SpecError> {
     names
         .iter()
-        .map(|n| n.parse::<Capability>().map_err(|_| SpecError::UnknownCapability(n.clone())))
+        .map(|n| {
+            n.parse::<Capability>()
+                .map_err(|_| SpecError::UnknownCapability(n.clone()))
+        })
         .collect()
 }

@@ -34,14 +34,26 @@ pub(super) fn devices(
                 None => return Err(SpecError::NotADevice(device.host_path.clone())),
             }
         }
-        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
-        rules.extend(nodes.iter().skip(first).map(|n| rule(true, Some(n), access)));
+        let access = if device.permissions.is_empty() {
+            "rwm"
+        } else {
+            &device.permissions
+        };
+        rules.extend(
+            nodes
+                .iter()
+                .skip(first)
+                .map(|n| rule(true, Some(n), access)),
+        );
     }
     Ok((nodes, rules))
 }
 
 fn metadata(path: &Path) -> Result<fs::Metadata, SpecError> {
-    fs::metadata(path).map_err(|source| SpecError::Device { path: path.to_owned(), source })
+    fs::metadata(path).map_err(|source| SpecError::Device {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn rule(allow: bool, node: Option<&LinuxDevice>, access: &str) -> LinuxDeviceCgroup {
@@ -76,7 +88,10 @@ fn node(host: &Path, inside: &Path) -> Result<Option<LinuxDevice>, SpecError> {
 
 /// All nodes below a directory, in name order. What vanishes meanwhile is passed over.
 fn collect(host: &Path, inside: &Path, out: &mut Vec<LinuxDevice>) -> Result<(), SpecError> {
-    let failed = |source| SpecError::Device { path: host.to_owned(), source };
+    let failed = |source| SpecError::Device {
+        path: host.to_owned(),
+        source,
+    };
     let mut names: Vec<_> = fs::read_dir(host)
         .map_err(failed)?
         .filter_map(Result::ok)
@@ -86,7 +101,9 @@ fn collect(host: &Path, inside: &Path, out: &mut Vec<LinuxDevice>) -> Result<(),
     names.sort();
     for name in names {
         let (from, to) = (host.join(&name), inside.join(&name));
-        let Ok(meta) = fs::symlink_metadata(&from) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&from) else {
+            continue;
+        };
         if meta.is_dir() {
             collect(&from, &to, out)?;
         } else if !meta.is_symlink()

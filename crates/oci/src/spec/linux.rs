@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType};
+use oci_spec::runtime::{
+    Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
+};
 
 use super::{SpecError, devices, process, resources, root_propagation};
 use crate::cgroup::CgroupMode;
@@ -23,17 +25,33 @@ const MASKED: [&str; 11] = [
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
-pub(super) fn linux(host: &Host, sandbox: &Sandbox, container: &Container) -> Result<Linux, SpecError> {
+pub(super) fn linux(
+    host: &Host,
+    sandbox: &Sandbox,
+    container: &Container,
+) -> Result<Linux, SpecError> {
     let security = &container.security;
     let owned = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
     let (masked, readonly) = if security.privileged {
         (Vec::new(), Vec::new())
     } else {
         (
-            security.masked_paths.clone().unwrap_or_else(|| owned(&MASKED)),
-            security.readonly_paths.clone().unwrap_or_else(|| owned(&READONLY)),
+            security
+                .masked_paths
+                .clone()
+                .unwrap_or_else(|| owned(&MASKED)),
+            security
+                .readonly_paths
+                .clone()
+                .unwrap_or_else(|| owned(&READONLY)),
         )
     };
     let (nodes, rules) = devices::devices(container)?;
@@ -48,14 +66,26 @@ pub(super) fn linux(host: &Host, sandbox: &Sandbox, container: &Container) -> Re
         linux.set_sysctl(Some(sandbox.sysctls.clone().into_iter().collect()));
     }
     linux.set_devices((!nodes.is_empty()).then_some(nodes));
-    linux.set_resources(Some(resources::resources(host, &container.resources, rules)));
+    linux.set_resources(Some(resources::resources(
+        host,
+        &container.resources,
+        rules,
+    )));
     linux.set_cgroups_path(Some(cgroups_path(sandbox, container)));
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
     linux.set_rootfs_propagation(root_propagation(container));
-    linux.set_seccomp(if security.privileged { None } else { seccomp::filter(host, container)? });
+    linux.set_seccomp(if security.privileged {
+        None
+    } else {
+        seccomp::filter(host, container)?
+    });
     linux.set_mount_label(
-        security.selinux.as_ref().filter(|_| host.selinux && !security.privileged).map(process::mount_label),
+        security
+            .selinux
+            .as_ref()
+            .filter(|_| host.selinux && !security.privileged)
+            .map(process::mount_label),
     );
     Ok(linux)
 }
@@ -74,7 +104,13 @@ fn namespaces(host: &Host, sandbox: &Sandbox, container: &Container) -> Vec<Linu
         out.push(ns);
     };
     if let Some(user) = &sandbox.user {
-        push(LinuxNamespaceType::User, &user.path.clone().map_or(Namespace::Private, Namespace::Path));
+        push(
+            LinuxNamespaceType::User,
+            &user
+                .path
+                .clone()
+                .map_or(Namespace::Private, Namespace::Path),
+        );
     }
     push(LinuxNamespaceType::Pid, &container.pid);
     push(LinuxNamespaceType::Ipc, &sandbox.ipc);
@@ -103,10 +139,20 @@ fn mappings(list: &[IdMapping]) -> Result<Vec<LinuxIdMapping>, SpecError> {
 fn cgroups_path(sandbox: &Sandbox, container: &Container) -> PathBuf {
     let parent = &sandbox.cgroup_parent;
     match sandbox.cgroup_driver {
-        CgroupDriver::Cgroupfs => PathBuf::from("/").join(parent.trim_start_matches('/')).join(&container.id),
+        CgroupDriver::Cgroupfs => PathBuf::from("/")
+            .join(parent.trim_start_matches('/'))
+            .join(&container.id),
         CgroupDriver::Systemd => {
-            let slice = parent.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-            let slice = if slice.is_empty() { "system.slice" } else { slice };
+            let slice = parent
+                .trim_end_matches('/')
+                .rsplit('/')
+                .next()
+                .unwrap_or_default();
+            let slice = if slice.is_empty() {
+                "system.slice"
+            } else {
+                slice
+            };
             PathBuf::from(format!("{slice}:cri-berth:{}", container.id))
         }
     }

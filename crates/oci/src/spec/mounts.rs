@@ -9,7 +9,11 @@ use crate::Host;
 use crate::container::{self, Container, Propagation};
 use crate::sandbox::{Namespace, Sandbox};
 
-pub(super) fn mounts(host: &Host, sandbox: &Sandbox, container: &Container) -> Result<Vec<Mount>, SpecError> {
+pub(super) fn mounts(
+    host: &Host,
+    sandbox: &Sandbox,
+    container: &Container,
+) -> Result<Vec<Mount>, SpecError> {
     let mut binds: Vec<&container::Mount> = container.mounts.iter().collect();
     binds.sort_by_key(|m| m.container_path.components().count());
     let taken = |path: &str| binds.iter().any(|m| m.container_path == Path::new(path));
@@ -20,11 +24,15 @@ pub(super) fn mounts(host: &Host, sandbox: &Sandbox, container: &Container) -> R
     let table = std::cell::OnceCell::new();
     for mount in &binds {
         if !mount.container_path.is_absolute() {
-            return Err(SpecError::NotAbsolute { what: "mount point", path: mount.container_path.clone() });
+            return Err(SpecError::NotAbsolute {
+                what: "mount point",
+                path: mount.container_path.clone(),
+            });
         }
         if mount.propagation != Propagation::Private {
-            let table = table
-                .get_or_init(|| std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+            let table = table.get_or_init(|| {
+                std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+            });
             check_propagation(table, mount)?;
         }
         out.push(bind(mount)?);
@@ -43,22 +51,43 @@ fn entry(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount 
 }
 
 fn kernel_mounts(sandbox: &Sandbox, container: &Container) -> Vec<Mount> {
-    let access = if container.security.privileged { "rw" } else { "ro" };
+    let access = if container.security.privileged {
+        "rw"
+    } else {
+        "ro"
+    };
     let quiet = ["nosuid", "noexec", "nodev"];
     let mut out = vec![
         entry("/proc", "proc", "proc", &quiet),
-        entry("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        entry(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         entry(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
     ];
     let shm_options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
     out.push(match (&sandbox.shm, &sandbox.ipc) {
         (_, Namespace::Host) => entry("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"]),
-        (Some(shm), _) => entry("/dev/shm", "bind", &shm.to_string_lossy(), &["rbind", "rprivate"]),
+        (Some(shm), _) => entry(
+            "/dev/shm",
+            "bind",
+            &shm.to_string_lossy(),
+            &["rbind", "rprivate"],
+        ),
         (None, _) => entry("/dev/shm", "tmpfs", "shm", &shm_options),
     });
     out.push(match &sandbox.ipc {
@@ -70,11 +99,26 @@ fn kernel_mounts(sandbox: &Sandbox, container: &Container) -> Vec<Mount> {
     }
     // A user namespace that does not own the network namespace may not mount its sysfs.
     if sandbox.user.is_some() {
-        out.push(entry("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", access]));
+        out.push(entry(
+            "/sys",
+            "bind",
+            "/sys",
+            &["rbind", "rprivate", "nosuid", "noexec", "nodev", access],
+        ));
     } else {
-        out.push(entry("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
+        out.push(entry(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", access],
+        ));
     }
-    out.push(entry("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]));
+    out.push(entry(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", access],
+    ));
     out
 }
 
@@ -102,12 +146,17 @@ fn bind(mount: &container::Mount) -> Result<Mount, SpecError> {
 
 /// Bidirectional needs a shared mount below, HostToContainer a shared or slave one.
 fn check_propagation(table: &str, mount: &container::Mount) -> Result<(), SpecError> {
-    let source = std::fs::canonicalize(&mount.host_path).unwrap_or_else(|_| mount.host_path.clone());
+    let source =
+        std::fs::canonicalize(&mount.host_path).unwrap_or_else(|_| mount.host_path.clone());
     let mut best: Option<(PathBuf, bool, bool)> = None;
     for line in table.lines() {
-        let Some((left, _)) = line.split_once(" - ") else { continue };
+        let Some((left, _)) = line.split_once(" - ") else {
+            continue;
+        };
         let fields: Vec<&str> = left.split(' ').collect();
-        let Some(point) = fields.get(4).map(|p| PathBuf::from(unescape(p))) else { continue };
+        let Some(point) = fields.get(4).map(|p| PathBuf::from(unescape(p))) else {
+            continue;
+        };
         let deeper = best
             .as_ref()
             .is_none_or(|(b, _, _)| point.components().count() >= b.components().count());
@@ -124,12 +173,23 @@ fn check_propagation(table: &str, mount: &container::Mount) -> Result<(), SpecEr
         Propagation::HostToContainer => (shared || slave, "shared or slave"),
         Propagation::Bidirectional => (shared, "shared"),
     };
-    if fine { Ok(()) } else { Err(SpecError::Propagation { path: source, mount: point, wanted }) }
+    if fine {
+        Ok(())
+    } else {
+        Err(SpecError::Propagation {
+            path: source,
+            mount: point,
+            wanted,
+        })
+    }
 }
 
 /// mountinfo writes blanks and backslashes in octal.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -140,8 +200,11 @@ mod tests {
     fn propagation_follows_the_deepest_mount() {
         let table = "1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / /nowhere/a rw shared:7 - tmpfs tmpfs rw\n3 1 0:3 / /nowhere/b rw master:7 - tmpfs tmpfs rw";
         let check = |path: &str, propagation| {
-            let mount =
-                container::Mount { host_path: path.into(), propagation, ..container::Mount::default() };
+            let mount = container::Mount {
+                host_path: path.into(),
+                propagation,
+                ..container::Mount::default()
+            };
             check_propagation(table, &mount).is_ok()
         };
         assert!(check("/nowhere/a/x", Propagation::Bidirectional));

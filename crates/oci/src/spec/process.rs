@@ -16,9 +16,16 @@ pub(super) fn process(host: &Host, container: &Container) -> Result<Process, Spe
     if input.args.is_empty() {
         return Err(SpecError::NoCommand);
     }
-    let cwd = if input.cwd.is_empty() { "/" } else { &input.cwd };
+    let cwd = if input.cwd.is_empty() {
+        "/"
+    } else {
+        &input.cwd
+    };
     if !cwd.starts_with('/') {
-        return Err(SpecError::NotAbsolute { what: "working directory", path: PathBuf::from(cwd) });
+        return Err(SpecError::NotAbsolute {
+            what: "working directory",
+            path: PathBuf::from(cwd),
+        });
     }
     let mut user = User::default();
     user.set_uid(input.user.uid);
@@ -33,12 +40,20 @@ pub(super) fn process(host: &Host, container: &Container) -> Result<Process, Spe
     process.set_args(Some(input.args.clone()));
     process.set_env(Some(environment(&input.env, input.terminal)));
     process.set_cwd(PathBuf::from(cwd));
-    process.set_capabilities(Some(capabilities::capabilities(host, security, input.user.uid)?));
+    process.set_capabilities(Some(capabilities::capabilities(
+        host,
+        security,
+        input.user.uid,
+    )?));
     process.set_rlimits(rlimits(host, &input.rlimits)?);
     process.set_no_new_privileges(Some(security.no_new_privs && !security.privileged));
     process.set_apparmor_profile(apparmor(host, &security.apparmor, security.privileged)?);
     process.set_selinux_label(
-        security.selinux.as_ref().filter(|_| host.selinux && !security.privileged).map(process_label),
+        security
+            .selinux
+            .as_ref()
+            .filter(|_| host.selinux && !security.privileged)
+            .map(process_label),
     );
     process.set_oom_score_adj(oom_score_adj(host, container.resources.oom_score_adj));
     Ok(process)
@@ -63,10 +78,23 @@ fn environment(lines: &[String], terminal: bool) -> Vec<String> {
 fn rlimits(host: &Host, wanted: &[Rlimit]) -> Result<Option<Vec<PosixRlimit>>, SpecError> {
     let mut out = Vec::new();
     for limit in wanted {
-        let typ = limit.name.parse::<PosixRlimitType>().map_err(|_| SpecError::UnknownRlimit(limit.name.clone()))?;
-        let cap = if limit.name == "RLIMIT_NOFILE" { host.max_open_files } else { u64::MAX };
+        let typ = limit
+            .name
+            .parse::<PosixRlimitType>()
+            .map_err(|_| SpecError::UnknownRlimit(limit.name.clone()))?;
+        let cap = if limit.name == "RLIMIT_NOFILE" {
+            host.max_open_files
+        } else {
+            u64::MAX
+        };
         let (soft, hard) = (limit.soft.min(limit.hard).min(cap), limit.hard.min(cap));
-        out.push(PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build()?);
+        out.push(
+            PosixRlimitBuilder::default()
+                .typ(typ)
+                .soft(soft)
+                .hard(hard)
+                .build()?,
+        );
     }
     Ok((!out.is_empty()).then_some(out))
 }
@@ -86,13 +114,21 @@ fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
 }
 
 fn process_label(s: &SelinuxOptions) -> String {
-    let (user, role, kind) = (or(&s.user, "system_u"), or(&s.role, "system_r"), or(&s.kind, "container_t"));
+    let (user, role, kind) = (
+        or(&s.user, "system_u"),
+        or(&s.role, "system_r"),
+        or(&s.kind, "container_t"),
+    );
     format!("{user}:{role}:{kind}:{}", or(&s.level, "s0"))
 }
 
 /// The label of files mounted into a container with `s`.
 pub(super) fn mount_label(s: &SelinuxOptions) -> String {
-    format!("{}:object_r:container_file_t:{}", or(&s.user, "system_u"), or(&s.level, "s0"))
+    format!(
+        "{}:object_r:container_file_t:{}",
+        or(&s.user, "system_u"),
+        or(&s.level, "s0")
+    )
 }
 
 /// Raised to the lowest value that we may set.

@@ -7,7 +7,11 @@ use oci_spec::runtime::{
 use crate::cgroup::CgroupMode;
 use crate::{Host, Resources};
 
-pub(super) fn resources(host: &Host, r: &Resources, rules: Vec<LinuxDeviceCgroup>) -> LinuxResources {
+pub(super) fn resources(
+    host: &Host,
+    r: &Resources,
+    rules: Vec<LinuxDeviceCgroup>,
+) -> LinuxResources {
     let cgroups = &host.cgroups;
     let mut out = LinuxResources::default();
     out.set_devices(Some(rules));

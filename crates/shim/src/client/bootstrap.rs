@@ -23,7 +23,11 @@ pub(super) struct Bootstrap {
 }
 
 /// Runs `SHIM ... start`.
-pub(super) async fn start(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Bootstrap, ShimError> {
+pub(super) async fn start(
+    config: &ShimConfig,
+    id: &str,
+    bundle: &Path,
+) -> Result<Bootstrap, ShimError> {
     let _log = open_log_fifo(config, bundle)?;
     if config.own {
         let out = run(config, id, bundle, "start", None).await?;
@@ -47,11 +51,21 @@ pub(super) async fn start(config: &ShimConfig, id: &str, bundle: &Path) -> Resul
 }
 
 /// Runs `SHIM ... -bundle B delete`.
-pub(super) async fn delete(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Exit, ShimError> {
+pub(super) async fn delete(
+    config: &ShimConfig,
+    id: &str,
+    bundle: &Path,
+) -> Result<Exit, ShimError> {
     let out = run(config, id, bundle, "delete", None).await?;
-    let answer = api::DeleteResponse::parse_from_bytes(&out)
-        .map_err(|source| ShimError::Decode { method: "delete", source })?;
-    Ok(Exit { code: answer.exit_status, at: task::time(answer.exited_at.as_ref()) })
+    let answer =
+        api::DeleteResponse::parse_from_bytes(&out).map_err(|source| ShimError::Decode {
+            method: "delete",
+            source,
+        })?;
+    Ok(Exit {
+        code: answer.exit_status,
+        at: task::time(answer.exited_at.as_ref()),
+    })
 }
 
 /// Notes where the shim is.
@@ -67,7 +81,10 @@ pub(super) fn save(bundle: &Path, bootstrap: &Bootstrap) -> Result<(), ShimError
 
 /// Reads the note.
 pub(super) fn load(bundle: &Path) -> Result<Bootstrap, ShimError> {
-    let absent = |source| ShimError::NotRecorded { bundle: bundle.to_owned(), source };
+    let absent = |source| ShimError::NotRecorded {
+        bundle: bundle.to_owned(),
+        source,
+    };
     let text = std::fs::read(bundle.join(FILE)).map_err(absent)?;
     serde_json::from_slice(&text).map_err(|e| absent(e.into()))
 }
@@ -79,13 +96,21 @@ fn open_log_fifo(config: &ShimConfig, bundle: &Path) -> Result<Option<std::fs::F
         return Ok(None);
     }
     let path = bundle.join("log");
-    let failed = |source| ShimError::File { path: path.clone(), source };
+    let failed = |source| ShimError::File {
+        path: path.clone(),
+        source,
+    };
     if path.exists() {
         std::fs::remove_file(&path).map_err(failed)?;
     }
     let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
     nix::unistd::mkfifo(&path, mode).map_err(|e| failed(e.into()))?;
-    std::fs::OpenOptions::new().read(true).write(true).open(&path).map(Some).map_err(failed)
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map(Some)
+        .map_err(failed)
 }
 
 async fn run(
@@ -95,7 +120,11 @@ async fn run(
     action: &'static str,
     stdin: Option<&[u8]>,
 ) -> Result<Vec<u8>, ShimError> {
-    let program = config.command.first().cloned().unwrap_or_else(|| PathBuf::from("containerd-shim-runc-v2"));
+    let program = config
+        .command
+        .first()
+        .cloned()
+        .unwrap_or_else(|| PathBuf::from("containerd-shim-runc-v2"));
     let publish = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/true"));
     let mut command = Command::new(&program);
     command
@@ -105,7 +134,11 @@ async fn run(
         .arg("-address")
         .arg(&config.address)
         .arg("-publish-binary")
-        .arg(if config.own { publish.as_path() } else { Path::new("/bin/true") })
+        .arg(if config.own {
+            publish.as_path()
+        } else {
+            Path::new("/bin/true")
+        })
         .arg("-id")
         .arg(id);
     if action == "delete" {
@@ -119,7 +152,11 @@ async fn run(
         .env("TTRPC_ADDRESS", format!("{}.ttrpc", config.address))
         .env("MAX_SHIM_VERSION", "3")
         .env("BERTH_SHIM_SOCKET_DIR", &config.socket_dir)
-        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
@@ -127,7 +164,10 @@ async fn run(
         if source.kind() == std::io::ErrorKind::NotFound {
             ShimError::MissingBinary(program.clone())
         } else {
-            ShimError::Run { command: program.clone(), source }
+            ShimError::Run {
+                command: program.clone(),
+                source,
+            }
         }
     })?;
     if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
@@ -137,7 +177,10 @@ async fn run(
     let out = child
         .wait_with_output()
         .await
-        .map_err(|source| ShimError::Run { command: program.clone(), source })?;
+        .map_err(|source| ShimError::Run {
+            command: program.clone(),
+            source,
+        })?;
     if !out.status.success() {
         let text = [out.stdout, out.stderr].concat();
         return Err(ShimError::Action {
@@ -157,7 +200,11 @@ fn parse(out: &[u8]) -> Result<Bootstrap, ShimError> {
     }
     let text = String::from_utf8_lossy(out).trim().to_owned();
     if text.starts_with("unix://") || text.starts_with('/') || text.starts_with('@') {
-        return Ok(Bootstrap { version: 2, address: text, protocol: "ttrpc".to_owned() });
+        return Ok(Bootstrap {
+            version: 2,
+            address: text,
+            protocol: "ttrpc".to_owned(),
+        });
     }
     match bootstrap_api::BootstrapResult::parse_from_bytes(out) {
         Ok(result) if result.address.contains("://") => Ok(Bootstrap {
@@ -176,8 +223,12 @@ mod tests {
     #[test]
     fn answers_in_all_three_forms() {
         let plain = parse(b"unix:///run/containerd/s/abc\n").expect("plain");
-        assert_eq!((plain.version, plain.address.as_str()), (2, "unix:///run/containerd/s/abc"));
-        let json = parse(br#"{"version":3,"address":"unix:///x","protocol":"ttrpc"}"#).expect("json");
+        assert_eq!(
+            (plain.version, plain.address.as_str()),
+            (2, "unix:///run/containerd/s/abc")
+        );
+        let json =
+            parse(br#"{"version":3,"address":"unix:///x","protocol":"ttrpc"}"#).expect("json");
         assert_eq!((json.version, json.address.as_str()), (3, "unix:///x"));
         let result = bootstrap_api::BootstrapResult {
             version: 3,

@@ -117,18 +117,26 @@ impl ShimError {
     }
 
     /// From a ttrpc failure; strangers put some states only into the text.
-    pub(super) fn from_ttrpc(method: &'static str, error: ttrpc::Error, timeout: std::time::Duration) -> Self {
+    pub(super) fn from_ttrpc(
+        method: &'static str,
+        error: ttrpc::Error,
+        timeout: std::time::Duration,
+    ) -> Self {
         match error {
             ttrpc::Error::RpcStatus(status) => {
                 let text = status.message().to_owned();
                 match status.code() {
-                    ttrpc::Code::NOT_FOUND if text.contains("is not supported") => Self::Unimplemented(text),
+                    ttrpc::Code::NOT_FOUND if text.contains("is not supported") => {
+                        Self::Unimplemented(text)
+                    }
                     ttrpc::Code::NOT_FOUND => Self::NotFound(text),
                     ttrpc::Code::ALREADY_EXISTS => Self::AlreadyExists(text),
                     ttrpc::Code::FAILED_PRECONDITION => Self::FailedPrecondition(text),
                     ttrpc::Code::UNIMPLEMENTED => Self::Unimplemented(text),
                     ttrpc::Code::DEADLINE_EXCEEDED => Self::Timeout(timeout),
-                    _ if text.contains("process already finished") || text.contains("no such process") => {
+                    _ if text.contains("process already finished")
+                        || text.contains("no such process") =>
+                    {
                         Self::NotFound(text)
                     }
                     _ => Self::Failed(text),

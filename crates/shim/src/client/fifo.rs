@@ -27,10 +27,16 @@ impl Loggers {
     pub(super) async fn finish(&self, _id: &str) {}
 
     pub(super) fn reopen(&self, _id: &str) -> Result<(), ShimError> {
-        Err(ShimError::Unimplemented("log rotation with this shim".to_owned()))
+        Err(ShimError::Unimplemented(
+            "log rotation with this shim".to_owned(),
+        ))
     }
 
-    pub(super) fn attach(&self, _control: Control, _streams: AttachStreams) -> Result<Session, ShimError> {
+    pub(super) fn attach(
+        &self,
+        _control: Control,
+        _streams: AttachStreams,
+    ) -> Result<Session, ShimError> {
         Err(ShimError::Unimplemented("attach with this shim".to_owned()))
     }
 }
@@ -42,7 +48,11 @@ pub(super) struct ExecFifos {
 }
 
 impl ExecFifos {
-    pub(super) fn create(control: &Control, _streams: AttachStreams, _terminal: bool) -> Result<Self, ShimError> {
+    pub(super) fn create(
+        control: &Control,
+        _streams: AttachStreams,
+        _terminal: bool,
+    ) -> Result<Self, ShimError> {
         let _ = control.exec_id();
         Err(ShimError::Unimplemented("exec with this shim".to_owned()))
     }

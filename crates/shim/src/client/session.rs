@@ -33,7 +33,9 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("control", &self.control).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("control", &self.control)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +49,11 @@ pub struct Control {
 
 impl Control {
     pub(super) fn new(shim: Shim, id: &str, exec_id: &str) -> Self {
-        Self { shim, id: id.to_owned(), exec_id: exec_id.to_owned() }
+        Self {
+            shim,
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+        }
     }
 
     /// The container's id.
@@ -65,7 +71,9 @@ impl Control {
     /// # Errors
     /// When there is no terminal.
     pub async fn resize(&self, width: u32, height: u32) -> Result<(), ShimError> {
-        self.shim.resize_process(&self.id, &self.exec_id, width, height).await
+        self.shim
+            .resize_process(&self.id, &self.exec_id, width, height)
+            .await
     }
 
     /// Closes the process' stdin.
@@ -81,7 +89,9 @@ impl Control {
     /// # Errors
     /// When the process is gone.
     pub async fn kill(&self, signal: u32, all: bool) -> Result<(), ShimError> {
-        self.shim.kill_process(&self.id, &self.exec_id, signal, all).await
+        self.shim
+            .kill_process(&self.id, &self.exec_id, signal, all)
+            .await
     }
 
     /// Waits for the process' end. An exec is forgotten by the shim after that.
@@ -99,17 +109,28 @@ impl Control {
 
 impl Session {
     /// Reads both outputs to their end and waits; kills the process tree after `timeout` (zero: never).
-    pub(super) async fn collect(mut self, timeout: Duration, limit: usize) -> Result<ExecOutput, ShimError> {
+    pub(super) async fn collect(
+        mut self,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<ExecOutput, ShimError> {
         drop(self.stdin.take());
         let (out, err) = (self.stdout.take(), self.stderr.take());
         let control = self.control.clone();
         let work = async {
             let wait = async {
-                let exit = control.shim.wait_process(&control.id, &control.exec_id).await;
+                let exit = control
+                    .shim
+                    .wait_process(&control.id, &control.exec_id)
+                    .await;
                 exit.map(|e| e.code)
             };
             let (stdout, stderr, code) = tokio::join!(drain(out, limit), drain(err, limit), wait);
-            code.map(|code| ExecOutput { code, stdout, stderr })
+            code.map(|code| ExecOutput {
+                code,
+                stdout,
+                stderr,
+            })
         };
         let result = if timeout.is_zero() {
             work.await
@@ -124,7 +145,11 @@ impl Session {
             }
         };
         if !self.control.exec_id.is_empty() {
-            let _ = self.control.shim.delete_process(&self.control.id, &self.control.exec_id).await;
+            let _ = self
+                .control
+                .shim
+                .delete_process(&self.control.id, &self.control.exec_id)
+                .await;
         }
         result
     }
@@ -132,7 +157,9 @@ impl Session {
 
 async fn drain(stream: Option<ReadHalf>, limit: usize) -> Vec<u8> {
     let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return kept };
+    let Some(mut stream) = stream else {
+        return kept;
+    };
     let mut buf = vec![0; 32 * 1024];
     while let Ok(n @ 1..) = stream.read(&mut buf).await {
         let room = limit.saturating_sub(kept.len()).min(n);
@@ -143,9 +170,14 @@ async fn drain(stream: Option<ReadHalf>, limit: usize) -> Vec<u8> {
 
 async fn hello(address: &str, message: &Hello) -> Result<BufReader<UnixStream>, ShimError> {
     let path: PathBuf = stream_socket(address);
-    let failed = |source| ShimError::Stream { path: path.clone(), source };
+    let failed = |source| ShimError::Stream {
+        path: path.clone(),
+        source,
+    };
     let mut socket = BufReader::new(UnixStream::connect(&path).await.map_err(failed)?);
-    stream::write_line(&mut socket, message).await.map_err(failed)?;
+    stream::write_line(&mut socket, message)
+        .await
+        .map_err(failed)?;
     let reply: Reply = stream::read_line(&mut socket).await.map_err(failed)?;
     match reply.error {
         None => Ok(socket),
@@ -155,11 +187,17 @@ async fn hello(address: &str, message: &Hello) -> Result<BufReader<UnixStream>, 
 }
 
 pub(super) async fn reopen_log(address: &str, id: &str) -> Result<(), ShimError> {
-    hello(address, &Hello::ReopenLog { id: id.to_owned() }).await.map(|_| ())
+    hello(address, &Hello::ReopenLog { id: id.to_owned() })
+        .await
+        .map(|_| ())
 }
 
 /// Claims or joins the streams of a process of our own shim.
-pub(super) async fn open(address: &str, control: Control, streams: AttachStreams) -> Result<Session, ShimError> {
+pub(super) async fn open(
+    address: &str,
+    control: Control,
+    streams: AttachStreams,
+) -> Result<Session, ShimError> {
     let message = Hello::Attach {
         id: control.id.clone(),
         exec_id: control.exec_id.clone(),
@@ -175,7 +213,11 @@ pub(super) async fn open(address: &str, control: Control, streams: AttachStreams
             loop {
                 let n = theirs.read(&mut buf).await.unwrap_or(0);
                 let bytes = buf.get(..n).unwrap_or_default();
-                if stream::write_frame(&mut to_shim, Kind::Stdin, bytes).await.is_err() || n == 0 {
+                if stream::write_frame(&mut to_shim, Kind::Stdin, bytes)
+                    .await
+                    .is_err()
+                    || n == 0
+                {
                     // The half that writes stays until the reading half ends: closing it would mean leaving.
                     return;
                 }
@@ -186,7 +228,12 @@ pub(super) async fn open(address: &str, control: Control, streams: AttachStreams
     let (stdout, out_writer) = pipe(streams.stdout);
     let (stderr, err_writer) = pipe(streams.stderr);
     tokio::spawn(demultiplex(from_shim, out_writer, err_writer));
-    Ok(Session { stdin, stdout, stderr, control })
+    Ok(Session {
+        stdin,
+        stdout,
+        stderr,
+        control,
+    })
 }
 
 fn pipe(wanted: bool) -> (Option<ReadHalf>, Option<WriteHalf>) {

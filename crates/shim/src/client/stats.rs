@@ -31,15 +31,24 @@ pub struct Stats {
 
 /// Decodes the metrics of containerd's cgroup v1 and v2 messages.
 pub(super) fn decode(any: Option<&Any>) -> Result<Stats, ShimError> {
-    let Some(any) = any else { return Ok(Stats::default()) };
-    let wrong = |source| ShimError::Decode { method: "Stats", source };
+    let Some(any) = any else {
+        return Ok(Stats::default());
+    };
+    let wrong = |source| ShimError::Decode {
+        method: "Stats",
+        source,
+    };
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
     match name {
         "io.containerd.cgroups.v1.Metrics" => {
-            cgroups::metrics::Metrics::parse_from_bytes(&any.value).map(|m| v1(&m)).map_err(wrong)
+            cgroups::metrics::Metrics::parse_from_bytes(&any.value)
+                .map(|m| v1(&m))
+                .map_err(wrong)
         }
         "io.containerd.cgroups.v2.Metrics" => {
-            cgroups_v2::metrics::Metrics::parse_from_bytes(&any.value).map(|m| v2(&m)).map_err(wrong)
+            cgroups_v2::metrics::Metrics::parse_from_bytes(&any.value)
+                .map(|m| v2(&m))
+                .map_err(wrong)
         }
         other => Err(ShimError::UnknownMetrics(other.to_owned())),
     }
@@ -51,7 +60,10 @@ fn limit(value: u64) -> Option<u64> {
 }
 
 fn v1(m: &cgroups::metrics::Metrics) -> Stats {
-    let mut out = Stats { cpu_usage_ns: m.cpu.usage.as_ref().map(|u| u.total), ..Stats::default() };
+    let mut out = Stats {
+        cpu_usage_ns: m.cpu.usage.as_ref().map(|u| u.total),
+        ..Stats::default()
+    };
     if let Some(memory) = m.memory.as_ref() {
         if let Some(usage) = memory.usage.as_ref() {
             out.memory_usage = Some(usage.usage);
@@ -72,8 +84,10 @@ fn v1(m: &cgroups::metrics::Metrics) -> Stats {
 }
 
 fn v2(m: &cgroups_v2::metrics::Metrics) -> Stats {
-    let mut out =
-        Stats { cpu_usage_ns: m.cpu.as_ref().map(|c| c.usage_usec.saturating_mul(1000)), ..Stats::default() };
+    let mut out = Stats {
+        cpu_usage_ns: m.cpu.as_ref().map(|c| c.usage_usec.saturating_mul(1000)),
+        ..Stats::default()
+    };
     if let Some(memory) = m.memory.as_ref() {
         out.memory_usage = Some(memory.usage);
         out.memory_working_set = Some(memory.usage.saturating_sub(memory.inactive_file));

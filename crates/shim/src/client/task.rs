@@ -23,18 +23,30 @@ pub(super) struct TaskClient {
 
 impl std::fmt::Debug for TaskClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskClient").field("v3", &self.v3).finish_non_exhaustive()
+        f.debug_struct("TaskClient")
+            .field("v3", &self.v3)
+            .finish_non_exhaustive()
     }
 }
 
 impl TaskClient {
     pub(super) async fn connect(bootstrap: &Bootstrap) -> Result<Self, ShimError> {
         let address = &bootstrap.address;
-        let full = if address.contains("://") { address.clone() } else { format!("unix://{address}") };
+        let full = if address.contains("://") {
+            address.clone()
+        } else {
+            format!("unix://{address}")
+        };
         let client = Client::connect(&full)
             .await
-            .map_err(|source| ShimError::Connect { address: full, source })?;
-        Ok(Self { client, v3: AtomicBool::new(bootstrap.version >= 3) })
+            .map_err(|source| ShimError::Connect {
+                address: full,
+                source,
+            })?;
+        Ok(Self {
+            client,
+            v3: AtomicBool::new(bootstrap.version >= 3),
+        })
     }
 
     /// One call; a timeout of zero waits forever.
@@ -66,7 +78,9 @@ impl TaskClient {
         request: &impl Message,
         timeout: Duration,
     ) -> Result<(), ShimError> {
-        self.call::<protobuf::well_known_types::empty::Empty>(method, request, timeout).await.map(|_| ())
+        self.call::<protobuf::well_known_types::empty::Empty>(method, request, timeout)
+            .await
+            .map(|_| ())
     }
 
     async fn try_call(
@@ -80,7 +94,9 @@ impl TaskClient {
             service: if v3 { V3 } else { V2 }.to_owned(),
             method: method.to_owned(),
             timeout_nano: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
-            payload: message.write_to_bytes().map_err(|e| ttrpc::Error::Others(e.to_string()))?,
+            payload: message
+                .write_to_bytes()
+                .map_err(|e| ttrpc::Error::Others(e.to_string()))?,
             ..Default::default()
         };
         self.client.request(request).await.map(|r| r.payload)
@@ -89,28 +105,45 @@ impl TaskClient {
 
 /// Go's ttrpc answers `Unimplemented`, the Rust one `INVALID_ARGUMENT` or `NOT_FOUND`, each naming the service's path.
 fn is_unknown_service(error: &ttrpc::Error) -> bool {
-    let ttrpc::Error::RpcStatus(status) = error else { return false };
+    let ttrpc::Error::RpcStatus(status) = error else {
+        return false;
+    };
     let text = status.message();
     let named = text.contains(V2) || text.contains(V3);
     named && !text.contains("is not supported")
 }
 
 pub(super) fn options(options: &RuntimeOptions) -> Result<Option<Any>, ShimError> {
-    let any = |type_url: &str, value: Vec<u8>| Any { type_url: type_url.to_owned(), value, ..Default::default() };
+    let any = |type_url: &str, value: Vec<u8>| Any {
+        type_url: type_url.to_owned(),
+        value,
+        ..Default::default()
+    };
     Ok(match options {
-        RuntimeOptions::Command(command) => {
-            Some(any(OWN_OPTIONS, serde_json::to_vec(command).map_err(ShimError::Encode)?))
-        }
-        RuntimeOptions::Runc { binary, root, systemd_cgroup } => {
+        RuntimeOptions::Command(command) => Some(any(
+            OWN_OPTIONS,
+            serde_json::to_vec(command).map_err(ShimError::Encode)?,
+        )),
+        RuntimeOptions::Runc {
+            binary,
+            root,
+            systemd_cgroup,
+        } => {
             let message = containerd_shim_protos::shim::oci::Options {
                 binary_name: binary.clone(),
                 root: root.clone(),
                 systemd_cgroup: *systemd_cgroup,
                 ..Default::default()
             };
-            Some(any("containerd.runc.v1.Options", message.write_to_bytes().unwrap_or_default()))
+            Some(any(
+                "containerd.runc.v1.Options",
+                message.write_to_bytes().unwrap_or_default(),
+            ))
         }
-        RuntimeOptions::Config { type_url, config_path } => {
+        RuntimeOptions::Config {
+            type_url,
+            config_path,
+        } => {
             // runtimeoptions.v1.Options: type_url is field 1, config_path field 2.
             let mut value = Vec::new();
             for (tag, text) in [(0x0a_u8, type_url), (0x12, config_path)] {
@@ -132,20 +165,30 @@ pub(super) fn options(options: &RuntimeOptions) -> Result<Option<Any>, ShimError
 }
 
 pub(super) fn time(stamp: Option<&Timestamp>) -> SystemTime {
-    let Some(stamp) = stamp else { return SystemTime::now() };
+    let Some(stamp) = stamp else {
+        return SystemTime::now();
+    };
     let seconds = u64::try_from(stamp.seconds).unwrap_or(0);
     let nanos = u32::try_from(stamp.nanos).unwrap_or(0);
-    if seconds == 0 { SystemTime::now() } else { SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos) }
+    if seconds == 0 {
+        SystemTime::now()
+    } else {
+        SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+    }
 }
 
 pub(super) fn state(answer: &api::StateResponse) -> State {
     let status = match answer.status.enum_value_or_default() {
         WireStatus::CREATED => Status::Created,
         WireStatus::RUNNING | WireStatus::PAUSED | WireStatus::PAUSING => Status::Running,
-        WireStatus::STOPPED => {
-            Status::Stopped(Exit { code: answer.exit_status, at: time(answer.exited_at.as_ref()) })
-        }
+        WireStatus::STOPPED => Status::Stopped(Exit {
+            code: answer.exit_status,
+            at: time(answer.exited_at.as_ref()),
+        }),
         WireStatus::UNKNOWN => Status::Unknown,
     };
-    State { pid: answer.pid, status }
+    State {
+        pid: answer.pid,
+        status,
+    }
 }

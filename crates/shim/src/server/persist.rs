@@ -21,8 +21,15 @@ struct ExitNote {
 /// # Errors
 /// When the bundle can't be written.
 pub fn save_exit(bundle: &Path, exit: Exit) -> std::io::Result<()> {
-    let at = exit.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let note = ExitNote { code: exit.code, seconds: at.as_secs(), nanos: at.subsec_nanos() };
+    let at = exit
+        .at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let note = ExitNote {
+        code: exit.code,
+        seconds: at.as_secs(),
+        nanos: at.subsec_nanos(),
+    };
     let temporary = bundle.join(".exit.json");
     std::fs::write(&temporary, serde_json::to_vec(&note)?)?;
     std::fs::rename(&temporary, bundle.join(EXIT))
@@ -32,5 +39,8 @@ pub fn save_exit(bundle: &Path, exit: Exit) -> std::io::Result<()> {
 #[must_use]
 pub fn load_exit(bundle: &Path) -> Option<Exit> {
     let note: ExitNote = serde_json::from_slice(&std::fs::read(bundle.join(EXIT)).ok()?).ok()?;
-    Some(Exit { code: note.code, at: SystemTime::UNIX_EPOCH + Duration::new(note.seconds, note.nanos) })
+    Some(Exit {
+        code: note.code,
+        at: SystemTime::UNIX_EPOCH + Duration::new(note.seconds, note.nanos),
+    })
 }
