@@ -1,3 +1,14 @@
 //! The rules as pure functions: default, validate, admit, overhead, filter and score, who-may, the pod's phase machine. No I/O, no clock, no tokio.
+//!
+//! - [`rules`]: what every kind can do, the trait [`rules::Rules`]; one file per kind beside it.
+//! - [`meta`]: what holds for the metadata of every object.
+//! - [`gates`]: the feature gates.
+//! - [`event`]: counting repeated events.
 
 pub mod event;
+pub mod gates;
+pub mod meta;
+pub mod resource_list;
+pub mod rules;
+pub mod runtime_class;
+pub mod toleration;

@@ -1,0 +1,40 @@
+//! The contract between a kind and the generic path of the API server.
+
+use berth_api::field::FieldError;
+
+use crate::gates::FeatureGates;
+
+/// What a kind decides for itself. The server calls, in this order:
+///
+/// - create: [`default`](Rules::default), [`prepare_create`](Rules::prepare_create), admission, [`validate`](Rules::validate);
+/// - update: [`default`](Rules::default), [`prepare_update`](Rules::prepare_update), admission, [`validate_update`](Rules::validate_update)
+///   (which includes what `validate` says of the new object where the reference does so);
+/// - update of a status subresource: the same with [`prepare_status`](Rules::prepare_status) and
+///   [`validate_status`](Rules::validate_status).
+///
+/// All functions are pure; metadata that needs a clock or randomness (uid, timestamps, generated names) is the
+/// server's.
+pub trait Rules: Sized {
+    /// Sets the defaults of unset fields.
+    fn default(&mut self) {}
+
+    /// Drops what a creator may not set, sets what is derived.
+    fn prepare_create(&mut self, _gates: &FeatureGates) {}
+
+    /// Carries over from `old` what an update of the main resource may not touch.
+    fn prepare_update(&mut self, _old: &Self, _gates: &FeatureGates) {}
+
+    /// Carries over from `old` what an update of the status may not touch.
+    fn prepare_status(&mut self, _old: &Self) {}
+
+    /// Everything wrong with a new object.
+    fn validate(&self) -> Vec<FieldError>;
+
+    /// Everything wrong with replacing `old` by this.
+    fn validate_update(&self, old: &Self) -> Vec<FieldError>;
+
+    /// Everything wrong with replacing the status of `old` by this one's.
+    fn validate_status(&self, old: &Self) -> Vec<FieldError> {
+        self.validate_update(old)
+    }
+}

@@ -1,0 +1,152 @@
+//! Tolerations: validation, whether one covers another, merging, and matching taints.
+
+use berth_api::field::{FieldError, FieldPath};
+use berth_api::names;
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+
+use crate::meta::extend_invalid;
+
+/// Effects that a taint can have.
+pub const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+fn text(field: &Option<String>) -> &str {
+    field.as_deref().unwrap_or_default()
+}
+
+/// Tolerations as pods and classes hold them.
+#[must_use]
+pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, t) in tolerations.iter().enumerate() {
+        let at = at.index(i);
+        let (key, operator, value, effect) = (text(&t.key), text(&t.operator), text(&t.value), text(&t.effect));
+        if !key.is_empty() {
+            extend_invalid(&mut errors, &at.child("key"), key, names::qualified_name(key));
+        } else if operator != "Exists" {
+            errors.push(FieldError::invalid(
+                &at.child("operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            ));
+        }
+        if t.toleration_seconds.is_some() && effect != "NoExecute" {
+            errors.push(FieldError::invalid(
+                &at.child("effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            ));
+        }
+        match operator {
+            "Equal" | "" => {
+                let wrong = names::label_value(value);
+                if !wrong.is_empty() {
+                    errors.push(FieldError::invalid(&at.child("operator"), value, wrong.join("; ")));
+                }
+            }
+            "Exists" if !value.is_empty() => errors.push(FieldError::invalid(
+                &at.child("operator"),
+                value,
+                "value must be empty when `operator` is 'Exists'",
+            )),
+            "Exists" => {}
+            other => errors.push(FieldError::not_supported(&at.child("operator"), other, &["Equal", "Exists"])),
+        }
+        if !effect.is_empty() && !EFFECTS.contains(&effect) {
+            errors.push(FieldError::not_supported(&at.child("effect"), effect, &EFFECTS));
+        }
+    }
+    errors
+}
+
+/// No two tolerations with the same key, operator, value and effect.
+#[must_use]
+pub fn validate_unique(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
+    let matching = |a: &Toleration, b: &Toleration| identity(a) == identity(b);
+    (1..tolerations.len())
+        .filter(|i| tolerations[..*i].iter().any(|earlier| matching(earlier, &tolerations[*i])))
+        .map(|i| FieldError::duplicate(&at.index(i), &tolerations[i]))
+        .collect()
+}
+
+/// What makes a toleration itself, its duration apart.
+fn identity(t: &Toleration) -> (&str, &str, &str, &str) {
+    (text(&t.key), text(&t.operator), text(&t.value), text(&t.effect))
+}
+
+fn same(a: &Toleration, b: &Toleration) -> bool {
+    identity(a) == identity(b) && a.toleration_seconds == b.toleration_seconds
+}
+
+/// Whether whatever `narrow` tolerates, `wide` tolerates too, as the reference decides it: an unset operator of
+/// `narrow` is covered only by the very same toleration or by `Exists`.
+#[must_use]
+pub fn is_superset(wide: &Toleration, narrow: &Toleration) -> bool {
+    if same(wide, narrow) {
+        return true;
+    }
+    let any_key = text(&wide.key).is_empty() && text(&wide.operator) == "Exists";
+    if !any_key && text(&wide.key) != text(&narrow.key) {
+        return false;
+    }
+    if !text(&wide.effect).is_empty() && text(&wide.effect) != text(&narrow.effect) {
+        return false;
+    }
+    // Without a bound `wide` lasts forever.
+    if text(&wide.effect) == "NoExecute"
+        && let Some(bound) = wide.toleration_seconds
+        && narrow.toleration_seconds.is_none_or(|n| n > bound)
+    {
+        return false;
+    }
+    match text(&wide.operator) {
+        "Equal" | "" => text(&narrow.operator) == "Equal" && text(&wide.value) == text(&narrow.value),
+        "Exists" => true,
+        _ => false,
+    }
+}
+
+/// The union: of each pair where one covers the other only the wider stays, the earlier where both do.
+/// The order is that of `first`, then `second`.
+#[must_use]
+pub fn merge(first: &[Toleration], second: &[Toleration]) -> Vec<Toleration> {
+    let all: Vec<&Toleration> = first.iter().chain(second).collect();
+    let mut merged: Vec<Toleration> = Vec::with_capacity(all.len());
+    for (i, t) in all.iter().enumerate() {
+        let covered_before = merged.iter().any(|kept| is_superset(kept, t));
+        let covered_after = all[i + 1..].iter().any(|later| !same(later, t) && is_superset(later, t));
+        if !covered_before && !covered_after {
+            merged.push((*t).clone());
+        }
+    }
+    merged
+}
+
+/// Whether a toleration tolerates a taint.
+#[must_use]
+pub fn tolerates(t: &Toleration, taint: &Taint) -> bool {
+    if !text(&t.effect).is_empty() && text(&t.effect) != taint.effect {
+        return false;
+    }
+    if !text(&t.key).is_empty() && text(&t.key) != taint.key {
+        return false;
+    }
+    match text(&t.operator) {
+        "Equal" | "" => text(&t.value) == text(&taint.value),
+        "Exists" => true,
+        _ => false,
+    }
+}
+
+/// The first of the taints that the filter wants looked at and that nothing tolerates.
+pub fn first_untolerated<'t>(
+    taints: &'t [Taint],
+    tolerations: &[Toleration],
+    relevant: impl Fn(&Taint) -> bool,
+) -> Option<&'t Taint> {
+    taints
+        .iter()
+        .find(|taint| relevant(taint) && !tolerations.iter().any(|t| tolerates(t, taint)))
+}
+
+#[cfg(test)]
+mod tests;
