@@ -45,7 +45,8 @@ pub struct Decoded<T> {
 /// The first value that does not fit its field's type.
 pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<Decoded<T>, DecodeError> {
     let unknown = RefCell::new(Vec::new());
-    let object = T::deserialize(deserializer::Node::root(value, &unknown)).map_err(deserializer::Failure::into_error)?;
+    let object = T::deserialize(deserializer::Node::root(value, &unknown))
+        .map_err(deserializer::Failure::into_error)?;
     Ok(Decoded {
         object,
         unknown_fields: unknown.into_inner(),
@@ -78,8 +79,14 @@ mod tests {
             "scheduling": {"frob": 2, "tolerations": [{"x": {"y": 1}}]}}))
         .unwrap();
         let fixed = got.object.overhead.unwrap().pod_fixed.unwrap();
-        assert_eq!((fixed["cpu"].0.as_str(), fixed["memory"].0.as_str()), ("1", "1Gi"));
-        assert_eq!(got.unknown_fields, ["frob", "scheduling.frob", "scheduling.tolerations[0].x"]);
+        assert_eq!(
+            (fixed["cpu"].0.as_str(), fixed["memory"].0.as_str()),
+            ("1", "1Gi")
+        );
+        assert_eq!(
+            got.unknown_fields,
+            ["frob", "scheduling.frob", "scheduling.tolerations[0].x"]
+        );
     }
 
     #[test]
@@ -88,8 +95,14 @@ mod tests {
             (json!({"handler": 1}), "handler"),
             (json!({"handler": ["runc"]}), "handler"),
             (json!({"handler": {}}), "handler"),
-            (json!({"handler": "a", "overhead": {"podFixed": {"cpu": "abc"}}}), "overhead.podFixed.cpu"),
-            (json!({"handler": "a", "scheduling": {"tolerations": [{"key": 2}]}}), "scheduling.tolerations[0].key"),
+            (
+                json!({"handler": "a", "overhead": {"podFixed": {"cpu": "abc"}}}),
+                "overhead.podFixed.cpu",
+            ),
+            (
+                json!({"handler": "a", "scheduling": {"tolerations": [{"key": 2}]}}),
+                "scheduling.tolerations[0].key",
+            ),
         ] {
             assert_eq!(class(body).unwrap_err().path, path);
         }
@@ -97,10 +110,18 @@ mod tests {
 
     #[test]
     fn null_is_absent() {
-        let got = class(json!({"handler": null, "metadata": null, "scheduling": {"tolerations": null}})).unwrap();
+        let got =
+            class(json!({"handler": null, "metadata": null, "scheduling": {"tolerations": null}}))
+                .unwrap();
         assert_eq!(got.object.handler, "");
-        let pod: Pod = from_value(&json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}],
-            "livenessProbe": {"httpGet": {"port": "http"}}, "env": null}]}})).unwrap();
-        assert_eq!(pod.spec.unwrap().containers[0].ports.as_ref().unwrap()[0].container_port, 80);
+        let pod: Pod = from_value(
+            &json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}],
+            "livenessProbe": {"httpGet": {"port": "http"}}, "env": null}]}}),
+        )
+        .unwrap();
+        assert_eq!(
+            pod.spec.unwrap().containers[0].ports.as_ref().unwrap()[0].container_port,
+            80
+        );
     }
 }

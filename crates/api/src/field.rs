@@ -112,8 +112,14 @@ impl FieldErrorKind {
 
     const fn shows_value(self) -> bool {
         match self {
-            Self::Required | Self::Forbidden | Self::TooLong | Self::TooMany | Self::Internal => false,
-            Self::NotFound | Self::Duplicate | Self::Invalid | Self::NotSupported | Self::TypeInvalid => true,
+            Self::Required | Self::Forbidden | Self::TooLong | Self::TooMany | Self::Internal => {
+                false
+            }
+            Self::NotFound
+            | Self::Duplicate
+            | Self::Invalid
+            | Self::NotSupported
+            | Self::TypeInvalid => true,
         }
     }
 }
@@ -132,7 +138,12 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn make(kind: FieldErrorKind, field: &FieldPath, value: String, detail: impl Into<String>) -> Self {
+    fn make(
+        kind: FieldErrorKind,
+        field: &FieldPath,
+        value: String,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
             field: field.to_string(),
@@ -157,17 +168,29 @@ impl FieldError {
     }
 
     /// A value of a wrong form.
-    pub fn invalid(field: &FieldPath, value: impl serde::Serialize, detail: impl Into<String>) -> Self {
+    pub fn invalid(
+        field: &FieldPath,
+        value: impl serde::Serialize,
+        detail: impl Into<String>,
+    ) -> Self {
         Self::make(FieldErrorKind::Invalid, field, shown(&value), detail)
     }
 
     /// A value of a wrong type.
-    pub fn type_invalid(field: &FieldPath, value: impl serde::Serialize, detail: impl Into<String>) -> Self {
+    pub fn type_invalid(
+        field: &FieldPath,
+        value: impl serde::Serialize,
+        detail: impl Into<String>,
+    ) -> Self {
         Self::make(FieldErrorKind::TypeInvalid, field, shown(&value), detail)
     }
 
     /// A value outside `supported`.
-    pub fn not_supported(field: &FieldPath, value: impl serde::Serialize, supported: &[&str]) -> Self {
+    pub fn not_supported(
+        field: &FieldPath,
+        value: impl serde::Serialize,
+        supported: &[&str],
+    ) -> Self {
         let detail = if supported.is_empty() {
             String::new()
         } else {

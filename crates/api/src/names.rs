@@ -123,7 +123,11 @@ pub fn qualified_name(value: &str) -> Complaints {
             if prefix.is_empty() {
                 wrong.push("prefix part must be non-empty".to_owned());
             } else {
-                wrong.extend(dns1123_subdomain(prefix).into_iter().map(|w| format!("prefix part {w}")));
+                wrong.extend(
+                    dns1123_subdomain(prefix)
+                        .into_iter()
+                        .map(|w| format!("prefix part {w}")),
+                );
             }
             name
         }
@@ -201,7 +205,9 @@ pub fn port_name(value: &str) -> Complaints {
         wrong.push("must be no more than 15 bytes".to_owned());
     }
     if value.is_empty() || !value.bytes().all(|b| lower_alnum(b) || b == b'-') {
-        wrong.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+        wrong.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
+        );
     }
     if !value.bytes().any(|b| b.is_ascii_lowercase()) {
         wrong.push("must contain at least one letter (a-z)".to_owned());
@@ -221,7 +227,10 @@ pub fn env_var_name(value: &str) -> Complaints {
     if value.is_empty() {
         return vec!["environment variable name must be non-empty".to_owned()];
     }
-    if value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+    if value
+        .bytes()
+        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+    {
         Vec::new()
     } else {
         vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
@@ -235,7 +244,11 @@ pub fn config_map_key(value: &str) -> Complaints {
     if value.len() > SUBDOMAIN_MAX {
         wrong.push(too_long(SUBDOMAIN_MAX));
     }
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    if value.is_empty()
+        || !value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
         wrong.push(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or \
              'KEY_NAME', or 'key-name')"
@@ -284,7 +297,11 @@ mod tests {
             (long64.as_str(), false, true),
         ] {
             assert_eq!(dns1123_label(value).is_empty(), label, "label {value:?}");
-            assert_eq!(dns1123_subdomain(value).is_empty(), subdomain, "subdomain {value:?}");
+            assert_eq!(
+                dns1123_subdomain(value).is_empty(),
+                subdomain,
+                "subdomain {value:?}"
+            );
         }
         assert!(dns1123_subdomain(&"a".repeat(253)).is_empty());
         assert!(!dns1123_subdomain(&"a".repeat(254)).is_empty());
@@ -305,13 +322,30 @@ mod tests {
         ] {
             assert_eq!(qualified_name(key).is_empty(), good, "{key:?}");
         }
-        for (value, good) in [("", true), ("v", true), ("bad value!", false), ("-v", false)] {
+        for (value, good) in [
+            ("", true),
+            ("v", true),
+            ("bad value!", false),
+            ("-v", false),
+        ] {
             assert_eq!(label_value(value).is_empty(), good, "{value:?}");
         }
-        for (name, good) in [("http", true), ("80", false), ("a--b", false), ("-a", false), ("a-very-long-name", false)] {
+        for (name, good) in [
+            ("http", true),
+            ("80", false),
+            ("a--b", false),
+            ("-a", false),
+            ("a-very-long-name", false),
+        ] {
             assert_eq!(port_name(name).is_empty(), good, "{name:?}");
         }
-        for (key, good) in [("a.b", true), ("..", false), ("..a", false), (".a", true), ("a/b", false)] {
+        for (key, good) in [
+            ("a.b", true),
+            ("..", false),
+            ("..a", false),
+            (".a", true),
+            ("a/b", false),
+        ] {
             assert_eq!(config_map_key(key).is_empty(), good, "{key:?}");
         }
         assert_eq!(without_trailing_dash("a-"), "aa");

@@ -234,7 +234,8 @@ impl serde::Serialize for Quantity {
 /// Read from a string or a bare number, as the reference reads them.
 impl<'de> serde::Deserialize<'de> for Quantity {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = k8s_openapi::apimachinery::pkg::api::resource::Quantity::deserialize(deserializer)?;
+        let wire =
+            k8s_openapi::apimachinery::pkg::api::resource::Quantity::deserialize(deserializer)?;
         Self::try_from(&wire).map_err(serde::de::Error::custom)
     }
 }

@@ -48,7 +48,9 @@ impl Version {
     /// The version of an `apiVersion`: `node.k8s.io/v1`.
     #[must_use]
     pub fn parse(api_version: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|v| v.api_version() == api_version)
+        Self::ALL
+            .into_iter()
+            .find(|v| v.api_version() == api_version)
     }
 
     /// The version of a bare version name: `v1`.
@@ -89,17 +91,28 @@ const MOVED: [(&str, &str); 3] = [
 /// See [`ConversionError`].
 pub fn convert(mut object: Value, to: Version) -> Result<Value, ConversionError> {
     let map = object.as_object_mut().ok_or(ConversionError::NotAnObject)?;
-    let text = map.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    let from = Version::parse(text).ok_or_else(|| ConversionError::UnknownVersion(text.to_owned()))?;
+    let text = map
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let from =
+        Version::parse(text).ok_or_else(|| ConversionError::UnknownVersion(text.to_owned()))?;
     convert_map(map, from, to)?;
     Ok(object)
 }
 
-fn convert_map(map: &mut Map<String, Value>, from: Version, to: Version) -> Result<(), ConversionError> {
+fn convert_map(
+    map: &mut Map<String, Value>,
+    from: Version,
+    to: Version,
+) -> Result<(), ConversionError> {
     if let Some(Value::Array(items)) = map.get_mut("items") {
         for item in items {
             let item = item.as_object_mut().ok_or(ConversionError::NotAnObject)?;
-            let own = item.get("apiVersion").and_then(Value::as_str).and_then(Version::parse);
+            let own = item
+                .get("apiVersion")
+                .and_then(Value::as_str)
+                .and_then(Version::parse);
             let had_version = item.contains_key("apiVersion");
             convert_map(item, own.unwrap_or(from), to)?;
             if !had_version {

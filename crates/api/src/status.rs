@@ -18,7 +18,11 @@ pub struct Subject {
 
 impl Subject {
     /// Names a resource (or kind) and an object of it.
-    pub fn new(group: impl Into<String>, resource: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(
+        group: impl Into<String>,
+        resource: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
         Self {
             group: group.into(),
             resource: resource.into(),
@@ -274,7 +278,8 @@ impl ApiError {
                 ..Default::default()
             },
             Self::TooManyRequests {
-                retry_after_seconds, ..
+                retry_after_seconds,
+                ..
             } => StatusDetails {
                 retry_after_seconds: i32::try_from(*retry_after_seconds).ok(),
                 ..Default::default()
@@ -334,7 +339,11 @@ mod tests {
             "x",
             vec![
                 FieldError::required(&FieldPath::new("handler"), ""),
-                FieldError::invalid(&FieldPath::new("overhead").key("cpu"), "-1", "must be at least 0"),
+                FieldError::invalid(
+                    &FieldPath::new("overhead").key("cpu"),
+                    "-1",
+                    "must be at least 0",
+                ),
             ],
         );
         let status = serde_json::to_value(error.status()).unwrap();
@@ -356,12 +365,35 @@ mod tests {
         let pod = || Subject::new("", "pods", "a");
         let table = [
             (ApiError::NotFound(pod()), 404, "pods \"a\" not found"),
-            (ApiError::AlreadyExists(Subject::new("node.k8s.io", "runtimeclasses", "g")), 409,
-             "runtimeclasses.node.k8s.io \"g\" already exists"),
-            (ApiError::Forbidden { subject: pod(), message: "no".into() }, 403, "pods \"a\" is forbidden: no"),
-            (ApiError::Forbidden { subject: Subject::new("", "pods", ""), message: "no".into() }, 403, "pods is forbidden: no"),
-            (ApiError::Conflict { subject: pod(), message: "stale".into() }, 409,
-             "Operation cannot be fulfilled on pods \"a\": stale"),
+            (
+                ApiError::AlreadyExists(Subject::new("node.k8s.io", "runtimeclasses", "g")),
+                409,
+                "runtimeclasses.node.k8s.io \"g\" already exists",
+            ),
+            (
+                ApiError::Forbidden {
+                    subject: pod(),
+                    message: "no".into(),
+                },
+                403,
+                "pods \"a\" is forbidden: no",
+            ),
+            (
+                ApiError::Forbidden {
+                    subject: Subject::new("", "pods", ""),
+                    message: "no".into(),
+                },
+                403,
+                "pods is forbidden: no",
+            ),
+            (
+                ApiError::Conflict {
+                    subject: pod(),
+                    message: "stale".into(),
+                },
+                409,
+                "Operation cannot be fulfilled on pods \"a\": stale",
+            ),
         ];
         for (error, code, message) in table {
             assert_eq!((error.code(), error.to_string().as_str()), (code, message));

@@ -18,7 +18,11 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, by name.
-    pub const ALL: [Self; 3] = [Self::PodOverhead, Self::RuntimeClass, Self::RuntimeClassScheduling];
+    pub const ALL: [Self; 3] = [
+        Self::PodOverhead,
+        Self::RuntimeClass,
+        Self::RuntimeClassScheduling,
+    ];
 
     /// The name users write.
     #[must_use]
@@ -64,7 +68,9 @@ pub enum GateError {
 }
 
 fn known() -> String {
-    Gate::ALL.map(|g| format!("{}=true|false (default=true)", g.name())).join(", ")
+    Gate::ALL
+        .map(|g| format!("{}=true|false (default=true)", g.name()))
+        .join(", ")
 }
 
 impl FeatureGates {
@@ -95,7 +101,9 @@ impl FromStr for FeatureGates {
     fn from_str(text: &str) -> Result<Self, GateError> {
         let mut gates = Self::default();
         for item in text.split(',').map(str::trim).filter(|i| !i.is_empty()) {
-            let (name, value) = item.split_once('=').ok_or_else(|| GateError::Malformed(item.to_owned()))?;
+            let (name, value) = item
+                .split_once('=')
+                .ok_or_else(|| GateError::Malformed(item.to_owned()))?;
             let gate = Gate::ALL
                 .into_iter()
                 .find(|g| g.name() == name.trim())
@@ -131,8 +139,21 @@ mod tests {
         for (text, want) in [
             ("", all),
             ("RuntimeClass=true", all),
-            ("RuntimeClass=false", FeatureGates { runtime_class: false, ..all }),
-            (" PodOverhead=false , RuntimeClassScheduling=0,", FeatureGates { runtime_class_scheduling: false, pod_overhead: false, ..all }),
+            (
+                "RuntimeClass=false",
+                FeatureGates {
+                    runtime_class: false,
+                    ..all
+                },
+            ),
+            (
+                " PodOverhead=false , RuntimeClassScheduling=0,",
+                FeatureGates {
+                    runtime_class_scheduling: false,
+                    pod_overhead: false,
+                    ..all
+                },
+            ),
             ("PodOverhead=false,PodOverhead=true", all),
         ] {
             assert_eq!(text.parse::<FeatureGates>(), Ok(want), "{text:?}");
@@ -148,9 +169,17 @@ mod tests {
 
     #[test]
     fn unknown_and_malformed_gates_list_the_known_ones() {
-        for text in ["Frob=true", "RuntimeClass", "RuntimeClass=maybe", "runtimeclass=true"] {
+        for text in [
+            "Frob=true",
+            "RuntimeClass",
+            "RuntimeClass=maybe",
+            "runtimeclass=true",
+        ] {
             let message = text.parse::<FeatureGates>().unwrap_err().to_string();
-            assert!(Gate::ALL.into_iter().all(|g| message.contains(g.name())), "{message}");
+            assert!(
+                Gate::ALL.into_iter().all(|g| message.contains(g.name())),
+                "{message}"
+            );
         }
     }
 }

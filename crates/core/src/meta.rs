@@ -28,11 +28,19 @@ pub fn validate(meta: &ObjectMeta, scope: Scope, name_rule: NameRule) -> Vec<Fie
     let mut errors = Vec::new();
     if let Some(prefix) = meta.generate_name.as_deref().filter(|p| !p.is_empty()) {
         let at = path.child("generateName");
-        extend_invalid(&mut errors, &at, prefix, name_rule(&names::without_trailing_dash(prefix)));
+        extend_invalid(
+            &mut errors,
+            &at,
+            prefix,
+            name_rule(&names::without_trailing_dash(prefix)),
+        );
     }
     let at = path.child("name");
     match meta.name.as_deref().unwrap_or_default() {
-        "" => errors.push(FieldError::required(&at, "name or generateName is required")),
+        "" => errors.push(FieldError::required(
+            &at,
+            "name or generateName is required",
+        )),
         name => extend_invalid(&mut errors, &at, name, name_rule(name)),
     }
     let at = path.child("namespace");
@@ -52,7 +60,10 @@ pub fn validate(meta: &ObjectMeta, scope: Scope, name_rule: NameRule) -> Vec<Fie
         ));
     }
     errors.extend(common(meta, &path));
-    errors.extend(finalizers(meta.finalizers.as_deref().unwrap_or_default(), &path.child("finalizers")));
+    errors.extend(finalizers(
+        meta.finalizers.as_deref().unwrap_or_default(),
+        &path.child("finalizers"),
+    ));
     errors
 }
 
@@ -76,7 +87,12 @@ pub fn validate_update(meta: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
             ));
         }
     }
-    if meta.resource_version.as_deref().unwrap_or_default().is_empty() {
+    if meta
+        .resource_version
+        .as_deref()
+        .unwrap_or_default()
+        .is_empty()
+    {
         errors.push(FieldError::invalid(
             &path.child("resourceVersion"),
             "",
@@ -91,10 +107,25 @@ pub fn validate_update(meta: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
         ));
     }
     immutable(&mut errors, &path.child("name"), &meta.name, &old.name);
-    immutable(&mut errors, &path.child("namespace"), &meta.namespace, &old.namespace);
+    immutable(
+        &mut errors,
+        &path.child("namespace"),
+        &meta.namespace,
+        &old.namespace,
+    );
     immutable(&mut errors, &path.child("uid"), &meta.uid, &old.uid);
-    immutable(&mut errors, &path.child("creationTimestamp"), &meta.creation_timestamp, &old.creation_timestamp);
-    immutable(&mut errors, &path.child("deletionTimestamp"), &meta.deletion_timestamp, &old.deletion_timestamp);
+    immutable(
+        &mut errors,
+        &path.child("creationTimestamp"),
+        &meta.creation_timestamp,
+        &old.creation_timestamp,
+    );
+    immutable(
+        &mut errors,
+        &path.child("deletionTimestamp"),
+        &meta.deletion_timestamp,
+        &old.deletion_timestamp,
+    );
     immutable(
         &mut errors,
         &path.child("deletionGracePeriodSeconds"),
@@ -106,15 +137,29 @@ pub fn validate_update(meta: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
 }
 
 /// Adds an error when a field that never changes would change.
-pub fn immutable<T: PartialEq + serde::Serialize>(errors: &mut Vec<FieldError>, at: &FieldPath, new: &T, old: &T) {
+pub fn immutable<T: PartialEq + serde::Serialize>(
+    errors: &mut Vec<FieldError>,
+    at: &FieldPath,
+    new: &T,
+    old: &T,
+) {
     if new != old {
         errors.push(FieldError::invalid(at, new, "field is immutable"));
     }
 }
 
 /// One `Invalid` error per complaint.
-pub(crate) fn extend_invalid(errors: &mut Vec<FieldError>, at: &FieldPath, value: &str, complaints: Complaints) {
-    errors.extend(complaints.into_iter().map(|c| FieldError::invalid(at, value, c)));
+pub(crate) fn extend_invalid(
+    errors: &mut Vec<FieldError>,
+    at: &FieldPath,
+    value: &str,
+    complaints: Complaints,
+) {
+    errors.extend(
+        complaints
+            .into_iter()
+            .map(|c| FieldError::invalid(at, value, c)),
+    );
 }
 
 fn common(meta: &ObjectMeta, path: &FieldPath) -> Vec<FieldError> {
@@ -123,7 +168,10 @@ fn common(meta: &ObjectMeta, path: &FieldPath) -> Vec<FieldError> {
         errors.extend(validate_labels(labels, &path.child("labels")));
     }
     if let Some(annotations) = &meta.annotations {
-        errors.extend(validate_annotations(annotations, &path.child("annotations")));
+        errors.extend(validate_annotations(
+            annotations,
+            &path.child("annotations"),
+        ));
     }
     if let Some(owners) = &meta.owner_references {
         errors.extend(owner_references(owners, &path.child("ownerReferences")));
@@ -144,11 +192,19 @@ pub fn validate_labels(labels: &BTreeMap<String, String>, at: &FieldPath) -> Vec
 
 /// Keys are qualified names in any case; all together at most 256 KiB.
 #[must_use]
-pub fn validate_annotations(annotations: &BTreeMap<String, String>, at: &FieldPath) -> Vec<FieldError> {
+pub fn validate_annotations(
+    annotations: &BTreeMap<String, String>,
+    at: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut size = 0;
     for (key, value) in annotations {
-        extend_invalid(&mut errors, at, key, names::qualified_name(&key.to_lowercase()));
+        extend_invalid(
+            &mut errors,
+            at,
+            key,
+            names::qualified_name(&key.to_lowercase()),
+        );
         size += key.len() + value.len();
     }
     if size > names::ANNOTATIONS_MAX {
@@ -169,13 +225,25 @@ fn owner_references(owners: &[OwnerReference], at: &FieldPath) -> Vec<FieldError
                 "version must not be empty",
             ));
         }
-        for (name, value) in [("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)] {
+        for (name, value) in [
+            ("kind", &owner.kind),
+            ("name", &owner.name),
+            ("uid", &owner.uid),
+        ] {
             if value.is_empty() {
-                errors.push(FieldError::invalid(&at.child(name), value, "must not be empty"));
+                errors.push(FieldError::invalid(
+                    &at.child(name),
+                    value,
+                    "must not be empty",
+                ));
             }
         }
         if owner.kind == "Event" && owner.api_version == "v1" {
-            errors.push(FieldError::invalid(at, owner, "/v1, Kind=Event is disallowed from being an owner"));
+            errors.push(FieldError::invalid(
+                at,
+                owner,
+                "/v1, Kind=Event is disallowed from being an owner",
+            ));
         }
         if owner.controller == Some(true) {
             controllers += 1;
@@ -234,9 +302,19 @@ pub fn validate_label_selector(selector: &LabelSelector, at: &FieldPath) -> Vec<
                 "not a valid selector operator",
             )),
         }
-        extend_invalid(&mut errors, &at.child("key"), &expression.key, names::qualified_name(&expression.key));
+        extend_invalid(
+            &mut errors,
+            &at.child("key"),
+            &expression.key,
+            names::qualified_name(&expression.key),
+        );
         for (j, value) in values.iter().enumerate() {
-            extend_invalid(&mut errors, &at.child("values").index(j), value, names::label_value(value));
+            extend_invalid(
+                &mut errors,
+                &at.child("values").index(j),
+                value,
+                names::label_value(value),
+            );
         }
     }
     errors

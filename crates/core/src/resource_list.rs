@@ -111,10 +111,18 @@ pub fn validate_container_name(name: &str, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = validate_name(name, at);
     if !name.contains('/') {
         if !is_standard_container(name) {
-            errors.push(FieldError::invalid(at, name, "must be a standard resource for containers"));
+            errors.push(FieldError::invalid(
+                at,
+                name,
+                "must be a standard resource for containers",
+            ));
         }
     } else if !is_native(name) && !is_extended(name) {
-        errors.push(FieldError::invalid(at, name, "doesn't follow extended resource name standard"));
+        errors.push(FieldError::invalid(
+            at,
+            name,
+            "doesn't follow extended resource name standard",
+        ));
     }
     errors
 }
@@ -124,7 +132,11 @@ fn validate_pod_level_name(name: &str, at: &FieldPath) -> Vec<FieldError> {
     if !errors.is_empty() || matches!(name, "cpu" | "memory") || is_huge_page(name) {
         return errors;
     }
-    vec![FieldError::not_supported(at, name, &["cpu", "hugepages-", "memory"])]
+    vec![FieldError::not_supported(
+        at,
+        name,
+        &["cpu", "hugepages-", "memory"],
+    )]
 }
 
 /// An amount: not negative, whole where only whole ones exist.
@@ -132,7 +144,11 @@ fn validate_pod_level_name(name: &str, at: &FieldPath) -> Vec<FieldError> {
 pub fn validate_amount(name: &str, amount: &Quantity, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if amount.is_negative() {
-        errors.push(FieldError::invalid(at, amount, "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            at,
+            amount,
+            "must be greater than or equal to 0",
+        ));
     }
     if is_integer(name) && !amount.is_integer() {
         errors.push(FieldError::invalid(at, amount, "must be an integer"));
@@ -150,14 +166,22 @@ pub enum Holder {
 }
 
 /// Reads a list; what is no quantity becomes an error at its key.
-pub fn parse(list: &WireList, at: &FieldPath, errors: &mut Vec<FieldError>) -> BTreeMap<String, Quantity> {
+pub fn parse(
+    list: &WireList,
+    at: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) -> BTreeMap<String, Quantity> {
     let mut parsed = BTreeMap::new();
     for (name, wire) in list {
         match Quantity::try_from(wire) {
             Ok(quantity) => {
                 parsed.insert(name.clone(), quantity);
             }
-            Err(error) => errors.push(FieldError::invalid(&at.key(name), &wire.0, error.to_string())),
+            Err(error) => errors.push(FieldError::invalid(
+                &at.key(name),
+                &wire.0,
+                error.to_string(),
+            )),
         }
     }
     parsed

@@ -21,7 +21,12 @@ impl Rules for RuntimeClass {
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        meta::immutable(&mut errors, &FieldPath::new("handler"), &self.handler, &old.handler);
+        meta::immutable(
+            &mut errors,
+            &FieldPath::new("handler"),
+            &self.handler,
+            &old.handler,
+        );
         errors.extend(validate_body(self));
         errors
     }
@@ -64,7 +69,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn causes(errors: &[FieldError]) -> Vec<String> {
-        let mut all: Vec<_> = errors.iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect();
+        let mut all: Vec<_> = errors
+            .iter()
+            .map(|e| format!("{} {}", e.kind.reason(), e.field))
+            .collect();
         all.sort();
         all.dedup();
         all
@@ -84,23 +92,69 @@ mod tests {
             (json!({"handler": "0"}), vec![]),
             (json!({"handler": ""}), vec!["FieldValueRequired handler"]),
             (json!({}), vec!["FieldValueRequired handler"]),
-            (json!({"handler": "run.c"}), vec!["FieldValueInvalid handler"]),
-            (json!({"handler": "Runc"}), vec!["FieldValueInvalid handler"]),
+            (
+                json!({"handler": "run.c"}),
+                vec!["FieldValueInvalid handler"],
+            ),
+            (
+                json!({"handler": "Runc"}),
+                vec!["FieldValueInvalid handler"],
+            ),
             (json!({"handler": long}), vec!["FieldValueInvalid handler"]),
-            (limits(json!({"cpu": "250m", "memory": "120Mi", "ephemeral-storage": "1Gi", "example.com/gpu": 1})), vec![]),
-            (limits(json!({"cpu": "-1"})), vec!["FieldValueInvalid overhead.limits[cpu]"]),
-            (limits(json!({"frobs": "1"})), vec!["FieldValueInvalid overhead.limits[frobs]"]),
-            (limits(json!({"pods": "3"})), vec!["FieldValueInvalid overhead.limits[pods]"]),
-            (limits(json!({"hugepages-2Mi": "4Mi"})), vec!["FieldValueForbidden overhead"]),
-            (limits(json!({"hugepages-2Mi": "3Mi", "cpu": 1})), vec!["FieldValueInvalid overhead.limits[hugepages-2Mi]"]),
-            (limits(json!({"example.com/gpu": "500m"})), vec!["FieldValueInvalid overhead.limits[example.com/gpu]"]),
-            (limits(json!({"bad name": "1"})), vec!["FieldValueInvalid overhead.limits[bad name]"]),
-            (json!({"handler": "a", "scheduling": {"nodeSelector": {"a": "b"}}}), vec![]),
-            (json!({"handler": "a", "scheduling": {"nodeSelector": {"a": long}}}), vec!["FieldValueInvalid scheduling.nodeSelector"]),
-            (json!({"handler": "a", "scheduling": {"tolerations": [{"key": "k"}, {"key": "k"}]}}),
-             vec!["FieldValueDuplicate scheduling.tolerations[1]"]),
-            (json!({"handler": "a.b", "overhead": {"podFixed": {"cpu": "-1"}}, "scheduling": {"tolerations": [{}]}}),
-             vec!["FieldValueInvalid handler", "FieldValueInvalid overhead.limits[cpu]", "FieldValueInvalid scheduling.tolerations[0].operator"]),
+            (
+                limits(
+                    json!({"cpu": "250m", "memory": "120Mi", "ephemeral-storage": "1Gi", "example.com/gpu": 1}),
+                ),
+                vec![],
+            ),
+            (
+                limits(json!({"cpu": "-1"})),
+                vec!["FieldValueInvalid overhead.limits[cpu]"],
+            ),
+            (
+                limits(json!({"frobs": "1"})),
+                vec!["FieldValueInvalid overhead.limits[frobs]"],
+            ),
+            (
+                limits(json!({"pods": "3"})),
+                vec!["FieldValueInvalid overhead.limits[pods]"],
+            ),
+            (
+                limits(json!({"hugepages-2Mi": "4Mi"})),
+                vec!["FieldValueForbidden overhead"],
+            ),
+            (
+                limits(json!({"hugepages-2Mi": "3Mi", "cpu": 1})),
+                vec!["FieldValueInvalid overhead.limits[hugepages-2Mi]"],
+            ),
+            (
+                limits(json!({"example.com/gpu": "500m"})),
+                vec!["FieldValueInvalid overhead.limits[example.com/gpu]"],
+            ),
+            (
+                limits(json!({"bad name": "1"})),
+                vec!["FieldValueInvalid overhead.limits[bad name]"],
+            ),
+            (
+                json!({"handler": "a", "scheduling": {"nodeSelector": {"a": "b"}}}),
+                vec![],
+            ),
+            (
+                json!({"handler": "a", "scheduling": {"nodeSelector": {"a": long}}}),
+                vec!["FieldValueInvalid scheduling.nodeSelector"],
+            ),
+            (
+                json!({"handler": "a", "scheduling": {"tolerations": [{"key": "k"}, {"key": "k"}]}}),
+                vec!["FieldValueDuplicate scheduling.tolerations[1]"],
+            ),
+            (
+                json!({"handler": "a.b", "overhead": {"podFixed": {"cpu": "-1"}}, "scheduling": {"tolerations": [{}]}}),
+                vec![
+                    "FieldValueInvalid handler",
+                    "FieldValueInvalid overhead.limits[cpu]",
+                    "FieldValueInvalid scheduling.tolerations[0].operator",
+                ],
+            ),
         ] {
             assert_eq!(causes(&class(body.clone()).validate()), want, "{body}");
         }
@@ -110,11 +164,24 @@ mod tests {
     fn the_handler_is_immutable_the_rest_is_not() {
         let old = class(json!({"handler": "runc"}));
         for (body, want) in [
-            (json!({"handler": "runc", "overhead": {"podFixed": {"cpu": 1}}, "scheduling": {"nodeSelector": {}}}), vec![]),
-            (json!({"handler": "crun"}), vec!["FieldValueInvalid handler"]),
-            (json!({"handler": "runc", "overhead": {"podFixed": {"cpu": -1}}}), vec!["FieldValueInvalid overhead.limits[cpu]"]),
+            (
+                json!({"handler": "runc", "overhead": {"podFixed": {"cpu": 1}}, "scheduling": {"nodeSelector": {}}}),
+                vec![],
+            ),
+            (
+                json!({"handler": "crun"}),
+                vec!["FieldValueInvalid handler"],
+            ),
+            (
+                json!({"handler": "runc", "overhead": {"podFixed": {"cpu": -1}}}),
+                vec!["FieldValueInvalid overhead.limits[cpu]"],
+            ),
         ] {
-            assert_eq!(causes(&class(body.clone()).validate_update(&old)), want, "{body}");
+            assert_eq!(
+                causes(&class(body.clone()).validate_update(&old)),
+                want,
+                "{body}"
+            );
         }
     }
 }

@@ -19,9 +19,19 @@ pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, t) in tolerations.iter().enumerate() {
         let at = at.index(i);
-        let (key, operator, value, effect) = (text(&t.key), text(&t.operator), text(&t.value), text(&t.effect));
+        let (key, operator, value, effect) = (
+            text(&t.key),
+            text(&t.operator),
+            text(&t.value),
+            text(&t.effect),
+        );
         if !key.is_empty() {
-            extend_invalid(&mut errors, &at.child("key"), key, names::qualified_name(key));
+            extend_invalid(
+                &mut errors,
+                &at.child("key"),
+                key,
+                names::qualified_name(key),
+            );
         } else if operator != "Exists" {
             errors.push(FieldError::invalid(
                 &at.child("operator"),
@@ -40,7 +50,11 @@ pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
             "Equal" | "" => {
                 let wrong = names::label_value(value);
                 if !wrong.is_empty() {
-                    errors.push(FieldError::invalid(&at.child("operator"), value, wrong.join("; ")));
+                    errors.push(FieldError::invalid(
+                        &at.child("operator"),
+                        value,
+                        wrong.join("; "),
+                    ));
                 }
             }
             "Exists" if !value.is_empty() => errors.push(FieldError::invalid(
@@ -49,10 +63,18 @@ pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
                 "value must be empty when `operator` is 'Exists'",
             )),
             "Exists" => {}
-            other => errors.push(FieldError::not_supported(&at.child("operator"), other, &["Equal", "Exists"])),
+            other => errors.push(FieldError::not_supported(
+                &at.child("operator"),
+                other,
+                &["Equal", "Exists"],
+            )),
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
-            errors.push(FieldError::not_supported(&at.child("effect"), effect, &EFFECTS));
+            errors.push(FieldError::not_supported(
+                &at.child("effect"),
+                effect,
+                &EFFECTS,
+            ));
         }
     }
     errors
@@ -63,14 +85,23 @@ pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
 pub fn validate_unique(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
     let matching = |a: &Toleration, b: &Toleration| identity(a) == identity(b);
     (1..tolerations.len())
-        .filter(|i| tolerations[..*i].iter().any(|earlier| matching(earlier, &tolerations[*i])))
+        .filter(|i| {
+            tolerations[..*i]
+                .iter()
+                .any(|earlier| matching(earlier, &tolerations[*i]))
+        })
         .map(|i| FieldError::duplicate(&at.index(i), &tolerations[i]))
         .collect()
 }
 
 /// What makes a toleration itself, its duration apart.
 fn identity(t: &Toleration) -> (&str, &str, &str, &str) {
-    (text(&t.key), text(&t.operator), text(&t.value), text(&t.effect))
+    (
+        text(&t.key),
+        text(&t.operator),
+        text(&t.value),
+        text(&t.effect),
+    )
 }
 
 fn same(a: &Toleration, b: &Toleration) -> bool {
@@ -99,7 +130,9 @@ pub fn is_superset(wide: &Toleration, narrow: &Toleration) -> bool {
         return false;
     }
     match text(&wide.operator) {
-        "Equal" | "" => text(&narrow.operator) == "Equal" && text(&wide.value) == text(&narrow.value),
+        "Equal" | "" => {
+            text(&narrow.operator) == "Equal" && text(&wide.value) == text(&narrow.value)
+        }
         "Exists" => true,
         _ => false,
     }
@@ -113,7 +146,9 @@ pub fn merge(first: &[Toleration], second: &[Toleration]) -> Vec<Toleration> {
     let mut merged: Vec<Toleration> = Vec::with_capacity(all.len());
     for (i, t) in all.iter().enumerate() {
         let covered_before = merged.iter().any(|kept| is_superset(kept, t));
-        let covered_after = all[i + 1..].iter().any(|later| !same(later, t) && is_superset(later, t));
+        let covered_after = all[i + 1..]
+            .iter()
+            .any(|later| !same(later, t) && is_superset(later, t));
         if !covered_before && !covered_after {
             merged.push((*t).clone());
         }

@@ -85,7 +85,11 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
     type Error = Failure;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        let Self { value, trail, unknown } = self;
+        let Self {
+            value,
+            trail,
+            unknown,
+        } = self;
         let result = match value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(b) => visitor.visit_bool(*b),
@@ -124,7 +128,9 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
     /// A null where a string, list or struct is wanted is its empty value, as Go's decoder has it.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         if self.value.is_null() {
-            return visitor.visit_borrowed_str("").map_err(|e: Failure| e.at(&self.trail));
+            return visitor
+                .visit_borrowed_str("")
+                .map_err(|e: Failure| e.at(&self.trail));
         }
         self.deserialize_any(visitor)
     }
@@ -145,19 +151,28 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         if self.value.is_null() {
             return visitor
-                .visit_map(de::value::MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+                .visit_map(de::value::MapDeserializer::new(std::iter::empty::<(
+                    &str,
+                    &str,
+                )>()))
                 .map_err(|e: Failure| e.at(&self.trail));
         }
         self.deserialize_any(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Failure> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
         if name != "Quantity" {
             let trail = self.trail.to_string();
-            return visitor.visit_newtype_struct(self).map_err(|mut e: Failure| {
-                e.path.get_or_insert(trail);
-                e
-            });
+            return visitor
+                .visit_newtype_struct(self)
+                .map_err(|mut e: Failure| {
+                    e.path.get_or_insert(trail);
+                    e
+                });
         }
         let canonical = match self.value {
             Value::Null => Ok(Quantity::ZERO.to_string()),
@@ -206,7 +221,10 @@ struct Items<'v, 'p> {
 impl<'de> SeqAccess<'de> for Items<'de, '_> {
     type Error = Failure;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Failure> {
         let Some((index, value)) = self.items.next() else {
             return Ok(None);
         };
@@ -234,12 +252,16 @@ struct Entries<'v, 'p> {
 impl<'de> MapAccess<'de> for Entries<'de, '_> {
     type Error = Failure;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Failure> {
         let Some((key, value)) = self.entries.next() else {
             return Ok(None);
         };
         self.pending = Some((key, value));
-        seed.deserialize(de::value::BorrowedStrDeserializer::new(key)).map(Some)
+        seed.deserialize(de::value::BorrowedStrDeserializer::new(key))
+            .map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Failure> {

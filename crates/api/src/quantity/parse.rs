@@ -55,11 +55,15 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseQuantityError> {
     let coefficient = match digits.trim_start_matches('0') {
         "" => Amount::ZERO,
         significant if significant.len() <= 18 => Amount::new(
-            significant.parse().map_err(|_| ParseQuantityError::Numeric)?,
+            significant
+                .parse()
+                .map_err(|_| ParseQuantityError::Numeric)?,
             -fraction_digits,
         ),
         significant => Amount::big(
-            significant.parse().map_err(|_| ParseQuantityError::Numeric)?,
+            significant
+                .parse()
+                .map_err(|_| ParseQuantityError::Numeric)?,
             -fraction_digits,
         ),
     };
@@ -69,9 +73,10 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseQuantityError> {
             debug_assert!(exponent <= MAX_EXPONENT);
             coefficient
         }
-        Scale::Ten(exponent) => {
-            Amount::big(coefficient.coefficient(), coefficient.exponent().saturating_add(exponent))
-        }
+        Scale::Ten(exponent) => Amount::big(
+            coefficient.coefficient(),
+            coefficient.exponent().saturating_add(exponent),
+        ),
         Scale::Two(bits) => Amount::big(coefficient.coefficient() << bits, coefficient.exponent()),
     };
     let amount = if amount.exponent() < NANO {
@@ -166,4 +171,3 @@ impl From<ParseQuantityError> for String {
         error.to_string()
     }
 }
-

@@ -46,7 +46,10 @@ fn lists_convert_item_by_item() {
         "items": [{"metadata": {"name": "a"}, "handler": "x"}, v1alpha1()]});
     let got = convert(list, Version::V1Alpha1).unwrap();
     assert_eq!(got["apiVersion"], "node.k8s.io/v1alpha1");
-    assert_eq!(got["items"][0], json!({"metadata": {"name": "a"}, "spec": {"runtimeHandler": "x"}}));
+    assert_eq!(
+        got["items"][0],
+        json!({"metadata": {"name": "a"}, "spec": {"runtimeHandler": "x"}})
+    );
     assert_eq!(got["items"][1], v1alpha1());
 }
 
@@ -54,8 +57,14 @@ fn lists_convert_item_by_item() {
 fn what_cannot_be_converted_is_refused() {
     for (object, want) in [
         (json!([]), ConversionError::NotAnObject),
-        (json!({"apiVersion": "v1"}), ConversionError::UnknownVersion("v1".into())),
-        (json!({"apiVersion": "node.k8s.io/v1alpha1", "spec": 1}), ConversionError::SpecNotAnObject),
+        (
+            json!({"apiVersion": "v1"}),
+            ConversionError::UnknownVersion("v1".into()),
+        ),
+        (
+            json!({"apiVersion": "node.k8s.io/v1alpha1", "spec": 1}),
+            ConversionError::SpecNotAnObject,
+        ),
         (
             json!({"apiVersion": "node.k8s.io/v1alpha1", "handler": "a", "spec": {"runtimeHandler": "b"}}),
             ConversionError::Collision("handler"),

@@ -8,7 +8,10 @@ fn tolerations(value: Value) -> Vec<Toleration> {
 }
 
 fn causes(errors: &[FieldError]) -> Vec<String> {
-    errors.iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect()
+    errors
+        .iter()
+        .map(|e| format!("{} {}", e.kind.reason(), e.field))
+        .collect()
 }
 
 #[test]
@@ -17,20 +20,51 @@ fn validation() {
         (json!([]), vec![]),
         (json!([{"key": "k", "value": "v"}]), vec![]),
         (json!([{"operator": "Exists"}]), vec![]),
-        (json!([{"operator": "Equal", "value": "v"}]), vec!["FieldValueInvalid t[0].operator"]),
-        (json!([{"key": "k", "operator": "Exists", "effect": "Never"}]), vec!["FieldValueNotSupported t[0].effect"]),
-        (json!([{"key": "bad key!", "operator": "Exists"}]), vec!["FieldValueInvalid t[0].key"]),
-        (json!([{"key": "k", "value": "bad value!"}]), vec!["FieldValueInvalid t[0].operator"]),
-        (json!([{"key": "k", "operator": "Exists", "value": "v"}]), vec!["FieldValueInvalid t[0].operator"]),
-        (json!([{"key": "k", "operator": "In"}]), vec!["FieldValueNotSupported t[0].operator"]),
-        (json!([{"key": "k", "tolerationSeconds": 1}]), vec!["FieldValueInvalid t[0].effect"]),
-        (json!([{"key": "k", "effect": "NoExecute", "tolerationSeconds": 1}]), vec![]),
+        (
+            json!([{"operator": "Equal", "value": "v"}]),
+            vec!["FieldValueInvalid t[0].operator"],
+        ),
+        (
+            json!([{"key": "k", "operator": "Exists", "effect": "Never"}]),
+            vec!["FieldValueNotSupported t[0].effect"],
+        ),
+        (
+            json!([{"key": "bad key!", "operator": "Exists"}]),
+            vec!["FieldValueInvalid t[0].key"],
+        ),
+        (
+            json!([{"key": "k", "value": "bad value!"}]),
+            vec!["FieldValueInvalid t[0].operator"],
+        ),
+        (
+            json!([{"key": "k", "operator": "Exists", "value": "v"}]),
+            vec!["FieldValueInvalid t[0].operator"],
+        ),
+        (
+            json!([{"key": "k", "operator": "In"}]),
+            vec!["FieldValueNotSupported t[0].operator"],
+        ),
+        (
+            json!([{"key": "k", "tolerationSeconds": 1}]),
+            vec!["FieldValueInvalid t[0].effect"],
+        ),
+        (
+            json!([{"key": "k", "effect": "NoExecute", "tolerationSeconds": 1}]),
+            vec![],
+        ),
     ] {
-        assert_eq!(causes(&validate(&tolerations(list.clone()), &FieldPath::new("t"))), want, "{list}");
+        assert_eq!(
+            causes(&validate(&tolerations(list.clone()), &FieldPath::new("t"))),
+            want,
+            "{list}"
+        );
     }
     let twice = tolerations(json!([{"key": "k", "effect": "NoExecute"}, {"key": "k"},
         {"key": "k", "effect": "NoExecute", "tolerationSeconds": 1}]));
-    assert_eq!(causes(&validate_unique(&twice, &FieldPath::new("t"))), ["FieldValueDuplicate t[2]"]);
+    assert_eq!(
+        causes(&validate_unique(&twice, &FieldPath::new("t"))),
+        ["FieldValueDuplicate t[2]"]
+    );
 }
 
 #[test]
@@ -39,8 +73,10 @@ fn merging_keeps_the_wider() {
     let equal = json!({"key": "a", "operator": "Equal", "value": "v", "effect": "NoSchedule"});
     let other = json!({"key": "b", "operator": "Exists"});
     let all = json!({"operator": "Exists"});
-    let bounded = json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
-    let longer = json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9});
+    let bounded =
+        json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
+    let longer =
+        json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9});
     let unset = json!({"key": "a", "value": "v"});
     let spelled = json!({"key": "a", "operator": "Equal", "value": "v"});
     for (first, second, want) in [
@@ -74,16 +110,23 @@ fn some_toleration() -> impl Strategy<Value = Toleration> {
             operator,
             effect,
         })
-        .prop_filter("valid", |t| validate(std::slice::from_ref(t), &FieldPath::new("t")).is_empty())
+        .prop_filter("valid", |t| {
+            validate(std::slice::from_ref(t), &FieldPath::new("t")).is_empty()
+        })
 }
 
 fn some_taint() -> impl Strategy<Value = Taint> {
-    ("[abc]", proptest::option::of("[vwx]"), "NoSchedule|NoExecute|PreferNoSchedule").prop_map(|(key, value, effect)| Taint {
-        key,
-        value,
-        effect,
-        ..Default::default()
-    })
+    (
+        "[abc]",
+        proptest::option::of("[vwx]"),
+        "NoSchedule|NoExecute|PreferNoSchedule",
+    )
+        .prop_map(|(key, value, effect)| Taint {
+            key,
+            value,
+            effect,
+            ..Default::default()
+        })
 }
 
 fn lists() -> impl Strategy<Value = Vec<Toleration>> {
