@@ -1,1 +1,31 @@
 //! The API server: HTTP, discovery, OpenAPI, representations, patches, watch, who-may.
+//!
+//! [`Config`] says everything, [`Config::build`] checks it, opens the store and binds the port,
+//! [`Server::serve`] answers until it is told to stop.
+//!
+//! A request passes `handler` (request info, who, may) and then one of the generic verbs in `rest`,
+//! which know kinds only through the rows of the [`registry`] and their [`strategy`].
+
+pub mod api;
+pub mod authn;
+pub mod authz;
+pub mod config;
+pub mod discovery;
+mod handler;
+pub mod http_types;
+pub mod openapi;
+pub mod patch;
+pub mod printer;
+pub mod proxy;
+pub mod registry;
+pub mod request;
+pub mod reviews;
+mod server;
+pub mod storage;
+pub mod strategy;
+pub mod tls;
+pub mod tokens;
+pub mod user;
+
+pub use config::{Config, StoreConfig};
+pub use server::{BuildError, Server};

@@ -1,0 +1,33 @@
+//! What every handler shares.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use berth_core::gates::FeatureGates;
+
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::proxy::NodeClientConfig;
+use crate::registry::Registry;
+use crate::storage::Storage;
+use crate::tokens::TokenConfig;
+
+/// The state of an API server.
+pub struct Api {
+    /// What is served.
+    pub registry: Registry,
+    /// The objects.
+    pub storage: Arc<Storage>,
+    /// Who a request is.
+    pub authenticator: Authenticator,
+    /// What a user may do.
+    pub authorizer: Authorizer,
+    /// Service account tokens.
+    pub tokens: Option<TokenConfig>,
+    /// How nodes are reached.
+    pub nodes: Option<NodeClientConfig>,
+    /// Feature gates.
+    pub gates: FeatureGates,
+    /// Address that clients are told.
+    pub advertise: IpAddr,
+}

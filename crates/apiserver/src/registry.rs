@@ -1,0 +1,312 @@
+//! The one table of what is served. A kind is a row plus its rules, never a new handler.
+
+pub mod builtin;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::printer::Printer;
+use crate::strategy::Strategy;
+
+/// Whether objects live in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One namespace each.
+    Namespaced,
+    /// None.
+    Cluster,
+}
+
+/// A group, version and kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gvk {
+    /// Group; empty for the core group.
+    pub group: String,
+    /// Version.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+}
+
+impl Gvk {
+    /// A group, version and kind.
+    #[must_use]
+    pub fn new(group: &str, version: &str, kind: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
+
+    /// `group/version`, or only the version in the core group.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        group_version(&self.group, &self.version)
+    }
+}
+
+/// `group/version`, or only the version in the core group.
+#[must_use]
+pub fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
+}
+
+/// Which code answers a subresource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubresourceHandler {
+    /// get, update and patch of the object's status.
+    Status,
+    /// pods/binding, and bindings.
+    Binding,
+    /// pods/eviction.
+    Eviction,
+    /// pods/ephemeralcontainers.
+    EphemeralContainers,
+    /// pods/resize.
+    Resize,
+    /// namespaces/finalize.
+    Finalize,
+    /// serviceaccounts/token ([`crate::tokens`]).
+    Token,
+    /// Passed on to a node ([`crate::proxy`]): pods log, exec, attach, portforward, proxy; nodes proxy.
+    Connect,
+}
+
+/// A subresource of a row.
+#[derive(Clone, Debug)]
+pub struct Subresource {
+    /// Name in the path, e.g. `status`.
+    pub name: &'static str,
+    /// Kind that it takes and answers.
+    pub gvk: Gvk,
+    /// Verbs, as discovery lists them.
+    pub verbs: &'static [&'static str],
+    /// Which code answers it.
+    pub handler: SubresourceHandler,
+}
+
+/// What answers a resource's own path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceHandler {
+    /// Objects in the store, through the generic verbs.
+    Stored,
+    /// Nothing is stored: a create is answered by [`crate::reviews`].
+    Review,
+    /// core/v1 `bindings`: create only.
+    Binding,
+}
+
+/// Converts an object between two versions of its row, in place; `apiVersion` included.
+pub type Convert = Arc<
+    dyn Fn(&mut serde_json::Value, &str, &str) -> Result<(), berth_api::status::ApiError>
+        + Send
+        + Sync,
+>;
+
+/// One row: a resource in one group, with all of its versions.
+pub struct Resource {
+    /// Group; empty for the core group.
+    pub group: String,
+    /// Served versions, the preferred one first.
+    pub versions: Vec<String>,
+    /// The version that is stored and cached.
+    pub storage_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Kind of its lists.
+    pub list_kind: String,
+    /// Plural name, as in paths.
+    pub plural: String,
+    /// Singular name.
+    pub singular: String,
+    /// Short names that kubectl takes.
+    pub short_names: Vec<String>,
+    /// Categories such as `all`.
+    pub categories: Vec<String>,
+    /// Scope.
+    pub scope: Scope,
+    /// Verbs, as discovery lists them.
+    pub verbs: Vec<&'static str>,
+    /// Subresources.
+    pub subresources: Vec<Subresource>,
+    /// What answers it.
+    pub handler: ResourceHandler,
+    /// Part of the key in the store, `group/plural`, e.g. `core/pods` or
+    /// `node.k8s.io/runtimeclasses`. Rows with the same value share their objects (events).
+    pub storage: String,
+    /// Group and version of the objects in `storage` when another row owns it.
+    pub storage_gvk: Gvk,
+    /// The rules of the kind.
+    pub strategy: Arc<dyn Strategy>,
+    /// Printed columns.
+    pub printer: Printer,
+    /// Conversion between `storage_gvk`'s version and the served ones; none when there is but one.
+    pub convert: Option<Convert>,
+    /// OpenAPI v3 schema of each version for rows that were added at run time; built-in rows have
+    /// theirs from the k8s-openapi types.
+    pub schemas: BTreeMap<String, Arc<serde_json::Value>>,
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.group, self.plural)
+    }
+}
+
+impl Resource {
+    /// `group/version` of one of its versions.
+    #[must_use]
+    pub fn api_version(&self, version: &str) -> String {
+        group_version(&self.group, version)
+    }
+
+    /// Whether `version` is served.
+    #[must_use]
+    pub fn serves(&self, version: &str) -> bool {
+        self.versions.iter().any(|v| v == version)
+    }
+
+    /// The subresource `name`.
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether objects live in a namespace.
+    #[must_use]
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// `plural` or `plural.group`, as messages name it.
+    #[must_use]
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+}
+
+/// All rows at one moment.
+#[derive(Debug, Default, Clone)]
+pub struct Table {
+    rows: Vec<Arc<Resource>>,
+    /// Counts changes of the table, for caches of what is made from it.
+    pub generation: u64,
+}
+
+impl Table {
+    /// All rows, in the order that discovery lists them.
+    #[must_use]
+    pub fn rows(&self) -> &[Arc<Resource>] {
+        &self.rows
+    }
+
+    /// The row for a group, a version that it serves and a plural name.
+    #[must_use]
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.rows
+            .iter()
+            .find(|r| r.plural == plural && r.group == group && r.serves(version))
+    }
+
+    /// The row for a group and a plural name, whatever the version.
+    #[must_use]
+    pub fn find_any(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.rows
+            .iter()
+            .find(|r| r.plural == plural && r.group == group)
+    }
+
+    /// The row for a kind.
+    #[must_use]
+    pub fn find_kind(&self, group: &str, kind: &str) -> Option<&Arc<Resource>> {
+        self.rows
+            .iter()
+            .find(|r| r.kind == kind && r.group == group && r.handler == ResourceHandler::Stored)
+    }
+
+    /// Groups with their versions, each in the order of first mention; the core group first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(String, Vec<String>)> {
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+        for row in &self.rows {
+            let at = match groups.iter().position(|(g, _)| *g == row.group) {
+                Some(at) => at,
+                None => {
+                    groups.push((row.group.clone(), Vec::new()));
+                    groups.len() - 1
+                }
+            };
+            for version in &row.versions {
+                if !groups[at].1.contains(version) {
+                    groups[at].1.push(version.clone());
+                }
+            }
+        }
+        groups
+    }
+}
+
+/// The table, which grows and shrinks with CustomResourceDefinitions.
+#[derive(Debug)]
+pub struct Registry {
+    table: ArcSwap<Table>,
+}
+
+impl Registry {
+    /// A registry of the given rows.
+    #[must_use]
+    pub fn new(rows: Vec<Resource>) -> Self {
+        Self {
+            table: ArcSwap::from_pointee(Table {
+                rows: rows.into_iter().map(Arc::new).collect(),
+                generation: 1,
+            }),
+        }
+    }
+
+    /// The table as it is now.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Adds a row, or replaces the one with the same group and plural name.
+    pub fn put(&self, row: Resource) {
+        let row = Arc::new(row);
+        self.table.rcu(|table| {
+            let mut next = Table::clone(table);
+            next.generation += 1;
+            match next
+                .rows
+                .iter_mut()
+                .find(|r| r.group == row.group && r.plural == row.plural)
+            {
+                Some(old) => *old = Arc::clone(&row),
+                None => next.rows.push(Arc::clone(&row)),
+            }
+            next
+        });
+    }
+
+    /// Removes the row with this group and plural name.
+    pub fn remove(&self, group: &str, plural: &str) {
+        self.table.rcu(|table| {
+            let mut next = Table::clone(table);
+            next.generation += 1;
+            next.rows
+                .retain(|r| !(r.group == group && r.plural == plural));
+            next
+        });
+    }
+}

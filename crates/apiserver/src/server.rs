@@ -1,0 +1,227 @@
+//! From a configuration to a listening server.
+//!
+//! Tasks: one accept loop ([`Server::serve`]), one task a connection, and the follower of the
+//! store ([`Storage::run`]). All end when the shutdown token is cancelled; connections get a
+//! moment to finish.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_store::{OpenError, Store, StoreError};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::Api;
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::config::{Config, StoreConfig};
+use crate::handler::{self, Peer};
+use crate::registry::{Registry, builtin};
+use crate::storage::Storage;
+use crate::tls::TlsError;
+
+/// How long connections may take to finish after a shutdown began.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Why a server cannot start. No port is bound then.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error("the objects cannot be read")]
+    Load(#[source] StoreError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An admission plugin does not exist.
+    #[error("unknown admission plugin {name:?}; known: {known}")]
+    UnknownPlugin {
+        /// As it was given.
+        name: String,
+        /// All known ones.
+        known: String,
+    },
+    /// The port cannot be bound.
+    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A server that listens but does not answer yet.
+pub struct Server {
+    api: Arc<Api>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Config {
+    /// Checks the configuration, opens the store, reads all objects and binds the port.
+    ///
+    /// # Errors
+    /// Each part's own; nothing is left behind.
+    pub async fn build(self) -> Result<Server, BuildError> {
+        let tls = match &self.tls {
+            Some(tls) => Some(TlsAcceptor::from(tls.server_config()?)),
+            None => None,
+        };
+        let store: Arc<dyn Store> = match &self.store {
+            StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
+        };
+        let storage = Arc::new(Storage::new(store));
+        let registry = Registry::new(builtin::rows());
+        for row in registry.table().rows() {
+            storage.declare(&row.storage, row.strategy.field_labels());
+        }
+        let listener = TcpListener::bind(self.bind)
+            .await
+            .map_err(|source| BuildError::Bind {
+                address: self.bind,
+                source,
+            })?;
+        let local_addr = listener.local_addr().unwrap_or(self.bind);
+        storage.load().await.map_err(BuildError::Load)?;
+        let api = Arc::new(Api {
+            registry,
+            authenticator: Authenticator::new(self.authn, Arc::clone(&storage)),
+            authorizer: Authorizer::new(self.authz, Arc::clone(&storage)),
+            storage,
+            tokens: self.tokens,
+            nodes: self.nodes,
+            gates: self.gates,
+            advertise: self.advertise,
+        });
+        Ok(Server {
+            api,
+            listener,
+            local_addr,
+            tls,
+        })
+    }
+}
+
+impl Server {
+    /// The address it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What the handlers share.
+    #[must_use]
+    pub fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
+    /// Answers until `shutdown`, then lets connections finish for a few seconds.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let follower = tokio::spawn(Arc::clone(&self.api.storage).run());
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(
+                        Arc::clone(&self.api),
+                        self.tls.clone(),
+                        stream,
+                        peer,
+                        shutdown.clone(),
+                    ));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: wait for some to be freed.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        connections.close();
+        if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+            tracing::warn!(count = connections.len(), "connections were cut");
+        }
+        follower.abort();
+    }
+}
+
+async fn connection(
+    api: Arc<Api>,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%address, %error, "TCP_NODELAY");
+    }
+    let Some(acceptor) = tls else {
+        let peer = Peer {
+            address,
+            certificates: None,
+        };
+        return speak(api, stream, peer, shutdown).await;
+    };
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificates = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
+            let peer = Peer {
+                address,
+                certificates,
+            };
+            speak(api, stream, peer, shutdown).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake"),
+        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+    }
+}
+
+async fn speak<S>(api: Arc<Api>, stream: S, peer: Peer, shutdown: CancellationToken)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Arc::new(peer);
+    let ending = shutdown.clone();
+    let service = service_fn(move |request| {
+        let (api, peer, ending) = (Arc::clone(&api), Arc::clone(&peer), ending.clone());
+        async move { Ok::<_, std::convert::Infallible>(handler::handle(api, peer, request, ending).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            result = serving.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = shutdown.cancelled(), if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

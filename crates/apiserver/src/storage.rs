@@ -1,0 +1,349 @@
+//! Objects between the store and the handlers: every object is held in memory once, serialized,
+//! and reads and watches never touch the disk.
+//!
+//! One task ([`Storage::run`]) follows the store's watch and applies it to the caches. A write
+//! waits until its own revision has been applied, so that a client reads what it wrote.
+
+pub mod cache;
+pub mod key;
+mod stored;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_api::status::ApiError;
+use berth_store::{Event, Expect, Outcome, Range, Revision, Store, StoreError, Write};
+use futures::StreamExt;
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::strategy::FieldLabel;
+pub use cache::ResourceCache;
+pub use stored::Stored;
+
+/// How long a read waits for the cache to reach a revision.
+const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many revisions before the present a start brings back for watches to resume from.
+const REPLAY: Revision = 500;
+
+/// All objects, by storage name (`group/plural`, e.g. `core/pods`).
+pub struct Storage {
+    store: Arc<dyn Store>,
+    caches: RwLock<HashMap<String, Arc<ResourceCache>>>,
+    fields: RwLock<HashMap<String, &'static [FieldLabel]>>,
+    applied: watch::Sender<Revision>,
+}
+
+/// How a conditional write ended.
+#[derive(Debug)]
+pub enum Written {
+    /// Durable, and visible to reads.
+    Done(Arc<Stored>),
+    /// Somebody else changed the object; this is its state now, none when it does not exist.
+    Changed(Option<Arc<Stored>>),
+}
+
+impl Storage {
+    /// Storage over a store; [`Storage::load`] must follow.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            caches: RwLock::default(),
+            fields: RwLock::default(),
+            applied: watch::Sender::new(0),
+        }
+    }
+
+    /// Tells which field labels the objects of a storage name have. Must precede `load`.
+    pub fn declare(&self, storage: &str, labels: &'static [FieldLabel]) {
+        self.fields.write().insert(storage.to_owned(), labels);
+        let _ = self.cache(storage);
+    }
+
+    /// The cache of a storage name; made when there is none.
+    #[must_use]
+    pub fn cache(&self, storage: &str) -> Arc<ResourceCache> {
+        if let Some(cache) = self.caches.read().get(storage) {
+            return Arc::clone(cache);
+        }
+        let labels = self.fields.read().get(storage).copied().unwrap_or(&[]);
+        let mut caches = self.caches.write();
+        Arc::clone(caches.entry(storage.to_owned()).or_insert_with(|| {
+            Arc::new(ResourceCache::new(
+                storage.to_owned(),
+                labels,
+                *self.applied.borrow(),
+            ))
+        }))
+    }
+
+    /// An object, as the cache has it. `namespace` is empty for cluster-scoped kinds.
+    #[must_use]
+    pub fn get(&self, storage: &str, namespace: &str, name: &str) -> Option<Arc<Stored>> {
+        self.cache(storage).get(namespace, name)
+    }
+
+    /// All objects of a namespace, or of all namespaces.
+    #[must_use]
+    pub fn list(&self, storage: &str, namespace: Option<&str>) -> Vec<Arc<Stored>> {
+        self.cache(storage).list(namespace)
+    }
+
+    /// An object, decoded.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self, storage: &str, namespace: &str, name: &str) -> Option<T> {
+        self.get(storage, namespace, name)?.decode()
+    }
+
+    /// All objects of a namespace or of all namespaces, decoded.
+    #[must_use]
+    pub fn read_all<T: DeserializeOwned>(&self, storage: &str, namespace: Option<&str>) -> Vec<T> {
+        self.list(storage, namespace)
+            .iter()
+            .filter_map(|stored| stored.decode())
+            .collect()
+    }
+
+    /// Revision of the last change of any object of a storage name; what was computed from them
+    /// stays right while it does not change.
+    #[must_use]
+    pub fn changed_at(&self, storage: &str) -> Revision {
+        self.cache(storage).changed_at()
+    }
+
+    /// The revision up to which reads are complete.
+    #[must_use]
+    pub fn applied(&self) -> Revision {
+        *self.applied.borrow()
+    }
+
+    /// Follows [`Storage::applied`].
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.applied.subscribe()
+    }
+
+    /// The store's own revision, for reads that must see everything written before them.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn current_revision(&self) -> Result<Revision, ApiError> {
+        self.store.revision().await.map_err(store_error)
+    }
+
+    /// Waits until reads are complete up to `revision`.
+    ///
+    /// # Errors
+    /// `Timeout` when that takes too long.
+    pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
+        let mut applied = self.applied.subscribe();
+        let fresh = applied.wait_for(|at| *at >= revision);
+        match tokio::time::timeout(FRESHNESS_TIMEOUT, fresh).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ApiError::Timeout(format!(
+                "Too large resource version: {revision}, current: {}",
+                self.applied()
+            ))),
+        }
+    }
+
+    /// A page of the past, straight from the store.
+    ///
+    /// # Errors
+    /// `Expired` when that past is gone.
+    pub async fn range_at(&self, storage: &str, range: Range) -> Result<(Vec<Arc<Stored>>, Revision, bool), ApiError> {
+        let cache = self.cache(storage);
+        let page = self.store.range(range).await.map_err(store_error)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for kv in page.items {
+            if let Some(stored) = cache.parse(&kv.key, &kv.value, kv.revision) {
+                items.push(Arc::new(stored));
+            }
+        }
+        Ok((items, page.revision, page.more))
+    }
+
+    /// Writes an object if it still is as expected, and waits until reads see it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+        object: &Value,
+    ) -> Result<Written, ApiError> {
+        let value = stored::encode(object);
+        self.write(storage, namespace, name, expect, Some(value)).await
+    }
+
+    /// Removes an object if it still is as expected, and waits until reads see it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+    ) -> Result<Written, ApiError> {
+        self.write(storage, namespace, name, expect, None).await
+    }
+
+    async fn write(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+        value: Option<bytes::Bytes>,
+    ) -> Result<Written, ApiError> {
+        let cache = self.cache(storage);
+        let key = key::object(storage, namespace, name);
+        let previous = cache.get(namespace, name);
+        let write = Write {
+            key: key.clone(),
+            expect,
+            value: value.clone(),
+        };
+        match self.store.transact(vec![write]).await.map_err(store_error)? {
+            Outcome::Committed(revision) => {
+                self.wait_for(revision).await?;
+                let stored = match value {
+                    Some(value) => cache
+                        .get(namespace, name)
+                        .filter(|s| s.revision == revision)
+                        .or_else(|| cache.parse(&key, &value, revision).map(Arc::new)),
+                    None => previous.map(|p| Arc::new(p.at(revision))),
+                };
+                stored
+                    .map(Written::Done)
+                    .ok_or_else(|| ApiError::Internal("the written object cannot be read back".to_owned()))
+            }
+            Outcome::Failed { current, .. } => Ok(Written::Changed(
+                current
+                    .and_then(|kv| cache.parse(&kv.key, &kv.value, kv.revision))
+                    .map(Arc::new),
+            )),
+        }
+    }
+
+    /// Reads everything, and a little of the past so that watches can resume.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn load(&self) -> Result<(), StoreError> {
+        let now = self.store.revision().await?;
+        let mut from = (now - REPLAY).max(0);
+        loop {
+            match self.load_at(from).await {
+                Err(StoreError::Compacted { compacted }) if compacted <= now && compacted > from => {
+                    from = compacted;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn load_at(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut after = None;
+        if revision > 0 {
+            loop {
+                let page = self
+                    .store
+                    .range(Range {
+                        prefix: key::ROOT.to_owned(),
+                        after: after.take(),
+                        limit: 500,
+                        revision,
+                    })
+                    .await?;
+                for kv in &page.items {
+                    if let Some(storage) = key::storage_of(&kv.key) {
+                        self.cache(storage).load(&kv.key, &kv.value, kv.revision);
+                    }
+                }
+                after = page.items.last().map(|kv| kv.key.clone());
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        for cache in self.caches.read().values() {
+            cache.start_at(revision);
+        }
+        self.applied.send_replace(revision);
+        Ok(())
+    }
+
+    /// Follows the store until it closes. Reads block until this runs.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let from = self.applied() + 1;
+            match self.store.watch(key::ROOT.to_owned(), from).await {
+                Ok(mut stream) => {
+                    while let Some(batch) = stream.next().await {
+                        match batch {
+                            Ok(events) => self.apply(&events),
+                            Err(StoreError::Closed) => return,
+                            Err(error) => {
+                                tracing::error!(%error, "the store's watch broke; starting it again");
+                                break;
+                            }
+                        }
+                    }
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => tracing::error!(%error, "the store cannot be watched; trying again"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn apply(&self, events: &[Event]) {
+        let mut last = None;
+        for event in events {
+            last = Some(event.revision);
+            if let Some(storage) = key::storage_of(&event.key) {
+                self.cache(storage).apply(event);
+            }
+        }
+        if let Some(revision) = last {
+            self.applied.send_replace(revision);
+        }
+    }
+
+    /// Forgets history before `revision`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.store.compact(revision).await
+    }
+}
+
+/// What a client is told of a store's error.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { .. } => ApiError::Expired(
+            "The provided continue parameter is too old to display a consistent list result.".to_owned(),
+        ),
+        StoreError::Future { asked, current } => ApiError::Timeout(format!(
+            "Too large resource version: {asked}, current: {current}"
+        )),
+        StoreError::DiskFull { .. } => ApiError::InsufficientStorage(error.to_string()),
+        StoreError::Closed => ApiError::ServiceUnavailable("the server is shutting down".to_owned()),
+        StoreError::Corrupt { .. } | StoreError::Sqlite { .. } | StoreError::Etcd(_) => {
+            let source = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+            tracing::error!(%error, source, "the store failed");
+            ApiError::Internal(format!("{error}: {source}"))
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The objects of one storage name, and their recent history for watches.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use berth_store::{Event, Revision};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::{Stored, key};
+use crate::strategy::FieldLabel;
+
+/// Most events that are kept for watches to resume from.
+const HISTORY_EVENTS: usize = 1024;
+/// Most bytes of objects that the history holds.
+const HISTORY_BYTES: usize = 2 << 20;
+
+/// A change of one object.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Revision of the change.
+    pub revision: Revision,
+    /// The object after the change; for a deletion, its last state at the deletion's revision.
+    pub object: Arc<Stored>,
+    /// The object before the change.
+    pub previous: Option<Arc<Stored>>,
+    /// Whether the object is gone.
+    pub deleted: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    items: BTreeMap<Box<str>, Arc<Stored>>,
+    history: VecDeque<Change>,
+    history_bytes: usize,
+    /// Every change after this revision is in `history`.
+    history_start: Revision,
+    changed_at: Revision,
+}
+
+/// Objects of one storage name, by `namespace/name` or `name`.
+pub struct ResourceCache {
+    storage: String,
+    labels: &'static [FieldLabel],
+    inner: RwLock<Inner>,
+    changed: watch::Sender<Revision>,
+}
+
+fn item_key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
+}
+
+impl ResourceCache {
+    pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
+        Self {
+            storage,
+            labels,
+            inner: RwLock::new(Inner {
+                history_start: start,
+                changed_at: start,
+                ..Inner::default()
+            }),
+            changed: watch::Sender::new(start),
+        }
+    }
+
+    /// The field labels that `Stored::fields` follows.
+    #[must_use]
+    pub fn field_labels(&self) -> &'static [FieldLabel] {
+        self.labels
+    }
+
+    /// One object.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Stored>> {
+        self.inner
+            .read()
+            .items
+            .get(item_key(namespace, name).as_str())
+            .cloned()
+    }
+
+    /// Objects of a namespace or of all, in key order.
+    #[must_use]
+    pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Stored>> {
+        let inner = self.inner.read();
+        match namespace {
+            None | Some("") => inner.items.values().cloned().collect(),
+            Some(namespace) => {
+                let prefix = format!("{namespace}/");
+                inner
+                    .items
+                    .range::<str, _>((
+                        std::ops::Bound::Included(prefix.as_str()),
+                        std::ops::Bound::Unbounded,
+                    ))
+                    .take_while(|(k, _)| k.starts_with(&prefix))
+                    .map(|(_, v)| Arc::clone(v))
+                    .collect()
+            }
+        }
+    }
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.read().items.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Revision of the last change.
+    #[must_use]
+    pub fn changed_at(&self) -> Revision {
+        self.inner.read().changed_at
+    }
+
+    /// Tells of changes of this storage name only.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.changed.subscribe()
+    }
+
+    /// The changes after `revision`, oldest first.
+    ///
+    /// # Errors
+    /// The oldest revision that can be resumed from, when `revision` is before it.
+    pub fn since(&self, revision: Revision) -> Result<Vec<Change>, Revision> {
+        let inner = self.inner.read();
+        if revision < inner.history_start {
+            return Err(inner.history_start);
+        }
+        let from = inner.history.partition_point(|c| c.revision <= revision);
+        Ok(inner.history.range(from..).cloned().collect())
+    }
+
+    pub(super) fn parse(&self, key: &str, value: &[u8], revision: Revision) -> Option<Stored> {
+        let stored = Stored::parse(value, revision, self.labels);
+        if stored.is_none() {
+            tracing::error!(key, revision, "an object in the store is not valid JSON; it is left alone");
+        }
+        stored
+    }
+
+    pub(super) fn load(&self, key: &str, value: &[u8], revision: Revision) {
+        let (Some(tail), Some(stored)) = (
+            key::tail_of(key, &self.storage),
+            self.parse(key, value, revision),
+        ) else {
+            return;
+        };
+        let mut inner = self.inner.write();
+        inner.changed_at = inner.changed_at.max(revision);
+        inner.items.insert(tail.into(), Arc::new(stored));
+    }
+
+    pub(super) fn start_at(&self, revision: Revision) {
+        self.inner.write().history_start = revision;
+    }
+
+    pub(super) fn apply(&self, event: &Event) {
+        let Some(tail) = key::tail_of(&event.key, &self.storage) else {
+            return;
+        };
+        let parsed = match &event.value {
+            Some(value) => match self.parse(&event.key, value, event.revision) {
+                Some(stored) => Some(Arc::new(stored)),
+                None => return,
+            },
+            None => None,
+        };
+        {
+            let mut inner = self.inner.write();
+            inner.changed_at = event.revision;
+            let change = match parsed {
+                Some(object) => {
+                    let previous = inner.items.insert(tail.into(), Arc::clone(&object));
+                    Change {
+                        revision: event.revision,
+                        object,
+                        previous,
+                        deleted: false,
+                    }
+                }
+                None => {
+                    let Some(previous) = inner.items.remove(tail) else {
+                        return;
+                    };
+                    Change {
+                        revision: event.revision,
+                        object: Arc::new(previous.at(event.revision)),
+                        previous: Some(previous),
+                        deleted: true,
+                    }
+                }
+            };
+            inner.history_bytes += change.object.bytes.len();
+            inner.history.push_back(change);
+            while inner.history.len() > HISTORY_EVENTS || inner.history_bytes > HISTORY_BYTES {
+                let Some(old) = inner.history.pop_front() else {
+                    break;
+                };
+                inner.history_bytes -= old.object.bytes.len();
+                inner.history_start = old.revision;
+            }
+        }
+        self.changed.send_replace(event.revision);
+    }
+}

@@ -1,0 +1,53 @@
+//! Who makes a request, as the authenticators found out.
+
+use std::collections::BTreeMap;
+
+/// Name of the user of requests without credentials.
+pub const ANONYMOUS: &str = "system:anonymous";
+/// Group of requests without credentials.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Group of every request with valid credentials.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// Group that may do everything, whatever RBAC says.
+pub const MASTERS: &str = "system:masters";
+
+/// The identity of a request (stock: `user.Info`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// The name that authorization and audit see.
+    pub name: String,
+    /// A value that is unique over time, when the authenticator has one.
+    pub uid: String,
+    /// Groups, `system:authenticated` included.
+    pub groups: Vec<String>,
+    /// Further facts, such as the pod that a token was issued for.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// The user of requests without credentials.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            name: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    /// A member of `system:masters`; berth's own parts and tests use it.
+    #[must_use]
+    pub fn master(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            groups: vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    /// Whether the user is a member of `group`.
+    #[must_use]
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+}
