@@ -57,7 +57,11 @@ impl Authorizer {
     ///
     /// # Errors
     /// `Forbidden` when `user` may not.
-    pub fn impersonate(&self, _user: &User, _headers: &HeaderMap) -> Result<Option<User>, ApiError> {
+    pub fn impersonate(
+        &self,
+        _user: &User,
+        _headers: &HeaderMap,
+    ) -> Result<Option<User>, ApiError> {
         Ok(None)
     }
 

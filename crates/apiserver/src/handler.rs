@@ -58,9 +58,8 @@ async fn answer(
     };
     authorize(&api, &user, &info)?;
     if !info.is_resource_request {
-        return Ok(plain(&api, &parts).unwrap_or_else(|| {
-            http_types::text(StatusCode::NOT_FOUND, "404 page not found\n")
-        }));
+        return Ok(plain(&api, &parts)
+            .unwrap_or_else(|| http_types::text(StatusCode::NOT_FOUND, "404 page not found\n")));
     }
     drop(body);
     Err(ApiError::NoSuchPath)
@@ -92,7 +91,10 @@ pub(crate) fn forbidden(user: &User, info: &RequestInfo, reason: &str) -> ApiErr
     if !info.is_resource_request {
         return ApiError::Forbidden {
             subject: Subject::default(),
-            message: format!("User {:?} cannot {} path {:?}{tail}", user.name, info.verb, info.path),
+            message: format!(
+                "User {:?} cannot {} path {:?}{tail}",
+                user.name, info.verb, info.path
+            ),
         };
     }
     let mut resource = info.resource.clone();

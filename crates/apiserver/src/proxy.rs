@@ -31,5 +31,7 @@ pub async fn handle(
     _info: RequestInfo,
     _request: Request,
 ) -> Result<Response, ApiError> {
-    Err(ApiError::Internal("the way to nodes is not built yet".to_owned()))
+    Err(ApiError::Internal(
+        "the way to nodes is not built yet".to_owned(),
+    ))
 }

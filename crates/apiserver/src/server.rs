@@ -154,7 +154,10 @@ impl Server {
             }
         }
         connections.close();
-        if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN, connections.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(count = connections.len(), "connections were cut");
         }
         follower.abort();
@@ -204,7 +207,9 @@ where
     let ending = shutdown.clone();
     let service = service_fn(move |request| {
         let (api, peer, ending) = (Arc::clone(&api), Arc::clone(&peer), ending.clone());
-        async move { Ok::<_, std::convert::Infallible>(handler::handle(api, peer, request, ending).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(handler::handle(api, peer, request, ending).await)
+        }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

@@ -95,7 +95,12 @@ impl Storage {
 
     /// An object, decoded.
     #[must_use]
-    pub fn read<T: DeserializeOwned>(&self, storage: &str, namespace: &str, name: &str) -> Option<T> {
+    pub fn read<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<T> {
         self.get(storage, namespace, name)?.decode()
     }
 
@@ -155,7 +160,11 @@ impl Storage {
     ///
     /// # Errors
     /// `Expired` when that past is gone.
-    pub async fn range_at(&self, storage: &str, range: Range) -> Result<(Vec<Arc<Stored>>, Revision, bool), ApiError> {
+    pub async fn range_at(
+        &self,
+        storage: &str,
+        range: Range,
+    ) -> Result<(Vec<Arc<Stored>>, Revision, bool), ApiError> {
         let cache = self.cache(storage);
         let page = self.store.range(range).await.map_err(store_error)?;
         let mut items = Vec::with_capacity(page.items.len());
@@ -180,7 +189,8 @@ impl Storage {
         object: &Value,
     ) -> Result<Written, ApiError> {
         let value = stored::encode(object);
-        self.write(storage, namespace, name, expect, Some(value)).await
+        self.write(storage, namespace, name, expect, Some(value))
+            .await
     }
 
     /// Removes an object if it still is as expected, and waits until reads see it.
@@ -213,7 +223,12 @@ impl Storage {
             expect,
             value: value.clone(),
         };
-        match self.store.transact(vec![write]).await.map_err(store_error)? {
+        match self
+            .store
+            .transact(vec![write])
+            .await
+            .map_err(store_error)?
+        {
             Outcome::Committed(revision) => {
                 self.wait_for(revision).await?;
                 let stored = match value {
@@ -223,9 +238,9 @@ impl Storage {
                         .or_else(|| cache.parse(&key, &value, revision).map(Arc::new)),
                     None => previous.map(|p| Arc::new(p.at(revision))),
                 };
-                stored
-                    .map(Written::Done)
-                    .ok_or_else(|| ApiError::Internal("the written object cannot be read back".to_owned()))
+                stored.map(Written::Done).ok_or_else(|| {
+                    ApiError::Internal("the written object cannot be read back".to_owned())
+                })
             }
             Outcome::Failed { current, .. } => Ok(Written::Changed(
                 current
@@ -244,7 +259,9 @@ impl Storage {
         let mut from = (now - REPLAY).max(0);
         loop {
             match self.load_at(from).await {
-                Err(StoreError::Compacted { compacted }) if compacted <= now && compacted > from => {
+                Err(StoreError::Compacted { compacted })
+                    if compacted <= now && compacted > from =>
+                {
                     from = compacted;
                 }
                 other => return other,
@@ -333,15 +350,19 @@ impl Storage {
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     match error {
         StoreError::Compacted { .. } => ApiError::Expired(
-            "The provided continue parameter is too old to display a consistent list result.".to_owned(),
+            "The provided continue parameter is too old to display a consistent list result."
+                .to_owned(),
         ),
         StoreError::Future { asked, current } => ApiError::Timeout(format!(
             "Too large resource version: {asked}, current: {current}"
         )),
         StoreError::DiskFull { .. } => ApiError::InsufficientStorage(error.to_string()),
-        StoreError::Closed => ApiError::ServiceUnavailable("the server is shutting down".to_owned()),
+        StoreError::Closed => {
+            ApiError::ServiceUnavailable("the server is shutting down".to_owned())
+        }
         StoreError::Corrupt { .. } | StoreError::Sqlite { .. } | StoreError::Etcd(_) => {
-            let source = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+            let source =
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
             tracing::error!(%error, source, "the store failed");
             ApiError::Internal(format!("{error}: {source}"))
         }

@@ -20,8 +20,12 @@ pub trait Strategy: Send + Sync {
     ///
     /// # Errors
     /// `BadRequest` for what does not fit the type.
-    fn decode(&self, version: &str, object: Value, unknown: &mut Vec<String>)
-    -> Result<Value, ApiError>;
+    fn decode(
+        &self,
+        version: &str,
+        object: Value,
+        unknown: &mut Vec<String>,
+    ) -> Result<Value, ApiError>;
 
     /// Resets what a client may not set at creation.
     fn prepare_create(&self, _object: &mut Value, _ctx: RuleContext<'_>) {}
@@ -35,7 +39,12 @@ pub trait Strategy: Send + Sync {
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _ctx: RuleContext<'_>) {}
 
     /// Checks a changed object.
-    fn validate_update(&self, _object: &Value, _old: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_update(
+        &self,
+        _object: &Value,
+        _old: &Value,
+        _ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         Vec::new()
     }
 
@@ -43,7 +52,12 @@ pub trait Strategy: Send + Sync {
     fn prepare_status(&self, _object: &mut Value, _old: &Value, _ctx: RuleContext<'_>) {}
 
     /// Checks a changed status.
-    fn validate_status(&self, _object: &Value, _old: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_status(
+        &self,
+        _object: &Value,
+        _old: &Value,
+        _ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         Vec::new()
     }
 

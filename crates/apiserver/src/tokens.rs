@@ -31,5 +31,7 @@ pub fn create(
     _info: &RequestInfo,
     _request: Value,
 ) -> Result<Value, ApiError> {
-    Err(ApiError::Internal("service account tokens are not built yet".to_owned()))
+    Err(ApiError::Internal(
+        "service account tokens are not built yet".to_owned(),
+    ))
 }

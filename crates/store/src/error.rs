@@ -22,7 +22,9 @@ pub enum StoreError {
         current: Revision,
     },
     /// The disk is full; nothing was written, and writing works again once there is space.
-    #[error("no space left on the disk that holds {path}: nothing was written; free some space and try again")]
+    #[error(
+        "no space left on the disk that holds {path}: nothing was written; free some space and try again"
+    )]
     DiskFull {
         /// The database.
         path: PathBuf,
@@ -66,7 +68,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// Another process has it open.
-    #[error("{path} is in use by process {pid}: stop that process first, or choose another data directory")]
+    #[error(
+        "{path} is in use by process {pid}: stop that process first, or choose another data directory"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -74,13 +78,17 @@ pub enum OpenError {
         pid: String,
     },
     /// The file is not a SQLite database.
-    #[error("{path} is not a SQLite database: it was not touched; move it away, or choose another data directory")]
+    #[error(
+        "{path} is not a SQLite database: it was not touched; move it away, or choose another data directory"
+    )]
     NotADatabase {
         /// The file.
         path: PathBuf,
     },
     /// The database belongs to another program.
-    #[error("{path} is a database of another program (application id {id:#x}): it was not touched; choose another data directory")]
+    #[error(
+        "{path} is a database of another program (application id {id:#x}): it was not touched; choose another data directory"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -88,7 +96,9 @@ pub enum OpenError {
         id: i64,
     },
     /// The database was written by a newer berth.
-    #[error("{path} was written by a newer version of berth (schema {found}, this one knows {known}): it was not touched; use that version")]
+    #[error(
+        "{path} was written by a newer version of berth (schema {found}, this one knows {known}): it was not touched; use that version"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -98,7 +108,9 @@ pub enum OpenError {
         known: i64,
     },
     /// The database is damaged.
-    #[error("{path} is damaged ({detail}): it was not touched; restore it from a copy, or move it away to start empty")]
+    #[error(
+        "{path} is damaged ({detail}): it was not touched; restore it from a copy, or move it away to start empty"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,

@@ -159,9 +159,9 @@ impl Drop for Sqlite {
 impl Store for Sqlite {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<KeyValue>, StoreError>> {
         let key = key.to_owned();
-        Box::pin(self.read(move |shared, reader| {
-            read::get(reader, &key).map_err(|e| shared.failed(e))
-        }))
+        Box::pin(
+            self.read(move |shared, reader| read::get(reader, &key).map_err(|e| shared.failed(e))),
+        )
     }
 
     fn range(&self, range: Range) -> BoxFuture<'_, Result<Page, StoreError>> {

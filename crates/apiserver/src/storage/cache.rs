@@ -145,7 +145,11 @@ impl ResourceCache {
     pub(super) fn parse(&self, key: &str, value: &[u8], revision: Revision) -> Option<Stored> {
         let stored = Stored::parse(value, revision, self.labels);
         if stored.is_none() {
-            tracing::error!(key, revision, "an object in the store is not valid JSON; it is left alone");
+            tracing::error!(
+                key,
+                revision,
+                "an object in the store is not valid JSON; it is left alone"
+            );
         }
         stored
     }

@@ -34,7 +34,12 @@ impl Stored {
     }
 
     fn from_value(object: &Value, revision: Revision, field_labels: &[FieldLabel]) -> Self {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("");
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or("")
+        };
         let mut labels: Vec<(Box<str>, Box<str>)> = object
             .pointer("/metadata/labels")
             .and_then(Value::as_object)
@@ -105,7 +110,10 @@ impl Stored {
 
 fn set_resource_version(object: &mut Value, revision: Revision) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
+        metadata.insert(
+            "resourceVersion".to_owned(),
+            Value::String(revision.to_string()),
+        );
     }
 }
 

@@ -129,7 +129,12 @@ impl<T: Rules + DeserializeOwned + Serialize> Strategy for Typed<T> {
         });
     }
 
-    fn validate_update(&self, object: &Value, old: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_update(
+        &self,
+        object: &Value,
+        old: &Value,
+        _ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         match (Self::typed(object), Self::typed(old)) {
             (Some(new), Some(old)) => new.validate_update(&old),
             _ => Vec::new(),
@@ -144,7 +149,12 @@ impl<T: Rules + DeserializeOwned + Serialize> Strategy for Typed<T> {
         });
     }
 
-    fn validate_status(&self, object: &Value, old: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_status(
+        &self,
+        object: &Value,
+        old: &Value,
+        _ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         match (Self::typed(object), Self::typed(old)) {
             (Some(new), Some(old)) => new.validate_status(&old),
             _ => Vec::new(),

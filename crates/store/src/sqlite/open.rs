@@ -55,7 +55,9 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
         },
     };
     let mut writer = Connection::open(&path).map_err(failed)?;
-    writer.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    writer
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(failed)?;
     let number = |c: &Connection, sql: &str| c.query_row(sql, [], |row| row.get::<_, i64>(0));
     if size > 0 {
         let id = number(&writer, "PRAGMA application_id").map_err(failed)?;
@@ -110,7 +112,9 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     reader
         .execute_batch("PRAGMA cache_size = -512;")
         .map_err(failed)?;
-    reader.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    reader
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(failed)?;
     Ok(Opened {
         path,
         writer,

@@ -18,7 +18,9 @@ const CHUNK: i64 = 500;
 /// The state of a key now.
 pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<KeyValue>> {
     connection
-        .prepare_cached("SELECT revision, value FROM log WHERE key = ?1 ORDER BY revision DESC LIMIT 1")?
+        .prepare_cached(
+            "SELECT revision, value FROM log WHERE key = ?1 ORDER BY revision DESC LIMIT 1",
+        )?
         .query_row([key], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
         })
@@ -42,7 +44,11 @@ fn prefix_end(prefix: &str) -> String {
 }
 
 /// The state of the keys with a prefix.
-pub(super) fn range(shared: &Shared, connection: &Connection, range: &Range) -> Result<Page, StoreError> {
+pub(super) fn range(
+    shared: &Shared,
+    connection: &Connection,
+    range: &Range,
+) -> Result<Page, StoreError> {
     let current = shared.revision.load(Ordering::Acquire);
     let revision = if range.revision == 0 {
         current
@@ -94,7 +100,13 @@ fn read_range(
              ORDER BY key LIMIT ?5",
         )?
         .query_map(
-            params![range.prefix, prefix_end(&range.prefix), after, revision, limit],
+            params![
+                range.prefix,
+                prefix_end(&range.prefix),
+                after,
+                revision,
+                limit
+            ],
             |row| Ok(key_value(row.get(0)?, row.get(1)?, row.get(2)?)),
         )?
         .collect()
@@ -151,7 +163,11 @@ pub(super) fn watch(
     prefix: String,
     from: Revision,
 ) -> Result<WatchStream, StoreError> {
-    let live = shared.events.upgrade().ok_or(StoreError::Closed)?.subscribe();
+    let live = shared
+        .events
+        .upgrade()
+        .ok_or(StoreError::Closed)?
+        .subscribe();
     let watching = Watching {
         shared,
         prefix,

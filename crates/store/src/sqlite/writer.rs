@@ -65,9 +65,8 @@ pub(super) fn run(
                 commit(shared, events, &mut connection, group);
             }
             Job::Compact { revision, reply } => {
-                let _ = reply.send(
-                    compact(shared, &mut connection, revision).map_err(|e| shared.failed(e)),
-                );
+                let _ = reply
+                    .send(compact(shared, &mut connection, revision).map_err(|e| shared.failed(e)));
             }
             Job::LimitPages { pages, reply } => {
                 let pages = pages.map_or(i64::from(u32::MAX) - 1, i64::from);
@@ -83,7 +82,12 @@ pub(super) fn run(
     }
 }
 
-fn commit(shared: &Shared, events: &broadcast::Sender<Published>, connection: &mut Connection, group: Vec<(Vec<Write>, Reply<Outcome>)>) {
+fn commit(
+    shared: &Shared,
+    events: &broadcast::Sender<Published>,
+    connection: &mut Connection,
+    group: Vec<(Vec<Write>, Reply<Outcome>)>,
+) {
     let (all_writes, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
     match write_all(shared, connection, &all_writes) {
         Ok((outcomes, published, revision)) => {
@@ -190,7 +194,11 @@ fn first_failed(tx: &Transaction<'_>, writes: &[Write]) -> rusqlite::Result<Opti
     Ok(None)
 }
 
-fn compact(shared: &Shared, connection: &mut Connection, revision: Revision) -> rusqlite::Result<()> {
+fn compact(
+    shared: &Shared,
+    connection: &mut Connection,
+    revision: Revision,
+) -> rusqlite::Result<()> {
     let newest = shared.revision.load(Ordering::Acquire);
     let revision = revision.min(newest);
     if revision <= shared.compacted.load(Ordering::Acquire) {
