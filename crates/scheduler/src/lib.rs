@@ -1,1 +1,38 @@
 //! The scheduler: queue, snapshot of nodes, bind.
+
+mod queue;
+
+use berth_core::gates::FeatureGates;
+use tokio_util::sync::CancellationToken;
+
+/// Settings of the scheduler.
+#[derive(Clone)]
+pub struct Config {
+    /// Client with the rights of `system:kube-scheduler`.
+    pub client: kube::Client,
+    /// Pods with this `spec.schedulerName` are ours.
+    pub scheduler_name: String,
+    /// Whether overhead counts.
+    pub gates: FeatureGates,
+    /// Filter nodes out that lack the runtime handler of the pod's class, while some node has it.
+    pub by_handler: bool,
+}
+
+impl Config {
+    /// With the stock scheduler's defaults.
+    #[must_use]
+    pub fn new(client: kube::Client) -> Self {
+        Self {
+            client,
+            scheduler_name: "default-scheduler".to_owned(),
+            gates: FeatureGates::default(),
+            by_handler: true,
+        }
+    }
+}
+
+/// Runs until `shutdown`.
+pub async fn run(config: Config, shutdown: CancellationToken) {
+    let _ = config;
+    shutdown.cancelled().await;
+}

@@ -76,7 +76,8 @@ impl Queue {
                     last_attempt: None,
                     place: Place::Active,
                 };
-                self.active.insert((Reverse(priority), entry.arrival, key.to_owned()));
+                self.active
+                    .insert((Reverse(priority), entry.arrival, key.to_owned()));
                 self.entries.insert(key.to_owned(), entry);
             }
             Some(Place::Unschedulable { .. }) => self.wake(key, now),
@@ -87,7 +88,8 @@ impl Queue {
     /// The pod has a node, or is gone.
     pub fn remove(&mut self, key: &str) {
         if let Some(entry) = self.entries.remove(key) {
-            self.active.remove(&(Reverse(entry.priority), entry.arrival, key.to_owned()));
+            self.active
+                .remove(&(Reverse(entry.priority), entry.arrival, key.to_owned()));
         }
     }
 
@@ -146,11 +148,14 @@ impl Queue {
     }
 
     fn wake(&mut self, key: &str, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         let ready = entry.ready_at(now);
         if ready <= now {
             entry.place = Place::Active;
-            self.active.insert((Reverse(entry.priority), entry.arrival, key.to_owned()));
+            self.active
+                .insert((Reverse(entry.priority), entry.arrival, key.to_owned()));
         } else {
             entry.place = Place::Backoff { until: ready };
         }
@@ -210,7 +215,11 @@ mod tests {
         queue.unschedulable("a", start);
         assert_eq!(queue.pop(start + secs(60)), None, "nothing changed");
         queue.cluster_changed(start + secs(60));
-        assert_eq!(queue.pop(start + secs(60)).as_deref(), Some("a"), "backoff long over");
+        assert_eq!(
+            queue.pop(start + secs(60)).as_deref(),
+            Some("a"),
+            "backoff long over"
+        );
         queue.unschedulable("a", start + secs(60));
         queue.cluster_changed(start + secs(60));
         assert_eq!(queue.pop(start + secs(61)), None, "second backoff is 2 s");

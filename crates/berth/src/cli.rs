@@ -1,0 +1,105 @@
+//! The command line.
+
+mod cri;
+mod image;
+mod kubeconfig;
+mod node;
+mod server;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::logging::LogArgs;
+use crate::memory;
+
+/// How many threads run the daemons' tasks. They wait far more than they compute.
+const WORKERS: usize = 2;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "berth",
+    version,
+    about = "Kubernetes' RuntimeClass, whole, in one binary",
+    long_about = "Kubernetes' RuntimeClass, whole, in one binary: an API server, a scheduler, a node agent and a \
+                  container runtime. `berth up` runs them all on one machine; each also works alone in a stock \
+                  cluster.",
+    max_term_width = 110
+)]
+struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything for one machine: API server, scheduler, controllers, node agent and container runtime
+    Up(up::UpArgs),
+    /// The API server with scheduler and controllers
+    Server(server::ServerCommand),
+    /// The node agent (in the kubelet's place), with any CRI runtime
+    Node(node::NodeCommand),
+    /// The CRI runtime (in containerd's place), under any kubelet
+    Cri(cri::CriCommand),
+    /// One pod's supervisor, started by `berth cri`: containerd's shim v2 command line
+    Shim,
+    /// Images in the runtime's store
+    Image(image::ImageCommand),
+    /// Print a kubeconfig for a user or a node of the cluster in a data directory
+    Kubeconfig(kubeconfig::KubeconfigArgs),
+}
+
+/// Parses the command line and carries it out.
+pub fn main() -> ExitCode {
+    memory::be_frugal();
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("berth: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    cli.log.start()?;
+    // Several of our libraries bring rustls; they all use this one provider. A second call would
+    // find it set, which is as good.
+    let _already_set = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .thread_name("berth")
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => args.run().await,
+            Command::Server(args) => args.run().await,
+            Command::Node(args) => args.run().await,
+            Command::Cri(args) => args.run().await,
+            Command::Image(args) => args.run().await,
+            Command::Kubeconfig(args) => args.run(),
+            // `main` has handled it before it came here.
+            Command::Shim => Ok(()),
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

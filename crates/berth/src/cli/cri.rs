@@ -1,0 +1,73 @@
+//! `berth cri`: the container runtime alone, under a stock kubelet or `berth node`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use tracing::info;
+
+use crate::data_dir::{self, DataDir};
+use crate::dirs::DirArgs;
+use crate::role::cri::{HandlerArgs, ImageArgs, NetworkArgs};
+use crate::role::{self, Roles, Stage};
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct CriCommand {
+    #[command(subcommand)]
+    command: Option<CriSubcommand>,
+    #[command(flatten)]
+    dirs: DirArgs,
+    /// Unix socket to serve CRI on [default: RUN_DIR/cri.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    handlers: HandlerArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    images: ImageArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum CriSubcommand {
+    /// Print the table of runtime handlers: kind, binary, version, features, usable or why not
+    Handlers(HandlerArgs),
+}
+
+impl CriCommand {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        if let Some(CriSubcommand::Handlers(handlers)) = &self.command {
+            return print_handlers(handlers);
+        }
+        super::up::require_root("berth cri")?;
+        super::up::raise_file_limit();
+        let (bridge, pod_cidr) = self.dirs.network();
+        let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
+        let marker = data.marker();
+        let mut config = role::cri::config(
+            data.path(),
+            &self.dirs.run_dir(),
+            &self.handlers,
+            &self.network,
+            &self.images,
+            (&marker.bridge, &marker.pod_cidr),
+        )?;
+        if let Some(socket) = self.socket {
+            config.socket = socket;
+        }
+        info!(socket = %config.socket.display(), "serving CRI v1");
+        let mut roles = Roles::new();
+        roles.spawn(Stage::Runtime, "container runtime", |token| async move {
+            Ok(berth_cri::run(config, token).await?)
+        });
+        roles.run(async { Ok(()) }).await
+    }
+}
+
+fn print_handlers(handlers: &HandlerArgs) -> anyhow::Result<()> {
+    let table = handlers.source().load()?;
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", table.render()).context("cannot write to standard output")
+}

@@ -1,0 +1,40 @@
+//! `berth server`: API server, scheduler and controllers, without a node.
+
+use tracing::info;
+
+use crate::data_dir::{self, DataDir};
+use crate::dirs::DirArgs;
+use crate::kubeconfig;
+use crate::pki::Pki;
+use crate::role::Roles;
+use crate::role::server::{GateArgs, ServerArgs};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServerCommand {
+    #[command(flatten)]
+    dirs: DirArgs,
+    #[command(flatten)]
+    gates: GateArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl ServerCommand {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let gates = self.gates.parse()?;
+        super::up::raise_file_limit();
+        let (bridge, pod_cidr) = self.dirs.network();
+        let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
+        let server_dir = data.path().join("server");
+        let pki = Pki::open(&server_dir.join("pki"))?;
+        let server = self.server.build(&pki, &server_dir, gates).await?;
+        let admin = pki.client("admin", &["system:masters"])?;
+        let path = data.path().join("admin.kubeconfig");
+        kubeconfig::write(&path, &server.url, &pki.ca_pem, &admin)?;
+        let mut roles = Roles::new();
+        let url = server.url.clone();
+        server.spawn(&pki, &mut roles).await?;
+        info!(%url, kubeconfig = %path.display(), "serving the API");
+        roles.run(async { Ok(()) }).await
+    }
+}

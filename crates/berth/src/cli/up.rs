@@ -1,0 +1,236 @@
+//! `berth up`: every role in one process, wired as if they were apart.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use berth_node::ServingTls;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::Api;
+use tracing::warn;
+
+use crate::data_dir::{self, DataDir};
+use crate::dirs::DirArgs;
+use crate::pki::Pki;
+use crate::role::cri::{HandlerArgs, ImageArgs, NetworkArgs};
+use crate::role::node::NodeArgs;
+use crate::role::server::{GateArgs, ServerArgs};
+use crate::role::{self, Roles, Stage};
+use crate::{kubeconfig, memory};
+
+/// How long a start may take before berth says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(15);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UpArgs {
+    #[command(flatten)]
+    dirs: DirArgs,
+    #[command(flatten)]
+    gates: GateArgs,
+    #[command(flatten, next_help_heading = "API server")]
+    server: ServerArgs,
+    #[command(flatten, next_help_heading = "Node")]
+    node: NodeArgs,
+    #[command(flatten, next_help_heading = "Runtime handlers")]
+    handlers: HandlerArgs,
+    #[command(flatten, next_help_heading = "Network")]
+    network: NetworkArgs,
+    #[command(flatten, next_help_heading = "Images")]
+    images: ImageArgs,
+}
+
+impl UpArgs {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let gates = self.gates.parse()?;
+        require_root("berth up")?;
+        raise_file_limit();
+        let (bridge, pod_cidr) = self.dirs.network();
+        let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
+        let run_dir = self.dirs.run_dir();
+        let marker = data.marker();
+        let cri = role::cri::config(
+            data.path(),
+            &run_dir,
+            &self.handlers,
+            &self.network,
+            &self.images,
+            (&marker.bridge, &marker.pod_cidr),
+        )?;
+        let cri_socket = cri.socket.clone();
+        let server_dir = data.path().join("server");
+        let pki = Pki::open(&server_dir.join("pki"))?;
+        let server = self.server.build(&pki, &server_dir, gates).await?;
+        let url = server.url.clone();
+
+        let admin = pki.client("admin", &["system:masters"])?;
+        let kubeconfig_path = data.path().join("admin.kubeconfig");
+        kubeconfig::write(&kubeconfig_path, &url, &pki.ca_pem, &admin)?;
+
+        let mut roles = Roles::new();
+        server.spawn(&pki, &mut roles).await?;
+        roles.spawn(Stage::Runtime, "container runtime", |token| async move {
+            Ok(berth_cri::run(cri, token).await?)
+        });
+        let name = self.node.name();
+        let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
+        let node = self.node.config(
+            kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
+            cri_socket,
+            &data.path().join("node"),
+            self.dirs.pod_logs_dir(),
+            self.serving(&pki)?,
+            &gates,
+        )?;
+        roles.spawn(Stage::Clients, "node agent", |token| async move {
+            Ok(berth_node::run(node, token).await?)
+        });
+        let client = kubeconfig::client(&url, &pki.ca_pem, &admin).await?;
+        let told = async {
+            let Some(node) = ready(client, &name).await else {
+                return Ok(());
+            };
+            memory::give_back();
+            Welcome {
+                url,
+                node,
+                kubeconfig: kubeconfig_path,
+                took: started.elapsed(),
+            }
+            .print()
+        };
+        roles.run(told).await
+    }
+
+    fn serving(&self, pki: &Pki) -> anyhow::Result<ServingTls> {
+        let name = self.node.name();
+        let addresses = [self.node.address(), [127, 0, 0, 1].into()];
+        let identity = pki.serving(
+            &format!("system:node:{name}"),
+            &[&name, "localhost"],
+            &addresses,
+        )?;
+        Ok(ServingTls {
+            cert_pem: identity.cert_pem,
+            key_pem: identity.key_pem,
+            client_ca_pem: pki.ca_pem.clone(),
+        })
+    }
+}
+
+/// Refuses to go on without root.
+///
+/// # Errors
+/// With a message that says what to do.
+pub(super) fn require_root(command: &str) -> anyhow::Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "{command} needs root: it makes namespaces, mounts and cgroups. Run it with sudo"
+    );
+    Ok(())
+}
+
+/// A pod costs a few descriptors; the usual soft limit of 1024 is soon reached.
+pub(super) fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Waits until pods can be created and run; `None` when that takes too long, which is only said: the
+/// roles go on trying.
+async fn ready(client: kube::Client, name: &str) -> Option<Node> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let node = nodes.get_opt(name).await.ok().flatten();
+        let is_ready = node.as_ref().is_some_and(is_ready);
+        let account = matches!(accounts.get_opt("default").await, Ok(Some(_)));
+        if is_ready && account {
+            return node;
+        }
+        if Instant::now() > end {
+            let what = match (node, account) {
+                (None, _) => "the node has not registered",
+                (Some(_), false) => "namespace default has no service account",
+                (Some(_), true) => "the node is not ready (kubectl describe node says why)",
+            };
+            warn!("not ready after {} s: {what}; going on", PATIENCE.as_secs());
+            return None;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Ready, and free of the taints that keep pods away until the controllers have seen that.
+fn is_ready(node: &Node) -> bool {
+    let status = node.status.as_ref();
+    let conditions = status
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        && !taints
+            .iter()
+            .any(|taint| taint.key == "node.kubernetes.io/not-ready")
+}
+
+/// What a person needs next.
+struct Welcome {
+    url: String,
+    node: Node,
+    kubeconfig: PathBuf,
+    took: Duration,
+}
+
+impl Welcome {
+    fn print(&self) -> anyhow::Result<()> {
+        let handlers = self
+            .node
+            .status
+            .as_ref()
+            .and_then(|status| status.runtime_handlers.as_deref())
+            .unwrap_or_default()
+            .iter()
+            .map(|handler| match handler.name.as_deref() {
+                None | Some("") => "(default)",
+                Some(name) => name,
+            })
+            .collect::<Vec<_>>()
+            .join(", ");
+        let mut out = std::io::stdout().lock();
+        writeln!(
+            out,
+            "berth is ready after {:.2} s\n\
+             \x20 API server  {}\n\
+             \x20 kubeconfig  {}\n\
+             \x20 node        {}\n\
+             \x20 handlers    {}\n\
+             Next, in another terminal:\n\
+             \x20 export KUBECONFIG={}\n\
+             \x20 kubectl get nodes\n\
+             Ctrl-C (or kill {}) stops berth; pods keep running, and the next start takes them over.",
+            self.took.as_secs_f64(),
+            self.url,
+            self.kubeconfig.display(),
+            self.node.metadata.name.as_deref().unwrap_or_default(),
+            if handlers.is_empty() { "none reported" } else { &handlers },
+            self.kubeconfig.display(),
+            std::process::id(),
+        )
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
+    }
+}

@@ -1,0 +1,374 @@
+//! The data directory: whose it is, and that one process uses it at a time.
+//!
+//! ```text
+//! <data-dir>/
+//!   berth.json        marks the directory as ours: format, and what was chosen for it at first
+//!   lock              held while a berth runs; holds its process id
+//!   admin.kubeconfig  for the cluster's admin
+//!   server/           objects and certificates
+//!   node/             the node agent's volumes and state
+//!   cri/              images, snapshots, records of containers
+//!   log/pods/         container logs, unless it is the default directory
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Format of the directory that this build reads and writes.
+const FORMAT: u32 = 1;
+/// Where a data directory is when nobody says otherwise.
+pub const DEFAULT: &str = "/var/lib/berth";
+
+/// Why a data directory can't be used.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// Something there is not ours.
+    #[error(
+        "{} is not a berth data directory: it holds {found:?} and no berth.json. Nothing was touched; \
+         name an empty or new directory with --data-dir", dir.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the names in it.
+        found: String,
+    },
+    /// It is no directory.
+    #[error("{} is not a directory; name another one with --data-dir", dir.display())]
+    NotADirectory {
+        /// What was named.
+        dir: PathBuf,
+    },
+    /// Somebody else owns it.
+    #[error(
+        "{} belongs to user {owner}, but berth runs as user {me}: chown it, or name another directory with \
+         --data-dir", dir.display()
+    )]
+    Owner {
+        /// The directory.
+        dir: PathBuf,
+        /// Who owns it.
+        owner: u32,
+        /// Who we are.
+        me: u32,
+    },
+    /// The marker can't be understood.
+    #[error(
+        "{} is damaged ({reason}). Put it back from a backup, or move the directory away and start with a new one",
+        path.display()
+    )]
+    Damaged {
+        /// The marker.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer berth wrote it.
+    #[error(
+        "{} was written by a newer berth (format {found}; this one knows up to {FORMAT}). Use that berth, \
+         or name another directory with --data-dir", dir.display()
+    )]
+    Newer {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Another process uses it.
+    #[error(
+        "{} is in use by another berth (process {pid}). Stop that one first (kill {pid}), or name another \
+         directory with --data-dir", dir.display()
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who holds it, as it wrote itself.
+        pid: String,
+    },
+    /// The system refused.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// What is chosen when the directory is made, and stays.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Marker {
+    /// Format of the directory.
+    pub format: u32,
+    /// Interface name of the pods' bridge.
+    pub bridge: String,
+    /// Addresses of the pods.
+    pub pod_cidr: String,
+}
+
+/// A data directory that is ours alone until this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    dir: PathBuf,
+    marker: Marker,
+    _lock: Flock<File>,
+}
+
+impl DataDir {
+    /// Takes the directory, making it when it isn't there. `fresh` gives the marker of a new one.
+    ///
+    /// # Errors
+    /// Each with a message that says what to do; nothing is changed then.
+    pub fn open(dir: &Path, fresh: impl FnOnce() -> Marker) -> Result<Self, DataDirError> {
+        check(dir)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(io_error("make the data directory", dir))?;
+        let dir = dir
+            .canonicalize()
+            .map_err(io_error("resolve the data directory", dir))?;
+        let lock = lock(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
+            .map_err(io_error("restrict the data directory", &dir))?;
+        let marker = match read_marker(&dir)? {
+            Some(marker) => marker,
+            None => {
+                let marker = fresh();
+                write_marker(&dir, &marker)?;
+                marker
+            }
+        };
+        Ok(Self {
+            dir,
+            marker,
+            _lock: lock,
+        })
+    }
+
+    /// The directory, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What was chosen for it when it was made.
+    #[must_use]
+    pub fn marker(&self) -> &Marker {
+        &self.marker
+    }
+}
+
+/// The marker of a directory, `None` where there is none yet.
+///
+/// # Errors
+/// When it is damaged or of a newer berth.
+pub fn read_marker(dir: &Path) -> Result<Option<Marker>, DataDirError> {
+    let path = dir.join("berth.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error("read", &path)(source)),
+    };
+    let damaged = |error: serde_json::Error| DataDirError::Damaged {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+    let found = value["format"]
+        .as_u64()
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or(0);
+    if found > FORMAT {
+        return Err(DataDirError::Newer {
+            dir: dir.to_owned(),
+            found,
+        });
+    }
+    serde_json::from_value(value).map(Some).map_err(damaged)
+}
+
+/// A marker of this build's format.
+#[must_use]
+pub fn marker(bridge: String, pod_cidr: String) -> Marker {
+    Marker {
+        format: FORMAT,
+        bridge,
+        pod_cidr,
+    }
+}
+
+fn write_marker(dir: &Path, marker: &Marker) -> Result<(), DataDirError> {
+    let (path, part) = (dir.join("berth.json"), dir.join("berth.json.part"));
+    let write = || {
+        let mut file = File::create(&part)?;
+        serde_json::to_writer_pretty(&mut file, marker)?;
+        file.sync_all()?;
+        fs::rename(&part, &path)
+    };
+    write().map_err(io_error("write", &path))
+}
+
+fn check(dir: &Path) -> Result<(), DataDirError> {
+    let metadata = match fs::metadata(dir) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(io_error("look at", dir)(source)),
+    };
+    if !metadata.is_dir() {
+        return Err(DataDirError::NotADirectory {
+            dir: dir.to_owned(),
+        });
+    }
+    let me = nix::unistd::geteuid().as_raw();
+    if metadata.uid() != me {
+        return Err(DataDirError::Owner {
+            dir: dir.to_owned(),
+            owner: metadata.uid(),
+            me,
+        });
+    }
+    if read_marker(dir)?.is_some() {
+        return Ok(());
+    }
+    // What an interrupted first start leaves, and what a fresh file system has, is no reason to refuse.
+    let harmless = ["lock", "berth.json.part", "lost+found"];
+    let entries = fs::read_dir(dir).map_err(io_error("list", dir))?;
+    for entry in entries {
+        let name = entry.map_err(io_error("list", dir))?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        if !harmless.contains(&name.as_str()) {
+            return Err(DataDirError::Foreign {
+                dir: dir.to_owned(),
+                found: name,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, DataDirError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut held) => {
+            let mut write = || {
+                held.set_len(0)?;
+                held.rewind()?;
+                writeln!(held, "{}", std::process::id())
+            };
+            write().map_err(io_error("write", &path))?;
+            Ok(held)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            let _unreadable = file.read_to_string(&mut pid);
+            let pid = pid.trim();
+            Err(DataDirError::InUse {
+                dir: dir.to_owned(),
+                pid: if pid.is_empty() {
+                    "unknown".to_owned()
+                } else {
+                    pid.to_owned()
+                },
+            })
+        }
+        Err((_, errno)) => Err(io_error("lock", &path)(errno.into())),
+    }
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> DataDirError {
+    let path = path.to_owned();
+    move |source| DataDirError::Io {
+        what,
+        path: path.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> Marker {
+        marker("berth0".into(), "10.88.0.0/16".into())
+    }
+
+    #[test]
+    fn a_new_directory_is_marked_and_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/b");
+        let held = DataDir::open(&dir, fresh).unwrap();
+        assert_eq!(held.marker(), &fresh());
+        assert_eq!(
+            fs::metadata(&dir).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        drop(held);
+        let other = || marker("other".into(), String::new());
+        assert_eq!(
+            DataDir::open(&dir, other).unwrap().marker().bridge,
+            "berth0"
+        );
+    }
+
+    #[test]
+    fn a_second_holder_is_told_the_first_ones_process() {
+        let temp = tempfile::tempdir().unwrap();
+        let _held = DataDir::open(temp.path(), fresh).unwrap();
+        let error = DataDir::open(temp.path(), fresh).unwrap_err().to_string();
+        let process = format!("process {}", std::process::id());
+        assert!(error.contains(&process), "{error}");
+    }
+
+    #[test]
+    fn a_foreign_directory_is_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("thesis.tex"), "years of work").unwrap();
+        let error = DataDir::open(temp.path(), fresh).unwrap_err();
+        assert!(matches!(error, DataDirError::Foreign { ref found, .. } if found == "thesis.tex"));
+        assert!(!temp.path().join("lock").exists());
+    }
+
+    #[test]
+    fn a_damaged_or_newer_marker_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("berth.json"), "{\"format\": 1").unwrap();
+        let error = DataDir::open(temp.path(), fresh).unwrap_err();
+        assert!(matches!(error, DataDirError::Damaged { .. }), "{error}");
+        fs::write(temp.path().join("berth.json"), "{\"format\": 7}").unwrap();
+        let error = DataDir::open(temp.path(), fresh).unwrap_err();
+        assert!(
+            matches!(error, DataDirError::Newer { found: 7, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("f");
+        fs::write(&file, "").unwrap();
+        let error = DataDir::open(&file, fresh).unwrap_err();
+        assert!(
+            matches!(error, DataDirError::NotADirectory { .. }),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! `berth node`: the node agent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use berth_core::gates::FeatureGates;
+use berth_node::{Config, Gates, ServingTls, UnsupportedHandler};
+use k8s_openapi::api::core::v1::Taint;
+
+use crate::net;
+
+/// What becomes of a pod whose handler the runtime does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unsupported {
+    /// It fails, as the RuntimeClass documents say.
+    #[default]
+    Fail,
+    /// It stays Pending and is tried again, as under the stock kubelet.
+    Retry,
+}
+
+/// Flags of the node agent.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NodeArgs {
+    /// Name of the Node object [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Address to report [default: the address towards the default route]
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Where the node's server (logs, exec, attach, port-forward) listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:10250")]
+    pub kubelet_address: SocketAddr,
+    /// A pod whose handler the runtime lacks: let it fail, or retry as the stock kubelet does
+    #[arg(long, value_enum, default_value = "fail")]
+    pub unsupported_handler: Unsupported,
+    /// Label of the Node (may be repeated)
+    #[arg(long = "node-label", value_name = "KEY=VALUE")]
+    pub node_labels: Vec<String>,
+    /// Taint to register the Node with (may be repeated)
+    #[arg(long = "register-with-taint", value_name = "KEY=VALUE:EFFECT")]
+    pub taints: Vec<String>,
+    /// How many pods the node takes
+    #[arg(long, default_value_t = 110)]
+    pub max_pods: u32,
+    /// Address of the cluster's DNS server (may be repeated)
+    #[arg(long, value_name = "IP")]
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's DNS domain
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+}
+
+impl NodeArgs {
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.node_name.clone().unwrap_or_else(net::host_name)
+    }
+
+    /// The node's address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.node_ip.unwrap_or_else(net::own_address)
+    }
+
+    /// The agent's settings.
+    ///
+    /// # Errors
+    /// When a label or taint can't be read.
+    pub fn config(
+        &self,
+        client: kube::Client,
+        cri_socket: PathBuf,
+        root_dir: &Path,
+        pod_logs_dir: PathBuf,
+        tls: ServingTls,
+        gates: &FeatureGates,
+    ) -> anyhow::Result<Config> {
+        let mut config = Config::new(client, self.name(), cri_socket, root_dir, tls);
+        config.node_ip = Some(self.address());
+        config.pod_logs_dir = pod_logs_dir;
+        config.bind = self.kubelet_address;
+        config.gates = Gates {
+            runtime_class: gates.runtime_class,
+            pod_overhead: gates.runtime_class && gates.pod_overhead,
+        };
+        config.unsupported_handler = match self.unsupported_handler {
+            Unsupported::Fail => UnsupportedHandler::Fail,
+            Unsupported::Retry => UnsupportedHandler::Retry,
+        };
+        config.max_pods = self.max_pods;
+        config.cluster_dns.clone_from(&self.cluster_dns);
+        config.cluster_domain.clone_from(&self.cluster_domain);
+        config.node_labels = self.labels()?;
+        config.register_taints = self
+            .taints
+            .iter()
+            .map(|text| taint(text))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(config)
+    }
+
+    fn labels(&self) -> anyhow::Result<std::collections::BTreeMap<String, String>> {
+        self.node_labels
+            .iter()
+            .flat_map(|list| list.split(','))
+            .map(|label| {
+                let (key, value) = label
+                    .split_once('=')
+                    .with_context(|| format!("--node-label {label:?}: write it as KEY=VALUE"))?;
+                Ok((key.to_owned(), value.to_owned()))
+            })
+            .collect()
+    }
+}
+
+fn taint(text: &str) -> anyhow::Result<Taint> {
+    let wrong =
+        || format!("--register-with-taint {text:?}: write it as KEY=VALUE:EFFECT or KEY:EFFECT");
+    let (left, effect) = text.rsplit_once(':').with_context(wrong)?;
+    anyhow::ensure!(
+        ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect),
+        "--register-with-taint {text:?}: the effect is NoSchedule, PreferNoSchedule or NoExecute"
+    );
+    let (key, value) = match left.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (left, None),
+    };
+    anyhow::ensure!(!key.is_empty(), wrong());
+    Ok(Taint {
+        key: key.to_owned(),
+        value,
+        effect: effect.to_owned(),
+        time_added: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_are_read_as_the_kubelet_reads_them() {
+        let read = taint("gpu=yes:NoSchedule").unwrap();
+        assert_eq!(
+            (read.key.as_str(), read.value.as_deref()),
+            ("gpu", Some("yes"))
+        );
+        assert_eq!(taint("gpu:NoExecute").unwrap().value, None);
+        for bad in ["gpu", "gpu=yes", "gpu:Never", "=x:NoSchedule"] {
+            assert!(taint(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `berth server`: API server, scheduler and controllers.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context as _;
+use berth_apiserver::authn::StaticToken;
+use berth_apiserver::proxy::NodeClientConfig;
+use berth_apiserver::tls::TlsConfig;
+use berth_apiserver::tokens::TokenConfig;
+use berth_apiserver::user::User;
+use berth_apiserver::{Config, Server, StoreConfig};
+use berth_core::gates::FeatureGates;
+
+use crate::pki::{Identity, Pki};
+use crate::role::{Roles, Stage};
+use crate::{kubeconfig, net};
+
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Flags of the feature gates.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct GateArgs {
+    /// Feature gates: RuntimeClass, RuntimeClassScheduling, PodOverhead; all are on by default
+    #[arg(long, value_name = "NAME=true|false,...", default_value = "")]
+    pub feature_gates: String,
+}
+
+impl GateArgs {
+    /// The gates.
+    ///
+    /// # Errors
+    /// For an unknown gate, with the list of the known ones.
+    pub fn parse(&self) -> anyhow::Result<FeatureGates> {
+        self.feature_gates
+            .parse()
+            .with_context(|| format!("--feature-gates {:?}", self.feature_gates))
+    }
+}
+
+/// Flags of the API server, the scheduler and the controllers.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServerArgs {
+    /// Address on which the API is served
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Port on which the API is served; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Another name or address for the API server's certificate (may be repeated)
+    #[arg(long, value_name = "NAME|IP")]
+    pub tls_san: Vec<String>,
+    /// Admission plugins to switch on besides the default ones, comma-separated
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins to switch off, comma-separated
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// Keep pods off nodes that lack their runtime handler, while some node has it
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub schedule_by_handler: bool,
+}
+
+/// A server that listens, and what its clients need.
+pub struct Built {
+    server: Server,
+    /// `https://127.0.0.1:PORT`.
+    pub url: String,
+    gates: FeatureGates,
+    schedule_by_handler: bool,
+}
+
+impl ServerArgs {
+    /// Opens the store and binds the port.
+    ///
+    /// # Errors
+    /// Each with a message that says what to do.
+    pub async fn build(&self, pki: &Pki, dir: &Path, gates: FeatureGates) -> anyhow::Result<Built> {
+        let store = StoreConfig::Sqlite {
+            dir: dir.to_owned(),
+        };
+        let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
+        let own = net::own_address();
+        config.advertise = if self.bind_address.is_unspecified() {
+            own
+        } else {
+            self.bind_address
+        };
+        let serving = self.serving(pki, own)?;
+        config.tls = Some(TlsConfig {
+            certificate: serving.cert_pem.into_bytes(),
+            key: serving.key_pem.into_bytes(),
+            client_ca: Some(pki.ca_pem.clone().into_bytes()),
+        });
+        config.authn.static_tokens = vec![StaticToken {
+            token: pki.admin_token.clone(),
+            user: User::master("admin"),
+        }];
+        config.tokens = Some(TokenConfig {
+            issuer: ISSUER.to_owned(),
+            audiences: vec![ISSUER.to_owned()],
+            key: pki.service_account_key_pem.clone().into_bytes(),
+        });
+        let to_nodes = pki.client("kube-apiserver-kubelet-client", &["system:masters"])?;
+        config.nodes = Some(NodeClientConfig {
+            certificate: to_nodes.cert_pem.into_bytes(),
+            key: to_nodes.key_pem.into_bytes(),
+            ca: None,
+        });
+        config.gates = gates;
+        config
+            .enable_admission_plugins
+            .clone_from(&self.enable_admission_plugins);
+        config
+            .disable_admission_plugins
+            .clone_from(&self.disable_admission_plugins);
+        let server = config.build().await?;
+        let url = format!("https://{}", self.reach(server.local_addr()));
+        Ok(Built {
+            server,
+            url,
+            gates,
+            schedule_by_handler: self.schedule_by_handler,
+        })
+    }
+
+    fn serving(&self, pki: &Pki, own: IpAddr) -> anyhow::Result<Identity> {
+        let mut names = vec![
+            "localhost".to_owned(),
+            "kubernetes".to_owned(),
+            "kubernetes.default".to_owned(),
+            "kubernetes.default.svc".to_owned(),
+            "kubernetes.default.svc.cluster.local".to_owned(),
+            net::host_name(),
+        ];
+        let mut addresses = vec![
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+            own,
+        ];
+        if !self.bind_address.is_unspecified() {
+            addresses.push(self.bind_address);
+        }
+        for san in &self.tls_san {
+            match san.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => names.push(san.clone()),
+            }
+        }
+        addresses.sort();
+        addresses.dedup();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(pki.serving("kube-apiserver", &names, &addresses)?)
+    }
+
+    /// How a client on this machine reaches the server.
+    fn reach(&self, bound: SocketAddr) -> SocketAddr {
+        let ip = match self.bind_address {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        SocketAddr::new(ip, bound.port())
+    }
+}
+
+impl Built {
+    /// Starts serving, and the scheduler and the controllers as clients.
+    ///
+    /// # Errors
+    /// When a client can't be made.
+    pub async fn spawn(self, pki: &Pki, roles: &mut Roles) -> anyhow::Result<()> {
+        let Self {
+            server,
+            url,
+            gates,
+            schedule_by_handler,
+        } = self;
+        roles.spawn(Stage::Server, "API server", |token| async move {
+            server.serve(token).await;
+            Ok(())
+        });
+        let client = async |user: &str| {
+            let identity = pki.client(user, &[])?;
+            kubeconfig::client(&url, &pki.ca_pem, &identity).await
+        };
+        let mut scheduler = berth_scheduler::Config::new(client("system:kube-scheduler").await?);
+        scheduler.gates = gates;
+        scheduler.by_handler = schedule_by_handler;
+        roles.spawn(Stage::Clients, "scheduler", |token| async move {
+            berth_scheduler::run(scheduler, token).await;
+            Ok(())
+        });
+        let manager = client("system:kube-controller-manager").await?;
+        let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
+        controllers.pod_overhead = gates.runtime_class && gates.pod_overhead;
+        roles.spawn(Stage::Clients, "controllers", |token| async move {
+            berth_controllers::run(controllers, token).await;
+            Ok(())
+        });
+        Ok(())
+    }
+}
