@@ -10,7 +10,7 @@ use crate::authz::Authorizer;
 use crate::proxy::NodeClientConfig;
 use crate::registry::Registry;
 use crate::storage::Storage;
-use crate::tokens::TokenConfig;
+use crate::tokens::TokenVerifier;
 
 /// The state of an API server.
 pub struct Api {
@@ -23,7 +23,7 @@ pub struct Api {
     /// What a user may do.
     pub authorizer: Authorizer,
     /// Service account tokens.
-    pub tokens: Option<TokenConfig>,
+    pub tokens: Option<TokenVerifier>,
     /// How nodes are reached.
     pub nodes: Option<NodeClientConfig>,
     /// Feature gates.

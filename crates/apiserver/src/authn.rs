@@ -1,14 +1,23 @@
 //! Who a request is: client certificates, bearer tokens, anonymous.
+//!
+//! In the order of the stock server: a client certificate that the TLS layer verified, a static
+//! token, a service account's token, anonymous. A bearer token that nobody knows is refused, it
+//! does not become anonymous.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use http::request::Parts;
+use http::{header::AUTHORIZATION, request::Parts};
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use berth_api::status::ApiError;
 
-use crate::storage::Storage;
-use crate::user::User;
+use crate::{
+    storage::Storage,
+    tokens::{Lookup, TokenVerifier},
+    user::{AUTHENTICATED, User},
+};
 
 /// A bearer token that stands for a user (stock: `--token-auth-file`).
 #[derive(Clone, Debug)]
@@ -39,17 +48,40 @@ impl Default for AuthnConfig {
 
 /// Finds the user of a request.
 pub struct Authenticator {
-    config: AuthnConfig,
-    _storage: Arc<Storage>,
+    /// By the hash of the token, so that looking one up takes the same time for all.
+    static_tokens: HashMap<[u8; 32], User>,
+    anonymous: bool,
+    service_accounts: Option<TokenVerifier>,
+    lookup: Box<Lookup>,
 }
 
 impl Authenticator {
-    /// An authenticator that reads service accounts from `storage`.
+    /// An authenticator that reads service accounts from `storage`; without a verifier it takes
+    /// no service account tokens.
     #[must_use]
-    pub fn new(config: AuthnConfig, storage: Arc<Storage>) -> Self {
+    pub fn new(
+        config: AuthnConfig,
+        service_accounts: Option<TokenVerifier>,
+        storage: Arc<Storage>,
+    ) -> Self {
+        let lookup =
+            move |kind: &str, namespace: &str, name: &str| storage.read(kind, namespace, name);
+        Self::with_lookup(config, service_accounts, Box::new(lookup))
+    }
+
+    fn with_lookup(
+        config: AuthnConfig,
+        service_accounts: Option<TokenVerifier>,
+        lookup: Box<Lookup>,
+    ) -> Self {
+        let tokens = config.static_tokens.into_iter();
         Self {
-            config,
-            _storage: storage,
+            static_tokens: tokens
+                .map(|t| (hash(&t.token), authenticated(t.user)))
+                .collect(),
+            anonymous: config.anonymous,
+            service_accounts,
+            lookup,
         }
     }
 
@@ -60,23 +92,163 @@ impl Authenticator {
     pub fn authenticate(
         &self,
         parts: &Parts,
-        _peer_certs: Option<&[CertificateDer<'static>]>,
+        peer_certs: Option<&[CertificateDer<'static>]>,
     ) -> Result<User, ApiError> {
-        let bearer = parts
-            .headers
-            .get(http::header::AUTHORIZATION)
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.strip_prefix("Bearer "));
-        match bearer {
-            None if self.config.anonymous => Ok(User::anonymous()),
-            None => Err(ApiError::Unauthorized),
-            Some(token) => self
-                .config
-                .static_tokens
-                .iter()
-                .find(|t| t.token == token)
-                .map(|t| t.user.clone())
-                .ok_or(ApiError::Unauthorized),
+        if let Some(user) = peer_certs
+            .and_then(<[_]>::first)
+            .and_then(|leaf| user_of_certificate(leaf))
+        {
+            return Ok(user);
         }
+        match bearer(parts) {
+            Some(token) => self
+                .authenticate_token(token, &[])
+                .ok_or(ApiError::Unauthorized),
+            None if parts.headers.contains_key(AUTHORIZATION) || !self.anonymous => {
+                Err(ApiError::Unauthorized)
+            }
+            None => Ok(User::anonymous()),
+        }
+    }
+
+    /// The user of a bearer token that is valid for one of `audiences` (none: for this server).
+    #[must_use]
+    pub fn authenticate_token(&self, token: &str, audiences: &[String]) -> Option<User> {
+        if let Some(user) = self.static_tokens.get(&hash(token)) {
+            return Some(user.clone());
+        }
+        self.service_accounts.as_ref()?.verify(
+            token,
+            audiences,
+            jiff::Timestamp::now(),
+            &self.lookup,
+        )
+    }
+
+    /// The audiences of tokens that are meant for this server.
+    #[must_use]
+    pub fn audiences(&self) -> &[String] {
+        self.service_accounts
+            .as_ref()
+            .map(TokenVerifier::audiences)
+            .unwrap_or_default()
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<&str> {
+    if let Some(value) = parts.headers.get(AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty())
+            .then_some(token.trim());
+    }
+    None
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn authenticated(mut user: User) -> User {
+    if !user.in_group(AUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    user
+}
+
+/// CN is the name, each O a group. A certificate without CN names nobody.
+fn user_of_certificate(leaf: &CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let groups = subject
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok().map(str::to_owned))
+        .collect();
+    let mut user = User {
+        name,
+        groups,
+        ..User::default()
+    };
+    let id = hex::encode(Sha256::digest(leaf));
+    user.extra.insert(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![format!("X509SHA256={id}")],
+    );
+    Some(authenticated(user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(authorization: Option<&str>) -> Parts {
+        let mut request = http::Request::builder();
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn authenticator(anonymous: bool) -> Authenticator {
+        let admin = StaticToken {
+            token: "secret".to_owned(),
+            user: User {
+                name: "admin".to_owned(),
+                ..User::default()
+            },
+        };
+        let config = AuthnConfig {
+            static_tokens: vec![admin],
+            anonymous,
+        };
+        Authenticator::with_lookup(config, None, Box::new(|_, _, _| None))
+    }
+
+    #[test]
+    fn tokens_and_their_absence() {
+        let name = |auth: Option<&str>, anonymous| {
+            authenticator(anonymous)
+                .authenticate(&parts(auth), None)
+                .map(|u| u.name)
+        };
+        assert_eq!(name(Some("Bearer secret"), true).as_deref(), Ok("admin"));
+        assert_eq!(name(Some("bearer secret"), false).as_deref(), Ok("admin"));
+        assert_eq!(name(None, true).as_deref(), Ok("system:anonymous"));
+        for (auth, anonymous) in [
+            (Some("Bearer wrong"), true),
+            (Some("Basic eDp5"), true),
+            (None, false),
+        ] {
+            assert_eq!(
+                name(auth, anonymous),
+                Err(ApiError::Unauthorized),
+                "{auth:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn certificates_name_user_and_groups() {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "system:node:a");
+        params
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, "system:nodes");
+        let certificate = params
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap();
+        let user = authenticator(true)
+            .authenticate(&parts(None), Some(&[certificate.der().clone()]))
+            .unwrap();
+        assert_eq!(
+            (user.name.as_str(), user.groups),
+            (
+                "system:node:a",
+                vec!["system:nodes".to_owned(), "system:authenticated".to_owned()]
+            )
+        );
     }
 }

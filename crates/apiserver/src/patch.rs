@@ -1,22 +1,124 @@
-//! The four kinds of patch, and who owns which field.
+//! The four kinds of patch, as pure functions on JSON values.
+//!
+//! * [`json`]: JSON patch, RFC 6902
+//! * [`merge`]: JSON merge patch, RFC 7386
+//! * [`strategic`]: Kubernetes' strategic merge patch, with its directives
+//! * [`apply`]: server-side apply, and the bookkeeping of `metadata.managedFields` that every
+//!   other write needs too
+//!
+//! None of them decodes, defaults or validates: they make the next object, the caller judges it.
 
+pub mod apply;
+pub mod json;
+pub mod merge;
+pub mod schema;
+pub mod strategic;
+
+use berth_api::status::{ApiError, Subject};
 use serde_json::Value;
-
-use berth_api::status::ApiError;
 
 use crate::registry::Resource;
 
-/// The kind of a patch, from the request's content type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kinds of patch and their media types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatchKind {
-    /// `application/json-patch+json` (RFC 6902).
+    /// `application/json-patch+json`
     Json,
-    /// `application/merge-patch+json` (RFC 7386).
+    /// `application/merge-patch+json`
     Merge,
-    /// `application/strategic-merge-patch+json`.
+    /// `application/strategic-merge-patch+json`
     Strategic,
-    /// `application/apply-patch+yaml` (or `+cbor`, not supported).
+    /// `application/apply-patch+yaml`
     Apply,
+}
+
+impl PatchKind {
+    /// All media types, in the order in which the stock server lists them.
+    pub const MEDIA_TYPES: [&str; 4] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+
+    /// The kind that a `Content-Type` asks for; parameters are ignored.
+    #[must_use]
+    pub fn from_content_type(value: &str) -> Option<Self> {
+        match value
+            .split(';')
+            .next()?
+            .trim()
+            .to_ascii_lowercase()
+            .as_str()
+        {
+            "application/json-patch+json" => Some(Self::Json),
+            "application/merge-patch+json" => Some(Self::Merge),
+            "application/strategic-merge-patch+json" => Some(Self::Strategic),
+            "application/apply-patch+yaml" => Some(Self::Apply),
+            _ => None,
+        }
+    }
+}
+
+/// Why a patch could not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The body is not a patch: 400 BadRequest.
+    #[error("error decoding patch: {reason}")]
+    Malformed {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A patch, but of a form that has no meaning for this field: 400 BadRequest.
+    #[error("{reason}")]
+    BadForm {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A patch that does not fit the object: 422 Invalid, without causes.
+    #[error("the server rejected our request due to an error in our request: {reason}")]
+    Unprocessable {
+        /// What did not fit.
+        reason: String,
+    },
+    /// Too many operations: 413 RequestEntityTooLarge.
+    #[error("The allowed maximum operations in a JSON patch is {limit}, got {got}")]
+    TooManyOperations {
+        /// The limit.
+        limit: usize,
+        /// The number in the patch.
+        got: usize,
+    },
+}
+
+impl PatchError {
+    /// The HTTP status code that the stock server answers with.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Malformed { .. } | Self::BadForm { .. } => 400,
+            Self::Unprocessable { .. } => 422,
+            Self::TooManyOperations { .. } => 413,
+        }
+    }
+
+    pub(crate) fn malformed(reason: impl ToString) -> Self {
+        Self::Malformed {
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn bad_form(reason: impl ToString) -> Self {
+        Self::BadForm {
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn unprocessable(reason: impl ToString) -> Self {
+        Self::Unprocessable {
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// What a write is about, for patches and for managedFields.
@@ -28,7 +130,8 @@ pub struct WriteContext<'a> {
     pub version: &'a str,
     /// Subresource, or empty.
     pub subresource: &'a str,
-    /// Field manager: `fieldManager`, or the first part of the user agent.
+    /// Field manager: `fieldManager`, or the first part of the user agent
+    /// ([`apply::manager_of_user_agent`]).
     pub manager: &'a str,
     /// `force=true` of an apply.
     pub force: bool,
@@ -36,21 +139,136 @@ pub struct WriteContext<'a> {
     pub now: jiff::Timestamp,
 }
 
+impl WriteContext<'_> {
+    fn ty(&self) -> Option<&'static schema::Type> {
+        schema::of_kind(&self.resource.group, self.version, &self.resource.kind)
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&apply::Writer<'_>) -> T) -> T {
+        let ignored: &[&str] = match self.subresource {
+            "" if self.resource.subresource("status").is_some() => &["status"],
+            "status" => &["spec"],
+            _ => &[],
+        };
+        write(&apply::Writer {
+            manager: self.manager,
+            api_version: &self.resource.api_version(self.version),
+            subresource: self.subresource,
+            time: &self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            ignored,
+        })
+    }
+}
+
 /// Applies a patch to the object as it is (none: an apply that creates). The answer is not
 /// validated. For an apply, `metadata.managedFields` of the answer are complete.
 ///
 /// # Errors
-/// `BadRequest` for a malformed patch, `Invalid` for one that cannot be applied, `Conflict` with
-/// causes for an apply that meets other managers' fields.
+/// `BadRequest` for a malformed patch, `Unprocessable` for one that does not fit,
+/// `UnsupportedMediaType` for a strategic merge patch of a kind without Go types,
+/// `ApplyConflict` for an apply that meets other managers' fields.
 pub fn apply(
-    _kind: PatchKind,
-    _current: Option<&Value>,
-    _body: &[u8],
-    _ctx: &WriteContext<'_>,
+    kind: PatchKind,
+    current: Option<&Value>,
+    body: &[u8],
+    ctx: &WriteContext<'_>,
 ) -> Result<Value, ApiError> {
-    Err(ApiError::BadRequest("patches are not built yet".to_owned()))
+    let current_or = |name: &str| {
+        let subject = Subject::new(&*ctx.resource.group, &*ctx.resource.plural, name);
+        current.ok_or(ApiError::NotFound(subject))
+    };
+    Ok(match kind {
+        PatchKind::Json => json::apply(current_or("")?, body)?,
+        PatchKind::Merge => merge::apply(current_or("")?, &parse_object(body)?),
+        PatchKind::Strategic => {
+            let Some(ty) = ctx.ty() else {
+                let accepted = PatchKind::MEDIA_TYPES
+                    .into_iter()
+                    .filter(|t| !t.contains("strategic"));
+                return Err(ApiError::UnsupportedMediaType(
+                    accepted.collect::<Vec<_>>().join(", "),
+                ));
+            };
+            strategic::apply(Some(ty), current_or("")?, &parse_object(body)?)?
+        }
+        PatchKind::Apply => {
+            let config = parse_configuration(body, ctx)?;
+            ctx.write(|writer| apply::apply(ctx.ty(), current, &config, writer, ctx.force))?
+        }
+    })
 }
 
 /// Keeps `metadata.managedFields` of `new` after a create, an update or a patch other than apply.
 /// `new` carries what the client sent in managedFields; `old` is what is stored.
-pub fn track(_old: Option<&Value>, _new: &mut Value, _ctx: &WriteContext<'_>) {}
+pub fn track(old: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
+    ctx.write(|writer| apply::track(ctx.ty(), old, new, writer));
+}
+
+impl From<PatchError> for ApiError {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::Malformed { .. } | PatchError::BadForm { .. } => {
+                Self::BadRequest(error.to_string())
+            }
+            PatchError::Unprocessable { reason } => Self::Unprocessable(reason),
+            PatchError::TooManyOperations { .. } => Self::RequestEntityTooLarge(error.to_string()),
+        }
+    }
+}
+
+impl From<apply::ApplyError> for ApiError {
+    fn from(error: apply::ApplyError) -> Self {
+        let message = error.to_string();
+        match error {
+            apply::ApplyError::Conflict(conflicts) => Self::ApplyConflict {
+                message,
+                conflicts: conflicts
+                    .into_iter()
+                    .map(|c| (c.field.clone(), c.message()))
+                    .collect(),
+            },
+            apply::ApplyError::ManagedFieldsSet
+            | apply::ApplyError::MissingKey { .. }
+            | apply::ApplyError::DuplicateItem { .. } => Self::BadRequest(message),
+        }
+    }
+}
+
+fn parse_object(body: &[u8]) -> Result<Value, PatchError> {
+    let patch: Value = serde_json::from_slice(body).map_err(PatchError::malformed)?;
+    if patch.is_object() {
+        Ok(patch)
+    } else {
+        Err(PatchError::malformed("the patch must be a JSON object"))
+    }
+}
+
+/// The applied configuration, YAML or JSON, which must be of the kind and version it is sent to.
+fn parse_configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, PatchError> {
+    let text = std::str::from_utf8(body).map_err(PatchError::malformed)?;
+    let config: Value = match serde_json::from_str(text) {
+        Ok(config) => config,
+        Err(_) => serde_saphyr::from_str(text).map_err(PatchError::malformed)?,
+    };
+    let says = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
+    let wanted = ctx.resource.api_version(ctx.version);
+    if !config.is_object() || says("apiVersion").is_empty() || says("kind").is_empty() {
+        return Err(PatchError::malformed(
+            "apiVersion and kind must be set in an apply patch",
+        ));
+    }
+    if says("apiVersion") != wanted {
+        return Err(PatchError::bad_form(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {}, expected: {wanted}",
+            says("apiVersion")
+        )));
+    }
+    if says("kind") != ctx.resource.kind {
+        return Err(PatchError::bad_form(format!(
+            "apply patch is of kind {}, expected: {}",
+            says("kind"),
+            ctx.resource.kind
+        )));
+    }
+    Ok(config)
+}

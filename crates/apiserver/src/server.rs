@@ -25,6 +25,7 @@ use crate::handler::{self, Peer};
 use crate::registry::{Registry, builtin};
 use crate::storage::Storage;
 use crate::tls::TlsError;
+use crate::tokens::{KeyError, TokenConfig};
 
 /// How long connections may take to finish after a shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -43,6 +44,9 @@ pub enum BuildError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The key of service account tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] KeyError),
     /// An admission plugin does not exist.
     #[error("unknown admission plugin {name:?}; known: {known}")]
     UnknownPlugin {
@@ -79,6 +83,11 @@ impl Config {
             Some(tls) => Some(TlsAcceptor::from(tls.server_config()?)),
             None => None,
         };
+        let tokens = self
+            .tokens
+            .as_ref()
+            .map(TokenConfig::verifier)
+            .transpose()?;
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
         };
@@ -97,10 +106,10 @@ impl Config {
         storage.load().await.map_err(BuildError::Load)?;
         let api = Arc::new(Api {
             registry,
-            authenticator: Authenticator::new(self.authn, Arc::clone(&storage)),
+            authenticator: Authenticator::new(self.authn, tokens.clone(), Arc::clone(&storage)),
             authorizer: Authorizer::new(self.authz, Arc::clone(&storage)),
             storage,
-            tokens: self.tokens,
+            tokens,
             nodes: self.nodes,
             gates: self.gates,
             advertise: self.advertise,

@@ -1,0 +1,307 @@
+//! Walks over one or two objects: the fields they have, how they differ, and their merge.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use serde_json::{Map, Value};
+
+use super::{
+    ApplyError,
+    set::{FieldPath, FieldSet},
+    shape::{Shape, View},
+};
+
+static EMPTY_MAP: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
+static EMPTY_LIST: Value = Value::Array(Vec::new());
+
+/// How a second object differs from a first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Comparison {
+    pub(super) added: FieldSet,
+    pub(super) modified: FieldSet,
+    pub(super) removed: FieldSet,
+}
+
+impl Comparison {
+    pub(super) fn is_same(&self) -> bool {
+        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
+    }
+
+    pub(super) fn excluding(self, ignored: &FieldSet) -> Self {
+        Self {
+            added: self.added.without_trees(ignored),
+            modified: self.modified.without_trees(ignored),
+            removed: self.removed.without_trees(ignored),
+        }
+    }
+}
+
+/// Compares two objects of one shape.
+pub(super) fn compare(shape: Shape, old: &Value, new: &Value) -> Comparison {
+    let mut comparison = Comparison::default();
+    compare_at(
+        shape,
+        Some(old),
+        Some(new),
+        &mut Vec::new(),
+        &mut comparison,
+    );
+    comparison
+}
+
+fn compare_at(
+    shape: Shape,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    path: &mut Vec<String>,
+    out: &mut Comparison,
+) {
+    let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
+    let view = match (old, new) {
+        (None, None) => return,
+        (Some(one), None) | (None, Some(one)) => shape.view(one),
+        (Some(old), Some(new)) if shape.view(old) == shape.view(new) => shape.view(new),
+        (Some(_), Some(_)) => View::Leaf,
+    };
+    let empty = |v: Option<&Value>| match v {
+        Some(Value::Object(map)) => map.is_empty() && shape.always().next().is_none(),
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(_) => false,
+        None => true,
+    };
+    if view == View::Leaf || (empty(old) && empty(new)) {
+        match (old, new) {
+            (None, _) => out.added.insert(path),
+            (_, None) => out.removed.insert(path),
+            (Some(old), Some(new)) if old != new => out.modified.insert(path),
+            (Some(_), Some(_)) => {}
+        }
+        return;
+    }
+    let mut descend = |element: String, shape: Shape, old: Option<&Value>, new: Option<&Value>| {
+        path.push(element);
+        compare_at(shape, old, new, path, out);
+        path.pop();
+    };
+    if view == View::Map {
+        let mut names: BTreeMap<&str, Option<&Value>> = BTreeMap::new();
+        for side in [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object)
+        {
+            names.extend(side.keys().map(|name| (name.as_str(), None)));
+        }
+        names.extend(shape.always().map(|f| {
+            (
+                f.name,
+                Some(if f.is_list() {
+                    &EMPTY_LIST
+                } else {
+                    &*EMPTY_MAP
+                }),
+            )
+        }));
+        for (name, always) in names {
+            let inner = shape.field(name);
+            descend(
+                format!("f:{name}"),
+                inner,
+                field(old, name, always),
+                field(new, name, always),
+            );
+        }
+    } else {
+        let (old, new) = (indexed(shape, old), indexed(shape, new));
+        for (element, item) in &old {
+            descend(
+                element.clone(),
+                shape.item(),
+                Some(item),
+                new.get(element).copied(),
+            );
+        }
+        for (element, item) in new
+            .iter()
+            .filter(|(element, _)| !old.contains_key(*element))
+        {
+            descend(element.clone(), shape.item(), None, Some(item));
+        }
+    }
+    match (old, new) {
+        (None, _) => out.added.insert(path),
+        (_, None) => out.removed.insert(path),
+        (Some(_), Some(_)) => {}
+    }
+}
+
+/// A field of an object that may itself be absent.
+fn field<'a>(
+    object: Option<&'a Value>,
+    name: &str,
+    always: Option<&'a Value>,
+) -> Option<&'a Value> {
+    object?.get(name).filter(|v| !v.is_null()).or(always)
+}
+
+/// The items of a list by path element; of items with the same element, the first counts.
+fn indexed(shape: Shape, list: Option<&Value>) -> BTreeMap<String, &Value> {
+    let items = list
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let mut index = BTreeMap::new();
+    for (at, (element, item)) in shape.elements(items).into_iter().zip(items).enumerate() {
+        index
+            .entry(element.unwrap_or_else(|_| format!("i:{at}")))
+            .or_insert(item);
+    }
+    index
+}
+
+/// The fields that an applied configuration names.
+///
+/// # Errors
+///
+/// A list item without its key, or two items with the same one.
+pub(super) fn fields(shape: Shape, value: &Value) -> Result<FieldSet, ApplyError> {
+    let mut set = FieldSet::default();
+    fields_at(shape, value, &mut Vec::new(), &mut set)?;
+    Ok(set)
+}
+
+fn fields_at(
+    shape: Shape,
+    value: &Value,
+    path: &mut Vec<String>,
+    set: &mut FieldSet,
+) -> Result<(), ApplyError> {
+    match (shape.view(value), value) {
+        (View::Map, Value::Object(map)) => {
+            for (name, value) in map {
+                path.push(format!("f:{name}"));
+                fields_at(shape.field(name), value, path, set)?;
+                if !shape.declares() || value.as_object().is_some_and(Map::is_empty) {
+                    set.insert(path);
+                }
+                path.pop();
+            }
+        }
+        (View::List, Value::Array(items)) => {
+            let mut seen = std::collections::BTreeSet::new();
+            for (element, item) in shape.elements(items).into_iter().zip(items) {
+                let list = || FieldPath(path.clone()).to_string();
+                let element = element.map_err(|key| ApplyError::MissingKey {
+                    list: list(),
+                    key: key.0,
+                })?;
+                if !seen.insert(element.clone()) {
+                    return Err(ApplyError::DuplicateItem {
+                        list: list(),
+                        item: FieldPath(vec![element]).to_string(),
+                    });
+                }
+                path.push(element);
+                fields_at(shape.item(), item, path, set)?;
+                set.insert(path);
+                path.pop();
+            }
+        }
+        (View::Leaf | View::Map | View::List, _) => set.insert(path),
+    }
+    Ok(())
+}
+
+/// The live object with a configuration laid over it.
+pub(super) fn merge(shape: Shape, live: &Value, config: &Value) -> Value {
+    match (shape.view(config), live, config) {
+        (View::Map, Value::Object(live), Value::Object(config)) => {
+            let mut merged = live.clone();
+            for (name, value) in config {
+                let value = match live.get(name) {
+                    Some(old) => merge(shape.field(name), old, value),
+                    None => value.clone(),
+                };
+                merged.insert(name.clone(), value);
+            }
+            Value::Object(merged)
+        }
+        (View::List, Value::Array(live), Value::Array(config)) => {
+            Value::Array(merge_lists(shape, live, config))
+        }
+        (View::Leaf | View::Map | View::List, _, _) => config.clone(),
+    }
+}
+
+/// Shared items take the configuration's order; items that only the live list has stay where they
+/// stood before the next shared one.
+fn merge_lists(shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
+    let name = |list: &[Value]| -> Vec<String> {
+        let elements = shape.elements(list).into_iter().enumerate();
+        elements
+            .map(|(at, element)| element.unwrap_or_else(|_| format!("i:{at}")))
+            .collect()
+    };
+    let (left, right) = (name(live), name(config));
+    let mut merged = Vec::with_capacity(left.len().max(right.len()));
+    let mut at = 0;
+    for (element, item) in right.iter().zip(config) {
+        let old = left.iter().position(|other| other == element);
+        if let Some(old) = old {
+            while at < old {
+                if !right.contains(&left[at]) {
+                    merged.push(live[at].clone());
+                }
+                at += 1;
+            }
+            at = at.max(old + 1);
+        }
+        merged.push(match old {
+            Some(old) => merge(shape.item(), &live[old], item),
+            None => item.clone(),
+        });
+    }
+    merged.extend(
+        (at..live.len())
+            .filter(|at| !right.contains(&left[*at]))
+            .map(|at| live[at].clone()),
+    );
+    merged
+}
+
+/// The value without the fields of the set.
+pub(super) fn remove(shape: Shape, value: &Value, set: &FieldSet) -> Option<Value> {
+    match (shape.view(value), value) {
+        (View::Map, Value::Object(map)) => {
+            let mut left = Map::new();
+            for (name, value) in map {
+                let element = format!("f:{name}");
+                if set.has(&element) {
+                    continue;
+                }
+                match set.below(&element) {
+                    Some(below) => left
+                        .extend(remove(shape.field(name), value, below).map(|v| (name.clone(), v))),
+                    None => {
+                        left.insert(name.clone(), value.clone());
+                    }
+                }
+            }
+            (!left.is_empty()).then_some(Value::Object(left))
+        }
+        (View::List, Value::Array(items)) => {
+            let mut left = Vec::new();
+            for (at, (element, item)) in shape.elements(items).into_iter().zip(items).enumerate() {
+                let element = element.unwrap_or_else(|_| format!("i:{at}"));
+                if set.has(&element) {
+                    continue;
+                }
+                match set.below(&element) {
+                    Some(below) => left.extend(remove(shape.item(), item, below)),
+                    None => left.push(item.clone()),
+                }
+            }
+            (!left.is_empty()).then_some(Value::Array(left))
+        }
+        (View::Leaf | View::Map | View::List, _) => Some(value.clone()),
+    }
+}

@@ -1,0 +1,171 @@
+use super::*;
+
+fn verifier() -> TokenVerifier {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+        .unwrap()
+        .serialize_pem()
+        .into_bytes();
+    TokenConfig {
+        issuer: "https://issuer".to_owned(),
+        audiences: vec!["api".to_owned()],
+        key,
+    }
+    .verifier()
+    .unwrap()
+}
+
+fn world(storage: &str, namespace: &str, name: &str) -> Option<Value> {
+    let spec = match (storage, namespace, name) {
+        ("core/serviceaccounts", "ns", "sa" | "other") | ("core/nodes", "", "n") => json!({}),
+        ("core/pods", "ns", "p") => json!({"serviceAccountName": "sa", "nodeName": "n"}),
+        _ => return None,
+    };
+    Some(json!({"metadata": {"name": name, "uid": format!("{name}-uid")}, "spec": spec}))
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn issue_for(verifier: &TokenVerifier, account: &str, spec: Value) -> Result<Value, ApiError> {
+    issue(
+        verifier,
+        &world,
+        "ns",
+        account,
+        json!({"spec": spec}),
+        at(1000),
+    )
+}
+
+#[test]
+fn a_token_names_its_account_until_it_expires() {
+    let verifier = verifier();
+    let answer = issue_for(&verifier, "sa", json!({"expirationSeconds": 600})).unwrap();
+    assert_eq!(
+        answer["status"]["expirationTimestamp"],
+        "1970-01-01T00:26:40Z"
+    );
+    assert_eq!(answer["spec"]["audiences"], json!(["api"]));
+    let token = answer["status"]["token"].as_str().unwrap();
+    let user = verifier.verify(token, &[], at(1001), &world).unwrap();
+    assert_eq!(user.name, "system:serviceaccount:ns:sa");
+    assert_eq!(user.uid, "sa-uid");
+    assert_eq!(
+        user.groups,
+        [
+            "system:serviceaccounts",
+            "system:serviceaccounts:ns",
+            "system:authenticated"
+        ]
+    );
+    assert_eq!(verifier.verify(token, &[], at(1600), &world), None);
+    assert_eq!(verifier.verify(token, &[], at(999), &world), None);
+    assert_eq!(
+        verifier.verify(token, &["vault".to_owned()], at(1001), &world),
+        None
+    );
+    assert_eq!(
+        verifier.verify(token, &[], at(1001), &|_: &str, _: &str, _: &str| None),
+        None
+    );
+    let reborn = |s: &str, ns: &str, n: &str| {
+        world(s, ns, n).map(|mut o| {
+            o["metadata"]["uid"] = json!("new");
+            o
+        })
+    };
+    assert_eq!(verifier.verify(token, &[], at(1001), &reborn), None);
+}
+
+#[test]
+fn a_foreign_or_tampered_token_is_refused() {
+    let verifier = self::verifier();
+    let answer = issue_for(&self::verifier(), "sa", json!({})).unwrap();
+    assert_eq!(
+        verifier.verify(
+            answer["status"]["token"].as_str().unwrap(),
+            &[],
+            at(1001),
+            &world
+        ),
+        None
+    );
+    let answer = issue_for(&verifier, "sa", json!({})).unwrap();
+    let token = answer["status"]["token"].as_str().unwrap();
+    let mut parts: Vec<_> = token.split('.').map(str::to_owned).collect();
+    parts[1] = format!("{}A", parts[1]);
+    for bad in [
+        parts.join("."),
+        String::new(),
+        "a.b".to_owned(),
+        format!("{token}x"),
+    ] {
+        assert_eq!(verifier.verify(&bad, &[], at(1001), &world), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_token_can_be_bound_to_a_pod() {
+    let verifier = verifier();
+    let pod = json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "p-uid"}, "audiences": ["x"]});
+    let answer = issue_for(&verifier, "sa", pod.clone()).unwrap();
+    let token = answer["status"]["token"].as_str().unwrap();
+    let user = verifier
+        .verify(token, &["x".to_owned()], at(1001), &world)
+        .unwrap();
+    assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
+    assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n"]);
+    let podless = |s: &str, ns: &str, n: &str| world(s, ns, n).filter(|_| s != "core/pods");
+    assert_eq!(
+        verifier.verify(token, &["x".to_owned()], at(1001), &podless),
+        None
+    );
+    assert_eq!(
+        issue_for(&verifier, "other", pod).map_err(|e| e.code()),
+        Err(400)
+    );
+}
+
+#[test]
+fn bad_requests_are_refused() {
+    let verifier = verifier();
+    for (account, spec, code) in [
+        ("nobody", json!({}), 404),
+        ("sa", json!({"expirationSeconds": 1}), 422),
+        ("sa", json!({"expirationSeconds": 1_i64 << 33}), 422),
+        (
+            "sa",
+            json!({"boundObjectRef": {"kind": "Pod", "name": "gone"}}),
+            404,
+        ),
+        (
+            "sa",
+            json!({"boundObjectRef": {"kind": "Pod", "name": "p", "uid": "old"}}),
+            409,
+        ),
+        (
+            "sa",
+            json!({"boundObjectRef": {"kind": "ConfigMap", "name": "p"}}),
+            400,
+        ),
+    ] {
+        assert_eq!(
+            issue_for(&verifier, account, spec.clone()).map_err(|e| e.code()),
+            Err(code),
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn the_public_key_is_published() {
+    let key = &verifier().key_set()["keys"][0];
+    assert_eq!(
+        (key["kty"].as_str(), key["alg"].as_str()),
+        (Some("EC"), Some("ES256"))
+    );
+    assert_eq!(key["x"].as_str().map(str::len), Some(43));
+    assert_eq!(key["y"].as_str().map(str::len), Some(43));
+    assert_eq!(SigningKey::from_pem(b"x").err(), Some(KeyError::Pem));
+}
