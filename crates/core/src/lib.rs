@@ -3,12 +3,15 @@
 //! - [`rules`]: what every kind can do, the trait [`rules::Rules`]; one file per kind beside it.
 //! - [`meta`]: what holds for the metadata of every object.
 //! - [`gates`]: the feature gates.
+//! - [`rbac`]: who may do what, the stock roles, no escalation.
 //! - [`event`]: counting repeated events.
 
 pub mod event;
 pub mod gates;
 pub mod meta;
+pub mod rbac;
 pub mod resource_list;
 pub mod rules;
 pub mod runtime_class;
+pub mod selector;
 pub mod toleration;

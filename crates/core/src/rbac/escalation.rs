@@ -1,0 +1,163 @@
+//! Nobody grants what they do not hold.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
+use thiserror::Error;
+
+use super::{GROUP, Policy, Request, User, policy, rule};
+
+/// Why a role or binding may not be written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EscalationError {
+    /// 403: rules that the user does not hold.
+    #[error(
+        "user {user:?} (groups={groups:?}) is attempting to grant RBAC permissions not currently held:\n{missing}"
+    )]
+    NotHeld {
+        /// The user.
+        user: String,
+        /// The user's groups.
+        groups: Vec<String>,
+        /// The missing rules, one a line.
+        missing: String,
+    },
+    /// 403: an aggregation rule can gather anything.
+    #[error("must have cluster-admin privileges to use the aggregationRule")]
+    Aggregation,
+    /// 404: the role that a binding refers to is not there.
+    #[error("{kind} {name:?} not found")]
+    RoleNotFound {
+        /// Role or ClusterRole.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+fn full_authority() -> [PolicyRule; 2] {
+    let star = || vec!["*".to_owned()];
+    [
+        PolicyRule {
+            verbs: star(),
+            api_groups: Some(star()),
+            resources: Some(star()),
+            ..PolicyRule::default()
+        },
+        PolicyRule {
+            verbs: star(),
+            non_resource_urls: Some(star()),
+            ..PolicyRule::default()
+        },
+    ]
+}
+
+fn hold(
+    policy: &Policy,
+    user: &User,
+    namespace: &str,
+    wanted: &[PolicyRule],
+) -> Result<(), EscalationError> {
+    let missing = rule::uncovered(&policy.rules_for(user, namespace), wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(EscalationError::NotHeld {
+        user: user.name.clone(),
+        groups: user.groups.clone(),
+        missing: missing
+            .iter()
+            .map(rule::compact)
+            .collect::<Vec<_>>()
+            .join("\n"),
+    })
+}
+
+fn may(
+    policy: &Policy,
+    user: &User,
+    verb: &str,
+    namespace: &str,
+    resource: &str,
+    name: &str,
+) -> bool {
+    policy
+        .authorize(
+            user,
+            &Request::Resource {
+                verb,
+                namespace,
+                group: GROUP,
+                resource,
+                subresource: "",
+                name,
+            },
+        )
+        .allowed()
+}
+
+/// Whether a user may write a Role with these rules in a namespace.
+///
+/// # Errors
+/// [`EscalationError::NotHeld`], unless the verb `escalate` on the role is allowed.
+pub fn check_role(
+    policy: &Policy,
+    user: &User,
+    namespace: &str,
+    name: &str,
+    rules: &[PolicyRule],
+) -> Result<(), EscalationError> {
+    if user.is_master() || may(policy, user, "escalate", namespace, "roles", name) {
+        return Ok(());
+    }
+    hold(policy, user, namespace, rules)
+}
+
+/// Whether a user may write a ClusterRole; `old` is what it replaces.
+///
+/// # Errors
+/// [`EscalationError::NotHeld`] or [`EscalationError::Aggregation`], unless the verb `escalate` is allowed.
+pub fn check_cluster_role(
+    policy: &Policy,
+    user: &User,
+    role: &ClusterRole,
+    old: Option<&ClusterRole>,
+) -> Result<(), EscalationError> {
+    let name = role.metadata.name.as_deref().unwrap_or_default();
+    if user.is_master() || may(policy, user, "escalate", "", "clusterroles", name) {
+        return Ok(());
+    }
+    hold(policy, user, "", role.rules.as_deref().unwrap_or_default())?;
+    let aggregates =
+        policy::aggregated(role).is_some() || old.is_some_and(|o| policy::aggregated(o).is_some());
+    if aggregates {
+        hold(policy, user, "", &full_authority()).map_err(|_| EscalationError::Aggregation)?;
+    }
+    Ok(())
+}
+
+/// Whether a user may write a binding to a role; `namespace` is empty for a ClusterRoleBinding.
+///
+/// # Errors
+/// [`EscalationError::NotHeld`] or [`EscalationError::RoleNotFound`], unless the verb `bind` is allowed.
+pub fn check_binding(
+    policy: &Policy,
+    user: &User,
+    namespace: &str,
+    role: &RoleRef,
+) -> Result<(), EscalationError> {
+    let resource = if role.kind == "Role" {
+        "roles"
+    } else {
+        "clusterroles"
+    };
+    if user.is_master() || may(policy, user, "bind", namespace, resource, &role.name) {
+        return Ok(());
+    }
+    let rules =
+        policy
+            .role_rules(role, namespace)
+            .ok_or_else(|| EscalationError::RoleNotFound {
+                kind: role.kind.clone(),
+                name: role.name.clone(),
+            })?;
+    hold(policy, user, namespace, rules)
+}
