@@ -1,14 +1,115 @@
 //! `/openapi/v2` and `/openapi/v3`, from the registry and the k8s-openapi types.
+//!
+//! A document is made when it is first asked for, kept gzipped and made anew when the rows of its
+//! group and version change. It is never held as a tree.
 
-use std::sync::Arc;
+mod document;
+mod kinds;
+mod operations;
+mod schemas;
 
-use http::request::Parts;
+use std::{
+    collections::HashMap,
+    io::Read,
+    sync::{Arc, LazyLock},
+};
 
-use crate::api::Api;
-use crate::http_types::Response;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    api::Api,
+    http_types::{self, Response},
+    registry::Table,
+};
+
+/// Documents by what they are about (`v2`, `api/v1`, `apis/node.k8s.io/v1`), with their hash.
+static DOCUMENTS: LazyLock<Mutex<HashMap<String, (String, Bytes)>>> = LazyLock::new(Mutex::default);
 
 /// Answers a GET under `/openapi`; none: no such document.
 #[must_use]
-pub fn handle(_api: &Arc<Api>, _parts: &Parts) -> Option<Response> {
-    None
+pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
+    let table = api.registry.table();
+    match parts.uri.path().trim_end_matches('/') {
+        "/openapi/v3" => Some(http_types::json(StatusCode::OK, &index(&table))),
+        "/openapi/v2" => {
+            let hash = document::hash_of_all(&table);
+            Some(serve(parts, "v2", hash, || document::swagger(&table)))
+        }
+        path => {
+            let path = path.strip_prefix("/openapi/v3/")?;
+            let (group, version) = group_version(path)?;
+            let hash = document::hash(&table, &group, &version)?;
+            Some(serve(parts, path, hash, || document::openapi(&table, &group, &version)))
+        }
+    }
+}
+
+/// `api/v1`, `apis/G/V`.
+fn group_version(path: &str) -> Option<(String, String)> {
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => Some((String::new(), (*version).to_owned())),
+        ["apis", group, version] => Some(((*group).to_owned(), (*version).to_owned())),
+        _ => None,
+    }
+}
+
+fn index(table: &Table) -> Value {
+    let mut paths = Map::new();
+    for (group, versions) in table.groups() {
+        for version in versions {
+            let Some(hash) = document::hash(table, &group, &version) else { continue };
+            let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            paths.insert(path, json!({"serverRelativeURL": url}));
+        }
+    }
+    json!({"paths": paths})
+}
+
+fn serve(parts: &Parts, name: &str, hash: String, make: impl FnOnce() -> Vec<u8>) -> Response {
+    let etag = format!("\"{hash}\"");
+    let content_type = "application/json";
+    let known = parts.headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == etag.as_bytes());
+    let mut response = if known {
+        http_types::respond(StatusCode::NOT_MODIFIED, content_type, "")
+    } else {
+        let zipped = cached(name, &hash, make);
+        if accepts_gzip(parts) {
+            let mut response = http_types::respond(StatusCode::OK, content_type, zipped);
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+        } else {
+            let mut plain = Vec::new();
+            match GzDecoder::new(zipped.as_ref()).read_to_end(&mut plain) {
+                Ok(_) => http_types::respond(StatusCode::OK, content_type, plain),
+                Err(_) => http_types::text(StatusCode::INTERNAL_SERVER_ERROR, "the document cannot be unpacked"),
+            }
+        }
+    };
+    let headers = response.headers_mut();
+    let cache = if parts.uri.query().is_some_and(|q| q.contains(&format!("hash={hash}"))) { "public, immutable" } else { "no-cache, private" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    response
+}
+
+fn accepts_gzip(parts: &Parts) -> bool {
+    let accepted = parts.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    accepted.flat_map(|v| v.split(',')).any(|coding| coding.trim().split(';').next() == Some("gzip"))
+}
+
+fn cached(name: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
+    if let Some((_, document)) = DOCUMENTS.lock().get(name).filter(|(known, _)| known == hash) {
+        return document.clone();
+    }
+    let document = Bytes::from(make());
+    DOCUMENTS.lock().insert(name.to_owned(), (hash.to_owned(), document.clone()));
+    document
 }
