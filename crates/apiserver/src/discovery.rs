@@ -107,14 +107,19 @@ impl Aggregated {
     fn content_type(self) -> &'static str {
         match self {
             Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-            Self::V2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+            Self::V2Beta1 => {
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
         }
     }
 }
 
 /// The first media type of `Accept` that is served decides.
 fn wants_aggregated(headers: &HeaderMap) -> Option<Aggregated> {
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
     for range in accept.flat_map(|v| v.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
@@ -137,7 +142,10 @@ fn wants_aggregated(headers: &HeaderMap) -> Option<Aggregated> {
 
 fn with_etag(headers: &HeaderMap, content_type: &'static str, body: String) -> Response {
     let etag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&body)));
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == etag.as_bytes());
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .any(|v| v.as_bytes() == etag.as_bytes());
     let mut response = if known {
         http_types::respond(StatusCode::NOT_MODIFIED, content_type, "")
     } else {
@@ -146,8 +154,12 @@ fn with_etag(headers: &HeaderMap, content_type: &'static str, body: String) -> R
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
     response
 }
 
@@ -164,10 +176,19 @@ mod tests {
         };
         let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-        assert_eq!(wants(&format!("{v2},{beta},application/json")), Some(Aggregated::V2));
-        assert_eq!(wants(&format!("{beta},application/json")), Some(Aggregated::V2Beta1));
+        assert_eq!(
+            wants(&format!("{v2},{beta},application/json")),
+            Some(Aggregated::V2)
+        );
+        assert_eq!(
+            wants(&format!("{beta},application/json")),
+            Some(Aggregated::V2Beta1)
+        );
         assert_eq!(wants(&format!("application/json,{v2}")), None);
-        assert_eq!(wants("application/vnd.kubernetes.protobuf, application/json"), None);
+        assert_eq!(
+            wants("application/vnd.kubernetes.protobuf, application/json"),
+            None
+        );
         assert_eq!(wants("*/*"), None);
     }
 
@@ -176,7 +197,13 @@ mod tests {
         let first = with_etag(&HeaderMap::new(), "application/json", "{}".to_owned());
         let mut headers = HeaderMap::new();
         headers.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
-        assert_eq!(with_etag(&headers, "application/json", "{}".to_owned()).status(), StatusCode::NOT_MODIFIED);
-        assert_eq!(with_etag(&headers, "application/json", "[]".to_owned()).status(), StatusCode::OK);
+        assert_eq!(
+            with_etag(&headers, "application/json", "{}".to_owned()).status(),
+            StatusCode::NOT_MODIFIED
+        );
+        assert_eq!(
+            with_etag(&headers, "application/json", "[]".to_owned()).status(),
+            StatusCode::OK
+        );
     }
 }

@@ -43,7 +43,9 @@ pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
             let path = path.strip_prefix("/openapi/v3/")?;
             let (group, version) = group_version(path)?;
             let hash = document::hash(&table, &group, &version)?;
-            Some(serve(parts, path, hash, || document::openapi(&table, &group, &version)))
+            Some(serve(parts, path, hash, || {
+                document::openapi(&table, &group, &version)
+            }))
         }
     }
 }
@@ -61,8 +63,14 @@ fn index(table: &Table) -> Value {
     let mut paths = Map::new();
     for (group, versions) in table.groups() {
         for version in versions {
-            let Some(hash) = document::hash(table, &group, &version) else { continue };
-            let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            let Some(hash) = document::hash(table, &group, &version) else {
+                continue;
+            };
+            let path = if group.is_empty() {
+                format!("api/{version}")
+            } else {
+                format!("apis/{group}/{version}")
+            };
             let url = format!("/openapi/v3/{path}?hash={hash}");
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
@@ -73,27 +81,47 @@ fn index(table: &Table) -> Value {
 fn serve(parts: &Parts, name: &str, hash: String, make: impl FnOnce() -> Vec<u8>) -> Response {
     let etag = format!("\"{hash}\"");
     let content_type = "application/json";
-    let known = parts.headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.as_bytes() == etag.as_bytes());
+    let known = parts
+        .headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .any(|v| v.as_bytes() == etag.as_bytes());
     let mut response = if known {
         http_types::respond(StatusCode::NOT_MODIFIED, content_type, "")
     } else {
         let zipped = cached(name, &hash, make);
         if accepts_gzip(parts) {
             let mut response = http_types::respond(StatusCode::OK, content_type, zipped);
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             response
         } else {
             let mut plain = Vec::new();
             match GzDecoder::new(zipped.as_ref()).read_to_end(&mut plain) {
                 Ok(_) => http_types::respond(StatusCode::OK, content_type, plain),
-                Err(_) => http_types::text(StatusCode::INTERNAL_SERVER_ERROR, "the document cannot be unpacked"),
+                Err(_) => http_types::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the document cannot be unpacked",
+                ),
             }
         }
     };
     let headers = response.headers_mut();
-    let cache = if parts.uri.query().is_some_and(|q| q.contains(&format!("hash={hash}"))) { "public, immutable" } else { "no-cache, private" };
+    let cache = if parts
+        .uri
+        .query()
+        .is_some_and(|q| q.contains(&format!("hash={hash}")))
+    {
+        "public, immutable"
+    } else {
+        "no-cache, private"
+    };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+    headers.insert(
+        header::VARY,
+        HeaderValue::from_static("Accept-Encoding, Accept"),
+    );
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
@@ -101,15 +129,27 @@ fn serve(parts: &Parts, name: &str, hash: String, make: impl FnOnce() -> Vec<u8>
 }
 
 fn accepts_gzip(parts: &Parts) -> bool {
-    let accepted = parts.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
-    accepted.flat_map(|v| v.split(',')).any(|coding| coding.trim().split(';').next() == Some("gzip"))
+    let accepted = parts
+        .headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    accepted
+        .flat_map(|v| v.split(','))
+        .any(|coding| coding.trim().split(';').next() == Some("gzip"))
 }
 
 fn cached(name: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
-    if let Some((_, document)) = DOCUMENTS.lock().get(name).filter(|(known, _)| known == hash) {
+    if let Some((_, document)) = DOCUMENTS
+        .lock()
+        .get(name)
+        .filter(|(known, _)| known == hash)
+    {
         return document.clone();
     }
     let document = Bytes::from(make());
-    DOCUMENTS.lock().insert(name.to_owned(), (hash.to_owned(), document.clone()));
+    DOCUMENTS
+        .lock()
+        .insert(name.to_owned(), (hash.to_owned(), document.clone()));
     document
 }

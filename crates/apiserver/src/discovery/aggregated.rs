@@ -12,7 +12,10 @@ pub(super) fn groups(table: &Table, form: Aggregated, core: bool) -> Value {
         .iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
-            let versions: Vec<Value> = versions.iter().map(|version| version_value(table, group, version)).collect();
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|version| version_value(table, group, version))
+                .collect();
             json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
         })
         .collect();
@@ -22,7 +25,10 @@ pub(super) fn groups(table: &Table, form: Aggregated, core: bool) -> Value {
 }
 
 fn version_value(table: &Table, group: &str, version: &str) -> Value {
-    let rows = table.rows().iter().filter(|row| row.group == group && row.serves(version));
+    let rows = table
+        .rows()
+        .iter()
+        .filter(|row| row.group == group && row.serves(version));
     let resources: Vec<Value> = rows.map(|row| resource(row, version)).collect();
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }

@@ -23,23 +23,33 @@ pub(super) fn groups(table: &Table) -> Value {
 
 pub(super) fn group(table: &Table, name: &str) -> Option<Value> {
     let groups = table.groups();
-    let (group, versions) = groups.iter().find(|(group, _)| group == name && !group.is_empty())?;
+    let (group, versions) = groups
+        .iter()
+        .find(|(group, _)| group == name && !group.is_empty())?;
     let mut value = json!({"kind": "APIGroup", "apiVersion": "v1"});
-    if let (Some(target), Value::Object(fields)) = (value.as_object_mut(), group_value(group, versions)) {
+    if let (Some(target), Value::Object(fields)) =
+        (value.as_object_mut(), group_value(group, versions))
+    {
         target.extend(fields);
     }
     Some(value)
 }
 
 fn group_value(group: &str, versions: &[String]) -> Value {
-    let versions: Vec<Value> =
-        versions.iter().map(|v| json!({"groupVersion": group_version(group, v), "version": v})).collect();
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|v| json!({"groupVersion": group_version(group, v), "version": v}))
+        .collect();
     json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
 
 /// The resources of a version; none when it is not served.
 pub(super) fn resources(table: &Table, group: &str, version: &str) -> Option<Value> {
-    let rows: Vec<_> = table.rows().iter().filter(|row| row.group == group && row.serves(version)).collect();
+    let rows: Vec<_> = table
+        .rows()
+        .iter()
+        .filter(|row| row.group == group && row.serves(version))
+        .collect();
     if rows.is_empty() {
         return None;
     }
@@ -47,7 +57,13 @@ pub(super) fn resources(table: &Table, group: &str, version: &str) -> Option<Val
     for row in rows {
         resources.push(resource(row));
         for sub in &row.subresources {
-            resources.push(subresource(row, &format!("{}/{}", row.plural, sub.name), &sub.gvk, sub.verbs, version));
+            resources.push(subresource(
+                row,
+                &format!("{}/{}", row.plural, sub.name),
+                &sub.gvk,
+                sub.verbs,
+                version,
+            ));
         }
     }
     let mut list = json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": resources});

@@ -25,7 +25,10 @@ pub(super) fn hash(table: &Table, group: &str, version: &str) -> Option<String> 
     let mut hash = Sha256::new();
     hash.update(GIT_VERSION);
     for row in rows {
-        hash.update(format!("{}/{version}/{}/{}/{:?}", row.group, row.plural, row.kind, row.verbs));
+        hash.update(format!(
+            "{}/{version}/{}/{}/{:?}",
+            row.group, row.plural, row.kind, row.verbs
+        ));
         for sub in &row.subresources {
             hash.update(format!("{}{:?}", sub.name, sub.verbs));
         }
@@ -46,17 +49,29 @@ pub(super) fn hash_of_all(table: &Table) -> String {
 }
 
 fn versions(table: &Table) -> impl Iterator<Item = (String, String)> {
-    table.groups().into_iter().flat_map(|(group, versions)| versions.into_iter().map(move |version| (group.clone(), version)))
+    table.groups().into_iter().flat_map(|(group, versions)| {
+        versions
+            .into_iter()
+            .map(move |version| (group.clone(), version))
+    })
 }
 
 fn rows<'a>(table: &'a Table, group: &str, version: &str) -> Vec<&'a Resource> {
-    table.rows().iter().map(AsRef::as_ref).filter(|row| row.group == group && row.serves(version)).collect()
+    table
+        .rows()
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|row| row.group == group && row.serves(version))
+        .collect()
 }
 
 /// The OpenAPI 3 document of one version, gzipped.
 pub(super) fn openapi(table: &Table, group: &str, version: &str) -> Vec<u8> {
     let rows = rows(table, group, version);
-    let paths = rows.iter().flat_map(|row| operations::paths(row, version, Form::V3)).collect();
+    let paths = rows
+        .iter()
+        .flat_map(|row| operations::paths(row, version, Form::V3))
+        .collect();
     let definitions = schemas::definitions(&rows, version, Form::V3.reference());
     zip(|out| {
         write!(out, r#"{{"openapi":"3.0.0","info":{},"paths":"#, info())?;
@@ -74,7 +89,10 @@ pub(super) fn swagger(table: &Table) -> Vec<u8> {
     let mut paths = Vec::new();
     for (group, version) in versions(table) {
         let rows = rows(table, &group, &version);
-        paths.extend(rows.iter().flat_map(|row| operations::paths(row, &version, Form::V2)));
+        paths.extend(
+            rows.iter()
+                .flat_map(|row| operations::paths(row, &version, Form::V2)),
+        );
         for (name, schema) in schemas::definitions(&rows, &version, Form::V2.reference()) {
             let is_kind = schema.get("x-kubernetes-group-version-kind").is_some();
             if is_kind || !definitions.contains_key(&name) {
@@ -88,7 +106,10 @@ pub(super) fn swagger(table: &Table) -> Vec<u8> {
         out.write_all(br#","definitions":"#)?;
         object(out, definitions.into_iter().collect())?;
         let bearer = json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}});
-        write!(out, r#","securityDefinitions":{bearer},"security":[{{"BearerToken":[]}}]}}"#)
+        write!(
+            out,
+            r#","securityDefinitions":{bearer},"security":[{{"BearerToken":[]}}]}}"#
+        )
     })
 }
 

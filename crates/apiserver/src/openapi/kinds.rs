@@ -1,6 +1,9 @@
 //! The k8s-openapi types whose schemas are known, by group, version and kind.
 
-use k8s_openapi::{Resource, api, apiextensions_apiserver, schemars::{JsonSchema, SchemaGenerator}};
+use k8s_openapi::{
+    Resource, api, apiextensions_apiserver,
+    schemars::{JsonSchema, SchemaGenerator},
+};
 
 /// A built-in kind and how its schema is made.
 pub(super) struct Kind {
@@ -27,7 +30,9 @@ const fn kind<T: Resource + JsonSchema>() -> Kind {
 
 /// The kind of that name.
 pub(super) fn find(group: &str, version: &str, name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.group == group && k.version == version && k.kind == name)
+    KINDS
+        .iter()
+        .find(|k| k.group == group && k.version == version && k.kind == name)
 }
 
 static KINDS: &[Kind] = &[

@@ -30,7 +30,12 @@ impl Form {
 const VERBS: [(&str, &str, &str, &str); 7] = [
     ("list", "get", "list", "list"),
     ("create", "post", "post", "create"),
-    ("deletecollection", "delete", "deletecollection", "deletecollection"),
+    (
+        "deletecollection",
+        "delete",
+        "deletecollection",
+        "deletecollection",
+    ),
     ("get", "get", "get", "read"),
     ("update", "put", "put", "replace"),
     ("patch", "patch", "patch", "patch"),
@@ -39,8 +44,16 @@ const VERBS: [(&str, &str, &str, &str); 7] = [
 
 /// All paths of a row in one version.
 pub(super) fn paths(row: &Resource, version: &str, form: Form) -> Vec<(String, Value)> {
-    let prefix = if row.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{}/{version}", row.group) };
-    let base = if row.namespaced() { format!("{prefix}/namespaces/{{namespace}}/{}", row.plural) } else { format!("{prefix}/{}", row.plural) };
+    let prefix = if row.group.is_empty() {
+        format!("/api/{version}")
+    } else {
+        format!("/apis/{}/{version}", row.group)
+    };
+    let base = if row.namespaced() {
+        format!("{prefix}/namespaces/{{namespace}}/{}", row.plural)
+    } else {
+        format!("{prefix}/{}", row.plural)
+    };
     let gvk = Gvk::new(&row.group, version, &row.kind);
     let tag = tag(&row.group, version);
     let operations = |verbs: &[&str], item: bool, gvk: &Gvk, suffix: &str, scope: &str| {
@@ -49,14 +62,31 @@ pub(super) fn paths(row: &Resource, version: &str, form: Form) -> Vec<(String, V
             let on_item = matches!(verb, "get" | "update" | "patch" | "delete");
             if verbs.contains(&verb) && (on_item == item || !suffix.is_empty()) {
                 let id = format!("{word}{}{scope}{}{suffix}", camel(&tag), row.kind);
-                operations.insert(method.to_owned(), operation(form, verb, action, &id, &tag, gvk, row));
+                operations.insert(
+                    method.to_owned(),
+                    operation(form, verb, action, &id, &tag, gvk, row),
+                );
             }
         }
         operations
     };
     let scope = if row.namespaced() { "Namespaced" } else { "" };
-    let namespace = row.namespaced().then(|| parameter(form, "namespace", "path", "string", "object name and auth scope, such as for teams and projects"));
-    let name = parameter(form, "name", "path", "string", &format!("name of the {}", row.kind));
+    let namespace = row.namespaced().then(|| {
+        parameter(
+            form,
+            "namespace",
+            "path",
+            "string",
+            "object name and auth scope, such as for teams and projects",
+        )
+    });
+    let name = parameter(
+        form,
+        "name",
+        "path",
+        "string",
+        &format!("name of the {}", row.kind),
+    );
     let mut paths = Vec::new();
     let mut add = |path: String, mut operations: Map<String, Value>, parameters: Vec<Value>| {
         if !operations.is_empty() {
@@ -65,15 +95,31 @@ pub(super) fn paths(row: &Resource, version: &str, form: Form) -> Vec<(String, V
         }
     };
     if row.namespaced() && row.verbs.contains(&"list") {
-        add(format!("{prefix}/{}", row.plural), operations(&["list"], false, &gvk, "", ""), Vec::new());
+        add(
+            format!("{prefix}/{}", row.plural),
+            operations(&["list"], false, &gvk, "", ""),
+            Vec::new(),
+        );
     }
-    add(base.clone(), operations(&row.verbs, false, &gvk, "", scope), namespace.iter().cloned().collect());
+    add(
+        base.clone(),
+        operations(&row.verbs, false, &gvk, "", scope),
+        namespace.iter().cloned().collect(),
+    );
     let item: Vec<Value> = [name].into_iter().chain(namespace).collect();
-    add(format!("{base}/{{name}}"), operations(&row.verbs, true, &gvk, "", scope), item.clone());
+    add(
+        format!("{base}/{{name}}"),
+        operations(&row.verbs, true, &gvk, "", scope),
+        item.clone(),
+    );
     for sub in &row.subresources {
         let gvk = subresource_gvk(row, sub, version);
         let suffix = camel(sub.name);
-        add(format!("{base}/{{name}}/{}", sub.name), operations(sub.verbs, true, &gvk, &suffix, scope), item.clone());
+        add(
+            format!("{base}/{{name}}/{}", sub.name),
+            operations(sub.verbs, true, &gvk, &suffix, scope),
+            item.clone(),
+        );
     }
     paths
 }
@@ -86,7 +132,15 @@ fn subresource_gvk(row: &Resource, sub: &Subresource, version: &str) -> Gvk {
     }
 }
 
-fn operation(form: Form, verb: &str, action: &str, id: &str, tag: &str, gvk: &Gvk, row: &Resource) -> Value {
+fn operation(
+    form: Form,
+    verb: &str,
+    action: &str,
+    id: &str,
+    tag: &str,
+    gvk: &Gvk,
+    row: &Resource,
+) -> Value {
     let reference = |name: String| json!({"$ref": format!("{}{name}", form.reference())});
     let own = || reference(schemas::name(gvk));
     let meta = |kind: &str| reference(format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
@@ -97,7 +151,10 @@ fn operation(form: Form, verb: &str, action: &str, id: &str, tag: &str, gvk: &Gv
         "delete" | "deletecollection" => (meta("Status"), Some(meta("DeleteOptions"))),
         _ => (own(), None),
     };
-    let mut parameters: Vec<Value> = query(verb).iter().map(|(name, ty, text)| parameter(form, name, "query", ty, text)).collect();
+    let mut parameters: Vec<Value> = query(verb)
+        .iter()
+        .map(|(name, ty, text)| parameter(form, name, "query", ty, text))
+        .collect();
     let mut operation = json!({
         "tags": [tag],
         "operationId": id,
@@ -114,14 +171,26 @@ fn operation(form: Form, verb: &str, action: &str, id: &str, tag: &str, gvk: &Gv
             if let Some(body) = body {
                 parameters.push(json!({"name": "body", "in": "body", "required": !verb.starts_with("delete"), "schema": body}));
             }
-            operation["consumes"] = if verb == "patch" { json!(PatchKind::MEDIA_TYPES) } else { json!(["*/*"]) };
+            operation["consumes"] = if verb == "patch" {
+                json!(PatchKind::MEDIA_TYPES)
+            } else {
+                json!(["*/*"])
+            };
         }
         Form::V3 => {
             operation["responses"] = json!({code: {"description": "OK", "content": {"application/json": {"schema": answer}}}, "401": {"description": "Unauthorized"}});
             if let Some(body) = body {
-                let types: &[&str] = if verb == "patch" { &PatchKind::MEDIA_TYPES } else { &["*/*"] };
-                let content: Map<String, Value> = types.iter().map(|t| ((*t).to_owned(), json!({"schema": body}))).collect();
-                operation["requestBody"] = json!({"content": content, "required": !verb.starts_with("delete")});
+                let types: &[&str] = if verb == "patch" {
+                    &PatchKind::MEDIA_TYPES
+                } else {
+                    &["*/*"]
+                };
+                let content: Map<String, Value> = types
+                    .iter()
+                    .map(|t| ((*t).to_owned(), json!({"schema": body})))
+                    .collect();
+                operation["requestBody"] =
+                    json!({"content": content, "required": !verb.starts_with("delete")});
             }
         }
     }
@@ -145,26 +214,81 @@ fn describe(verb: &str) -> &'static str {
 
 type Query = (&'static str, &'static str, &'static str);
 
-const DRY_RUN: Query = ("dryRun", "string", "When present, indicates that modifications should not be persisted. The only valid value is All.");
-const MANAGER: Query = ("fieldManager", "string", "Name of the actor that makes the changes; required for apply patches.");
-const VALIDATION: Query =
-    ("fieldValidation", "string", "What to do with unknown and duplicate fields: Ignore, Warn (the default) or Strict.");
+const DRY_RUN: Query = (
+    "dryRun",
+    "string",
+    "When present, indicates that modifications should not be persisted. The only valid value is All.",
+);
+const MANAGER: Query = (
+    "fieldManager",
+    "string",
+    "Name of the actor that makes the changes; required for apply patches.",
+);
+const VALIDATION: Query = (
+    "fieldValidation",
+    "string",
+    "What to do with unknown and duplicate fields: Ignore, Warn (the default) or Strict.",
+);
 const LISTING: [Query; 9] = [
-    ("allowWatchBookmarks", "boolean", "Requests watch events with type BOOKMARK."),
-    ("continue", "string", "Token of the previous page of a list."),
-    ("fieldSelector", "string", "Restricts the objects by their fields."),
-    ("labelSelector", "string", "Restricts the objects by their labels."),
-    ("limit", "integer", "The maximum number of objects in a page."),
-    ("resourceVersion", "string", "The resource version that the answer must at least have."),
-    ("resourceVersionMatch", "string", "How resourceVersion is applied to lists: Exact or NotOlderThan."),
+    (
+        "allowWatchBookmarks",
+        "boolean",
+        "Requests watch events with type BOOKMARK.",
+    ),
+    (
+        "continue",
+        "string",
+        "Token of the previous page of a list.",
+    ),
+    (
+        "fieldSelector",
+        "string",
+        "Restricts the objects by their fields.",
+    ),
+    (
+        "labelSelector",
+        "string",
+        "Restricts the objects by their labels.",
+    ),
+    (
+        "limit",
+        "integer",
+        "The maximum number of objects in a page.",
+    ),
+    (
+        "resourceVersion",
+        "string",
+        "The resource version that the answer must at least have.",
+    ),
+    (
+        "resourceVersionMatch",
+        "string",
+        "How resourceVersion is applied to lists: Exact or NotOlderThan.",
+    ),
     ("timeoutSeconds", "integer", "Timeout of the list or watch."),
-    ("watch", "boolean", "Stream changes instead of answering a list."),
+    (
+        "watch",
+        "boolean",
+        "Stream changes instead of answering a list.",
+    ),
 ];
 const DELETING: [Query; 4] = [
     DRY_RUN,
-    ("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted; zero deletes immediately."),
-    ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
-    ("propagationPolicy", "string", "Whether and how dependents are deleted: Orphan, Background or Foreground."),
+    (
+        "gracePeriodSeconds",
+        "integer",
+        "The duration in seconds before the object should be deleted; zero deletes immediately.",
+    ),
+    (
+        "orphanDependents",
+        "boolean",
+        "Deprecated: use propagationPolicy.",
+    ),
+    (
+        "propagationPolicy",
+        "string",
+        "Whether and how dependents are deleted: Orphan, Background or Foreground.",
+    ),
 ];
 
 fn query(verb: &str) -> Vec<Query> {
@@ -172,7 +296,11 @@ fn query(verb: &str) -> Vec<Query> {
         "list" => LISTING.to_vec(),
         "create" | "update" => vec![DRY_RUN, MANAGER, VALIDATION],
         "patch" => {
-            let force = ("force", "boolean", "Take fields over from other managers; for apply patches only.");
+            let force = (
+                "force",
+                "boolean",
+                "Take fields over from other managers; for apply patches only.",
+            );
             vec![DRY_RUN, MANAGER, VALIDATION, force]
         }
         "delete" => DELETING.to_vec(),
@@ -198,7 +326,11 @@ fn parameter(form: Form, name: &str, place: &str, ty: &str, text: &str) -> Value
 
 /// `core_v1`, `node_v1beta1`.
 fn tag(group: &str, version: &str) -> String {
-    let group = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+    let group = group
+        .split('.')
+        .next()
+        .filter(|g| !g.is_empty())
+        .unwrap_or("core");
     format!("{group}_{version}")
 }
 

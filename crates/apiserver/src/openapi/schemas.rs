@@ -38,7 +38,11 @@ pub(super) fn name(gvk: &Gvk) -> String {
 /// (`#/components/schemas/` or `#/definitions/`).
 pub(super) fn definitions(rows: &[&Resource], version: &str, reference: &str) -> Definitions {
     let mut settings = SchemaSettings::draft07();
-    settings.definitions_path = reference.trim_start_matches('#').trim_end_matches('/').to_owned().into();
+    settings.definitions_path = reference
+        .trim_start_matches('#')
+        .trim_end_matches('/')
+        .to_owned()
+        .into();
     settings.meta_schema = None;
     let mut generator = settings.into_generator();
     generator.subschema_for::<DeleteOptions>();
@@ -80,7 +84,13 @@ pub(super) fn kind_value(gvk: &Gvk) -> Value {
     json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind})
 }
 
-fn define(generator: &mut SchemaGenerator, row: &Resource, gvk: &Gvk, all: &mut Definitions, reference: &str) {
+fn define(
+    generator: &mut SchemaGenerator,
+    row: &Resource,
+    gvk: &Gvk,
+    all: &mut Definitions,
+    reference: &str,
+) {
     if let Some(schema) = row.schemas.get(&gvk.version) {
         all.insert(name(gvk), custom(schema, reference));
     } else if let Some(kind) = kinds::find(&gvk.group, &gvk.version, &gvk.kind) {
@@ -91,32 +101,54 @@ fn define(generator: &mut SchemaGenerator, row: &Resource, gvk: &Gvk, all: &mut 
         }
         older_runtime_class(generator, &gvk.version, all, reference);
     } else {
-        all.insert(name(gvk), json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+        all.insert(
+            name(gvk),
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+        );
     }
 }
 
 /// k8s-openapi has only v1 of RuntimeClass. v1beta1 is the same; v1alpha1 has a spec.
-fn older_runtime_class(generator: &mut SchemaGenerator, version: &str, all: &mut Definitions, reference: &str) {
+fn older_runtime_class(
+    generator: &mut SchemaGenerator,
+    version: &str,
+    all: &mut Definitions,
+    reference: &str,
+) {
     let (newer, older) = (format!("{NODE}.v1."), format!("{NODE}.{version}."));
     let mut moved = Vec::new();
-    generator.definitions_mut().retain(|name, schema| match name.strip_prefix(&newer) {
-        Some(kind) => {
-            moved.push((format!("{older}{kind}"), std::mem::take(schema)));
-            false
-        }
-        None => true,
-    });
+    generator
+        .definitions_mut()
+        .retain(|name, schema| match name.strip_prefix(&newer) {
+            Some(kind) => {
+                moved.push((format!("{older}{kind}"), std::mem::take(schema)));
+                false
+            }
+            None => true,
+        });
     for (name, mut schema) in moved {
-        rename(&mut schema, &format!("{reference}{newer}"), &format!("{reference}{older}"));
+        rename(
+            &mut schema,
+            &format!("{reference}{newer}"),
+            &format!("{reference}{older}"),
+        );
         all.insert(name, schema);
     }
     if version != "v1alpha1" {
         return;
     }
-    let Some(class) = all.get_mut(&format!("{older}RuntimeClass")) else { return };
-    let Some(properties) = class.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    let Some(class) = all.get_mut(&format!("{older}RuntimeClass")) else {
+        return;
+    };
+    let Some(properties) = class.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
     let mut inner = Map::new();
-    for (top, below) in [("handler", "runtimeHandler"), ("overhead", "overhead"), ("scheduling", "scheduling")] {
+    for (top, below) in [
+        ("handler", "runtimeHandler"),
+        ("overhead", "overhead"),
+        ("scheduling", "scheduling"),
+    ] {
         if let Some(property) = properties.remove(top) {
             inner.insert(below.to_owned(), property);
         }
@@ -147,7 +179,10 @@ fn rename(value: &mut Value, from: &str, to: &str) {
 /// A custom resource's schema with what every object has.
 fn custom(schema: &Value, reference: &str) -> Value {
     let mut schema = schema.clone();
-    if let Some(properties) = schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({}))) {
+    if let Some(properties) = schema
+        .as_object_mut()
+        .map(|s| s.entry("properties").or_insert_with(|| json!({})))
+    {
         properties["apiVersion"] = json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object."});
         properties["kind"] = json!({"type": "string", "description": "Kind is a string value representing the REST resource this object represents."});
         properties["metadata"] = json!({"$ref": format!("{reference}{META}.ObjectMeta"), "description": "Standard object's metadata."});
@@ -172,10 +207,19 @@ fn list(row: &Resource, gvk: &Gvk, reference: &str) -> Value {
 
 /// Writes one definition as the stock server does.
 fn finish(name: &str, schema: &mut Value, components: bool) {
-    let Some(map) = schema.as_object_mut() else { return };
+    let Some(map) = schema.as_object_mut() else {
+        return;
+    };
     match name.rsplit('.').next() {
-        Some("Quantity") if name.contains("api.resource") => scalar(map, &["string", "number"], None, components),
-        Some("IntOrString") if name.contains("util.intstr") => scalar(map, &["integer", "string"], Some("int-or-string"), components),
+        Some("Quantity") if name.contains("api.resource") => {
+            scalar(map, &["string", "number"], None, components)
+        }
+        Some("IntOrString") if name.contains("util.intstr") => scalar(
+            map,
+            &["integer", "string"],
+            Some("int-or-string"),
+            components,
+        ),
         _ => {}
     }
     // a field of the Rust struct that is not an Option, not one that clients must send
@@ -186,12 +230,16 @@ fn finish(name: &str, schema: &mut Value, components: bool) {
         }
     }
     let ty = schema::of_schema(name);
-    let Some(Value::Object(properties)) = map.get_mut("properties") else { return };
+    let Some(Value::Object(properties)) = map.get_mut("properties") else {
+        return;
+    };
     for (field, property) in properties {
         if components {
             references_in_all_of(property);
         }
-        if let (Some(field), Some(property)) = (ty.and_then(|t| t.field(field)), property.as_object_mut()) {
+        if let (Some(field), Some(property)) =
+            (ty.and_then(|t| t.field(field)), property.as_object_mut())
+        {
             annotate(field, property);
         }
     }
@@ -200,7 +248,10 @@ fn finish(name: &str, schema: &mut Value, components: bool) {
 fn scalar(map: &mut Map<String, Value>, types: &[&str], format: Option<&str>, components: bool) {
     map.remove("x-kubernetes-int-or-string");
     if components {
-        map.insert("oneOf".to_owned(), types.iter().map(|t| json!({"type": t})).collect());
+        map.insert(
+            "oneOf".to_owned(),
+            types.iter().map(|t| json!({"type": t})).collect(),
+        );
     } else {
         map.insert("type".to_owned(), json!("string"));
     }
@@ -211,7 +262,9 @@ fn scalar(map: &mut Map<String, Value>, types: &[&str], format: Option<&str>, co
 
 /// OpenAPI 3.0 ignores what stands beside a `$ref`; in an `allOf` it counts.
 fn references_in_all_of(property: &mut Value) {
-    let Some(map) = property.as_object_mut() else { return };
+    let Some(map) = property.as_object_mut() else {
+        return;
+    };
     if let Some(reference) = map.remove("$ref") {
         map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
     }
@@ -237,8 +290,16 @@ fn annotate(field: &schema::Field, property: &mut Map<String, Value>) {
         Kind::Struct | Kind::Pointer | Kind::Map | Kind::Raw | Kind::Default(_) => {}
     }
     let strategy = &field.strategy;
-    let names = [(strategy.merge, "merge"), (strategy.replace, "replace"), (strategy.retain_keys, "retainKeys")];
-    let names: Vec<&str> = names.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    let names = [
+        (strategy.merge, "merge"),
+        (strategy.replace, "replace"),
+        (strategy.retain_keys, "retainKeys"),
+    ];
+    let names: Vec<&str> = names
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| name)
+        .collect();
     if !names.is_empty() {
         put("patch-strategy", json!(names.join(",")));
     }
