@@ -53,7 +53,7 @@ enum Command {
 }
 
 /// Parses the command line and carries it out.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     memory::be_frugal();
     let cli = Cli::parse();
     match run(cli) {

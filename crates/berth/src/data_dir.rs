@@ -23,11 +23,11 @@ use thiserror::Error;
 /// Format of the directory that this build reads and writes.
 const FORMAT: u32 = 1;
 /// Where a data directory is when nobody says otherwise.
-pub const DEFAULT: &str = "/var/lib/berth";
+pub(crate) const DEFAULT: &str = "/var/lib/berth";
 
 /// Why a data directory can't be used.
 #[derive(Debug, Error)]
-pub enum DataDirError {
+pub(crate) enum DataDirError {
     /// Something there is not ours.
     #[error(
         "{} is not a berth data directory: it holds {found:?} and no berth.json. Nothing was touched; \
@@ -106,18 +106,18 @@ pub enum DataDirError {
 /// What is chosen when the directory is made, and stays.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Marker {
+pub(crate) struct Marker {
     /// Format of the directory.
-    pub format: u32,
+    pub(crate) format: u32,
     /// Interface name of the pods' bridge.
-    pub bridge: String,
+    pub(crate) bridge: String,
     /// Addresses of the pods.
-    pub pod_cidr: String,
+    pub(crate) pod_cidr: String,
 }
 
 /// A data directory that is ours alone until this is dropped.
 #[derive(Debug)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     dir: PathBuf,
     marker: Marker,
     _lock: Flock<File>,
@@ -128,7 +128,7 @@ impl DataDir {
     ///
     /// # Errors
     /// Each with a message that says what to do; nothing is changed then.
-    pub fn open(dir: &Path, fresh: impl FnOnce() -> Marker) -> Result<Self, DataDirError> {
+    pub(crate) fn open(dir: &Path, fresh: impl FnOnce() -> Marker) -> Result<Self, DataDirError> {
         check(dir)?;
         fs::DirBuilder::new()
             .recursive(true)
@@ -158,13 +158,13 @@ impl DataDir {
 
     /// The directory, absolute.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.dir
     }
 
     /// What was chosen for it when it was made.
     #[must_use]
-    pub fn marker(&self) -> &Marker {
+    pub(crate) fn marker(&self) -> &Marker {
         &self.marker
     }
 }
@@ -173,7 +173,7 @@ impl DataDir {
 ///
 /// # Errors
 /// When it is damaged or of a newer berth.
-pub fn read_marker(dir: &Path) -> Result<Option<Marker>, DataDirError> {
+pub(crate) fn read_marker(dir: &Path) -> Result<Option<Marker>, DataDirError> {
     let path = dir.join("berth.json");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -200,7 +200,7 @@ pub fn read_marker(dir: &Path) -> Result<Option<Marker>, DataDirError> {
 
 /// A marker of this build's format.
 #[must_use]
-pub fn marker(bridge: String, pod_cidr: String) -> Marker {
+pub(crate) fn marker(bridge: String, pod_cidr: String) -> Marker {
     Marker {
         format: FORMAT,
         bridge,

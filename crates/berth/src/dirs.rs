@@ -9,20 +9,20 @@ const LONGEST_RUN_DIR: usize = 40;
 
 /// Flags that say where things are.
 #[derive(Debug, Clone, clap::Args)]
-pub struct DirArgs {
+pub(crate) struct DirArgs {
     /// Where everything that has to last is kept
     #[arg(long, default_value = data_dir::DEFAULT, value_name = "DIR")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Where sockets and other things that a reboot may clear are kept [default: /run/berth, or DATA_DIR/run when
     /// --data-dir is given]
     #[arg(long, value_name = "DIR")]
-    pub run_dir: Option<PathBuf>,
+    pub(crate) run_dir: Option<PathBuf>,
 }
 
 impl DirArgs {
     /// The run directory.
     #[must_use]
-    pub fn run_dir(&self) -> PathBuf {
+    pub(crate) fn run_dir(&self) -> PathBuf {
         if let Some(dir) = &self.run_dir {
             return dir.clone();
         }
@@ -40,7 +40,7 @@ impl DirArgs {
 
     /// Where container logs go.
     #[must_use]
-    pub fn pod_logs_dir(&self) -> PathBuf {
+    pub(crate) fn pod_logs_dir(&self) -> PathBuf {
         if self.is_default() {
             PathBuf::from("/var/log/pods")
         } else {
@@ -51,7 +51,7 @@ impl DirArgs {
     /// The pods' bridge and addresses for this data directory, unless they were chosen before:
     /// several berths on one machine must not share them.
     #[must_use]
-    pub fn network(&self) -> (String, String) {
+    pub(crate) fn network(&self) -> (String, String) {
         if self.is_default() {
             return ("berth0".to_owned(), "10.88.0.0/16".to_owned());
         }
@@ -70,7 +70,7 @@ impl DirArgs {
 
 /// The path from the root, symbolic links left as they are.
 #[must_use]
-pub fn absolute(path: &Path) -> PathBuf {
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 

@@ -12,7 +12,7 @@ use crate::pki::{self, Identity};
 
 /// A kubeconfig with one cluster, one user and one context, all named `berth`.
 #[must_use]
-pub fn render(server: &str, ca_pem: &str, identity: &Identity) -> String {
+pub(crate) fn render(server: &str, ca_pem: &str, identity: &Identity) -> String {
     let data = |pem: &str| STANDARD.encode(pem);
     format!(
         "apiVersion: v1\n\
@@ -43,7 +43,12 @@ pub fn render(server: &str, ca_pem: &str, identity: &Identity) -> String {
 ///
 /// # Errors
 /// When the file can't be written.
-pub fn write(path: &Path, server: &str, ca_pem: &str, identity: &Identity) -> anyhow::Result<()> {
+pub(crate) fn write(
+    path: &Path,
+    server: &str,
+    ca_pem: &str,
+    identity: &Identity,
+) -> anyhow::Result<()> {
     pki::write_secret(path, &render(server, ca_pem, identity))?;
     Ok(())
 }
@@ -52,7 +57,7 @@ pub fn write(path: &Path, server: &str, ca_pem: &str, identity: &Identity) -> an
 ///
 /// # Errors
 /// When the TLS parts don't fit.
-pub async fn client(
+pub(crate) async fn client(
     server: &str,
     ca_pem: &str,
     identity: &Identity,
@@ -71,18 +76,18 @@ pub async fn client(
 }
 
 /// What a kubeconfig file on disk gives.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// A client as its current context says.
-    pub client: kube::Client,
+    pub(crate) client: kube::Client,
     /// The CA of its cluster, PEM, where it has one.
-    pub ca_pem: Option<String>,
+    pub(crate) ca_pem: Option<String>,
 }
 
 /// Reads a kubeconfig file.
 ///
 /// # Errors
 /// When it can't be read, or leads to no usable client.
-pub async fn load(path: &Path) -> anyhow::Result<Loaded> {
+pub(crate) async fn load(path: &Path) -> anyhow::Result<Loaded> {
     let config = Kubeconfig::read_from(path)
         .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
     let current = config.current_context.clone().unwrap_or_default();

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How logs look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// One line of text an event.
     Text,
     /// One JSON object an event.
@@ -15,7 +15,7 @@ pub enum LogFormat {
 
 /// Flags of every long-running role.
 #[derive(Debug, Clone, clap::Args)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// What to log: error, warn, info, debug or trace, or tracing directives (`berth_node=debug`)
     #[arg(
         long,
@@ -24,10 +24,10 @@ pub struct LogArgs {
         value_name = "LEVEL",
         global = true
     )]
-    pub log: String,
+    pub(crate) log: String,
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", global = true)]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 }
 
 impl LogArgs {
@@ -35,7 +35,7 @@ impl LogArgs {
     ///
     /// # Errors
     /// When the directives make no sense.
-    pub fn start(&self) -> anyhow::Result<()> {
+    pub(crate) fn start(&self) -> anyhow::Result<()> {
         let level = self.log.trim();
         // A bare level speaks of berth; its libraries are heard from `warn` on.
         let directives = match level {

@@ -2,7 +2,7 @@
 
 /// Tells glibc's allocator to use few arenas and to give freed memory back early. Call it before the
 /// first thread starts.
-pub fn be_frugal() {
+pub(crate) fn be_frugal() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: mallopt only sets parameters of the allocator; no thread runs yet.
@@ -15,7 +15,7 @@ pub fn be_frugal() {
 }
 
 /// Gives the memory that was freed since the start back to the system.
-pub fn give_back() {
+pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: malloc_trim may be called at any time from any thread.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 /// The host name in lower case, as a node is named after it.
 #[must_use]
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok())
@@ -15,7 +15,7 @@ pub fn host_name() -> String {
 
 /// The address that this machine uses towards others; loopback when it has no network.
 #[must_use]
-pub fn own_address() -> IpAddr {
+pub(crate) fn own_address() -> IpAddr {
     // A datagram socket that is connected to a documentation address picks the source address of
     // the default route. Nothing is sent.
     let find = || -> std::io::Result<IpAddr> {

@@ -23,7 +23,7 @@ const LEAF_YEARS: i32 = 3;
 
 /// Why there are no certificates.
 #[derive(Debug, Error)]
-pub enum PkiError {
+pub(crate) enum PkiError {
     /// A file can't be read or written.
     #[error("cannot use {}", path.display())]
     File {
@@ -63,22 +63,22 @@ pub enum PkiError {
 
 /// A certificate and its key, both PEM.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The certificate.
-    pub cert_pem: String,
+    pub(crate) cert_pem: String,
     /// The private key (PKCS#8).
-    pub key_pem: String,
+    pub(crate) key_pem: String,
 }
 
 /// The cluster's authority.
-pub struct Pki {
+pub(crate) struct Pki {
     issuer: Issuer<'static, KeyPair>,
     /// The CA's certificate, PEM.
-    pub ca_pem: String,
+    pub(crate) ca_pem: String,
     /// The P-256 key that signs service account tokens, PKCS#8 PEM.
-    pub service_account_key_pem: String,
+    pub(crate) service_account_key_pem: String,
     /// The bearer token of the cluster admin.
-    pub admin_token: String,
+    pub(crate) admin_token: String,
 }
 
 impl Pki {
@@ -86,7 +86,7 @@ impl Pki {
     ///
     /// # Errors
     /// When files can't be read or written, or are damaged.
-    pub fn open(dir: &Path) -> Result<Self, PkiError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, PkiError> {
         fs::create_dir_all(dir).map_err(at(dir))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(at(dir))?;
         let (cert_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
@@ -136,7 +136,7 @@ impl Pki {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn client(&self, name: &str, groups: &[&str]) -> Result<Identity, PkiError> {
+    pub(crate) fn client(&self, name: &str, groups: &[&str]) -> Result<Identity, PkiError> {
         self.issue(name, groups, &[], &[], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -144,7 +144,7 @@ impl Pki {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn serving(
+    pub(crate) fn serving(
         &self,
         name: &str,
         dns: &[&str],
@@ -273,7 +273,7 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
 ///
 /// # Errors
 /// When the system refuses.
-pub fn write_secret(path: &Path, text: &str) -> Result<(), PkiError> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), PkiError> {
     let part = path.with_extension("part");
     let write = || {
         let mut file = fs::OpenOptions::new()

@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub mod cri;
-pub mod node;
-pub mod server;
+pub(crate) mod cri;
+pub(crate) mod node;
+pub(crate) mod server;
 
 /// In the order in which they stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Node agent, scheduler, controllers: clients of the others.
     Clients,
     /// The CRI runtime.
@@ -39,7 +39,7 @@ struct Ended {
 }
 
 /// The running roles.
-pub struct Roles {
+pub(crate) struct Roles {
     tokens: [CancellationToken; 3],
     tasks: JoinSet<Ended>,
     left: [usize; 3],
@@ -48,7 +48,7 @@ pub struct Roles {
 impl Roles {
     /// None yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             tokens: std::array::from_fn(|_| CancellationToken::new()),
             tasks: JoinSet::new(),
@@ -57,7 +57,7 @@ impl Roles {
     }
 
     /// Starts a role; `start` gets the token that ends it.
-    pub fn spawn<F>(
+    pub(crate) fn spawn<F>(
         &mut self,
         stage: Stage,
         name: &'static str,
@@ -81,7 +81,7 @@ impl Roles {
     ///
     /// # Errors
     /// When a role failed; the others are stopped all the same.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         meanwhile: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {

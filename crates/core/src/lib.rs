@@ -5,13 +5,17 @@
 //! - [`gates`]: the feature gates.
 //! - [`rbac`]: who may do what, the stock roles, no escalation.
 //! - [`event`]: counting repeated events.
+//! - [`resources`]: what a pod asks for in all.
+//! - [`schedule`]: where a pod can run.
 
 pub mod event;
 pub mod gates;
 pub mod meta;
 pub mod rbac;
 pub mod resource_list;
+pub mod resources;
 pub mod rules;
 pub mod runtime_class;
+pub mod schedule;
 pub mod selector;
 pub mod toleration;

@@ -1,6 +1,12 @@
 //! The scheduler: queue, snapshot of nodes, bind.
+//!
+//! Where a pod can run and had better is decided by `berth_core::schedule`; this crate keeps the picture of
+//! the cluster, the order of pods and what is written. State is reached only through the API server.
 
+mod cache;
 mod queue;
+mod task;
+mod write;
 
 use berth_core::gates::FeatureGates;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +39,5 @@ impl Config {
 
 /// Runs until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) {
-    let _ = config;
-    shutdown.cancelled().await;
+    task::SchedulerTask::new(config).run(shutdown).await;
 }

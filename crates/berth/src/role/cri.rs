@@ -14,25 +14,25 @@ const OWN_CONFIG: &str = "/etc/berth/config.toml";
 /// Flags that say where runtime handlers come from.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(multiple = false)]
-pub struct HandlerArgs {
+pub(crate) struct HandlerArgs {
     /// Handlers from berth's own TOML [default: /etc/berth/config.toml where there is one, else what is installed]
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Handlers from containerd's config.toml
     #[arg(long, value_name = "FILE")]
-    pub containerd_config: Option<PathBuf>,
+    pub(crate) containerd_config: Option<PathBuf>,
     /// Handlers from CRI-O's crio.conf (and crio.conf.d beside it)
     #[arg(long, value_name = "FILE")]
-    pub crio_config: Option<PathBuf>,
+    pub(crate) crio_config: Option<PathBuf>,
     /// Recognized only to say why it can't be used
     #[arg(long, value_name = "FILE", hide = true)]
-    pub docker_config: Option<PathBuf>,
+    pub(crate) docker_config: Option<PathBuf>,
 }
 
 impl HandlerArgs {
     /// The source that the flags name.
     #[must_use]
-    pub fn source(&self) -> HandlerSource {
+    pub(crate) fn source(&self) -> HandlerSource {
         if let Some(path) = &self.containerd_config {
             HandlerSource::Containerd(path.clone())
         } else if let Some(path) = &self.crio_config {
@@ -51,35 +51,35 @@ impl HandlerArgs {
 
 /// Flags of the pods' network.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct NetworkArgs {
+pub(crate) struct NetworkArgs {
     /// Addresses of the pods on berth's own bridge, when no CNI network is configured
     #[arg(long, value_name = "CIDR")]
-    pub pod_cidr: Option<String>,
+    pub(crate) pod_cidr: Option<String>,
     /// Name of that bridge's interface
     #[arg(long, value_name = "NAME")]
-    pub bridge: Option<String>,
+    pub(crate) bridge: Option<String>,
     /// Directory with CNI network configurations (may be repeated) [default: /etc/cni/net.d]
     #[arg(long, value_name = "DIR")]
-    pub cni_conf_dir: Vec<PathBuf>,
+    pub(crate) cni_conf_dir: Vec<PathBuf>,
     /// Directory with CNI plugins (may be repeated) [default: /opt/cni/bin and /usr/lib/cni]
     #[arg(long, value_name = "DIR")]
-    pub cni_bin_dir: Vec<PathBuf>,
+    pub(crate) cni_bin_dir: Vec<PathBuf>,
 }
 
 /// Flags of images.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct ImageArgs {
+pub(crate) struct ImageArgs {
     /// Directory with a folder per registry that holds containerd's hosts.toml: mirrors, certificates
     /// (may be repeated)
     #[arg(long, value_name = "DIR")]
-    pub hosts_dir: Vec<PathBuf>,
+    pub(crate) hosts_dir: Vec<PathBuf>,
 }
 
 /// The runtime's settings for these directories and flags.
 ///
 /// # Errors
 /// When our own binary can't be found.
-pub fn config(
+pub(crate) fn config(
     data: &Path,
     run: &Path,
     handlers: &HandlerArgs,

@@ -12,7 +12,7 @@ use crate::net;
 
 /// What becomes of a pod whose handler the runtime does not have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Unsupported {
+pub(crate) enum Unsupported {
     /// It fails, as the RuntimeClass documents say.
     #[default]
     Fail,
@@ -22,46 +22,46 @@ pub enum Unsupported {
 
 /// Flags of the node agent.
 #[derive(Debug, Clone, clap::Args)]
-pub struct NodeArgs {
+pub(crate) struct NodeArgs {
     /// Name of the Node object [default: the host name]
     #[arg(long, value_name = "NAME")]
-    pub node_name: Option<String>,
+    pub(crate) node_name: Option<String>,
     /// Address to report [default: the address towards the default route]
     #[arg(long, value_name = "IP")]
-    pub node_ip: Option<IpAddr>,
+    pub(crate) node_ip: Option<IpAddr>,
     /// Where the node's server (logs, exec, attach, port-forward) listens; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:10250")]
-    pub kubelet_address: SocketAddr,
+    pub(crate) kubelet_address: SocketAddr,
     /// A pod whose handler the runtime lacks: let it fail, or retry as the stock kubelet does
     #[arg(long, value_enum, default_value = "fail")]
-    pub unsupported_handler: Unsupported,
+    pub(crate) unsupported_handler: Unsupported,
     /// Label of the Node (may be repeated)
     #[arg(long = "node-label", value_name = "KEY=VALUE")]
-    pub node_labels: Vec<String>,
+    pub(crate) node_labels: Vec<String>,
     /// Taint to register the Node with (may be repeated)
     #[arg(long = "register-with-taint", value_name = "KEY=VALUE:EFFECT")]
-    pub taints: Vec<String>,
+    pub(crate) taints: Vec<String>,
     /// How many pods the node takes
     #[arg(long, default_value_t = 110)]
-    pub max_pods: u32,
+    pub(crate) max_pods: u32,
     /// Address of the cluster's DNS server (may be repeated)
     #[arg(long, value_name = "IP")]
-    pub cluster_dns: Vec<IpAddr>,
+    pub(crate) cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
-    pub cluster_domain: String,
+    pub(crate) cluster_domain: String,
 }
 
 impl NodeArgs {
     /// The node's name.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.node_name.clone().unwrap_or_else(net::host_name)
     }
 
     /// The node's address.
     #[must_use]
-    pub fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.node_ip.unwrap_or_else(net::own_address)
     }
 
@@ -69,7 +69,7 @@ impl NodeArgs {
     ///
     /// # Errors
     /// When a label or taint can't be read.
-    pub fn config(
+    pub(crate) fn config(
         &self,
         client: kube::Client,
         cri_socket: PathBuf,

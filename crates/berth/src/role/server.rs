@@ -20,10 +20,10 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Flags of the feature gates.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct GateArgs {
+pub(crate) struct GateArgs {
     /// Feature gates: RuntimeClass, RuntimeClassScheduling, PodOverhead; all are on by default
     #[arg(long, value_name = "NAME=true|false,...", default_value = "")]
-    pub feature_gates: String,
+    pub(crate) feature_gates: String,
 }
 
 impl GateArgs {
@@ -31,7 +31,7 @@ impl GateArgs {
     ///
     /// # Errors
     /// For an unknown gate, with the list of the known ones.
-    pub fn parse(&self) -> anyhow::Result<FeatureGates> {
+    pub(crate) fn parse(&self) -> anyhow::Result<FeatureGates> {
         self.feature_gates
             .parse()
             .with_context(|| format!("--feature-gates {:?}", self.feature_gates))
@@ -40,32 +40,32 @@ impl GateArgs {
 
 /// Flags of the API server, the scheduler and the controllers.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Address on which the API is served
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
-    pub bind_address: IpAddr,
+    pub(crate) bind_address: IpAddr,
     /// Port on which the API is served; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
-    pub secure_port: u16,
+    pub(crate) secure_port: u16,
     /// Another name or address for the API server's certificate (may be repeated)
     #[arg(long, value_name = "NAME|IP")]
-    pub tls_san: Vec<String>,
+    pub(crate) tls_san: Vec<String>,
     /// Admission plugins to switch on besides the default ones, comma-separated
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub enable_admission_plugins: Vec<String>,
+    pub(crate) enable_admission_plugins: Vec<String>,
     /// Admission plugins to switch off, comma-separated
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub disable_admission_plugins: Vec<String>,
+    pub(crate) disable_admission_plugins: Vec<String>,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    pub schedule_by_handler: bool,
+    pub(crate) schedule_by_handler: bool,
 }
 
 /// A server that listens, and what its clients need.
-pub struct Built {
+pub(crate) struct Built {
     server: Server,
     /// `https://127.0.0.1:PORT`.
-    pub url: String,
+    pub(crate) url: String,
     gates: FeatureGates,
     schedule_by_handler: bool,
 }
@@ -75,7 +75,12 @@ impl ServerArgs {
     ///
     /// # Errors
     /// Each with a message that says what to do.
-    pub async fn build(&self, pki: &Pki, dir: &Path, gates: FeatureGates) -> anyhow::Result<Built> {
+    pub(crate) async fn build(
+        &self,
+        pki: &Pki,
+        dir: &Path,
+        gates: FeatureGates,
+    ) -> anyhow::Result<Built> {
         let store = StoreConfig::Sqlite {
             dir: dir.to_owned(),
         };
@@ -169,7 +174,7 @@ impl Built {
     ///
     /// # Errors
     /// When a client can't be made.
-    pub async fn spawn(self, pki: &Pki, roles: &mut Roles) -> anyhow::Result<()> {
+    pub(crate) async fn spawn(self, pki: &Pki, roles: &mut Roles) -> anyhow::Result<()> {
         let Self {
             server,
             url,

@@ -1,0 +1,211 @@
+//! What a pod asks of its node: requests and limits over all its containers, with overhead.
+//!
+//! As `k8s.io/component-helpers/resource`: containers add up, an init container only counts where it needs more
+//! than they do at its time, a sidecar (an init container that is always restarted) counts from its start on,
+//! what the pod asks for as a whole goes before its containers' sums, and overhead comes on top.
+
+use std::collections::BTreeMap;
+
+use berth_api::quantity::Quantity;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+use crate::resource_list::WireList;
+
+/// Amounts by resource name.
+pub type Amounts = BTreeMap<String, Quantity>;
+
+/// Whether overhead counts: the gate PodOverhead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overhead {
+    /// It comes on top.
+    Counted,
+    /// It is left out.
+    Ignored,
+}
+
+/// A list as objects hold it, as amounts. What can't be read (validation refuses it) counts nothing.
+#[must_use]
+pub fn amounts(list: Option<&WireList>) -> Amounts {
+    list.into_iter()
+        .flatten()
+        .filter_map(|(name, amount)| Some((name.clone(), amount.0.parse().ok()?)))
+        .collect()
+}
+
+/// Adds up.
+pub fn add(sum: &mut Amounts, more: &Amounts) {
+    for (name, amount) in more {
+        let slot = sum.entry(name.clone()).or_default();
+        *slot += amount;
+    }
+}
+
+/// Keeps the larger of each.
+pub fn raise(most: &mut Amounts, other: &Amounts) {
+    for (name, amount) in other {
+        match most.get_mut(name) {
+            Some(slot) if *slot >= *amount => {}
+            Some(slot) => *slot = amount.clone(),
+            None => {
+                most.insert(name.clone(), amount.clone());
+            }
+        }
+    }
+}
+
+/// The requests of a pod. A container's limit stands for a request that is missing (defaulting has
+/// made that so already for objects from the server).
+#[must_use]
+pub fn pod_requests(spec: &PodSpec, overhead: Overhead) -> Amounts {
+    let mut total = over_containers(spec, |container| {
+        amounts(
+            container
+                .resources
+                .as_ref()
+                .and_then(|all| all.requests.as_ref()),
+        )
+    });
+    let pod_level = spec
+        .resources
+        .as_ref()
+        .and_then(|all| all.requests.as_ref());
+    total.extend(amounts(pod_level));
+    if overhead == Overhead::Counted {
+        add(&mut total, &amounts(spec.overhead.as_ref()));
+    }
+    total
+}
+
+/// The limits of a pod. Overhead is only added to resources that have a limit.
+#[must_use]
+pub fn pod_limits(spec: &PodSpec, overhead: Overhead) -> Amounts {
+    let mut total = over_containers(spec, |container| {
+        amounts(
+            container
+                .resources
+                .as_ref()
+                .and_then(|all| all.limits.as_ref()),
+        )
+    });
+    let pod_level = spec.resources.as_ref().and_then(|all| all.limits.as_ref());
+    total.extend(amounts(pod_level));
+    if overhead == Overhead::Counted {
+        for (name, amount) in amounts(spec.overhead.as_ref()) {
+            if let Some(slot) = total.get_mut(&name).filter(|slot| !slot.is_zero()) {
+                *slot += &amount;
+            }
+        }
+    }
+    total
+}
+
+/// Sums over containers as the kubelet runs them.
+fn over_containers(spec: &PodSpec, of: impl Fn(&Container) -> Amounts) -> Amounts {
+    let mut total = Amounts::new();
+    for container in &spec.containers {
+        add(&mut total, &of(container));
+    }
+    let mut sidecars = Amounts::new();
+    let mut starting = Amounts::new();
+    for container in spec.init_containers.iter().flatten() {
+        let mut wanted = of(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            add(&mut total, &wanted);
+            add(&mut sidecars, &wanted);
+            wanted = sidecars.clone();
+        } else {
+            add(&mut wanted, &sidecars);
+        }
+        raise(&mut starting, &wanted);
+    }
+    raise(&mut total, &starting);
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ResourceRequirements;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
+
+    use super::*;
+
+    fn list(pairs: &[(&str, &str)]) -> WireList {
+        pairs
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), WireQuantity((*amount).to_owned())))
+            .collect()
+    }
+
+    fn container(cpu: &str, restart: Option<&str>) -> Container {
+        Container {
+            resources: Some(ResourceRequirements {
+                requests: Some(list(&[("cpu", cpu)])),
+                limits: Some(list(&[("cpu", cpu)])),
+                ..ResourceRequirements::default()
+            }),
+            restart_policy: restart.map(str::to_owned),
+            ..Container::default()
+        }
+    }
+
+    fn cpu(found: &Amounts) -> String {
+        found["cpu"].to_string()
+    }
+
+    #[test]
+    fn containers_add_up_and_overhead_comes_on_top() {
+        let spec = PodSpec {
+            containers: vec![container("100m", None), container("1", None)],
+            overhead: Some(list(&[("cpu", "50m"), ("memory", "64Mi")])),
+            ..PodSpec::default()
+        };
+        assert_eq!(cpu(&pod_requests(&spec, Overhead::Counted)), "1150m");
+        assert_eq!(cpu(&pod_requests(&spec, Overhead::Ignored)), "1100m");
+        let limits = pod_limits(&spec, Overhead::Counted);
+        assert_eq!(cpu(&limits), "1150m");
+        assert!(
+            !limits.contains_key("memory"),
+            "no limit, so no overhead on it"
+        );
+    }
+
+    #[test]
+    fn an_init_container_counts_where_it_needs_more() {
+        let mut spec = PodSpec {
+            containers: vec![container("1", None)],
+            init_containers: Some(vec![container("500m", None), container("3", None)]),
+            ..PodSpec::default()
+        };
+        assert_eq!(cpu(&pod_requests(&spec, Overhead::Counted)), "3");
+        spec.init_containers = Some(vec![container("500m", None)]);
+        assert_eq!(cpu(&pod_requests(&spec, Overhead::Counted)), "1");
+    }
+
+    #[test]
+    fn a_sidecar_counts_with_what_starts_after_it() {
+        let spec = PodSpec {
+            containers: vec![container("1", None)],
+            init_containers: Some(vec![
+                container("4", None),
+                container("2", Some("Always")),
+                container("3", None),
+            ]),
+            ..PodSpec::default()
+        };
+        // Before the sidecar: 4. After it: 3 + 2. While running: 1 + 2.
+        assert_eq!(cpu(&pod_requests(&spec, Overhead::Counted)), "5");
+    }
+
+    #[test]
+    fn what_the_pod_asks_as_a_whole_goes_first() {
+        let spec = PodSpec {
+            containers: vec![container("1", None)],
+            resources: Some(ResourceRequirements {
+                requests: Some(list(&[("cpu", "7")])),
+                ..ResourceRequirements::default()
+            }),
+            ..PodSpec::default()
+        };
+        assert_eq!(cpu(&pod_requests(&spec, Overhead::Counted)), "7");
+    }
+}

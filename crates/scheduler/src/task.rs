@@ -1,0 +1,411 @@
+//! The scheduling loop: one task owns queue and cache and decides; writes run beside it.
+//!
+//! Tasks: this loop; two watches (nodes and classes through a channel, pods); one short task a write, all of
+//! them in one set that is drained at the end.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_core::event::EventType;
+use berth_core::resources::Overhead;
+use berth_core::schedule::{HandlerRule, NodeInfo, PodInfo, filter, score, summarize};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::ResourceExt as _;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::Config;
+use crate::cache::Cache;
+use crate::queue::{PodKey, Queue};
+use crate::write::Writer;
+
+/// How long writes may go on after a shutdown began.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How a bind ended.
+struct Bound {
+    key: PodKey,
+    failed: bool,
+}
+
+/// Everything the loop owns.
+pub(crate) struct SchedulerTask {
+    config: Config,
+    writer: Arc<Writer>,
+    queue: Queue,
+    cache: Cache,
+    pending: HashMap<PodKey, Arc<Pod>>,
+    handlers: HashMap<String, String>,
+    listing_pods: HashSet<PodKey>,
+    listing_nodes: HashSet<String>,
+    complete: Complete,
+    writes: JoinSet<Option<Bound>>,
+}
+
+/// Which first lists are there. Nothing is decided on half a picture.
+#[derive(Default)]
+struct Complete {
+    pods: bool,
+    nodes: bool,
+    classes: bool,
+}
+
+impl Complete {
+    fn all(&self) -> bool {
+        self.pods && self.nodes && self.classes
+    }
+}
+
+impl SchedulerTask {
+    pub(crate) fn new(config: Config) -> Self {
+        let writer = Arc::new(Writer::new(config.client.clone(), &config.scheduler_name));
+        Self {
+            config,
+            writer,
+            queue: Queue::default(),
+            cache: Cache::default(),
+            pending: HashMap::new(),
+            handlers: HashMap::new(),
+            listing_pods: HashSet::new(),
+            listing_nodes: HashSet::new(),
+            complete: Complete::default(),
+            writes: JoinSet::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let client = self.config.client.clone();
+        let open =
+            watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let mut pods = watcher(Api::<Pod>::all(client.clone()), open)
+            .default_backoff()
+            .boxed();
+        let mut nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default())
+            .default_backoff()
+            .boxed();
+        let mut classes = watcher(Api::<RuntimeClass>::all(client), watcher::Config::default())
+            .default_backoff()
+            .boxed();
+        loop {
+            let now = Instant::now();
+            let due = if self.complete.all() {
+                self.queue.next_due(now)
+            } else {
+                None
+            };
+            let pause = due.map(|at| at.saturating_duration_since(now));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(event) = nodes.next() => self.watched(event, Self::node_event),
+                Some(event) = classes.next() => self.watched(event, Self::class_event),
+                Some(event) = pods.next() => self.watched(event, Self::pod_event),
+                Some(done) = self.writes.join_next() => self.written(done),
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
+                    if let Some(key) = self.queue.pop(Instant::now()) {
+                        self.place(&key);
+                    }
+                }
+            }
+        }
+        let drained = tokio::time::timeout(DRAIN, async {
+            while self.writes.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            debug!("writes were cut off");
+        }
+    }
+
+    fn watched<K>(
+        &mut self,
+        event: Result<watcher::Event<K>, watcher::Error>,
+        handle: fn(&mut Self, watcher::Event<K>),
+    ) {
+        match event {
+            Ok(event) => handle(self, event),
+            Err(error) => debug!(%error, "watch interrupted; it is taken up again"),
+        }
+    }
+
+    fn pod_event(&mut self, event: watcher::Event<Pod>) {
+        match event {
+            watcher::Event::Init => self.listing_pods.clear(),
+            watcher::Event::InitApply(pod) => {
+                self.listing_pods.insert(key(&pod));
+                self.seen(pod);
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listing_pods);
+                self.cache.retain_pods(|key| listed.contains(key));
+                let gone: Vec<PodKey> = self
+                    .pending
+                    .keys()
+                    .filter(|key| !listed.contains(*key))
+                    .cloned()
+                    .collect();
+                for key in gone {
+                    self.pending.remove(&key);
+                    self.queue.remove(&key);
+                }
+                self.complete.pods = true;
+                self.queue.cluster_changed(Instant::now());
+            }
+            watcher::Event::Apply(pod) => self.seen(pod),
+            watcher::Event::Delete(pod) => self.gone(&key(&pod)),
+        }
+    }
+
+    fn seen(&mut self, mut pod: Pod) {
+        pod.metadata.managed_fields = None;
+        let key = key(&pod);
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return self.gone(&key);
+        }
+        let spec = pod.spec.as_ref();
+        let node = spec
+            .and_then(|spec| spec.node_name.clone())
+            .filter(|name| !name.is_empty());
+        if let Some(node) = node {
+            self.pending.remove(&key);
+            self.queue.remove(&key);
+            let info = PodInfo::new(Arc::new(pod), self.overhead());
+            return self.cache.confirm(&key, &node, info);
+        }
+        let ours = spec
+            .and_then(|spec| spec.scheduler_name.as_deref())
+            .unwrap_or("default-scheduler")
+            == self.config.scheduler_name;
+        let gated = spec
+            .and_then(|spec| spec.scheduling_gates.as_ref())
+            .is_some_and(|gates| !gates.is_empty());
+        if !ours || gated || pod.metadata.deletion_timestamp.is_some() {
+            return self.gone(&key);
+        }
+        if self.cache.is_placed(&key) {
+            // Being bound; this is news from before.
+            return;
+        }
+        let priority = spec.and_then(|spec| spec.priority).unwrap_or(0);
+        let pod = Arc::new(pod);
+        let same = self
+            .pending
+            .get(&key)
+            .is_some_and(|old| old.spec == pod.spec);
+        self.pending.insert(key.clone(), pod);
+        // Our own words in its status are no reason to try again.
+        if !same {
+            self.queue.add(&key, priority, Instant::now());
+        }
+    }
+
+    fn gone(&mut self, key: &str) {
+        self.pending.remove(key);
+        self.queue.remove(key);
+        if self.cache.remove_pod(key) {
+            self.queue.cluster_changed(Instant::now());
+        }
+    }
+
+    fn node_event(&mut self, event: watcher::Event<Node>) {
+        match event {
+            watcher::Event::Init => self.listing_nodes.clear(),
+            watcher::Event::InitApply(node) => {
+                self.listing_nodes.insert(node.name_any());
+                self.set_node(node);
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listing_nodes);
+                self.cache.retain_nodes(|name| listed.contains(name));
+                self.complete.nodes = true;
+                self.queue.cluster_changed(Instant::now());
+            }
+            watcher::Event::Apply(node) => self.set_node(node),
+            watcher::Event::Delete(node) => {
+                self.cache.remove_node(&node.name_any());
+                // A handler may have gone with it, and with that the rule that kept pods away.
+                self.queue.cluster_changed(Instant::now());
+            }
+        }
+    }
+
+    fn set_node(&mut self, mut node: Node) {
+        node.metadata.managed_fields = None;
+        let known = self
+            .cache
+            .nodes()
+            .find(|(name, _)| **name == node.name_any());
+        let matters = known.is_none_or(|(_, info)| differs(info.node(), &node));
+        self.cache.set_node(Arc::new(node));
+        if matters && self.complete.nodes {
+            self.queue.cluster_changed(Instant::now());
+        }
+    }
+
+    fn class_event(&mut self, event: watcher::Event<RuntimeClass>) {
+        match event {
+            watcher::Event::Init => self.handlers.clear(),
+            watcher::Event::InitApply(class) | watcher::Event::Apply(class) => {
+                self.handlers.insert(class.name_any(), class.handler);
+            }
+            watcher::Event::Delete(class) => {
+                self.handlers.remove(&class.name_any());
+            }
+            watcher::Event::InitDone => {
+                self.complete.classes = true;
+                self.queue.cluster_changed(Instant::now());
+            }
+        }
+    }
+
+    fn overhead(&self) -> Overhead {
+        let gates = &self.config.gates;
+        if gates.runtime_class && gates.pod_overhead {
+            Overhead::Counted
+        } else {
+            Overhead::Ignored
+        }
+    }
+
+    /// Decides on one pod.
+    fn place(&mut self, key: &str) {
+        let Some(pod) = self.pending.get(key).cloned() else {
+            return self.queue.remove(key);
+        };
+        let info = PodInfo::new(Arc::clone(&pod), self.overhead());
+        let rule = self.handler_rule(&pod);
+        let mut reasons = Vec::new();
+        let mut fitting: Vec<(&String, &NodeInfo)> = Vec::new();
+        for (name, node) in self.cache.nodes() {
+            let found = filter(&info, node, &rule);
+            if found.is_empty() {
+                fitting.push((name, node));
+            }
+            reasons.push(found);
+        }
+        let candidates: Vec<&NodeInfo> = fitting.iter().map(|(_, node)| *node).collect();
+        let scores = score(&info, &candidates);
+        let best = fitting.iter().zip(scores).max_by_key(|(_, score)| *score);
+        let Some(((node, _), _)) = best else {
+            let message = summarize(reasons.iter().map(Vec::as_slice));
+            self.queue.unschedulable(key, Instant::now());
+            return self.tell_unschedulable(pod, message);
+        };
+        let node = (*node).clone();
+        self.cache.assume(key, &node, info);
+        self.bind(key.to_owned(), pod, node);
+    }
+
+    fn handler_rule(&self, pod: &Pod) -> HandlerRule {
+        if !self.config.by_handler || !self.config.gates.runtime_class {
+            return HandlerRule::Any;
+        }
+        let class = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_deref());
+        let handler = class
+            .and_then(|class| self.handlers.get(class))
+            .map(String::as_str);
+        HandlerRule::among(handler, self.cache.nodes().map(|(_, node)| node))
+    }
+
+    fn bind(&mut self, key: PodKey, pod: Arc<Pod>, node: String) {
+        let writer = Arc::clone(&self.writer);
+        self.writes.spawn(async move {
+            match writer.bind(&pod, &node).await {
+                Ok(()) => {
+                    let message = format!("Successfully assigned {key} to {node}");
+                    writer
+                        .event(&pod, EventType::Normal, "Scheduled", &message)
+                        .await;
+                    Some(Bound { key, failed: false })
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    debug!(pod = key, "it is gone");
+                    Some(Bound { key, failed: true })
+                }
+                Err(error) => {
+                    warn!(pod = key, node, %error, "cannot bind; trying again");
+                    let message = format!("binding rejected: {error}");
+                    writer
+                        .event(&pod, EventType::Warning, "FailedScheduling", &message)
+                        .await;
+                    Some(Bound { key, failed: true })
+                }
+            }
+        });
+    }
+
+    fn tell_unschedulable(&mut self, pod: Arc<Pod>, message: String) {
+        let writer = Arc::clone(&self.writer);
+        self.writes.spawn(async move {
+            writer
+                .event(&pod, EventType::Warning, "FailedScheduling", &message)
+                .await;
+            if let Err(error) = writer.mark_unschedulable(&pod, &message).await {
+                debug!(pod = key(&pod), %error, "the condition was not written");
+            }
+            None
+        });
+    }
+
+    fn written(&mut self, done: Result<Option<Bound>, tokio::task::JoinError>) {
+        match done {
+            Ok(Some(Bound { key, failed: true })) => {
+                self.cache.forget(&key);
+                self.queue.retry(&key, Instant::now());
+            }
+            Ok(Some(Bound { key, failed: false })) => {
+                self.pending.remove(&key);
+                self.queue.remove(&key);
+            }
+            Ok(None) => {}
+            Err(error) => warn!(%error, "a write broke"),
+        }
+    }
+}
+
+fn key(pod: &Pod) -> PodKey {
+    format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
+}
+
+/// Whether a change of a node can let a pod fit: not its heartbeats.
+fn differs(old: &Node, new: &Node) -> bool {
+    let status = |node: &Node| {
+        let status = node.status.clone().unwrap_or_default();
+        (status.allocatable, status.capacity, status.runtime_handlers)
+    };
+    old.spec != new.spec || old.metadata.labels != new.metadata.labels || status(old) != status(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_testkit::NodeBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_no_reason_to_try_again() {
+        let old = NodeBuilder::new("n").build();
+        let mut new = old.clone();
+        let status = new.status.get_or_insert_default();
+        status.conditions.get_or_insert_default()[0].message = Some("still here".into());
+        assert!(!differs(&old, &new));
+        let labelled = NodeBuilder::new("n").label("disk", "ssd").build();
+        assert!(differs(&old, &labelled));
+        assert!(differs(
+            &old,
+            &NodeBuilder::new("n").handlers(&["runsc"]).build()
+        ));
+    }
+}

@@ -1,0 +1,123 @@
+//! What the scheduler writes: bindings, the PodScheduled condition, events. Runs beside the decisions.
+
+use berth_core::event::{EventCorrelator, EventType, EventWrite};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, Event, ObjectReference, Pod};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::Mutex;
+use tracing::debug;
+
+/// The scheduler's pen.
+pub(crate) struct Writer {
+    client: Client,
+    events: Mutex<EventCorrelator>,
+}
+
+impl Writer {
+    pub(crate) fn new(client: Client, component: &str) -> Self {
+        Self {
+            client,
+            events: Mutex::new(EventCorrelator::new(component, None)),
+        }
+    }
+
+    /// Binds the pod to the node.
+    pub(crate) async fn bind(&self, pod: &Pod, node: &str) -> kube::Result<()> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let name = pod.name_any();
+        let binding = Binding {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(namespace.clone()),
+                uid: pod.metadata.uid.clone(),
+                ..ObjectMeta::default()
+            },
+            target: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+        };
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let _: serde_json::Value = api
+            .create_subresource("binding", &name, &PostParams::default(), &binding)
+            .await?;
+        Ok(())
+    }
+
+    /// Says in the pod's status that it fits nowhere, unless it says so already.
+    pub(crate) async fn mark_unschedulable(&self, pod: &Pod, message: &str) -> kube::Result<()> {
+        let conditions = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.as_deref());
+        let told = conditions.unwrap_or_default().iter().any(|condition| {
+            condition.type_ == "PodScheduled"
+                && condition.status == "False"
+                && condition.message.as_deref() == Some(message)
+        });
+        if told {
+            return Ok(());
+        }
+        let api: Api<Pod> =
+            Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        let patch = json!({"status": {"conditions": [{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastTransitionTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()),
+        }]}});
+        api.patch_status(
+            &pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Records an event about the pod. An event that can't be written is lost, as everywhere in Kubernetes.
+    pub(crate) async fn event(&self, pod: &Pod, type_: EventType, reason: &str, message: &str) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: pod.metadata.namespace.clone(),
+            name: pod.metadata.name.clone(),
+            uid: pod.metadata.uid.clone(),
+            resource_version: pod.metadata.resource_version.clone(),
+            ..ObjectReference::default()
+        };
+        let write =
+            self.events
+                .lock()
+                .await
+                .record(&about, type_, reason, message, Timestamp::now());
+        let (name, result) = match write {
+            EventWrite::Create(event) => {
+                let namespace = event.metadata.namespace.clone().unwrap_or_default();
+                let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+                let name = event.name_any();
+                (name, api.create(&PostParams::default(), &event).await)
+            }
+            EventWrite::Patch {
+                namespace,
+                name,
+                body,
+            } => {
+                let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+                let result = api
+                    .patch(&name, &PatchParams::default(), &Patch::Merge(body))
+                    .await;
+                (name, result)
+            }
+        };
+        if let Err(error) = result {
+            debug!(event = name, %error, "an event was not written");
+            self.events.lock().await.forget(&name);
+        }
+    }
+}
