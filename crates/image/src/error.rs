@@ -62,6 +62,14 @@ pub enum ImageError {
         /// The snapshot's key.
         key: String,
     },
+    /// A snapshot can only be mounted at one place at a time.
+    #[error("snapshot {key:?} is mounted at {} already", .at.display())]
+    Mounted {
+        /// The snapshot's key.
+        key: String,
+        /// Where it is mounted.
+        at: PathBuf,
+    },
     /// None of the offered platforms runs here.
     #[error("image {reference:?}: manifest for {} only, this machine is {wanted}", list(.offered))]
     WrongPlatform {
@@ -79,6 +87,14 @@ pub enum ImageError {
         reference: String,
         /// Manifest, index, config, layer and its digest.
         what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A layer is no archive that can be unpacked.
+    #[error("layer {layer} is not valid: {reason}")]
+    BadLayer {
+        /// The layer's digest.
+        layer: String,
         /// Why.
         reason: String,
     },
@@ -229,11 +245,13 @@ impl ImageError {
                 ErrorKind::NotFound
             }
             E::WrongPlatform { .. } => ErrorKind::NotFound,
-            E::SnapshotExists { .. } => ErrorKind::Exists,
+            E::SnapshotExists { .. } | E::Mounted { .. } => ErrorKind::Exists,
             E::Denied { .. } => ErrorKind::Denied,
             E::Registry { .. } => ErrorKind::Unavailable,
             E::NoSpace { .. } | E::OverLimit { .. } => ErrorKind::Exhausted,
-            E::BadImage { .. } | E::Mismatch { .. } | E::BadEntry { .. } => ErrorKind::Corrupt,
+            E::BadImage { .. } | E::BadLayer { .. } | E::Mismatch { .. } | E::BadEntry { .. } => {
+                ErrorKind::Corrupt
+            }
             E::Cancelled { .. } => ErrorKind::Cancelled,
             E::Store { .. } | E::Io { .. } => ErrorKind::Internal,
         }

@@ -15,16 +15,31 @@
 //!   trash/                      directories on their way out
 //! ```
 
+mod blobs;
 mod catalog;
 mod digest;
 mod error;
 mod files;
+mod flights;
+mod gc;
+mod import;
+mod install;
+mod layers;
+mod lease;
 mod lock;
+mod manifest;
+mod mount;
 mod options;
 mod platform;
 mod reference;
+mod snapshots;
 mod store;
+mod sweeper;
+#[cfg(test)]
+mod testing;
 mod types;
+mod unpack;
+mod usage;
 
 pub use digest::Digest;
 pub use error::{ErrorKind, ImageError};

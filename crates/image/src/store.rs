@@ -1,17 +1,28 @@
 //! The store: one directory, and everything that is done with it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
+use crate::blobs::Blobs;
 use crate::catalog::{Catalog, Images, Record};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::files;
+use crate::flights::Flights;
+use crate::layers::Layers;
+use crate::lease::Leases;
 use crate::options::StoreOptions;
 use crate::reference::Reference;
+use crate::snapshots::{SnapshotRecord, Snapshots};
+use crate::sweeper::Sweeper;
 use crate::types::{
-    FsInfo, GcReport, Image, ImportReport, ProgressFn, PullRequest, Removed, Snapshot, Usage,
+    FsInfo, GcReport, Image, ImportReport, ProgressFn, PullRequest, Removed, Snapshot,
+    SnapshotKind, Usage,
 };
+use crate::usage;
 
 /// A store of images, their unpacked layers and the snapshots of containers. Cheap to clone.
 ///
@@ -22,11 +33,20 @@ pub struct ImageStore {
     inner: Arc<Inner>,
 }
 
+/// What all clones of a store share.
 #[derive(Debug)]
-struct Inner {
-    root: PathBuf,
-    options: StoreOptions,
-    catalog: Catalog,
+pub(crate) struct Inner {
+    pub(crate) root: PathBuf,
+    pub(crate) options: StoreOptions,
+    pub(crate) catalog: Catalog,
+    pub(crate) blobs: Blobs,
+    pub(crate) layers: Layers,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) flights: Flights,
+    /// As many layers are unpacked at a time as there are processors, at most four.
+    pub(crate) unpackers: Arc<Semaphore>,
 }
 
 impl ImageStore {
@@ -36,7 +56,7 @@ impl ImageStore {
     /// The directory can't be made or is no store of this version.
     pub fn open(root: impl AsRef<Path>, options: StoreOptions) -> Result<Self, ImageError> {
         let root = root.as_ref().to_owned();
-        for directory in [
+        let directories = [
             "",
             "blobs/sha256",
             "ingest",
@@ -44,17 +64,35 @@ impl ImageStore {
             "snapshots",
             "leases",
             "trash",
-        ] {
+            "empty/0",
+            "empty/1",
+        ];
+        for directory in directories {
             files::make_directory(&root.join(directory))?;
         }
-        let catalog = Catalog::new(&root);
-        catalog.read()?;
+        for empty in ["empty/0", "empty/1"] {
+            let path = root.join(empty);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                .map_err(|e| ImageError::io("changing the mode of", &path, e))?;
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let inner = Inner {
+            catalog: Catalog::new(&root),
+            blobs: Blobs::new(&root),
+            layers: Layers::new(&root),
+            snapshots: Snapshots::new(&root),
+            leases: Arc::new(Leases::new(&root)),
+            sweeper: Sweeper::new(root.join("trash")),
+            flights: Flights::default(),
+            unpackers: Arc::new(Semaphore::new(processors.min(4))),
+            root,
+            options,
+        };
+        inner.catalog.read()?;
+        inner.sweeper.empty();
+        inner.collect()?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                root,
-                options,
-                catalog,
-            }),
+            inner: Arc::new(inner),
         })
     }
 
@@ -111,11 +149,19 @@ impl ImageStore {
         name: Option<&str>,
         progress: ProgressFn,
     ) -> Result<ImportReport, ImageError> {
-        let _ = (name, progress);
-        Err(ImageError::Archive {
-            path: path.to_owned(),
-            reason: "import is not built yet".to_owned(),
-        })
+        let images = crate::import::import(&self.inner, path, name, &progress).await?;
+        let mut report = ImportReport {
+            images: Vec::new(),
+            warnings: images.warnings,
+        };
+        let state = self.inner.catalog.read()?;
+        for id in images.ids {
+            report
+                .images
+                .extend(state.images.get(&id).map(|record| self.image(&id, record)));
+        }
+        self.gc()?;
+        Ok(report)
     }
 
     /// Gives an image one more name, taking it from another image that had it.
@@ -178,7 +224,7 @@ impl ImageStore {
     /// # Errors
     /// Files can't be removed.
     pub fn gc(&self) -> Result<GcReport, ImageError> {
-        Ok(GcReport::default())
+        self.inner.collect()
     }
 
     /// Usage of the store and its filesystem.
@@ -186,13 +232,28 @@ impl ImageStore {
     /// # Errors
     /// The filesystem can't be asked.
     pub fn fs_info(&self) -> Result<FsInfo, ImageError> {
+        let inner = &self.inner;
+        let (mut images, mut containers) = (Usage::default(), Usage::default());
+        for layer in inner.layers.list()? {
+            images += layer.usage;
+        }
+        for (_, bytes) in inner.blobs.list()? {
+            images += Usage { bytes, inodes: 1 };
+        }
+        for snapshot in self.snapshots()? {
+            if let Some(upper) = snapshot.upper {
+                containers += usage::of_tree(&upper)?;
+            }
+        }
+        let disk = rustix::fs::statvfs(&inner.root)
+            .map_err(|e| ImageError::io("asking the disk of", &inner.root, e))?;
         Ok(FsInfo {
-            root: self.inner.root.clone(),
-            images: Usage::default(),
-            containers: Usage::default(),
-            capacity_bytes: 0,
-            available_bytes: 0,
-            available_inodes: 0,
+            root: inner.root.clone(),
+            images,
+            containers,
+            capacity_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+            available_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            available_inodes: disk.f_favail,
         })
     }
 
@@ -202,9 +263,7 @@ impl ImageStore {
     /// # Errors
     /// No such image; the key is in use otherwise; the disk is full.
     pub fn prepare(&self, key: &str, image: &str) -> Result<Snapshot, ImageError> {
-        Err(ImageError::NotFound {
-            reference: format!("{image} for {key}"),
-        })
+        self.make(key, image, SnapshotKind::Active)
     }
 
     /// Makes a read-only snapshot of an image, as for image volumes. Otherwise like [`ImageStore::prepare`].
@@ -212,9 +271,7 @@ impl ImageStore {
     /// # Errors
     /// As for [`ImageStore::prepare`].
     pub fn view(&self, key: &str, image: &str) -> Result<Snapshot, ImageError> {
-        Err(ImageError::NotFound {
-            reference: format!("{image} for {key}"),
-        })
+        self.make(key, image, SnapshotKind::View)
     }
 
     /// The snapshot of that key.
@@ -222,8 +279,7 @@ impl ImageStore {
     /// # Errors
     /// Its record can't be read.
     pub fn snapshot(&self, key: &str) -> Result<Option<Snapshot>, ImageError> {
-        let _ = key;
-        Ok(None)
+        self.inner.snapshots.get(key, &self.inner.layers)
     }
 
     /// All snapshots.
@@ -231,7 +287,7 @@ impl ImageStore {
     /// # Errors
     /// The directory can't be read.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, ImageError> {
-        Ok(Vec::new())
+        self.inner.snapshots.list(&self.inner.layers)
     }
 
     /// Mounts a snapshot at `target`, an existing directory. Does nothing if it is mounted there already.
@@ -239,10 +295,10 @@ impl ImageStore {
     /// # Errors
     /// No such snapshot, or the kernel refuses.
     pub fn mount(&self, key: &str, target: &Path) -> Result<(), ImageError> {
-        let _ = target;
-        Err(ImageError::SnapshotNotFound {
-            key: key.to_owned(),
-        })
+        let inner = &self.inner;
+        inner
+            .snapshots
+            .mount(key, target, &inner.layers, inner.options.volatile)
     }
 
     /// Unmounts a snapshot wherever it is mounted; nothing to do is fine.
@@ -250,8 +306,7 @@ impl ImageStore {
     /// # Errors
     /// The kernel refuses.
     pub fn unmount(&self, key: &str) -> Result<(), ImageError> {
-        let _ = key;
-        Ok(())
+        self.inner.snapshots.unmount(key)
     }
 
     /// Unmounts and removes a snapshot; one that isn't there is fine.
@@ -259,7 +314,14 @@ impl ImageStore {
     /// # Errors
     /// The kernel refuses, or the directory can't be moved away.
     pub fn remove_snapshot(&self, key: &str) -> Result<(), ImageError> {
-        self.unmount(key)
+        let inner = &self.inner;
+        if let Some(record) = inner.snapshots.remove(key, &inner.sweeper)?
+            && !inner.catalog.read()?.images.contains_key(&record.image)
+        {
+            // It was the last thing that kept the layers of a removed image, perhaps.
+            inner.collect()?;
+        }
+        Ok(())
     }
 
     /// What a snapshot's container has written.
@@ -267,9 +329,33 @@ impl ImageStore {
     /// # Errors
     /// No such snapshot, or its directory can't be read.
     pub fn snapshot_usage(&self, key: &str) -> Result<Usage, ImageError> {
-        Err(ImageError::SnapshotNotFound {
+        self.inner.snapshots.usage(key, &self.inner.layers)
+    }
+
+    fn make(&self, key: &str, image: &str, kind: SnapshotKind) -> Result<Snapshot, ImageError> {
+        let inner = &self.inner;
+        let lease = inner.leases.begin()?;
+        let images = inner.catalog.read()?;
+        let Some((id, record)) = find(&images, image)? else {
+            return Err(ImageError::NotFound {
+                reference: image.to_owned(),
+            });
+        };
+        let layers: Vec<Digest> = record
+            .layers
+            .iter()
+            .map(|layer| layer.chain.clone())
+            .collect();
+        for chain in &layers {
+            lease.protect(chain);
+        }
+        let record = SnapshotRecord {
             key: key.to_owned(),
-        })
+            image: id.clone(),
+            kind,
+            layers,
+        };
+        inner.snapshots.make(&record, &inner.layers)
     }
 
     fn change(
@@ -358,3 +444,6 @@ fn find<'a>(
         (None, Some(_)) => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Garbage collection: what no image, no snapshot and no work under way needs.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::mount::unmount_if_mounted;
+use crate::store::Inner;
+use crate::types::GcReport;
+
+/// Downloads that broke off can be resumed for so long.
+const KEEP_PARTS: Duration = Duration::from_secs(24 * 3600);
+
+impl Inner {
+    pub(crate) fn collect(&self) -> Result<GcReport, ImageError> {
+        let Some(collecting) = self.leases.collect()? else {
+            return Ok(GcReport {
+                deferred: true,
+                ..GcReport::default()
+            });
+        };
+        let images = self.catalog.read()?;
+        let (mut blobs, mut layers): (HashSet<Digest>, HashSet<Digest>) = Default::default();
+        for (id, record) in &images.images {
+            blobs.insert(id.clone());
+            blobs.extend(record.manifests.iter().cloned());
+            layers.extend(record.layers.iter().map(|layer| layer.chain.clone()));
+            if self.options.keep_layer_blobs {
+                blobs.extend(record.layers.iter().map(|layer| layer.blob.clone()));
+            }
+        }
+        for snapshot in self.snapshots.records()? {
+            layers.extend(snapshot.layers);
+        }
+        let mut report = GcReport::default();
+        for (digest, size) in self.blobs.list()? {
+            if blobs.contains(&digest) || collecting.state.protects(&digest) {
+                continue;
+            }
+            let path = self.blobs.path(&digest);
+            fs::remove_file(&path).map_err(|e| ImageError::io("removing", &path, e))?;
+            report.blobs += 1;
+            report.bytes += size;
+        }
+        for layer in self.layers.list()? {
+            if layers.contains(&layer.chain) || collecting.state.protects(&layer.chain) {
+                continue;
+            }
+            if self.sweeper.discard(&self.layers.path(&layer.chain))? {
+                report.layers += 1;
+                report.bytes += layer.usage.bytes;
+            }
+        }
+        if collecting.state.idle() {
+            self.clean_ingest()?;
+        }
+        Ok(report)
+    }
+
+    /// Removes what work that was cut short has left. Nobody may be at work.
+    fn clean_ingest(&self) -> Result<(), ImageError> {
+        let ingest = self.root.join("ingest");
+        let failed = |e: io::Error| ImageError::io("reading", &ingest, e);
+        for entry in fs::read_dir(&ingest).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            let fresh = || {
+                let modified = entry.metadata().and_then(|m| m.modified()).ok()?;
+                Some(
+                    SystemTime::now()
+                        .duration_since(modified)
+                        .unwrap_or_default()
+                        < KEEP_PARTS,
+                )
+            };
+            let extension = path.extension().and_then(|e| e.to_str());
+            if extension == Some("part") && fresh() == Some(true) {
+                continue;
+            }
+            if extension == Some("merged") {
+                unmount_if_mounted(&path).map_err(|e| ImageError::io("unmounting", &path, e))?;
+            }
+            self.sweeper.discard(&path)?;
+        }
+        Ok(())
+    }
+}

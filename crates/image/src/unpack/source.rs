@@ -1,0 +1,130 @@
+//! From a blob to the bytes of a tar archive: decompression, the digest of what comes out, and the
+//! bounds on it.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::Digest;
+use crate::options::UnpackLimits;
+
+/// The largest window that a zstd frame may ask memory for: 2^27 bytes, what `zstd` itself allows.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// How a blob is compressed, told by its first bytes and not by its media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    pub(crate) fn detect(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A skippable frame, with which zstd:chunked and pzstd begin.
+            [first, 0x2a, 0x4d, 0x18, ..] if first & 0xf0 == 0x50 => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Decompresses whatever it is.
+pub(crate) fn decompress<'a>(
+    reader: impl Read + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut reader = BufReader::with_capacity(128 << 10, reader);
+    Ok(match Compression::detect(reader.fill_buf()?) {
+        Compression::None => Box::new(reader),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(decoder)
+        }
+    })
+}
+
+/// The tar archive in a layer blob, hashed while it is read.
+pub(crate) struct Source<'a> {
+    reader: Box<dyn Read + Send + 'a>,
+    hasher: Sha256,
+    read: u64,
+    compressed: Arc<AtomicU64>,
+    limits: UnpackLimits,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(blob: impl Read + Send + 'a, limits: UnpackLimits) -> io::Result<Self> {
+        let compressed = Arc::new(AtomicU64::new(0));
+        let reader = decompress(Counted {
+            reader: blob,
+            count: compressed.clone(),
+        })?;
+        Ok(Self {
+            reader,
+            hasher: Sha256::new(),
+            read: 0,
+            compressed,
+            limits,
+        })
+    }
+
+    /// The digest of everything read.
+    pub(crate) fn digest(self) -> Digest {
+        Digest::from_hasher(self.hasher)
+    }
+}
+
+/// A bound that was hit, carried through [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct OverLimit(pub(crate) String);
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        self.read += n as u64;
+        let UnpackLimits {
+            bytes,
+            ratio,
+            ratio_from,
+            ..
+        } = self.limits;
+        if self.read > bytes {
+            return Err(io::Error::other(OverLimit(format!(
+                "more than {bytes} bytes unpacked"
+            ))));
+        }
+        if self.read > ratio_from {
+            let compressed = self.compressed.load(Ordering::Relaxed);
+            if self.read / compressed.max(1) > ratio {
+                let reason = format!(
+                    "{} bytes unpacked from {compressed}, more than {ratio} times as much",
+                    self.read
+                );
+                return Err(io::Error::other(OverLimit(reason)));
+            }
+        }
+        Ok(n)
+    }
+}
+
+struct Counted<R> {
+    reader: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.count.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
