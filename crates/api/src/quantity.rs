@@ -102,6 +102,18 @@ impl Quantity {
         self.amount.is_multiple_of_power(-3)
     }
 
+    /// Rounded away from zero to a multiple of one thousandth.
+    #[must_use]
+    pub fn rounded_to_milli(self) -> Self {
+        if self.is_milli() {
+            return self;
+        }
+        Self {
+            amount: Amount::big(self.amount.rounded_at(-3), -3),
+            format: self.format,
+        }
+    }
+
     /// The larger of the two by value; `self` when equal.
     #[must_use]
     pub fn max(self, other: Self) -> Self {

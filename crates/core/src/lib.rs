@@ -8,9 +8,11 @@
 //! - [`resources`]: what a pod asks for in all.
 //! - [`schedule`]: where a pod can run.
 
+pub mod admission;
 pub mod event;
 pub mod gates;
 pub mod meta;
+pub mod pod;
 pub mod rbac;
 pub mod resource_list;
 pub mod resources;

@@ -156,6 +156,26 @@ pub fn validate_amount(name: &str, amount: &Quantity, at: &FieldPath) -> Vec<Fie
     errors
 }
 
+/// Rounds every amount up to a multiple of one thousandth, as the defaults of resource lists do.
+pub fn round(list: &mut WireList) {
+    for wire in list.values_mut() {
+        if let Ok(amount) = Quantity::try_from(&*wire) {
+            *wire = amount.rounded_to_milli().into();
+        }
+    }
+}
+
+/// Whether two lists hold the same amounts, in whatever notation.
+#[must_use]
+pub fn equal(a: &WireList, b: &WireList) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|((a_name, a_wire), (b_name, b_wire))| {
+            a_name == b_name
+                && (a_wire == b_wire
+                    || matches!((Quantity::try_from(a_wire), Quantity::try_from(b_wire)), (Ok(a), Ok(b)) if a == b))
+        })
+}
+
 /// Whose resources a list of requirements is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use berth_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use crate::resource_list::WireList;
+use crate::resource_list::{self, WireList};
 
 /// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
@@ -53,23 +53,42 @@ pub fn raise(most: &mut Amounts, other: &Amounts) {
     }
 }
 
-/// The requests of a pod. A container's limit stands for a request that is missing (defaulting has
-/// made that so already for objects from the server).
+/// The requests of the containers alone.
 #[must_use]
-pub fn pod_requests(spec: &PodSpec, overhead: Overhead) -> Amounts {
-    let mut total = over_containers(spec, |container| {
+pub fn containers_requests(spec: &PodSpec) -> Amounts {
+    over_containers(spec, |container| {
         amounts(
             container
                 .resources
                 .as_ref()
                 .and_then(|all| all.requests.as_ref()),
         )
-    });
+    })
+}
+
+/// The limits of the containers alone.
+#[must_use]
+pub fn containers_limits(spec: &PodSpec) -> Amounts {
+    over_containers(spec, |container| {
+        amounts(
+            container
+                .resources
+                .as_ref()
+                .and_then(|all| all.limits.as_ref()),
+        )
+    })
+}
+
+/// The requests of a pod. A container's limit stands for a request that is missing (defaulting has
+/// made that so already for objects from the server).
+#[must_use]
+pub fn pod_requests(spec: &PodSpec, overhead: Overhead) -> Amounts {
+    let mut total = containers_requests(spec);
     let pod_level = spec
         .resources
         .as_ref()
         .and_then(|all| all.requests.as_ref());
-    total.extend(amounts(pod_level));
+    replace_by_pod_level(&mut total, pod_level);
     if overhead == Overhead::Counted {
         add(&mut total, &amounts(spec.overhead.as_ref()));
     }
@@ -79,16 +98,9 @@ pub fn pod_requests(spec: &PodSpec, overhead: Overhead) -> Amounts {
 /// The limits of a pod. Overhead is only added to resources that have a limit.
 #[must_use]
 pub fn pod_limits(spec: &PodSpec, overhead: Overhead) -> Amounts {
-    let mut total = over_containers(spec, |container| {
-        amounts(
-            container
-                .resources
-                .as_ref()
-                .and_then(|all| all.limits.as_ref()),
-        )
-    });
+    let mut total = containers_limits(spec);
     let pod_level = spec.resources.as_ref().and_then(|all| all.limits.as_ref());
-    total.extend(amounts(pod_level));
+    replace_by_pod_level(&mut total, pod_level);
     if overhead == Overhead::Counted {
         for (name, amount) in amounts(spec.overhead.as_ref()) {
             if let Some(slot) = total.get_mut(&name).filter(|slot| !slot.is_zero()) {
@@ -97,6 +109,12 @@ pub fn pod_limits(spec: &PodSpec, overhead: Overhead) -> Amounts {
         }
     }
     total
+}
+
+/// Of a pod as a whole only cpu, memory and huge pages can be asked for.
+fn replace_by_pod_level(total: &mut Amounts, pod_level: Option<&WireList>) {
+    let counts = |name: &String| matches!(name.as_str(), "cpu" | "memory") || resource_list::is_huge_page(name);
+    total.extend(amounts(pod_level).into_iter().filter(|(name, _)| counts(name)));
 }
 
 /// Sums over containers as the kubelet runs them.

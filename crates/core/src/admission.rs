@@ -1,0 +1,76 @@
+//! Admission: what a new pod gets from its cluster, and what gets it rejected. Pure; the caller looks things up.
+//!
+//! The order of the stock API server: [`limit_range`], [`service_account`], [`priority`],
+//! [`default_tolerations`], [`namespace_policy`] (berth's own), [`runtime_class`], last [`quota`].
+
+pub mod default_tolerations;
+pub mod namespace_policy;
+pub mod priority;
+pub mod runtime_class;
+pub mod service_account;
+
+use thiserror::Error;
+
+/// Why a pod is not admitted; each is a 403 whose message is `pods "name" is forbidden: ` and this.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Rejection {
+    /// The pod names a class that is not there.
+    #[error("pod rejected: RuntimeClass {class:?} not found")]
+    ClassNotFound {
+        /// The class.
+        class: String,
+    },
+    /// The pod brings an overhead that differs from its class's.
+    #[error("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")]
+    OverheadMismatch,
+    /// The pod brings an overhead that no class gives.
+    #[error("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")]
+    OverheadWithoutClass,
+    /// Pod and class want different values of one node label.
+    #[error("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {class}; pod.spec.nodeSelector[{key}] = {pod}")]
+    SelectorConflict {
+        /// The label.
+        key: String,
+        /// What the class wants.
+        class: String,
+        /// What the pod wants.
+        pod: String,
+    },
+    /// The namespace does not allow the class.
+    #[error("pod rejected: {class} is not allowed in namespace {namespace:?}; allowed are {allowed} (annotation {annotation})", annotation = namespace_policy::ALLOWED)]
+    ClassNotAllowed {
+        /// The class, or "no RuntimeClass".
+        class: String,
+        /// The namespace.
+        namespace: String,
+        /// The list.
+        allowed: String,
+    },
+    /// The service account is not there.
+    #[error("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")]
+    ServiceAccountNotFound {
+        /// The namespace.
+        namespace: String,
+        /// The account.
+        name: String,
+    },
+    /// The priority class is not there.
+    #[error("no PriorityClass with name {0} was found")]
+    PriorityClassNotFound(String),
+    /// The pod brings a priority of its own.
+    #[error("the integer value of priority ({pod}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name")]
+    PriorityMismatch {
+        /// What the pod says.
+        pod: i32,
+        /// What its class says.
+        computed: i32,
+    },
+    /// The pod brings a preemption policy of its own.
+    #[error("the string value of PreemptionPolicy ({pod}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name")]
+    PreemptionMismatch {
+        /// What the pod says.
+        pod: String,
+        /// What its class says.
+        computed: String,
+    },
+}

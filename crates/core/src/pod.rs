@@ -1,0 +1,106 @@
+//! core/v1 Pod: defaults, preparation, QoS class, validation.
+
+mod default;
+mod prepare;
+pub mod qos;
+pub mod volume_kind;
+
+use berth_api::field::FieldError;
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
+
+use crate::gates::FeatureGates;
+use crate::rules::Rules;
+
+pub use default::image_pull_policy;
+
+impl Rules for Pod {
+    fn default(&mut self) {
+        default::pod(self);
+    }
+
+    fn prepare_create(&mut self, gates: &FeatureGates) {
+        prepare::create(self, gates);
+    }
+
+    fn prepare_update(&mut self, old: &Self, gates: &FeatureGates) {
+        prepare::update(self, old, gates);
+    }
+
+    fn prepare_status(&mut self, old: &Self) {
+        prepare::status(self, old);
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn validate_update(&self, _old: &Self) -> Vec<FieldError> {
+        Vec::new()
+    }
+}
+
+/// Whether a container of the init list keeps running beside the others (a sidecar).
+#[must_use]
+pub fn is_sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
+}
+
+/// An ephemeral container as a container: the fields that both have.
+#[must_use]
+pub fn as_container(ephemeral: EphemeralContainer) -> Container {
+    let EphemeralContainer {
+        args,
+        command,
+        env,
+        env_from,
+        image,
+        image_pull_policy,
+        lifecycle,
+        liveness_probe,
+        name,
+        ports,
+        readiness_probe,
+        resize_policy,
+        resources,
+        restart_policy,
+        restart_policy_rules,
+        security_context,
+        startup_probe,
+        stdin,
+        stdin_once,
+        target_container_name: _,
+        termination_message_path,
+        termination_message_policy,
+        tty,
+        volume_devices,
+        volume_mounts,
+        working_dir,
+    } = ephemeral;
+    Container {
+        args,
+        command,
+        env,
+        env_from,
+        image,
+        image_pull_policy,
+        lifecycle,
+        liveness_probe,
+        name,
+        ports,
+        readiness_probe,
+        resize_policy,
+        resources,
+        restart_policy,
+        restart_policy_rules,
+        security_context,
+        startup_probe,
+        stdin,
+        stdin_once,
+        termination_message_path,
+        termination_message_policy,
+        tty,
+        volume_devices,
+        volume_mounts,
+        working_dir,
+    }
+}
