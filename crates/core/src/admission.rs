@@ -27,7 +27,9 @@ pub enum Rejection {
     #[error("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")]
     OverheadWithoutClass,
     /// Pod and class want different values of one node label.
-    #[error("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {class}; pod.spec.nodeSelector[{key}] = {pod}")]
+    #[error(
+        "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {class}; pod.spec.nodeSelector[{key}] = {pod}"
+    )]
     SelectorConflict {
         /// The label.
         key: String,
@@ -47,7 +49,9 @@ pub enum Rejection {
         allowed: String,
     },
     /// The service account is not there.
-    #[error("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")]
+    #[error(
+        "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
+    )]
     ServiceAccountNotFound {
         /// The namespace.
         namespace: String,
@@ -58,7 +62,9 @@ pub enum Rejection {
     #[error("no PriorityClass with name {0} was found")]
     PriorityClassNotFound(String),
     /// The pod brings a priority of its own.
-    #[error("the integer value of priority ({pod}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name")]
+    #[error(
+        "the integer value of priority ({pod}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name"
+    )]
     PriorityMismatch {
         /// What the pod says.
         pod: i32,
@@ -66,7 +72,9 @@ pub enum Rejection {
         computed: i32,
     },
     /// The pod brings a preemption policy of its own.
-    #[error("the string value of PreemptionPolicy ({pod}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name")]
+    #[error(
+        "the string value of PreemptionPolicy ({pod}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name"
+    )]
     PreemptionMismatch {
         /// What the pod says.
         pod: String,

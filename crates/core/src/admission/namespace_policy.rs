@@ -21,9 +21,18 @@ pub const ALLOWED: &str = "node.berth.dev/allowed-runtime-classes";
 ///
 /// # Errors
 /// [`Rejection::ClassNotAllowed`].
-pub fn admit(pod: &mut Pod, annotations: &BTreeMap<String, String>, gates: &FeatureGates) -> Result<(), Rejection> {
-    let default = annotations.get(DEFAULT).map(|d| d.trim()).filter(|d| !d.is_empty());
-    let allowed: Option<Vec<&str>> = annotations.get(ALLOWED).map(|list| list.split(',').map(str::trim).collect());
+pub fn admit(
+    pod: &mut Pod,
+    annotations: &BTreeMap<String, String>,
+    gates: &FeatureGates,
+) -> Result<(), Rejection> {
+    let default = annotations
+        .get(DEFAULT)
+        .map(|d| d.trim())
+        .filter(|d| !d.is_empty());
+    let allowed: Option<Vec<&str>> = annotations
+        .get(ALLOWED)
+        .map(|list| list.split(',').map(str::trim).collect());
     if !gates.enabled(Gate::RuntimeClass) || (default.is_none() && allowed.is_none()) {
         return Ok(());
     }
@@ -62,7 +71,13 @@ fn shown(allowed: Option<&[&str]>) -> String {
         None => "all classes, but not none".to_owned(),
         Some(list) => list
             .iter()
-            .map(|c| if c.is_empty() { "none".to_owned() } else { format!("{c:?}") })
+            .map(|c| {
+                if c.is_empty() {
+                    "none".to_owned()
+                } else {
+                    format!("{c:?}")
+                }
+            })
             .collect::<Vec<_>>()
             .join(", "),
     }
@@ -101,7 +116,11 @@ mod tests {
             .unwrap();
             let got = admit(&mut pod, &annotations, &FeatureGates::default());
             let got = got.ok().map(|()| pod.spec.unwrap().runtime_class_name);
-            assert_eq!(got, want.map(|c| c.map(str::to_owned)), "{default:?} {allowed:?} {class:?}");
+            assert_eq!(
+                got,
+                want.map(|c| c.map(str::to_owned)),
+                "{default:?} {allowed:?} {class:?}"
+            );
         }
     }
 
@@ -112,8 +131,13 @@ mod tests {
             json!({"metadata": {"namespace": "n"}, "spec": {"containers": [], "runtimeClassName": "runc"}}),
         )
         .unwrap();
-        let message = admit(&mut pod, &annotations, &FeatureGates::default()).unwrap_err().to_string();
-        assert_eq!(message, "pod rejected: RuntimeClass \"runc\" is not allowed in namespace \"n\"; allowed are \"gvisor\", none \
-                             (annotation node.berth.dev/allowed-runtime-classes)");
+        let message = admit(&mut pod, &annotations, &FeatureGates::default())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "pod rejected: RuntimeClass \"runc\" is not allowed in namespace \"n\"; allowed are \"gvisor\", none \
+                             (annotation node.berth.dev/allowed-runtime-classes)"
+        );
     }
 }

@@ -15,7 +15,10 @@ pub const SYSTEM: [(&str, i32); 2] = [
 ///
 /// # Errors
 /// A class that is not there, or numbers of the pod's own that differ.
-pub fn admit<'c>(pod: &mut Pod, classes: impl IntoIterator<Item = &'c PriorityClass>) -> Result<(), Rejection> {
+pub fn admit<'c>(
+    pod: &mut Pod,
+    classes: impl IntoIterator<Item = &'c PriorityClass>,
+) -> Result<(), Rejection> {
     let Some(spec) = pod.spec.as_mut() else {
         return Ok(());
     };
@@ -31,8 +34,16 @@ pub fn admit<'c>(pod: &mut Pod, classes: impl IntoIterator<Item = &'c PriorityCl
             .min_by_key(|c| c.value)
             .map(of)
     } else {
-        let own = classes.into_iter().find(|c| c.metadata.name.as_deref() == Some(&name)).map(of);
-        let system = || SYSTEM.iter().find(|(n, _)| *n == name).map(|(n, v)| ((*n).to_owned(), *v, None));
+        let own = classes
+            .into_iter()
+            .find(|c| c.metadata.name.as_deref() == Some(&name))
+            .map(of);
+        let system = || {
+            SYSTEM
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(n, v)| ((*n).to_owned(), *v, None))
+        };
         let found = own.or_else(system);
         if found.is_none() {
             return Err(Rejection::PriorityClassNotFound(name));
@@ -42,7 +53,10 @@ pub fn admit<'c>(pod: &mut Pod, classes: impl IntoIterator<Item = &'c PriorityCl
     let (class, value, preemption) = found.unwrap_or_default();
     let preemption = preemption.unwrap_or_else(|| "PreemptLowerPriority".to_owned());
     if let Some(pod) = spec.priority.filter(|p| *p != value) {
-        return Err(Rejection::PriorityMismatch { pod, computed: value });
+        return Err(Rejection::PriorityMismatch {
+            pod,
+            computed: value,
+        });
     }
     if let Some(pod) = spec.preemption_policy.clone().filter(|p| *p != preemption) {
         return Err(Rejection::PreemptionMismatch {
@@ -64,11 +78,18 @@ mod tests {
     use serde_json::{Value, json};
 
     fn run(spec: Value, classes: &[Value]) -> Result<(Option<String>, i32, String), Rejection> {
-        let classes: Vec<PriorityClass> = classes.iter().map(|c| serde_json::from_value(c.clone()).unwrap()).collect();
+        let classes: Vec<PriorityClass> = classes
+            .iter()
+            .map(|c| serde_json::from_value(c.clone()).unwrap())
+            .collect();
         let mut pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
         admit(&mut pod, &classes)?;
         let spec = pod.spec.unwrap();
-        Ok((spec.priority_class_name, spec.priority.unwrap(), spec.preemption_policy.unwrap()))
+        Ok((
+            spec.priority_class_name,
+            spec.priority.unwrap(),
+            spec.preemption_policy.unwrap(),
+        ))
     }
 
     #[test]
@@ -79,13 +100,42 @@ mod tests {
         for (spec, classes, want) in [
             (json!({}), vec![], Ok((None, 0, lower()))),
             (json!({"priority": 0}), vec![], Ok((None, 0, lower()))),
-            (json!({}), vec![high.clone(), default], Ok((Some("usual".into()), 3, lower()))),
-            (json!({"priorityClassName": "high"}), vec![high.clone()], Ok((Some("high".into()), 7, "Never".into()))),
-            (json!({"priorityClassName": "system-node-critical"}), vec![], Ok((Some("system-node-critical".into()), 2_000_001_000, lower()))),
-            (json!({"priorityClassName": "nope"}), vec![], Err(Rejection::PriorityClassNotFound("nope".into()))),
-            (json!({"priority": 5}), vec![], Err(Rejection::PriorityMismatch { pod: 5, computed: 0 })),
-            (json!({"priorityClassName": "high", "preemptionPolicy": "PreemptLowerPriority"}), vec![high],
-             Err(Rejection::PreemptionMismatch { pod: lower(), computed: "Never".into() })),
+            (
+                json!({}),
+                vec![high.clone(), default],
+                Ok((Some("usual".into()), 3, lower())),
+            ),
+            (
+                json!({"priorityClassName": "high"}),
+                vec![high.clone()],
+                Ok((Some("high".into()), 7, "Never".into())),
+            ),
+            (
+                json!({"priorityClassName": "system-node-critical"}),
+                vec![],
+                Ok((Some("system-node-critical".into()), 2_000_001_000, lower())),
+            ),
+            (
+                json!({"priorityClassName": "nope"}),
+                vec![],
+                Err(Rejection::PriorityClassNotFound("nope".into())),
+            ),
+            (
+                json!({"priority": 5}),
+                vec![],
+                Err(Rejection::PriorityMismatch {
+                    pod: 5,
+                    computed: 0,
+                }),
+            ),
+            (
+                json!({"priorityClassName": "high", "preemptionPolicy": "PreemptLowerPriority"}),
+                vec![high],
+                Err(Rejection::PreemptionMismatch {
+                    pod: lower(),
+                    computed: "Never".into(),
+                }),
+            ),
         ] {
             assert_eq!(run(spec.clone(), &classes), want, "{spec}");
         }

@@ -11,7 +11,11 @@ use crate::{resource_list, toleration};
 ///
 /// # Errors
 /// The [`Rejection`]s of the RuntimeClass plugin.
-pub fn admit(pod: &mut Pod, class: Option<&RuntimeClass>, gates: &FeatureGates) -> Result<(), Rejection> {
+pub fn admit(
+    pod: &mut Pod,
+    class: Option<&RuntimeClass>,
+    gates: &FeatureGates,
+) -> Result<(), Rejection> {
     let Some(spec) = pod.spec.as_mut() else {
         return Ok(());
     };
@@ -21,12 +25,20 @@ pub fn admit(pod: &mut Pod, class: Option<&RuntimeClass>, gates: &FeatureGates) 
     let class = match (&spec.runtime_class_name, class) {
         (None, _) => None,
         (Some(_), Some(class)) => Some(class),
-        (Some(name), None) => return Err(Rejection::ClassNotFound { class: name.clone() }),
+        (Some(name), None) => {
+            return Err(Rejection::ClassNotFound {
+                class: name.clone(),
+            });
+        }
     };
     if gates.enabled(Gate::PodOverhead) {
-        let given = class.and_then(|c| c.overhead.as_ref()).and_then(|o| o.pod_fixed.as_ref());
+        let given = class
+            .and_then(|c| c.overhead.as_ref())
+            .and_then(|o| o.pod_fixed.as_ref());
         match (given, &spec.overhead) {
-            (Some(fixed), Some(own)) if !resource_list::equal(fixed, own) => return Err(Rejection::OverheadMismatch),
+            (Some(fixed), Some(own)) if !resource_list::equal(fixed, own) => {
+                return Err(Rejection::OverheadMismatch);
+            }
             (Some(fixed), _) => spec.overhead = Some(fixed.clone()),
             (None, Some(_)) => return Err(Rejection::OverheadWithoutClass),
             (None, None) => {}
@@ -71,7 +83,11 @@ mod tests {
         serde_json::from_value(body).unwrap()
     }
 
-    fn admitted(spec: Value, class: Option<&RuntimeClass>, gates: &str) -> Result<Value, Rejection> {
+    fn admitted(
+        spec: Value,
+        class: Option<&RuntimeClass>,
+        gates: &str,
+    ) -> Result<Value, Rejection> {
         let mut pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
         admit(&mut pod, class, &gates.parse().unwrap())?;
         let mut spec = serde_json::to_value(pod.spec).unwrap();
@@ -89,16 +105,53 @@ mod tests {
         let plain = class(json!({}));
         for (spec, class, want) in [
             (json!({}), None, Ok(json!({}))),
-            (json!({"runtimeClassName": "nope"}), None, Err(Rejection::ClassNotFound { class: "nope".into() })),
-            (json!({"runtimeClassName": "c"}), Some(&plain), Ok(json!({"runtimeClassName": "c"}))),
-            (json!({"runtimeClassName": "c"}), Some(&overhead()), Ok(json!({"runtimeClassName": "c", "overhead": o}))),
-            (json!({"runtimeClassName": "c", "overhead": o}), Some(&overhead()), Ok(json!({"runtimeClassName": "c", "overhead": o}))),
-            (json!({"runtimeClassName": "c", "overhead": {"cpu": "0.25", "memory": "65536Ki"}}), Some(&overhead()),
-             Ok(json!({"runtimeClassName": "c", "overhead": o}))),
-            (json!({"runtimeClassName": "c", "overhead": {"cpu": "250m"}}), Some(&overhead()), Err(Rejection::OverheadMismatch)),
-            (json!({"runtimeClassName": "c", "overhead": {"cpu": "1", "memory": "64Mi"}}), Some(&overhead()), Err(Rejection::OverheadMismatch)),
-            (json!({"runtimeClassName": "c", "overhead": {"cpu": "1"}}), Some(&plain), Err(Rejection::OverheadWithoutClass)),
-            (json!({"overhead": {"cpu": "1"}}), None, Err(Rejection::OverheadWithoutClass)),
+            (
+                json!({"runtimeClassName": "nope"}),
+                None,
+                Err(Rejection::ClassNotFound {
+                    class: "nope".into(),
+                }),
+            ),
+            (
+                json!({"runtimeClassName": "c"}),
+                Some(&plain),
+                Ok(json!({"runtimeClassName": "c"})),
+            ),
+            (
+                json!({"runtimeClassName": "c"}),
+                Some(&overhead()),
+                Ok(json!({"runtimeClassName": "c", "overhead": o})),
+            ),
+            (
+                json!({"runtimeClassName": "c", "overhead": o}),
+                Some(&overhead()),
+                Ok(json!({"runtimeClassName": "c", "overhead": o})),
+            ),
+            (
+                json!({"runtimeClassName": "c", "overhead": {"cpu": "0.25", "memory": "65536Ki"}}),
+                Some(&overhead()),
+                Ok(json!({"runtimeClassName": "c", "overhead": o})),
+            ),
+            (
+                json!({"runtimeClassName": "c", "overhead": {"cpu": "250m"}}),
+                Some(&overhead()),
+                Err(Rejection::OverheadMismatch),
+            ),
+            (
+                json!({"runtimeClassName": "c", "overhead": {"cpu": "1", "memory": "64Mi"}}),
+                Some(&overhead()),
+                Err(Rejection::OverheadMismatch),
+            ),
+            (
+                json!({"runtimeClassName": "c", "overhead": {"cpu": "1"}}),
+                Some(&plain),
+                Err(Rejection::OverheadWithoutClass),
+            ),
+            (
+                json!({"overhead": {"cpu": "1"}}),
+                None,
+                Err(Rejection::OverheadWithoutClass),
+            ),
         ] {
             assert_eq!(admitted(spec.clone(), class, ""), want, "{spec}");
         }
@@ -106,37 +159,84 @@ mod tests {
 
     #[test]
     fn selector_and_tolerations() {
-        let sel = class(json!({"scheduling": {"nodeSelector": {"sandbox": "yes", "zone": "a"},
-            "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoSchedule"}]}}));
+        let sel = class(
+            json!({"scheduling": {"nodeSelector": {"sandbox": "yes", "zone": "a"},
+            "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoSchedule"}]}}),
+        );
         let t = json!({"key": "a", "operator": "Exists", "effect": "NoSchedule"});
         let narrow = json!({"key": "a", "operator": "Equal", "value": "v", "effect": "NoSchedule"});
         let other = json!({"key": "b", "operator": "Exists"});
         for (selector, tolerations, want) in [
-            (json!(null), json!(null), Ok((json!({"sandbox": "yes", "zone": "a"}), json!([t])))),
-            (json!({"disk": "ssd", "zone": "a"}), json!([other]), Ok((json!({"disk": "ssd", "sandbox": "yes", "zone": "a"}), json!([other, t])))),
-            (json!({"zone": "a"}), json!([narrow]), Ok((json!({"sandbox": "yes", "zone": "a"}), json!([t])))),
-            (json!({"zone": "b"}), json!(null), Err(Rejection::SelectorConflict { key: "zone".into(), class: "a".into(), pod: "b".into() })),
+            (
+                json!(null),
+                json!(null),
+                Ok((json!({"sandbox": "yes", "zone": "a"}), json!([t]))),
+            ),
+            (
+                json!({"disk": "ssd", "zone": "a"}),
+                json!([other]),
+                Ok((
+                    json!({"disk": "ssd", "sandbox": "yes", "zone": "a"}),
+                    json!([other, t]),
+                )),
+            ),
+            (
+                json!({"zone": "a"}),
+                json!([narrow]),
+                Ok((json!({"sandbox": "yes", "zone": "a"}), json!([t]))),
+            ),
+            (
+                json!({"zone": "b"}),
+                json!(null),
+                Err(Rejection::SelectorConflict {
+                    key: "zone".into(),
+                    class: "a".into(),
+                    pod: "b".into(),
+                }),
+            ),
         ] {
             let spec = json!({"runtimeClassName": "c", "nodeSelector": selector, "tolerations": tolerations});
-            let got = admitted(spec.clone(), Some(&sel), "").map(|s| (s["nodeSelector"].clone(), s["tolerations"].clone()));
+            let got = admitted(spec.clone(), Some(&sel), "")
+                .map(|s| (s["nodeSelector"].clone(), s["tolerations"].clone()));
             assert_eq!(got, want, "{spec}");
         }
     }
 
     #[test]
     fn gates() {
-        let both = class(json!({"overhead": {"podFixed": {"cpu": "1"}}, "scheduling": {"nodeSelector": {"a": "b"}}}));
+        let both = class(
+            json!({"overhead": {"podFixed": {"cpu": "1"}}, "scheduling": {"nodeSelector": {"a": "b"}}}),
+        );
         let spec = || json!({"runtimeClassName": "c"});
         for (gates, want) in [
-            ("", json!({"runtimeClassName": "c", "overhead": {"cpu": "1"}, "nodeSelector": {"a": "b"}})),
-            ("PodOverhead=false", json!({"runtimeClassName": "c", "nodeSelector": {"a": "b"}})),
-            ("RuntimeClassScheduling=false", json!({"runtimeClassName": "c", "overhead": {"cpu": "1"}})),
-            ("PodOverhead=false,RuntimeClassScheduling=false", json!({"runtimeClassName": "c"})),
+            (
+                "",
+                json!({"runtimeClassName": "c", "overhead": {"cpu": "1"}, "nodeSelector": {"a": "b"}}),
+            ),
+            (
+                "PodOverhead=false",
+                json!({"runtimeClassName": "c", "nodeSelector": {"a": "b"}}),
+            ),
+            (
+                "RuntimeClassScheduling=false",
+                json!({"runtimeClassName": "c", "overhead": {"cpu": "1"}}),
+            ),
+            (
+                "PodOverhead=false,RuntimeClassScheduling=false",
+                json!({"runtimeClassName": "c"}),
+            ),
             ("RuntimeClass=false", json!({"runtimeClassName": "c"})),
         ] {
-            assert_eq!(admitted(spec(), Some(&both), gates).unwrap(), want, "{gates}");
+            assert_eq!(
+                admitted(spec(), Some(&both), gates).unwrap(),
+                want,
+                "{gates}"
+            );
         }
-        assert_eq!(admitted(json!({"overhead": {"cpu": "1"}}), None, "PodOverhead=false"), Ok(json!({"overhead": {"cpu": "1"}})));
+        assert_eq!(
+            admitted(json!({"overhead": {"cpu": "1"}}), None, "PodOverhead=false"),
+            Ok(json!({"overhead": {"cpu": "1"}}))
+        );
         assert!(admitted(spec(), None, "PodOverhead=false").is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! The ServiceAccount plugin: a pod runs as an account, and gets its token mounted.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, Pod,
-    ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
+    ObjectFieldSelector, Pod, ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection,
+    Volume, VolumeMount, VolumeProjection,
 };
 
 use super::Rejection;
@@ -30,7 +31,11 @@ pub fn account_name(pod: &Pod) -> &str {
 ///
 /// # Errors
 /// [`Rejection::ServiceAccountNotFound`].
-pub fn admit(pod: &mut Pod, account: Option<&ServiceAccount>, suffix: &str) -> Result<(), Rejection> {
+pub fn admit(
+    pod: &mut Pod,
+    account: Option<&ServiceAccount>,
+    suffix: &str,
+) -> Result<(), Rejection> {
     let name = account_name(pod).to_owned();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let Some(account) = account else {
@@ -57,13 +62,22 @@ pub fn admit(pod: &mut Pod, account: Option<&ServiceAccount>, suffix: &str) -> R
         .flatten()
         .find(|v| v.name.starts_with(VOLUME_PREFIX))
         .map(|v| v.name.clone());
-    let volume = existing.clone().unwrap_or_else(|| format!("{VOLUME_PREFIX}{suffix}"));
+    let volume = existing
+        .clone()
+        .unwrap_or_else(|| format!("{VOLUME_PREFIX}{suffix}"));
     let mut mounted = false;
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+    for container in spec
+        .init_containers
+        .iter_mut()
+        .flatten()
+        .chain(&mut spec.containers)
+    {
         mounted |= mount(container, &volume);
     }
     if mounted && existing.is_none() {
-        spec.volumes.get_or_insert_default().push(token_volume(volume));
+        spec.volumes
+            .get_or_insert_default()
+            .push(token_volume(volume));
     }
     Ok(())
 }
@@ -132,7 +146,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn pod(spec: Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec}))
+            .unwrap()
     }
 
     fn account(body: Value) -> ServiceAccount {
@@ -144,27 +159,70 @@ mod tests {
         let c = json!([{"name": "c"}, {"name": "own", "volumeMounts": [{"name": "x", "mountPath": MOUNT_PATH}]}]);
         for (spec, account_body, mounts, secrets) in [
             (json!({"containers": c}), json!({}), 1, 0),
-            (json!({"containers": c, "initContainers": [{"name": "i"}]}), json!({"imagePullSecrets": [{"name": "s"}]}), 2, 1),
-            (json!({"containers": c, "automountServiceAccountToken": false}), json!({}), 0, 0),
-            (json!({"containers": c}), json!({"automountServiceAccountToken": false}), 0, 0),
-            (json!({"containers": c, "automountServiceAccountToken": true}), json!({"automountServiceAccountToken": false}), 1, 0),
-            (json!({"containers": c, "imagePullSecrets": [{"name": "a"}, {"name": "b"}]}), json!({"imagePullSecrets": [{"name": "s"}]}), 1, 2),
+            (
+                json!({"containers": c, "initContainers": [{"name": "i"}]}),
+                json!({"imagePullSecrets": [{"name": "s"}]}),
+                2,
+                1,
+            ),
+            (
+                json!({"containers": c, "automountServiceAccountToken": false}),
+                json!({}),
+                0,
+                0,
+            ),
+            (
+                json!({"containers": c}),
+                json!({"automountServiceAccountToken": false}),
+                0,
+                0,
+            ),
+            (
+                json!({"containers": c, "automountServiceAccountToken": true}),
+                json!({"automountServiceAccountToken": false}),
+                1,
+                0,
+            ),
+            (
+                json!({"containers": c, "imagePullSecrets": [{"name": "a"}, {"name": "b"}]}),
+                json!({"imagePullSecrets": [{"name": "s"}]}),
+                1,
+                2,
+            ),
         ] {
             let mut p = pod(spec.clone());
             admit(&mut p, Some(&account(account_body)), "abcde").unwrap();
             let s = p.spec.unwrap();
-            let all = s.containers.iter().chain(s.init_containers.iter().flatten());
-            let count = all.flat_map(|c| c.volume_mounts.iter().flatten()).filter(|m| m.name == "kube-api-access-abcde").count();
-            assert_eq!((count, s.image_pull_secrets.map_or(0, |l| l.len())), (mounts, secrets), "{spec}");
+            let all = s
+                .containers
+                .iter()
+                .chain(s.init_containers.iter().flatten());
+            let count = all
+                .flat_map(|c| c.volume_mounts.iter().flatten())
+                .filter(|m| m.name == "kube-api-access-abcde")
+                .count();
+            assert_eq!(
+                (count, s.image_pull_secrets.map_or(0, |l| l.len())),
+                (mounts, secrets),
+                "{spec}"
+            );
             assert_eq!(s.volumes.map_or(0, |v| v.len()), usize::from(mounts > 0));
-            assert_eq!((s.service_account_name.as_deref(), s.service_account.as_deref()), (Some("default"), Some("default")));
+            assert_eq!(
+                (
+                    s.service_account_name.as_deref(),
+                    s.service_account.as_deref()
+                ),
+                (Some("default"), Some("default"))
+            );
         }
     }
 
     #[test]
     fn a_missing_account_is_named() {
         let mut p = pod(json!({"containers": [], "serviceAccountName": "nope"}));
-        assert_eq!(admit(&mut p, None, "x").unwrap_err().to_string(),
-                   "error looking up service account n/nope: serviceaccount \"nope\" not found");
+        assert_eq!(
+            admit(&mut p, None, "x").unwrap_err().to_string(),
+            "error looking up service account n/nope: serviceaccount \"nope\" not found"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Defaults of a pod's unset fields.
 
 use k8s_openapi::api::core::v1::{
-    Container, HTTPGetAction, ObjectFieldSelector, Pod, PodSpec, Probe, ResourceRequirements, Volume,
+    Container, HTTPGetAction, ObjectFieldSelector, Pod, PodSpec, Probe, ResourceRequirements,
+    Volume,
 };
 
 use super::{as_container, volume_kind};
@@ -32,13 +33,21 @@ pub(super) fn pod(pod: &mut Pod) {
         return;
     };
     pod_spec(spec);
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+    for container in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
         requests_from_limits(container.resources.get_or_insert_default());
     }
     pod_level(spec);
     set(&mut spec.enable_service_links, true);
     if spec.host_network == Some(true) {
-        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        for container in spec
+            .containers
+            .iter_mut()
+            .chain(spec.init_containers.iter_mut().flatten())
+        {
             for port in container.ports.iter_mut().flatten() {
                 set_number(&mut port.host_port, port.container_port);
             }
@@ -53,11 +62,20 @@ fn pod_spec(spec: &mut PodSpec) {
     set(&mut spec.termination_grace_period_seconds, 30);
     set_text(&mut spec.scheduler_name, "default-scheduler");
     // The old name of the field says the same as the new one.
-    if spec.service_account_name.as_deref().unwrap_or_default().is_empty() {
+    if spec
+        .service_account_name
+        .as_deref()
+        .unwrap_or_default()
+        .is_empty()
+    {
         spec.service_account_name.clone_from(&spec.service_account);
     }
     spec.service_account.clone_from(&spec.service_account_name);
-    for c in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+    for c in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
         container(c);
     }
     for ephemeral in spec.ephemeral_containers.iter_mut().flatten() {
@@ -86,30 +104,53 @@ fn pod_spec(spec: &mut PodSpec) {
 }
 
 fn round_requirements(resources: &mut ResourceRequirements) {
-    for list in [resources.limits.as_mut(), resources.requests.as_mut()].into_iter().flatten() {
+    for list in [resources.limits.as_mut(), resources.requests.as_mut()]
+        .into_iter()
+        .flatten()
+    {
         resource_list::round(list);
     }
 }
 
 fn container(c: &mut Container) {
-    if c.image_pull_policy.as_deref().unwrap_or_default().is_empty() {
-        c.image_pull_policy = Some(image_pull_policy(c.image.as_deref().unwrap_or_default()).to_owned());
+    if c.image_pull_policy
+        .as_deref()
+        .unwrap_or_default()
+        .is_empty()
+    {
+        c.image_pull_policy =
+            Some(image_pull_policy(c.image.as_deref().unwrap_or_default()).to_owned());
     }
     set_text(&mut c.termination_message_path, "/dev/termination-log");
     set_text(&mut c.termination_message_policy, "File");
     for port in c.ports.iter_mut().flatten() {
         set_text(&mut port.protocol, "TCP");
     }
-    for source in c.env.iter_mut().flatten().filter_map(|e| e.value_from.as_mut()) {
+    for source in c
+        .env
+        .iter_mut()
+        .flatten()
+        .filter_map(|e| e.value_from.as_mut())
+    {
         if let Some(field) = source.field_ref.as_mut() {
             field_selector(field);
         }
     }
-    for p in [&mut c.liveness_probe, &mut c.readiness_probe, &mut c.startup_probe].into_iter().flatten() {
+    for p in [
+        &mut c.liveness_probe,
+        &mut c.readiness_probe,
+        &mut c.startup_probe,
+    ]
+    .into_iter()
+    .flatten()
+    {
         probe(p);
     }
     if let Some(lifecycle) = c.lifecycle.as_mut() {
-        for handler in [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten() {
+        for handler in [&mut lifecycle.post_start, &mut lifecycle.pre_stop]
+            .into_iter()
+            .flatten()
+        {
             if let Some(http) = handler.http_get.as_mut() {
                 http_get(http);
             }
@@ -152,7 +193,12 @@ fn volume(v: &mut Volume) {
     }
     if let Some(downward) = v.downward_api.as_mut() {
         set(&mut downward.default_mode, FILE_MODE);
-        for field in downward.items.iter_mut().flatten().filter_map(|i| i.field_ref.as_mut()) {
+        for field in downward
+            .items
+            .iter_mut()
+            .flatten()
+            .filter_map(|i| i.field_ref.as_mut())
+        {
             field_selector(field);
         }
     }
@@ -162,7 +208,10 @@ fn volume(v: &mut Volume) {
             if let Some(token) = source.service_account_token.as_mut() {
                 set(&mut token.expiration_seconds, 3600);
             }
-            let items = source.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten());
+            let items = source
+                .downward_api
+                .iter_mut()
+                .flat_map(|d| d.items.iter_mut().flatten());
             for field in items.filter_map(|i| i.field_ref.as_mut()) {
                 field_selector(field);
             }
@@ -189,7 +238,11 @@ fn volume(v: &mut Volume) {
         set_text(&mut scale.storage_mode, "ThinProvisioned");
         set_text(&mut scale.fs_type, "xfs");
     }
-    if let Some(template) = v.ephemeral.as_mut().and_then(|e| e.volume_claim_template.as_mut()) {
+    if let Some(template) = v
+        .ephemeral
+        .as_mut()
+        .and_then(|e| e.volume_claim_template.as_mut())
+    {
         set(&mut template.spec.volume_mode, "Filesystem".to_owned());
     }
     if let Some(image) = v.image.as_mut()
@@ -204,7 +257,9 @@ fn requests_from_limits(resources: &mut ResourceRequirements) {
     if let Some(limits) = &resources.limits {
         let requests = resources.requests.get_or_insert_default();
         for (name, limit) in limits {
-            requests.entry(name.clone()).or_insert_with(|| limit.clone());
+            requests
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
         }
     }
 }
@@ -234,7 +289,9 @@ fn pod_level(spec: &mut PodSpec) {
         }
         for (name, limit) in &new_limits {
             if matches!(name.as_str(), "cpu" | "memory") || resource_list::is_huge_page(name) {
-                new_requests.entry(name.clone()).or_insert_with(|| limit.clone());
+                new_requests
+                    .entry(name.clone())
+                    .or_insert_with(|| limit.clone());
             }
         }
     }
@@ -276,9 +333,10 @@ fn is_repository(text: &str) -> bool {
                 || matches!(b, b'.' | b'_' | b'-')
                 || (host && (b.is_ascii_uppercase() || matches!(b, b':' | b'[' | b']')))
         };
-        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || (host && matches!(b, b'[' | b']')));
+        let edge = |b: Option<&u8>| {
+            b.is_some_and(|b| b.is_ascii_alphanumeric() || (host && matches!(b, b'[' | b']')))
+        };
         let bytes = component.as_bytes();
         edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| inner(*b))
     })
 }
-

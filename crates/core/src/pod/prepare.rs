@@ -28,7 +28,11 @@ pub(super) fn create(pod: &mut Pod, gates: &FeatureGates) {
     };
     if let Some(spec) = &pod.spec {
         status.qos_class = Some(qos::class(spec).name().to_owned());
-        if spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()) {
+        if spec
+            .scheduling_gates
+            .as_ref()
+            .is_some_and(|g| !g.is_empty())
+        {
             status.conditions = Some(vec![PodCondition {
                 type_: "PodScheduled".to_owned(),
                 status: "False".to_owned(),
@@ -52,8 +56,12 @@ pub(super) fn update(pod: &mut Pod, old: &Pod, gates: &FeatureGates) {
 
 pub(super) fn status(pod: &mut Pod, old: &Pod) {
     pod.spec.clone_from(&old.spec);
-    pod.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
-    pod.metadata.owner_references.clone_from(&old.metadata.owner_references);
+    pod.metadata
+        .deletion_timestamp
+        .clone_from(&old.metadata.deletion_timestamp);
+    pod.metadata
+        .owner_references
+        .clone_from(&old.metadata.owner_references);
     pod.metadata.generation = old.metadata.generation;
     if let Some(status) = pod.status.as_mut() {
         // The class is decided once, at creation.

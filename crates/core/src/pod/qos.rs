@@ -63,7 +63,11 @@ pub fn class(spec: &PodSpec) -> QosClass {
         }
     } else {
         let none = ResourceRequirements::default();
-        for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        for container in spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+        {
             let resources = container.resources.as_ref().unwrap_or(&none);
             add(&mut requests, resources.requests.as_ref());
             guaranteed &= add(&mut limits, resources.limits.as_ref()) == 2;
@@ -89,16 +93,46 @@ mod tests {
         let c = |resources: serde_json::Value| json!({"name": "c", "resources": resources});
         for (spec, want) in [
             (json!({"containers": [c(json!({}))]}), QosClass::BestEffort),
-            (json!({"containers": [c(json!({"requests": {"cpu": "0"}}))]}), QosClass::BestEffort),
-            (json!({"containers": [c(json!({"requests": {"example.com/gpu": "1"}}))]}), QosClass::BestEffort),
-            (json!({"containers": [c(json!({"requests": {"cpu": "100m"}}))]}), QosClass::Burstable),
-            (json!({"containers": [c(json!({"requests": both, "limits": both}))]}), QosClass::Guaranteed),
-            (json!({"containers": [c(json!({"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": both}))]}), QosClass::Guaranteed),
-            (json!({"containers": [c(json!({"requests": both, "limits": both})), c(json!({}))]}), QosClass::Burstable),
-            (json!({"containers": [c(json!({"requests": both, "limits": both}))], "initContainers": [c(json!({}))]}), QosClass::Burstable),
-            (json!({"containers": [c(json!({"limits": {"cpu": "1"}}))]}), QosClass::Burstable),
-            (json!({"containers": [c(json!({}))], "resources": {"requests": both, "limits": both}}), QosClass::Guaranteed),
-            (json!({"containers": [c(json!({}))], "overhead": both}), QosClass::BestEffort),
+            (
+                json!({"containers": [c(json!({"requests": {"cpu": "0"}}))]}),
+                QosClass::BestEffort,
+            ),
+            (
+                json!({"containers": [c(json!({"requests": {"example.com/gpu": "1"}}))]}),
+                QosClass::BestEffort,
+            ),
+            (
+                json!({"containers": [c(json!({"requests": {"cpu": "100m"}}))]}),
+                QosClass::Burstable,
+            ),
+            (
+                json!({"containers": [c(json!({"requests": both, "limits": both}))]}),
+                QosClass::Guaranteed,
+            ),
+            (
+                json!({"containers": [c(json!({"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": both}))]}),
+                QosClass::Guaranteed,
+            ),
+            (
+                json!({"containers": [c(json!({"requests": both, "limits": both})), c(json!({}))]}),
+                QosClass::Burstable,
+            ),
+            (
+                json!({"containers": [c(json!({"requests": both, "limits": both}))], "initContainers": [c(json!({}))]}),
+                QosClass::Burstable,
+            ),
+            (
+                json!({"containers": [c(json!({"limits": {"cpu": "1"}}))]}),
+                QosClass::Burstable,
+            ),
+            (
+                json!({"containers": [c(json!({}))], "resources": {"requests": both, "limits": both}}),
+                QosClass::Guaranteed,
+            ),
+            (
+                json!({"containers": [c(json!({}))], "overhead": both}),
+                QosClass::BestEffort,
+            ),
         ] {
             let parsed: PodSpec = serde_json::from_value(spec.clone()).unwrap();
             assert_eq!(class(&parsed), want, "{spec}");

@@ -37,5 +37,8 @@ pub fn sources(v: &Volume) -> Vec<&'static str> {
         ("ephemeral", v.ephemeral.is_some()),
         ("image", v.image.is_some()),
     ];
-    all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+    all.into_iter()
+        .filter(|(_, set)| *set)
+        .map(|(name, _)| name)
+        .collect()
 }
