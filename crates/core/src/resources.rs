@@ -113,8 +113,14 @@ pub fn pod_limits(spec: &PodSpec, overhead: Overhead) -> Amounts {
 
 /// Of a pod as a whole only cpu, memory and huge pages can be asked for.
 fn replace_by_pod_level(total: &mut Amounts, pod_level: Option<&WireList>) {
-    let counts = |name: &String| matches!(name.as_str(), "cpu" | "memory") || resource_list::is_huge_page(name);
-    total.extend(amounts(pod_level).into_iter().filter(|(name, _)| counts(name)));
+    let counts = |name: &String| {
+        matches!(name.as_str(), "cpu" | "memory") || resource_list::is_huge_page(name)
+    };
+    total.extend(
+        amounts(pod_level)
+            .into_iter()
+            .filter(|(name, _)| counts(name)),
+    );
 }
 
 /// Sums over containers as the kubelet runs them.
