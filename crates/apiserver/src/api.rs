@@ -7,7 +7,7 @@ use berth_core::gates::FeatureGates;
 
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
-use crate::proxy::NodeClientConfig;
+use crate::proxy::NodeClient;
 use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tokens::TokenVerifier;
@@ -25,7 +25,7 @@ pub struct Api {
     /// Service account tokens.
     pub tokens: Option<TokenVerifier>,
     /// How nodes are reached.
-    pub nodes: Option<NodeClientConfig>,
+    pub nodes: Option<NodeClient>,
     /// Feature gates.
     pub gates: FeatureGates,
     /// Address that clients are told.

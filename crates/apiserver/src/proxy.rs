@@ -1,13 +1,32 @@
-//! Requests that a node answers: pods log, exec, attach, portforward; nodes proxy.
+//! Requests that a node answers: pods log, exec, attach, portforward; nodes proxy; pods proxy.
+//!
+//! [`target`] decides where a request goes and in which words, [`client`] takes it there. Upgraded
+//! connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
+
+mod client;
+mod target;
 
 use std::sync::Arc;
 
-use berth_api::status::ApiError;
+use http::{StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 
-use crate::api::Api;
-use crate::http_types::{Request, Response};
-use crate::request::RequestInfo;
-use crate::user::User;
+use berth_api::status::{ApiError, Subject};
+
+use self::target::Target;
+pub use client::NodeClient;
+use crate::{
+    api::Api,
+    authz::Decision,
+    handler,
+    http_types::{self, Request, Response},
+    request::RequestInfo,
+    tls::TlsError,
+    user::User,
+};
+
+/// As much as is read of a node's error message.
+const MAX_MESSAGE: usize = 50_000;
 
 /// How the server reaches nodes (stock: `--kubelet-client-certificate` and so on).
 #[derive(Clone, Debug)]
@@ -20,18 +39,83 @@ pub struct NodeClientConfig {
     pub ca: Option<Vec<u8>>,
 }
 
+impl NodeClientConfig {
+    /// Reads the certificates.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn client(&self) -> Result<NodeClient, TlsError> {
+        NodeClient::new(self)
+    }
+}
+
 /// Passes a request on to the node that has the pod, upgrades included.
 ///
 /// # Errors
 /// `NotFound` for no such pod, `BadRequest` for one without a node or with several containers and
 /// none named, `ServiceUnavailable` or `InternalError` when the node cannot be reached.
-pub async fn handle(
-    _api: Arc<Api>,
-    _user: User,
-    _info: RequestInfo,
-    _request: Request,
-) -> Result<Response, ApiError> {
-    Err(ApiError::Internal(
-        "the way to nodes is not built yet".to_owned(),
-    ))
+pub async fn handle(api: Arc<Api>, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
+    let nodes = api.nodes.as_ref().ok_or_else(|| {
+        ApiError::ServiceUnavailable("this server was started without a client certificate for nodes".to_owned())
+    })?;
+    // A WebSocket handshake is a GET, and yet runs commands: who may only get must not.
+    if info.verb == "get" && matches!(&*info.subresource, "exec" | "attach" | "portforward") {
+        let create = RequestInfo { verb: "create".to_owned(), ..info.clone() };
+        if let Decision::NoOpinion(reason) = api.authorizer.authorize(&user, &create) {
+            return Err(handler::forbidden(&user, &create, &reason));
+        }
+    }
+    let target = target(&api, &info, &request)?;
+    let Some(target) = target else {
+        // logs of a pod that no node has yet: there are none
+        return Ok(http_types::text(StatusCode::OK, ""));
+    };
+    let is_log = info.subresource == "log";
+    let response = nodes.send(target, request).await?;
+    if is_log && !response.status().is_success() {
+        return Err(refusal(&info, response).await);
+    }
+    Ok(response)
+}
+
+fn target(api: &Api, info: &RequestInfo, request: &Request) -> Result<Option<Target>, ApiError> {
+    let query = request.uri().query().unwrap_or_default();
+    let find_node = |name: &str| api.storage.read::<serde_json::Value>("core/nodes", "", name);
+    if info.resource == "nodes" {
+        return target::node_proxy(info, request.uri(), find_node).map(Some);
+    }
+    let name = if info.subresource == "proxy" { target::split_name(&info.name).1 } else { &info.name };
+    let pod: serde_json::Value =
+        api.storage.read("core/pods", &info.namespace, name).ok_or_else(|| ApiError::not_found("", "pods", name))?;
+    match &*info.subresource {
+        "proxy" => target::pod_proxy(info, request.uri(), &pod).map(Some),
+        "log" => target::log(&pod, query, find_node),
+        "portforward" => target::port_forward(&pod, query, find_node).map(Some),
+        "exec" | "attach" => target::exec(&info.subresource, &pod, query, find_node).map(Some),
+        _ => Err(ApiError::NoSuchPath),
+    }
+}
+
+/// A node's refusal as a Status.
+async fn refusal(info: &RequestInfo, response: Response) -> ApiError {
+    let code = response.status();
+    let body = Limited::new(response.into_body(), MAX_MESSAGE).collect().await;
+    let message = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let subject = || Subject::new("", format!("pods/{}", info.subresource), &*info.name);
+    match code {
+        StatusCode::BAD_REQUEST => ApiError::BadRequest(message),
+        StatusCode::NOT_FOUND => ApiError::NotFound(subject()),
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ApiError::Forbidden {
+            subject: subject(),
+            message: format!("the node refused this server's certificate: {message}"),
+        },
+        code => ApiError::Internal(format!("the node answered {code}: {message}")),
+    }
+}
+
+/// Headers that concern one connection, or the client's credentials.
+pub(crate) fn is_private(name: &header::HeaderName) -> bool {
+    let text = name.as_str();
+    text.starts_with("impersonate-")
+        || matches!(*name, header::AUTHORIZATION | header::HOST | header::COOKIE | header::PROXY_AUTHORIZATION)
 }

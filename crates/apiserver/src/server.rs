@@ -22,6 +22,7 @@ use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::config::{Config, StoreConfig};
 use crate::handler::{self, Peer};
+use crate::proxy::NodeClientConfig;
 use crate::registry::{Registry, builtin};
 use crate::storage::Storage;
 use crate::tls::TlsError;
@@ -88,6 +89,7 @@ impl Config {
             .as_ref()
             .map(TokenConfig::verifier)
             .transpose()?;
+        let nodes = self.nodes.as_ref().map(NodeClientConfig::client).transpose()?;
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
         };
@@ -110,7 +112,7 @@ impl Config {
             authorizer: Authorizer::new(self.authz, Arc::clone(&storage)),
             storage,
             tokens,
-            nodes: self.nodes,
+            nodes,
             gates: self.gates,
             advertise: self.advertise,
         });

@@ -1,0 +1,187 @@
+//! One request to a node or pod over a connection of its own, upgraded if both sides agree.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use berth_api::status::ApiError;
+
+use super::{NodeClientConfig, is_private, target::Target};
+use crate::{
+    http_types::{self, Request, Response},
+    tls::{TlsError, identity, provider, roots},
+};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Reaches nodes with the server's client certificate, and pods without one.
+#[derive(Clone)]
+pub struct NodeClient {
+    node: TlsConnector,
+    anyone: TlsConnector,
+}
+
+impl NodeClient {
+    pub(super) fn new(config: &NodeClientConfig) -> Result<Self, TlsError> {
+        let (chain, key) = identity(&config.certificate, &config.key)?;
+        let builder = || ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let trusting = || Arc::new(AnyCertificate(provider()));
+        let node = match &config.ca {
+            Some(ca) => builder()?.with_root_certificates(roots(ca, "CA of the nodes")?),
+            None => builder()?.dangerous().with_custom_certificate_verifier(trusting()),
+        };
+        let anyone = builder()?.dangerous().with_custom_certificate_verifier(trusting()).with_no_client_auth();
+        Ok(Self {
+            node: TlsConnector::from(Arc::new(node.with_client_auth_cert(chain, key)?)),
+            anyone: TlsConnector::from(Arc::new(anyone)),
+        })
+    }
+
+    /// Sends the request on and answers with the response, its body streamed.
+    pub(super) async fn send(&self, target: Target, request: Request) -> Result<Response, ApiError> {
+        let place = format!("{}:{}", target.host, target.port);
+        let failed = |what: &str| ApiError::Internal(format!("error dialing backend {place}: {what}"));
+        let connect = TcpStream::connect((target.host.trim_matches(['[', ']']), target.port));
+        let stream = match timeout(CONNECT, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(failed(&error.to_string())),
+            Err(_) => return Err(failed("no answer within 10 seconds")),
+        };
+        // best effort: without it only latency suffers
+        let _ = stream.set_nodelay(true);
+        if !target.tls {
+            return exchange(stream, &place, &target, request).await;
+        }
+        let name = server_name(&target.host).ok_or_else(|| failed("not a name for TLS"))?;
+        let connector = if target.node { &self.node } else { &self.anyone };
+        match timeout(CONNECT, connector.connect(name, stream)).await {
+            Ok(Ok(stream)) => exchange(stream, &place, &target, request).await,
+            Ok(Err(error)) => Err(failed(&error.to_string())),
+            Err(_) => Err(failed("no TLS handshake within 10 seconds")),
+        }
+    }
+}
+
+fn server_name(host: &str) -> Option<ServerName<'static>> {
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) => Some(ServerName::IpAddress(ip.into())),
+        Err(_) => ServerName::try_from(host.to_owned()).ok(),
+    }
+}
+
+async fn exchange<S>(stream: S, place: &str, target: &Target, mut request: Request) -> Result<Response, ApiError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let failed = |error: &dyn std::fmt::Display| ApiError::Internal(format!("error dialing backend {place}: {error}"));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+    // ends with the exchange, or with the joined connection after an upgrade
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a node");
+        }
+    });
+    let client = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let outgoing = outgoing(place, target, request, client.is_some()).map_err(|e| failed(&e))?;
+    let mut response = sender.send_request(outgoing).await.map_err(|e| failed(&e))?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = client
+    {
+        let node = hyper::upgrade::on(&mut response);
+        tokio::spawn(join(client, node));
+        let (parts, _) = response.into_parts();
+        return Ok(http::Response::from_parts(parts, http_types::full("")));
+    }
+    let (mut parts, body) = response.into_parts();
+    for hop in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        parts.headers.remove(hop);
+    }
+    Ok(http::Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+}
+
+fn outgoing(
+    place: &str,
+    target: &Target,
+    request: Request,
+    upgrade: bool,
+) -> Result<http::Request<hyper::body::Incoming>, http::Error> {
+    let (parts, body) = request.into_parts();
+    let mut outgoing = http::Request::builder().method(parts.method).uri(&target.path_and_query);
+    if let Some(headers) = outgoing.headers_mut() {
+        for (name, value) in parts.headers.iter().filter(|(name, _)| !is_private(name)) {
+            let hop = matches!(*name, header::CONNECTION | header::UPGRADE | header::TRANSFER_ENCODING | header::TE);
+            if !hop || (upgrade && *name != header::TRANSFER_ENCODING) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        headers.insert(header::HOST, HeaderValue::from_str(place)?);
+    }
+    outgoing.body(body)
+}
+
+async fn join(client: hyper::upgrade::OnUpgrade, node: hyper::upgrade::OnUpgrade) {
+    match tokio::try_join!(client, node) {
+        Ok((client, node)) => {
+            let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+            if let Err(error) = copy_bidirectional(&mut client, &mut node).await {
+                tracing::debug!(%error, "an upgraded connection ended");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "an upgrade failed"),
+    }
+}
+
+/// Takes any certificate, as the stock server does for nodes when it is given no CA for them.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
