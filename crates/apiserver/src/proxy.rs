@@ -14,7 +14,6 @@ use http_body_util::{BodyExt, Limited};
 use berth_api::status::{ApiError, Subject};
 
 use self::target::Target;
-pub use client::NodeClient;
 use crate::{
     api::Api,
     authz::Decision,
@@ -24,6 +23,7 @@ use crate::{
     tls::TlsError,
     user::User,
 };
+pub use client::NodeClient;
 
 /// As much as is read of a node's error message.
 const MAX_MESSAGE: usize = 50_000;
@@ -54,13 +54,23 @@ impl NodeClientConfig {
 /// # Errors
 /// `NotFound` for no such pod, `BadRequest` for one without a node or with several containers and
 /// none named, `ServiceUnavailable` or `InternalError` when the node cannot be reached.
-pub async fn handle(api: Arc<Api>, user: User, info: RequestInfo, request: Request) -> Result<Response, ApiError> {
+pub async fn handle(
+    api: Arc<Api>,
+    user: User,
+    info: RequestInfo,
+    request: Request,
+) -> Result<Response, ApiError> {
     let nodes = api.nodes.as_ref().ok_or_else(|| {
-        ApiError::ServiceUnavailable("this server was started without a client certificate for nodes".to_owned())
+        ApiError::ServiceUnavailable(
+            "this server was started without a client certificate for nodes".to_owned(),
+        )
     })?;
     // A WebSocket handshake is a GET, and yet runs commands: who may only get must not.
     if info.verb == "get" && matches!(&*info.subresource, "exec" | "attach" | "portforward") {
-        let create = RequestInfo { verb: "create".to_owned(), ..info.clone() };
+        let create = RequestInfo {
+            verb: "create".to_owned(),
+            ..info.clone()
+        };
         if let Decision::NoOpinion(reason) = api.authorizer.authorize(&user, &create) {
             return Err(handler::forbidden(&user, &create, &reason));
         }
@@ -80,13 +90,22 @@ pub async fn handle(api: Arc<Api>, user: User, info: RequestInfo, request: Reque
 
 fn target(api: &Api, info: &RequestInfo, request: &Request) -> Result<Option<Target>, ApiError> {
     let query = request.uri().query().unwrap_or_default();
-    let find_node = |name: &str| api.storage.read::<serde_json::Value>("core/nodes", "", name);
+    let find_node = |name: &str| {
+        api.storage
+            .read::<serde_json::Value>("core/nodes", "", name)
+    };
     if info.resource == "nodes" {
         return target::node_proxy(info, request.uri(), find_node).map(Some);
     }
-    let name = if info.subresource == "proxy" { target::split_name(&info.name).1 } else { &info.name };
-    let pod: serde_json::Value =
-        api.storage.read("core/pods", &info.namespace, name).ok_or_else(|| ApiError::not_found("", "pods", name))?;
+    let name = if info.subresource == "proxy" {
+        target::split_name(&info.name).1
+    } else {
+        &info.name
+    };
+    let pod: serde_json::Value = api
+        .storage
+        .read("core/pods", &info.namespace, name)
+        .ok_or_else(|| ApiError::not_found("", "pods", name))?;
     match &*info.subresource {
         "proxy" => target::pod_proxy(info, request.uri(), &pod).map(Some),
         "log" => target::log(&pod, query, find_node),
@@ -99,8 +118,12 @@ fn target(api: &Api, info: &RequestInfo, request: &Request) -> Result<Option<Tar
 /// A node's refusal as a Status.
 async fn refusal(info: &RequestInfo, response: Response) -> ApiError {
     let code = response.status();
-    let body = Limited::new(response.into_body(), MAX_MESSAGE).collect().await;
-    let message = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let body = Limited::new(response.into_body(), MAX_MESSAGE)
+        .collect()
+        .await;
+    let message = body
+        .map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned())
+        .unwrap_or_default();
     let subject = || Subject::new("", format!("pods/{}", info.subresource), &*info.name);
     match code {
         StatusCode::BAD_REQUEST => ApiError::BadRequest(message),
@@ -117,5 +140,8 @@ async fn refusal(info: &RequestInfo, response: Response) -> ApiError {
 pub(crate) fn is_private(name: &header::HeaderName) -> bool {
     let text = name.as_str();
     text.starts_with("impersonate-")
-        || matches!(*name, header::AUTHORIZATION | header::HOST | header::COOKIE | header::PROXY_AUTHORIZATION)
+        || matches!(
+            *name,
+            header::AUTHORIZATION | header::HOST | header::COOKIE | header::PROXY_AUTHORIZATION
+        )
 }

@@ -89,7 +89,11 @@ impl Config {
             .as_ref()
             .map(TokenConfig::verifier)
             .transpose()?;
-        let nodes = self.nodes.as_ref().map(NodeClientConfig::client).transpose()?;
+        let nodes = self
+            .nodes
+            .as_ref()
+            .map(NodeClientConfig::client)
+            .transpose()?;
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
         };

@@ -40,13 +40,20 @@ pub struct NodeClient {
 impl NodeClient {
     pub(super) fn new(config: &NodeClientConfig) -> Result<Self, TlsError> {
         let (chain, key) = identity(&config.certificate, &config.key)?;
-        let builder = || ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let builder = || {
+            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
+        };
         let trusting = || Arc::new(AnyCertificate(provider()));
         let node = match &config.ca {
             Some(ca) => builder()?.with_root_certificates(roots(ca, "CA of the nodes")?),
-            None => builder()?.dangerous().with_custom_certificate_verifier(trusting()),
+            None => builder()?
+                .dangerous()
+                .with_custom_certificate_verifier(trusting()),
         };
-        let anyone = builder()?.dangerous().with_custom_certificate_verifier(trusting()).with_no_client_auth();
+        let anyone = builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(trusting())
+            .with_no_client_auth();
         Ok(Self {
             node: TlsConnector::from(Arc::new(node.with_client_auth_cert(chain, key)?)),
             anyone: TlsConnector::from(Arc::new(anyone)),
@@ -54,9 +61,14 @@ impl NodeClient {
     }
 
     /// Sends the request on and answers with the response, its body streamed.
-    pub(super) async fn send(&self, target: Target, request: Request) -> Result<Response, ApiError> {
+    pub(super) async fn send(
+        &self,
+        target: Target,
+        request: Request,
+    ) -> Result<Response, ApiError> {
         let place = format!("{}:{}", target.host, target.port);
-        let failed = |what: &str| ApiError::Internal(format!("error dialing backend {place}: {what}"));
+        let failed =
+            |what: &str| ApiError::Internal(format!("error dialing backend {place}: {what}"));
         let connect = TcpStream::connect((target.host.trim_matches(['[', ']']), target.port));
         let stream = match timeout(CONNECT, connect).await {
             Ok(Ok(stream)) => stream,
@@ -69,7 +81,11 @@ impl NodeClient {
             return exchange(stream, &place, &target, request).await;
         }
         let name = server_name(&target.host).ok_or_else(|| failed("not a name for TLS"))?;
-        let connector = if target.node { &self.node } else { &self.anyone };
+        let connector = if target.node {
+            &self.node
+        } else {
+            &self.anyone
+        };
         match timeout(CONNECT, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => exchange(stream, &place, &target, request).await,
             Ok(Err(error)) => Err(failed(&error.to_string())),
@@ -85,21 +101,36 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
 }
 
-async fn exchange<S>(stream: S, place: &str, target: &Target, mut request: Request) -> Result<Response, ApiError>
+async fn exchange<S>(
+    stream: S,
+    place: &str,
+    target: &Target,
+    mut request: Request,
+) -> Result<Response, ApiError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let failed = |error: &dyn std::fmt::Display| ApiError::Internal(format!("error dialing backend {place}: {error}"));
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+    let failed = |error: &dyn std::fmt::Display| {
+        ApiError::Internal(format!("error dialing backend {place}: {error}"))
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed(&e))?;
     // ends with the exchange, or with the joined connection after an upgrade
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to a node");
         }
     });
-    let client = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let client = request
+        .headers()
+        .contains_key(header::UPGRADE)
+        .then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(place, target, request, client.is_some()).map_err(|e| failed(&e))?;
-    let mut response = sender.send_request(outgoing).await.map_err(|e| failed(&e))?;
+    let mut response = sender
+        .send_request(outgoing)
+        .await
+        .map_err(|e| failed(&e))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = client
     {
@@ -109,10 +140,17 @@ where
         return Ok(http::Response::from_parts(parts, http_types::full("")));
     }
     let (mut parts, body) = response.into_parts();
-    for hop in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for hop in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
         parts.headers.remove(hop);
     }
-    Ok(http::Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+    Ok(http::Response::from_parts(
+        parts,
+        body.map_err(Into::into).boxed_unsync(),
+    ))
 }
 
 fn outgoing(
@@ -122,10 +160,15 @@ fn outgoing(
     upgrade: bool,
 ) -> Result<http::Request<hyper::body::Incoming>, http::Error> {
     let (parts, body) = request.into_parts();
-    let mut outgoing = http::Request::builder().method(parts.method).uri(&target.path_and_query);
+    let mut outgoing = http::Request::builder()
+        .method(parts.method)
+        .uri(&target.path_and_query);
     if let Some(headers) = outgoing.headers_mut() {
         for (name, value) in parts.headers.iter().filter(|(name, _)| !is_private(name)) {
-            let hop = matches!(*name, header::CONNECTION | header::UPGRADE | header::TRANSFER_ENCODING | header::TE);
+            let hop = matches!(
+                *name,
+                header::CONNECTION | header::UPGRADE | header::TRANSFER_ENCODING | header::TE
+            );
             if !hop || (upgrade && *name != header::TRANSFER_ENCODING) {
                 headers.append(name.clone(), value.clone());
             }
@@ -169,7 +212,12 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -178,7 +226,12 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -25,11 +25,22 @@ pub(super) struct Target {
 }
 
 const KUBELET_PORT: u16 = 10250;
-const LOG_OPTIONS: [&str; 8] =
-    ["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"];
+const LOG_OPTIONS: [&str; 8] = [
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "tailLines",
+    "limitBytes",
+    "stream",
+];
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn name(object: &Value) -> &str {
@@ -38,19 +49,49 @@ fn name(object: &Value) -> &str {
 
 /// The node's kubelet with a path of it.
 fn kubelet(node: &Value, path_and_query: String) -> Result<Target, ApiError> {
-    let addresses = node.pointer("/status/addresses").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let of_kind = |kind: &str| addresses.iter().find(|a| text(a, "/type") == kind).map(|a| text(a, "/address"));
-    let host = ["InternalIP", "ExternalIP", "InternalDNS", "Hostname"].into_iter().find_map(of_kind);
-    let host = host.ok_or_else(|| ApiError::Internal(format!("no preferred addresses found for node {:?}", name(node))))?;
-    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(KUBELET_PORT);
-    Ok(Target { host: host.to_owned(), port, tls: true, node: true, path_and_query })
+    let addresses = node
+        .pointer("/status/addresses")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let of_kind = |kind: &str| {
+        addresses
+            .iter()
+            .find(|a| text(a, "/type") == kind)
+            .map(|a| text(a, "/address"))
+    };
+    let host = ["InternalIP", "ExternalIP", "InternalDNS", "Hostname"]
+        .into_iter()
+        .find_map(of_kind);
+    let host = host.ok_or_else(|| {
+        ApiError::Internal(format!(
+            "no preferred addresses found for node {:?}",
+            name(node)
+        ))
+    })?;
+    let port = node
+        .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+        .and_then(Value::as_u64);
+    let port = port
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p != 0)
+        .unwrap_or(KUBELET_PORT);
+    Ok(Target {
+        host: host.to_owned(),
+        port,
+        tls: true,
+        node: true,
+        path_and_query,
+    })
 }
 
 fn node_of(pod: &Value, find: impl Fn(&str) -> Option<Value>) -> Result<Value, ApiError> {
     let node = text(pod, "/spec/nodeName");
     if node.is_empty() {
-        return Err(ApiError::BadRequest(format!("pod {} does not have a host assigned", name(pod))));
+        return Err(ApiError::BadRequest(format!(
+            "pod {} does not have a host assigned",
+            name(pod)
+        )));
     }
     find(node).ok_or_else(|| ApiError::not_found("", "nodes", node))
 }
@@ -58,15 +99,32 @@ fn node_of(pod: &Value, find: impl Fn(&str) -> Option<Value>) -> Result<Value, A
 /// The container that is meant: the named one, or the only one.
 fn container(pod: &Value, wanted: Option<String>) -> Result<String, ApiError> {
     let names = |list: &str| -> Vec<&str> {
-        let list = pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
-        list.into_iter().flatten().map(|c| text(c, "/name")).collect()
+        let list = pod
+            .pointer(&format!("/spec/{list}"))
+            .and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .map(|c| text(c, "/name"))
+            .collect()
     };
-    let (containers, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let (containers, init, ephemeral) = (
+        names("containers"),
+        names("initContainers"),
+        names("ephemeralContainers"),
+    );
     if let Some(wanted) = wanted.filter(|w| !w.is_empty()) {
-        if containers.iter().chain(&init).chain(&ephemeral).any(|c| *c == wanted) {
+        if containers
+            .iter()
+            .chain(&init)
+            .chain(&ephemeral)
+            .any(|c| *c == wanted)
+        {
             return Ok(wanted);
         }
-        return Err(ApiError::BadRequest(format!("container {wanted} is not valid for pod {}", name(pod))));
+        return Err(ApiError::BadRequest(format!(
+            "container {wanted} is not valid for pod {}",
+            name(pod)
+        )));
     }
     if let [only] = containers.as_slice() {
         return Ok((*only).to_owned());
@@ -75,17 +133,25 @@ fn container(pod: &Value, wanted: Option<String>) -> Result<String, ApiError> {
     if !containers.is_empty() {
         message.push_str(&format!(", choose one of: [{}]", containers.join(" ")));
         if !init.is_empty() {
-            message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            message.push_str(&format!(
+                " or one of the init containers: [{}]",
+                init.join(" ")
+            ));
         }
         if !ephemeral.is_empty() {
-            message.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+            message.push_str(&format!(
+                " or one of the ephemeral containers: [{}]",
+                ephemeral.join(" ")
+            ));
         }
     }
     Err(ApiError::BadRequest(message))
 }
 
 fn value(query: &str, wanted: &str) -> Option<String> {
-    parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    parse(query.as_bytes())
+        .find(|(name, _)| name == wanted)
+        .map(|(_, value)| value.into_owned())
 }
 
 fn is_true(value: &str) -> bool {
@@ -109,7 +175,11 @@ fn path(verb: &str, pod: &Value, container: Option<&str>) -> String {
 }
 
 /// `pods/log`; none for a pod that no node has yet.
-pub(super) fn log(pod: &Value, query: &str, find: impl Fn(&str) -> Option<Value>) -> Result<Option<Target>, ApiError> {
+pub(super) fn log(
+    pod: &Value,
+    query: &str,
+    find: impl Fn(&str) -> Option<Value>,
+) -> Result<Option<Target>, ApiError> {
     check_log_options(pod, query)?;
     let container = container(pod, value(query, "container"))?;
     if text(pod, "/spec/nodeName").is_empty() {
@@ -117,33 +187,61 @@ pub(super) fn log(pod: &Value, query: &str, find: impl Fn(&str) -> Option<Value>
     }
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
-    for (name, value) in parse(query.as_bytes()).filter(|(name, _)| LOG_OPTIONS.contains(&name.as_ref())) {
+    for (name, value) in
+        parse(query.as_bytes()).filter(|(name, _)| LOG_OPTIONS.contains(&name.as_ref()))
+    {
         passed.append_pair(&name, &value);
     }
-    kubelet(&node, with_query(path("containerLogs", pod, Some(&container)), &mut passed)).map(Some)
+    kubelet(
+        &node,
+        with_query(path("containerLogs", pod, Some(&container)), &mut passed),
+    )
+    .map(Some)
 }
 
 fn check_log_options(pod: &Value, query: &str) -> Result<(), ApiError> {
     let mut errors = Vec::new();
     for (option, least) in [("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1)] {
-        let Some(given) = value(query, option) else { continue };
+        let Some(given) = value(query, option) else {
+            continue;
+        };
         match given.parse::<i64>() {
             Ok(number) if number >= least => {}
             Ok(number) => {
-                let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+                let detail = if least == 0 {
+                    "must be greater than or equal to 0"
+                } else {
+                    "must be greater than 0"
+                };
                 errors.push(FieldError::invalid(&FieldPath::new(option), number, detail));
             }
-            Err(_) => return Err(ApiError::BadRequest(format!("{option} must be a number, not {given:?}"))),
+            Err(_) => {
+                return Err(ApiError::BadRequest(format!(
+                    "{option} must be a number, not {given:?}"
+                )));
+            }
         }
     }
     if value(query, "sinceSeconds").is_some() && value(query, "sinceTime").is_some() {
-        errors.push(FieldError::forbidden(&FieldPath::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        errors.push(FieldError::forbidden(
+            &FieldPath::new(""),
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ));
     }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "PodLogOptions", name(pod), errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("", "PodLogOptions", name(pod), errors))
+    }
 }
 
 /// `pods/exec` and `pods/attach`.
-pub(super) fn exec(verb: &str, pod: &Value, query: &str, find: impl Fn(&str) -> Option<Value>) -> Result<Target, ApiError> {
+pub(super) fn exec(
+    verb: &str,
+    pod: &Value,
+    query: &str,
+    find: impl Fn(&str) -> Option<Value>,
+) -> Result<Target, ApiError> {
     let container = container(pod, value(query, "container"))?;
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
@@ -163,11 +261,18 @@ pub(super) fn exec(verb: &str, pod: &Value, query: &str, find: impl Fn(&str) -> 
             passed.append_pair(renamed, "1");
         }
     }
-    kubelet(&node, with_query(path(verb, pod, Some(&container)), &mut passed))
+    kubelet(
+        &node,
+        with_query(path(verb, pod, Some(&container)), &mut passed),
+    )
 }
 
 /// `pods/portforward`.
-pub(super) fn port_forward(pod: &Value, query: &str, find: impl Fn(&str) -> Option<Value>) -> Result<Target, ApiError> {
+pub(super) fn port_forward(
+    pod: &Value,
+    query: &str,
+    find: impl Fn(&str) -> Option<Value>,
+) -> Result<Target, ApiError> {
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
     for (_, ports) in parse(query.as_bytes()).filter(|(name, _)| name == "ports") {
@@ -175,7 +280,10 @@ pub(super) fn port_forward(pod: &Value, query: &str, find: impl Fn(&str) -> Opti
             passed.append_pair("port", port);
         }
     }
-    kubelet(&node, with_query(path("portForward", pod, None), &mut passed))
+    kubelet(
+        &node,
+        with_query(path("portForward", pod, None), &mut passed),
+    )
 }
 
 /// `[SCHEME:]NAME[:PORT]`
@@ -190,8 +298,16 @@ pub(super) fn split_name(name: &str) -> (&str, &str, &str) {
 
 /// The path behind `.../proxy`, as it was sent.
 fn rest(info: &RequestInfo, uri: &Uri) -> String {
-    let before = usize::from(info.api_prefix == "apis") + 2 + if info.namespace.is_empty() { 0 } else { 2 } + 3;
-    let behind = uri.path().trim_start_matches('/').splitn(before + 1, '/').nth(before).unwrap_or_default();
+    let before = usize::from(info.api_prefix == "apis")
+        + 2
+        + if info.namespace.is_empty() { 0 } else { 2 }
+        + 3;
+    let behind = uri
+        .path()
+        .trim_start_matches('/')
+        .splitn(before + 1, '/')
+        .nth(before)
+        .unwrap_or_default();
     match uri.query() {
         Some(query) => format!("/{behind}?{query}"),
         None => format!("/{behind}"),
@@ -199,7 +315,11 @@ fn rest(info: &RequestInfo, uri: &Uri) -> String {
 }
 
 /// `nodes/NAME/proxy`: the node's own server, or another port of the node in plain HTTP.
-pub(super) fn node_proxy(info: &RequestInfo, uri: &Uri, find: impl Fn(&str) -> Option<Value>) -> Result<Target, ApiError> {
+pub(super) fn node_proxy(
+    info: &RequestInfo,
+    uri: &Uri,
+    find: impl Fn(&str) -> Option<Value>,
+) -> Result<Target, ApiError> {
     let (scheme, node, port) = split_name(&info.name);
     let found = find(node).ok_or_else(|| ApiError::not_found("", "nodes", node))?;
     let mut target = kubelet(&found, rest(info, uri))?;
@@ -219,16 +339,34 @@ pub(super) fn pod_proxy(info: &RequestInfo, uri: &Uri, pod: &Value) -> Result<Ta
         return Err(ApiError::BadRequest("address not allowed".to_owned()));
     }
     let declared = || {
-        let containers = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-        let mut ports = containers.filter_map(|c| c.pointer("/ports/0/containerPort").and_then(Value::as_u64));
+        let containers = pod
+            .pointer("/spec/containers")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let mut ports =
+            containers.filter_map(|c| c.pointer("/ports/0/containerPort").and_then(Value::as_u64));
         ports.next().and_then(|p| u16::try_from(p).ok())
     };
-    let port = if port.is_empty() { declared().unwrap_or(80) } else { parse_port(port)? };
-    Ok(Target { host: host.to_owned(), port, tls: scheme == "https", node: false, path_and_query: rest(info, uri) })
+    let port = if port.is_empty() {
+        declared().unwrap_or(80)
+    } else {
+        parse_port(port)?
+    };
+    Ok(Target {
+        host: host.to_owned(),
+        port,
+        tls: scheme == "https",
+        node: false,
+        path_and_query: rest(info, uri),
+    })
 }
 
 fn parse_port(port: &str) -> Result<u16, ApiError> {
-    port.parse().ok().filter(|p| *p != 0).ok_or_else(|| ApiError::BadRequest(format!("invalid port {port:?}")))
+    port.parse()
+        .ok()
+        .filter(|p| *p != 0)
+        .ok_or_else(|| ApiError::BadRequest(format!("invalid port {port:?}")))
 }
 
 #[cfg(test)]
@@ -238,8 +376,10 @@ mod tests {
     use serde_json::json;
 
     fn node(_: &str) -> Option<Value> {
-        Some(json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}}}))
+        Some(
+            json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}}}),
+        )
     }
 
     fn pod(containers: &[&str]) -> Value {
@@ -254,10 +394,21 @@ mod tests {
 
     #[test]
     fn logs_take_the_only_container_and_pass_their_options() {
-        let target = log(&pod(&["c"]), "follow=true&tailLines=5&insecureSkipTLSVerifyBackend=true", node).unwrap().unwrap();
+        let target = log(
+            &pod(&["c"]),
+            "follow=true&tailLines=5&insecureSkipTLSVerifyBackend=true",
+            node,
+        )
+        .unwrap()
+        .unwrap();
         assert_eq!((target.host.as_str(), target.port), ("10.0.0.1", 10251));
-        assert_eq!(target.path_and_query, "/containerLogs/ns/p/c?follow=true&tailLines=5");
-        let target = log(&pod(&["a", "b"]), "container=b", node).unwrap().unwrap();
+        assert_eq!(
+            target.path_and_query,
+            "/containerLogs/ns/p/c?follow=true&tailLines=5"
+        );
+        let target = log(&pod(&["a", "b"]), "container=b", node)
+            .unwrap()
+            .unwrap();
         assert_eq!(target.path_and_query, "/containerLogs/ns/p/b");
     }
 
@@ -269,7 +420,10 @@ mod tests {
             message(log(&two, "", node).unwrap_err()),
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
-        assert_eq!(message(exec("exec", &two, "container=x", node).unwrap_err()), "container x is not valid for pod p");
+        assert_eq!(
+            message(exec("exec", &two, "container=x", node).unwrap_err()),
+            "container x is not valid for pod p"
+        );
         assert!(exec("exec", &two, "container=i", node).is_ok());
     }
 
@@ -278,22 +432,46 @@ mod tests {
         let mut pending = pod(&["c"]);
         pending["spec"]["nodeName"] = json!("");
         assert_eq!(log(&pending, "", node), Ok(None));
-        assert_eq!(message(exec("exec", &pending, "", node).unwrap_err()), "pod p does not have a host assigned");
-        assert_eq!(message(port_forward(&pending, "", node).unwrap_err()), "pod p does not have a host assigned");
+        assert_eq!(
+            message(exec("exec", &pending, "", node).unwrap_err()),
+            "pod p does not have a host assigned"
+        );
+        assert_eq!(
+            message(port_forward(&pending, "", node).unwrap_err()),
+            "pod p does not have a host assigned"
+        );
     }
 
     #[test]
     fn exec_speaks_the_kubelets_words() {
-        let target = exec("exec", &pod(&["c"]), "stdin=true&stdout=1&stderr=false&tty=true&command=sh&command=-c&command=a+b", node).unwrap();
-        assert_eq!(target.path_and_query, "/exec/ns/p/c?input=1&output=1&tty=1&command=sh&command=-c&command=a+b");
+        let target = exec(
+            "exec",
+            &pod(&["c"]),
+            "stdin=true&stdout=1&stderr=false&tty=true&command=sh&command=-c&command=a+b",
+            node,
+        )
+        .unwrap();
+        assert_eq!(
+            target.path_and_query,
+            "/exec/ns/p/c?input=1&output=1&tty=1&command=sh&command=-c&command=a+b"
+        );
         let target = port_forward(&pod(&["c"]), "ports=80,81", node).unwrap();
         assert_eq!(target.path_and_query, "/portForward/ns/p?port=80&port=81");
     }
 
     #[test]
     fn bad_log_options_are_refused() {
-        for (query, code) in [("tailLines=-1", 422), ("sinceSeconds=0", 422), ("sinceSeconds=5&sinceTime=x", 422), ("limitBytes=x", 400)] {
-            assert_eq!(log(&pod(&["c"]), query, node).map_err(|e| e.code()), Err(code), "{query}");
+        for (query, code) in [
+            ("tailLines=-1", 422),
+            ("sinceSeconds=0", 422),
+            ("sinceSeconds=5&sinceTime=x", 422),
+            ("limitBytes=x", 400),
+        ] {
+            assert_eq!(
+                log(&pod(&["c"]), query, node).map_err(|e| e.code()),
+                Err(code),
+                "{query}"
+            );
         }
     }
 
@@ -302,12 +480,23 @@ mod tests {
         let uri: Uri = "/api/v1/nodes/n/proxy/stats/summary?x=1".parse().unwrap();
         let info = RequestInfo::parse(&Method::GET, uri.path(), "");
         let target = node_proxy(&info, &uri, node).unwrap();
-        assert_eq!((target.path_and_query.as_str(), target.tls), ("/stats/summary?x=1", true));
+        assert_eq!(
+            (target.path_and_query.as_str(), target.tls),
+            ("/stats/summary?x=1", true)
+        );
         let uri: Uri = "/api/v1/namespaces/ns/pods/p:8080/proxy".parse().unwrap();
         let info = RequestInfo::parse(&Method::GET, uri.path(), "");
         let mut running = pod(&["c"]);
         running["status"] = json!({"podIP": "10.1.0.2"});
         let target = pod_proxy(&info, &uri, &running).unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.tls, target.path_and_query.as_str()), ("10.1.0.2", 8080, false, "/"));
+        assert_eq!(
+            (
+                target.host.as_str(),
+                target.port,
+                target.tls,
+                target.path_and_query.as_str()
+            ),
+            ("10.1.0.2", 8080, false, "/")
+        );
     }
 }
