@@ -4,6 +4,7 @@ mod cri;
 mod image;
 mod kubeconfig;
 mod node;
+mod reset;
 mod server;
 mod up;
 
@@ -50,6 +51,8 @@ enum Command {
     Image(image::ImageCommand),
     /// Print a kubeconfig for a user or a node of the cluster in a data directory
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Kill the pods of a data directory and remove it with all its traces on this machine
+    Reset(reset::ResetArgs),
 }
 
 /// Parses the command line and carries it out.
@@ -84,6 +87,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Cri(args) => args.run().await,
             Command::Image(args) => args.run().await,
             Command::Kubeconfig(args) => args.run(),
+            Command::Reset(args) => args.run().await,
             // `main` has handled it before it came here.
             Command::Shim => Ok(()),
         }

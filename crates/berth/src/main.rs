@@ -11,6 +11,7 @@ mod logging;
 mod memory;
 mod net;
 mod pki;
+mod reset;
 mod role;
 
 use std::process::ExitCode;

@@ -21,7 +21,7 @@ const LAST_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_UNSCHEDULABLE: Duration = Duration::from_secs(300);
 
 /// What names a pod in the queue: `namespace/name`.
-pub type PodKey = String;
+pub(crate) type PodKey = String;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
@@ -56,7 +56,7 @@ fn backoff(attempts: u32) -> Duration {
 
 /// See the module's diagram.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     entries: HashMap<PodKey, Entry>,
     active: BTreeSet<(Reverse<i32>, u64, PodKey)>,
     arrivals: u64,
@@ -65,7 +65,7 @@ pub struct Queue {
 impl Queue {
     /// A pod without a node was seen, new or changed. A changed pod that fits nowhere is tried again;
     /// one that waits already keeps its place.
-    pub fn add(&mut self, key: &str, priority: i32, now: Instant) {
+    pub(crate) fn add(&mut self, key: &str, priority: i32, now: Instant) {
         match self.entries.get(key).map(|entry| &entry.place) {
             None => {
                 self.arrivals += 1;
@@ -86,7 +86,7 @@ impl Queue {
     }
 
     /// The pod has a node, or is gone.
-    pub fn remove(&mut self, key: &str) {
+    pub(crate) fn remove(&mut self, key: &str) {
         if let Some(entry) = self.entries.remove(key) {
             self.active
                 .remove(&(Reverse(entry.priority), entry.arrival, key.to_owned()));
@@ -94,7 +94,7 @@ impl Queue {
     }
 
     /// The next pod to place, if one is ready.
-    pub fn pop(&mut self, now: Instant) -> Option<PodKey> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<PodKey> {
         self.wake_due(now);
         let (_, _, key) = self.active.pop_first()?;
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -106,20 +106,20 @@ impl Queue {
     }
 
     /// No node fits: wait for a change in the cluster.
-    pub fn unschedulable(&mut self, key: &str, now: Instant) {
+    pub(crate) fn unschedulable(&mut self, key: &str, now: Instant) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.place = Place::Unschedulable { since: now };
         }
     }
 
     /// The attempt failed for another reason (the bind was refused): try again after a pause.
-    pub fn retry(&mut self, key: &str, now: Instant) {
+    pub(crate) fn retry(&mut self, key: &str, now: Instant) {
         self.wake(key, now);
     }
 
     /// Something changed that could let pods fit: all that wait for it are tried again, each
     /// not before its backoff is over.
-    pub fn cluster_changed(&mut self, now: Instant) {
+    pub(crate) fn cluster_changed(&mut self, now: Instant) {
         let waiting: Vec<PodKey> = self
             .entries
             .iter()
@@ -133,7 +133,7 @@ impl Queue {
 
     /// When [`pop`](Self::pop) can next have something to give that it hasn't now.
     #[must_use]
-    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
         if !self.active.is_empty() {
             return Some(now);
         }

@@ -1,0 +1,58 @@
+//! Cgroups of pods, in every hierarchy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Removes the cgroups `pod<uid>` (and systemd's `...pod<uid with underscores>.slice`); answers how many.
+pub(super) fn remove(pods: &[String]) -> usize {
+    if pods.is_empty() {
+        return 0;
+    }
+    let mut names: Vec<String> = pods.iter().map(|uid| format!("pod{uid}")).collect();
+    names.extend(
+        pods.iter()
+            .map(|uid| format!("pod{}.slice", uid.replace('-', "_"))),
+    );
+    let mut found = Vec::new();
+    find(Path::new("/sys/fs/cgroup"), 5, &names, &mut found);
+    for cgroup in &found {
+        remove_tree(cgroup);
+    }
+    found.len()
+}
+
+fn find(dir: &Path, depth: usize, names: &[String], found: &mut Vec<PathBuf>) {
+    for child in children(dir) {
+        let name = child
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if names
+            .iter()
+            .any(|wanted| name == wanted || name.ends_with(&format!("-{wanted}")))
+        {
+            found.push(child);
+        } else if depth > 0 {
+            find(&child, depth - 1, names, found);
+        }
+    }
+}
+
+/// A cgroup goes with rmdir, after its children; one that still has processes stays.
+fn remove_tree(cgroup: &Path) {
+    for child in children(cgroup) {
+        remove_tree(&child);
+    }
+    let _still_used = fs::remove_dir(cgroup);
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}

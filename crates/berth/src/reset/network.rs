@@ -1,0 +1,115 @@
+//! The pods' bridge, and the firewall rules that CNI plugins made for its network.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+
+/// Removes them; true when the bridge was there.
+///
+/// # Errors
+/// When netlink refuses.
+pub(super) async fn remove(bridge: &str) -> anyhow::Result<bool> {
+    remove_rules(bridge);
+    let (connection, handle, _) = rtnetlink::new_connection().context("cannot open netlink")?;
+    let task = tokio::spawn(connection);
+    let found = handle
+        .link()
+        .get()
+        .match_name(bridge.to_owned())
+        .execute()
+        .try_next()
+        .await;
+    // "No such device" comes as an error: there is nothing to remove then.
+    let result = match found {
+        Ok(Some(link)) => handle
+            .link()
+            .del(link.header.index)
+            .execute()
+            .await
+            .map(|()| true)
+            .context("netlink"),
+        Ok(None) | Err(_) => Ok(false),
+    };
+    task.abort();
+    result
+}
+
+/// Rules and chains of the network, known by the comment that the plugins leave: `name: "NETWORK" id: ...`.
+fn remove_rules(network: &str) {
+    let iptables = |arguments: &[&str]| {
+        Command::new("iptables")
+            .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+            .args(["-w", "-t", "nat"])
+            .args(arguments)
+            .output()
+    };
+    let Ok(listed) = iptables(&["-S"]) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let mark = format!("name: \\\"{network}\\\"");
+    let mut chains: Vec<&str> = Vec::new();
+    for line in text.lines().filter(|line| line.contains(&mark)) {
+        let words = split(line);
+        if let ["-A", chain, rest @ ..] = words
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
+            if let Some(target) = rest.iter().position(|word| *word == "-j")
+                && let Some(chain) = line
+                    .split(' ')
+                    .find(|word| Some(word) == rest.get(target + 1))
+                && (chain.starts_with("CNI-"))
+            {
+                chains.push(chain);
+            }
+            let mut delete = vec!["-D", chain];
+            delete.extend_from_slice(rest);
+            let _already_gone = iptables(&delete);
+        }
+    }
+    chains.sort_unstable();
+    chains.dedup();
+    for chain in chains {
+        let _already_gone = iptables(&["-F", chain]);
+        let _already_gone = iptables(&["-X", chain]);
+    }
+}
+
+/// Words of a line of `iptables -S`, which quotes comments.
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let (mut quoted, mut escaped) = (false, false);
+    for letter in line.chars() {
+        match letter {
+            _ if escaped => {
+                word.push(letter);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            _ => word.push(letter),
+        }
+    }
+    words.push(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn comments_are_one_word() {
+        let line = r#"-A POSTROUTING -s 10.0.0.2/32 -m comment --comment "name: \"berth\" id: \"x\"" -j CNI-1"#;
+        let words = split(line);
+        assert_eq!(words.len(), 10);
+        assert_eq!(words[7], r#"name: "berth" id: "x""#);
+        assert_eq!(words[9], "CNI-1");
+    }
+}

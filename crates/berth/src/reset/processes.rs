@@ -1,0 +1,107 @@
+//! Processes of pods: shims, runtimes, and what runs on a root file system below the data directory.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill as send};
+use nix::unistd::Pid;
+use tracing::warn;
+
+const LIMIT: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Programs that are recognized by a path in their arguments. An editor that has one of our files open is none.
+const PROGRAMS: [&str; 7] = [
+    "runsc",
+    "runsc-sandbox",
+    "runsc-gofer",
+    "runc",
+    "crun",
+    "youki",
+    "exe",
+];
+
+/// Kills them and waits until they are gone; answers how many there were.
+pub(super) async fn kill(roots: &[&Path]) -> usize {
+    let end = Instant::now() + LIMIT;
+    let mut killed = std::collections::HashSet::new();
+    loop {
+        // Shims go first: a shim that lives would only note the end of its container.
+        let found = ours(roots);
+        if found.is_empty() {
+            return killed.len();
+        }
+        for pid in &found {
+            killed.insert(*pid);
+            // It may be gone already, which is what is wanted.
+            let _gone = send(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        if Instant::now() > end {
+            warn!(pids = ?found, "processes do not go");
+            return killed.len();
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn ours(roots: &[&Path]) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let me = std::process::id();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != me && pid != 1))
+        .filter(|pid| !is_zombie(*pid))
+        .filter(|pid| is_supervisor(*pid, roots) || is_contained(*pid, roots))
+        .collect()
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// A shim or a runtime with one of our paths in its arguments or as its working directory.
+fn is_supervisor(pid: i32, roots: &[&Path]) -> bool {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return false;
+    };
+    let mut arguments = line.split(|byte| *byte == 0);
+    let program = arguments.next().unwrap_or_default();
+    let program = Path::new(std::ffi::OsStr::from_bytes(program));
+    let name = program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let is_shim = name.starts_with("containerd-shim") || arguments.next() == Some(b"shim");
+    if !is_shim && !PROGRAMS.contains(&name) {
+        return false;
+    }
+    let mentions = roots.iter().any(|root| {
+        let root = root.as_os_str().as_bytes();
+        line.windows(root.len()).any(|window| window == root)
+    });
+    let inside = fs::read_link(format!("/proc/{pid}/cwd"))
+        .is_ok_and(|cwd| roots.iter().any(|root| cwd.starts_with(root)));
+    mentions || inside
+}
+
+/// A process whose root file system is an overlay with its upper layer below one of the roots.
+fn is_contained(pid: i32, roots: &[&Path]) -> bool {
+    let Ok(mounts) = fs::read_to_string(format!("/proc/{pid}/mountinfo")) else {
+        return false;
+    };
+    mounts.lines().any(|line| {
+        let at_root = line.split(' ').nth(4) == Some("/");
+        at_root
+            && roots.iter().any(|root| {
+                let root = root.to_string_lossy();
+                line.contains(&format!("upperdir={root}/"))
+                    || line.contains(&format!("lowerdir={root}/"))
+            })
+    })
+}
