@@ -1,12 +1,54 @@
-//! `berth shim`: the supervisor of one pod's containers.
+//! `berth shim`: the supervisor of one pod's containers, containerd's shim v2.
+//!
+//! `start` binds the sockets, forks, prints the address and leaves; the child is the daemon: one thread, a
+//! subreaper, in a session of its own. It ends by `Shutdown` only.
+//!
+//! Tasks: the reaper (on SIGCHLD), ttrpc's (a listener, two a connection, one a call), the stream socket's
+//! listener and two a client, the pumps of each process ([`io`]), and one a process that waits for its end.
 
+mod args;
+mod attach;
+mod config;
+mod console;
+mod container;
+pub(crate) mod crilog;
+mod delete;
+mod error;
+mod fd;
+mod hub;
+mod io;
+mod metrics;
+mod options;
 pub mod persist;
+mod process;
+mod pump;
+mod reaper;
+mod rootfs;
+mod runtime;
+mod serve;
+mod service;
+mod start;
+mod state;
+mod tree;
+mod view;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs `berth shim ARGS`. Call it first thing in `main`, before any thread or tokio runtime exists: it forks.
 #[must_use]
-pub fn main(_args: Vec<OsString>) -> ExitCode {
-    ExitCode::FAILURE
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let result = args::parse(args).map_err(error::Error::Invalid).and_then(|args| match args.action {
+        args::Action::Start => start::start(&args),
+        args::Action::Delete => delete::delete(&args),
+    });
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            // Whoever started us shows this text to its user.
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "berth shim: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }

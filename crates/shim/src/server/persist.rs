@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use berth_oci::runtime::RuntimeCommand;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Exit;
 
 const EXIT: &str = "exit.json";
+const COMMAND: &str = "runtime.json";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ExitNote {
@@ -43,4 +45,18 @@ pub fn load_exit(bundle: &Path) -> Option<Exit> {
         code: note.code,
         at: SystemTime::UNIX_EPOCH + Duration::new(note.seconds, note.nanos),
     })
+}
+
+/// Notes how the container's runtime is called.
+///
+/// # Errors
+/// When the bundle can't be written.
+pub fn save_command(bundle: &Path, command: &RuntimeCommand) -> std::io::Result<()> {
+    std::fs::write(bundle.join(COMMAND), serde_json::to_vec(command)?)
+}
+
+/// Reads it back.
+#[must_use]
+pub fn load_command(bundle: &Path) -> Option<RuntimeCommand> {
+    serde_json::from_slice(&std::fs::read(bundle.join(COMMAND)).ok()?).ok()
 }

@@ -1,0 +1,219 @@
+//! One container: its first process, its execs, and the runtime calls that change it.
+
+mod create;
+mod exec;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::process::Pid;
+use tokio::sync::oneshot;
+
+use super::config::Config;
+use super::error::Error;
+use super::io::ChildStdio;
+use super::process::{Phase, Process, send};
+use super::reaper::{Code, Reaper};
+use super::runtime::Runtime;
+use super::{persist, rootfs, tree};
+use crate::client::Exit;
+
+pub(super) use create::create;
+
+/// SIGKILL's number, in the protocol's type.
+const SIGKILL: u32 = 9;
+
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) id: String,
+    pub(super) bundle: PathBuf,
+    pub(super) runtime: Runtime,
+    pub(super) init: Arc<Process>,
+    execs: Mutex<HashMap<String, Arc<exec::Exec>>>,
+    config: Config,
+    reaper: Arc<Reaper>,
+    /// Calls that change the container's state exclude each other.
+    changing: tokio::sync::Mutex<()>,
+    /// gVisor takes a later container's streams only at start.
+    late_stdio: Mutex<Option<ChildStdio>>,
+    /// How many filesystems the request had us mount.
+    mounted: usize,
+    socket_dir: PathBuf,
+}
+
+impl Container {
+    pub(super) async fn start(self: &Arc<Self>) -> Result<u32, Error> {
+        let _changing = self.changing.lock().await;
+        if self.init.phase() != Phase::Created {
+            return Err(self.wrong_state("start"));
+        }
+        let stdio = self.late_stdio.lock().take().unwrap_or_default();
+        let joins = self.runtime.is_gvisor() && self.config.joins_sandbox();
+        self.runtime.call(&self.bundle, "start", &[&self.id], stdio).await?;
+        self.init.set_phase(Phase::Running);
+        if joins || self.runtime.is_gvisor() {
+            self.wait_by_runtime();
+        }
+        Ok(self.init.wire_pid())
+    }
+
+    /// gVisor's containers have no host process of their own: `runsc wait` tells their exit.
+    fn wait_by_runtime(self: &Arc<Self>) {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            #[serde(rename = "exitStatus")]
+            exit_status: u32,
+        }
+        let container = Arc::clone(self);
+        tokio::spawn(async move {
+            let answer = container.runtime.call_forever(&container.bundle, "wait", &[&container.id]).await;
+            let parsed = answer.ok().and_then(|text| serde_json::from_str::<Answer>(text.trim()).ok());
+            // Without an answer the sandbox is gone, and with it the container.
+            container.ended(parsed.map_or(128 + SIGKILL, |a| gvisor_code(a.exit_status))).await;
+        });
+    }
+
+    /// Watches the first process of a runtime that leaves it to us as a child.
+    fn wait_by_pid(self: &Arc<Self>, exit: oneshot::Receiver<Code>) {
+        let container = Arc::clone(self);
+        tokio::spawn(async move {
+            let code = exit.await.unwrap_or(255);
+            container.ended(code).await;
+        });
+    }
+
+    /// The first process has ended: note it, then tell whoever waits.
+    async fn ended(&self, code: Code) {
+        if matches!(self.init.phase(), Phase::Exited(_)) {
+            return;
+        }
+        let exit = Exit { code, at: std::time::SystemTime::now() };
+        if !self.runtime.is_gvisor() && !self.config.own_pid_namespace() {
+            let _ = self.kill_all(SIGKILL).await;
+        }
+        self.init.io.drain().await;
+        if let Err(e) = persist::save_exit(&self.bundle, exit) {
+            tracing::warn!(id = self.id, error = %e, "exit can't be noted");
+        }
+        self.init.set_phase(Phase::Exited(exit));
+    }
+
+    pub(super) async fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), Error> {
+        if !exec_id.is_empty() {
+            return self.kill_exec(exec_id, signal, all).await;
+        }
+        if self.runtime.is_gvisor() {
+            if matches!(self.init.phase(), Phase::Exited(_)) {
+                return Err(Error::Finished(self.id.clone()));
+            }
+            let number = signal.to_string();
+            let mut args = vec![self.id.as_str(), number.as_str()];
+            if all {
+                args.insert(0, "--all");
+            }
+            return self.runtime.call(&self.bundle, "kill", &args, ChildStdio::default()).await.map(drop);
+        }
+        let suffices = signal == SIGKILL && self.config.own_pid_namespace();
+        if all && !suffices { self.kill_all(signal).await } else { self.init.signal(&self.id, signal) }
+    }
+
+    async fn kill_all(&self, signal: u32) -> Result<(), Error> {
+        let number = signal.to_string();
+        let args = ["--all", self.id.as_str(), number.as_str()];
+        self.runtime.call(&self.bundle, "kill", &args, ChildStdio::default()).await.map(drop)
+    }
+
+    /// Deletes it with its runtime. A container that was only created is killed first.
+    pub(super) async fn delete(&self) -> Result<(u32, Exit), Error> {
+        let _changing = self.changing.lock().await;
+        let mut args = vec![self.id.as_str()];
+        match self.init.phase() {
+            Phase::Exited(_) => {}
+            Phase::Registered | Phase::Created => args.insert(0, "--force"),
+            Phase::Running | Phase::Paused => return Err(self.wrong_state("delete")),
+        }
+        match self.runtime.call(&self.bundle, "delete", &args, ChildStdio::default()).await {
+            Ok(_) => {}
+            Err(Error::Runtime { message, .. }) if message.contains("does not exist") => {}
+            Err(e) => return Err(e),
+        }
+        let execs = std::mem::take(&mut *self.execs.lock());
+        for exec in execs.into_values() {
+            exec.process.io.close().await;
+        }
+        if !matches!(self.init.phase(), Phase::Exited(_)) {
+            self.ended(128 + SIGKILL).await;
+        }
+        self.init.io.close().await;
+        for _ in 0..self.mounted {
+            rootfs::unmount(&self.bundle.join("rootfs"));
+        }
+        Ok((self.init.wire_pid(), self.init.wait().await))
+    }
+
+    /// A process by its exec's id; the first one when empty.
+    pub(super) fn process(&self, exec_id: &str) -> Result<Arc<Process>, Error> {
+        if exec_id.is_empty() {
+            return Ok(Arc::clone(&self.init));
+        }
+        let missing = || Error::NoProcess { id: self.id.clone(), exec_id: exec_id.to_owned() };
+        self.execs.lock().get(exec_id).map(|e| Arc::clone(&e.process)).ok_or_else(missing)
+    }
+
+    pub(super) async fn pause(&self, pause: bool) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let (verb, from, to) = if pause {
+            ("pause", Phase::Running, Phase::Paused)
+        } else {
+            ("resume", Phase::Paused, Phase::Running)
+        };
+        if self.init.phase() != from {
+            return Err(self.wrong_state(verb));
+        }
+        self.runtime.call(&self.bundle, verb, &[&self.id], ChildStdio::default()).await?;
+        self.init.set_phase(to);
+        Ok(())
+    }
+
+    /// New limits, as JSON of the spec's `linux.resources`.
+    pub(super) async fn update(&self, resources: &[u8]) -> Result<(), Error> {
+        if self.runtime.is_gvisor() {
+            return Err(Error::Unsupported("runsc can't change the limits of a running container".to_owned()));
+        }
+        let _changing = self.changing.lock().await;
+        let path = self.bundle.join(".resources.json");
+        std::fs::write(&path, resources)
+            .map_err(|source| Error::File { what: "resources", path: path.clone(), source })?;
+        let file = path.to_string_lossy();
+        let args = ["--resources", &file, &self.id];
+        let result = self.runtime.call(&self.bundle, "update", &args, ChildStdio::default()).await;
+        let _ = std::fs::remove_file(&path);
+        result.map(drop)
+    }
+
+    pub(super) async fn checkpoint(&self, path: &str) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let args = ["--image-path", path, "--leave-running", &self.id];
+        self.runtime.call(&self.bundle, "checkpoint", &args, ChildStdio::default()).await.map(drop)
+    }
+
+    fn wrong_state(&self, verb: &'static str) -> Error {
+        Error::State { id: self.id.clone(), state: self.init.phase().name(), verb }
+    }
+}
+
+/// gVisor answers with a code below 256, or with a raw wait status in older builds' signal deaths.
+fn gvisor_code(status: u32) -> Code {
+    if status > 255 { 128 + (status & 0x7f) } else { status }
+}
+
+/// Signals every process of a tree.
+fn signal_tree(root: i32, signal: u32) {
+    for pid in tree::tree(root) {
+        if let Some(pid) = Pid::from_raw(pid) {
+            let _ = send(pid, signal);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Further processes in a container.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use containerd_shim_protos::api::ExecProcessRequest;
+use parking_lot::Mutex;
+
+use super::create::read_pid;
+use super::{Container, signal_tree};
+use crate::client::Exit;
+use crate::server::console::ConsoleSocket;
+use crate::server::error::Error;
+use crate::server::io::{ChildStdio, Io, Wiring};
+use crate::server::process::{Fields, Phase, Process};
+
+/// After an exec's exit, how long what it left in the background may still write to its streams.
+const LINGER: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(super) struct Exec {
+    pub(super) process: Arc<Process>,
+    spec: Vec<u8>,
+    /// The process' ends of the streams, until it starts.
+    stdio: Mutex<Option<ChildStdio>>,
+}
+
+impl Container {
+    /// `Exec`: registers a process, to be started by `Start`.
+    pub(in crate::server) fn register(&self, request: &ExecProcessRequest) -> Result<(), Error> {
+        if request.exec_id.is_empty() || request.exec_id.contains('/') {
+            return Err(Error::Invalid(format!("exec id {:?}", request.exec_id)));
+        }
+        if self.execs.lock().contains_key(&request.exec_id) {
+            return Err(Error::Exists(request.exec_id.clone()));
+        }
+        let spec = request.spec.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        let wiring = Wiring::new(&request.stdin, &request.stdout, &request.stderr, request.terminal);
+        let (io, stdio) = Io::new(wiring, Some(LINGER))?;
+        let fields = Fields {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let process = Arc::new(Process::new(fields, io, Phase::Registered));
+        let exec = Exec { process, spec, stdio: Mutex::new(Some(stdio)) };
+        self.execs.lock().insert(request.exec_id.clone(), Arc::new(exec));
+        Ok(())
+    }
+
+    /// `Start` with an exec's id.
+    pub(in crate::server) async fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
+        let exec = self.exec(exec_id)?;
+        let Some(stdio) = exec.stdio.lock().take() else {
+            return Err(Error::Invalid(format!("exec {exec_id:?} was started before")));
+        };
+        let result = self.run_exec(exec_id, &exec, stdio).await;
+        for suffix in ["json", "pid", "ipid"] {
+            let _ = std::fs::remove_file(self.bundle.join(format!(".exec-{exec_id}.{suffix}")));
+        }
+        if result.is_err() {
+            exec.process.set_phase(Phase::Exited(Exit { code: 255, at: SystemTime::now() }));
+            exec.process.io.close().await;
+        }
+        result
+    }
+
+    async fn run_exec(
+        self: &Arc<Self>,
+        exec_id: &str,
+        exec: &Arc<Exec>,
+        stdio: ChildStdio,
+    ) -> Result<u32, Error> {
+        let file = |suffix: &str| self.bundle.join(format!(".exec-{exec_id}.{suffix}"));
+        let (spec, pid_file, internal_file) = (file("json"), file("pid"), file("ipid"));
+        std::fs::write(&spec, &exec.spec)
+            .map_err(|source| Error::File { what: "process", path: spec.clone(), source })?;
+        let process = &exec.process;
+        let console = process.io.terminal().then(|| ConsoleSocket::bind(&self.socket_dir)).transpose()?;
+        let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
+        let mut args = vec![
+            "--process".to_owned(),
+            text(&spec),
+            "--detach".to_owned(),
+            "--pid-file".to_owned(),
+            text(&pid_file),
+        ];
+        if self.runtime.is_gvisor() {
+            args.extend(["--internal-pid-file".to_owned(), text(&internal_file)]);
+        }
+        if let Some(console) = &console {
+            args.extend(["--console-socket".to_owned(), text(console.path())]);
+        }
+        args.push(self.id.clone());
+        let guard = self.reaper.call();
+        self.runtime.call(&self.bundle, "exec", &args, stdio).await?;
+        let pid = read_pid(&pid_file)?;
+        process.set_pid(pid);
+        if self.runtime.is_gvisor() {
+            process.set_internal_pid(read_pid(&internal_file)?);
+        }
+        let exit = self.reaper.watch(pid);
+        drop(guard);
+        process.set_phase(Phase::Running);
+        if let Some(console) = console {
+            process.io.set_console(console.receive().await?)?;
+        }
+        process.io.run()?;
+        let watched = Arc::clone(process);
+        tokio::spawn(async move {
+            let code = exit.await.unwrap_or(255);
+            let at = SystemTime::now();
+            watched.io.drain().await;
+            watched.set_phase(Phase::Exited(Exit { code, at }));
+        });
+        Ok(process.wire_pid())
+    }
+
+    /// Signals an exec; with `all` its whole process tree.
+    pub(super) async fn kill_exec(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), Error> {
+        let exec = self.exec(exec_id)?;
+        let process = &exec.process;
+        if self.runtime.is_gvisor() {
+            if process.phase() != Phase::Running {
+                return Err(Error::Finished(self.id.clone()));
+            }
+            let (pid, number) = (process.internal_pid().to_string(), signal.to_string());
+            let args = ["--pid", &pid, &self.id, &number];
+            return self.runtime.call(&self.bundle, "kill", &args, ChildStdio::default()).await.map(drop);
+        }
+        if all && process.phase() == Phase::Running {
+            signal_tree(process.pid(), signal);
+            return Ok(());
+        }
+        process.signal(&self.id, signal)
+    }
+
+    /// Forgets an exec that has ended or never started.
+    pub(in crate::server) async fn delete_exec(&self, exec_id: &str) -> Result<(u32, Exit), Error> {
+        let exec = self.exec(exec_id)?;
+        let exit = match exec.process.phase() {
+            Phase::Exited(exit) => exit,
+            Phase::Registered => Exit { code: 0, at: SystemTime::now() },
+            phase @ (Phase::Created | Phase::Running | Phase::Paused) => {
+                return Err(Error::State { id: exec_id.to_owned(), state: phase.name(), verb: "delete" });
+            }
+        };
+        self.execs.lock().remove(exec_id);
+        exec.process.io.close().await;
+        Ok((exec.process.wire_pid(), exit))
+    }
+
+    fn exec(&self, exec_id: &str) -> Result<Arc<Exec>, Error> {
+        let missing = || Error::NoProcess { id: self.id.clone(), exec_id: exec_id.to_owned() };
+        self.execs.lock().get(exec_id).cloned().ok_or_else(missing)
+    }
+}

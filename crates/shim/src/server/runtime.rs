@@ -1,0 +1,169 @@
+//! Calls a runtime's command line.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use berth_oci::cgroup::{CgroupMode, Cgroups};
+use berth_oci::runtime::{Hide, RuntimeCommand, RuntimeKind};
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal};
+
+use super::error::Error;
+use super::io::ChildStdio;
+use super::reaper::Reaper;
+use super::view;
+
+/// After this long without an answer a call is killed.
+const LIMIT: Duration = Duration::from_secs(100);
+
+#[derive(Debug)]
+pub(super) struct Runtime {
+    pub(super) command: RuntimeCommand,
+    reaper: Arc<Reaper>,
+    hybrid: Option<PathBuf>,
+    serial: AtomicU64,
+}
+
+impl Runtime {
+    pub(super) fn new(command: RuntimeCommand, reaper: Arc<Reaper>) -> Self {
+        let hybrid = match command.kind {
+            RuntimeKind::Crun => {
+                let cgroups = Cgroups::detect();
+                cgroups.unified.filter(|_| cgroups.mode == CgroupMode::Hybrid)
+            }
+            RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other => None,
+        };
+        Self { command, reaper, hybrid, serial: AtomicU64::new(0) }
+    }
+
+    pub(super) fn is_gvisor(&self) -> bool {
+        self.command.kind == RuntimeKind::Runsc
+    }
+
+    /// Runs a verb to its end. Gives what it wrote to stdout when `stdio` has none for it.
+    pub(super) async fn call<S: AsRef<OsStr>>(
+        &self,
+        bundle: &Path,
+        verb: &str,
+        args: &[S],
+        stdio: ChildStdio,
+    ) -> Result<String, Error> {
+        self.run(bundle, verb, args, stdio, Some(LIMIT)).await
+    }
+
+    /// As [`Runtime::call`], without a limit of time: for verbs that wait.
+    pub(super) async fn call_forever<S: AsRef<OsStr>>(
+        &self,
+        bundle: &Path,
+        verb: &str,
+        args: &[S],
+    ) -> Result<String, Error> {
+        self.run(bundle, verb, args, ChildStdio::default(), None).await
+    }
+
+    async fn run<S: AsRef<OsStr>>(
+        &self,
+        bundle: &Path,
+        verb: &str,
+        args: &[S],
+        stdio: ChildStdio,
+        limit: Option<Duration>,
+    ) -> Result<String, Error> {
+        let log = bundle.join(format!(".runtime-{}.log", self.serial.fetch_add(1, Ordering::Relaxed)));
+        let (mut out, mut err) = (memfd("out")?, memfd("err")?);
+        let duplicate = |file: &std::fs::File| file.try_clone().map(OwnedFd::from).map_err(Error::io("memfd"));
+        let stdout = stdio.stdout.map_or_else(|| duplicate(&out), Ok)?;
+        let stderr = stdio.stderr.map_or_else(|| duplicate(&err), Ok)?;
+        let mut command = Command::new(&self.command.binary);
+        command
+            .args(self.command.global_args(&log))
+            .arg(verb)
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin")))
+            .stdin(stdio.stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::from(stdout))
+            .stderr(Stdio::from(stderr));
+        match self.command.hides(verb, self.hybrid.as_deref()) {
+            Hide::Nothing => {}
+            hide => {
+                let change = view::Change::new(&hide).map_err(Error::io("mount namespace"))?;
+                // SAFETY: this process has one thread, and the closure only makes system calls.
+                unsafe { command.pre_exec(move || change.apply()) };
+            }
+        }
+        let binary = self.command.binary.clone();
+        let child = command.spawn().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingBinary(binary.clone()),
+            _ => Error::Spawn { binary: binary.clone(), source },
+        })?;
+        // The command holds our copies of the process' ends: as long as it lives its pipes never end.
+        drop(command);
+        let pid = i32::try_from(child.id()).unwrap_or(-1);
+        let exit = self.reaper.watch(pid);
+        let name = || binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let code = match limit {
+            None => exit.await.unwrap_or(255),
+            Some(limit) => match tokio::time::timeout(limit, exit).await {
+                Ok(code) => code.unwrap_or(255),
+                Err(_) => {
+                    if let Some(pid) = Pid::from_raw(pid) {
+                        let _ = rustix::process::kill_process(pid, Signal::KILL);
+                    }
+                    let seconds = limit.as_secs();
+                    return Err(Error::RuntimeTimeout { binary: name(), verb: verb.to_owned(), seconds });
+                }
+            },
+        };
+        let logged = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        if code == 0 {
+            return Ok(contents(&mut out));
+        }
+        let message = last_error(&logged)
+            .or_else(|| Some(contents(&mut err).trim().to_owned()).filter(|t| !t.is_empty()))
+            .unwrap_or_else(|| format!("exit code {code}"));
+        Err(Error::Runtime { binary: name(), verb: verb.to_owned(), message })
+    }
+}
+
+fn memfd(name: &str) -> Result<std::fs::File, Error> {
+    rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(std::fs::File::from).map_err(Error::errno("memfd"))
+}
+
+fn contents(file: &mut std::fs::File) -> String {
+    let mut bytes = Vec::new();
+    let read = file.rewind().and_then(|()| file.take(1 << 20).read_to_end(&mut bytes));
+    read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last complaint in a runtime's log of JSON lines.
+fn last_error(log: &str) -> Option<String> {
+    let text = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).ok()?;
+        let level = value.get("level")?.as_str()?.to_ascii_lowercase();
+        let fatal = matches!(level.as_str(), "error" | "fatal" | "panic" | "err");
+        let message = value.get("msg").or_else(|| value.get("message")).or_else(|| value.pointer("/fields/message"));
+        fatal.then(|| message?.as_str().map(|m| m.trim().to_owned())).flatten()
+    };
+    log.lines().rev().find_map(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log_is_found() {
+        let log = "{\"level\":\"warning\",\"msg\":\"hm\"}\n{\"level\":\"error\",\"msg\":\"first\",\"time\":\"x\"}\n{\"level\":\"error\",\"msg\":\"exec: \\\"nope\\\": not found\"}\nplain\n";
+        assert_eq!(last_error(log).as_deref(), Some("exec: \"nope\": not found"));
+        assert_eq!(last_error("{\"level\":\"info\",\"msg\":\"x\"}\n"), None);
+    }
+}

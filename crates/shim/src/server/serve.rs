@@ -1,0 +1,95 @@
+//! The daemon.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd_shim_protos::shim_async::create_task;
+use tokio::signal::unix::{SignalKind, signal};
+use ttrpc::r#async::Server;
+use ttrpc::r#async::transport::Listener;
+
+use super::attach;
+use super::reaper::Reaper;
+use super::service::TaskService;
+use super::state::Shim;
+
+/// What the daemon starts with.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) namespace: String,
+    pub(super) socket_dir: PathBuf,
+    pub(super) sockets: Vec<PathBuf>,
+    pub(super) task: UnixListener,
+    pub(super) streams: UnixListener,
+    pub(super) debug: bool,
+}
+
+pub(super) fn serve(daemon: Daemon) -> ExitCode {
+    let level = if daemon.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(level).init();
+    let sockets = daemon.sockets.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(daemon));
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            result
+        }
+        Err(e) => Err(e),
+    };
+    for socket in sockets {
+        let _ = std::fs::remove_file(socket);
+    }
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tracing::error!(error = %e, "shim ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(daemon: Daemon) -> std::io::Result<()> {
+    // Containers' processes fall to us when the runtime that made them leaves.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    // The kernel should rather take a container than its supervisor; without the right to lower it, so be it.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
+    let reaper = Arc::new(Reaper::default());
+    let mut children = signal(SignalKind::child())?;
+    let reap = Arc::clone(&reaper);
+    let reaping = tokio::spawn(async move {
+        loop {
+            reap.reap();
+            if children.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+    // Only Shutdown ends us: a service manager's TERM to the whole group must not take the pod along.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let ignoring = tokio::spawn(async move { while terminate.recv().await.is_some() {} });
+
+    let shim = Arc::new(Shim::new(daemon.namespace, daemon.socket_dir, reaper));
+    daemon.streams.set_nonblocking(true)?;
+    let streams = tokio::net::UnixListener::from_std(daemon.streams)?;
+    let attaching = tokio::spawn(attach::listen(streams, Arc::clone(&shim)));
+
+    daemon.task.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(daemon.task)?;
+    let service = Arc::new(TaskService(Arc::clone(&shim)));
+    let v3 = create_task(service.clone());
+    let v2 = create_task(service).into_values().map(|s| ("containerd.task.v2.Task".to_owned(), s)).collect();
+    let mut server = Server::new().add_listener(Listener::from(listener)).register_service(v3).register_service(v2);
+    server.start().await.map_err(std::io::Error::other)?;
+
+    shim.shutdown.notified().await;
+    // The answer to Shutdown is still on its way.
+    let _ = tokio::time::timeout(Duration::from_secs(1), server.shutdown()).await;
+    for task in [reaping, ignoring, attaching] {
+        task.abort();
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! The task service: from messages to calls and back.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use containerd_shim_protos::api::{
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+    PauseRequest, PidsRequest, PidsResponse, ProcessInfo, ResizePtyRequest, ResumeRequest,
+    ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+    StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
+};
+use containerd_shim_protos::shim_async::Task;
+use protobuf::MessageField;
+use protobuf::well_known_types::timestamp::Timestamp;
+use ttrpc::r#async::TtrpcContext;
+
+use super::metrics;
+use super::process::Phase;
+use super::state::Shim;
+use crate::client::Exit;
+
+type Answer<T> = ttrpc::Result<T>;
+
+/// Serves both versions of the task service.
+#[derive(Debug)]
+pub(super) struct TaskService(pub(super) Arc<Shim>);
+
+pub(super) fn stamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(0),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or(0),
+        ..Default::default()
+    }
+}
+
+#[async_trait]
+impl Task for TaskService {
+    async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> Answer<CreateTaskResponse> {
+        let container = self.0.create(&request).await?;
+        Ok(CreateTaskResponse { pid: container.init.wire_pid(), ..Default::default() })
+    }
+
+    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
+        let container = self.0.container(&request.id)?;
+        let pid = if request.exec_id.is_empty() {
+            container.start().await?
+        } else {
+            container.start_exec(&request.exec_id).await?
+        };
+        Ok(StartResponse { pid, ..Default::default() })
+    }
+
+    async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Answer<DeleteResponse> {
+        let container = self.0.container(&request.id)?;
+        let (pid, exit) = if request.exec_id.is_empty() {
+            let done = container.delete().await?;
+            self.0.forget(&request.id);
+            done
+        } else {
+            container.delete_exec(&request.exec_id).await?
+        };
+        Ok(delete_response(pid, exit))
+    }
+
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> Answer<Empty> {
+        self.0.container(&request.id)?.register(&request)?;
+        Ok(Empty::new())
+    }
+
+    async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> Answer<WaitResponse> {
+        let exit = self.0.container(&request.id)?.process(&request.exec_id)?.wait().await;
+        Ok(WaitResponse {
+            exit_status: exit.code,
+            exited_at: MessageField::some(stamp(exit.at)),
+            ..Default::default()
+        })
+    }
+
+    async fn state(&self, _: &TtrpcContext, request: StateRequest) -> Answer<StateResponse> {
+        let container = self.0.container(&request.id)?;
+        let process = container.process(&request.exec_id)?;
+        let phase = process.phase();
+        let mut answer = StateResponse {
+            id: request.id,
+            exec_id: request.exec_id,
+            bundle: container.bundle.to_string_lossy().into_owned(),
+            pid: process.wire_pid(),
+            status: phase.wire().into(),
+            stdin: process.fields.stdin.clone(),
+            stdout: process.fields.stdout.clone(),
+            stderr: process.fields.stderr.clone(),
+            terminal: process.fields.terminal,
+            ..Default::default()
+        };
+        if let Phase::Exited(exit) = phase {
+            answer.exit_status = exit.code;
+            answer.exited_at = MessageField::some(stamp(exit.at));
+        }
+        Ok(answer)
+    }
+
+    async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> Answer<Empty> {
+        self.0.container(&request.id)?.kill(&request.exec_id, request.signal, request.all).await?;
+        Ok(Empty::new())
+    }
+
+    async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Answer<PidsResponse> {
+        let container = self.0.container(&request.id)?;
+        let processes = metrics::pids(container.init.pid())
+            .into_iter()
+            .map(|pid| ProcessInfo { pid, ..Default::default() })
+            .collect();
+        Ok(PidsResponse { processes, ..Default::default() })
+    }
+
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Answer<StatsResponse> {
+        let container = self.0.container(&request.id)?;
+        let stats = metrics::metrics(&container).await?;
+        Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
+    }
+
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Answer<Empty> {
+        self.0.container(&request.id)?.pause(true).await?;
+        Ok(Empty::new())
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Answer<Empty> {
+        self.0.container(&request.id)?.pause(false).await?;
+        Ok(Empty::new())
+    }
+
+    async fn checkpoint(&self, _: &TtrpcContext, request: CheckpointTaskRequest) -> Answer<Empty> {
+        self.0.container(&request.id)?.checkpoint(&request.path).await?;
+        Ok(Empty::new())
+    }
+
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> Answer<Empty> {
+        let resources = request.resources.as_ref().map(|r| r.value.clone()).unwrap_or_default();
+        self.0.container(&request.id)?.update(&resources).await?;
+        Ok(Empty::new())
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> Answer<Empty> {
+        let process = self.0.container(&request.id)?.process(&request.exec_id)?;
+        process.io.resize(request.width, request.height)?;
+        Ok(Empty::new())
+    }
+
+    async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> Answer<Empty> {
+        let process = self.0.container(&request.id)?.process(&request.exec_id)?;
+        if request.stdin {
+            process.io.close_stdin();
+        }
+        Ok(Empty::new())
+    }
+
+    async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> Answer<ConnectResponse> {
+        // A pod without containers has a shim all the same.
+        let task_pid = self.0.container(&request.id).map_or(0, |c| c.init.wire_pid());
+        Ok(ConnectResponse {
+            shim_pid: std::process::id(),
+            task_pid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Default::default()
+        })
+    }
+
+    async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> Answer<Empty> {
+        if request.now || self.0.is_empty() {
+            self.0.shutdown.notify_one();
+        }
+        Ok(Empty::new())
+    }
+}
+
+pub(super) fn delete_response(pid: u32, exit: Exit) -> DeleteResponse {
+    DeleteResponse {
+        pid,
+        exit_status: exit.code,
+        exited_at: MessageField::some(stamp(exit.at)),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,69 @@
+//! All containers of the pod.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::container::{self, Container};
+use super::error::Error;
+use super::reaper::Reaper;
+
+/// What the daemon's tasks share.
+#[derive(Debug)]
+pub(super) struct Shim {
+    pub(super) namespace: String,
+    pub(super) socket_dir: PathBuf,
+    pub(super) reaper: Arc<Reaper>,
+    /// Rung when the daemon is to end.
+    pub(super) shutdown: Notify,
+    /// None while a container is being created.
+    containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
+}
+
+impl Shim {
+    pub(super) fn new(namespace: String, socket_dir: PathBuf, reaper: Arc<Reaper>) -> Self {
+        Self { namespace, socket_dir, reaper, shutdown: Notify::new(), containers: Mutex::default() }
+    }
+
+    pub(super) async fn create(&self, request: &CreateTaskRequest) -> Result<Arc<Container>, Error> {
+        if request.id.is_empty() || request.id.contains('/') {
+            return Err(Error::Invalid(format!("container id {:?}", request.id)));
+        }
+        {
+            let mut containers = self.containers.lock();
+            if containers.contains_key(&request.id) {
+                return Err(Error::Exists(request.id.clone()));
+            }
+            containers.insert(request.id.clone(), None);
+        }
+        let made = container::create(request, &self.namespace, &self.socket_dir, &self.reaper).await;
+        let mut containers = self.containers.lock();
+        match made {
+            Ok(container) => {
+                containers.insert(request.id.clone(), Some(Arc::clone(&container)));
+                Ok(container)
+            }
+            Err(e) => {
+                containers.remove(&request.id);
+                Err(e)
+            }
+        }
+    }
+
+    pub(super) fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
+        let found = self.containers.lock().get(id).cloned().flatten();
+        found.ok_or_else(|| Error::NoContainer(id.to_owned()))
+    }
+
+    pub(super) fn forget(&self, id: &str) {
+        self.containers.lock().remove(id);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.containers.lock().is_empty()
+    }
+}

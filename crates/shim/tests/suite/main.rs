@@ -1,0 +1,7 @@
+//! The shim with real runtimes. Needs root, runc, crun, runsc and busybox-static; fails without them.
+
+mod exec;
+mod harness;
+mod lifecycle;
+mod logs;
+mod survival;
