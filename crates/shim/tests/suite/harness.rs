@@ -90,7 +90,7 @@ impl Pod {
             std::fs::create_dir_all(bundle.join("rootfs").join(d)).expect("rootfs");
         }
         std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-        for applet in ["sh", "sleep", "echo", "cat", "true", "ls", "id", "tty", "stty", "dd", "head", "kill", "ps", "mount", "grep", "wc", "yes", "trap", "hostname"] {
+        for applet in ["sh", "sleep", "echo", "cat", "true", "ls", "id", "stty", "dd", "head", "kill", "ps", "mount", "grep", "wc", "yes", "trap", "hostname"] {
             let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
         }
         let mut container = Container { id: id.to_owned(), name: "c".to_owned(), ..Container::default() };
