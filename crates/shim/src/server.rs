@@ -38,10 +38,12 @@ use std::process::ExitCode;
 /// Runs `berth shim ARGS`. Call it first thing in `main`, before any thread or tokio runtime exists: it forks.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let result = args::parse(args).map_err(error::Error::Invalid).and_then(|args| match args.action {
-        args::Action::Start => start::start(&args),
-        args::Action::Delete => delete::delete(&args),
-    });
+    let result = args::parse(args)
+        .map_err(error::Error::Invalid)
+        .and_then(|args| match args.action {
+            args::Action::Start => start::start(&args),
+            args::Action::Delete => delete::delete(&args),
+        });
     match result {
         Ok(code) => code,
         Err(e) => {

@@ -50,7 +50,9 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Args, String> {
             out.debug = inline.as_deref() != Some("false");
             continue;
         }
-        let value = inline.or_else(|| args.next()).ok_or_else(|| format!("flag -{name} needs a value"))?;
+        let value = inline
+            .or_else(|| args.next())
+            .ok_or_else(|| format!("flag -{name} needs a value"))?;
         match name {
             "namespace" => out.namespace = value,
             "id" => out.id = value,
@@ -77,11 +79,28 @@ mod tests {
 
     #[test]
     fn flags_in_all_spellings() {
-        let args = of(&["-namespace", "k8s.io", "--id=abc", "-debug", "-bundle", "/b", "delete"]).expect("valid");
-        assert_eq!((args.namespace.as_str(), args.id.as_str()), ("k8s.io", "abc"));
+        let args = of(&[
+            "-namespace",
+            "k8s.io",
+            "--id=abc",
+            "-debug",
+            "-bundle",
+            "/b",
+            "delete",
+        ])
+        .expect("valid");
+        assert_eq!(
+            (args.namespace.as_str(), args.id.as_str()),
+            ("k8s.io", "abc")
+        );
         assert!(args.debug);
         assert_eq!(args.action, Action::Delete);
-        for wrong in [&["-id", "x"][..], &["-id", "a/b", "start"], &["start"], &["-id", "x", "-what", "y", "start"]] {
+        for wrong in [
+            &["-id", "x"][..],
+            &["-id", "a/b", "start"],
+            &["start"],
+            &["-id", "x", "-what", "y", "start"],
+        ] {
             assert!(of(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -29,9 +29,13 @@ pub(super) async fn listen(listener: UnixListener, shim: Arc<Shim>) {
 async fn serve(client: UnixStream, shim: Arc<Shim>) {
     let (reader, mut writer) = client.into_split();
     let mut reader = BufReader::with_capacity(4096, reader);
-    let Ok(hello) = stream::read_line::<Hello>(&mut reader).await else { return };
+    let Ok(hello) = stream::read_line::<Hello>(&mut reader).await else {
+        return;
+    };
     let prepared = prepare(&hello, &shim);
-    let reply = Reply { error: prepared.as_ref().err().map(ToString::to_string) };
+    let reply = Reply {
+        error: prepared.as_ref().err().map(ToString::to_string),
+    };
     let answered = stream::write_line(&mut writer, &reply).await.is_ok();
     let Ok(Some(session)) = prepared else { return };
     let (process, serial) = (Arc::clone(&session.process), session.serial);
@@ -54,25 +58,50 @@ fn prepare(hello: &Hello, shim: &Shim) -> Result<Option<Session>, Error> {
     match hello {
         Hello::ReopenLog { id } => {
             let container = shim.container(id)?;
-            container.init.io.hub.reopen_log().map_err(Error::io("log can't be reopened"))?;
+            container
+                .init
+                .io
+                .hub
+                .reopen_log()
+                .map_err(Error::io("log can't be reopened"))?;
             Ok(None)
         }
-        Hello::Attach { id, exec_id, stdin, stdout, stderr } => {
+        Hello::Attach {
+            id,
+            exec_id,
+            stdin,
+            stdout,
+            stderr,
+        } => {
             let process = shim.container(id)?.process(exec_id)?;
             if *stdin && !process.io.has_stdin() {
-                return Err(Error::Invalid("the process was made without stdin".to_owned()));
+                return Err(Error::Invalid(
+                    "the process was made without stdin".to_owned(),
+                ));
             }
             let stderr = *stderr && !process.io.terminal();
             let (serial, chunks) = process.io.hub.attach(*stdout, stderr);
             let outputs = usize::from(*stdout) + usize::from(stderr);
-            Ok(Some(Session { process, serial, chunks, stdin: *stdin, outputs }))
+            Ok(Some(Session {
+                process,
+                serial,
+                chunks,
+                stdin: *stdin,
+                outputs,
+            }))
         }
     }
 }
 
 /// Until the process' streams have ended or the client has left.
 async fn run(session: Session, reader: BufReader<OwnedReadHalf>, writer: OwnedWriteHalf) {
-    let Session { process, chunks, stdin, outputs, .. } = session;
+    let Session {
+        process,
+        chunks,
+        stdin,
+        outputs,
+        ..
+    } = session;
     let mut input = tokio::spawn(read_input(reader, process, stdin));
     tokio::select! {
         () = write_output(writer, chunks, outputs) => input.abort(),
@@ -80,9 +109,16 @@ async fn run(session: Session, reader: BufReader<OwnedReadHalf>, writer: OwnedWr
     }
 }
 
-async fn write_output(mut writer: OwnedWriteHalf, mut chunks: mpsc::Receiver<Chunk>, mut outputs: usize) {
+async fn write_output(
+    mut writer: OwnedWriteHalf,
+    mut chunks: mpsc::Receiver<Chunk>,
+    mut outputs: usize,
+) {
     while let Some((kind, bytes)) = chunks.recv().await {
-        if stream::write_frame(&mut writer, kind, &bytes).await.is_err() {
+        if stream::write_frame(&mut writer, kind, &bytes)
+            .await
+            .is_err()
+        {
             return;
         }
         if bytes.is_empty() {

@@ -30,23 +30,37 @@ struct Namespace {
 impl Config {
     pub(super) fn load(bundle: &Path) -> Result<Self, Error> {
         let path = bundle.join("config.json");
-        let text = std::fs::read(&path)
-            .map_err(|source| Error::File { what: "bundle's config", path: path.clone(), source })?;
-        serde_json::from_slice(&text).map_err(|source| Error::Malformed { what: "config.json", source })
+        let text = std::fs::read(&path).map_err(|source| Error::File {
+            what: "bundle's config",
+            path: path.clone(),
+            source,
+        })?;
+        serde_json::from_slice(&text).map_err(|source| Error::Malformed {
+            what: "config.json",
+            source,
+        })
     }
 
     /// The pod's id, when the container belongs to one.
     pub(super) fn sandbox_id(&self) -> Option<&str> {
-        self.annotations.get(berth_oci::SANDBOX_ID).map(String::as_str).filter(|id| !id.is_empty())
+        self.annotations
+            .get(berth_oci::SANDBOX_ID)
+            .map(String::as_str)
+            .filter(|id| !id.is_empty())
     }
 
     /// Whether the container joins a sandbox that another container of the pod made.
     pub(super) fn joins_sandbox(&self) -> bool {
-        self.annotations.get(berth_oci::CONTAINER_TYPE).is_some_and(|t| t == "container")
+        self.annotations
+            .get(berth_oci::CONTAINER_TYPE)
+            .is_some_and(|t| t == "container")
     }
 
     /// Whether the death of the first process ends all others, because it is the init of their PID namespace.
     pub(super) fn own_pid_namespace(&self) -> bool {
-        self.linux.iter().flat_map(|l| &l.namespaces).any(|n| n.kind == "pid" && n.path.is_none())
+        self.linux
+            .iter()
+            .flat_map(|l| &l.namespaces)
+            .any(|n| n.kind == "pid" && n.path.is_none())
     }
 }

@@ -25,8 +25,11 @@ impl ConsoleSocket {
     /// Binds in `dir`, whose path must be short.
     pub(super) fn bind(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(format!("c{:08x}", rand::random::<u32>()));
-        let listener = UnixListener::bind(&path)
-            .map_err(|source| Error::File { what: "console socket", path: path.clone(), source })?;
+        let listener = UnixListener::bind(&path).map_err(|source| Error::File {
+            what: "console socket",
+            path: path.clone(),
+            source,
+        })?;
         Ok(Self { path, listener })
     }
 
@@ -39,7 +42,9 @@ impl ConsoleSocket {
         let failed = Error::io("terminal");
         let take = async {
             let (stream, _) = self.listener.accept().await?;
-            stream.async_io(Interest::READABLE, || take_fd(&stream)).await
+            stream
+                .async_io(Interest::READABLE, || take_fd(&stream))
+                .await
         };
         match tokio::time::timeout(WAIT, take).await {
             Ok(result) => result.map_err(failed),
@@ -67,5 +72,7 @@ fn take_fd(stream: &tokio::net::UnixStream) -> std::io::Result<OwnedFd> {
             return Ok(fd);
         }
     }
-    Err(std::io::Error::other("the runtime's message carries no terminal"))
+    Err(std::io::Error::other(
+        "the runtime's message carries no terminal",
+    ))
 }

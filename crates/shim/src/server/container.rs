@@ -51,7 +51,9 @@ impl Container {
         }
         let stdio = self.late_stdio.lock().take().unwrap_or_default();
         let joins = self.runtime.is_gvisor() && self.config.joins_sandbox();
-        self.runtime.call(&self.bundle, "start", &[&self.id], stdio).await?;
+        self.runtime
+            .call(&self.bundle, "start", &[&self.id], stdio)
+            .await?;
         self.init.set_phase(Phase::Running);
         if joins || self.runtime.is_gvisor() {
             self.wait_by_runtime();
@@ -68,10 +70,17 @@ impl Container {
         }
         let container = Arc::clone(self);
         tokio::spawn(async move {
-            let answer = container.runtime.call_forever(&container.bundle, "wait", &[&container.id]).await;
-            let parsed = answer.ok().and_then(|text| serde_json::from_str::<Answer>(text.trim()).ok());
+            let answer = container
+                .runtime
+                .call_forever(&container.bundle, "wait", &[&container.id])
+                .await;
+            let parsed = answer
+                .ok()
+                .and_then(|text| serde_json::from_str::<Answer>(text.trim()).ok());
             // Without an answer the sandbox is gone, and with it the container.
-            container.ended(parsed.map_or(128 + SIGKILL, |a| gvisor_code(a.exit_status))).await;
+            container
+                .ended(parsed.map_or(128 + SIGKILL, |a| gvisor_code(a.exit_status)))
+                .await;
         });
     }
 
@@ -89,7 +98,10 @@ impl Container {
         if matches!(self.init.phase(), Phase::Exited(_)) {
             return;
         }
-        let exit = Exit { code, at: std::time::SystemTime::now() };
+        let exit = Exit {
+            code,
+            at: std::time::SystemTime::now(),
+        };
         if !self.runtime.is_gvisor() && !self.config.own_pid_namespace() {
             let _ = self.kill_all(SIGKILL).await;
         }
@@ -113,16 +125,27 @@ impl Container {
             if all {
                 args.insert(0, "--all");
             }
-            return self.runtime.call(&self.bundle, "kill", &args, ChildStdio::default()).await.map(drop);
+            return self
+                .runtime
+                .call(&self.bundle, "kill", &args, ChildStdio::default())
+                .await
+                .map(drop);
         }
         let suffices = signal == SIGKILL && self.config.own_pid_namespace();
-        if all && !suffices { self.kill_all(signal).await } else { self.init.signal(&self.id, signal) }
+        if all && !suffices {
+            self.kill_all(signal).await
+        } else {
+            self.init.signal(&self.id, signal)
+        }
     }
 
     async fn kill_all(&self, signal: u32) -> Result<(), Error> {
         let number = signal.to_string();
         let args = ["--all", self.id.as_str(), number.as_str()];
-        self.runtime.call(&self.bundle, "kill", &args, ChildStdio::default()).await.map(drop)
+        self.runtime
+            .call(&self.bundle, "kill", &args, ChildStdio::default())
+            .await
+            .map(drop)
     }
 
     /// Deletes it with its runtime. A container that was only created is killed first.
@@ -134,7 +157,11 @@ impl Container {
             Phase::Registered | Phase::Created => args.insert(0, "--force"),
             Phase::Running | Phase::Paused => return Err(self.wrong_state("delete")),
         }
-        match self.runtime.call(&self.bundle, "delete", &args, ChildStdio::default()).await {
+        match self
+            .runtime
+            .call(&self.bundle, "delete", &args, ChildStdio::default())
+            .await
+        {
             Ok(_) => {}
             Err(Error::Runtime { message, .. }) if message.contains("does not exist") => {}
             Err(e) => return Err(e),
@@ -158,8 +185,15 @@ impl Container {
         if exec_id.is_empty() {
             return Ok(Arc::clone(&self.init));
         }
-        let missing = || Error::NoProcess { id: self.id.clone(), exec_id: exec_id.to_owned() };
-        self.execs.lock().get(exec_id).map(|e| Arc::clone(&e.process)).ok_or_else(missing)
+        let missing = || Error::NoProcess {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+        };
+        self.execs
+            .lock()
+            .get(exec_id)
+            .map(|e| Arc::clone(&e.process))
+            .ok_or_else(missing)
     }
 
     pub(super) async fn pause(&self, pause: bool) -> Result<(), Error> {
@@ -172,7 +206,9 @@ impl Container {
         if self.init.phase() != from {
             return Err(self.wrong_state(verb));
         }
-        self.runtime.call(&self.bundle, verb, &[&self.id], ChildStdio::default()).await?;
+        self.runtime
+            .call(&self.bundle, verb, &[&self.id], ChildStdio::default())
+            .await?;
         self.init.set_phase(to);
         Ok(())
     }
@@ -180,15 +216,23 @@ impl Container {
     /// New limits, as JSON of the spec's `linux.resources`.
     pub(super) async fn update(&self, resources: &[u8]) -> Result<(), Error> {
         if self.runtime.is_gvisor() {
-            return Err(Error::Unsupported("runsc can't change the limits of a running container".to_owned()));
+            return Err(Error::Unsupported(
+                "runsc can't change the limits of a running container".to_owned(),
+            ));
         }
         let _changing = self.changing.lock().await;
         let path = self.bundle.join(".resources.json");
-        std::fs::write(&path, resources)
-            .map_err(|source| Error::File { what: "resources", path: path.clone(), source })?;
+        std::fs::write(&path, resources).map_err(|source| Error::File {
+            what: "resources",
+            path: path.clone(),
+            source,
+        })?;
         let file = path.to_string_lossy();
         let args = ["--resources", &file, &self.id];
-        let result = self.runtime.call(&self.bundle, "update", &args, ChildStdio::default()).await;
+        let result = self
+            .runtime
+            .call(&self.bundle, "update", &args, ChildStdio::default())
+            .await;
         let _ = std::fs::remove_file(&path);
         result.map(drop)
     }
@@ -196,17 +240,28 @@ impl Container {
     pub(super) async fn checkpoint(&self, path: &str) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
         let args = ["--image-path", path, "--leave-running", &self.id];
-        self.runtime.call(&self.bundle, "checkpoint", &args, ChildStdio::default()).await.map(drop)
+        self.runtime
+            .call(&self.bundle, "checkpoint", &args, ChildStdio::default())
+            .await
+            .map(drop)
     }
 
     fn wrong_state(&self, verb: &'static str) -> Error {
-        Error::State { id: self.id.clone(), state: self.init.phase().name(), verb }
+        Error::State {
+            id: self.id.clone(),
+            state: self.init.phase().name(),
+            verb,
+        }
     }
 }
 
 /// gVisor answers with a code below 256, or with a raw wait status in older builds' signal deaths.
 fn gvisor_code(status: u32) -> Code {
-    if status > 255 { 128 + (status & 0x7f) } else { status }
+    if status > 255 {
+        128 + (status & 0x7f)
+    } else {
+        status
+    }
 }
 
 /// Signals every process of a tree.

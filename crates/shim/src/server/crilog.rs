@@ -61,7 +61,9 @@ impl CriLog {
                 pending.extend_from_slice(text);
             }
             *self.pending(kind) = pending;
-            data = data.get(newline.map_or(end, |n| n + 1)..).unwrap_or_default();
+            data = data
+                .get(newline.map_or(end, |n| n + 1)..)
+                .unwrap_or_default();
         }
         self.flush()
     }
@@ -83,10 +85,14 @@ impl CriLog {
     }
 
     fn entry(&mut self, kind: Kind, tag: u8, head: &[u8], tail: &[u8]) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         if self.second.0 != now.as_secs() {
             let seconds = i64::try_from(now.as_secs()).unwrap_or(0);
-            let text = jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string();
+            let text = jiff::Timestamp::from_second(seconds)
+                .unwrap_or_default()
+                .to_string();
             self.second = (now.as_secs(), text.trim_end_matches('Z').to_owned());
         }
         let stream = match kind {
@@ -94,7 +100,12 @@ impl CriLog {
             Kind::Stdout | Kind::Stdin => "stdout",
         };
         // Writing to a Vec can't fail.
-        let _ = write!(self.batch, "{}.{:09}Z {stream} ", self.second.1, now.subsec_nanos());
+        let _ = write!(
+            self.batch,
+            "{}.{:09}Z {stream} ",
+            self.second.1,
+            now.subsec_nanos()
+        );
         self.batch.extend_from_slice(&[tag, b' ']);
         self.batch.extend_from_slice(head);
         self.batch.extend_from_slice(tail);
@@ -161,7 +172,10 @@ mod tests {
             ("stdout", "F", ""),
             ("stdout", "P", "rest"),
         ];
-        let want: Vec<_> = want.iter().map(|(a, b, c)| (a.to_string(), b.to_string(), c.to_string())).collect();
+        let want: Vec<_> = want
+            .iter()
+            .map(|(a, b, c)| (a.to_string(), b.to_string(), c.to_string()))
+            .collect();
         assert_eq!(got, want);
     }
 
@@ -171,11 +185,20 @@ mod tests {
         for step in [1000, 16384, 40000] {
             let path = dir.path().join(format!("{step}.log"));
             let mut log = CriLog::open(&path).expect("open");
-            let line = [vec![b'x'; 40_000], b"\n".to_vec(), vec![b'y'; 16_384], b"\n".to_vec()].concat();
+            let line = [
+                vec![b'x'; 40_000],
+                b"\n".to_vec(),
+                vec![b'y'; 16_384],
+                b"\n".to_vec(),
+            ]
+            .concat();
             for part in line.chunks(step) {
                 log.write(Kind::Stdout, part).expect("write");
             }
-            let got: Vec<_> = entries(&path).into_iter().map(|(_, tag, text)| (tag, text.len())).collect();
+            let got: Vec<_> = entries(&path)
+                .into_iter()
+                .map(|(_, tag, text)| (tag, text.len()))
+                .collect();
             let want: Vec<_> = [("P", 16384), ("P", 16384), ("F", 7232), ("F", 16384)]
                 .iter()
                 .map(|(t, n)| (t.to_string(), *n))

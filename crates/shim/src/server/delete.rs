@@ -32,12 +32,22 @@ pub(super) fn delete(args: &Args) -> Result<ExitCode, Error> {
         let _ = std::fs::remove_file(log);
         status.map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::MissingBinary(command.binary.clone()),
-            _ => Error::Spawn { binary: command.binary.clone(), source },
+            _ => Error::Spawn {
+                binary: command.binary.clone(),
+                source,
+            },
         })?;
     }
     rootfs::unmount(&bundle.join("rootfs"));
-    let exit = persist::load_exit(&bundle).unwrap_or(Exit { code: KILLED, at: SystemTime::now() });
-    let bytes = delete_response(0, exit).write_to_bytes().unwrap_or_default();
-    std::io::stdout().write_all(&bytes).map_err(Error::io("stdout"))?;
+    let exit = persist::load_exit(&bundle).unwrap_or(Exit {
+        code: KILLED,
+        at: SystemTime::now(),
+    });
+    let bytes = delete_response(0, exit)
+        .write_to_bytes()
+        .unwrap_or_default();
+    std::io::stdout()
+        .write_all(&bytes)
+        .map_err(Error::io("stdout"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,23 +14,48 @@ pub(super) enum Error {
     #[error("{0:?} already exists")]
     Exists(String),
     #[error("container {id:?} is {state}, can't {verb} it")]
-    State { id: String, state: &'static str, verb: &'static str },
+    State {
+        id: String,
+        state: &'static str,
+        verb: &'static str,
+    },
     #[error("runtime binary {0:?} not found: install it, or correct the handler's path")]
     MissingBinary(PathBuf),
     #[error("runtime {binary:?} can't be run: {source}")]
-    Spawn { binary: PathBuf, source: std::io::Error },
+    Spawn {
+        binary: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{binary} {verb} failed: {message}")]
-    Runtime { binary: String, verb: String, message: String },
+    Runtime {
+        binary: String,
+        verb: String,
+        message: String,
+    },
     #[error("{binary} {verb} gave no answer within {seconds} s and was killed")]
-    RuntimeTimeout { binary: String, verb: String, seconds: u64 },
+    RuntimeTimeout {
+        binary: String,
+        verb: String,
+        seconds: u64,
+    },
     #[error("options of type {0:?} are not understood by this shim")]
     Options(String),
     #[error("{what} is malformed: {source}")]
-    Malformed { what: &'static str, source: serde_json::Error },
+    Malformed {
+        what: &'static str,
+        source: serde_json::Error,
+    },
     #[error("{what} {path:?}: {source}")]
-    File { what: &'static str, path: PathBuf, source: std::io::Error },
+    File {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{what}: {source}")]
-    Io { what: &'static str, source: std::io::Error },
+    Io {
+        what: &'static str,
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Unsupported(String),
     #[error("{0}")]
@@ -43,7 +68,10 @@ impl Error {
     }
 
     pub(super) fn errno(what: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
-        move |e| Self::Io { what, source: e.into() }
+        move |e| Self::Io {
+            what,
+            source: e.into(),
+        }
     }
 }
 
@@ -55,7 +83,9 @@ impl From<Error> for ttrpc::Error {
             Error::Exists(_) => Code::ALREADY_EXISTS,
             Error::State { .. } => Code::FAILED_PRECONDITION,
             Error::Unsupported(_) => Code::UNIMPLEMENTED,
-            Error::Options(_) | Error::Malformed { .. } | Error::Invalid(_) => Code::INVALID_ARGUMENT,
+            Error::Options(_) | Error::Malformed { .. } | Error::Invalid(_) => {
+                Code::INVALID_ARGUMENT
+            }
             Error::RuntimeTimeout { .. } => Code::DEADLINE_EXCEEDED,
             Error::MissingBinary(_)
             | Error::Spawn { .. }

@@ -58,7 +58,13 @@ impl Client {
 impl Hub {
     pub(super) fn new(log: Option<&Path>, patient: bool) -> std::io::Result<Self> {
         let log = log.map(CriLog::open).transpose()?;
-        Ok(Self { inner: Mutex::new(Inner { log, ..Inner::default() }), patient })
+        Ok(Self {
+            inner: Mutex::new(Inner {
+                log,
+                ..Inner::default()
+            }),
+            patient,
+        })
     }
 
     pub(super) fn reopen_log(&self) -> std::io::Result<()> {
@@ -74,14 +80,22 @@ impl Hub {
         let mut inner = self.inner.lock();
         inner.serial += 1;
         let serial = inner.serial;
-        let ended = [(Kind::Stdout, stdout && inner.stdout_ended), (Kind::Stderr, stderr && inner.stderr_ended)];
+        let ended = [
+            (Kind::Stdout, stdout && inner.stdout_ended),
+            (Kind::Stderr, stderr && inner.stderr_ended),
+        ];
         for (kind, ended) in ended {
             if ended {
                 // The channel is new and has room for both.
                 let _ = tx.try_send((kind, Bytes::new()));
             }
         }
-        inner.clients.push(Client { serial, stdout, stderr, tx });
+        inner.clients.push(Client {
+            serial,
+            stdout,
+            stderr,
+            tx,
+        });
         (serial, rx)
     }
 
@@ -126,7 +140,12 @@ impl Hub {
     async fn send(&self, kind: Kind, data: &[u8]) {
         let clients: Vec<(u64, mpsc::Sender<Chunk>)> = {
             let inner = self.inner.lock();
-            inner.clients.iter().filter(|c| c.wants(kind)).map(|c| (c.serial, c.tx.clone())).collect()
+            inner
+                .clients
+                .iter()
+                .filter(|c| c.wants(kind))
+                .map(|c| (c.serial, c.tx.clone()))
+                .collect()
         };
         if clients.is_empty() {
             return;
@@ -136,7 +155,9 @@ impl Hub {
             let sent = if self.patient {
                 tx.send((kind, bytes.clone())).await.is_ok()
             } else {
-                tx.send_timeout((kind, bytes.clone()), PATIENCE).await.is_ok()
+                tx.send_timeout((kind, bytes.clone()), PATIENCE)
+                    .await
+                    .is_ok()
             };
             if !sent {
                 self.detach(serial);

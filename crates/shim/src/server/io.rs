@@ -42,7 +42,12 @@ impl Wiring {
             Output::Log(_) | Output::Stream => stdout.clone(),
             Output::Null | Output::Fifo(_) | Output::File(_) => Output::parse(stderr),
         };
-        Self { stdin: Input::parse(stdin), stdout, stderr, terminal }
+        Self {
+            stdin: Input::parse(stdin),
+            stdout,
+            stderr,
+            terminal,
+        }
     }
 }
 
@@ -70,7 +75,10 @@ pub(super) struct Io {
 
 impl Io {
     /// Opens everything on our side and gives the process' ends. Nothing is pumped before [`Io::run`].
-    pub(super) fn new(wiring: Wiring, linger: Option<Duration>) -> Result<(Self, ChildStdio), Error> {
+    pub(super) fn new(
+        wiring: Wiring,
+        linger: Option<Duration>,
+    ) -> Result<(Self, ChildStdio), Error> {
         let (log, patient) = match &wiring.stdout {
             Output::Log(path) => (path.as_deref(), false),
             Output::Stream => (None, true),
@@ -96,7 +104,9 @@ impl Io {
         if !io.wiring.terminal {
             if io.wiring.stdin != Input::Null {
                 let (reader, writer) = pipe()?;
-                *io.stdin.get_mut() = Some(Arc::new(AsyncPipe::new(writer).map_err(Error::io("stdin"))?));
+                *io.stdin.get_mut() = Some(Arc::new(
+                    AsyncPipe::new(writer).map_err(Error::io("stdin"))?,
+                ));
                 child.stdin = Some(reader);
             }
             child.stdout = io.output(Kind::Stdout)?;
@@ -106,8 +116,14 @@ impl Io {
     }
 
     fn output(&mut self, kind: Kind) -> Result<Option<OwnedFd>, Error> {
-        let output = if kind == Kind::Stderr { &self.wiring.stderr } else { &self.wiring.stdout };
-        let Some(target) = target(output)? else { return Ok(None) };
+        let output = if kind == Kind::Stderr {
+            &self.wiring.stderr
+        } else {
+            &self.wiring.stdout
+        };
+        let Some(target) = target(output)? else {
+            return Ok(None);
+        };
         let (reader, writer) = pipe()?;
         let reader = Arc::new(AsyncPipe::new(reader).map_err(Error::io("output"))?);
         self.outputs.get_mut().push((kind, reader, target));
@@ -118,7 +134,9 @@ impl Io {
     pub(super) fn set_console(&self, master: OwnedFd) -> Result<(), Error> {
         let master = Arc::new(AsyncPipe::new(master).map_err(Error::io("terminal"))?);
         if let Some(target) = target(&self.wiring.stdout)? {
-            self.outputs.lock().push((Kind::Stdout, Arc::clone(&master), target));
+            self.outputs
+                .lock()
+                .push((Kind::Stdout, Arc::clone(&master), target));
         }
         *self.stdin.lock() = Some(Arc::clone(&master));
         *self.console.lock() = Some(master);
@@ -145,9 +163,17 @@ impl Io {
         }
         let stdin = self.stdin.lock().clone();
         if let (Input::Fifo(path), Some(to)) = (&self.wiring.stdin, stdin) {
-            let failed = |source: io::Error| Error::File { what: "stdin FIFO", path: path.clone(), source };
-            let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| failed(e.into()))?;
+            let failed = |source: io::Error| Error::File {
+                what: "stdin FIFO",
+                path: path.clone(),
+                source,
+            };
+            let fd = rustix::fs::open(
+                path,
+                OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(|e| failed(e.into()))?;
             let from = AsyncPipe::new(fd).map_err(failed)?;
             // The feeder's reference goes with it, so that the end of the FIFO closes the process' stdin.
             if !self.wiring.terminal {
@@ -222,7 +248,8 @@ impl Io {
 
     pub(super) fn resize(&self, width: u32, height: u32) -> Result<(), Error> {
         let console = self.console.lock().clone();
-        let console = console.ok_or_else(|| Error::Invalid("the process has no terminal".to_owned()))?;
+        let console =
+            console.ok_or_else(|| Error::Invalid("the process has no terminal".to_owned()))?;
         let size = Winsize {
             ws_col: u16::try_from(width).unwrap_or(u16::MAX),
             ws_row: u16::try_from(height).unwrap_or(u16::MAX),
@@ -245,13 +272,21 @@ fn target(output: &Output) -> Result<Option<Target>, Error> {
         Output::Fifo(path) => {
             // Both ways: opening never waits, and a reader that leaves for a while (a restart) is no broken pipe.
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let failed = |source: io::Error| Error::File { what: "output FIFO", path: path.clone(), source };
+            let failed = |source: io::Error| Error::File {
+                what: "output FIFO",
+                path: path.clone(),
+                source,
+            };
             let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
             Some(Target::Fifo(AsyncPipe::new(fd).map_err(failed)?))
         }
         Output::File(path) => {
             let file = File::options().append(true).create(true).open(path);
-            let failed = |source| Error::File { what: "output file", path: path.clone(), source };
+            let failed = |source| Error::File {
+                what: "output file",
+                path: path.clone(),
+                source,
+            };
             Some(Target::File(file.map_err(failed)?))
         }
     })

@@ -21,8 +21,13 @@ pub(super) async fn metrics(container: &Container) -> Result<Any, Error> {
     }
     let groups = Groups::of(container.init.pid());
     Ok(match groups.mode {
-        CgroupMode::V2 => pack("io.containerd.cgroups.v2.Metrics", &v2::read(&groups.dir(""))),
-        CgroupMode::V1 | CgroupMode::Hybrid => pack("io.containerd.cgroups.v1.Metrics", &v1::read(&groups)),
+        CgroupMode::V2 => pack(
+            "io.containerd.cgroups.v2.Metrics",
+            &v2::read(&groups.dir("")),
+        ),
+        CgroupMode::V1 | CgroupMode::Hybrid => {
+            pack("io.containerd.cgroups.v1.Metrics", &v1::read(&groups))
+        }
     })
 }
 
@@ -63,20 +68,29 @@ impl Groups {
         let mut dirs = BTreeMap::new();
         for line in text.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+                continue;
+            };
             let path = path.trim_start_matches('/');
             if path.is_empty() {
                 // The root: the process is not in a container's cgroup (any more).
                 continue;
             }
             for controller in controllers.split(',') {
-                let mount = if controller.is_empty() { cgroups.unified.as_ref() } else { cgroups.mounts.get(controller) };
+                let mount = if controller.is_empty() {
+                    cgroups.unified.as_ref()
+                } else {
+                    cgroups.mounts.get(controller)
+                };
                 if let Some(mount) = mount {
                     dirs.insert(controller.to_owned(), mount.join(path));
                 }
             }
         }
-        Self { mode: cgroups.mode, dirs }
+        Self {
+            mode: cgroups.mode,
+            dirs,
+        }
     }
 
     /// The directory of a v1 controller, or of v2 (the empty name).
@@ -95,7 +109,10 @@ fn pack(type_url: &str, message: &impl Message) -> Any {
 
 /// A file with one number (`max` counts as all).
 fn number(dir: &Path, file: &str) -> u64 {
-    match std::fs::read_to_string(dir.join(file)).unwrap_or_default().trim() {
+    match std::fs::read_to_string(dir.join(file))
+        .unwrap_or_default()
+        .trim()
+    {
         "max" => u64::MAX,
         text => text.parse().unwrap_or(0),
     }

@@ -13,19 +13,40 @@ use crate::client::OWN_OPTIONS;
 /// How to call the runtime that the options ask for.
 pub(super) fn command(options: Option<&Any>, namespace: &str) -> Result<RuntimeCommand, Error> {
     let runc = |options: Options| {
-        let binary = if options.binary_name.is_empty() { "runc" } else { &options.binary_name };
-        let root = if options.root.is_empty() { "/run/containerd/runc" } else { &options.root };
+        let binary = if options.binary_name.is_empty() {
+            "runc"
+        } else {
+            &options.binary_name
+        };
+        let root = if options.root.is_empty() {
+            "/run/containerd/runc"
+        } else {
+            &options.root
+        };
         let binary = PathBuf::from(binary);
-        let mut command =
-            RuntimeCommand::new(RuntimeKind::from_name(&binary), &binary, PathBuf::from(root).join(namespace));
+        let mut command = RuntimeCommand::new(
+            RuntimeKind::from_name(&binary),
+            &binary,
+            PathBuf::from(root).join(namespace),
+        );
         command.systemd_cgroup = options.systemd_cgroup;
         command
     };
-    let Some(options) = options else { return Ok(runc(Options::default())) };
-    match options.type_url.rsplit_once('/').map_or(options.type_url.as_str(), |(_, name)| name) {
+    let Some(options) = options else {
+        return Ok(runc(Options::default()));
+    };
+    match options
+        .type_url
+        .rsplit_once('/')
+        .map_or(options.type_url.as_str(), |(_, name)| name)
+    {
         "" => Ok(runc(Options::default())),
-        _ if options.type_url == OWN_OPTIONS => serde_json::from_slice(&options.value)
-            .map_err(|source| Error::Malformed { what: "runtime options", source }),
+        _ if options.type_url == OWN_OPTIONS => {
+            serde_json::from_slice(&options.value).map_err(|source| Error::Malformed {
+                what: "runtime options",
+                source,
+            })
+        }
         "containerd.runc.v1.Options" => Options::parse_from_bytes(&options.value)
             .map(runc)
             .map_err(|_| Error::Options(options.type_url.clone())),
@@ -39,7 +60,11 @@ mod tests {
 
     #[test]
     fn runcs_options_name_the_binary() {
-        let options = Options { binary_name: "/usr/bin/crun".into(), systemd_cgroup: true, ..Default::default() };
+        let options = Options {
+            binary_name: "/usr/bin/crun".into(),
+            systemd_cgroup: true,
+            ..Default::default()
+        };
         let any = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: options.write_to_bytes().expect("encode"),
@@ -49,7 +74,13 @@ mod tests {
         assert_eq!(got.kind, RuntimeKind::Crun);
         assert!(got.systemd_cgroup);
         assert_eq!(got.root, PathBuf::from("/run/containerd/runc/k8s.io"));
-        let strange = Any { type_url: "x/y.Options".into(), ..Default::default() };
-        assert!(matches!(command(Some(&strange), "n"), Err(Error::Options(_))));
+        let strange = Any {
+            type_url: "x/y.Options".into(),
+            ..Default::default()
+        };
+        assert!(matches!(
+            command(Some(&strange), "n"),
+            Err(Error::Options(_))
+        ));
     }
 }

@@ -134,7 +134,10 @@ impl Process {
         let pid = pid.ok_or_else(|| Error::Finished(id.to_owned()))?;
         send(pid, signal).map_err(|e| match e {
             rustix::io::Errno::SRCH => Error::Finished(id.to_owned()),
-            e => Error::Io { what: "kill", source: e.into() },
+            e => Error::Io {
+                what: "kill",
+                source: e.into(),
+            },
         })
     }
 }
@@ -155,7 +158,9 @@ fn nix_kill(pid: i32, signal: i32) -> rustix::io::Result<()> {
     // SAFETY: kill takes two numbers and touches no memory of ours.
     match unsafe { libc::kill(pid, signal) } {
         0 => Ok(()),
-        _ => Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
-            .unwrap_or(rustix::io::Errno::INVAL)),
+        _ => Err(
+            rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::INVAL),
+        ),
     }
 }

@@ -118,7 +118,11 @@ impl Pump {
 pub(super) async fn feed(from: AsyncPipe, to: Arc<AsyncPipe>) {
     let mut buf = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buf).await {
-        if to.write_all(buf.get(..n).unwrap_or_default()).await.is_err() {
+        if to
+            .write_all(buf.get(..n).unwrap_or_default())
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -13,7 +13,11 @@ pub(super) fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
     if mounts.is_empty() {
         return Ok(());
     }
-    let failed = |source: std::io::Error| Error::File { what: "rootfs", path: target.to_owned(), source };
+    let failed = |source: std::io::Error| Error::File {
+        what: "rootfs",
+        path: target.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(target).map_err(failed)?;
     for (done, m) in mounts.iter().enumerate() {
         if let Err(e) = one(m, target) {
@@ -58,6 +62,12 @@ fn one(m: &Mount, target: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     let data = CString::new(data.join(","))?;
-    rustix::mount::mount(m.source.as_str(), target, m.type_.as_str(), flags, data.as_c_str())?;
+    rustix::mount::mount(
+        m.source.as_str(),
+        target,
+        m.type_.as_str(),
+        flags,
+        data.as_c_str(),
+    )?;
     Ok(())
 }

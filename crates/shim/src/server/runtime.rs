@@ -36,11 +36,20 @@ impl Runtime {
         let hybrid = match command.kind {
             RuntimeKind::Crun => {
                 let cgroups = Cgroups::detect();
-                cgroups.unified.filter(|_| cgroups.mode == CgroupMode::Hybrid)
+                cgroups
+                    .unified
+                    .filter(|_| cgroups.mode == CgroupMode::Hybrid)
             }
-            RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other => None,
+            RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other => {
+                None
+            }
         };
-        Self { command, reaper, hybrid, serial: AtomicU64::new(0) }
+        Self {
+            command,
+            reaper,
+            hybrid,
+            serial: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn is_gvisor(&self) -> bool {
@@ -65,7 +74,8 @@ impl Runtime {
         verb: &str,
         args: &[S],
     ) -> Result<String, Error> {
-        self.run(bundle, verb, args, ChildStdio::default(), None).await
+        self.run(bundle, verb, args, ChildStdio::default(), None)
+            .await
     }
 
     async fn run<S: AsRef<OsStr>>(
@@ -76,9 +86,16 @@ impl Runtime {
         stdio: ChildStdio,
         limit: Option<Duration>,
     ) -> Result<String, Error> {
-        let log = bundle.join(format!(".runtime-{}.log", self.serial.fetch_add(1, Ordering::Relaxed)));
+        let log = bundle.join(format!(
+            ".runtime-{}.log",
+            self.serial.fetch_add(1, Ordering::Relaxed)
+        ));
         let (mut out, mut err) = (memfd("out")?, memfd("err")?);
-        let duplicate = |file: &std::fs::File| file.try_clone().map(OwnedFd::from).map_err(Error::io("memfd"));
+        let duplicate = |file: &std::fs::File| {
+            file.try_clone()
+                .map(OwnedFd::from)
+                .map_err(Error::io("memfd"))
+        };
         let stdout = stdio.stdout.map_or_else(|| duplicate(&out), Ok)?;
         let stderr = stdio.stderr.map_or_else(|| duplicate(&err), Ok)?;
         let mut command = Command::new(&self.command.binary);
@@ -87,7 +104,11 @@ impl Runtime {
             .arg(verb)
             .args(args)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin")))
+            .env(
+                "PATH",
+                std::env::var_os("PATH")
+                    .unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin")),
+            )
             .stdin(stdio.stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(stderr));
@@ -102,13 +123,22 @@ impl Runtime {
         let binary = self.command.binary.clone();
         let child = command.spawn().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::MissingBinary(binary.clone()),
-            _ => Error::Spawn { binary: binary.clone(), source },
+            _ => Error::Spawn {
+                binary: binary.clone(),
+                source,
+            },
         })?;
         // The command holds our copies of the process' ends: as long as it lives its pipes never end.
         drop(command);
         let pid = i32::try_from(child.id()).unwrap_or(-1);
         let exit = self.reaper.watch(pid);
-        let name = || binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = || {
+            binary
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
         let code = match limit {
             None => exit.await.unwrap_or(255),
             Some(limit) => match tokio::time::timeout(limit, exit).await {
@@ -118,7 +148,11 @@ impl Runtime {
                         let _ = rustix::process::kill_process(pid, Signal::KILL);
                     }
                     let seconds = limit.as_secs();
-                    return Err(Error::RuntimeTimeout { binary: name(), verb: verb.to_owned(), seconds });
+                    return Err(Error::RuntimeTimeout {
+                        binary: name(),
+                        verb: verb.to_owned(),
+                        seconds,
+                    });
                 }
             },
         };
@@ -130,18 +164,29 @@ impl Runtime {
         let message = last_error(&logged)
             .or_else(|| Some(contents(&mut err).trim().to_owned()).filter(|t| !t.is_empty()))
             .unwrap_or_else(|| format!("exit code {code}"));
-        Err(Error::Runtime { binary: name(), verb: verb.to_owned(), message })
+        Err(Error::Runtime {
+            binary: name(),
+            verb: verb.to_owned(),
+            message,
+        })
     }
 }
 
 fn memfd(name: &str) -> Result<std::fs::File, Error> {
-    rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(std::fs::File::from).map_err(Error::errno("memfd"))
+    rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)
+        .map(std::fs::File::from)
+        .map_err(Error::errno("memfd"))
 }
 
 fn contents(file: &mut std::fs::File) -> String {
     let mut bytes = Vec::new();
-    let read = file.rewind().and_then(|()| file.take(1 << 20).read_to_end(&mut bytes));
-    read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&bytes).into_owned())
+    let read = file
+        .rewind()
+        .and_then(|()| file.take(1 << 20).read_to_end(&mut bytes));
+    read.map_or_else(
+        |_| String::new(),
+        |_| String::from_utf8_lossy(&bytes).into_owned(),
+    )
 }
 
 /// The last complaint in a runtime's log of JSON lines.
@@ -150,8 +195,13 @@ fn last_error(log: &str) -> Option<String> {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
         let level = value.get("level")?.as_str()?.to_ascii_lowercase();
         let fatal = matches!(level.as_str(), "error" | "fatal" | "panic" | "err");
-        let message = value.get("msg").or_else(|| value.get("message")).or_else(|| value.pointer("/fields/message"));
-        fatal.then(|| message?.as_str().map(|m| m.trim().to_owned())).flatten()
+        let message = value
+            .get("msg")
+            .or_else(|| value.get("message"))
+            .or_else(|| value.pointer("/fields/message"));
+        fatal
+            .then(|| message?.as_str().map(|m| m.trim().to_owned()))
+            .flatten()
     };
     log.lines().rev().find_map(text)
 }
@@ -163,7 +213,10 @@ mod tests {
     #[test]
     fn the_last_error_of_a_log_is_found() {
         let log = "{\"level\":\"warning\",\"msg\":\"hm\"}\n{\"level\":\"error\",\"msg\":\"first\",\"time\":\"x\"}\n{\"level\":\"error\",\"msg\":\"exec: \\\"nope\\\": not found\"}\nplain\n";
-        assert_eq!(last_error(log).as_deref(), Some("exec: \"nope\": not found"));
+        assert_eq!(
+            last_error(log).as_deref(),
+            Some("exec: \"nope\": not found")
+        );
         assert_eq!(last_error("{\"level\":\"info\",\"msg\":\"x\"}\n"), None);
     }
 }

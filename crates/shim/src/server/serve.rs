@@ -28,10 +28,20 @@ pub(super) struct Daemon {
 }
 
 pub(super) fn serve(daemon: Daemon) -> ExitCode {
-    let level = if daemon.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(level).init();
+    let level = if daemon.debug {
+        tracing::Level::DEBUG
+    } else {
+        tracing::Level::WARN
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_max_level(level)
+        .init();
     let sockets = daemon.sockets.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(run(daemon));
@@ -81,8 +91,14 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(daemon.task)?;
     let service = Arc::new(TaskService(Arc::clone(&shim)));
     let v3 = create_task(service.clone());
-    let v2 = create_task(service).into_values().map(|s| ("containerd.task.v2.Task".to_owned(), s)).collect();
-    let mut server = Server::new().add_listener(Listener::from(listener)).register_service(v3).register_service(v2);
+    let v2 = create_task(service)
+        .into_values()
+        .map(|s| ("containerd.task.v2.Task".to_owned(), s))
+        .collect();
+    let mut server = Server::new()
+        .add_listener(Listener::from(listener))
+        .register_service(v3)
+        .register_service(v2);
     server.start().await.map_err(std::io::Error::other)?;
 
     shim.shutdown.notified().await;

@@ -28,7 +28,9 @@ type Answer<T> = ttrpc::Result<T>;
 pub(super) struct TaskService(pub(super) Arc<Shim>);
 
 pub(super) fn stamp(at: SystemTime) -> Timestamp {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp {
         seconds: i64::try_from(since.as_secs()).unwrap_or(0),
         nanos: i32::try_from(since.subsec_nanos()).unwrap_or(0),
@@ -38,9 +40,16 @@ pub(super) fn stamp(at: SystemTime) -> Timestamp {
 
 #[async_trait]
 impl Task for TaskService {
-    async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> Answer<CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: CreateTaskRequest,
+    ) -> Answer<CreateTaskResponse> {
         let container = self.0.create(&request).await?;
-        Ok(CreateTaskResponse { pid: container.init.wire_pid(), ..Default::default() })
+        Ok(CreateTaskResponse {
+            pid: container.init.wire_pid(),
+            ..Default::default()
+        })
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
@@ -50,7 +59,10 @@ impl Task for TaskService {
         } else {
             container.start_exec(&request.exec_id).await?
         };
-        Ok(StartResponse { pid, ..Default::default() })
+        Ok(StartResponse {
+            pid,
+            ..Default::default()
+        })
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Answer<DeleteResponse> {
@@ -71,7 +83,12 @@ impl Task for TaskService {
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> Answer<WaitResponse> {
-        let exit = self.0.container(&request.id)?.process(&request.exec_id)?.wait().await;
+        let exit = self
+            .0
+            .container(&request.id)?
+            .process(&request.exec_id)?
+            .wait()
+            .await;
         Ok(WaitResponse {
             exit_status: exit.code,
             exited_at: MessageField::some(stamp(exit.at)),
@@ -103,7 +120,10 @@ impl Task for TaskService {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> Answer<Empty> {
-        self.0.container(&request.id)?.kill(&request.exec_id, request.signal, request.all).await?;
+        self.0
+            .container(&request.id)?
+            .kill(&request.exec_id, request.signal, request.all)
+            .await?;
         Ok(Empty::new())
     }
 
@@ -111,15 +131,24 @@ impl Task for TaskService {
         let container = self.0.container(&request.id)?;
         let processes = metrics::pids(container.init.pid())
             .into_iter()
-            .map(|pid| ProcessInfo { pid, ..Default::default() })
+            .map(|pid| ProcessInfo {
+                pid,
+                ..Default::default()
+            })
             .collect();
-        Ok(PidsResponse { processes, ..Default::default() })
+        Ok(PidsResponse {
+            processes,
+            ..Default::default()
+        })
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Answer<StatsResponse> {
         let container = self.0.container(&request.id)?;
         let stats = metrics::metrics(&container).await?;
-        Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
+        Ok(StatsResponse {
+            stats: MessageField::some(stats),
+            ..Default::default()
+        })
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Answer<Empty> {
@@ -133,12 +162,19 @@ impl Task for TaskService {
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, request: CheckpointTaskRequest) -> Answer<Empty> {
-        self.0.container(&request.id)?.checkpoint(&request.path).await?;
+        self.0
+            .container(&request.id)?
+            .checkpoint(&request.path)
+            .await?;
         Ok(Empty::new())
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> Answer<Empty> {
-        let resources = request.resources.as_ref().map(|r| r.value.clone()).unwrap_or_default();
+        let resources = request
+            .resources
+            .as_ref()
+            .map(|r| r.value.clone())
+            .unwrap_or_default();
         self.0.container(&request.id)?.update(&resources).await?;
         Ok(Empty::new())
     }
@@ -159,7 +195,10 @@ impl Task for TaskService {
 
     async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> Answer<ConnectResponse> {
         // A pod without containers has a shim all the same.
-        let task_pid = self.0.container(&request.id).map_or(0, |c| c.init.wire_pid());
+        let task_pid = self
+            .0
+            .container(&request.id)
+            .map_or(0, |c| c.init.wire_pid());
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
             task_pid,

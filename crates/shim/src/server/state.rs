@@ -26,10 +26,19 @@ pub(super) struct Shim {
 
 impl Shim {
     pub(super) fn new(namespace: String, socket_dir: PathBuf, reaper: Arc<Reaper>) -> Self {
-        Self { namespace, socket_dir, reaper, shutdown: Notify::new(), containers: Mutex::default() }
+        Self {
+            namespace,
+            socket_dir,
+            reaper,
+            shutdown: Notify::new(),
+            containers: Mutex::default(),
+        }
     }
 
-    pub(super) async fn create(&self, request: &CreateTaskRequest) -> Result<Arc<Container>, Error> {
+    pub(super) async fn create(
+        &self,
+        request: &CreateTaskRequest,
+    ) -> Result<Arc<Container>, Error> {
         if request.id.is_empty() || request.id.contains('/') {
             return Err(Error::Invalid(format!("container id {:?}", request.id)));
         }
@@ -40,7 +49,8 @@ impl Shim {
             }
             containers.insert(request.id.clone(), None);
         }
-        let made = container::create(request, &self.namespace, &self.socket_dir, &self.reaper).await;
+        let made =
+            container::create(request, &self.namespace, &self.socket_dir, &self.reaper).await;
         let mut containers = self.containers.lock();
         match made {
             Ok(container) => {

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 /// The pids of `root`, of its descendants, and of all in the session that it leads (a daemon's child may have lost
 /// its parent, but not its session).
 pub(super) fn tree(root: i32) -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return vec![root] };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return vec![root];
+    };
     let mut processes: Vec<(i32, i32, i32)> = entries
         .flatten()
         .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
@@ -46,7 +48,10 @@ mod tests {
     fn finds_children_and_orphans_of_the_session() {
         let mut command = std::process::Command::new("/bin/sh");
         command
-            .args(["-c", "(sleep 1000 & echo orphan $!); sleep 1000 & echo child $!; wait"])
+            .args([
+                "-c",
+                "(sleep 1000 & echo orphan $!); sleep 1000 & echo child $!; wait",
+            ])
             .stdout(std::process::Stdio::piped());
         // SAFETY: setsid is a plain system call.
         unsafe { command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into)) };
@@ -55,7 +60,14 @@ mod tests {
         let lines = std::io::BufReader::new(child.stdout.take().expect("stdout")).lines();
         let pids: Vec<i32> = lines
             .take(2)
-            .map(|l| l.expect("line").rsplit_once(' ').expect("pid").1.parse().expect("number"))
+            .map(|l| {
+                l.expect("line")
+                    .rsplit_once(' ')
+                    .expect("pid")
+                    .1
+                    .parse()
+                    .expect("number")
+            })
             .collect();
         let found = tree(root);
         for pid in found.iter().copied() {

@@ -25,9 +25,17 @@ impl Change {
             Hide::Unmount(path) => (path.as_path(), false),
             Hide::Cover(path) => (path.as_path(), true),
         };
-        let parent = if cover { Path::new("/proc") } else { path.parent().unwrap_or(Path::new("/")) };
+        let parent = if cover {
+            Path::new("/proc")
+        } else {
+            path.parent().unwrap_or(Path::new("/"))
+        };
         let text = |p: &OsStr| CString::new(p.as_bytes()).map_err(io::Error::from);
-        Ok(Self { parent: text(parent.as_os_str())?, path: text(path.as_os_str())?, cover })
+        Ok(Self {
+            parent: text(parent.as_os_str())?,
+            path: text(path.as_os_str())?,
+            cover,
+        })
     }
 
     /// Runs between fork and exec.
@@ -37,7 +45,13 @@ impl Change {
         // It may be no mount point of its own: then its propagation is its parent's, which the next call tells.
         let _ = rustix::mount::mount_change(self.parent.as_c_str(), MountPropagationFlags::PRIVATE);
         if self.cover {
-            rustix::mount::mount(c"tmpfs", self.path.as_c_str(), c"tmpfs", MountFlags::RDONLY, c"size=4k")?;
+            rustix::mount::mount(
+                c"tmpfs",
+                self.path.as_c_str(),
+                c"tmpfs",
+                MountFlags::RDONLY,
+                c"size=4k",
+            )?;
         } else {
             rustix::mount::unmount(self.path.as_c_str(), UnmountFlags::DETACH)?;
         }

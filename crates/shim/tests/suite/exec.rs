@@ -7,7 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{Pod, RUNTIMES, Settings, eventually, within};
 
-const ALL: AttachStreams = AttachStreams { stdin: true, stdout: true, stderr: true };
+const ALL: AttachStreams = AttachStreams {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+};
 
 #[tokio::test]
 async fn output_and_exit_code_of_a_command() {
@@ -15,8 +19,14 @@ async fn output_and_exit_code_of_a_command() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "echo out; echo err >&2; exit 5"], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await.expect("exec");
-        assert_eq!((got.code, &*got.stdout, &*got.stderr), (5, &b"out\n"[..], &b"err\n"[..]), "{runtime}");
+        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+            .await
+            .expect("exec");
+        assert_eq!(
+            (got.code, &*got.stdout, &*got.stderr),
+            (5, &b"out\n"[..], &b"err\n"[..]),
+            "{runtime}"
+        );
         let process = pod.exec_process(&id, &["/no/such"], false);
         let missing = within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await;
         let error = missing.expect_err("no such program");
@@ -31,7 +41,9 @@ async fn large_output_is_whole() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "head -c 3000000 /dev/zero"], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await.expect("exec");
+        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+            .await
+            .expect("exec");
         assert_eq!(got.stdout.len(), 3_000_000, "{runtime}");
         pod.end().await;
     }
@@ -43,11 +55,21 @@ async fn a_timeout_ends_the_whole_tree() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "sleep 2000 & sleep 3000"], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::from_millis(700))).await;
-        assert!(matches!(got, Err(ShimError::Timeout(_))), "{runtime}: {got:?}");
+        let got = within(
+            pod.shim
+                .exec_sync(&id, &process, Duration::from_millis(700)),
+        )
+        .await;
+        assert!(
+            matches!(got, Err(ShimError::Timeout(_))),
+            "{runtime}: {got:?}"
+        );
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while pod.shim.pids(&id).await.expect("pids").len() > 1 {
-            assert!(std::time::Instant::now() < deadline, "{runtime}: processes are left");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{runtime}: processes are left"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         pod.end().await;
@@ -60,14 +82,28 @@ async fn stdin_goes_in_and_its_end_too() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["cat"], false);
-        let mut session = within(pod.shim.exec(&id, &process, ALL)).await.expect("exec");
+        let mut session = within(pod.shim.exec(&id, &process, ALL))
+            .await
+            .expect("exec");
         let mut stdin = session.stdin.take().expect("stdin");
         stdin.write_all(b"hello").await.expect("write");
         drop(stdin);
         let mut text = String::new();
-        within(session.stdout.take().expect("stdout").read_to_string(&mut text)).await.expect("read");
+        within(
+            session
+                .stdout
+                .take()
+                .expect("stdout")
+                .read_to_string(&mut text),
+        )
+        .await
+        .expect("read");
         assert_eq!(text, "hello", "{runtime}");
-        assert_eq!(within(session.control.wait()).await.expect("wait").code, 0, "{runtime}");
+        assert_eq!(
+            within(session.control.wait()).await.expect("wait").code,
+            0,
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
@@ -78,14 +114,38 @@ async fn a_terminal_has_the_size_it_was_given() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "read x; stty size; exit 4"], true);
-        let streams = AttachStreams { stdin: true, stdout: true, stderr: false };
-        let mut session = within(pod.shim.exec(&id, &process, streams)).await.expect("exec");
+        let streams = AttachStreams {
+            stdin: true,
+            stdout: true,
+            stderr: false,
+        };
+        let mut session = within(pod.shim.exec(&id, &process, streams))
+            .await
+            .expect("exec");
         session.control.resize(91, 37).await.expect("resize");
-        session.stdin.as_mut().expect("stdin").write_all(b"go\n").await.expect("write");
+        session
+            .stdin
+            .as_mut()
+            .expect("stdin")
+            .write_all(b"go\n")
+            .await
+            .expect("write");
         let mut text = String::new();
-        within(session.stdout.take().expect("stdout").read_to_string(&mut text)).await.expect("read");
+        within(
+            session
+                .stdout
+                .take()
+                .expect("stdout")
+                .read_to_string(&mut text),
+        )
+        .await
+        .expect("read");
         assert!(text.contains("37 91"), "{runtime}: {text:?}");
-        assert_eq!(within(session.control.wait()).await.expect("wait").code, 4, "{runtime}");
+        assert_eq!(
+            within(session.control.wait()).await.expect("wait").code,
+            4,
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
@@ -94,21 +154,75 @@ async fn a_terminal_has_the_size_it_was_given() {
 async fn several_attach_to_one_container() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
-        let settings = Settings { stdin: true, ..Settings::default() };
-        let id = pod.run(&["sh", "-c", "while read x; do echo got $x; done; echo end >&2"], &settings).await;
+        let settings = Settings {
+            stdin: true,
+            ..Settings::default()
+        };
+        let id = pod
+            .run(
+                &[
+                    "sh",
+                    "-c",
+                    "while read x; do echo got $x; done; echo end >&2",
+                ],
+                &settings,
+            )
+            .await;
         let mut first = pod.shim.attach(&id, ALL).await.expect("attach");
-        let mut second = pod.shim.attach(&id, AttachStreams { stdin: false, ..ALL }).await.expect("attach");
-        first.stdin.as_mut().expect("stdin").write_all(b"a\nb\n").await.expect("write");
+        let mut second = pod
+            .shim
+            .attach(
+                &id,
+                AttachStreams {
+                    stdin: false,
+                    ..ALL
+                },
+            )
+            .await
+            .expect("attach");
+        first
+            .stdin
+            .as_mut()
+            .expect("stdin")
+            .write_all(b"a\nb\n")
+            .await
+            .expect("write");
         let mut buf = [0; 12];
-        within(second.stdout.as_mut().expect("stdout").read_exact(&mut buf)).await.expect("read");
+        within(second.stdout.as_mut().expect("stdout").read_exact(&mut buf))
+            .await
+            .expect("read");
         assert_eq!(&buf, b"got a\ngot b\n", "{runtime}");
         pod.shim.close_stdin(&id).await.expect("close");
         let mut text = String::new();
         let mut errors = String::new();
-        within(first.stdout.take().expect("stdout").read_to_string(&mut text)).await.expect("read");
-        within(second.stderr.take().expect("stderr").read_to_string(&mut errors)).await.expect("read");
-        assert_eq!((text.as_str(), errors.as_str()), ("got a\ngot b\n", "end\n"), "{runtime}");
-        assert_eq!(within(first.control.wait()).await.expect("wait").code, 0, "{runtime}");
+        within(
+            first
+                .stdout
+                .take()
+                .expect("stdout")
+                .read_to_string(&mut text),
+        )
+        .await
+        .expect("read");
+        within(
+            second
+                .stderr
+                .take()
+                .expect("stderr")
+                .read_to_string(&mut errors),
+        )
+        .await
+        .expect("read");
+        assert_eq!(
+            (text.as_str(), errors.as_str()),
+            ("got a\ngot b\n", "end\n"),
+            "{runtime}"
+        );
+        assert_eq!(
+            within(first.control.wait()).await.expect("wait").code,
+            0,
+            "{runtime}"
+        );
         let want = ["stdout F got a", "stdout F got b", "stderr F end"];
         eventually("log is whole", || pod.log(&id) == want).await;
         pod.end().await;

@@ -39,12 +39,17 @@ impl Pod {
 
     pub(crate) async fn start_with(runtime: &str, binary: Option<&Path>) -> Self {
         let found = probe(Path::new(runtime)).expect("runtime is installed");
-        let dir = tempfile::Builder::new().prefix("bs").tempdir_in("/run").expect("tempdir");
+        let dir = tempfile::Builder::new()
+            .prefix("bs")
+            .tempdir_in("/run")
+            .expect("tempdir");
         let id = format!("pod{:012x}", rand::random::<u64>() >> 16);
         let bin = binary.unwrap_or(&found.binary);
         let command = RuntimeCommand::new(found.kind, bin, dir.path().join("r"));
         let config = ShimConfig {
-            command: vec![PathBuf::from(env!("CARGO_BIN_EXE_containerd-shim-berth-v2"))],
+            command: vec![PathBuf::from(env!(
+                "CARGO_BIN_EXE_containerd-shim-berth-v2"
+            ))],
             own: true,
             namespace: "test".to_owned(),
             socket_dir: dir.path().join("s"),
@@ -60,7 +65,9 @@ impl Pod {
         };
         let bundle = dir.path().join("pod");
         std::fs::create_dir_all(&bundle).expect("bundle");
-        let shim = Shim::launch(&config, &id, &bundle).await.expect("shim starts");
+        let shim = Shim::launch(&config, &id, &bundle)
+            .await
+            .expect("shim starts");
         let pod = Self {
             dir,
             config,
@@ -74,7 +81,10 @@ impl Pod {
         };
         if found.kind.needs_sandbox_container() {
             let bundle = pod.bundle(&id, &["sleep", "100000"], true, false);
-            pod.shim.create(&pod.request(&id, &bundle, &Settings::default())).await.expect("sandbox is created");
+            pod.shim
+                .create(&pod.request(&id, &bundle, &Settings::default()))
+                .await
+                .expect("sandbox is created");
             pod.ids.lock().expect("lock").push(id.clone());
             pod.shim.start(&id).await.expect("sandbox starts");
         }
@@ -90,10 +100,17 @@ impl Pod {
             std::fs::create_dir_all(bundle.join("rootfs").join(d)).expect("rootfs");
         }
         std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-        for applet in ["sh", "sleep", "echo", "cat", "true", "ls", "id", "stty", "dd", "head", "kill", "ps", "mount", "grep", "wc", "yes", "trap", "hostname"] {
+        for applet in [
+            "sh", "sleep", "echo", "cat", "true", "ls", "id", "stty", "dd", "head", "kill", "ps",
+            "mount", "grep", "wc", "yes", "trap", "hostname",
+        ] {
             let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
         }
-        let mut container = Container { id: id.to_owned(), name: "c".to_owned(), ..Container::default() };
+        let mut container = Container {
+            id: id.to_owned(),
+            name: "c".to_owned(),
+            ..Container::default()
+        };
         container.process.args = args.iter().map(|a| (*a).to_owned()).collect();
         container.process.terminal = terminal;
         let spec = if sandbox {
@@ -127,7 +144,10 @@ impl Pod {
     pub(crate) async fn create(&self, args: &[&str], settings: &Settings) -> String {
         let id = format!("c{:012x}", rand::random::<u64>() >> 16);
         let bundle = self.bundle(&id, args, false, settings.terminal);
-        self.shim.create(&self.request(&id, &bundle, settings)).await.expect("container is created");
+        self.shim
+            .create(&self.request(&id, &bundle, settings))
+            .await
+            .expect("container is created");
         self.ids.lock().expect("lock").push(id.clone());
         id
     }
@@ -140,11 +160,17 @@ impl Pod {
     }
 
     pub(crate) fn spec(&self, id: &str) -> Spec {
-        let text = std::fs::read(self.dir.path().join(id).join("config.json")).expect("config.json");
+        let text =
+            std::fs::read(self.dir.path().join(id).join("config.json")).expect("config.json");
         serde_json::from_slice(&text).expect("spec")
     }
 
-    pub(crate) fn exec_process(&self, id: &str, args: &[&str], terminal: bool) -> oci_spec::runtime::Process {
+    pub(crate) fn exec_process(
+        &self,
+        id: &str,
+        args: &[&str],
+        terminal: bool,
+    ) -> oci_spec::runtime::Process {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         berth_oci::exec_process(&self.spec(id), &args, terminal)
     }
@@ -152,7 +178,9 @@ impl Pod {
     /// The texts of a log, stream and tag first.
     pub(crate) fn log(&self, id: &str) -> Vec<String> {
         let text = std::fs::read_to_string(self.log_path(id)).unwrap_or_default();
-        text.lines().map(|l| l.split_once(' ').expect("time").1.to_owned()).collect()
+        text.lines()
+            .map(|l| l.split_once(' ').expect("time").1.to_owned())
+            .collect()
     }
 
     /// Kills and deletes everything.
@@ -169,16 +197,28 @@ impl Pod {
             }
         }
         self.shim.shutdown(&self.id, true).await.expect("shutdown");
-        for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let _ = std::fs::remove_dir(controller.path().join(self.sandbox.cgroup_parent.trim_start_matches('/')));
+        for controller in std::fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = std::fs::remove_dir(
+                controller
+                    .path()
+                    .join(self.sandbox.cgroup_parent.trim_start_matches('/')),
+            );
         }
-        let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.sandbox.cgroup_parent.trim_start_matches('/')));
+        let _ = std::fs::remove_dir(
+            Path::new("/sys/fs/cgroup").join(self.sandbox.cgroup_parent.trim_start_matches('/')),
+        );
     }
 }
 
 /// Nothing here takes longer.
 pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("done within a minute")
+    tokio::time::timeout(Duration::from_secs(60), work)
+        .await
+        .expect("done within a minute")
 }
 
 /// Waits for a condition.

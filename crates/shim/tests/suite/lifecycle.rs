@@ -9,15 +9,28 @@ async fn exit_codes_come_through() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
         for code in [0, 7, 255] {
-            let id = pod.create(&["sh", "-c", &format!("exit {code}")], &Settings::default()).await;
-            assert_eq!(pod.shim.state(&id).await.expect("state").status, Status::Created, "{runtime}");
+            let id = pod
+                .create(&["sh", "-c", &format!("exit {code}")], &Settings::default())
+                .await;
+            assert_eq!(
+                pod.shim.state(&id).await.expect("state").status,
+                Status::Created,
+                "{runtime}"
+            );
             pod.shim.start(&id).await.expect("start");
             let exit = within(pod.shim.wait(&id)).await.expect("wait");
             assert_eq!(exit.code, code, "{runtime}");
             let state = pod.shim.state(&id).await.expect("state");
             assert_eq!(state.status, Status::Stopped(exit), "{runtime}");
-            assert_eq!(pod.shim.delete(&id).await.expect("delete"), exit, "{runtime}");
-            assert!(pod.shim.state(&id).await.expect_err("gone").is_not_found(), "{runtime}");
+            assert_eq!(
+                pod.shim.delete(&id).await.expect("delete"),
+                exit,
+                "{runtime}"
+            );
+            assert!(
+                pod.shim.state(&id).await.expect_err("gone").is_not_found(),
+                "{runtime}"
+            );
         }
         pod.end().await;
     }
@@ -27,14 +40,40 @@ async fn exit_codes_come_through() {
 async fn signals_end_with_128_plus_their_number() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
-        let id = pod.run(&["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"], &Settings::default()).await;
+        let id = pod
+            .run(
+                &[
+                    "sh",
+                    "-c",
+                    "trap 'exit 3' TERM; while :; do sleep 0.1; done",
+                ],
+                &Settings::default(),
+            )
+            .await;
         let state = pod.shim.state(&id).await.expect("state");
         assert_eq!(state.status, Status::Running, "{runtime}");
         assert!(state.pid > 0);
-        assert!(matches!(pod.shim.delete(&id).await, Err(ShimError::FailedPrecondition(_))), "{runtime}");
+        assert!(
+            matches!(
+                pod.shim.delete(&id).await,
+                Err(ShimError::FailedPrecondition(_))
+            ),
+            "{runtime}"
+        );
         pod.shim.kill(&id, 9, false).await.expect("kill");
-        assert_eq!(within(pod.shim.wait(&id)).await.expect("wait").code, 137, "{runtime}");
-        assert!(pod.shim.kill(&id, 9, false).await.expect_err("ended").is_not_found(), "{runtime}");
+        assert_eq!(
+            within(pod.shim.wait(&id)).await.expect("wait").code,
+            137,
+            "{runtime}"
+        );
+        assert!(
+            pod.shim
+                .kill(&id, 9, false)
+                .await
+                .expect_err("ended")
+                .is_not_found(),
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
@@ -44,7 +83,11 @@ async fn a_container_that_never_started_can_be_deleted() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
         let id = pod.create(&["sleep", "1000"], &Settings::default()).await;
-        assert_eq!(within(pod.shim.delete(&id)).await.expect("delete").code, 137, "{runtime}");
+        assert_eq!(
+            within(pod.shim.delete(&id)).await.expect("delete").code,
+            137,
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
@@ -53,16 +96,37 @@ async fn a_container_that_never_started_can_be_deleted() {
 async fn what_cannot_be_is_refused_with_a_reason() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
-        assert!(pod.shim.start("nobody").await.expect_err("unknown").is_not_found());
+        assert!(
+            pod.shim
+                .start("nobody")
+                .await
+                .expect_err("unknown")
+                .is_not_found()
+        );
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let bundle = pod.dir.path().join(&id);
-        let again = pod.shim.create(&pod.request(&id, &bundle, &Settings::default())).await;
-        assert!(matches!(again, Err(ShimError::AlreadyExists(_))), "{runtime}: {again:?}");
-        assert!(matches!(pod.shim.start(&id).await, Err(ShimError::FailedPrecondition(_))), "{runtime}");
+        let again = pod
+            .shim
+            .create(&pod.request(&id, &bundle, &Settings::default()))
+            .await;
+        assert!(
+            matches!(again, Err(ShimError::AlreadyExists(_))),
+            "{runtime}: {again:?}"
+        );
+        assert!(
+            matches!(
+                pod.shim.start(&id).await,
+                Err(ShimError::FailedPrecondition(_))
+            ),
+            "{runtime}"
+        );
 
         let bad = format!("{id}x");
         let bundle = pod.bundle(&bad, &["/no/such/program"], false, false);
-        let created = pod.shim.create(&pod.request(&bad, &bundle, &Settings::default())).await;
+        let created = pod
+            .shim
+            .create(&pod.request(&bad, &bundle, &Settings::default()))
+            .await;
         let error = match created {
             Err(e) => e,
             Ok(_) => {
@@ -71,7 +135,10 @@ async fn what_cannot_be_is_refused_with_a_reason() {
                 e
             }
         };
-        assert!(error.to_string().contains("no/such/program"), "{runtime}: {error}");
+        assert!(
+            error.to_string().contains("no/such/program"),
+            "{runtime}: {error}"
+        );
         pod.end().await;
     }
 }
@@ -81,8 +148,15 @@ async fn a_missing_runtime_is_named() {
     let missing = std::path::Path::new("/nowhere/runc");
     let pod = Pod::start_with("runc", Some(missing)).await;
     let bundle = pod.bundle("x", &["true"], false, false);
-    let error = pod.shim.create(&pod.request("x", &bundle, &Settings::default())).await.expect_err("missing");
-    assert!(error.to_string().contains("/nowhere/runc") && error.to_string().contains("not found"), "{error}");
+    let error = pod
+        .shim
+        .create(&pod.request("x", &bundle, &Settings::default()))
+        .await
+        .expect_err("missing");
+    assert!(
+        error.to_string().contains("/nowhere/runc") && error.to_string().contains("not found"),
+        "{error}"
+    );
     pod.end().await;
 }
 
@@ -92,7 +166,10 @@ async fn statistics_and_limits() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let stats = pod.shim.stats(&id).await.expect("stats");
-        assert!(stats.memory_usage.is_some_and(|m| m > 0), "{runtime}: {stats:?}");
+        assert!(
+            stats.memory_usage.is_some_and(|m| m > 0),
+            "{runtime}: {stats:?}"
+        );
         assert!(stats.pids.is_some_and(|p| p > 0), "{runtime}: {stats:?}");
         let mut resources = oci_spec::runtime::LinuxResources::default();
         let mut memory = oci_spec::runtime::LinuxMemory::default();
@@ -100,11 +177,22 @@ async fn statistics_and_limits() {
         resources.set_memory(Some(memory));
         let updated = pod.shim.update(&id, &resources).await;
         if runtime == "runsc" {
-            assert!(matches!(updated, Err(ShimError::Unimplemented(_))), "{updated:?}");
+            assert!(
+                matches!(updated, Err(ShimError::Unimplemented(_))),
+                "{updated:?}"
+            );
         } else {
             updated.expect("update");
-            assert_eq!(pod.shim.stats(&id).await.expect("stats").memory_limit, Some(64 << 20), "{runtime}");
-            assert_eq!(pod.shim.pids(&id).await.expect("pids").len(), 1, "{runtime}");
+            assert_eq!(
+                pod.shim.stats(&id).await.expect("stats").memory_limit,
+                Some(64 << 20),
+                "{runtime}"
+            );
+            assert_eq!(
+                pod.shim.pids(&id).await.expect("pids").len(),
+                1,
+                "{runtime}"
+            );
         }
         pod.end().await;
     }

@@ -6,11 +6,20 @@ use crate::harness::{Pod, RUNTIMES, Settings, eventually, within};
 async fn both_streams_are_logged_before_the_exit_is_told() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
-        let id = pod.run(&["sh", "-c", "echo one; echo two >&2; printf three"], &Settings::default()).await;
+        let id = pod
+            .run(
+                &["sh", "-c", "echo one; echo two >&2; printf three"],
+                &Settings::default(),
+            )
+            .await;
         within(pod.shim.wait(&id)).await.expect("wait");
         let mut log = pod.log(&id);
         log.sort();
-        assert_eq!(log, ["stderr F two", "stdout F one", "stdout P three"], "{runtime}");
+        assert_eq!(
+            log,
+            ["stderr F two", "stdout F one", "stdout P three"],
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
@@ -19,11 +28,31 @@ async fn both_streams_are_logged_before_the_exit_is_told() {
 async fn a_terminals_output_is_logged() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
-        let settings = Settings { terminal: true, stdin: true, ..Settings::default() };
-        let id = pod.run(&["sh", "-c", "[ -t 0 ] && [ -t 1 ] && echo terminal; echo bye"], &settings).await;
-        assert_eq!(within(pod.shim.wait(&id)).await.expect("wait").code, 0, "{runtime}");
+        let settings = Settings {
+            terminal: true,
+            stdin: true,
+            ..Settings::default()
+        };
+        let id = pod
+            .run(
+                &[
+                    "sh",
+                    "-c",
+                    "[ -t 0 ] && [ -t 1 ] && echo terminal; echo bye",
+                ],
+                &settings,
+            )
+            .await;
+        assert_eq!(
+            within(pod.shim.wait(&id)).await.expect("wait").code,
+            0,
+            "{runtime}"
+        );
         let log = pod.log(&id).join("\n");
-        assert!(log.contains("terminal") && log.contains("bye"), "{runtime}: {log}");
+        assert!(
+            log.contains("terminal") && log.contains("bye"),
+            "{runtime}: {log}"
+        );
         pod.end().await;
     }
 }
@@ -42,14 +71,25 @@ async fn rotation_loses_nothing() {
         std::fs::rename(&path, &old).expect("rename");
         pod.shim.reopen_log(&id).await.expect("reopen");
         parts.push(old);
-        if pod.shim.state(&id).await.is_ok_and(|s| s.status != berth_shim::client::Status::Running) {
+        if pod
+            .shim
+            .state(&id)
+            .await
+            .is_ok_and(|s| s.status != berth_shim::client::Status::Running)
+        {
             break;
         }
     }
     within(pod.shim.wait(&id)).await.expect("wait");
     parts.push(path);
-    let text: String = parts.iter().map(|p| std::fs::read_to_string(p).expect("part")).collect();
-    let got: Vec<&str> = text.lines().map(|l| l.splitn(4, ' ').nth(3).expect("text")).collect();
+    let text: String = parts
+        .iter()
+        .map(|p| std::fs::read_to_string(p).expect("part"))
+        .collect();
+    let got: Vec<&str> = text
+        .lines()
+        .map(|l| l.splitn(4, ' ').nth(3).expect("text"))
+        .collect();
     let want: Vec<String> = (0..3000).map(|i| format!("line {i}")).collect();
     assert_eq!(got, want);
     pod.end().await;
@@ -72,9 +112,16 @@ async fn a_flood_is_whole_and_costs_little_memory() {
     }
     assert_eq!(bytes, 100_000_000);
     let status = std::fs::read_to_string(format!("/proc/{shim}/status")).expect("status");
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("peak");
+    let peak = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))
+        .expect("peak");
     let peak: usize = peak.trim().trim_end_matches(" kB").parse().expect("number");
-    let limit = if cfg!(debug_assertions) { 40_000 } else { 8_000 };
+    let limit = if cfg!(debug_assertions) {
+        40_000
+    } else {
+        8_000
+    };
     assert!(peak < limit, "peak of {peak} kB");
     pod.end().await;
 }

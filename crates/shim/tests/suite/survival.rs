@@ -10,13 +10,28 @@ use crate::harness::{Pod, RUNTIMES, Settings, eventually, within};
 async fn another_client_finds_the_exit_and_the_log() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
-        let id = pod.run(&["sh", "-c", "sleep 0.3; echo later; exit 9"], &Settings::default()).await;
-        let again = Shim::reconnect(&pod.config, &pod.dir.path().join("pod")).await.expect("reconnect");
+        let id = pod
+            .run(
+                &["sh", "-c", "sleep 0.3; echo later; exit 9"],
+                &Settings::default(),
+            )
+            .await;
+        let again = Shim::reconnect(&pod.config, &pod.dir.path().join("pod"))
+            .await
+            .expect("reconnect");
         let exit = within(again.wait(&id)).await.expect("wait");
         assert_eq!(exit.code, 9, "{runtime}");
-        assert_eq!(again.state(&id).await.expect("state").status, Status::Stopped(exit), "{runtime}");
+        assert_eq!(
+            again.state(&id).await.expect("state").status,
+            Status::Stopped(exit),
+            "{runtime}"
+        );
         assert_eq!(pod.log(&id), ["stdout F later"], "{runtime}");
-        assert_eq!(client::recorded_exit(&pod.dir.path().join(&id)).map(|e| e.code), Some(9), "{runtime}");
+        assert_eq!(
+            client::recorded_exit(&pod.dir.path().join(&id)).map(|e| e.code),
+            Some(9),
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
@@ -24,12 +39,19 @@ async fn another_client_finds_the_exit_and_the_log() {
 #[tokio::test]
 async fn starting_twice_gives_the_same_shim() {
     let pod = Pod::start("runc").await;
-    let again = Shim::launch(&pod.config, &pod.id, &pod.dir.path().join("pod")).await.expect("launch");
+    let again = Shim::launch(&pod.config, &pod.id, &pod.dir.path().join("pod"))
+        .await
+        .expect("launch");
     assert_eq!(again.address(), pod.shim.address());
-    assert_eq!(again.shim_pid("x").await.expect("pid"), pod.shim.shim_pid("x").await.expect("pid"));
+    assert_eq!(
+        again.shim_pid("x").await.expect("pid"),
+        pod.shim.shim_pid("x").await.expect("pid")
+    );
     // A later container's start finds its pod's shim by the annotation.
     let bundle = pod.bundle("later", &["true"], false, false);
-    let later = Shim::launch(&pod.config, "later", &bundle).await.expect("launch");
+    let later = Shim::launch(&pod.config, "later", &bundle)
+        .await
+        .expect("launch");
     assert_eq!(later.address(), pod.shim.address());
     pod.end().await;
 }
@@ -39,13 +61,23 @@ async fn the_shim_is_in_a_session_of_its_own_and_leaves_nothing_behind() {
     let pod = Pod::start("runc").await;
     let shim = pod.shim.shim_pid("x").await.expect("pid");
     let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).expect("stat");
-    let session = stat.rsplit_once(") ").expect("stat").1.split(' ').nth(3).expect("session").to_owned();
+    let session = stat
+        .rsplit_once(") ")
+        .expect("stat")
+        .1
+        .split(' ')
+        .nth(3)
+        .expect("session")
+        .to_owned();
     assert_eq!(session, shim.to_string());
     let sockets = pod.config.socket_dir.clone();
     let dir = pod.dir.path().to_owned();
     let keep = std::fs::canonicalize(&dir).expect("dir");
     pod.shim.shutdown(&pod.id, false).await.expect("shutdown");
-    eventually("the shim ends", || !std::path::Path::new(&format!("/proc/{shim}/exe")).exists()).await;
+    eventually("the shim ends", || {
+        !std::path::Path::new(&format!("/proc/{shim}/exe")).exists()
+    })
+    .await;
     assert_eq!(std::fs::read_dir(&sockets).expect("sockets").count(), 0);
     drop(keep);
 }
@@ -63,13 +95,27 @@ async fn a_killed_shim_is_cleaned_up_after() {
         });
         let pid = rustix::process::Pid::from_raw(i32::try_from(shim).expect("pid")).expect("pid");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
-        assert!(within(waiting).await.expect("task").is_err(), "{runtime}: waiting ends with the shim");
+        assert!(
+            within(waiting).await.expect("task").is_err(),
+            "{runtime}: waiting ends with the shim"
+        );
         let bundle = pod.dir.path().join("pod");
-        assert!(Shim::reconnect(&pod.config, &bundle).await.is_err(), "{runtime}");
-        let exit = within(client::cleanup(&pod.config, &id, &pod.dir.path().join(&id))).await.expect("cleanup");
+        assert!(
+            Shim::reconnect(&pod.config, &bundle).await.is_err(),
+            "{runtime}"
+        );
+        let exit = within(client::cleanup(&pod.config, &id, &pod.dir.path().join(&id)))
+            .await
+            .expect("cleanup");
         assert_eq!(exit.code, 137, "{runtime}");
         if pod.kind.needs_sandbox_container() {
-            within(client::cleanup(&pod.config, &pod.id, &pod.dir.path().join(&pod.id))).await.expect("cleanup");
+            within(client::cleanup(
+                &pod.config,
+                &pod.id,
+                &pod.dir.path().join(&pod.id),
+            ))
+            .await
+            .expect("cleanup");
         }
         eventually("the container is gone", || {
             let path = format!("/proc/{container}/stat");
@@ -86,9 +132,16 @@ async fn orphans_are_reaped() {
     let shim = pod.shim.shim_pid(&id).await.expect("pid");
     for _ in 0..3 {
         let process = pod.exec_process(&id, &["sh", "-c", "sleep 0.05 &"], false);
-        within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await.expect("exec");
+        within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+            .await
+            .expect("exec");
     }
-    let children = || std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
-    eventually("only the container is left", || children().split_whitespace().count() == 1).await;
+    let children = || {
+        std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default()
+    };
+    eventually("only the container is left", || {
+        children().split_whitespace().count() == 1
+    })
+    .await;
     pod.end().await;
 }

@@ -26,15 +26,27 @@ pub(in crate::server) async fn create(
     let bundle = PathBuf::from(&request.bundle);
     let config = Config::load(&bundle)?;
     let command = options::command(request.options.as_ref(), namespace)?;
-    persist::save_command(&bundle, &command)
-        .map_err(|source| Error::File { what: "bundle", path: bundle.clone(), source })?;
+    persist::save_command(&bundle, &command).map_err(|source| Error::File {
+        what: "bundle",
+        path: bundle.clone(),
+        source,
+    })?;
     let runtime = Runtime::new(command, Arc::clone(reaper));
 
-    let wiring = Wiring::new(&request.stdin, &request.stdout, &request.stderr, request.terminal);
+    let wiring = Wiring::new(
+        &request.stdin,
+        &request.stdout,
+        &request.stderr,
+        request.terminal,
+    );
     let (io, child) = Io::new(wiring, None)?;
     rootfs::mount(&request.rootfs, &bundle.join("rootfs"))?;
     let late = runtime.is_gvisor() && config.joins_sandbox() && !request.terminal;
-    let (now, later) = if late { (ChildStdio::default(), Some(child)) } else { (child, None) };
+    let (now, later) = if late {
+        (ChildStdio::default(), Some(child))
+    } else {
+        (child, None)
+    };
 
     let fields = Fields {
         stdin: request.stdin.clone(),
@@ -59,7 +71,10 @@ pub(in crate::server) async fn create(
         Ok(()) => Ok(container),
         Err(e) => {
             let force = ["--force", container.id.as_str()];
-            let _ = container.runtime.call(&container.bundle, "delete", &force, ChildStdio::default()).await;
+            let _ = container
+                .runtime
+                .call(&container.bundle, "delete", &force, ChildStdio::default())
+                .await;
             container.init.io.close().await;
             for _ in 0..container.mounted {
                 rootfs::unmount(&container.bundle.join("rootfs"));
@@ -72,8 +87,12 @@ pub(in crate::server) async fn create(
 impl Container {
     async fn create(self: &Arc<Self>, stdio: ChildStdio) -> Result<(), Error> {
         let pid_file = self.bundle.join("init.pid");
-        let console =
-            self.init.io.terminal().then(|| ConsoleSocket::bind(&self.socket_dir)).transpose()?;
+        let console = self
+            .init
+            .io
+            .terminal()
+            .then(|| ConsoleSocket::bind(&self.socket_dir))
+            .transpose()?;
         let mut args = vec![
             "--bundle".to_owned(),
             self.bundle.to_string_lossy().into_owned(),
@@ -81,11 +100,16 @@ impl Container {
             pid_file.to_string_lossy().into_owned(),
         ];
         if let Some(console) = &console {
-            args.extend(["--console-socket".to_owned(), console.path().to_string_lossy().into_owned()]);
+            args.extend([
+                "--console-socket".to_owned(),
+                console.path().to_string_lossy().into_owned(),
+            ]);
         }
         args.push(self.id.clone());
         let guard = self.reaper.call();
-        self.runtime.call(&self.bundle, "create", &args, stdio).await?;
+        self.runtime
+            .call(&self.bundle, "create", &args, stdio)
+            .await?;
         let pid = read_pid(&pid_file)?;
         self.init.set_pid(pid);
         // All of a gVisor pod's containers share one host process, whose end is the runtime's to tell.
@@ -102,7 +126,13 @@ impl Container {
 
 /// A runtime's pid file.
 pub(super) fn read_pid(path: &Path) -> Result<i32, Error> {
-    let wrong = |source| Error::File { what: "pid file", path: path.to_owned(), source };
+    let wrong = |source| Error::File {
+        what: "pid file",
+        path: path.to_owned(),
+        source,
+    };
     let text = std::fs::read_to_string(path).map_err(wrong)?;
-    text.trim().parse().map_err(|_| wrong(std::io::ErrorKind::InvalidData.into()))
+    text.trim()
+        .parse()
+        .map_err(|_| wrong(std::io::ErrorKind::InvalidData.into()))
 }

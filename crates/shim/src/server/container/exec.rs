@@ -34,8 +34,17 @@ impl Container {
         if self.execs.lock().contains_key(&request.exec_id) {
             return Err(Error::Exists(request.exec_id.clone()));
         }
-        let spec = request.spec.as_ref().map(|s| s.value.clone()).unwrap_or_default();
-        let wiring = Wiring::new(&request.stdin, &request.stdout, &request.stderr, request.terminal);
+        let spec = request
+            .spec
+            .as_ref()
+            .map(|s| s.value.clone())
+            .unwrap_or_default();
+        let wiring = Wiring::new(
+            &request.stdin,
+            &request.stdout,
+            &request.stderr,
+            request.terminal,
+        );
         let (io, stdio) = Io::new(wiring, Some(LINGER))?;
         let fields = Fields {
             stdin: request.stdin.clone(),
@@ -44,23 +53,37 @@ impl Container {
             terminal: request.terminal,
         };
         let process = Arc::new(Process::new(fields, io, Phase::Registered));
-        let exec = Exec { process, spec, stdio: Mutex::new(Some(stdio)) };
-        self.execs.lock().insert(request.exec_id.clone(), Arc::new(exec));
+        let exec = Exec {
+            process,
+            spec,
+            stdio: Mutex::new(Some(stdio)),
+        };
+        self.execs
+            .lock()
+            .insert(request.exec_id.clone(), Arc::new(exec));
         Ok(())
     }
 
     /// `Start` with an exec's id.
-    pub(in crate::server) async fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
+    pub(in crate::server) async fn start_exec(
+        self: &Arc<Self>,
+        exec_id: &str,
+    ) -> Result<u32, Error> {
         let exec = self.exec(exec_id)?;
         let Some(stdio) = exec.stdio.lock().take() else {
-            return Err(Error::Invalid(format!("exec {exec_id:?} was started before")));
+            return Err(Error::Invalid(format!(
+                "exec {exec_id:?} was started before"
+            )));
         };
         let result = self.run_exec(exec_id, &exec, stdio).await;
         for suffix in ["json", "pid", "ipid"] {
             let _ = std::fs::remove_file(self.bundle.join(format!(".exec-{exec_id}.{suffix}")));
         }
         if result.is_err() {
-            exec.process.set_phase(Phase::Exited(Exit { code: 255, at: SystemTime::now() }));
+            exec.process.set_phase(Phase::Exited(Exit {
+                code: 255,
+                at: SystemTime::now(),
+            }));
             exec.process.io.close().await;
         }
         result
@@ -74,10 +97,17 @@ impl Container {
     ) -> Result<u32, Error> {
         let file = |suffix: &str| self.bundle.join(format!(".exec-{exec_id}.{suffix}"));
         let (spec, pid_file, internal_file) = (file("json"), file("pid"), file("ipid"));
-        std::fs::write(&spec, &exec.spec)
-            .map_err(|source| Error::File { what: "process", path: spec.clone(), source })?;
+        std::fs::write(&spec, &exec.spec).map_err(|source| Error::File {
+            what: "process",
+            path: spec.clone(),
+            source,
+        })?;
         let process = &exec.process;
-        let console = process.io.terminal().then(|| ConsoleSocket::bind(&self.socket_dir)).transpose()?;
+        let console = process
+            .io
+            .terminal()
+            .then(|| ConsoleSocket::bind(&self.socket_dir))
+            .transpose()?;
         let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
         let mut args = vec![
             "--process".to_owned(),
@@ -94,7 +124,9 @@ impl Container {
         }
         args.push(self.id.clone());
         let guard = self.reaper.call();
-        self.runtime.call(&self.bundle, "exec", &args, stdio).await?;
+        self.runtime
+            .call(&self.bundle, "exec", &args, stdio)
+            .await?;
         let pid = read_pid(&pid_file)?;
         process.set_pid(pid);
         if self.runtime.is_gvisor() {
@@ -118,7 +150,12 @@ impl Container {
     }
 
     /// Signals an exec; with `all` its whole process tree.
-    pub(super) async fn kill_exec(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), Error> {
+    pub(super) async fn kill_exec(
+        &self,
+        exec_id: &str,
+        signal: u32,
+        all: bool,
+    ) -> Result<(), Error> {
         let exec = self.exec(exec_id)?;
         let process = &exec.process;
         if self.runtime.is_gvisor() {
@@ -127,7 +164,11 @@ impl Container {
             }
             let (pid, number) = (process.internal_pid().to_string(), signal.to_string());
             let args = ["--pid", &pid, &self.id, &number];
-            return self.runtime.call(&self.bundle, "kill", &args, ChildStdio::default()).await.map(drop);
+            return self
+                .runtime
+                .call(&self.bundle, "kill", &args, ChildStdio::default())
+                .await
+                .map(drop);
         }
         if all && process.phase() == Phase::Running {
             signal_tree(process.pid(), signal);
@@ -141,9 +182,16 @@ impl Container {
         let exec = self.exec(exec_id)?;
         let exit = match exec.process.phase() {
             Phase::Exited(exit) => exit,
-            Phase::Registered => Exit { code: 0, at: SystemTime::now() },
+            Phase::Registered => Exit {
+                code: 0,
+                at: SystemTime::now(),
+            },
             phase @ (Phase::Created | Phase::Running | Phase::Paused) => {
-                return Err(Error::State { id: exec_id.to_owned(), state: phase.name(), verb: "delete" });
+                return Err(Error::State {
+                    id: exec_id.to_owned(),
+                    state: phase.name(),
+                    verb: "delete",
+                });
             }
         };
         self.execs.lock().remove(exec_id);
@@ -152,7 +200,10 @@ impl Container {
     }
 
     fn exec(&self, exec_id: &str) -> Result<Arc<Exec>, Error> {
-        let missing = || Error::NoProcess { id: self.id.clone(), exec_id: exec_id.to_owned() };
+        let missing = || Error::NoProcess {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+        };
         self.execs.lock().get(exec_id).cloned().ok_or_else(missing)
     }
 }

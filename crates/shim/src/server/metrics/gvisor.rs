@@ -13,13 +13,30 @@ use crate::server::io::ChildStdio;
 
 pub(super) async fn metrics(container: &Container) -> Result<Any, Error> {
     let args = ["--stats", container.id.as_str()];
-    let text = container.runtime.call(&container.bundle, "events", &args, ChildStdio::default()).await?;
-    let event: serde_json::Value = serde_json::from_str(text.trim())
-        .map_err(|source| Error::Malformed { what: "runsc's statistics", source })?;
-    let get = |path: &str| event.pointer(path).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let text = container
+        .runtime
+        .call(&container.bundle, "events", &args, ChildStdio::default())
+        .await?;
+    let event: serde_json::Value =
+        serde_json::from_str(text.trim()).map_err(|source| Error::Malformed {
+            what: "runsc's statistics",
+            source,
+        })?;
+    let get = |path: &str| {
+        event
+            .pointer(path)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(0)
+    };
     let mut out = Metrics::new();
-    let usage = CPUUsage { total: get("/data/cpu/usage/total"), ..Default::default() };
-    out.cpu = MessageField::some(CPUStat { usage: MessageField::some(usage), ..Default::default() });
+    let usage = CPUUsage {
+        total: get("/data/cpu/usage/total"),
+        ..Default::default()
+    };
+    out.cpu = MessageField::some(CPUStat {
+        usage: MessageField::some(usage),
+        ..Default::default()
+    });
     let memory = get("/data/memory/usage/usage");
     out.memory = MessageField::some(MemoryStat {
         total_rss: memory,
@@ -31,6 +48,9 @@ pub(super) async fn metrics(container: &Container) -> Result<Any, Error> {
         }),
         ..Default::default()
     });
-    out.pids = MessageField::some(PidsStat { current: get("/data/pids/current"), ..Default::default() });
+    out.pids = MessageField::some(PidsStat {
+        current: get("/data/pids/current"),
+        ..Default::default()
+    });
     Ok(pack("io.containerd.cgroups.v1.Metrics", &out))
 }

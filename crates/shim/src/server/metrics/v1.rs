@@ -10,8 +10,14 @@ use super::{Groups, number, table};
 pub(super) fn read(groups: &Groups) -> Metrics {
     let mut out = Metrics::new();
     if let Some(dir) = groups.dir("cpuacct") {
-        let usage = CPUUsage { total: number(&dir, "cpuacct.usage"), ..Default::default() };
-        out.cpu = MessageField::some(CPUStat { usage: MessageField::some(usage), ..Default::default() });
+        let usage = CPUUsage {
+            total: number(&dir, "cpuacct.usage"),
+            ..Default::default()
+        };
+        out.cpu = MessageField::some(CPUStat {
+            usage: MessageField::some(usage),
+            ..Default::default()
+        });
     }
     if let Some(dir) = groups.dir("memory") {
         let stat = table(&dir, "memory.stat");
