@@ -1,15 +1,34 @@
 //! Who may: RBAC, impersonation, escalation.
+//!
+//! Decisions are `core::rbac`'s; here are the snapshot of roles and bindings that they are made
+//! from, what nodes may not do although their role allows it, and the stock roles of a new cluster.
+
+mod impersonation;
+mod node;
+pub mod seed;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderMap;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
 use serde_json::Value;
 
 use berth_api::status::ApiError;
+use berth_core::rbac::{self, Policy, escalation};
+use berth_store::Revision;
 
-use crate::request::RequestInfo;
-use crate::storage::Storage;
-use crate::user::User;
+use crate::{
+    handler,
+    request::RequestInfo,
+    storage::Storage,
+    user::{MASTERS, User},
+};
+
+pub(crate) const ROLES: &str = "rbac.authorization.k8s.io/roles";
+pub(crate) const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
+pub(crate) const ROLE_BINDINGS: &str = "rbac.authorization.k8s.io/rolebindings";
+pub(crate) const CLUSTER_ROLE_BINDINGS: &str = "rbac.authorization.k8s.io/clusterrolebindings";
 
 /// How requests are authorized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,26 +49,82 @@ pub enum Decision {
     NoOpinion(String),
 }
 
+impl Decision {
+    /// Whether it is allowed.
+    #[must_use]
+    pub fn allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+}
+
+/// A policy and the revisions of the four kinds that it was made from.
+struct Snapshot {
+    revisions: [Revision; 4],
+    policy: Arc<Policy>,
+}
+
 /// Decides what users may do.
 pub struct Authorizer {
-    _mode: AuthzMode,
-    _storage: Arc<Storage>,
+    mode: AuthzMode,
+    storage: Arc<Storage>,
+    snapshot: ArcSwapOption<Snapshot>,
 }
 
 impl Authorizer {
     /// An authorizer that reads roles and bindings from `storage`.
     #[must_use]
     pub fn new(mode: AuthzMode, storage: Arc<Storage>) -> Self {
-        Self {
-            _mode: mode,
-            _storage: storage,
+        Self { mode, storage, snapshot: ArcSwapOption::empty() }
+    }
+
+    /// How it decides.
+    #[must_use]
+    pub fn mode(&self) -> AuthzMode {
+        self.mode
+    }
+
+    /// The policy as the roles and bindings are now.
+    fn policy(&self) -> Arc<Policy> {
+        let revisions =
+            [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS].map(|kind| self.storage.changed_at(kind));
+        if let Some(snapshot) = self.snapshot.load().as_ref().filter(|s| s.revisions == revisions) {
+            return Arc::clone(&snapshot.policy);
         }
+        let policy = Arc::new(Policy::new(
+            &self.storage.read_all(CLUSTER_ROLES, None),
+            &self.storage.read_all(ROLES, None),
+            self.storage.read_all(CLUSTER_ROLE_BINDINGS, None),
+            self.storage.read_all(ROLE_BINDINGS, None),
+        ));
+        self.snapshot.store(Some(Arc::new(Snapshot { revisions, policy: Arc::clone(&policy) })));
+        policy
     }
 
     /// Whether `user` may do what `info` says.
     #[must_use]
-    pub fn authorize(&self, _user: &User, _info: &RequestInfo) -> Decision {
-        Decision::Allow(String::new())
+    pub fn authorize(&self, user: &User, info: &RequestInfo) -> Decision {
+        if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
+            return Decision::Allow(String::new());
+        }
+        let mut subject = rbac_user(user);
+        let mut refusal = String::new();
+        if let Some(node) = node::name(user)
+            && let Err(reason) = node::check(node, info, &self.storage)
+        {
+            // what the node's own role allows does not count; other bindings may still allow it
+            subject.groups.retain(|group| group != node::GROUP);
+            refusal = reason;
+        }
+        match self.policy().authorize(&subject, &rbac_request(info)) {
+            rbac::Decision::Allow(why) => Decision::Allow(why),
+            rbac::Decision::NoOpinion => Decision::NoOpinion(refusal),
+        }
+    }
+
+    /// All rules that hold for a user in a namespace.
+    #[must_use]
+    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        self.policy().rules_for(&rbac_user(user), namespace)
     }
 
     /// The user that the request's `Impersonate-*` headers name, when there are any and `user`
@@ -57,12 +132,14 @@ impl Authorizer {
     ///
     /// # Errors
     /// `Forbidden` when `user` may not.
-    pub fn impersonate(
-        &self,
-        _user: &User,
-        _headers: &HeaderMap,
-    ) -> Result<Option<User>, ApiError> {
-        Ok(None)
+    pub fn impersonate(&self, user: &User, headers: &HeaderMap) -> Result<Option<User>, ApiError> {
+        let Some(wanted) = impersonation::requested(headers)? else { return Ok(None) };
+        for info in wanted.permissions() {
+            if let Decision::NoOpinion(reason) = self.authorize(user, &info) {
+                return Err(handler::forbidden(user, &info, &reason));
+            }
+        }
+        Ok(Some(wanted.user()))
     }
 
     /// Refuses a write of a role or binding that would give more than `user` has (unless it may
@@ -72,11 +149,64 @@ impl Authorizer {
     /// `Forbidden` naming what is too much.
     pub fn check_escalation(
         &self,
-        _user: &User,
-        _info: &RequestInfo,
-        _old: Option<&Value>,
-        _new: &Value,
+        user: &User,
+        info: &RequestInfo,
+        old: Option<&Value>,
+        new: &Value,
     ) -> Result<(), ApiError> {
-        Ok(())
+        if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
+            return Ok(());
+        }
+        let same = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
+        let name = new.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let (policy, subject) = (self.policy(), rbac_user(user));
+        let checked = match &*info.resource {
+            "roles" if same("rules") => Ok(()),
+            "roles" => {
+                let rules: Vec<PolicyRule> = read(new.get("rules").unwrap_or(&Value::Null))?.unwrap_or_default();
+                escalation::check_role(&policy, &subject, &info.namespace, name, &rules)
+            }
+            "clusterroles" if same("rules") && same("aggregationRule") => Ok(()),
+            "clusterroles" => {
+                let old: Option<ClusterRole> = old.map(read).transpose()?.flatten();
+                match read::<ClusterRole>(new)? {
+                    Some(new) => escalation::check_cluster_role(&policy, &subject, &new, old.as_ref()),
+                    None => Ok(()),
+                }
+            }
+            "rolebindings" | "clusterrolebindings" if same("roleRef") && same("subjects") => Ok(()),
+            "rolebindings" | "clusterrolebindings" => match read::<RoleRef>(new.get("roleRef").unwrap_or(&Value::Null))? {
+                Some(role) => escalation::check_binding(&policy, &subject, &info.namespace, &role),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        checked.map_err(|error| ApiError::forbidden(&info.api_group, &info.resource, name, error.to_string()))
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<Option<T>, ApiError> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    T::deserialize(value).map(Some).map_err(|error| ApiError::BadRequest(error.to_string()))
+}
+
+fn rbac_user(user: &User) -> rbac::User {
+    rbac::User { name: user.name.clone(), groups: user.groups.clone() }
+}
+
+fn rbac_request(info: &RequestInfo) -> rbac::Request<'_> {
+    if info.is_resource_request {
+        rbac::Request::Resource {
+            verb: &info.verb,
+            namespace: &info.namespace,
+            group: &info.api_group,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            name: &info.name,
+        }
+    } else {
+        rbac::Request::Path { verb: &info.verb, path: &info.path }
     }
 }

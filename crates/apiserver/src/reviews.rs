@@ -1,27 +1,177 @@
 //! Kinds that are asked and not stored: SubjectAccessReview and its siblings, TokenReview,
 //! SelfSubjectReview, SelfSubjectRulesReview.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use berth_api::status::ApiError;
+use berth_api::{
+    field::{FieldError, FieldPath},
+    status::ApiError,
+};
 
-use crate::api::Api;
-use crate::registry::Resource;
-use crate::request::RequestInfo;
-use crate::user::User;
+use crate::{
+    api::Api,
+    authz::{AuthzMode, Decision},
+    registry::Resource,
+    request::RequestInfo,
+    user::User,
+};
 
 /// Answers a create of a row whose handler is `Review`: the object with its status.
 ///
 /// # Errors
 /// `Invalid` or `BadRequest` for a bad question.
-pub fn create(
-    _api: &Arc<Api>,
-    _user: &User,
-    _row: &Resource,
-    _info: &RequestInfo,
-    _review: Value,
-) -> Result<Value, ApiError> {
-    Err(ApiError::Internal("reviews are not built yet".to_owned()))
+pub fn create(api: &Arc<Api>, user: &User, row: &Resource, info: &RequestInfo, mut review: Value) -> Result<Value, ApiError> {
+    let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
+    let status = match &*row.kind {
+        "SelfSubjectAccessReview" => access(api, user, &question(row, &spec)?),
+        "SubjectAccessReview" => access(api, &asked_user(row, &spec)?, &question(row, &spec)?),
+        "LocalSubjectAccessReview" => {
+            let question = question(row, &spec)?;
+            if question.namespace != info.namespace {
+                let field = FieldPath::new("spec").child("resourceAttributes").child("namespace");
+                let detail = format!("namespace must be set and match metadata.namespace ({:?})", info.namespace);
+                return Err(invalid(row, FieldError::invalid(&field, &question.namespace, detail)));
+            }
+            access(api, &asked_user(row, &spec)?, &question)
+        }
+        "SelfSubjectRulesReview" => rules(api, user, row, &spec)?,
+        "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
+        "TokenReview" => token(api, row, &spec)?,
+        kind => return Err(ApiError::Internal(format!("{kind} is not a review"))),
+    };
+    if review.get("metadata").is_none_or(Value::is_null) {
+        review["metadata"] = json!({});
+    }
+    if let Some(meta) = review.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.entry("creationTimestamp").or_insert(Value::Null);
+    }
+    review["status"] = status;
+    Ok(review)
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn invalid(row: &Resource, error: FieldError) -> ApiError {
+    ApiError::invalid(&row.group, &row.kind, "", vec![error])
+}
+
+/// What is asked: exactly one of resourceAttributes and nonResourceAttributes.
+fn question(row: &Resource, spec: &Value) -> Result<RequestInfo, ApiError> {
+    let part = |name: &str| spec.get(name).filter(|v| !v.is_null());
+    match (part("resourceAttributes"), part("nonResourceAttributes")) {
+        (Some(resource), None) => Ok(RequestInfo {
+            is_resource_request: true,
+            verb: text(resource, "verb"),
+            api_group: text(resource, "group"),
+            api_version: text(resource, "version"),
+            namespace: text(resource, "namespace"),
+            resource: text(resource, "resource"),
+            subresource: text(resource, "subresource"),
+            name: text(resource, "name"),
+            ..RequestInfo::default()
+        }),
+        (None, Some(path)) => {
+            Ok(RequestInfo { verb: text(path, "verb"), path: text(path, "path"), ..RequestInfo::default() })
+        }
+        (Some(_), Some(_)) => {
+            let field = FieldPath::new("spec").child("nonResourceAttributes");
+            Err(invalid(row, FieldError::invalid(&field, "", "cannot be specified in combination with resourceAttributes")))
+        }
+        (None, None) => {
+            let field = FieldPath::new("spec").child("resourceAttributes");
+            Err(invalid(row, FieldError::invalid(&field, Value::Null, "exactly one of nonResourceAttributes or resourceAttributes must be specified")))
+        }
+    }
+}
+
+fn asked_user(row: &Resource, spec: &Value) -> Result<User, ApiError> {
+    let strings = |value: Option<&Value>| -> Vec<String> {
+        value.and_then(Value::as_array).into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let user = User {
+        name: text(spec, "user"),
+        uid: text(spec, "uid"),
+        groups: strings(spec.get("groups")),
+        extra: spec
+            .get("extra")
+            .and_then(Value::as_object)
+            .map(|extra| extra.iter().map(|(k, v)| (k.clone(), strings(Some(v)))).collect())
+            .unwrap_or_default(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let field = FieldPath::new("spec").child("user");
+        return Err(invalid(row, FieldError::invalid(&field, "", "at least one of user or group must be specified")));
+    }
+    Ok(user)
+}
+
+fn access(api: &Api, user: &User, question: &RequestInfo) -> Value {
+    let (allowed, reason) = match api.authorizer.authorize(user, question) {
+        Decision::Allow(why) => (true, why),
+        Decision::NoOpinion(why) => (false, why),
+    };
+    let mut status = json!({"allowed": allowed});
+    if !reason.is_empty() {
+        status["reason"] = json!(reason);
+    }
+    status
+}
+
+fn rules(api: &Api, user: &User, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
+    let namespace = text(spec, "namespace");
+    if namespace.is_empty() {
+        return Err(ApiError::BadRequest(format!("no namespace on request: {} needs spec.namespace", row.kind)));
+    }
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    if api.authorizer.mode() == AuthzMode::AlwaysAllow {
+        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+    }
+    for rule in api.authorizer.rules_for(user, &namespace) {
+        if rule.resources.as_ref().is_some_and(|r| !r.is_empty()) {
+            let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            if let Some(names) = rule.resource_names.filter(|n| !n.is_empty()) {
+                value["resourceNames"] = json!(names);
+            }
+            resources.push(value);
+        }
+        if let Some(urls) = rule.non_resource_urls.filter(|u| !u.is_empty()) {
+            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": urls}));
+        }
+    }
+    Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = json!(user.uid);
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra.iter().collect::<BTreeMap<_, _>>());
+    }
+    info
+}
+
+fn token(api: &Api, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
+    let token = text(spec, "token");
+    if token.is_empty() {
+        return Err(ApiError::BadRequest(format!("token is required for {} in authentication", row.kind)));
+    }
+    let asked: Vec<String> = spec
+        .get("audiences")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|a| a.as_str().map(str::to_owned))
+        .collect();
+    let audiences = if asked.is_empty() { api.authenticator.audiences().to_vec() } else { asked };
+    Ok(match api.authenticator.authenticate_token(&token, &audiences) {
+        Some(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+    })
 }

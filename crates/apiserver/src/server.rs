@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::Api;
 use crate::authn::Authenticator;
-use crate::authz::Authorizer;
+use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::handler::{self, Peer};
 use crate::proxy::NodeClientConfig;
@@ -145,6 +145,9 @@ impl Server {
     /// Answers until `shutdown`, then lets connections finish for a few seconds.
     pub async fn serve(self, shutdown: CancellationToken) {
         let follower = tokio::spawn(Arc::clone(&self.api.storage).run());
+        if let Err(error) = authz::seed::reconcile(&self.api.storage).await {
+            tracing::error!(%error, "the system namespaces and stock roles could not be written");
+        }
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {

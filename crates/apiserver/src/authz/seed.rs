@@ -1,0 +1,115 @@
+//! What a new cluster begins with: the system namespaces, and the stock roles and bindings, which
+//! are made when they are absent and completed when they are not.
+//!
+//! Somebody who wants a stock role or binding to stay as it was changed sets its annotation
+//! `rbac.authorization.kubernetes.io/autoupdate` to false.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use berth_api::status::ApiError;
+use berth_core::rbac::stock;
+use berth_store::Expect;
+
+use super::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES};
+use crate::storage::Storage;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.io~1autoupdate";
+
+/// Brings the system namespaces and the stock roles and bindings into the store; the storage must be running.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
+    let mut wanted: Vec<(&str, Value)> = NAMESPACES.map(|name| ("core/namespaces", namespace(name))).to_vec();
+    let mut add = |kind: &'static str, objects: Vec<Value>| wanted.extend(objects.into_iter().map(|object| (kind, object)));
+    add(CLUSTER_ROLES, values(stock::cluster_roles()));
+    add(ROLES, values(stock::roles()));
+    add(CLUSTER_ROLE_BINDINGS, values(stock::cluster_role_bindings()));
+    add(ROLE_BINDINGS, values(stock::role_bindings()));
+    stream::iter(wanted).map(|(kind, object)| bring(storage, kind, object)).buffer_unordered(64).try_collect().await
+}
+
+fn values<T: serde::Serialize>(objects: Vec<T>) -> Vec<Value> {
+    objects.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect()
+}
+
+fn namespace(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+    })
+}
+
+async fn bring(storage: &Storage, kind: &str, wanted: Value) -> Result<(), ApiError> {
+    let text = |pointer: &str| wanted.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let (expect, object) = match storage.get(kind, &namespace, &name) {
+        None => (Expect::Absent, fresh(wanted)),
+        Some(stored) => {
+            let Some(have) = stored.decode::<Value>() else { return Ok(()) };
+            match completed(&have, &wanted) {
+                None => return Ok(()),
+                Some(object) => (Expect::Revision(stored.revision), object),
+            }
+        }
+    };
+    // whoever was faster had the same in mind
+    storage.put(kind, &namespace, &name, expect, &object).await.map(|_| ())
+}
+
+fn fresh(mut object: Value) -> Value {
+    object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
+    object["metadata"]["creationTimestamp"] = json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    object
+}
+
+/// What is there with the rules and subjects that it lacks; none when it lacks nothing.
+fn completed(have: &Value, wanted: &Value) -> Option<Value> {
+    if have.pointer(AUTO_UPDATE).and_then(Value::as_str) == Some("false") {
+        return None;
+    }
+    let mut next = have.clone();
+    let mut changed = false;
+    let aggregated = wanted.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+    for list in ["rules", "subjects"] {
+        let Some(items) = wanted.get(list).and_then(Value::as_array) else { continue };
+        if aggregated && list == "rules" && have.get("rules") != wanted.get("rules") {
+            // computed from the roles that it selects
+            next["rules"] = json!(items);
+            changed = true;
+            continue;
+        }
+        let mut all = have.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        let before = all.len();
+        all.extend(items.iter().filter(|item| !have.get(list).and_then(Value::as_array).is_some_and(|h| h.contains(item))).cloned());
+        if all.len() != before {
+            next[list] = json!(all);
+            changed = true;
+        }
+    }
+    changed.then_some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_rules_come_back_and_added_ones_stay() {
+        let wanted = json!({"metadata": {"name": "x"}, "rules": [{"verbs": ["get"]}, {"verbs": ["list"]}]});
+        let have = json!({"metadata": {"name": "x"}, "rules": [{"verbs": ["own"]}, {"verbs": ["get"]}]});
+        let next = completed(&have, &wanted).unwrap();
+        assert_eq!(next["rules"], json!([{"verbs": ["own"]}, {"verbs": ["get"]}, {"verbs": ["list"]}]));
+        assert_eq!(completed(&next, &wanted), None);
+    }
+
+    #[test]
+    fn what_must_not_be_updated_is_left_alone() {
+        let wanted = json!({"subjects": [{"name": "a"}]});
+        let have = json!({"metadata": {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}}});
+        assert_eq!(completed(&have, &wanted), None);
+    }
+}
