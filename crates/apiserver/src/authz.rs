@@ -74,7 +74,11 @@ impl Authorizer {
     /// An authorizer that reads roles and bindings from `storage`.
     #[must_use]
     pub fn new(mode: AuthzMode, storage: Arc<Storage>) -> Self {
-        Self { mode, storage, snapshot: ArcSwapOption::empty() }
+        Self {
+            mode,
+            storage,
+            snapshot: ArcSwapOption::empty(),
+        }
     }
 
     /// How it decides.
@@ -85,9 +89,14 @@ impl Authorizer {
 
     /// The policy as the roles and bindings are now.
     fn policy(&self) -> Arc<Policy> {
-        let revisions =
-            [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS].map(|kind| self.storage.changed_at(kind));
-        if let Some(snapshot) = self.snapshot.load().as_ref().filter(|s| s.revisions == revisions) {
+        let revisions = [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS]
+            .map(|kind| self.storage.changed_at(kind));
+        if let Some(snapshot) = self
+            .snapshot
+            .load()
+            .as_ref()
+            .filter(|s| s.revisions == revisions)
+        {
             return Arc::clone(&snapshot.policy);
         }
         let policy = Arc::new(Policy::new(
@@ -96,7 +105,10 @@ impl Authorizer {
             self.storage.read_all(CLUSTER_ROLE_BINDINGS, None),
             self.storage.read_all(ROLE_BINDINGS, None),
         ));
-        self.snapshot.store(Some(Arc::new(Snapshot { revisions, policy: Arc::clone(&policy) })));
+        self.snapshot.store(Some(Arc::new(Snapshot {
+            revisions,
+            policy: Arc::clone(&policy),
+        })));
         policy
     }
 
@@ -133,7 +145,9 @@ impl Authorizer {
     /// # Errors
     /// `Forbidden` when `user` may not.
     pub fn impersonate(&self, user: &User, headers: &HeaderMap) -> Result<Option<User>, ApiError> {
-        let Some(wanted) = impersonation::requested(headers)? else { return Ok(None) };
+        let Some(wanted) = impersonation::requested(headers)? else {
+            return Ok(None);
+        };
         for info in wanted.permissions() {
             if let Decision::NoOpinion(reason) = self.authorize(user, &info) {
                 return Err(handler::forbidden(user, &info, &reason));
@@ -158,30 +172,42 @@ impl Authorizer {
             return Ok(());
         }
         let same = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
-        let name = new.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let name = new
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let (policy, subject) = (self.policy(), rbac_user(user));
         let checked = match &*info.resource {
             "roles" if same("rules") => Ok(()),
             "roles" => {
-                let rules: Vec<PolicyRule> = read(new.get("rules").unwrap_or(&Value::Null))?.unwrap_or_default();
+                let rules: Vec<PolicyRule> =
+                    read(new.get("rules").unwrap_or(&Value::Null))?.unwrap_or_default();
                 escalation::check_role(&policy, &subject, &info.namespace, name, &rules)
             }
             "clusterroles" if same("rules") && same("aggregationRule") => Ok(()),
             "clusterroles" => {
                 let old: Option<ClusterRole> = old.map(read).transpose()?.flatten();
                 match read::<ClusterRole>(new)? {
-                    Some(new) => escalation::check_cluster_role(&policy, &subject, &new, old.as_ref()),
+                    Some(new) => {
+                        escalation::check_cluster_role(&policy, &subject, &new, old.as_ref())
+                    }
                     None => Ok(()),
                 }
             }
             "rolebindings" | "clusterrolebindings" if same("roleRef") && same("subjects") => Ok(()),
-            "rolebindings" | "clusterrolebindings" => match read::<RoleRef>(new.get("roleRef").unwrap_or(&Value::Null))? {
-                Some(role) => escalation::check_binding(&policy, &subject, &info.namespace, &role),
-                None => Ok(()),
-            },
+            "rolebindings" | "clusterrolebindings" => {
+                match read::<RoleRef>(new.get("roleRef").unwrap_or(&Value::Null))? {
+                    Some(role) => {
+                        escalation::check_binding(&policy, &subject, &info.namespace, &role)
+                    }
+                    None => Ok(()),
+                }
+            }
             _ => Ok(()),
         };
-        checked.map_err(|error| ApiError::forbidden(&info.api_group, &info.resource, name, error.to_string()))
+        checked.map_err(|error| {
+            ApiError::forbidden(&info.api_group, &info.resource, name, error.to_string())
+        })
     }
 }
 
@@ -189,11 +215,16 @@ fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<Option<T>, ApiE
     if value.is_null() {
         return Ok(None);
     }
-    T::deserialize(value).map(Some).map_err(|error| ApiError::BadRequest(error.to_string()))
+    T::deserialize(value)
+        .map(Some)
+        .map_err(|error| ApiError::BadRequest(error.to_string()))
 }
 
 fn rbac_user(user: &User) -> rbac::User {
-    rbac::User { name: user.name.clone(), groups: user.groups.clone() }
+    rbac::User {
+        name: user.name.clone(),
+        groups: user.groups.clone(),
+    }
 }
 
 fn rbac_request(info: &RequestInfo) -> rbac::Request<'_> {
@@ -207,6 +238,9 @@ fn rbac_request(info: &RequestInfo) -> rbac::Request<'_> {
             name: &info.name,
         }
     } else {
-        rbac::Request::Path { verb: &info.verb, path: &info.path }
+        rbac::Request::Path {
+            verb: &info.verb,
+            path: &info.path,
+        }
     }
 }

@@ -22,7 +22,13 @@ use crate::{
 ///
 /// # Errors
 /// `Invalid` or `BadRequest` for a bad question.
-pub fn create(api: &Arc<Api>, user: &User, row: &Resource, info: &RequestInfo, mut review: Value) -> Result<Value, ApiError> {
+pub fn create(
+    api: &Arc<Api>,
+    user: &User,
+    row: &Resource,
+    info: &RequestInfo,
+    mut review: Value,
+) -> Result<Value, ApiError> {
     let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
     let status = match &*row.kind {
         "SelfSubjectAccessReview" => access(api, user, &question(row, &spec)?),
@@ -30,9 +36,17 @@ pub fn create(api: &Arc<Api>, user: &User, row: &Resource, info: &RequestInfo, m
         "LocalSubjectAccessReview" => {
             let question = question(row, &spec)?;
             if question.namespace != info.namespace {
-                let field = FieldPath::new("spec").child("resourceAttributes").child("namespace");
-                let detail = format!("namespace must be set and match metadata.namespace ({:?})", info.namespace);
-                return Err(invalid(row, FieldError::invalid(&field, &question.namespace, detail)));
+                let field = FieldPath::new("spec")
+                    .child("resourceAttributes")
+                    .child("namespace");
+                let detail = format!(
+                    "namespace must be set and match metadata.namespace ({:?})",
+                    info.namespace
+                );
+                return Err(invalid(
+                    row,
+                    FieldError::invalid(&field, &question.namespace, detail),
+                ));
             }
             access(api, &asked_user(row, &spec)?, &question)
         }
@@ -52,7 +66,11 @@ pub fn create(api: &Arc<Api>, user: &User, row: &Resource, info: &RequestInfo, m
 }
 
 fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn invalid(row: &Resource, error: FieldError) -> ApiError {
@@ -74,23 +92,44 @@ fn question(row: &Resource, spec: &Value) -> Result<RequestInfo, ApiError> {
             name: text(resource, "name"),
             ..RequestInfo::default()
         }),
-        (None, Some(path)) => {
-            Ok(RequestInfo { verb: text(path, "verb"), path: text(path, "path"), ..RequestInfo::default() })
-        }
+        (None, Some(path)) => Ok(RequestInfo {
+            verb: text(path, "verb"),
+            path: text(path, "path"),
+            ..RequestInfo::default()
+        }),
         (Some(_), Some(_)) => {
             let field = FieldPath::new("spec").child("nonResourceAttributes");
-            Err(invalid(row, FieldError::invalid(&field, "", "cannot be specified in combination with resourceAttributes")))
+            Err(invalid(
+                row,
+                FieldError::invalid(
+                    &field,
+                    "",
+                    "cannot be specified in combination with resourceAttributes",
+                ),
+            ))
         }
         (None, None) => {
             let field = FieldPath::new("spec").child("resourceAttributes");
-            Err(invalid(row, FieldError::invalid(&field, Value::Null, "exactly one of nonResourceAttributes or resourceAttributes must be specified")))
+            Err(invalid(
+                row,
+                FieldError::invalid(
+                    &field,
+                    Value::Null,
+                    "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+                ),
+            ))
         }
     }
 }
 
 fn asked_user(row: &Resource, spec: &Value) -> Result<User, ApiError> {
     let strings = |value: Option<&Value>| -> Vec<String> {
-        value.and_then(Value::as_array).into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        value
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
     };
     let user = User {
         name: text(spec, "user"),
@@ -99,12 +138,24 @@ fn asked_user(row: &Resource, spec: &Value) -> Result<User, ApiError> {
         extra: spec
             .get("extra")
             .and_then(Value::as_object)
-            .map(|extra| extra.iter().map(|(k, v)| (k.clone(), strings(Some(v)))).collect())
+            .map(|extra| {
+                extra
+                    .iter()
+                    .map(|(k, v)| (k.clone(), strings(Some(v))))
+                    .collect()
+            })
             .unwrap_or_default(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
         let field = FieldPath::new("spec").child("user");
-        return Err(invalid(row, FieldError::invalid(&field, "", "at least one of user or group must be specified")));
+        return Err(invalid(
+            row,
+            FieldError::invalid(
+                &field,
+                "",
+                "at least one of user or group must be specified",
+            ),
+        ));
     }
     Ok(user)
 }
@@ -124,7 +175,10 @@ fn access(api: &Api, user: &User, question: &RequestInfo) -> Value {
 fn rules(api: &Api, user: &User, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
     let namespace = text(spec, "namespace");
     if namespace.is_empty() {
-        return Err(ApiError::BadRequest(format!("no namespace on request: {} needs spec.namespace", row.kind)));
+        return Err(ApiError::BadRequest(format!(
+            "no namespace on request: {} needs spec.namespace",
+            row.kind
+        )));
     }
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     if api.authorizer.mode() == AuthzMode::AlwaysAllow {
@@ -160,7 +214,10 @@ fn user_info(user: &User) -> Value {
 fn token(api: &Api, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
     let token = text(spec, "token");
     if token.is_empty() {
-        return Err(ApiError::BadRequest(format!("token is required for {} in authentication", row.kind)));
+        return Err(ApiError::BadRequest(format!(
+            "token is required for {} in authentication",
+            row.kind
+        )));
     }
     let asked: Vec<String> = spec
         .get("audiences")
@@ -169,9 +226,17 @@ fn token(api: &Api, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
         .flatten()
         .filter_map(|a| a.as_str().map(str::to_owned))
         .collect();
-    let audiences = if asked.is_empty() { api.authenticator.audiences().to_vec() } else { asked };
-    Ok(match api.authenticator.authenticate_token(&token, &audiences) {
-        Some(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
-        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
-    })
+    let audiences = if asked.is_empty() {
+        api.authenticator.audiences().to_vec()
+    } else {
+        asked
+    };
+    Ok(
+        match api.authenticator.authenticate_token(&token, &audiences) {
+            Some(user) => {
+                json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+            }
+            None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+        },
+    )
 }

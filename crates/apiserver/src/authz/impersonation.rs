@@ -29,25 +29,37 @@ pub(super) struct Wanted {
 /// Groups, UID or extras without a user.
 pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError> {
     let all = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect()
+        headers
+            .get_all(name)
+            .iter()
+            .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+            .collect()
     };
     let first = |name: &str| all(name).into_iter().next().unwrap_or_default();
     let mut extra = BTreeMap::new();
     for name in headers.keys() {
         if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
-            let key = percent_decode_str(key).decode_utf8_lossy().to_ascii_lowercase();
+            let key = percent_decode_str(key)
+                .decode_utf8_lossy()
+                .to_ascii_lowercase();
             extra.insert(key, all(name.as_str()));
         }
     }
-    let wanted =
-        Wanted { name: first("impersonate-user"), groups: all("impersonate-group"), uid: first("impersonate-uid"), extra };
+    let wanted = Wanted {
+        name: first("impersonate-user"),
+        groups: all("impersonate-group"),
+        uid: first("impersonate-uid"),
+        extra,
+    };
     if !wanted.name.is_empty() {
         return Ok(Some(wanted));
     }
     if wanted.groups.is_empty() && wanted.uid.is_empty() && wanted.extra.is_empty() {
         return Ok(None);
     }
-    Err(ApiError::BadRequest("requested groups, a UID or extras without impersonating a user".to_owned()))
+    Err(ApiError::BadRequest(
+        "requested groups, a UID or extras without impersonating a user".to_owned(),
+    ))
 }
 
 /// `system:serviceaccount:NAMESPACE:NAME`
@@ -58,23 +70,33 @@ fn service_account(name: &str) -> Option<(&str, &str)> {
 impl Wanted {
     /// What the impersonator must be allowed to `impersonate`, one request each.
     pub(super) fn permissions(&self) -> Vec<RequestInfo> {
-        let ask = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| RequestInfo {
-            is_resource_request: true,
-            verb: "impersonate".to_owned(),
-            api_group: group.to_owned(),
-            resource: resource.to_owned(),
-            subresource: subresource.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            ..RequestInfo::default()
+        let ask = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
+            RequestInfo {
+                is_resource_request: true,
+                verb: "impersonate".to_owned(),
+                api_group: group.to_owned(),
+                resource: resource.to_owned(),
+                subresource: subresource.to_owned(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                ..RequestInfo::default()
+            }
         };
         let mut asked = vec![match service_account(&self.name) {
             Some((namespace, name)) => ask("", "serviceaccounts", "", namespace, name),
             None => ask("", "users", "", "", &self.name),
         }];
-        asked.extend(self.groups.iter().map(|group| ask("", "groups", "", "", group)));
+        asked.extend(
+            self.groups
+                .iter()
+                .map(|group| ask("", "groups", "", "", group)),
+        );
         for (key, values) in &self.extra {
-            asked.extend(values.iter().map(|value| ask(AUTHENTICATION, "userextras", key, "", value)));
+            asked.extend(
+                values
+                    .iter()
+                    .map(|value| ask(AUTHENTICATION, "userextras", key, "", value)),
+            );
         }
         if !self.uid.is_empty() {
             asked.push(ask(AUTHENTICATION, "uids", "", "", &self.uid));
@@ -84,11 +106,24 @@ impl Wanted {
 
     /// The user that the rest of the request sees.
     pub(super) fn user(self) -> User {
-        let mut user = User { name: self.name, uid: self.uid, groups: self.groups, extra: self.extra };
-        if let (true, Some((namespace, _))) = (user.groups.is_empty(), service_account(&user.name)) {
-            user.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        let mut user = User {
+            name: self.name,
+            uid: self.uid,
+            groups: self.groups,
+            extra: self.extra,
+        };
+        if let (true, Some((namespace, _))) = (user.groups.is_empty(), service_account(&user.name))
+        {
+            user.groups = vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+            ];
         }
-        let everyone = if user.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
+        let everyone = if user.name == ANONYMOUS {
+            UNAUTHENTICATED
+        } else {
+            AUTHENTICATED
+        };
         if !user.in_group(everyone) {
             user.groups.push(everyone.to_owned());
         }
@@ -119,20 +154,49 @@ mod tests {
         ]))
         .unwrap()
         .unwrap();
-        let asked: Vec<_> = wanted.permissions().iter().map(|i| format!("{}/{}/{}/{}", i.api_group, i.resource, i.subresource, i.name)).collect();
+        let asked: Vec<_> = wanted
+            .permissions()
+            .iter()
+            .map(|i| {
+                format!(
+                    "{}/{}/{}/{}",
+                    i.api_group, i.resource, i.subresource, i.name
+                )
+            })
+            .collect();
         assert_eq!(
             asked,
-            ["/users//alice", "/groups//a", "/groups//b", "authentication.k8s.io/userextras/acme.com/project/x", "authentication.k8s.io/uids//7"]
+            [
+                "/users//alice",
+                "/groups//a",
+                "/groups//b",
+                "authentication.k8s.io/userextras/acme.com/project/x",
+                "authentication.k8s.io/uids//7"
+            ]
         );
         assert_eq!(wanted.user().groups, ["a", "b", "system:authenticated"]);
     }
 
     #[test]
     fn service_accounts_get_their_groups() {
-        let wanted = requested(&headers(&[("impersonate-user", "system:serviceaccount:ns:sa")])).unwrap().unwrap();
+        let wanted = requested(&headers(&[(
+            "impersonate-user",
+            "system:serviceaccount:ns:sa",
+        )]))
+        .unwrap()
+        .unwrap();
         assert_eq!(wanted.permissions()[0].namespace, "ns");
-        assert_eq!(wanted.user().groups, ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]);
-        let anonymous = requested(&headers(&[("impersonate-user", "system:anonymous")])).unwrap().unwrap();
+        assert_eq!(
+            wanted.user().groups,
+            [
+                "system:serviceaccounts",
+                "system:serviceaccounts:ns",
+                "system:authenticated"
+            ]
+        );
+        let anonymous = requested(&headers(&[("impersonate-user", "system:anonymous")]))
+            .unwrap()
+            .unwrap();
         assert_eq!(anonymous.user().groups, ["system:unauthenticated"]);
     }
 

@@ -12,7 +12,9 @@ const LEASES: &str = "kube-node-lease";
 
 /// The node that the user is.
 pub(super) fn name(user: &User) -> Option<&str> {
-    user.name.strip_prefix(PREFIX).filter(|name| !name.is_empty() && user.in_group(GROUP))
+    user.name
+        .strip_prefix(PREFIX)
+        .filter(|name| !name.is_empty() && user.in_group(GROUP))
 }
 
 /// Whether the request concerns the node itself or one of its pods.
@@ -29,29 +31,49 @@ pub(super) fn check(node: &str, info: &RequestInfo, storage: &Storage) -> Result
         ("", "nodes") if reads => Ok(()),
         ("", "nodes") if info.verb == "create" && info.subresource.is_empty() => Ok(()),
         ("", "nodes") | ("storage.k8s.io", "csinodes") if reads || info.name == node => Ok(()),
-        ("", "nodes") | ("storage.k8s.io", "csinodes") => Err(format!("node '{node}' cannot modify '{}'", info.name)),
-        ("coordination.k8s.io", "leases") if info.namespace != LEASES => {
-            Err(format!("can only access leases in the {LEASES:?} system namespace"))
+        ("", "nodes") | ("storage.k8s.io", "csinodes") => {
+            Err(format!("node '{node}' cannot modify '{}'", info.name))
         }
+        ("coordination.k8s.io", "leases") if info.namespace != LEASES => Err(format!(
+            "can only access leases in the {LEASES:?} system namespace"
+        )),
         ("coordination.k8s.io", "leases") if info.verb == "create" || info.name == node => Ok(()),
-        ("coordination.k8s.io", "leases") => Err("can only access node lease with the same name as the requesting node".to_owned()),
+        ("coordination.k8s.io", "leases") => {
+            Err("can only access node lease with the same name as the requesting node".to_owned())
+        }
         ("", kind @ ("secrets" | "configmaps" | "persistentvolumeclaims")) => {
             if !reads || info.name.is_empty() {
                 return Err("can only read namespaced object of this type".to_owned());
             }
             let mut pods = pods_of(node, &info.namespace, storage);
-            if pods.any(|pod| refers(&pod, kind, &info.name)) { Ok(()) } else { Err(unrelated()) }
+            if pods.any(|pod| refers(&pod, kind, &info.name)) {
+                Ok(())
+            } else {
+                Err(unrelated())
+            }
         }
         ("", "serviceaccounts") if !info.subresource.is_empty() || !reads => {
             let mut pods = pods_of(node, &info.namespace, storage);
-            let runs = pods.any(|pod| pod.pointer("/spec/serviceAccountName").and_then(Value::as_str) == Some(&info.name));
-            if info.subresource == "token" && runs { Ok(()) } else { Err(unrelated()) }
+            let runs = pods.any(|pod| {
+                pod.pointer("/spec/serviceAccountName")
+                    .and_then(Value::as_str)
+                    == Some(&info.name)
+            });
+            if info.subresource == "token" && runs {
+                Ok(())
+            } else {
+                Err(unrelated())
+            }
         }
         ("", "pods") if info.name.is_empty() => Ok(()),
         ("", "pods") => {
             let pod: Option<Value> = storage.read("core/pods", &info.namespace, &info.name);
             // that there is no such pod is for the handler to say
-            if pod.is_none_or(|pod| runs_on(&pod, node)) { Ok(()) } else { Err(unrelated()) }
+            if pod.is_none_or(|pod| runs_on(&pod, node)) {
+                Ok(())
+            } else {
+                Err(unrelated())
+            }
         }
         _ => Ok(()),
     }
@@ -74,15 +96,19 @@ fn refers(pod: &Value, kind: &str, name: &str) -> bool {
             let inside = |key: &str| value.get(key).and_then(Value::as_str) == Some(name);
             match field {
                 "secret" => inside("secretName") || inside("name"),
-                "secretRef" | "secretKeyRef" | "imagePullSecrets" | "nodePublishSecretRef" => inside("name"),
+                "secretRef" | "secretKeyRef" | "imagePullSecrets" | "nodePublishSecretRef" => {
+                    inside("name")
+                }
                 _ => false,
             }
         }),
         "configmaps" => has(spec, &|field, value| {
-            matches!(field, "configMap" | "configMapRef" | "configMapKeyRef") && value.get("name").and_then(Value::as_str) == Some(name)
+            matches!(field, "configMap" | "configMapRef" | "configMapKeyRef")
+                && value.get("name").and_then(Value::as_str) == Some(name)
         }),
         _ => has(spec, &|field, value| {
-            field == "persistentVolumeClaim" && value.get("claimName").and_then(Value::as_str) == Some(name)
+            field == "persistentVolumeClaim"
+                && value.get("claimName").and_then(Value::as_str) == Some(name)
         }),
     }
 }
@@ -91,7 +117,9 @@ fn refers(pod: &Value, kind: &str, name: &str) -> bool {
 fn has(value: &Value, holds: &dyn Fn(&str, &Value) -> bool) -> bool {
     match value {
         Value::Object(map) => map.iter().any(|(field, inner)| match inner {
-            Value::Array(items) => items.iter().any(|item| holds(field, item) || has(item, holds)),
+            Value::Array(items) => items
+                .iter()
+                .any(|item| holds(field, item) || has(item, holds)),
             inner => holds(field, inner) || has(inner, holds),
         }),
         Value::Array(items) => items.iter().any(|item| has(item, holds)),
@@ -106,7 +134,11 @@ mod tests {
 
     #[test]
     fn only_nodes_are_nodes() {
-        let user = |name: &str, group: &str| User { name: name.to_owned(), groups: vec![group.to_owned()], ..User::default() };
+        let user = |name: &str, group: &str| User {
+            name: name.to_owned(),
+            groups: vec![group.to_owned()],
+            ..User::default()
+        };
         assert_eq!(name(&user("system:node:a", GROUP)), Some("a"));
         assert_eq!(name(&user("system:node:a", "other")), None);
         assert_eq!(name(&user("a", GROUP)), None);
@@ -120,9 +152,16 @@ mod tests {
                 {"persistentVolumeClaim": {"claimName": "claim"}}],
             "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env", "key": "k"}}}], "envFrom": [{"configMapRef": {"name": "all"}}]}]}});
         for (kind, name, wanted) in [
-            ("secrets", "pull", true), ("secrets", "mounted", true), ("secrets", "projected", true), ("secrets", "env", true),
-            ("secrets", "other", false), ("secrets", "v", false), ("configmaps", "cm", true), ("configmaps", "all", true),
-            ("configmaps", "pull", false), ("persistentvolumeclaims", "claim", true),
+            ("secrets", "pull", true),
+            ("secrets", "mounted", true),
+            ("secrets", "projected", true),
+            ("secrets", "env", true),
+            ("secrets", "other", false),
+            ("secrets", "v", false),
+            ("configmaps", "cm", true),
+            ("configmaps", "all", true),
+            ("configmaps", "pull", false),
+            ("persistentvolumeclaims", "claim", true),
         ] {
             assert_eq!(refers(&pod, kind, name), wanted, "{kind} {name}");
         }

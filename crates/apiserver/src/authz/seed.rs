@@ -22,17 +22,31 @@ const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.i
 /// # Errors
 /// When the store cannot be written.
 pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
-    let mut wanted: Vec<(&str, Value)> = NAMESPACES.map(|name| ("core/namespaces", namespace(name))).to_vec();
-    let mut add = |kind: &'static str, objects: Vec<Value>| wanted.extend(objects.into_iter().map(|object| (kind, object)));
+    let mut wanted: Vec<(&str, Value)> = NAMESPACES
+        .map(|name| ("core/namespaces", namespace(name)))
+        .to_vec();
+    let mut add = |kind: &'static str, objects: Vec<Value>| {
+        wanted.extend(objects.into_iter().map(|object| (kind, object)))
+    };
     add(CLUSTER_ROLES, values(stock::cluster_roles()));
     add(ROLES, values(stock::roles()));
-    add(CLUSTER_ROLE_BINDINGS, values(stock::cluster_role_bindings()));
+    add(
+        CLUSTER_ROLE_BINDINGS,
+        values(stock::cluster_role_bindings()),
+    );
     add(ROLE_BINDINGS, values(stock::role_bindings()));
-    stream::iter(wanted).map(|(kind, object)| bring(storage, kind, object)).buffer_unordered(64).try_collect().await
+    stream::iter(wanted)
+        .map(|(kind, object)| bring(storage, kind, object))
+        .buffer_unordered(64)
+        .try_collect()
+        .await
 }
 
 fn values<T: serde::Serialize>(objects: Vec<T>) -> Vec<Value> {
-    objects.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect()
+    objects
+        .into_iter()
+        .filter_map(|object| serde_json::to_value(object).ok())
+        .collect()
 }
 
 fn namespace(name: &str) -> Value {
@@ -44,12 +58,20 @@ fn namespace(name: &str) -> Value {
 }
 
 async fn bring(storage: &Storage, kind: &str, wanted: Value) -> Result<(), ApiError> {
-    let text = |pointer: &str| wanted.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |pointer: &str| {
+        wanted
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let (expect, object) = match storage.get(kind, &namespace, &name) {
         None => (Expect::Absent, fresh(wanted)),
         Some(stored) => {
-            let Some(have) = stored.decode::<Value>() else { return Ok(()) };
+            let Some(have) = stored.decode::<Value>() else {
+                return Ok(());
+            };
             match completed(&have, &wanted) {
                 None => return Ok(()),
                 Some(object) => (Expect::Revision(stored.revision), object),
@@ -57,12 +79,19 @@ async fn bring(storage: &Storage, kind: &str, wanted: Value) -> Result<(), ApiEr
         }
     };
     // whoever was faster had the same in mind
-    storage.put(kind, &namespace, &name, expect, &object).await.map(|_| ())
+    storage
+        .put(kind, &namespace, &name, expect, &object)
+        .await
+        .map(|_| ())
 }
 
 fn fresh(mut object: Value) -> Value {
     object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
-    object["metadata"]["creationTimestamp"] = json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    object["metadata"]["creationTimestamp"] = json!(
+        jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string()
+    );
     object
 }
 
@@ -73,18 +102,36 @@ fn completed(have: &Value, wanted: &Value) -> Option<Value> {
     }
     let mut next = have.clone();
     let mut changed = false;
-    let aggregated = wanted.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+    let aggregated = wanted
+        .get("aggregationRule")
+        .is_some_and(|rule| !rule.is_null());
     for list in ["rules", "subjects"] {
-        let Some(items) = wanted.get(list).and_then(Value::as_array) else { continue };
+        let Some(items) = wanted.get(list).and_then(Value::as_array) else {
+            continue;
+        };
         if aggregated && list == "rules" && have.get("rules") != wanted.get("rules") {
             // computed from the roles that it selects
             next["rules"] = json!(items);
             changed = true;
             continue;
         }
-        let mut all = have.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut all = have
+            .get(list)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         let before = all.len();
-        all.extend(items.iter().filter(|item| !have.get(list).and_then(Value::as_array).is_some_and(|h| h.contains(item))).cloned());
+        all.extend(
+            items
+                .iter()
+                .filter(|item| {
+                    !have
+                        .get(list)
+                        .and_then(Value::as_array)
+                        .is_some_and(|h| h.contains(item))
+                })
+                .cloned(),
+        );
         if all.len() != before {
             next[list] = json!(all);
             changed = true;
@@ -99,10 +146,15 @@ mod tests {
 
     #[test]
     fn missing_rules_come_back_and_added_ones_stay() {
-        let wanted = json!({"metadata": {"name": "x"}, "rules": [{"verbs": ["get"]}, {"verbs": ["list"]}]});
-        let have = json!({"metadata": {"name": "x"}, "rules": [{"verbs": ["own"]}, {"verbs": ["get"]}]});
+        let wanted =
+            json!({"metadata": {"name": "x"}, "rules": [{"verbs": ["get"]}, {"verbs": ["list"]}]});
+        let have =
+            json!({"metadata": {"name": "x"}, "rules": [{"verbs": ["own"]}, {"verbs": ["get"]}]});
         let next = completed(&have, &wanted).unwrap();
-        assert_eq!(next["rules"], json!([{"verbs": ["own"]}, {"verbs": ["get"]}, {"verbs": ["list"]}]));
+        assert_eq!(
+            next["rules"],
+            json!([{"verbs": ["own"]}, {"verbs": ["get"]}, {"verbs": ["list"]}])
+        );
         assert_eq!(completed(&next, &wanted), None);
     }
 
