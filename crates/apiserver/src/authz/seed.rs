@@ -1,10 +1,11 @@
-//! What a new cluster begins with: the system namespaces, and the stock roles and bindings, which
+//! What a new cluster begins with: the system namespaces with their default accounts, the system
+//! priority classes, and the stock roles and bindings, which
 //! are made when they are absent and completed when they are not.
 //!
 //! Somebody who wants a stock role or binding to stay as it was changed sets its annotation
 //! `rbac.authorization.kubernetes.io/autoupdate` to false.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use berth_api::status::ApiError;
@@ -15,6 +16,14 @@ use super::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES};
 use crate::storage::Storage;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+];
 const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.io~1autoupdate";
 
 /// Brings the system namespaces and the stock roles and bindings into the store; the storage must be running.
@@ -35,11 +44,8 @@ pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
         values(stock::cluster_role_bindings()),
     );
     add(ROLE_BINDINGS, values(stock::role_bindings()));
-    stream::iter(wanted)
-        .map(|(kind, object)| bring(storage, kind, object))
-        .buffer_unordered(64)
-        .try_collect()
-        .await
+    // all at once: the store commits them in a few groups
+    try_join_all(wanted.into_iter().map(|(kind, object)| bring(storage, kind, object))).await.map(|_| ())
 }
 
 fn values<T: serde::Serialize>(objects: Vec<T>) -> Vec<Value> {
@@ -54,6 +60,17 @@ fn namespace(name: &str) -> Value {
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
         "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+    })
+}
+
+fn account(namespace: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}})
+}
+
+fn priority_class((name, value, description): (&str, i64, &str)) -> Value {
+    json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+        "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority",
     })
 }
 
