@@ -22,7 +22,11 @@ const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
         2_000_000_000,
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
     ),
-    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
 ];
 const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.io~1autoupdate";
 
@@ -45,7 +49,13 @@ pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
     );
     add(ROLE_BINDINGS, values(stock::role_bindings()));
     // all at once: the store commits them in a few groups
-    try_join_all(wanted.into_iter().map(|(kind, object)| bring(storage, kind, object))).await.map(|_| ())
+    try_join_all(
+        wanted
+            .into_iter()
+            .map(|(kind, object)| bring(storage, kind, object)),
+    )
+    .await
+    .map(|_| ())
 }
 
 fn values<T: serde::Serialize>(objects: Vec<T>) -> Vec<Value> {
