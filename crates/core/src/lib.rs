@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod event;
 pub mod gates;
+pub mod kinds;
 pub mod meta;
 pub mod pod;
 pub mod rbac;

@@ -1,0 +1,11 @@
+//! The smaller kinds: one file each, all through [`crate::rules::Rules`].
+
+pub mod config;
+pub mod event;
+pub mod lease;
+pub mod limit_range;
+pub mod namespace;
+pub mod node;
+pub mod priority_class;
+pub mod quota;
+pub mod service_account;
