@@ -25,12 +25,22 @@ fn same_map<K: PartialEq, V: PartialEq>(
 
 impl Rules for ConfigMap {
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
+        let mut errors =
+            meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
         let (data_at, binary_at) = (FieldPath::new("data"), FieldPath::new("binaryData"));
         let mut size = 0;
         for (key, value) in self.data.iter().flatten() {
-            meta::extend_invalid(&mut errors, &data_at.key(key), key, names::config_map_key(key));
-            if self.binary_data.as_ref().is_some_and(|b| b.contains_key(key)) {
+            meta::extend_invalid(
+                &mut errors,
+                &data_at.key(key),
+                key,
+                names::config_map_key(key),
+            );
+            if self
+                .binary_data
+                .as_ref()
+                .is_some_and(|b| b.contains_key(key))
+            {
                 errors.push(FieldError::invalid(
                     &data_at.key(key),
                     key,
@@ -40,7 +50,12 @@ impl Rules for ConfigMap {
             size += value.len();
         }
         for (key, value) in self.binary_data.iter().flatten() {
-            meta::extend_invalid(&mut errors, &binary_at.key(key), key, names::config_map_key(key));
+            meta::extend_invalid(
+                &mut errors,
+                &binary_at.key(key),
+                key,
+                names::config_map_key(key),
+            );
             size += value.0.len();
         }
         if size > MAX_SIZE {
@@ -55,7 +70,10 @@ impl Rules for ConfigMap {
             for (name, kept) in [
                 ("immutable", self.immutable == Some(true)),
                 ("data", same_map(self.data.as_ref(), old.data.as_ref())),
-                ("binaryData", same_map(self.binary_data.as_ref(), old.binary_data.as_ref())),
+                (
+                    "binaryData",
+                    same_map(self.binary_data.as_ref(), old.binary_data.as_ref()),
+                ),
             ] {
                 if !kept {
                     errors.push(FieldError::forbidden(&FieldPath::new(name), IMMUTABLE));
@@ -72,7 +90,10 @@ impl Rules for Secret {
     fn default(&mut self) {
         if let Some(text) = self.string_data.take() {
             let data = self.data.get_or_insert_default();
-            data.extend(text.into_iter().map(|(k, v)| (k, ByteString(v.into_bytes()))));
+            data.extend(
+                text.into_iter()
+                    .map(|(k, v)| (k, ByteString(v.into_bytes()))),
+            );
         }
         let kind = self.type_.get_or_insert_default();
         if kind.is_empty() {
@@ -81,7 +102,8 @@ impl Rules for Secret {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
+        let mut errors =
+            meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
         let at = FieldPath::new("data");
         let mut size = 0;
         for (key, value) in self.data.iter().flatten() {
@@ -97,10 +119,18 @@ impl Rules for Secret {
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        meta::immutable(&mut errors, &FieldPath::new("type"), &self.type_, &old.type_);
+        meta::immutable(
+            &mut errors,
+            &FieldPath::new("type"),
+            &self.type_,
+            &old.type_,
+        );
         if old.immutable == Some(true) {
             if self.immutable != Some(true) {
-                errors.push(FieldError::forbidden(&FieldPath::new("immutable"), IMMUTABLE));
+                errors.push(FieldError::forbidden(
+                    &FieldPath::new("immutable"),
+                    IMMUTABLE,
+                ));
             }
             if !same_map(self.data.as_ref(), old.data.as_ref()) {
                 errors.push(FieldError::forbidden(&FieldPath::new("data"), IMMUTABLE));
@@ -118,14 +148,26 @@ fn content(secret: &Secret, at: &FieldPath) -> Vec<FieldError> {
     match secret.type_.as_deref().unwrap_or_default() {
         "kubernetes.io/service-account-token" => {
             let key = "kubernetes.io/service-account.name";
-            let named = secret.metadata.annotations.as_ref().and_then(|a| a.get(key));
+            let named = secret
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|a| a.get(key));
             if named.is_none_or(String::is_empty) {
-                errors.push(FieldError::required(&FieldPath::new("metadata.annotations").key(key), ""));
+                errors.push(FieldError::required(
+                    &FieldPath::new("metadata.annotations").key(key),
+                    "",
+                ));
             }
         }
-        "kubernetes.io/dockercfg" => errors.extend(json_object(get(".dockercfg"), &at.key(".dockercfg"))),
+        "kubernetes.io/dockercfg" => {
+            errors.extend(json_object(get(".dockercfg"), &at.key(".dockercfg")))
+        }
         "kubernetes.io/dockerconfigjson" => {
-            errors.extend(json_object(get(".dockerconfigjson"), &at.key(".dockerconfigjson")));
+            errors.extend(json_object(
+                get(".dockerconfigjson"),
+                &at.key(".dockerconfigjson"),
+            ));
         }
         "kubernetes.io/basic-auth" if get("username").is_none() && get("password").is_none() => {
             errors.push(FieldError::required(&at.key("username"), ""));
@@ -153,7 +195,11 @@ fn json_object(value: Option<&ByteString>, at: &FieldPath) -> Option<FieldError>
     serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes.0)
         .err()
         .map(|e| {
-            let reason = format!("is no JSON object (line {}, column {})", e.line(), e.column());
+            let reason = format!(
+                "is no JSON object (line {}, column {})",
+                e.line(),
+                e.column()
+            );
             FieldError::invalid(at, "<secret contents redacted>", reason)
         })
 }
@@ -164,7 +210,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn causes(errors: Vec<FieldError>) -> Vec<String> {
-        errors.iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect()
+        errors
+            .iter()
+            .map(|e| format!("{} {}", e.kind.reason(), e.field))
+            .collect()
     }
 
     fn object<T: serde::de::DeserializeOwned>(mut body: Value) -> T {
@@ -180,38 +229,69 @@ mod tests {
     fn config_maps() {
         for (body, want) in [
             (json!({"data": {"a.b": "x"}}), vec![]),
-            (json!({"data": {"a/b": "x"}}), vec!["FieldValueInvalid data[a/b]"]),
-            (json!({"data": {"a": "x"}, "binaryData": {"a": "eA=="}}), vec!["FieldValueInvalid data[a]"]),
-            (json!({"data": {"a": "x".repeat(MAX_SIZE + 1)}}), vec!["FieldValueTooLong []"]),
+            (
+                json!({"data": {"a/b": "x"}}),
+                vec!["FieldValueInvalid data[a/b]"],
+            ),
+            (
+                json!({"data": {"a": "x"}, "binaryData": {"a": "eA=="}}),
+                vec!["FieldValueInvalid data[a]"],
+            ),
+            (
+                json!({"data": {"a": "x".repeat(MAX_SIZE + 1)}}),
+                vec!["FieldValueTooLong []"],
+            ),
         ] {
             assert_eq!(causes(object::<ConfigMap>(body).validate()), want);
         }
         let old: ConfigMap = object(json!({"data": {"a": "x"}, "immutable": true}));
-        assert_eq!(causes(object::<ConfigMap>(json!({"data": {"a": "y"}})).validate_update(&old)),
-                   ["FieldValueForbidden immutable", "FieldValueForbidden data"]);
+        assert_eq!(
+            causes(object::<ConfigMap>(json!({"data": {"a": "y"}})).validate_update(&old)),
+            ["FieldValueForbidden immutable", "FieldValueForbidden data"]
+        );
     }
 
     #[test]
     fn secrets() {
         for (body, want) in [
             (json!({"stringData": {"a": "x"}}), vec![]),
-            (json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}), vec!["FieldValueRequired data[tls.key]"]),
-            (json!({"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "no"}}),
-             vec!["FieldValueInvalid data[.dockerconfigjson]"]),
-            (json!({"type": "kubernetes.io/basic-auth"}), vec!["FieldValueRequired data[username]", "FieldValueRequired data[password]"]),
-            (json!({"type": "kubernetes.io/service-account-token"}),
-             vec!["FieldValueRequired metadata.annotations[kubernetes.io/service-account.name]"]),
+            (
+                json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}),
+                vec!["FieldValueRequired data[tls.key]"],
+            ),
+            (
+                json!({"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "no"}}),
+                vec!["FieldValueInvalid data[.dockerconfigjson]"],
+            ),
+            (
+                json!({"type": "kubernetes.io/basic-auth"}),
+                vec![
+                    "FieldValueRequired data[username]",
+                    "FieldValueRequired data[password]",
+                ],
+            ),
+            (
+                json!({"type": "kubernetes.io/service-account-token"}),
+                vec!["FieldValueRequired metadata.annotations[kubernetes.io/service-account.name]"],
+            ),
         ] {
             let mut secret: Secret = object(body.clone());
             secret.default();
             assert_eq!(causes(secret.validate()), want, "{body}");
         }
-        let mut secret: Secret = object(json!({"stringData": {"a": "x"}, "data": {"a": "eQ==", "b": "eQ=="}}));
+        let mut secret: Secret =
+            object(json!({"stringData": {"a": "x"}, "data": {"a": "eQ==", "b": "eQ=="}}));
         secret.default();
         let wire = serde_json::to_value(&secret).unwrap();
-        assert_eq!((&wire["data"], &wire["type"]), (&json!({"a": "eA==", "b": "eQ=="}), &json!("Opaque")));
+        assert_eq!(
+            (&wire["data"], &wire["type"]),
+            (&json!({"a": "eA==", "b": "eQ=="}), &json!("Opaque"))
+        );
         let mut typed: Secret = object(json!({"type": "x/y"}));
         typed.default();
-        assert_eq!(causes(typed.validate_update(&secret)), ["FieldValueInvalid type"]);
+        assert_eq!(
+            causes(typed.validate_update(&secret)),
+            ["FieldValueInvalid type"]
+        );
     }
 }

@@ -47,7 +47,12 @@ fn common(event: &View<'_>) -> Vec<FieldError> {
         if controller.is_empty() {
             errors.push(FieldError::required(&at, ""));
         }
-        meta::extend_invalid(&mut errors, &at, controller, names::qualified_name(controller));
+        meta::extend_invalid(
+            &mut errors,
+            &at,
+            controller,
+            names::qualified_name(controller),
+        );
         for (name, value, limit, required) in [
             ("reportingInstance", event.instance, LIMIT, true),
             ("action", event.action, LIMIT, true),
@@ -59,7 +64,11 @@ fn common(event: &View<'_>) -> Vec<FieldError> {
                 errors.push(FieldError::required(&at, ""));
             }
             if value.len() > limit {
-                errors.push(FieldError::invalid(&at, "", format!("can have at most {limit} characters")));
+                errors.push(FieldError::invalid(
+                    &at,
+                    "",
+                    format!("can have at most {limit} characters"),
+                ));
             }
         }
     } else if of.is_empty() {
@@ -69,7 +78,12 @@ fn common(event: &View<'_>) -> Vec<FieldError> {
     } else if own != of {
         errors.push(mismatch());
     }
-    meta::extend_invalid(&mut errors, &FieldPath::new("namespace"), own, names::dns1123_subdomain(own));
+    meta::extend_invalid(
+        &mut errors,
+        &FieldPath::new("namespace"),
+        own,
+        names::dns1123_subdomain(own),
+    );
     errors
 }
 
@@ -108,13 +122,18 @@ fn view(event: &Event) -> View<'_> {
 
 fn series(event: &Event) -> Option<FieldError> {
     let series = event.series.as_ref()?;
-    (series.count < 2).then(|| FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"))
+    (series.count < 2)
+        .then(|| FieldError::invalid(&FieldPath::new("series.count"), "", "should be at least 2"))
 }
 
 impl Rules for Event {
     fn validate(&self) -> Vec<FieldError> {
         let mut errors = common(&view(self));
-        errors.extend(meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain));
+        errors.extend(meta::validate(
+            &self.metadata,
+            Scope::Namespaced,
+            names::dns1123_subdomain,
+        ));
         errors.extend(series(self));
         if self.event_time.is_none() {
             errors.push(FieldError::required(&FieldPath::new("eventTime"), ""));
@@ -138,7 +157,11 @@ impl Rules for Event {
             ),
         ] {
             if set {
-                errors.push(FieldError::invalid(&FieldPath::new(name), "", "needs to be unset"));
+                errors.push(FieldError::invalid(
+                    &FieldPath::new(name),
+                    "",
+                    "needs to be unset",
+                ));
             }
         }
         errors
@@ -152,22 +175,38 @@ impl Rules for Event {
         }
         let mut fixed = |name: &str, same: bool| {
             if !same {
-                errors.push(FieldError::invalid(&FieldPath::new(name), "", "field is immutable"));
+                errors.push(FieldError::invalid(
+                    &FieldPath::new(name),
+                    "",
+                    "field is immutable",
+                ));
             }
         };
         fixed("involvedObject", self.regarding == old.regarding);
         fixed("reason", self.reason == old.reason);
         fixed("message", self.note == old.note);
         fixed("source", self.deprecated_source == old.deprecated_source);
-        fixed("firstTimestamp", self.deprecated_first_timestamp == old.deprecated_first_timestamp);
-        fixed("lastTimestamp", self.deprecated_last_timestamp == old.deprecated_last_timestamp);
+        fixed(
+            "firstTimestamp",
+            self.deprecated_first_timestamp == old.deprecated_first_timestamp,
+        );
+        fixed(
+            "lastTimestamp",
+            self.deprecated_last_timestamp == old.deprecated_last_timestamp,
+        );
         fixed("count", self.deprecated_count == old.deprecated_count);
         fixed("type", self.type_ == old.type_);
         fixed("eventTime", self.event_time == old.event_time);
         fixed("action", self.action == old.action);
         fixed("related", self.related == old.related);
-        fixed("reportingController", self.reporting_controller == old.reporting_controller);
-        fixed("reportingInstance", self.reporting_instance == old.reporting_instance);
+        fixed(
+            "reportingController",
+            self.reporting_controller == old.reporting_controller,
+        );
+        fixed(
+            "reportingInstance",
+            self.reporting_instance == old.reporting_instance,
+        );
         errors
     }
 }
@@ -178,20 +217,32 @@ mod tests {
     use serde_json::{Value, json};
 
     fn causes(errors: Vec<FieldError>) -> Vec<String> {
-        errors.iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect()
+        errors
+            .iter()
+            .map(|e| format!("{} {}", e.kind.reason(), e.field))
+            .collect()
     }
 
     #[test]
     fn core_events() {
         for (namespace, of, want) in [
             ("a", json!({"namespace": "a"}), vec![]),
-            ("a", json!({"namespace": "b"}), vec!["FieldValueInvalid involvedObject.namespace"]),
+            (
+                "a",
+                json!({"namespace": "b"}),
+                vec!["FieldValueInvalid involvedObject.namespace"],
+            ),
             ("default", json!({}), vec![]),
-            ("a", json!({}), vec!["FieldValueInvalid involvedObject.namespace"]),
+            (
+                "a",
+                json!({}),
+                vec!["FieldValueInvalid involvedObject.namespace"],
+            ),
         ] {
             let event: CoreEvent = serde_json::from_value(
                 json!({"metadata": {"name": "e", "namespace": namespace}, "involvedObject": of}),
-            ).unwrap();
+            )
+            .unwrap();
             assert_eq!(causes(event.validate()), want, "{namespace} {of}");
         }
     }
@@ -211,13 +262,28 @@ mod tests {
         for (change, want) in [
             (json!({}), vec![]),
             (json!({"type": "Odd"}), vec!["FieldValueInvalid type"]),
-            (json!({"action": "", "reason": ""}), vec!["FieldValueRequired action", "FieldValueRequired reason"]),
-            (json!({"note": "x".repeat(1025)}), vec!["FieldValueInvalid message"]),
-            (json!({"series": {"count": 1, "lastObservedTime": "2024-01-01T00:00:00.000000Z"}}), vec!["FieldValueInvalid series.count"]),
-            (json!({"deprecatedCount": 1}), vec!["FieldValueInvalid count"]),
+            (
+                json!({"action": "", "reason": ""}),
+                vec!["FieldValueRequired action", "FieldValueRequired reason"],
+            ),
+            (
+                json!({"note": "x".repeat(1025)}),
+                vec!["FieldValueInvalid message"],
+            ),
+            (
+                json!({"series": {"count": 1, "lastObservedTime": "2024-01-01T00:00:00.000000Z"}}),
+                vec!["FieldValueInvalid series.count"],
+            ),
+            (
+                json!({"deprecatedCount": 1}),
+                vec!["FieldValueInvalid count"],
+            ),
         ] {
             assert_eq!(causes(strict(change.clone()).validate()), want, "{change}");
         }
-        assert_eq!(causes(strict(json!({"note": "n"})).validate_update(&strict(json!({})))), ["FieldValueInvalid message"]);
+        assert_eq!(
+            causes(strict(json!({"note": "n"})).validate_update(&strict(json!({})))),
+            ["FieldValueInvalid message"]
+        );
     }
 }

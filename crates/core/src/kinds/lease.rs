@@ -9,7 +9,8 @@ use crate::rules::Rules;
 
 impl Rules for Lease {
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
+        let mut errors =
+            meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
         errors.extend(self.spec.as_ref().map(spec).unwrap_or_default());
         errors
     }
@@ -58,13 +59,31 @@ mod tests {
     fn leases() {
         for (spec, want) in [
             (json!(null), vec![]),
-            (json!({"leaseDurationSeconds": 40, "holderIdentity": "n"}), vec![]),
-            (json!({"leaseDurationSeconds": 0}), vec!["FieldValueInvalid spec.leaseDurationSeconds"]),
-            (json!({"leaseTransitions": -1, "preferredHolder": "x"}),
-             vec!["FieldValueInvalid spec.leaseTransitions", "FieldValueForbidden spec.preferredHolder"]),
+            (
+                json!({"leaseDurationSeconds": 40, "holderIdentity": "n"}),
+                vec![],
+            ),
+            (
+                json!({"leaseDurationSeconds": 0}),
+                vec!["FieldValueInvalid spec.leaseDurationSeconds"],
+            ),
+            (
+                json!({"leaseTransitions": -1, "preferredHolder": "x"}),
+                vec![
+                    "FieldValueInvalid spec.leaseTransitions",
+                    "FieldValueForbidden spec.preferredHolder",
+                ],
+            ),
         ] {
-            let lease: Lease = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "b"}, "spec": spec})).unwrap();
-            let got: Vec<_> = lease.validate().iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect();
+            let lease: Lease = serde_json::from_value(
+                json!({"metadata": {"name": "a", "namespace": "b"}, "spec": spec}),
+            )
+            .unwrap();
+            let got: Vec<_> = lease
+                .validate()
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect();
             assert_eq!(got, want, "{spec}");
         }
     }

@@ -22,13 +22,21 @@ impl Rules for LimitRange {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
+        let mut errors =
+            meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
         let at = FieldPath::new("spec.limits");
-        let limits = self.spec.as_ref().map(|s| s.limits.as_slice()).unwrap_or_default();
+        let limits = self
+            .spec
+            .as_ref()
+            .map(|s| s.limits.as_slice())
+            .unwrap_or_default();
         for (i, item) in limits.iter().enumerate() {
             let at = at.index(i);
             errors.extend(type_name(&item.type_, &at.child("type")));
-            if limits[..i].iter().any(|earlier| earlier.type_ == item.type_) {
+            if limits[..i]
+                .iter()
+                .any(|earlier| earlier.type_ == item.type_)
+            {
                 errors.push(FieldError::duplicate(&at.child("type"), &item.type_));
             }
             errors.extend(validate_item(item, &at));
@@ -46,11 +54,20 @@ impl Rules for LimitRange {
 fn fill(item: &mut LimitRangeItem) {
     let default = item.default.get_or_insert_default();
     for (name, amount) in item.max.iter().flatten() {
-        default.entry(name.clone()).or_insert_with(|| amount.clone());
+        default
+            .entry(name.clone())
+            .or_insert_with(|| amount.clone());
     }
     let request = item.default_request.get_or_insert_default();
-    for (name, amount) in item.default.iter().flatten().chain(item.min.iter().flatten()) {
-        request.entry(name.clone()).or_insert_with(|| amount.clone());
+    for (name, amount) in item
+        .default
+        .iter()
+        .flatten()
+        .chain(item.min.iter().flatten())
+    {
+        request
+            .entry(name.clone())
+            .or_insert_with(|| amount.clone());
     }
     for list in [&mut item.default, &mut item.default_request] {
         *list = list.take().filter(|l| !l.is_empty());
@@ -92,9 +109,15 @@ fn validate_item(item: &LimitRangeItem, at: &FieldPath) -> Vec<FieldError> {
     let unless_pod = |list: &'_ Option<WireList>| list.clone().filter(|_| !of_pod);
     let default = read(unless_pod(&item.default).as_ref(), "default");
     let request = read(unless_pod(&item.default_request).as_ref(), "defaultRequest");
-    let ratio = read(item.max_limit_request_ratio.as_ref(), "maxLimitRequestRatio");
+    let ratio = read(
+        item.max_limit_request_ratio.as_ref(),
+        "maxLimitRequestRatio",
+    );
     if of_pod {
-        for (field, list) in [("default", &item.default), ("defaultRequest", &item.default_request)] {
+        for (field, list) in [
+            ("default", &item.default),
+            ("defaultRequest", &item.default_request),
+        ] {
             if list.as_ref().is_some_and(|l| !l.is_empty()) {
                 errors.push(FieldError::forbidden(
                     &at.child(field),
@@ -103,40 +126,88 @@ fn validate_item(item: &LimitRangeItem, at: &FieldPath) -> Vec<FieldError> {
             }
         }
     }
-    if item.type_ == "PersistentVolumeClaim" && !min.contains_key("storage") && !max.contains_key("storage") {
+    if item.type_ == "PersistentVolumeClaim"
+        && !min.contains_key("storage")
+        && !max.contains_key("storage")
+    {
         errors.push(FieldError::required(
             &at.child("limits"),
             "either minimum or maximum storage value is required, but neither was provided",
         ));
     }
-    let names: BTreeSet<&String> = [&max, &min, &default, &request, &ratio].into_iter().flat_map(|l| l.keys()).collect();
+    let names: BTreeSet<&String> = [&max, &min, &default, &request, &ratio]
+        .into_iter()
+        .flat_map(|l| l.keys())
+        .collect();
     for name in names {
-        let mut above = |low: Option<&Quantity>, high: Option<&Quantity>, field: &str, what: &str| {
-            if let (Some(low), Some(high)) = (low, high)
-                && low > high
-            {
-                let shown = if field == "defaultRequest" || field == "min" { low } else { high };
-                errors.push(FieldError::invalid(&at.child(field).key(name), shown, format!("{what}: {low} > {high}")));
-            }
-        };
+        let mut above =
+            |low: Option<&Quantity>, high: Option<&Quantity>, field: &str, what: &str| {
+                if let (Some(low), Some(high)) = (low, high)
+                    && low > high
+                {
+                    let shown = if field == "defaultRequest" || field == "min" {
+                        low
+                    } else {
+                        high
+                    };
+                    errors.push(FieldError::invalid(
+                        &at.child(field).key(name),
+                        shown,
+                        format!("{what}: {low} > {high}"),
+                    ));
+                }
+            };
         let (max, min) = (max.get(name), min.get(name));
         let (default, request, ratio) = (default.get(name), request.get(name), ratio.get(name));
         above(min, max, "min", "min value is greater than max value");
-        above(min, request, "defaultRequest", "min value is greater than default request value");
-        above(request, max, "defaultRequest", "default request value is greater than max value");
-        above(request, default, "defaultRequest", "default request value is greater than default limit value");
-        above(min, default, "default", "min value is greater than default value");
-        above(default, max, "default", "default value is greater than max value");
+        above(
+            min,
+            request,
+            "defaultRequest",
+            "min value is greater than default request value",
+        );
+        above(
+            request,
+            max,
+            "defaultRequest",
+            "default request value is greater than max value",
+        );
+        above(
+            request,
+            default,
+            "defaultRequest",
+            "default request value is greater than default limit value",
+        );
+        above(
+            min,
+            default,
+            "default",
+            "min value is greater than default value",
+        );
+        above(
+            default,
+            max,
+            "default",
+            "default value is greater than max value",
+        );
         if let Some(ratio) = ratio {
             let at = at.child("maxLimitRequestRatio").key(name);
             if *ratio < Quantity::from_milli(1000) {
-                errors.push(FieldError::invalid(&at, ratio, format!("ratio {ratio} is less than 1")));
+                errors.push(FieldError::invalid(
+                    &at,
+                    ratio,
+                    format!("ratio {ratio} is less than 1"),
+                ));
             }
             // ratio > max / min, without dividing.
             if let (Some(min), Some(max)) = (min, max)
                 && min.mul(ratio.milli_value()) > max.mul(1000)
             {
-                errors.push(FieldError::invalid(&at, ratio, format!("ratio {ratio} is greater than max/min")));
+                errors.push(FieldError::invalid(
+                    &at,
+                    ratio,
+                    format!("ratio {ratio} is greater than max/min"),
+                ));
             }
         }
         let overcommit = resource_list::is_native(name) && !resource_list::is_huge_page(name);
@@ -146,7 +217,9 @@ fn validate_item(item: &LimitRangeItem, at: &FieldPath) -> Vec<FieldError> {
             errors.push(FieldError::invalid(
                 &at.child("defaultRequest").key(name),
                 request,
-                format!("default value {default} must equal to defaultRequest value {request} in {name}"),
+                format!(
+                    "default value {default} must equal to defaultRequest value {request} in {name}"
+                ),
             ));
         }
     }
@@ -159,8 +232,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn range(items: Value) -> LimitRange {
-        let mut range: LimitRange =
-            serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "b"}, "spec": {"limits": items}})).unwrap();
+        let mut range: LimitRange = serde_json::from_value(
+            json!({"metadata": {"name": "a", "namespace": "b"}, "spec": {"limits": items}}),
+        )
+        .unwrap();
         range.default();
         range
     }
@@ -168,27 +243,63 @@ mod tests {
     #[test]
     fn ranges() {
         for (items, want) in [
-            (json!([{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1"}}]), vec![]),
-            (json!([{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}}]),
-             vec!["FieldValueInvalid spec.limits[0].min[cpu]", "FieldValueInvalid spec.limits[0].defaultRequest[cpu]",
-                  "FieldValueInvalid spec.limits[0].default[cpu]"]),
-            (json!([{"type": "Pod", "default": {"cpu": "1"}}]), vec!["FieldValueForbidden spec.limits[0].default"]),
-            (json!([{"type": "Odd"}]), vec!["FieldValueInvalid spec.limits[0].type"]),
-            (json!([{"type": "Pod"}, {"type": "Pod"}]), vec!["FieldValueDuplicate spec.limits[1].type"]),
-            (json!([{"type": "Pod", "max": {"frob": "1"}}]), vec!["FieldValueInvalid spec.limits[0].max[frob]", "FieldValueInvalid spec.limits[0].max[frob]"]),
-            (json!([{"type": "Pod", "max": {"cpu": "2"}, "min": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "3"}}]),
-             vec!["FieldValueInvalid spec.limits[0].maxLimitRequestRatio[cpu]"]),
-            (json!([{"type": "Pod", "maxLimitRequestRatio": {"cpu": "500m"}}]), vec!["FieldValueInvalid spec.limits[0].maxLimitRequestRatio[cpu]"]),
-            (json!([{"type": "PersistentVolumeClaim"}]), vec!["FieldValueRequired spec.limits[0].limits"]),
+            (
+                json!([{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1"}}]),
+                vec![],
+            ),
+            (
+                json!([{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}}]),
+                vec![
+                    "FieldValueInvalid spec.limits[0].min[cpu]",
+                    "FieldValueInvalid spec.limits[0].defaultRequest[cpu]",
+                    "FieldValueInvalid spec.limits[0].default[cpu]",
+                ],
+            ),
+            (
+                json!([{"type": "Pod", "default": {"cpu": "1"}}]),
+                vec!["FieldValueForbidden spec.limits[0].default"],
+            ),
+            (
+                json!([{"type": "Odd"}]),
+                vec!["FieldValueInvalid spec.limits[0].type"],
+            ),
+            (
+                json!([{"type": "Pod"}, {"type": "Pod"}]),
+                vec!["FieldValueDuplicate spec.limits[1].type"],
+            ),
+            (
+                json!([{"type": "Pod", "max": {"frob": "1"}}]),
+                vec![
+                    "FieldValueInvalid spec.limits[0].max[frob]",
+                    "FieldValueInvalid spec.limits[0].max[frob]",
+                ],
+            ),
+            (
+                json!([{"type": "Pod", "max": {"cpu": "2"}, "min": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "3"}}]),
+                vec!["FieldValueInvalid spec.limits[0].maxLimitRequestRatio[cpu]"],
+            ),
+            (
+                json!([{"type": "Pod", "maxLimitRequestRatio": {"cpu": "500m"}}]),
+                vec!["FieldValueInvalid spec.limits[0].maxLimitRequestRatio[cpu]"],
+            ),
+            (
+                json!([{"type": "PersistentVolumeClaim"}]),
+                vec!["FieldValueRequired spec.limits[0].limits"],
+            ),
         ] {
-            let got: Vec<_> = range(items.clone()).validate().iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect();
+            let got: Vec<_> = range(items.clone())
+                .validate()
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect();
             assert_eq!(got, want, "{items}");
         }
     }
 
     #[test]
     fn defaults_of_containers() {
-        let range = range(json!([{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]));
+        let range =
+            range(json!([{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]));
         let item = serde_json::to_value(&range.spec.unwrap().limits[0]).unwrap();
         assert_eq!(item["default"], json!({"cpu": "2"}));
         assert_eq!(item["defaultRequest"], json!({"cpu": "2", "memory": "1Mi"}));

@@ -57,7 +57,11 @@ impl Rules for Namespace {
 
     fn validate_status(&self, old: &Self) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-        let phase = self.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        let phase = self
+            .status
+            .as_ref()
+            .and_then(|s| s.phase.as_deref())
+            .unwrap_or_default();
         let want = if self.metadata.deletion_timestamp.is_some() {
             "Terminating"
         } else {
@@ -90,9 +94,21 @@ pub fn validate_finalize(namespace: &Namespace, old: &Namespace) -> Vec<FieldErr
 fn finalizers(namespace: &Namespace) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let at = FieldPath::new("spec.finalizers");
-    for finalizer in namespace.spec.iter().flat_map(|s| s.finalizers.iter().flatten()) {
-        meta::extend_invalid(&mut errors, &at, finalizer, names::qualified_name(finalizer));
-        let standard = matches!(finalizer.as_str(), "kubernetes" | "orphan" | "foregroundDeletion");
+    for finalizer in namespace
+        .spec
+        .iter()
+        .flat_map(|s| s.finalizers.iter().flatten())
+    {
+        meta::extend_invalid(
+            &mut errors,
+            &at,
+            finalizer,
+            names::qualified_name(finalizer),
+        );
+        let standard = matches!(
+            finalizer.as_str(),
+            "kubernetes" | "orphan" | "foregroundDeletion"
+        );
         if !finalizer.contains('/') && !standard {
             errors.push(FieldError::invalid(
                 &at,
@@ -118,21 +134,43 @@ mod tests {
         let mut ns = namespace(json!({"metadata": {"name": "a"}}));
         ns.default();
         ns.prepare_create(&FeatureGates::default());
-        assert_eq!(serde_json::to_value(&ns).unwrap(), json!({"apiVersion": "v1", "kind": "Namespace",
+        assert_eq!(
+            serde_json::to_value(&ns).unwrap(),
+            json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": "a", "labels": {"kubernetes.io/metadata.name": "a"}},
-            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}));
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+        );
         assert_eq!(ns.validate(), []);
     }
 
     #[test]
     fn what_is_wrong() {
-        let causes = |errors: Vec<FieldError>| -> Vec<_> { errors.iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect() };
-        assert_eq!(causes(namespace(json!({"metadata": {"name": "a.b"}})).validate()), ["FieldValueInvalid metadata.name"]);
-        assert_eq!(causes(namespace(json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["x"]}})).validate()),
-                   ["FieldValueInvalid spec.finalizers"]);
+        let causes = |errors: Vec<FieldError>| -> Vec<_> {
+            errors
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect()
+        };
+        assert_eq!(
+            causes(namespace(json!({"metadata": {"name": "a.b"}})).validate()),
+            ["FieldValueInvalid metadata.name"]
+        );
+        assert_eq!(
+            causes(
+                namespace(json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["x"]}}))
+                    .validate()
+            ),
+            ["FieldValueInvalid spec.finalizers"]
+        );
         let old = namespace(json!({"metadata": {"name": "a", "resourceVersion": "1"}}));
         let mut new = old.clone();
-        new.status = Some(NamespaceStatus { phase: Some("Terminating".into()), conditions: None });
-        assert_eq!(causes(new.validate_status(&old)), ["FieldValueInvalid status.Phase"]);
+        new.status = Some(NamespaceStatus {
+            phase: Some("Terminating".into()),
+            conditions: None,
+        });
+        assert_eq!(
+            causes(new.validate_status(&old)),
+            ["FieldValueInvalid status.Phase"]
+        );
     }
 }

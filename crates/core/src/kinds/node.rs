@@ -33,7 +33,12 @@ impl Rules for Node {
         errors.extend(taints(self));
         errors.extend(amounts(self));
         let at = FieldPath::new("spec.podCIDRs");
-        for (i, cidr) in self.spec.iter().flat_map(|s| s.pod_cidrs.iter().flatten()).enumerate() {
+        for (i, cidr) in self
+            .spec
+            .iter()
+            .flat_map(|s| s.pod_cidrs.iter().flatten())
+            .enumerate()
+        {
             if !is_cidr(cidr) {
                 errors.push(FieldError::invalid(
                     &at.index(i),
@@ -55,10 +60,18 @@ impl Rules for Node {
             .unwrap_or_default();
         for (i, address) in addresses.iter().enumerate() {
             if addresses[..i].contains(address) {
-                errors.push(FieldError::duplicate(&FieldPath::new("status.addresses").index(i), address));
+                errors.push(FieldError::duplicate(
+                    &FieldPath::new("status.addresses").index(i),
+                    address,
+                ));
             }
         }
-        let cidrs = |n: &Self| n.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
+        let cidrs = |n: &Self| {
+            n.spec
+                .as_ref()
+                .and_then(|s| s.pod_cidrs.clone())
+                .unwrap_or_default()
+        };
         let before = cidrs(old);
         if !before.is_empty() && before != cidrs(self) {
             errors.push(FieldError::forbidden(
@@ -66,7 +79,12 @@ impl Rules for Node {
                 "node updates may not change podCIDR except from \"\" to valid",
             ));
         }
-        let provider = |n: &Self| n.spec.as_ref().and_then(|s| s.provider_id.clone()).unwrap_or_default();
+        let provider = |n: &Self| {
+            n.spec
+                .as_ref()
+                .and_then(|s| s.provider_id.clone())
+                .unwrap_or_default()
+        };
         let before = provider(old);
         if !before.is_empty() && before != provider(self) {
             errors.push(FieldError::forbidden(
@@ -83,21 +101,41 @@ fn taints(node: &Node) -> Vec<FieldError> {
     let mut errors = Vec::new();
     // The reference reports taints below metadata.
     let at = FieldPath::new("metadata.taints");
-    let taints: &[Taint] = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let taints: &[Taint] = node
+        .spec
+        .as_ref()
+        .and_then(|s| s.taints.as_deref())
+        .unwrap_or_default();
     for (i, taint) in taints.iter().enumerate() {
         let at = at.index(i);
-        meta::extend_invalid(&mut errors, &at.child("key"), &taint.key, names::qualified_name(&taint.key));
+        meta::extend_invalid(
+            &mut errors,
+            &at.child("key"),
+            &taint.key,
+            names::qualified_name(&taint.key),
+        );
         let value = taint.value.as_deref().unwrap_or_default();
         let complaints = names::label_value(value);
         if !complaints.is_empty() {
-            errors.push(FieldError::invalid(&at.child("value"), value, complaints.join("; ")));
+            errors.push(FieldError::invalid(
+                &at.child("value"),
+                value,
+                complaints.join("; "),
+            ));
         }
         if taint.effect.is_empty() {
             errors.push(FieldError::required(&at.child("effect"), ""));
         } else if !EFFECTS.contains(&taint.effect.as_str()) {
-            errors.push(FieldError::not_supported(&at.child("effect"), &taint.effect, &EFFECTS));
+            errors.push(FieldError::not_supported(
+                &at.child("effect"),
+                &taint.effect,
+                &EFFECTS,
+            ));
         }
-        if taints[..i].iter().any(|t| t.key == taint.key && t.effect == taint.effect) {
+        if taints[..i]
+            .iter()
+            .any(|t| t.key == taint.key && t.effect == taint.effect)
+        {
             errors.push(FieldError::duplicate(&at, taint));
         }
     }
@@ -148,20 +186,42 @@ mod tests {
     }
 
     fn causes(errors: Vec<FieldError>) -> Vec<String> {
-        errors.iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect()
+        errors
+            .iter()
+            .map(|e| format!("{} {}", e.kind.reason(), e.field))
+            .collect()
     }
 
     #[test]
     fn nodes() {
         let taint = json!({"key": "a", "effect": "NoSchedule"});
         for (body, want) in [
-            (json!({"spec": {"taints": [taint], "podCIDRs": ["10.0.0.0/24"]}}), vec![]),
-            (json!({"spec": {"taints": [taint, taint]}}), vec!["FieldValueDuplicate metadata.taints[1]"]),
-            (json!({"spec": {"taints": [{"key": "a", "effect": ""}, {"key": "b", "effect": "X"}]}}),
-             vec!["FieldValueRequired metadata.taints[0].effect", "FieldValueNotSupported metadata.taints[1].effect"]),
-            (json!({"spec": {"podCIDRs": ["10.0.0.0"]}}), vec!["FieldValueInvalid spec.podCIDRs[0]"]),
-            (json!({"status": {"capacity": {"cpu": "-1", "pods": "500m"}}}),
-             vec!["FieldValueInvalid status.capacity.cpu", "FieldValueInvalid status.capacity.pods"]),
+            (
+                json!({"spec": {"taints": [taint], "podCIDRs": ["10.0.0.0/24"]}}),
+                vec![],
+            ),
+            (
+                json!({"spec": {"taints": [taint, taint]}}),
+                vec!["FieldValueDuplicate metadata.taints[1]"],
+            ),
+            (
+                json!({"spec": {"taints": [{"key": "a", "effect": ""}, {"key": "b", "effect": "X"}]}}),
+                vec![
+                    "FieldValueRequired metadata.taints[0].effect",
+                    "FieldValueNotSupported metadata.taints[1].effect",
+                ],
+            ),
+            (
+                json!({"spec": {"podCIDRs": ["10.0.0.0"]}}),
+                vec!["FieldValueInvalid spec.podCIDRs[0]"],
+            ),
+            (
+                json!({"status": {"capacity": {"cpu": "-1", "pods": "500m"}}}),
+                vec![
+                    "FieldValueInvalid status.capacity.cpu",
+                    "FieldValueInvalid status.capacity.pods",
+                ],
+            ),
         ] {
             assert_eq!(causes(node(body.clone()).validate()), want, "{body}");
         }
@@ -170,10 +230,24 @@ mod tests {
     #[test]
     fn updates() {
         let old = node(json!({"spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "x"}}));
-        assert_eq!(causes(node(json!({})).validate_update(&old)), ["FieldValueForbidden spec.podCIDRs", "FieldValueForbidden spec.providerID"]);
-        assert_eq!(causes(old.validate_update(&node(json!({})))), Vec::<String>::new());
+        assert_eq!(
+            causes(node(json!({})).validate_update(&old)),
+            [
+                "FieldValueForbidden spec.podCIDRs",
+                "FieldValueForbidden spec.providerID"
+            ]
+        );
+        assert_eq!(
+            causes(old.validate_update(&node(json!({})))),
+            Vec::<String>::new()
+        );
         let twice = json!({"type": "InternalIP", "address": "1.2.3.4"});
-        assert_eq!(causes(node(json!({"status": {"addresses": [twice, twice]}})).validate_update(&node(json!({})))),
-                   ["FieldValueDuplicate status.addresses[1]"]);
+        assert_eq!(
+            causes(
+                node(json!({"status": {"addresses": [twice, twice]}}))
+                    .validate_update(&node(json!({})))
+            ),
+            ["FieldValueDuplicate status.addresses[1]"]
+        );
     }
 }

@@ -24,7 +24,8 @@ impl Rules for PriorityClass {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let value = self.value.unwrap_or(0);
         if name.starts_with("system-") {
-            let known = SYSTEM.iter().any(|s| *s == (name, value)) && self.global_default != Some(true);
+            let known =
+                SYSTEM.iter().any(|s| *s == (name, value)) && self.global_default != Some(true);
             if !known {
                 errors.push(FieldError::forbidden(
                     &FieldPath::new("metadata.name"),
@@ -40,7 +41,10 @@ impl Rules for PriorityClass {
         let policy = self.preemption_policy.as_deref().unwrap_or_default();
         match policy {
             "PreemptLowerPriority" | "Never" => {}
-            "" => errors.push(FieldError::required(&FieldPath::new("preemptionPolicy"), "")),
+            "" => errors.push(FieldError::required(
+                &FieldPath::new("preemptionPolicy"),
+                "",
+            )),
             other => errors.push(FieldError::not_supported(
                 &FieldPath::new("preemptionPolicy"),
                 other,
@@ -79,12 +83,22 @@ mod tests {
             ("high", 1_000_000_000, vec![]),
             ("higher", 1_000_000_001, vec!["FieldValueForbidden value"]),
             ("system-node-critical", 2_000_001_000, vec![]),
-            ("system-node-critical", 5, vec!["FieldValueForbidden metadata.name"]),
+            (
+                "system-node-critical",
+                5,
+                vec!["FieldValueForbidden metadata.name"],
+            ),
             ("system-x", 5, vec!["FieldValueForbidden metadata.name"]),
         ] {
-            let mut class: PriorityClass = serde_json::from_value(json!({"metadata": {"name": name}, "value": value})).unwrap();
+            let mut class: PriorityClass =
+                serde_json::from_value(json!({"metadata": {"name": name}, "value": value}))
+                    .unwrap();
             class.default();
-            let got: Vec<_> = class.validate().iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect();
+            let got: Vec<_> = class
+                .validate()
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect();
             assert_eq!(got, want, "{name} {value}");
         }
     }

@@ -25,7 +25,8 @@ impl Rules for ResourceQuota {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
+        let mut errors =
+            meta::validate(&self.metadata, Scope::Namespaced, names::dns1123_subdomain);
         errors.extend(self.spec.as_ref().map(spec).unwrap_or_default());
         errors
     }
@@ -34,9 +35,17 @@ impl Rules for ResourceQuota {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(self.spec.as_ref().map(spec).unwrap_or_default());
         let scopes = |q: &Self| -> BTreeSet<String> {
-            q.spec.iter().flat_map(|s| s.scopes.clone().unwrap_or_default()).collect()
+            q.spec
+                .iter()
+                .flat_map(|s| s.scopes.clone().unwrap_or_default())
+                .collect()
         };
-        meta::immutable(&mut errors, &FieldPath::new("spec.scopes"), &scopes(self), &scopes(old));
+        meta::immutable(
+            &mut errors,
+            &FieldPath::new("spec.scopes"),
+            &scopes(self),
+            &scopes(old),
+        );
         errors
     }
 
@@ -57,7 +66,11 @@ fn list(list: Option<&WireList>, at: &FieldPath) -> Vec<FieldError> {
         let at = at.key(&name);
         errors.extend(resource_list::validate_name(&name, &at));
         if !name.contains('/') && !resource_list::is_standard_quota(&name) {
-            errors.push(FieldError::invalid(&at, &name, "must be a standard resource for quota"));
+            errors.push(FieldError::invalid(
+                &at,
+                &name,
+                "must be a standard resource for quota",
+            ));
         }
         errors.extend(resource_list::validate_amount(&name, &amount, &at));
     }
@@ -85,23 +98,35 @@ fn scope_fits(scope: &str, resource: &str) -> bool {
     );
     match scope {
         "BestEffort" => resource == "pods",
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
-            resource == "pods" || compute
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => resource == "pods" || compute,
+        "VolumeAttributesClass" => {
+            matches!(resource, "persistentvolumeclaims" | "requests.storage")
         }
-        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
         _ => true,
     }
 }
 
 fn conflicting(scopes: &BTreeSet<&str>) -> bool {
-    [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")]
-        .iter()
-        .any(|(a, b)| scopes.contains(a) && scopes.contains(b))
+    [
+        ("BestEffort", "NotBestEffort"),
+        ("Terminating", "NotTerminating"),
+    ]
+    .iter()
+    .any(|(a, b)| scopes.contains(a) && scopes.contains(b))
 }
 
 fn spec(spec: &ResourceQuotaSpec) -> Vec<FieldError> {
     let mut errors = list(spec.hard.as_ref(), &FieldPath::new("spec.hard"));
-    let hard: Vec<&str> = spec.hard.iter().flatten().map(|(n, _)| n.as_str()).collect();
+    let hard: Vec<&str> = spec
+        .hard
+        .iter()
+        .flatten()
+        .map(|(n, _)| n.as_str())
+        .collect();
     let misfit = |scope: &str| {
         hard.iter()
             .filter(|r| resource_list::is_standard_quota(r) && !scope_fits(scope, r))
@@ -114,7 +139,11 @@ fn spec(spec: &ResourceQuotaSpec) -> Vec<FieldError> {
             errors.push(FieldError::invalid(&at, scopes, "unsupported scope"));
         }
         for _ in 0..misfit(scope) {
-            errors.push(FieldError::invalid(&at, scopes, "unsupported scope applied to resource"));
+            errors.push(FieldError::invalid(
+                &at,
+                scopes,
+                "unsupported scope applied to resource",
+            ));
         }
     }
     if conflicting(&scopes.iter().map(String::as_str).collect()) {
@@ -130,12 +159,21 @@ fn spec(spec: &ResourceQuotaSpec) -> Vec<FieldError> {
         let scope = requirement.scope_name.as_str();
         let values = requirement.values.as_deref().unwrap_or_default();
         if !is_scope(scope) {
-            errors.push(FieldError::invalid(&at.child("scopeName"), scope, "unsupported scope"));
+            errors.push(FieldError::invalid(
+                &at.child("scopeName"),
+                scope,
+                "unsupported scope",
+            ));
         }
         for _ in 0..misfit(scope) {
-            errors.push(FieldError::invalid(&at, requirement, "unsupported scope applied to resource"));
+            errors.push(FieldError::invalid(
+                &at,
+                requirement,
+                "unsupported scope applied to resource",
+            ));
         }
-        let exists_only = is_scope(scope) && scope != "PriorityClass" && scope != "VolumeAttributesClass";
+        let exists_only =
+            is_scope(scope) && scope != "PriorityClass" && scope != "VolumeAttributesClass";
         if exists_only && requirement.operator != "Exists" {
             errors.push(FieldError::invalid(
                 &at.child("operator"),
@@ -154,7 +192,11 @@ fn spec(spec: &ResourceQuotaSpec) -> Vec<FieldError> {
                 "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
             )),
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator")),
+            other => errors.push(FieldError::invalid(
+                &at.child("operator"),
+                other,
+                "not a valid selector operator",
+            )),
         }
     }
     if conflicting(&requirements.iter().map(|r| r.scope_name.as_str()).collect()) {
@@ -171,17 +213,47 @@ mod tests {
     #[test]
     fn quotas() {
         for (body, want) in [
-            (json!({"hard": {"cpu": "1", "requests.memory": "1Gi", "pods": "3", "count/widgets.example.com": "1"}}), vec![]),
-            (json!({"hard": {"frob": "1"}}), vec!["FieldValueInvalid spec.hard[frob]", "FieldValueInvalid spec.hard[frob]"]),
-            (json!({"hard": {"cpu": "-1"}}), vec!["FieldValueInvalid spec.hard[cpu]"]),
-            (json!({"hard": {"pods": "1.5"}}), vec!["FieldValueInvalid spec.hard[pods]"]),
-            (json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}), vec!["FieldValueInvalid spec.scopes"]),
-            (json!({"scopes": ["BestEffort", "NotBestEffort"]}), vec!["FieldValueInvalid spec.scopes"]),
-            (json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
-             vec!["FieldValueRequired spec.scopeSelector.matchExpressions.values"]),
+            (
+                json!({"hard": {"cpu": "1", "requests.memory": "1Gi", "pods": "3", "count/widgets.example.com": "1"}}),
+                vec![],
+            ),
+            (
+                json!({"hard": {"frob": "1"}}),
+                vec![
+                    "FieldValueInvalid spec.hard[frob]",
+                    "FieldValueInvalid spec.hard[frob]",
+                ],
+            ),
+            (
+                json!({"hard": {"cpu": "-1"}}),
+                vec!["FieldValueInvalid spec.hard[cpu]"],
+            ),
+            (
+                json!({"hard": {"pods": "1.5"}}),
+                vec!["FieldValueInvalid spec.hard[pods]"],
+            ),
+            (
+                json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}),
+                vec!["FieldValueInvalid spec.scopes"],
+            ),
+            (
+                json!({"scopes": ["BestEffort", "NotBestEffort"]}),
+                vec!["FieldValueInvalid spec.scopes"],
+            ),
+            (
+                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
+                vec!["FieldValueRequired spec.scopeSelector.matchExpressions.values"],
+            ),
         ] {
-            let quota: ResourceQuota = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "b"}, "spec": body})).unwrap();
-            let got: Vec<_> = quota.validate().iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect();
+            let quota: ResourceQuota = serde_json::from_value(
+                json!({"metadata": {"name": "a", "namespace": "b"}, "spec": body}),
+            )
+            .unwrap();
+            let got: Vec<_> = quota
+                .validate()
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect();
             assert_eq!(got, want, "{body}");
         }
     }
