@@ -5,6 +5,7 @@
 //! - [`gates`]: the feature gates.
 //! - [`rbac`]: who may do what, the stock roles, no escalation.
 //! - [`event`]: counting repeated events.
+//! - [`lifecycle`]: what a node does with a pod.
 //! - [`resources`]: what a pod asks for in all.
 //! - [`schedule`]: where a pod can run.
 
@@ -12,6 +13,7 @@ pub mod admission;
 pub mod event;
 pub mod gates;
 pub mod kinds;
+pub mod lifecycle;
 pub mod meta;
 pub mod pod;
 pub mod rbac;

@@ -1,0 +1,129 @@
+//! The pod's status out of what the runtime and the probes say.
+
+mod conditions;
+mod containers;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::observed::Observed;
+use super::plan::Probes;
+use super::{phase, qos};
+
+/// A reason and a message, as container states and pods carry them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problem {
+    /// CamelCase, for machines.
+    pub reason: String,
+    /// A sentence, for people.
+    pub message: String,
+}
+
+impl Problem {
+    /// Makes one.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Everything that a status is computed from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The pod as the API last showed it.
+    pub pod: &'a Pod,
+    /// The status written last (by this worker, else the API's).
+    pub previous: &'a PodStatus,
+    /// What the runtime says.
+    pub observed: &'a Observed,
+    /// What the probes say.
+    pub probes: &'a Probes,
+    /// Why containers wait, by name.
+    pub problems: &'a BTreeMap<String, Problem>,
+    /// Set when the pod as a whole has failed (rejected, evicted, past its deadline).
+    pub failed: Option<&'a Problem>,
+    /// All init containers are done.
+    pub initialized: bool,
+    /// Nothing of the pod will run again.
+    pub over: bool,
+    /// The node's addresses.
+    pub host_ips: &'a [String],
+    /// The CRI runtime's name, the scheme of container ids.
+    pub runtime_name: &'a str,
+    /// The time of this computation.
+    pub now: Timestamp,
+}
+
+/// Computes the whole status.
+pub fn status(i: Inputs<'_>) -> PodStatus {
+    let mut status = PodStatus {
+        qos_class: i
+            .previous
+            .qos_class
+            .clone()
+            .or_else(|| Some(qos::qos(i.pod).as_str().to_owned())),
+        start_time: Some(i.previous.start_time.clone().unwrap_or(Time(i.now))),
+        host_ip: i.host_ips.first().cloned(),
+        host_ips: Some(
+            i.host_ips
+                .iter()
+                .map(|ip| HostIP { ip: ip.clone() })
+                .collect(),
+        ),
+        observed_generation: i.pod.metadata.generation,
+        nominated_node_name: i.previous.nominated_node_name.clone(),
+        resource_claim_statuses: i.previous.resource_claim_statuses.clone(),
+        ..PodStatus::default()
+    };
+    addresses(&i, &mut status);
+    let lists = containers::statuses(&i);
+    let previous_phase = i.previous.phase.as_deref();
+    let phase = match (previous_phase, i.failed) {
+        (Some(p @ ("Succeeded" | "Failed")), _) => p.to_owned(),
+        (_, Some(_)) => "Failed".to_owned(),
+        (_, None) => phase::phase(i.pod, &lists.init, &lists.app, i.over).to_owned(),
+    };
+    if let Some(problem) = i.failed {
+        status.reason = Some(problem.reason.clone());
+        status.message = Some(problem.message.clone());
+    } else if matches!(previous_phase, Some("Succeeded" | "Failed")) {
+        status.reason = i.previous.reason.clone();
+        status.message = i.previous.message.clone();
+    }
+    status.conditions = Some(conditions::conditions(&i, &phase, &lists));
+    status.phase = Some(phase);
+    status.container_statuses = Some(lists.app);
+    status.init_container_statuses = (!lists.init.is_empty()).then_some(lists.init);
+    status.ephemeral_container_statuses = (!lists.ephemeral.is_empty()).then_some(lists.ephemeral);
+    status
+}
+
+fn addresses(i: &Inputs<'_>, status: &mut PodStatus) {
+    let host_network = i
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.host_network)
+        .unwrap_or(false);
+    let ips: Vec<String> = if host_network {
+        i.host_ips.to_vec()
+    } else {
+        match i.observed.sandbox() {
+            Some(s) if !s.ips.is_empty() => s.ips.clone(),
+            Some(_) | None => i
+                .previous
+                .pod_ips
+                .iter()
+                .flatten()
+                .map(|p| p.ip.clone())
+                .collect(),
+        }
+    };
+    status.pod_ip = ips.first().cloned();
+    status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
+}

@@ -1,0 +1,75 @@
+//! What every task of the agent shares.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::Config;
+use crate::cgroups::PodCgroups;
+use crate::classes::Classes;
+use crate::cri::Cri;
+use crate::events::Recorder;
+use crate::images::Images;
+use crate::machine::Machine;
+use crate::objects::Objects;
+use crate::pods::PodHandle;
+use crate::runtime::Facts;
+use crate::tokens::Tokens;
+
+/// What the machine is short of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    pub(crate) memory: bool,
+    pub(crate) disk: bool,
+    pub(crate) pids: bool,
+}
+
+/// Shared state; each field is owned by the task that its comment names.
+pub(crate) struct Agent {
+    pub(crate) config: Config,
+    pub(crate) cri: Cri,
+    pub(crate) machine: Machine,
+    pub(crate) host_ips: Vec<String>,
+    /// The port that the HTTPS server got.
+    pub(crate) port: u16,
+    /// Published by `runtime::keep`.
+    pub(crate) runtime: watch::Receiver<Facts>,
+    /// Published by `registration::keep`.
+    pub(crate) node: watch::Sender<Option<Arc<Node>>>,
+    /// Asks `registration::keep` for a fresh status now.
+    pub(crate) node_poke: Notify,
+    /// Published by `eviction::keep`.
+    pub(crate) pressure: watch::Sender<Pressure>,
+    pub(crate) events: Recorder,
+    pub(crate) classes: Classes,
+    pub(crate) objects: Objects,
+    pub(crate) images: Images,
+    pub(crate) tokens: Tokens,
+    pub(crate) cgroups: PodCgroups,
+    /// Kept by `pods::keep`: workers by pod uid.
+    pub(crate) pods: Mutex<HashMap<String, Arc<PodHandle>>>,
+}
+
+impl Agent {
+    /// The pod's own directory.
+    pub(crate) fn pod_dir(&self, pod: &Pod) -> PathBuf {
+        let uid = pod.metadata.uid.as_deref().unwrap_or("unknown");
+        self.config.root_dir.join("pods").join(uid)
+    }
+
+    /// Wakes the worker of a pod, if there is one.
+    pub(crate) fn wake(&self, uid: &str) {
+        if let Some(handle) = self.pods.lock().get(uid) {
+            handle.wake.notify_one();
+        }
+    }
+
+    /// All pods now on this node.
+    pub(crate) fn handles(&self) -> Vec<Arc<PodHandle>> {
+        self.pods.lock().values().cloned().collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! Pod cgroups: `kubepods[/burstable|/besteffort]/pod<uid>`, with the pod's overhead counted, on
+//! cgroup v1, hybrid and v2, by the cgroupfs driver.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use berth_core::lifecycle::qos::{Qos, cpu_quota, cpu_shares, cpu_weight, qos};
+use k8s_openapi::api::core::v1::Pod;
+use tracing::{debug, warn};
+
+use crate::amount;
+
+const CONTROLLERS: [&str; 10] = [
+    "cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb",
+    "systemd",
+];
+const PERIOD_US: &str = "100000";
+
+/// Which hierarchy this machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Layout {
+    /// One directory per controller (v1 and hybrid).
+    Split(Vec<PathBuf>),
+    /// One tree.
+    Unified(PathBuf),
+    /// None that can be written.
+    Absent,
+}
+
+/// Makes and removes pod cgroups.
+#[derive(Clone, Debug)]
+pub(crate) struct PodCgroups {
+    layout: Layout,
+    overhead: bool,
+}
+
+impl PodCgroups {
+    pub(crate) fn new(enabled: bool, overhead: bool) -> Self {
+        let layout = if enabled {
+            detect(Path::new("/sys/fs/cgroup"))
+        } else {
+            Layout::Absent
+        };
+        Self { layout, overhead }
+    }
+
+    fn relative(pod: &Pod) -> PathBuf {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let root = Path::new("kubepods");
+        let parent = match qos(pod) {
+            Qos::Guaranteed => root.to_owned(),
+            Qos::Burstable => root.join("burstable"),
+            Qos::BestEffort => root.join("besteffort"),
+        };
+        parent.join(format!("pod{uid}"))
+    }
+
+    /// The cgroup parent to hand to the runtime; empty leaves the choice to it.
+    pub(crate) fn parent(&self, pod: &Pod, systemd: bool) -> String {
+        if systemd {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let uid = uid.replace('-', "_");
+            return match qos(pod) {
+                Qos::Guaranteed => format!("kubepods-pod{uid}.slice"),
+                Qos::Burstable => format!("kubepods-burstable-pod{uid}.slice"),
+                Qos::BestEffort => format!("kubepods-besteffort-pod{uid}.slice"),
+            };
+        }
+        if self.layout == Layout::Absent {
+            return String::new();
+        }
+        format!("/{}", Self::relative(pod).display())
+    }
+
+    /// Makes the pod's cgroup with its limits. A machine where that cannot be done still runs the
+    /// pod, with a warning: the containers' own limits hold.
+    pub(crate) fn ensure(&self, pod: &Pod) {
+        let relative = Self::relative(pod);
+        let result = match &self.layout {
+            Layout::Absent => Ok(()),
+            Layout::Split(roots) => roots.iter().try_for_each(|r| self.split(r, &relative, pod)),
+            Layout::Unified(root) => self.unified(root, &relative, pod),
+        };
+        if let Err(error) = result {
+            warn!(pod = ?pod.metadata.name, %error, "the pod's cgroup could not be set up whole");
+        }
+    }
+
+    fn split(&self, root: &Path, relative: &Path, pod: &Pod) -> io::Result<()> {
+        let dir = root.join(relative);
+        make_split(root, relative)?;
+        let Some(spec) = &pod.spec else {
+            return Ok(());
+        };
+        let name = root
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if name.split(',').any(|c| c == "cpu") {
+            let shares = cpu_shares(amount::pod_request(spec, "cpu", self.overhead));
+            write(&dir, "cpu.shares", &shares.to_string());
+            if let Some(limit) = amount::pod_limit(spec, "cpu", self.overhead) {
+                write(&dir, "cpu.cfs_period_us", PERIOD_US);
+                write(&dir, "cpu.cfs_quota_us", &cpu_quota(limit).to_string());
+            }
+        }
+        if name == "memory"
+            && let Some(limit) = amount::pod_limit(spec, "memory", self.overhead)
+        {
+            write(&dir, "memory.limit_in_bytes", &limit.to_string());
+        }
+        Ok(())
+    }
+
+    fn unified(&self, root: &Path, relative: &Path, pod: &Pod) -> io::Result<()> {
+        let mut here = root.to_owned();
+        for part in relative {
+            enable(&here);
+            here.push(part);
+            mkdir(&here)?;
+        }
+        enable(&here);
+        let Some(spec) = &pod.spec else {
+            return Ok(());
+        };
+        let shares = cpu_shares(amount::pod_request(spec, "cpu", self.overhead));
+        write(&here, "cpu.weight", &cpu_weight(shares).to_string());
+        if let Some(limit) = amount::pod_limit(spec, "cpu", self.overhead) {
+            let quota = cpu_quota(limit);
+            write(&here, "cpu.max", &format!("{quota} {PERIOD_US}"));
+        }
+        if let Some(limit) = amount::pod_limit(spec, "memory", self.overhead) {
+            write(&here, "memory.max", &limit.to_string());
+        }
+        Ok(())
+    }
+
+    /// Removes the pod's cgroup; what is not empty yet is tried again by the caller's next pass.
+    pub(crate) fn remove(&self, pod: &Pod) {
+        let relative = Self::relative(pod);
+        let roots: &[PathBuf] = match &self.layout {
+            Layout::Absent => &[],
+            Layout::Split(roots) => roots,
+            Layout::Unified(root) => std::slice::from_ref(root),
+        };
+        for root in roots {
+            if let Err(error) = remove_tree(&root.join(&relative)) {
+                debug!(%error, path = %relative.display(), "pod cgroup not removed");
+            }
+        }
+    }
+
+    /// The directory with the pod's memory accounting, for stats and eviction.
+    pub(crate) fn memory_usage(&self, pod: &Pod) -> Option<i64> {
+        let relative = Self::relative(pod);
+        let read =
+            |path: PathBuf| -> Option<i64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+        match &self.layout {
+            Layout::Absent => None,
+            Layout::Split(roots) => {
+                let root = roots.iter().find(|r| r.ends_with("memory"))?;
+                read(root.join(relative).join("memory.usage_in_bytes"))
+            }
+            Layout::Unified(root) => read(root.join(relative).join("memory.current")),
+        }
+    }
+}
+
+fn detect(mount: &Path) -> Layout {
+    if mount.join("cgroup.controllers").exists() {
+        return Layout::Unified(mount.to_owned());
+    }
+    let mut roots: Vec<PathBuf> = Vec::new();
+    for name in CONTROLLERS {
+        let Ok(path) = fs::canonicalize(mount.join(name)) else {
+            continue;
+        };
+        if path.join("cgroup.procs").exists() && !roots.contains(&path) {
+            roots.push(path);
+        }
+    }
+    if roots.is_empty() {
+        Layout::Absent
+    } else {
+        Layout::Split(roots)
+    }
+}
+
+fn mkdir(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+/// On v1 a new cpuset is unusable until it has cpus and mems: they are taken from its parent.
+fn make_split(root: &Path, relative: &Path) -> io::Result<()> {
+    let mut here = root.to_owned();
+    for part in relative {
+        let parent = here.clone();
+        here.push(part);
+        mkdir(&here)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let Ok(own) = fs::read_to_string(here.join(file)) else {
+                continue;
+            };
+            if own.trim().is_empty() {
+                let inherited = fs::read_to_string(parent.join(file))?;
+                fs::write(here.join(file), inherited.trim())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// On v2 children get the controllers that their parent passes on.
+fn enable(dir: &Path) {
+    let Ok(have) = fs::read_to_string(dir.join("cgroup.controllers")) else {
+        return;
+    };
+    for controller in have.split_whitespace() {
+        write(dir, "cgroup.subtree_control", &format!("+{controller}"));
+    }
+}
+
+fn write(dir: &Path, file: &str, value: &str) {
+    let path = dir.join(file);
+    if let Err(error) = fs::write(&path, value) {
+        debug!(%error, path = %path.display(), value, "cgroup value not written");
+    }
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(dir)
+}

@@ -1,0 +1,109 @@
+//! Secrets, config maps and tokens that pods refer to, read from the API when needed.
+
+use k8s_openapi::api::authentication::v1::{
+    BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+/// Why an object could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookupError {
+    #[error("{kind} {name:?} not found")]
+    Missing { kind: &'static str, name: String },
+    #[error("cannot read {kind} {name:?}: {source}")]
+    Api {
+        kind: &'static str,
+        name: String,
+        source: kube::Error,
+    },
+}
+
+/// Reads objects for pods.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    client: Client,
+}
+
+impl Objects {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    pub(crate) async fn secret(&self, ns: &str, name: &str) -> Result<Secret, LookupError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), ns);
+        get(api, "secret", name).await
+    }
+
+    pub(crate) async fn config_map(&self, ns: &str, name: &str) -> Result<ConfigMap, LookupError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), ns);
+        get(api, "configmap", name).await
+    }
+
+    /// A token of the pod's service account, bound to the pod.
+    pub(crate) async fn token(
+        &self,
+        pod: &Pod,
+        audience: Option<&str>,
+        seconds: Option<i64>,
+    ) -> Result<TokenRequestStatus, LookupError> {
+        let meta = &pod.metadata;
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.service_account_name.clone())
+            .unwrap_or_else(|| "default".to_owned());
+        let ns = meta.namespace.clone().unwrap_or_default();
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &ns);
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences: audience.map(|a| vec![a.to_owned()]).or(Some(Vec::new())),
+                expiration_seconds: seconds,
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: meta.name.clone(),
+                    uid: meta.uid.clone(),
+                }),
+            }),
+            ..TokenRequest::default()
+        };
+        let answer: Result<TokenRequest, _> = api
+            .create_subresource("token", &account, &PostParams::default(), &request)
+            .await;
+        match answer {
+            Ok(TokenRequest {
+                status: Some(status),
+                ..
+            }) => Ok(status),
+            Ok(_) => Err(LookupError::Missing {
+                kind: "token of serviceaccount",
+                name: account,
+            }),
+            Err(source) => Err(LookupError::Api {
+                kind: "token of serviceaccount",
+                name: account,
+                source,
+            }),
+        }
+    }
+}
+
+async fn get<K>(api: Api<K>, kind: &'static str, name: &str) -> Result<K, LookupError>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    match api.get_opt(name).await {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(LookupError::Missing {
+            kind,
+            name: name.to_owned(),
+        }),
+        Err(source) => Err(LookupError::Api {
+            kind,
+            name: name.to_owned(),
+            source,
+        }),
+    }
+}

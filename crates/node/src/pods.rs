@@ -1,0 +1,173 @@
+//! The pods bound to this node: watched, each handed to a worker of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use berth_core::lifecycle::plan::Probes;
+use berth_core::lifecycle::{Observed, Problem};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use crate::agent::Agent;
+use crate::worker::Worker;
+
+/// What the rest of the agent sees of a pod and its worker.
+pub(crate) struct PodHandle {
+    pub(crate) uid: String,
+    /// The pod as the API last showed it.
+    pub(crate) pod: watch::Sender<Arc<Pod>>,
+    /// Asks the worker to look again.
+    pub(crate) wake: Notify,
+    /// The API no longer has the pod.
+    pub(crate) gone: AtomicBool,
+    /// Set by eviction: the pod has to fail.
+    pub(crate) evicted: Mutex<Option<Problem>>,
+    /// What the probes found; written by their tasks.
+    pub(crate) probes: Mutex<Probes>,
+    /// What the worker last saw of the runtime.
+    pub(crate) observed: RwLock<Observed>,
+    /// What the worker last computed.
+    pub(crate) status: RwLock<Option<PodStatus>>,
+}
+
+impl PodHandle {
+    fn new(uid: String, pod: Arc<Pod>) -> Self {
+        Self {
+            uid,
+            pod: watch::Sender::new(pod),
+            wake: Notify::new(),
+            gone: AtomicBool::new(false),
+            evicted: Mutex::default(),
+            probes: Mutex::default(),
+            observed: RwLock::default(),
+            status: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// The pod with the status that this node last computed.
+    pub(crate) fn current(&self) -> Pod {
+        let mut pod = (**self.pod.borrow()).clone();
+        if let Some(status) = &*self.status.read() {
+            pod.status = Some(status.clone());
+        }
+        pod
+    }
+}
+
+/// Watches until `shutdown`. `listed` is set once the first whole list was seen.
+pub(crate) async fn keep(
+    agent: Arc<Agent>,
+    listed: watch::Sender<bool>,
+    workers: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let api: Api<Pod> = Api::all(agent.config.client.clone());
+    let selector = format!("spec.nodeName={}", agent.config.node_name);
+    let config = watcher::Config::default().fields(&selector);
+    let stream = watcher(api, config).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut seen = HashSet::new();
+    loop {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => return,
+            event = stream.next() => event,
+        };
+        match event {
+            None => return,
+            Some(Err(error)) => debug!(%error, "pod watch"),
+            Some(Ok(watcher::Event::Init)) => seen.clear(),
+            Some(Ok(watcher::Event::InitApply(pod))) => {
+                seen.extend(pod.metadata.uid.clone());
+                apply(&agent, pod, &workers, &shutdown);
+            }
+            Some(Ok(watcher::Event::InitDone)) => {
+                for handle in agent.handles() {
+                    if !seen.contains(&handle.uid) {
+                        gone(&handle);
+                    }
+                }
+                listed.send_replace(true);
+            }
+            Some(Ok(watcher::Event::Apply(pod))) => apply(&agent, pod, &workers, &shutdown),
+            Some(Ok(watcher::Event::Delete(pod))) => {
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                let handle = agent.pods.lock().get(&uid).cloned();
+                if let Some(handle) = handle {
+                    handle.pod.send_replace(Arc::new(pod));
+                    gone(&handle);
+                }
+            }
+        }
+    }
+}
+
+fn gone(handle: &PodHandle) {
+    handle.gone.store(true, Ordering::SeqCst);
+    handle.wake.notify_one();
+}
+
+fn apply(agent: &Arc<Agent>, pod: Pod, workers: &TaskTracker, shutdown: &CancellationToken) {
+    let Some(uid) = pod.metadata.uid.clone() else {
+        return;
+    };
+    let pod = Arc::new(pod);
+    let mut pods = agent.pods.lock();
+    if let Some(handle) = pods.get(&uid) {
+        let old = handle.pod.send_replace(Arc::clone(&pod));
+        if differs(&old, &pod) {
+            handle.wake.notify_one();
+        }
+        return;
+    }
+    info!(pod = ?pod.metadata.name, namespace = ?pod.metadata.namespace, %uid, "pod bound here");
+    let handle = Arc::new(PodHandle::new(uid.clone(), pod));
+    pods.insert(uid.clone(), Arc::clone(&handle));
+    drop(pods);
+    let agent = Arc::clone(agent);
+    let shutdown = shutdown.clone();
+    workers.spawn(async move {
+        let worker = Worker::new(Arc::clone(&agent), Arc::clone(&handle));
+        if worker.run(shutdown).await.is_finished() {
+            agent.pods.lock().remove(&uid);
+            agent.tokens.forget(&uid);
+        }
+    });
+}
+
+/// Conditions that this node does not write itself.
+fn foreign(pod: &Pod) -> Vec<&PodCondition> {
+    const OURS: [&str; 5] = [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodScheduled",
+    ];
+    pod.status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .filter(|c| !OURS.contains(&c.type_.as_str()))
+        .collect()
+}
+
+/// More than our own status writes has changed.
+fn differs(old: &Pod, new: &Pod) -> bool {
+    old.spec != new.spec
+        || old.metadata.deletion_timestamp != new.metadata.deletion_timestamp
+        || old.metadata.deletion_grace_period_seconds != new.metadata.deletion_grace_period_seconds
+        || old.metadata.labels != new.metadata.labels
+        || old.metadata.annotations != new.metadata.annotations
+        || foreign(old) != foreign(new)
+}

@@ -1,0 +1,138 @@
+//! The Node object and its Lease: created, kept true, renewed.
+
+mod lease;
+mod object;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::agent::Agent;
+
+pub(crate) use lease::keep as keep_lease;
+pub(crate) use object::allocatable;
+
+/// How often the status is computed; it is written only when it changed or is old.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Registers the node and keeps its status true until `shutdown`.
+pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
+    let api: Api<Node> = Api::all(agent.config.client.clone());
+    let mut facts = agent.runtime.clone();
+    let mut written: Option<(NodeStatus, Timestamp)> = None;
+    let mut registered = false;
+    loop {
+        let mut pause = LOOK;
+        match step(&agent, &api, &mut registered, &mut written).await {
+            Ok(()) => {}
+            Err(error) => {
+                debug!(%error, "node status not written");
+                registered = false;
+                pause = Duration::from_millis(250);
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = facts.changed() => if changed.is_err() { return },
+            () = agent.node_poke.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn step(
+    agent: &Agent,
+    api: &Api<Node>,
+    registered: &mut bool,
+    written: &mut Option<(NodeStatus, Timestamp)>,
+) -> Result<(), kube::Error> {
+    let name = &agent.config.node_name;
+    if !*registered {
+        let node = register(agent, api).await?;
+        *written = node.status.clone().map(|s| (s, Timestamp::UNIX_EPOCH));
+        agent.node.send_replace(Some(Arc::new(node)));
+        *registered = true;
+    }
+    let now = Timestamp::now();
+    let images = agent.images.list_for_node().await;
+    let pressure = agent.pressure.borrow().clone();
+    let old = written.as_ref().map(|(s, _)| s);
+    let status = object::status(agent, &images, &pressure, old, now);
+    let interval = jiff::SignedDuration::try_from(agent.config.status_report_interval)
+        .unwrap_or(jiff::SignedDuration::from_secs(300));
+    if let Some((last, at)) = written
+        && object::same(last, &status)
+        && now.duration_since(*at) < interval
+    {
+        return Ok(());
+    }
+    let patch = json!({"status": status});
+    let node = api
+        .patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))
+        .await?;
+    announce(agent, written.as_ref().map(|(s, _)| s), &status);
+    agent.node.send_replace(Some(Arc::new(node)));
+    *written = Some((status, now));
+    Ok(())
+}
+
+/// Says what a person looks for in the node's events: that it is ready, or no longer is.
+fn announce(agent: &Agent, old: Option<&NodeStatus>, new: &NodeStatus) {
+    let ready = |s: &NodeStatus| {
+        s.conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    let name = &agent.config.node_name;
+    let before = old.is_some_and(ready);
+    if before == ready(new) {
+        return;
+    }
+    let reason = if ready(new) {
+        "NodeReady"
+    } else {
+        "NodeNotReady"
+    };
+    info!(node = %name, "{reason}");
+    agent.events.node(
+        name,
+        berth_core::event::EventType::Normal,
+        reason,
+        format!("Node {name} status is now: {reason}"),
+    );
+}
+
+/// Creates the Node, or brings the labels of an older one up to date.
+async fn register(agent: &Agent, api: &Api<Node>) -> Result<Node, kube::Error> {
+    let name = &agent.config.node_name;
+    let fresh = object::node(agent);
+    match api.create(&PostParams::default(), &fresh).await {
+        Ok(node) => {
+            info!(node = %name, "registered");
+            return Ok(node);
+        }
+        Err(kube::Error::Api(s)) if s.is_already_exists() || s.code == 409 => {}
+        Err(e) => return Err(e),
+    }
+    let node = api.get(name).await?;
+    let labels = fresh.metadata.labels.unwrap_or_default();
+    let have = node.metadata.labels.as_ref();
+    let stale = labels
+        .iter()
+        .any(|(k, v)| have.and_then(|h| h.get(k)) != Some(v));
+    if !stale {
+        return Ok(node);
+    }
+    warn!(node = %name, "bringing the labels of the existing node up to date");
+    let patch = json!({"metadata": {"labels": labels}});
+    api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+}

@@ -1,0 +1,198 @@
+//! A pod's volumes on this machine: made before its containers, refreshed while it runs, removed
+//! after it.
+
+mod atomic;
+mod dirs;
+mod payload;
+pub(crate) mod subpath;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+
+use crate::agent::Agent;
+use crate::env::EnvError;
+use crate::objects::LookupError;
+
+pub(crate) use dirs::remove_all;
+pub(crate) use subpath::SubPathError;
+
+/// Where a volume's content is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A directory or file of this machine.
+    Path {
+        path: PathBuf,
+        /// The volume may never be written by containers.
+        read_only: bool,
+    },
+    /// An image that the CRI runtime mounts by itself.
+    Image { reference: String },
+}
+
+impl Source {
+    pub(crate) fn read_only(&self) -> bool {
+        match self {
+            Source::Path { read_only, .. } => *read_only,
+            Source::Image { .. } => true,
+        }
+    }
+}
+
+/// The pod's volumes by name.
+pub(crate) type Mounted = BTreeMap<String, Source>;
+
+/// Why a volume cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error("{0}")]
+    Value(#[from] EnvError),
+    #[error("references non-existent {kind} key: {key}")]
+    Key { kind: &'static str, key: String },
+    #[error("hostPath type check failed: {path} is not {what}")]
+    HostPath { path: String, what: &'static str },
+    #[error("the volume's kind {0:?} is not supported by this node")]
+    Unsupported(&'static str),
+    #[error("the path {0:?} in a volume must be relative and without '..'")]
+    BadPath(String),
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VolumeError {
+    let path = path.to_owned();
+    move |source| VolumeError::Io { path, source }
+}
+
+/// A volume that failed, by name.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume {volume:?} : {source}")]
+pub(crate) struct MountError {
+    pub(crate) volume: String,
+    pub(crate) source: VolumeError,
+}
+
+/// Makes every volume of the pod, or says which one cannot be made.
+pub(crate) async fn mount(
+    agent: &Agent,
+    pod: &Pod,
+    pod_ips: &[String],
+) -> Result<Mounted, MountError> {
+    let mut mounted = Mounted::new();
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let source = one(agent, pod, volume, pod_ips)
+            .await
+            .map_err(|source| MountError {
+                volume: volume.name.clone(),
+                source,
+            })?;
+        mounted.insert(volume.name.clone(), source);
+    }
+    Ok(mounted)
+}
+
+/// Writes what changed in config maps, secrets, tokens and fields since they were mounted.
+pub(crate) async fn refresh(
+    agent: &Agent,
+    pod: &Pod,
+    pod_ips: &[String],
+) -> Result<(), MountError> {
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        if payload::is_written(volume) {
+            one(agent, pod, volume, pod_ips)
+                .await
+                .map_err(|source| MountError {
+                    volume: volume.name.clone(),
+                    source,
+                })?;
+        }
+    }
+    Ok(())
+}
+
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
+    u32::try_from(group).ok()
+}
+
+async fn one(
+    agent: &Agent,
+    pod: &Pod,
+    volume: &Volume,
+    pod_ips: &[String],
+) -> Result<Source, VolumeError> {
+    let place = |kind: &str| {
+        agent
+            .pod_dir(pod)
+            .join("volumes")
+            .join(format!("kubernetes.io~{kind}"))
+            .join(&volume.name)
+    };
+    let group = fs_group(pod);
+    if let Some(source) = &volume.empty_dir {
+        let path = place("empty-dir");
+        dirs::empty_dir(source, &path, group, agent.machine.memory_bytes)?;
+        return Ok(Source::Path {
+            path,
+            read_only: false,
+        });
+    }
+    if let Some(source) = &volume.host_path {
+        dirs::host_path(source)?;
+        return Ok(Source::Path {
+            path: PathBuf::from(&source.path),
+            read_only: false,
+        });
+    }
+    if let Some(source) = &volume.image {
+        return Ok(Source::Image {
+            reference: source.reference.clone().unwrap_or_default(),
+        });
+    }
+    let Some((kind, in_memory)) = payload::kind(volume) else {
+        return Err(VolumeError::Unsupported(unsupported(volume)));
+    };
+    let path = place(kind);
+    let files = payload::payload(agent, pod, volume, pod_ips, group).await?;
+    if in_memory {
+        dirs::tmpfs(&path, None)?;
+    } else {
+        std::fs::create_dir_all(&path).map_err(io(&path))?;
+    }
+    dirs::open_to_all(&path)?;
+    atomic::write(&path, &files, group)?;
+    Ok(Source::Path {
+        path,
+        read_only: true,
+    })
+}
+
+fn unsupported(v: &Volume) -> &'static str {
+    let kinds = [
+        (v.persistent_volume_claim.is_some(), "persistentVolumeClaim"),
+        (v.csi.is_some(), "csi"),
+        (v.ephemeral.is_some(), "ephemeral"),
+        (v.nfs.is_some(), "nfs"),
+        (v.iscsi.is_some(), "iscsi"),
+        (v.fc.is_some(), "fc"),
+        (v.flex_volume.is_some(), "flexVolume"),
+        (v.git_repo.is_some(), "gitRepo"),
+        (v.cephfs.is_some(), "cephfs"),
+        (v.rbd.is_some(), "rbd"),
+        (v.glusterfs.is_some(), "glusterfs"),
+        (v.aws_elastic_block_store.is_some(), "awsElasticBlockStore"),
+        (v.gce_persistent_disk.is_some(), "gcePersistentDisk"),
+        (v.azure_disk.is_some(), "azureDisk"),
+        (v.azure_file.is_some(), "azureFile"),
+    ];
+    kinds
+        .iter()
+        .find(|(there, _)| *there)
+        .map_or("unknown", |(_, name)| name)
+}

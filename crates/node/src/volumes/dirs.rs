@@ -1,0 +1,145 @@
+//! Volumes that are plain directories: emptyDir, hostPath, and the end of all of them.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::{VolumeError, io};
+use crate::amount;
+
+/// Everyone may write: containers run as any user.
+pub(super) fn open_to_all(path: &Path) -> Result<(), VolumeError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(io(path))
+}
+
+pub(super) fn empty_dir(
+    source: &EmptyDirVolumeSource,
+    path: &Path,
+    group: Option<u32>,
+    memory: i64,
+) -> Result<(), VolumeError> {
+    let fresh = !path.exists();
+    match source.medium.as_deref().unwrap_or_default() {
+        "" => fs::create_dir_all(path).map_err(io(path))?,
+        "Memory" => {
+            let limit = source.size_limit.as_ref().map_or(0, amount::bytes);
+            let size = if limit > 0 { limit } else { memory / 2 };
+            tmpfs(path, Some(size))?;
+        }
+        _ => return Err(VolumeError::Unsupported("emptyDir with huge pages")),
+    }
+    if fresh {
+        open_to_all(path)?;
+        if let Some(gid) = group {
+            std::os::unix::fs::chown(path, None, Some(gid)).map_err(io(path))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o2777)).map_err(io(path))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let wanted = path.to_string_lossy();
+    mounts
+        .lines()
+        .filter_map(|l| l.split(' ').nth(4))
+        .any(|p| p == wanted)
+}
+
+/// A directory in memory, mounted once.
+pub(super) fn tmpfs(path: &Path, size: Option<i64>) -> Result<(), VolumeError> {
+    fs::create_dir_all(path).map_err(io(path))?;
+    if is_mount_point(path) {
+        return Ok(());
+    }
+    let options = size.map_or_else(String::new, |n| format!("size={n}"));
+    let options = CString::new(options).unwrap_or_default();
+    rustix::mount::mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(options.as_c_str()),
+    )
+    .map_err(|e| io(path)(e.into()))
+}
+
+/// Checks or makes what a hostPath names.
+pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError> {
+    let path = Path::new(&source.path);
+    let found = fs::metadata(path).map(|m| m.file_type());
+    let wrong = |what| {
+        Err(VolumeError::HostPath {
+            path: source.path.clone(),
+            what,
+        })
+    };
+    match (source.type_.as_deref().unwrap_or_default(), found) {
+        ("DirectoryOrCreate", Err(_)) => {
+            fs::create_dir_all(path).map_err(io(path))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(io(path))
+        }
+        ("FileOrCreate", Err(_)) => {
+            fs::write(path, "").map_err(io(path))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(io(path))
+        }
+        ("Directory" | "DirectoryOrCreate", found) => match found {
+            Ok(t) if t.is_dir() => Ok(()),
+            Ok(_) | Err(_) => wrong("a directory"),
+        },
+        ("File" | "FileOrCreate", found) => match found {
+            Ok(t) if t.is_file() => Ok(()),
+            Ok(_) | Err(_) => wrong("a file"),
+        },
+        ("Socket", found) => match found {
+            Ok(t) if t.is_socket() => Ok(()),
+            Ok(_) | Err(_) => wrong("a socket file"),
+        },
+        ("CharDevice", found) => match found {
+            Ok(t) if t.is_char_device() => Ok(()),
+            Ok(_) | Err(_) => wrong("a character device"),
+        },
+        ("BlockDevice", found) => match found {
+            Ok(t) if t.is_block_device() => Ok(()),
+            Ok(_) | Err(_) => wrong("a block device"),
+        },
+        // The runtime makes a missing directory, as Docker did.
+        (_, _) => Ok(()),
+    }
+}
+
+/// Removes a pod's directory: first every mount below it (so that nothing outside is deleted
+/// through a bind mount), then the files. A mount that cannot be undone stops the removal.
+pub(crate) fn remove_all(pod_dir: &Path) -> std::io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut below: Vec<String> = mounts
+        .lines()
+        .filter_map(|l| l.split(' ').nth(4))
+        .map(unescape)
+        .filter(|p| Path::new(p).starts_with(pod_dir) && Path::new(p) != pod_dir)
+        .collect();
+    below.sort_by_key(|p| std::cmp::Reverse(p.len()));
+    for path in below {
+        match rustix::mount::unmount(path.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    match fs::remove_dir_all(pod_dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// mountinfo writes blanks and backslashes as octal.
+fn unescape(path: &str) -> String {
+    path.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+}

@@ -1,0 +1,122 @@
+//! The end of a pod: everything stopped, the last status written, everything removed, and the
+//! object deleted where its deletion was asked for.
+
+use k8s_cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use tracing::{debug, info, warn};
+
+use super::{Next, RETRY, Worker};
+use crate::cri::rpc_message;
+use crate::sandbox_config::log_directory;
+use crate::volumes;
+
+impl Worker {
+    /// The pod's deletion was asked for, or the API no longer has it.
+    pub(super) async fn terminate(&mut self) -> Next {
+        info!(pod = %self.name(), "ending the pod");
+        self.prober.stop_ending();
+        if self.observed.anything_running() {
+            self.kill_all(None).await;
+            if self.observe().await.is_err() || self.observed.anything_running() {
+                return self.later(RETRY / 5);
+            }
+        }
+        self.prober.stop();
+        if !self.handle.is_gone() {
+            self.write_status(true);
+            self.status.flush().await;
+        }
+        if !self.remove_all(true).await {
+            return self.later(RETRY / 5);
+        }
+        if self.handle.is_gone() {
+            return Next::Done;
+        }
+        match self.delete_object().await {
+            Ok(()) => Next::Done,
+            Err(error) => {
+                warn!(pod = %self.name(), %error, "the pod's object is not deleted yet");
+                self.later(RETRY / 5)
+            }
+        }
+    }
+
+    /// The pod is over but its object stays: nothing of it runs, its logs can be read.
+    pub(super) async fn end(&mut self) -> Next {
+        self.prober.stop();
+        if self.observed.anything_running() {
+            self.write_status(false);
+            // A pod that failed as a whole is not waited for as long as one that is deleted.
+            self.kill_all(None).await;
+            if self.observe().await.is_err() || self.observed.anything_running() {
+                return self.later(RETRY / 5);
+            }
+        }
+        self.problems.clear();
+        self.write_status(true);
+        if let Err(error) = volumes::remove_all(&self.agent.pod_dir(&self.pod).join("volumes")) {
+            debug!(pod = %self.name(), %error, "volumes not removed yet");
+            return self.later(RETRY);
+        }
+        self.volumes = None;
+        self.agent.cgroups.remove(&self.pod);
+        Next::Idle
+    }
+
+    /// Removes containers, sandboxes, volumes, cgroup and (at the very end) logs.
+    async fn remove_all(&mut self, logs: bool) -> bool {
+        for c in &self.observed.containers {
+            let request = RemoveContainerRequest {
+                container_id: c.id.clone(),
+            };
+            if let Err(e) = self.agent.cri.runtime().remove_container(request).await {
+                warn!(pod = %self.name(), error = %rpc_message(&e), "RemoveContainer");
+                return false;
+            }
+        }
+        for s in &self.observed.sandboxes {
+            let request = RemovePodSandboxRequest {
+                pod_sandbox_id: s.id.clone(),
+            };
+            if let Err(e) = self.agent.cri.runtime().remove_pod_sandbox(request).await {
+                warn!(pod = %self.name(), error = %rpc_message(&e), "RemovePodSandbox");
+                return false;
+            }
+        }
+        if let Err(error) = volumes::remove_all(&self.agent.pod_dir(&self.pod)) {
+            warn!(pod = %self.name(), %error, "the pod's directory is not removed yet");
+            return false;
+        }
+        self.agent.cgroups.remove(&self.pod);
+        if logs {
+            let dir = log_directory(&self.agent, &self.pod);
+            if let Err(error) = std::fs::remove_dir_all(&dir)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                debug!(%error, dir = %dir.display(), "logs not removed");
+            }
+        }
+        true
+    }
+
+    async fn delete_object(&self) -> Result<(), kube::Error> {
+        let meta = &self.pod.metadata;
+        let ns = meta.namespace.clone().unwrap_or_default();
+        let name = meta.name.clone().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(self.agent.config.client.clone(), &ns);
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions {
+                uid: meta.uid.clone(),
+                resource_version: None,
+            });
+        match api.delete(&name, &params).await {
+            Ok(_) => Ok(()),
+            // Somebody was faster, or another pod has the name now.
+            Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Admission to the node, the class's handler, volumes, and the sandbox.
+
+use berth_core::event::EventType;
+use berth_core::lifecycle::{Problem, Start, admit, is_terminal};
+use k8s_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use tracing::{info, warn};
+
+use super::Worker;
+use crate::UnsupportedHandler;
+use crate::amount;
+use crate::cri::rpc_message;
+use crate::sandbox_config::{log_directory, sandbox_config};
+use crate::volumes;
+
+const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+impl Worker {
+    /// Admits the pod to this node, once; a pod that already runs here is taken as it is.
+    pub(super) fn accept(&mut self) -> bool {
+        if self.accepted
+            || self.previous.start_time.is_some()
+            || !self.observed.sandboxes.is_empty()
+        {
+            self.accepted = true;
+            return true;
+        }
+        match self.admit() {
+            Ok(()) => {
+                self.accepted = true;
+                true
+            }
+            Err(problem) => {
+                let message = problem.message.clone();
+                self.agent.events.send_dynamic(
+                    &self.pod,
+                    EventType::Warning,
+                    &problem.reason,
+                    message,
+                );
+                self.fail(
+                    &problem.reason,
+                    format!("Pod was rejected: {}", problem.message),
+                );
+                false
+            }
+        }
+    }
+
+    fn admit(&self) -> Result<(), Problem> {
+        let labels = self
+            .agent
+            .node
+            .borrow()
+            .as_ref()
+            .and_then(|n| n.metadata.labels.clone());
+        let Some(labels) = labels else {
+            return Ok(());
+        };
+        let overhead = self.agent.config.gates.pod_overhead;
+        let allocatable = crate::registration::allocatable(&self.agent);
+        let others: Vec<_> = self
+            .agent
+            .handles()
+            .into_iter()
+            .filter(|h| h.uid != self.handle.uid)
+            .map(|h| h.current())
+            .filter(|p| {
+                !is_terminal(p) && p.status.as_ref().is_some_and(|s| s.start_time.is_some())
+            })
+            .collect();
+        let mut room: Vec<admit::Room> = RESOURCES
+            .iter()
+            .map(|name| admit::Room {
+                name: (*name).to_owned(),
+                requested: self
+                    .pod
+                    .spec
+                    .as_ref()
+                    .map_or(0, |s| amount::pod_request(s, name, overhead)),
+                used: others
+                    .iter()
+                    .filter_map(|p| p.spec.as_ref())
+                    .map(|s| amount::pod_request(s, name, overhead))
+                    .sum(),
+                capacity: amount::units(Some(&allocatable), name),
+            })
+            .collect();
+        room.push(admit::Room {
+            name: "pods".to_owned(),
+            requested: 1,
+            used: i64::try_from(others.len()).unwrap_or(i64::MAX),
+            capacity: i64::from(self.agent.config.max_pods),
+        });
+        admit::admit(&self.pod, &labels, &room)
+    }
+
+    /// The pod has failed for good.
+    pub(super) fn fail(&mut self, reason: &str, message: String) {
+        info!(pod = %self.name(), reason, message, "pod failed");
+        self.failed = Some(Problem::new(reason, message));
+    }
+
+    /// Finds the handler of the pod's class. `None`: the pod has failed, or waits for a retry.
+    async fn find_handler(&mut self) -> Option<String> {
+        let class = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.runtime_class_name.clone())
+            .filter(|name| !name.is_empty() && self.agent.config.gates.runtime_class);
+        let Some(class) = class else {
+            return Some(String::new());
+        };
+        let node = self.agent.config.node_name.clone();
+        let handler = match self.agent.classes.handler(&class).await {
+            Ok(Some(handler)) => handler,
+            Ok(None) => {
+                let message = format!(
+                    "RuntimeClass {class:?} does not exist, so node {node:?} cannot run the pod"
+                );
+                self.refuse("RuntimeClassNotFound", message);
+                return None;
+            }
+            Err(error) => {
+                warn!(pod = %self.name(), class, %error, "RuntimeClass cannot be read");
+                self.retry();
+                return None;
+            }
+        };
+        if self.agent.runtime.borrow().has_handler(&handler) == Some(false) {
+            self.unsupported(&class, &handler);
+            return None;
+        }
+        Some(handler)
+    }
+
+    fn unsupported(&mut self, class: &str, handler: &str) {
+        let facts = self.agent.runtime.borrow().clone();
+        let node = &self.agent.config.node_name;
+        let have: Vec<&str> = facts
+            .handlers
+            .iter()
+            .map(|h| h.name.as_str())
+            .filter(|n| !n.is_empty())
+            .collect();
+        let message = format!(
+            "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} does not have (it has: {})",
+            have.join(", ")
+        );
+        self.refuse("UnsupportedRuntimeHandler", message);
+    }
+
+    /// Fails the pod, or lets it wait where the configuration says so.
+    fn refuse(&mut self, reason: &'static str, message: String) {
+        self.agent.events.warn(&self.pod, reason, message.clone());
+        match self.agent.config.unsupported_handler {
+            UnsupportedHandler::Fail => self.fail(reason, message),
+            UnsupportedHandler::Retry => self.retry(),
+        }
+    }
+
+    /// Makes the volumes if they are not there yet.
+    pub(super) async fn mount_volumes(&mut self) -> bool {
+        if self.volumes.is_some() {
+            return true;
+        }
+        let ips = self.pod_ips();
+        match volumes::mount(&self.agent, &self.pod, &ips).await {
+            Ok(mounted) => {
+                self.volumes = Some(mounted);
+                self.refreshed = jiff::Timestamp::now();
+                true
+            }
+            Err(error) => {
+                self.agent
+                    .events
+                    .warn(&self.pod, "FailedMount", error.to_string());
+                self.retry();
+                false
+            }
+        }
+    }
+
+    /// The config of the current or a new sandbox.
+    pub(super) fn sandbox_config(&self, attempt: u32) -> PodSandboxConfig {
+        let systemd = self.agent.runtime.borrow().systemd_cgroups;
+        let parent = self.agent.cgroups.parent(&self.pod, systemd);
+        sandbox_config(&self.agent, &self.pod, attempt, parent)
+    }
+
+    /// Runs a new sandbox; image pulls begin meanwhile.
+    pub(super) async fn run_sandbox(&mut self, attempt: u32, start: &[Start]) -> bool {
+        let Some(handler) = self.find_handler().await else {
+            return false;
+        };
+        let config = self.sandbox_config(attempt);
+        self.handler = Some(handler.clone());
+        self.begin_pulls(start, &config);
+        if !self.mount_volumes().await {
+            return false;
+        }
+        self.agent.cgroups.ensure(&self.pod);
+        let logs = log_directory(&self.agent, &self.pod);
+        if let Err(error) = std::fs::create_dir_all(&logs) {
+            self.sandbox_failed(format!("cannot make {}: {error}", logs.display()));
+            return false;
+        }
+        if attempt > 0 {
+            self.agent.events.normal(
+                &self.pod,
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.",
+            );
+        }
+        let request = RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: handler.clone(),
+        };
+        match self.agent.cri.runtime().run_pod_sandbox(request).await {
+            Ok(_) => {
+                self.annotate(&handler);
+                true
+            }
+            Err(e) => {
+                let class = self
+                    .pod
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.runtime_class_name.clone());
+                // A runtime that does not report handlers says it only now.
+                let unknown = !handler.is_empty() && names_no_runtime(e.message());
+                if let (Some(class), true) = (class, unknown) {
+                    self.unsupported(&class, &handler);
+                } else {
+                    let message = format!("Failed to create pod sandbox: {}", rpc_message(&e));
+                    self.sandbox_failed(message);
+                }
+                false
+            }
+        }
+    }
+
+    fn sandbox_failed(&mut self, message: String) {
+        self.agent
+            .events
+            .warn(&self.pod, "FailedCreatePodSandBox", message);
+        self.retry();
+    }
+}
+
+/// What containerd and CRI-O answer for a handler that they do not have.
+fn names_no_runtime(message: &str) -> bool {
+    message.contains("no runtime for")
+        || message.contains("failed to find runtime handler")
+        || message.contains("failed to get sandbox runtime")
+}

@@ -1,0 +1,450 @@
+//! Images and containers: pull beside everything else, then create, start and run the hook.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_core::event::EventType::{Normal, Warning};
+use berth_core::lifecycle::backoff::go_duration;
+use berth_core::lifecycle::{Backoffs, Kill, Problem, Role, Start};
+use jiff::Timestamp;
+use k8s_cri::v1::{CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
+use k8s_openapi::api::core::v1::Container;
+use parking_lot::Mutex;
+use tracing::{debug, warn};
+
+use super::Worker;
+use crate::container_config::{Parts, container_config};
+use crate::cri::rpc_message;
+use crate::hooks;
+use crate::images::Image;
+
+#[derive(Clone, Debug)]
+enum Pull {
+    Running,
+    Done(Image),
+    Failed { message: String, at: Timestamp },
+}
+
+/// Pulls by container and attempt.
+#[derive(Default)]
+pub(super) struct Pulls {
+    list: Arc<Mutex<HashMap<(String, u32), Pull>>>,
+    backoffs: Backoffs,
+}
+
+impl Worker {
+    pub(super) fn container(&self, role: Role) -> Option<Container> {
+        let spec = self.pod.spec.as_ref()?;
+        match role {
+            Role::Init(i) => spec.init_containers.as_ref()?.get(i).cloned(),
+            Role::App(i) => spec.containers.get(i).cloned(),
+            Role::Ephemeral(i) => {
+                let e = spec.ephemeral_containers.as_ref()?.get(i)?;
+                // The two types have the same wire form but for the target's name.
+                let value = serde_json::to_value(e).ok()?;
+                serde_json::from_value(value).ok()
+            }
+        }
+    }
+
+    /// Begins the pulls of what is to start, so that they run beside the sandbox's creation.
+    pub(super) fn begin_pulls(&mut self, start: &[Start], sandbox: &PodSandboxConfig) {
+        for s in start {
+            if let Some(c) = self.container(s.role) {
+                self.begin_pull(&c, s.attempt, sandbox);
+            }
+        }
+    }
+
+    fn begin_pull(&mut self, c: &Container, attempt: u32, sandbox: &PodSandboxConfig) {
+        let key = (c.name.clone(), attempt);
+        let image = c.image.clone().unwrap_or_default();
+        let now = Timestamp::now();
+        {
+            let mut list = self.pulls.list.lock();
+            match list.get(&key) {
+                Some(Pull::Running | Pull::Done(_)) => return,
+                Some(Pull::Failed { at, .. }) => {
+                    if self.pulls.backoffs.until(&image, *at, now).is_some() {
+                        return;
+                    }
+                }
+                None => {}
+            }
+            list.insert(key.clone(), Pull::Running);
+        }
+        let agent = Arc::clone(&self.agent);
+        let handle = Arc::clone(&self.handle);
+        let pod = Arc::clone(&self.pod);
+        let list = Arc::clone(&self.pulls.list);
+        let handler = self.handler.clone().unwrap_or_default();
+        let policy = pull_policy(c, &image);
+        let sandbox = sandbox.clone();
+        let name = c.name.clone();
+        tokio::spawn(async move {
+            let result = fetch(&agent, &pod, &name, &image, &handler, policy, sandbox).await;
+            let outcome = match result {
+                Ok(image) => Pull::Done(image),
+                Err(message) => Pull::Failed {
+                    message,
+                    at: Timestamp::now(),
+                },
+            };
+            list.lock().insert(key, outcome);
+            handle.wake.notify_one();
+        });
+    }
+
+    /// The image for a start; `None` while it is being pulled or after a failure.
+    fn image_for(&mut self, c: &Container, attempt: u32, sandbox: &PodSandboxConfig) -> Ready {
+        let key = (c.name.clone(), attempt);
+        let image = c.image.clone().unwrap_or_default();
+        self.begin_pull(c, attempt, sandbox);
+        let state = self.pulls.list.lock().get(&key).cloned();
+        match state {
+            Some(Pull::Done(found)) => {
+                self.pulls.backoffs.reset(&image);
+                Ready::Yes(found)
+            }
+            Some(Pull::Running) | None => Ready::Later,
+            Some(Pull::Failed { message, at }) => {
+                let now = Timestamp::now();
+                let first = self.problems.get(&c.name).map(|p| p.message.as_str())
+                    != Some(message.as_str())
+                    && self.pulls.backoffs.until(&image, at, now).is_none();
+                if first {
+                    // The first look at this failure: say it as it is, and start the back-off.
+                    self.pulls.backoffs.next(&image, at, at);
+                    self.problem(&c.name, problem_reason(&message), message);
+                    let at = now.saturating_add(jiff::SignedDuration::from_secs(1)).ok();
+                    self.look_at(at);
+                } else if let Some(until) = self.pulls.backoffs.until(&image, at, now) {
+                    let delay = self
+                        .pulls
+                        .backoffs
+                        .delay(&image)
+                        .map(go_duration)
+                        .unwrap_or_default();
+                    let known = self.problems.get(&c.name).map(|p| p.reason.clone());
+                    if known.as_deref() != Some("ImagePullBackOff") {
+                        let text = format!("Back-off pulling image {image:?}");
+                        self.agent
+                            .events
+                            .container(&self.pod, &c.name, Normal, "BackOff", &text);
+                        self.agent.events.container(
+                            &self.pod,
+                            &c.name,
+                            Warning,
+                            "Failed",
+                            "Error: ImagePullBackOff",
+                        );
+                        debug!(image, delay, "image pull back-off");
+                        self.problem(&c.name, "ImagePullBackOff", format!("{text}: {message}"));
+                    }
+                    self.look_at(Some(until));
+                }
+                Ready::Failed
+            }
+        }
+    }
+
+    pub(super) fn problem(&mut self, container: &str, reason: &str, message: String) {
+        self.problems
+            .insert(container.to_owned(), Problem::new(reason, message));
+    }
+
+    /// Starts what is ready, in order; a container whose image is still coming holds back the ones
+    /// after it. True when one was started.
+    pub(super) async fn start_all(&mut self, start: Vec<Start>) -> bool {
+        let Some(sandbox) = self.observed.sandbox().cloned() else {
+            return false;
+        };
+        if self.handler.is_none() {
+            self.handler = Some(sandbox.runtime_handler.clone());
+        }
+        let config = self.sandbox_config(sandbox.attempt);
+        self.begin_pulls(&start, &config);
+        let mut started = false;
+        for s in start {
+            if self.deleted() {
+                return true;
+            }
+            let Some(c) = self.container(s.role) else {
+                continue;
+            };
+            let image = match self.image_for(&c, s.attempt, &config) {
+                Ready::Yes(image) => image,
+                Ready::Later => break,
+                Ready::Failed => continue,
+            };
+            started |= self.start_one(&s, &c, &image, &sandbox.id, &config).await;
+        }
+        started
+    }
+
+    fn deleted(&self) -> bool {
+        self.handle.is_gone()
+            || self
+                .handle
+                .pod
+                .borrow()
+                .metadata
+                .deletion_timestamp
+                .is_some()
+    }
+
+    fn start_failed(&mut self, c: &Container, reason: &str, message: String) {
+        self.agent.events.container(
+            &self.pod,
+            &c.name,
+            Warning,
+            "Failed",
+            format!("Error: {message}"),
+        );
+        self.problem(&c.name, reason, message);
+        self.retry();
+    }
+
+    async fn start_one(
+        &mut self,
+        s: &Start,
+        c: &Container,
+        image: &Image,
+        sandbox_id: &str,
+        sandbox: &PodSandboxConfig,
+    ) -> bool {
+        let Some(volumes) = self.volumes.clone() else {
+            return false;
+        };
+        let ips = self.pod_ips();
+        let parts = Parts {
+            container: c,
+            attempt: s.attempt,
+            volumes: &volumes,
+            image_ref: &image.id,
+            image_user: &image.user,
+            pod_ips: &ips,
+            target_id: self.target(s.role),
+        };
+        let config = match container_config(&self.agent, &self.pod, &parts).await {
+            Ok(config) => config,
+            Err(error) => {
+                self.start_failed(c, "CreateContainerConfigError", error.to_string());
+                return false;
+            }
+        };
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox_id.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox.clone()),
+        };
+        let mut runtime = self.agent.cri.runtime();
+        let id = match runtime.create_container(request).await {
+            Ok(answer) => answer.into_inner().container_id,
+            Err(e) => {
+                self.start_failed(c, "CreateContainerError", e.message().to_owned());
+                return false;
+            }
+        };
+        let events = self.agent.events.clone();
+        events.container(
+            &self.pod,
+            &c.name,
+            Normal,
+            "Created",
+            format!("Created container: {}", c.name),
+        );
+        let request = StartContainerRequest {
+            container_id: id.clone(),
+        };
+        crate::probes::expect(&self.handle, c, &id);
+        if let Some(failed_at) = s.failed_at {
+            self.backoffs.next(&s.name, failed_at, Timestamp::now());
+        }
+        if let Err(e) = runtime.start_container(request).await {
+            self.start_failed(c, "RunContainerError", e.message().to_owned());
+            return true;
+        }
+        let words = self.runtime_words(self.handler.as_deref().unwrap_or_default());
+        events.container(
+            &self.pod,
+            &c.name,
+            Normal,
+            "Started",
+            format!("Started container {} with runtime {words}", c.name),
+        );
+        self.problems.remove(&c.name);
+        self.images
+            .insert(c.name.clone(), c.image.clone().unwrap_or_default());
+        self.pulls.list.lock().remove(&(c.name.clone(), s.attempt));
+        self.post_start(c, &id).await;
+        true
+    }
+
+    /// The container whose PID namespace an ephemeral container joins.
+    fn target(&self, role: Role) -> Option<String> {
+        let Role::Ephemeral(i) = role else {
+            return None;
+        };
+        let spec = self.pod.spec.as_ref()?;
+        let name = spec
+            .ephemeral_containers
+            .as_ref()?
+            .get(i)?
+            .target_container_name
+            .as_deref()
+            .filter(|n| !n.is_empty())?;
+        self.observed.latest(name).map(|o| o.id.clone())
+    }
+
+    async fn post_start(&mut self, c: &Container, id: &str) {
+        let Some(hook) = c.lifecycle.as_ref().and_then(|l| l.post_start.clone()) else {
+            return;
+        };
+        let ips = self.pod_ips();
+        let run = hooks::run(&self.agent, c, &hook, id, ips.first().map(String::as_str));
+        let deleted = wait_for_deletion(Arc::clone(&self.handle));
+        let result = tokio::select! {
+            result = run => result,
+            () = deleted => return,
+        };
+        if let Err(message) = result {
+            warn!(pod = %self.name(), container = %c.name, message, "postStart hook");
+            self.agent.events.container(
+                &self.pod,
+                &c.name,
+                Warning,
+                "FailedPostStartHook",
+                format!("PostStartHook failed: {message}"),
+            );
+            self.kill_for_restart(&Kill {
+                id: id.to_owned(),
+                name: c.name.clone(),
+                message: "FailedPostStartHook".to_owned(),
+            })
+            .await;
+            self.problem(&c.name, "PostStartHookError", message);
+        }
+    }
+}
+
+enum Ready {
+    Yes(Image),
+    Later,
+    Failed,
+}
+
+/// Resolves when the pod's deletion is asked for.
+pub(super) async fn wait_for_deletion(handle: Arc<crate::pods::PodHandle>) {
+    let mut pod = handle.pod.subscribe();
+    let wait = pod.wait_for(|p| p.metadata.deletion_timestamp.is_some());
+    if wait.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+fn pull_policy(c: &Container, image: &str) -> Policy {
+    match c.image_pull_policy.as_deref() {
+        Some("Always") => Policy::Always,
+        Some("Never") => Policy::Never,
+        Some("IfNotPresent") => Policy::IfNotPresent,
+        _ if crate::images::with_tag(image).ends_with(":latest") => Policy::Always,
+        _ => Policy::IfNotPresent,
+    }
+}
+
+const NEVER: &str = "ErrImageNeverPull";
+
+fn problem_reason(message: &str) -> &'static str {
+    if message.contains("ErrImageNeverPull") || message.contains("is not present with pull policy")
+    {
+        NEVER
+    } else if message.contains("couldn't parse image") || message.contains("invalid reference") {
+        "InvalidImageName"
+    } else {
+        "ErrImagePull"
+    }
+}
+
+async fn fetch(
+    agent: &crate::agent::Agent,
+    pod: &k8s_openapi::api::core::v1::Pod,
+    container: &str,
+    image: &str,
+    handler: &str,
+    policy: Policy,
+    sandbox: PodSandboxConfig,
+) -> Result<Image, String> {
+    let events = &agent.events;
+    let fail = |message: String| {
+        events.container(pod, container, Warning, "Failed", message.clone());
+        message
+    };
+    if policy != Policy::Always {
+        let present = agent.images.present(image, handler).await;
+        match present {
+            Ok(Some(found)) => {
+                events.container(
+                    pod,
+                    container,
+                    Normal,
+                    "Pulled",
+                    format!("Container image {image:?} already present on machine"),
+                );
+                return Ok(found);
+            }
+            Ok(None) if policy == Policy::Never => {
+                let message =
+                    format!("Container image {image:?} is not present with pull policy of Never");
+                events.container(pod, container, Warning, NEVER, message.clone());
+                return Err(message);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                return Err(fail(format!(
+                    "Failed to inspect image {image:?}: {}",
+                    rpc_message(&e)
+                )));
+            }
+        }
+    }
+    events.container(
+        pod,
+        container,
+        Normal,
+        "Pulling",
+        format!("Pulling image {image:?}"),
+    );
+    let begun = std::time::Instant::now();
+    match agent.images.pull(pod, image, handler, Some(sandbox)).await {
+        Ok(found) => {
+            let took = begun.elapsed();
+            events.container(
+                pod,
+                container,
+                Normal,
+                "Pulled",
+                format!(
+                    "Successfully pulled image {image:?} in {}ms ({}ms including waiting)",
+                    took.as_millis(),
+                    took.as_millis()
+                ),
+            );
+            agent.node_poke.notify_one();
+            Ok(found)
+        }
+        Err(e) => {
+            let message = format!("Failed to pull image {image:?}: {}", rpc_message(&e));
+            fail(message.clone());
+            fail("Error: ErrImagePull".to_owned());
+            Err(message)
+        }
+    }
+}

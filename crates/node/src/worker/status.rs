@@ -1,0 +1,239 @@
+//! The pod's status: computed by the worker, written by a task of its own, the newest only.
+
+use std::time::Duration;
+
+use berth_core::lifecycle::{self, Inputs, Observed, RunState};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::{Worker, containers};
+use crate::container_config::message_file;
+
+/// A failed write is tried again after this long, doubling up to 10 s.
+const RETRY: Duration = Duration::from_millis(200);
+/// The API takes at most this much of a container's last words.
+const LAST_WORDS: usize = 4096;
+const LAST_LOG: usize = 2048;
+
+#[derive(Clone, Default)]
+struct Wanted {
+    number: u64,
+    status: Option<PodStatus>,
+}
+
+/// Handle of the task that writes one pod's status.
+pub(super) struct StatusTask {
+    wanted: watch::Sender<Wanted>,
+    written: watch::Receiver<u64>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for StatusTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl StatusTask {
+    pub(super) fn start(client: Client, pod: &Pod) -> Self {
+        let wanted = watch::Sender::new(Wanted::default());
+        let (done, written) = watch::channel(0);
+        let ns = pod.metadata.namespace.clone().unwrap_or_default();
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let api = Api::namespaced(client, &ns);
+        let first = pod.status.clone().unwrap_or_default();
+        let task = tokio::spawn(write(api, name, uid, first, wanted.subscribe(), done));
+        Self {
+            wanted,
+            written,
+            task,
+        }
+    }
+
+    fn set(&self, status: &PodStatus) {
+        self.wanted.send_modify(|w| {
+            w.number += 1;
+            w.status = Some(status.clone());
+        });
+    }
+
+    /// Waits until the newest status is written, at most a few seconds.
+    pub(super) async fn flush(&mut self) {
+        let number = self.wanted.borrow().number;
+        let wait = self.written.wait_for(|n| *n >= number);
+        let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
+    }
+}
+
+async fn write(
+    api: Api<Pod>,
+    name: String,
+    uid: String,
+    mut last: PodStatus,
+    mut wanted: watch::Receiver<Wanted>,
+    done: watch::Sender<u64>,
+) {
+    while wanted.changed().await.is_ok() {
+        let mut pause = RETRY;
+        loop {
+            let Wanted { number, status } = wanted.borrow_and_update().clone();
+            let Some(status) = status else { break };
+            if status == last {
+                done.send_replace(number);
+                break;
+            }
+            let body = patch(&uid, &last, &status);
+            match api
+                .patch_status(&name, &PatchParams::default(), &Patch::Strategic(&body))
+                .await
+            {
+                Ok(_) => {
+                    last = status;
+                    done.send_replace(number);
+                    break;
+                }
+                Err(kube::Error::Api(s)) if s.code == 404 => {
+                    debug!(pod = %name, "status not written: the pod is gone");
+                    done.send_replace(number);
+                    break;
+                }
+                Err(error) => {
+                    warn!(pod = %name, %error, "status not written, will try again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+            }
+        }
+    }
+}
+
+/// A strategic merge patch that turns `old` into `new`: atomic lists are sent whole, fields that
+/// went away as null, and address lists as replacements.
+fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Value {
+    let value = |s: &PodStatus| serde_json::to_value(s).unwrap_or(Value::Null);
+    let (before, mut after) = (value(old), value(new));
+    if let (Some(before), Some(after)) = (before.as_object(), after.as_object_mut()) {
+        for key in before.keys() {
+            let kept = matches!(key.as_str(), "resourceClaimStatuses" | "nominatedNodeName");
+            if !after.contains_key(key) && !kept {
+                after.insert(key.clone(), Value::Null);
+            }
+        }
+        for key in ["podIPs", "hostIPs"] {
+            if before.get(key).is_some()
+                && before.get(key) != after.get(key)
+                && let Some(list) = after.get_mut(key).and_then(Value::as_array_mut)
+            {
+                list.insert(0, json!({"$patch": "replace"}));
+            } else if before.get(key) == after.get(key) {
+                after.remove(key);
+            }
+        }
+    }
+    json!({"metadata": {"uid": uid}, "status": after})
+}
+
+impl Worker {
+    /// Computes the status from what is known now and hands it to the writer.
+    pub(super) fn write_status(&mut self, over: bool) {
+        let facts = self.agent.runtime.borrow().clone();
+        let probes = self.handle.probes.lock().clone();
+        let status = lifecycle::status(Inputs {
+            pod: &self.pod,
+            previous: &self.previous,
+            observed: &self.observed,
+            probes: &probes,
+            problems: &self.problems,
+            failed: self.failed.as_ref(),
+            initialized: self.initialized,
+            over,
+            host_ips: &self.agent.host_ips,
+            runtime_name: &facts.name,
+            now: Timestamp::now(),
+        });
+        if status != self.previous || self.handle.status.read().is_none() {
+            self.status.set(&status);
+            *self.handle.status.write() = Some(status.clone());
+            self.previous = status;
+        }
+    }
+
+    /// The status computed last is a final one.
+    pub(super) fn over(&self) -> bool {
+        matches!(self.previous.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    /// Reads what newly exited containers left as their message.
+    pub(super) fn last_words(&self, observed: &mut Observed) {
+        let dir = self.agent.pod_dir(&self.pod);
+        for c in &mut observed.containers {
+            let known = self
+                .observed
+                .containers
+                .iter()
+                .any(|k| k.id == c.id && k.state == RunState::Exited);
+            if known || c.state != RunState::Exited {
+                continue;
+            }
+            let file = message_file(&dir, &c.name, c.attempt);
+            let words = std::fs::read(&file).unwrap_or_default();
+            let policy = containers(&self.pod)
+                .find(|s| s.name == c.name)
+                .and_then(|s| s.termination_message_policy.as_deref());
+            let text = if words.is_empty()
+                && policy == Some("FallbackToLogsOnError")
+                && c.exit_code != 0
+            {
+                let log = crate::sandbox_config::log_directory(&self.agent, &self.pod)
+                    .join(&c.name)
+                    .join(format!("{}.log", c.attempt));
+                crate::logs::tail_text(&log, 80, LAST_LOG)
+            } else {
+                let from = words.len().saturating_sub(LAST_WORDS);
+                String::from_utf8_lossy(&words[from..]).into_owned()
+            };
+            if !text.is_empty() {
+                c.message = text;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::PodIP;
+
+    #[test]
+    fn what_went_away_is_null_and_addresses_are_replaced() {
+        let ips = |ip: &str| Some(vec![PodIP { ip: ip.into() }]);
+        let old = PodStatus {
+            reason: Some("X".into()),
+            pod_ips: ips("10.0.0.1"),
+            ..PodStatus::default()
+        };
+        let new = PodStatus {
+            phase: Some("Running".into()),
+            pod_ips: ips("10.0.0.2"),
+            ..PodStatus::default()
+        };
+        assert_eq!(
+            patch("u", &old, &new),
+            json!({"metadata": {"uid": "u"}, "status": {
+                "phase": "Running", "reason": null,
+                "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}],
+            }})
+        );
+        assert_eq!(
+            patch("u", &PodStatus::default(), &new)["status"]["podIPs"],
+            json!([{"ip": "10.0.0.2"}])
+        );
+    }
+}
