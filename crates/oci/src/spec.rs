@@ -147,7 +147,7 @@ fn build(
     spec.set_version(OCI_VERSION.to_owned());
     spec.set_root(Some(root));
     spec.set_process(Some(process::process(host, container)?));
-    spec.set_mounts(Some(mounts::mounts(host, sandbox, container)?));
+    spec.set_mounts(Some(mounts::mounts(sandbox, container)?));
     spec.set_hostname(
         (sandbox.uts != Namespace::Host && !sandbox.hostname.is_empty())
             .then(|| sandbox.hostname.clone()),

@@ -32,7 +32,6 @@ const DEFAULT: [&str; 14] = [
 pub(super) fn capabilities(
     host: &Host,
     security: &Security,
-    _uid: u32,
 ) -> Result<LinuxCapabilities, SpecError> {
     let names = names(host, security)?;
     let all = set(&names)?;
@@ -54,7 +53,7 @@ pub(super) fn capabilities(
 }
 
 /// The names without prefix that `security` leaves a container.
-fn names(host: &Host, security: &Security) -> Result<BTreeSet<String>, SpecError> {
+pub(super) fn names(host: &Host, security: &Security) -> Result<BTreeSet<String>, SpecError> {
     if security.privileged {
         return Ok(host.capabilities.clone());
     }

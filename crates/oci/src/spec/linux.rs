@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
 };
 
-use super::{SpecError, devices, process, resources, root_propagation};
+use super::{SpecError, capabilities, devices, process, resources, root_propagation};
 use crate::cgroup::CgroupMode;
 use crate::container::Container;
 use crate::sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox};
@@ -75,11 +75,10 @@ pub(super) fn linux(
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
     linux.set_rootfs_propagation(root_propagation(container));
-    linux.set_seccomp(if security.privileged {
-        None
-    } else {
-        seccomp::filter(host, container)?
-    });
+    if !security.privileged {
+        let capabilities = capabilities::names(host, security)?;
+        linux.set_seccomp(seccomp::filter(&security.seccomp, &capabilities)?);
+    }
     linux.set_mount_label(
         security
             .selinux

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::SpecError;
-use crate::Host;
 use crate::container::{self, Container, Propagation};
 use crate::sandbox::{Namespace, Sandbox};
 
 pub(super) fn mounts(
-    host: &Host,
     sandbox: &Sandbox,
     container: &Container,
 ) -> Result<Vec<Mount>, SpecError> {
@@ -37,7 +35,6 @@ pub(super) fn mounts(
         }
         out.push(bind(mount)?);
     }
-    let _ = host;
     Ok(out)
 }
 

@@ -40,11 +40,7 @@ pub(super) fn process(host: &Host, container: &Container) -> Result<Process, Spe
     process.set_args(Some(input.args.clone()));
     process.set_env(Some(environment(&input.env, input.terminal)));
     process.set_cwd(PathBuf::from(cwd));
-    process.set_capabilities(Some(capabilities::capabilities(
-        host,
-        security,
-        input.user.uid,
-    )?));
+    process.set_capabilities(Some(capabilities::capabilities(host, security)?));
     process.set_rlimits(rlimits(host, &input.rlimits)?);
     process.set_no_new_privileges(Some(security.no_new_privs && !security.privileged));
     process.set_apparmor_profile(apparmor(host, &security.apparmor, security.privileged)?);

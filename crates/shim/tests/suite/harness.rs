@@ -20,6 +20,8 @@ pub(crate) struct Pod {
     runtime: RuntimeCommand,
     host: Host,
     sandbox: Sandbox,
+    /// The profile of containers made from now on.
+    pub(crate) seccomp: berth_oci::SeccompProfile,
     ids: std::sync::Mutex<Vec<String>>,
 }
 
@@ -77,6 +79,7 @@ impl Pod {
             runtime: command,
             host: Host::detect(),
             sandbox,
+            seccomp: berth_oci::SeccompProfile::Unconfined,
             ids: std::sync::Mutex::default(),
         };
         if found.kind.needs_sandbox_container() {
@@ -102,7 +105,7 @@ impl Pod {
         std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
         for applet in [
             "sh", "sleep", "echo", "cat", "true", "ls", "id", "stty", "dd", "head", "kill", "ps",
-            "mount", "grep", "wc", "yes", "trap", "hostname",
+            "mount", "grep", "unshare", "wc", "yes", "trap", "hostname",
         ] {
             let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
         }
@@ -113,6 +116,7 @@ impl Pod {
         };
         container.process.args = args.iter().map(|a| (*a).to_owned()).collect();
         container.process.terminal = terminal;
+        container.security.seccomp = self.seccomp.clone();
         let spec = if sandbox {
             berth_oci::sandbox_spec(&self.host, self.kind, &self.sandbox, &container)
         } else {

@@ -1,5 +1,6 @@
 //! The shim with real runtimes. Needs root, runc, crun, runsc and busybox-static; fails without them.
 
+mod confinement;
 mod exec;
 mod harness;
 mod lifecycle;
