@@ -56,13 +56,20 @@ pub(crate) fn filter(
 ) -> Result<Option<LinuxSeccomp>, SeccompError> {
     match profile {
         SeccompProfile::Unconfined => Ok(None),
-        SeccompProfile::RuntimeDefault => default_profile(std::env::consts::ARCH, capabilities).map(Some),
+        SeccompProfile::RuntimeDefault => {
+            default_profile(std::env::consts::ARCH, capabilities).map(Some)
+        }
         SeccompProfile::Localhost(path) => {
-            let text = std::fs::read(path)
-                .map_err(|source| SeccompError::Read { path: path.clone(), source })?;
+            let text = std::fs::read(path).map_err(|source| SeccompError::Read {
+                path: path.clone(),
+                source,
+            })?;
             docker::parse(&text, std::env::consts::ARCH, capabilities)
                 .map(Some)
-                .map_err(|source| SeccompError::Parse { path: path.clone(), source })
+                .map_err(|source| SeccompError::Parse {
+                    path: path.clone(),
+                    source,
+                })
         }
     }
 }
@@ -71,7 +78,10 @@ pub(crate) fn filter(
 ///
 /// # Errors
 /// Never with the list that is built in.
-pub fn default_profile(arch: &str, capabilities: &BTreeSet<String>) -> Result<LinuxSeccomp, SeccompError> {
+pub fn default_profile(
+    arch: &str,
+    capabilities: &BTreeSet<String>,
+) -> Result<LinuxSeccomp, SeccompError> {
     let sections = sections(DEFAULT);
     let mut allowed: BTreeSet<&str> = BTreeSet::new();
     for (section, names) in &sections {
@@ -89,18 +99,41 @@ pub fn default_profile(arch: &str, capabilities: &BTreeSet<String>) -> Result<Li
     if !allowed.contains("clone") {
         let index = usize::from(arch == "s390x");
         let arg = masked(index, NEW_NAMESPACES, 0)?;
-        rules.push(rule(&["clone"], LinuxSeccompAction::ScmpActAllow, None, vec![arg])?);
+        rules.push(rule(
+            &["clone"],
+            LinuxSeccompAction::ScmpActAllow,
+            None,
+            vec![arg],
+        )?);
         // Its flags are behind a pointer: callers fall back to clone when it isn't there.
-        rules.push(rule(&["clone3"], LinuxSeccompAction::ScmpActErrno, Some(ENOSYS), Vec::new())?);
+        rules.push(rule(
+            &["clone3"],
+            LinuxSeccompAction::ScmpActErrno,
+            Some(ENOSYS),
+            Vec::new(),
+        )?);
     }
     for value in PERSONALITIES {
         let arg = compare(0, value, LinuxSeccompOperator::ScmpCmpEq)?;
-        rules.push(rule(&["personality"], LinuxSeccompAction::ScmpActAllow, None, vec![arg])?);
+        rules.push(rule(
+            &["personality"],
+            LinuxSeccompAction::ScmpActAllow,
+            None,
+            vec![arg],
+        )?);
     }
     let arg = compare(0, AF_VSOCK, LinuxSeccompOperator::ScmpCmpNe)?;
-    rules.push(rule(&["socket"], LinuxSeccompAction::ScmpActAllow, None, vec![arg])?);
+    rules.push(rule(
+        &["socket"],
+        LinuxSeccompAction::ScmpActAllow,
+        None,
+        vec![arg],
+    )?);
     let names: Vec<&str> = allowed.into_iter().collect();
-    rules.insert(0, rule(&names, LinuxSeccompAction::ScmpActAllow, None, Vec::new())?);
+    rules.insert(
+        0,
+        rule(&names, LinuxSeccompAction::ScmpActAllow, None, Vec::new())?,
+    );
 
     let mut profile = LinuxSeccomp::default();
     profile.set_default_action(LinuxSeccompAction::ScmpActErrno);
@@ -141,8 +174,16 @@ fn rule(
     Ok(builder.build()?)
 }
 
-fn compare(index: usize, value: u64, op: LinuxSeccompOperator) -> Result<LinuxSeccompArg, SeccompError> {
-    Ok(LinuxSeccompArgBuilder::default().index(index).value(value).op(op).build()?)
+fn compare(
+    index: usize,
+    value: u64,
+    op: LinuxSeccompOperator,
+) -> Result<LinuxSeccompArg, SeccompError> {
+    Ok(LinuxSeccompArgBuilder::default()
+        .index(index)
+        .value(value)
+        .op(op)
+        .build()?)
 }
 
 fn masked(index: usize, mask: u64, value: u64) -> Result<LinuxSeccompArg, SeccompError> {
@@ -158,11 +199,17 @@ fn masked(index: usize, mask: u64, value: u64) -> Result<LinuxSeccompArg, Seccom
 fn sections(text: &'static str) -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut out: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut current = "";
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+    for line in text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+    {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             current = name;
         } else {
-            out.entry(current).or_default().extend(line.split_whitespace());
+            out.entry(current)
+                .or_default()
+                .extend(line.split_whitespace());
         }
     }
     out
@@ -183,7 +230,8 @@ mod tests {
     #[test]
     fn capabilities_open_their_calls_and_no_others() {
         let plain = default_profile("x86_64", &BTreeSet::new()).expect("profile");
-        let admin = default_profile("x86_64", &BTreeSet::from(["SYS_ADMIN".to_owned()])).expect("profile");
+        let admin =
+            default_profile("x86_64", &BTreeSet::from(["SYS_ADMIN".to_owned()])).expect("profile");
         for (name, without, with) in [
             ("read", true, true),
             ("execve", true, true),

@@ -11,11 +11,24 @@ use berth_shim::client::{CreateRequest, RuntimeOptions, Shim, ShimConfig};
 
 type Failure = Box<dyn std::error::Error>;
 
-const STEPS: [&str; 7] = ["launch", "create", "start", "exec", "kill+wait", "delete", "shutdown"];
+const STEPS: [&str; 7] = [
+    "launch",
+    "create",
+    "start",
+    "exec",
+    "kill+wait",
+    "delete",
+    "shutdown",
+];
 
 fn median(times: &mut [Duration]) -> f64 {
     times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default().as_secs_f64() * 1000.0
+    times
+        .get(times.len() / 2)
+        .copied()
+        .unwrap_or_default()
+        .as_secs_f64()
+        * 1000.0
 }
 
 fn bundle(dir: &Path, id: &str, kind: RuntimeKind) -> Result<PathBuf, Failure> {
@@ -25,16 +38,31 @@ fn bundle(dir: &Path, id: &str, kind: RuntimeKind) -> Result<PathBuf, Failure> {
         std::fs::create_dir_all(bundle.join("rootfs").join(d))?;
     }
     std::fs::copy("/bin/busybox", bundle.join("rootfs/bin/busybox"))?;
-    let mut container = Container { id: id.to_owned(), ..Container::default() };
-    container.process.args = ["/bin/busybox", "sleep", "1000"].map(str::to_owned).to_vec();
-    let sandbox = Sandbox { id: id.to_owned(), network: Namespace::Private, ..Sandbox::default() };
+    let mut container = Container {
+        id: id.to_owned(),
+        ..Container::default()
+    };
+    container.process.args = ["/bin/busybox", "sleep", "1000"]
+        .map(str::to_owned)
+        .to_vec();
+    let sandbox = Sandbox {
+        id: id.to_owned(),
+        network: Namespace::Private,
+        ..Sandbox::default()
+    };
     let spec = berth_oci::sandbox_spec(&Host::detect(), kind, &sandbox, &container)?;
     std::fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
     Ok(bundle)
 }
 
 /// One life; the time of each step.
-async fn round(config: &ShimConfig, dir: &Path, id: &str, runtime: &Path, kind: RuntimeKind) -> Result<Vec<Duration>, Failure> {
+async fn round(
+    config: &ShimConfig,
+    dir: &Path,
+    id: &str,
+    runtime: &Path,
+    kind: RuntimeKind,
+) -> Result<Vec<Duration>, Failure> {
     let bundle = bundle(dir, id, kind)?;
     let mut times = Vec::new();
     let mut last = Instant::now();
@@ -58,14 +86,18 @@ async fn round(config: &ShimConfig, dir: &Path, id: &str, runtime: &Path, kind: 
     lap();
     shim.start(id).await?;
     lap();
-    let spec: berth_oci::Spec = serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
+    let spec: berth_oci::Spec =
+        serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
     let process = berth_oci::exec_process(&spec, &["/bin/busybox".into(), "true".into()], false);
     shim.exec_sync(id, &process, Duration::ZERO).await?;
     lap();
     if id == "t0" {
         let pid = shim.shim_pid(id).await?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        for line in status.lines().filter(|l| l.starts_with("VmRSS") || l.starts_with("Rss")) {
+        for line in status
+            .lines()
+            .filter(|l| l.starts_with("VmRSS") || l.starts_with("Rss"))
+        {
             println!("{line}");
         }
     }
@@ -96,8 +128,18 @@ async fn main() -> Result<(), Failure> {
     };
     let mut columns = vec![Vec::new(); STEPS.len()];
     for n in 0..rounds {
-        let times = round(&config, dir.path(), &format!("t{n}"), &found.binary, found.kind).await?;
-        columns.iter_mut().zip(times).for_each(|(column, time)| column.push(time));
+        let times = round(
+            &config,
+            dir.path(),
+            &format!("t{n}"),
+            &found.binary,
+            found.kind,
+        )
+        .await?;
+        columns
+            .iter_mut()
+            .zip(times)
+            .for_each(|(column, time)| column.push(time));
     }
     for (name, times) in STEPS.iter().zip(&mut columns) {
         println!("{name:>10} {:8.2} ms", median(times));

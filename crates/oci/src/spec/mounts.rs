@@ -8,10 +8,7 @@ use super::SpecError;
 use crate::container::{self, Container, Propagation};
 use crate::sandbox::{Namespace, Sandbox};
 
-pub(super) fn mounts(
-    sandbox: &Sandbox,
-    container: &Container,
-) -> Result<Vec<Mount>, SpecError> {
+pub(super) fn mounts(sandbox: &Sandbox, container: &Container) -> Result<Vec<Mount>, SpecError> {
     let mut binds: Vec<&container::Mount> = container.mounts.iter().collect();
     binds.sort_by_key(|m| m.container_path.components().count());
     let taken = |path: &str| binds.iter().any(|m| m.container_path == Path::new(path));

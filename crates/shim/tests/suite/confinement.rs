@@ -10,9 +10,12 @@ async fn the_default_seccomp_profile_lets_programs_run_and_namespaces_not_be_mad
         let mut pod = Pod::start(runtime).await;
         pod.seccomp = berth_oci::SeccompProfile::RuntimeDefault;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
-        let script = "grep Seccomp: /proc/self/status; unshare -U true || echo refused; (echo piped | cat)";
+        let script =
+            "grep Seccomp: /proc/self/status; unshare -U true || echo refused; (echo piped | cat)";
         let process = pod.exec_process(&id, &["sh", "-c", script], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await.expect("exec");
+        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+            .await
+            .expect("exec");
         let text = String::from_utf8_lossy(&got.stdout).replace('\t', " ");
         assert_eq!(text, "Seccomp: 2\nrefused\npiped\n", "{runtime}");
         pod.end().await;
@@ -27,9 +30,14 @@ async fn capabilities_masks_and_the_oom_score_arrive() {
         let script = "grep CapEff: /proc/self/status; cat /proc/timer_list 2>/dev/null | wc -c; \
                       (echo 1 >/proc/sys/kernel/panic) 2>/dev/null || echo readonly; cat /proc/self/oom_score_adj";
         let process = pod.exec_process(&id, &["sh", "-c", script], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await.expect("exec");
+        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+            .await
+            .expect("exec");
         let text = String::from_utf8_lossy(&got.stdout).replace('\t', " ");
-        assert_eq!(text, "CapEff: 00000000a80425fb\n0\nreadonly\n0\n", "{runtime}");
+        assert_eq!(
+            text, "CapEff: 00000000a80425fb\n0\nreadonly\n0\n",
+            "{runtime}"
+        );
         pod.end().await;
     }
 }
