@@ -1,0 +1,23 @@
+//! End to end: the real binary, stock kubectl, real runc, runsc and crun.
+//!
+//! Each test has a cluster of its own, with its own directories, ports, bridge and addresses, and removes it
+//! at the end, also when it fails. They need root and Debian's packages (scripts/setup installs them).
+
+#[path = "e2e/cluster.rs"]
+mod cluster;
+#[path = "e2e/conformance.rs"]
+mod conformance;
+#[path = "e2e/demo.rs"]
+mod demo;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/pods.rs"]
+mod pods;
+#[path = "e2e/refused.rs"]
+mod refused;
+#[path = "e2e/restart.rs"]
+mod restart;
+#[path = "e2e/streams.rs"]
+mod streams;
+#[path = "e2e/volumes.rs"]
+mod volumes;
