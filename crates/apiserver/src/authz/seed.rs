@@ -35,9 +35,12 @@ const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.i
 /// # Errors
 /// When the store cannot be written.
 pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
-    let mut wanted: Vec<(&str, Value)> = NAMESPACES
-        .map(|name| ("core/namespaces", namespace(name)))
-        .to_vec();
+    let mut wanted: Vec<(&'static str, Value)> = Vec::new();
+    for name in NAMESPACES {
+        wanted.push(("core/namespaces", namespace(name)));
+        wanted.push(("core/serviceaccounts", account(name)));
+    }
+    wanted.extend(PRIORITY_CLASSES.map(|class| ("scheduling.k8s.io/priorityclasses", priority_class(class))));
     let mut add = |kind: &'static str, objects: Vec<Value>| {
         wanted.extend(objects.into_iter().map(|object| (kind, object)))
     };

@@ -30,7 +30,7 @@ pub struct SigningKey {
 }
 
 enum Pair {
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -55,7 +55,7 @@ impl SigningKey {
             der,
             &SystemRandom::new(),
         ) {
-            Ok(pair) => Pair::Ecdsa(pair),
+            Ok(pair) => Pair::Ecdsa(Box::new(pair)),
             Err(_) => Pair::Rsa(Box::new(
                 RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Kind)?,
             )),
