@@ -40,7 +40,9 @@ pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
         wanted.push(("core/namespaces", namespace(name)));
         wanted.push(("core/serviceaccounts", account(name)));
     }
-    wanted.extend(PRIORITY_CLASSES.map(|class| ("scheduling.k8s.io/priorityclasses", priority_class(class))));
+    wanted.extend(
+        PRIORITY_CLASSES.map(|class| ("scheduling.k8s.io/priorityclasses", priority_class(class))),
+    );
     let mut add = |kind: &'static str, objects: Vec<Value>| {
         wanted.extend(objects.into_iter().map(|object| (kind, object)))
     };
