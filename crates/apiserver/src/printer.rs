@@ -30,3 +30,71 @@ pub struct Printer {
     /// One cell for each column.
     pub cells: Cells,
 }
+
+pub mod age;
+mod cluster;
+mod core;
+mod pod;
+mod rbac;
+
+pub use self::cluster::{custom_resource_definition, lease, node, priority_class, runtime_class};
+pub use self::core::{
+    config_map, event, limit_range, namespace, plain, resource_quota, secret, service,
+    service_account,
+};
+pub use self::pod::pod;
+pub use self::rbac::{binding, role};
+
+/// What a column shows when there is nothing.
+const NONE: &str = "<none>";
+
+impl Printer {
+    /// Columns given as name, type and priority; the one called `Name` names the object.
+    fn new(
+        columns: &[(&str, &'static str, i32)],
+        cells: impl Fn(&Value, jiff::Timestamp) -> Vec<Value> + Send + Sync + 'static,
+    ) -> Self {
+        let columns = columns
+            .iter()
+            .map(|(name, kind, priority)| Column {
+                name: (*name).to_owned(),
+                kind,
+                format: if *name == "Name" && *priority == 0 { "name" } else { "" },
+                description: String::new(),
+                priority: *priority,
+            })
+            .collect();
+        Self {
+            columns,
+            cells: Arc::new(cells),
+        }
+    }
+}
+
+/// A text at a JSON pointer.
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}
+
+/// A text, or `<none>`.
+fn or_none(text: &str) -> Value {
+    Value::from(if text.is_empty() { NONE } else { text })
+}
+
+/// The items of a list at a JSON pointer.
+fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// `metadata.name`.
+fn name(object: &Value) -> Value {
+    object["metadata"]["name"].clone()
+}
+
+/// The time since creation.
+fn created_ago(object: &Value, now: jiff::Timestamp) -> Value {
+    Value::from(age::since(text(object, "/metadata/creationTimestamp"), now))
+}

@@ -1,5 +1,8 @@
 //! What a kind adds to the generic verbs: decoding, defaults, preparation, validation.
 
+pub mod event;
+pub mod plain;
+pub mod runtime_class;
 pub mod typed;
 
 use berth_api::field::FieldError;

@@ -1,9 +1,15 @@
 //! The rows that every berth serves.
 
+mod core;
+mod groups;
+mod row;
+
 use super::Resource;
 
 /// All built-in rows, in the order that discovery lists them.
 #[must_use]
 pub fn rows() -> Vec<Resource> {
-    Vec::new()
+    let mut rows = core::rows();
+    rows.extend(groups::rows());
+    rows
 }

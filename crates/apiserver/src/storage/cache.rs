@@ -1,6 +1,7 @@
 //! The objects of one storage name, and their recent history for watches.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use berth_store::{Event, Revision};
@@ -54,6 +55,22 @@ fn item_key(namespace: &str, name: &str) -> String {
     }
 }
 
+fn items_of(inner: &Inner, namespace: Option<&str>) -> Vec<Arc<Stored>> {
+    match namespace {
+        None | Some("") => inner.items.values().cloned().collect(),
+        Some(namespace) => {
+            let prefix = format!("{namespace}/");
+            let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+            inner
+                .items
+                .range::<str, _>(from)
+                .take_while(|(key, _)| key.starts_with(&prefix))
+                .map(|(_, object)| Arc::clone(object))
+                .collect()
+        }
+    }
+}
+
 impl ResourceCache {
     pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
         Self {
@@ -87,22 +104,20 @@ impl ResourceCache {
     /// Objects of a namespace or of all, in key order.
     #[must_use]
     pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Stored>> {
+        items_of(&self.inner.read(), namespace)
+    }
+
+    /// Objects of a namespace or of all, in key order, and the revision of the whole store at which
+    /// they are complete; `applied` is up to where the caches are known to be.
+    #[must_use]
+    pub fn snapshot(
+        &self,
+        namespace: Option<&str>,
+        applied: Revision,
+    ) -> (Vec<Arc<Stored>>, Revision) {
         let inner = self.inner.read();
-        match namespace {
-            None | Some("") => inner.items.values().cloned().collect(),
-            Some(namespace) => {
-                let prefix = format!("{namespace}/");
-                inner
-                    .items
-                    .range::<str, _>((
-                        std::ops::Bound::Included(prefix.as_str()),
-                        std::ops::Bound::Unbounded,
-                    ))
-                    .take_while(|(k, _)| k.starts_with(&prefix))
-                    .map(|(_, v)| Arc::clone(v))
-                    .collect()
-            }
-        }
+        let revision = applied.max(inner.changed_at).max(inner.history_start);
+        (items_of(&inner, namespace), revision)
     }
 
     /// How many objects there are.

@@ -1,0 +1,180 @@
+//! Admission: what may change or refuse a write after authorization, in the stock order.
+
+mod limit_ranger;
+mod namespace_lifecycle;
+mod pod;
+mod priority;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod tolerations;
+
+use berth_api::status::ApiError;
+use serde_json::Value;
+
+use crate::rest::Call;
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// A plugin, by the name that `--enable-admission-plugins` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plugin {
+    NamespaceLifecycle,
+    LimitRanger,
+    ServiceAccount,
+    Priority,
+    DefaultTolerationSeconds,
+    RuntimeClass,
+    ResourceQuota,
+}
+
+impl Plugin {
+    /// Every plugin, in the order in which they run.
+    const ALL: [Self; 7] = [
+        Self::NamespaceLifecycle,
+        Self::LimitRanger,
+        Self::ServiceAccount,
+        Self::Priority,
+        Self::DefaultTolerationSeconds,
+        Self::RuntimeClass,
+        Self::ResourceQuota,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NamespaceLifecycle => "NamespaceLifecycle",
+            Self::LimitRanger => "LimitRanger",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Priority => "Priority",
+            Self::DefaultTolerationSeconds => "DefaultTolerationSeconds",
+            Self::RuntimeClass => "RuntimeClass",
+            Self::ResourceQuota => "ResourceQuota",
+        }
+    }
+}
+
+/// Plugins of the stock server that berth accepts by name and that have nothing to do here.
+const INERT: [&str; 24] = [
+    "AlwaysAdmit",
+    "AlwaysDeny",
+    "AlwaysPullImages",
+    "CertificateApproval",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "ClusterTrustBundleAttest",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "DenyServiceExternalIPs",
+    "EventRateLimit",
+    "ExtendedResourceToleration",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "NodeRestriction",
+    "OwnerReferencesPermissionEnforcement",
+    "PersistentVolumeClaimResize",
+    "PodNodeSelector",
+    "PodSecurity",
+    "PodTopologyLabels",
+    "StorageObjectInUseProtection",
+    "TaintNodesByCondition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+/// A name that is no plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnknownPlugin {
+    pub(crate) name: String,
+    pub(crate) known: String,
+}
+
+/// The enabled plugins, in order.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    plugins: Vec<Plugin>,
+}
+
+impl Chain {
+    /// All plugins but those that are disabled; one named in both lists is enabled.
+    pub(crate) fn new(enable: &[String], disable: &[String]) -> Result<Self, UnknownPlugin> {
+        for name in enable.iter().chain(disable) {
+            let known = Plugin::ALL.iter().any(|p| p.name() == name) || INERT.contains(&name.as_str());
+            if !known {
+                let known: Vec<_> = Plugin::ALL.iter().map(|p| p.name()).collect();
+                return Err(UnknownPlugin {
+                    name: name.clone(),
+                    known: known.join(", "),
+                });
+            }
+        }
+        let has = |list: &[String], p: Plugin| list.iter().any(|n| n == p.name());
+        Ok(Self {
+            plugins: Plugin::ALL
+                .into_iter()
+                .filter(|p| has(enable, *p) || !has(disable, *p))
+                .collect(),
+        })
+    }
+
+    /// Whether a plugin is enabled.
+    pub(crate) fn has(&self, plugin: Plugin) -> bool {
+        self.plugins.contains(&plugin)
+    }
+
+    /// The plugins that change an object before it is validated.
+    pub(crate) async fn mutate(
+        &self,
+        call: &Call,
+        operation: Operation,
+        object: &mut Value,
+        _old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        if self.has(Plugin::NamespaceLifecycle) {
+            namespace_lifecycle::admit(call, operation, object).await?;
+        }
+        if operation == Operation::Create && is_pod(call) {
+            pod::mutate(self, call, object)?;
+        }
+        Ok(())
+    }
+
+    /// The plugins that refuse.
+    pub(crate) async fn validate(
+        &self,
+        call: &Call,
+        operation: Operation,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        if operation == Operation::Delete {
+            if self.has(Plugin::NamespaceLifecycle) {
+                namespace_lifecycle::check_delete(call, old)?;
+            }
+            return Ok(());
+        }
+        if let Some(object) = object {
+            if is_pod(call) {
+                pod::validate(self, call, operation, object, old)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_pod(call: &Call) -> bool {
+    call.row.storage == "core/pods" && call.info.subresource.is_empty()
+}
+
+/// The refusal of the object being written, in the stock server's form.
+pub(crate) fn forbidden(call: &Call, name: &str, message: impl Into<String>) -> ApiError {
+    ApiError::Forbidden {
+        subject: call.subject(name),
+        message: message.into(),
+    }
+}

@@ -1,0 +1,226 @@
+//! What a client wants to see (`Accept`) and what it sends (`Content-Type`).
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::Value;
+
+use berth_api::status::ApiError;
+
+use crate::patch::PatchKind;
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// The objects themselves.
+    #[default]
+    Object,
+    /// `meta.k8s.io` Table.
+    Table,
+    /// `meta.k8s.io` PartialObjectMetadata.
+    Metadata,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+}
+
+/// What a client accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) shape: Shape,
+    pub(crate) encoding: Encoding,
+    /// Version of `meta.k8s.io` for Table and PartialObjectMetadata.
+    pub(crate) meta_version: MetaVersion,
+}
+
+/// Versions of `meta.k8s.io`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MetaVersion {
+    #[default]
+    V1,
+    V1beta1,
+}
+
+impl MetaVersion {
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+const OFFERED: &str = "application/json, application/yaml";
+
+struct Range<'a> {
+    media: &'a str,
+    quality: f32,
+    params: Vec<(&'a str, &'a str)>,
+}
+
+fn ranges(header: &str) -> Vec<Range<'_>> {
+    let mut ranges: Vec<Range<'_>> = header
+        .split(',')
+        .map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or("");
+            let params: Vec<_> = parts.filter_map(|p| p.split_once('=')).collect();
+            let quality = params
+                .iter()
+                .find(|(k, _)| *k == "q")
+                .and_then(|(_, v)| v.parse().ok())
+                .unwrap_or(1.0);
+            Range {
+                media,
+                quality,
+                params,
+            }
+        })
+        .filter(|r| !r.media.is_empty())
+        .collect();
+    // Stable: among equals the first wins.
+    ranges.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    ranges
+}
+
+/// Chooses the answer's form.
+///
+/// # Errors
+/// `NotAcceptable` when nothing that the client accepts is offered (protobuf alone, say).
+pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+    let header = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect::<Vec<_>>()
+        .join(",");
+    if header.trim().is_empty() {
+        return Ok(Accepted::default());
+    }
+    for range in ranges(&header) {
+        let encoding = match range.media {
+            "application/json" | "application/*" | "*/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            _ => continue,
+        };
+        let param = |key: &str| {
+            range
+                .params
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map_or("", |(_, v)| *v)
+        };
+        let shape = match (param("as"), param("g")) {
+            ("", _) => Shape::Object,
+            ("Table", "meta.k8s.io") => Shape::Table,
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
+                Shape::Metadata
+            }
+            _ => continue,
+        };
+        let meta_version = match param("v") {
+            "v1beta1" => MetaVersion::V1beta1,
+            "" | "v1" => MetaVersion::V1,
+            _ if shape == Shape::Object => MetaVersion::V1,
+            _ => continue,
+        };
+        return Ok(Accepted {
+            shape,
+            encoding,
+            meta_version,
+        });
+    }
+    Err(ApiError::NotAcceptable(OFFERED.to_owned()))
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let full = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    full.split(';').next().unwrap_or("").trim()
+}
+
+/// Reads a request body as JSON or YAML.
+///
+/// # Errors
+/// `UnsupportedMediaType` for other encodings, `BadRequest` for what cannot be read.
+pub(crate) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, ApiError> {
+    let value: Value = match content_type(headers) {
+        "" | "application/json" | "*/*" => serde_json::from_slice(bytes)
+            .map_err(|e| ApiError::BadRequest(format!("the body is not valid JSON: {e}")))?,
+        "application/yaml" | "text/yaml" | "application/x-yaml" => yaml(bytes)?,
+        other => {
+            tracing::debug!(content_type = other, "unsupported request body");
+            return Err(ApiError::UnsupportedMediaType(OFFERED.to_owned()));
+        }
+    };
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(ApiError::BadRequest(
+            "couldn't get version/kind; json parse error: the body is not an object".to_owned(),
+        ))
+    }
+}
+
+/// Reads YAML.
+///
+/// # Errors
+/// `BadRequest` for what cannot be read.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| ApiError::BadRequest("the body is not UTF-8".to_owned()))?;
+    serde_saphyr::from_str(text)
+        .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
+}
+
+/// The kind of a patch, from its content type.
+///
+/// # Errors
+/// `UnsupportedMediaType`.
+pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, ApiError> {
+    match content_type(headers) {
+        "application/json-patch+json" => Ok(PatchKind::Json),
+        "application/merge-patch+json" => Ok(PatchKind::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
+        _ => Err(ApiError::UnsupportedMediaType(
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"
+                .to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(header: &str) -> Result<Accepted, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, header.parse().unwrap());
+        accept(&headers)
+    }
+
+    #[test]
+    fn the_first_form_that_is_offered_wins() {
+        for (header, shape) in [
+            ("application/json", Shape::Object),
+            ("*/*", Shape::Object),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Shape::Table),
+            ("application/json;as=Table;g=meta.k8s.io;v=v1, application/json", Shape::Table),
+            ("application/vnd.kubernetes.protobuf, application/json", Shape::Object),
+            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json", Shape::Metadata),
+            ("application/json;as=Frob;v=v1;g=meta.k8s.io,application/json", Shape::Object),
+            ("application/json;q=0.1,application/json;as=Table;v=v1;g=meta.k8s.io;q=0.9", Shape::Table),
+        ] {
+            assert_eq!(accepted(header).unwrap().shape, shape, "{header}");
+        }
+        assert_eq!(accepted("application/vnd.kubernetes.protobuf").unwrap_err().code(), 406);
+        assert_eq!(accepted("application/yaml").unwrap().encoding, Encoding::Yaml);
+    }
+}

@@ -1,0 +1,215 @@
+//! Lists, whole or page by page.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth_api::status::ApiError;
+use berth_store::{Range, Revision};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Call;
+use super::render::ListMeta;
+use crate::http_types::Response;
+use crate::query::VersionMatch;
+use crate::selector::Selector;
+use crate::storage::{Stored, key};
+
+/// Objects read from the store at once for a page of the past.
+const CHUNK: usize = 500;
+
+/// Where a list goes on: after this key, at this revision.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    v: String,
+    rv: Revision,
+    start: String,
+}
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+impl Continue {
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(text: &str) -> Result<Self, ApiError> {
+        URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
+            .filter(|token| token.v == TOKEN_VERSION && token.rv > 0)
+            .ok_or_else(|| ApiError::BadRequest("continue key is not valid".to_owned()))
+    }
+}
+
+/// A list before it is rendered.
+pub(crate) struct Listed {
+    pub(crate) items: Vec<Arc<Stored>>,
+    pub(crate) meta: ListMeta,
+}
+
+impl Call {
+    /// Answers a list.
+    pub(crate) async fn list(&self) -> Result<Response, ApiError> {
+        let listed = self.collect().await?;
+        let items: Vec<&Stored> = listed.items.iter().map(Arc::as_ref).collect();
+        let bytes = self.list_bytes(&items, &listed.meta)?;
+        self.respond_bytes(StatusCode::OK, bytes)
+    }
+
+    /// The selector of the request.
+    pub(crate) fn selector(&self) -> Result<Selector, ApiError> {
+        Selector::parse(
+            self.namespace(),
+            &self.query.label_selector,
+            &self.query.field_selector,
+            &self.cache(),
+        )
+    }
+
+    /// The objects that the request selects.
+    pub(crate) async fn collect(&self) -> Result<Listed, ApiError> {
+        let selector = self.selector()?;
+        let revision = self.query.revision()?;
+        if !self.query.continue_token.is_empty() {
+            if revision.is_some_and(|r| r > 0) {
+                return Err(ApiError::BadRequest(
+                    "specifying resource version is not allowed when using continue".to_owned(),
+                ));
+            }
+            let token = Continue::decode(&self.query.continue_token)?;
+            return self.page(&selector, token.rv, Some(token.start)).await;
+        }
+        match (self.query.version_match, revision) {
+            (Some(_), None) => Err(ApiError::BadRequest(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
+                    .to_owned(),
+            )),
+            (Some(VersionMatch::Exact), Some(0)) => Err(ApiError::BadRequest(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""
+                    .to_owned(),
+            )),
+            (Some(VersionMatch::Exact), Some(revision)) => self.page(&selector, revision, None).await,
+            (Some(VersionMatch::NotOlderThan) | None, _) => {
+                self.freshen().await?;
+                Ok(self.present(&selector, None))
+            }
+        }
+    }
+
+    /// From the cache, as it is now, after a key.
+    fn present(&self, selector: &Selector, after: Option<&str>) -> Listed {
+        let applied = self.api.storage.applied();
+        let (items, revision) = self.cache().snapshot(Some(self.namespace()), applied);
+        let skipped = after.map_or(0, |after| {
+            items.partition_point(|i| tail(i).as_str() <= after)
+        });
+        let mut selected: Vec<Arc<Stored>> = items
+            .into_iter()
+            .skip(skipped)
+            .filter(|i| selector.matches(i))
+            .collect();
+        let mut meta = ListMeta {
+            revision,
+            ..ListMeta::default()
+        };
+        let limit = self.query.limit;
+        if limit > 0 && selected.len() > limit {
+            if !selector.is_filtered() {
+                meta.remaining = Some(selected.len() - limit);
+            }
+            selected.truncate(limit);
+            meta.continue_token = selected.last().map(|last| next(revision, last));
+        }
+        Listed {
+            items: selected,
+            meta,
+        }
+    }
+
+    /// At a revision of the past, after a key.
+    async fn page(
+        &self,
+        selector: &Selector,
+        revision: Revision,
+        after: Option<String>,
+    ) -> Result<Listed, ApiError> {
+        self.api.storage.wait_for(revision).await?;
+        let cache = self.cache();
+        if cache.changed_at() <= revision {
+            // Nothing of this kind has changed since: the present is that past.
+            let mut listed = self.present(selector, after.as_deref());
+            listed.meta.revision = revision;
+            listed.meta.continue_token = listed
+                .meta
+                .continue_token
+                .and_then(|_| listed.items.last().map(|last| next(revision, last)));
+            return Ok(listed);
+        }
+        let limit = match self.query.limit {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        let mut items: Vec<Arc<Stored>> = Vec::new();
+        let mut cursor = after.map(|start| format!("{}{start}", key::prefix(&self.row.storage, None)));
+        loop {
+            let range = Range {
+                prefix: key::prefix(&self.row.storage, Some(self.namespace())),
+                after: cursor.take(),
+                limit: CHUNK,
+                revision,
+            };
+            let (page, _, more) = self.api.storage.range_at(&self.row.storage, range).await?;
+            let last = page.last().cloned();
+            for item in page {
+                if !selector.matches(&item) {
+                    continue;
+                }
+                if items.len() == limit {
+                    let token = items.last().map(|last| next(revision, last));
+                    return Ok(Listed {
+                        items,
+                        meta: ListMeta {
+                            revision,
+                            continue_token: token,
+                            remaining: None,
+                        },
+                    });
+                }
+                items.push(item);
+            }
+            match last {
+                Some(last) if more => {
+                    cursor = Some(key::object(&self.row.storage, &last.namespace, &last.name));
+                }
+                _ => break,
+            }
+        }
+        Ok(Listed {
+            items,
+            meta: ListMeta {
+                revision,
+                ..ListMeta::default()
+            },
+        })
+    }
+}
+
+fn tail(item: &Stored) -> String {
+    if item.namespace.is_empty() {
+        item.name.to_string()
+    } else {
+        format!("{}/{}", item.namespace, item.name)
+    }
+}
+
+fn next(revision: Revision, last: &Stored) -> String {
+    Continue {
+        v: TOKEN_VERSION.to_owned(),
+        rv: revision,
+        start: tail(last),
+    }
+    .encode()
+}

@@ -1,0 +1,201 @@
+//! Answers: one object or many, in the request's version and the form that the client accepts.
+
+use berth_api::status::ApiError;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::http_types::{Response, respond};
+use crate::negotiate::{Encoding, Shape};
+use crate::printer::Column;
+use crate::storage::Stored;
+
+/// What a list says of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListMeta {
+    pub(crate) revision: i64,
+    pub(crate) continue_token: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn value(&self) -> Value {
+        let mut meta = json!({"resourceVersion": self.revision.to_string()});
+        if let Some(token) = &self.continue_token {
+            meta["continue"] = json!(token);
+        }
+        if let Some(remaining) = self.remaining {
+            meta["remainingItemCount"] = json!(remaining);
+        }
+        meta
+    }
+}
+
+impl Call {
+    /// A stored object as the answer.
+    pub(crate) fn respond_stored(&self, code: StatusCode, stored: &Stored) -> Result<Response, ApiError> {
+        let bytes = match self.accepted.shape {
+            Shape::Table => self.table(&[stored], None)?,
+            Shape::Object | Shape::Metadata => self.item(stored)?,
+        };
+        self.respond_bytes(code, bytes)
+    }
+
+    /// An object of the storage version as the answer, e.g. of a dry run.
+    pub(crate) fn respond_value(&self, code: StatusCode, object: &Value) -> Result<Response, ApiError> {
+        let bytes = match self.accepted.shape {
+            Shape::Table => self.table_of(&[object.clone()], None)?,
+            Shape::Metadata => Bytes::from(self.partial(object).to_string()),
+            Shape::Object => {
+                let mut object = object.clone();
+                self.to_request(&mut object)?;
+                Bytes::from(object.to_string())
+            }
+        };
+        self.respond_bytes(code, bytes)
+    }
+
+    /// JSON bytes as the answer, with the warnings that have come up.
+    pub(crate) fn respond_bytes(&self, code: StatusCode, json: Bytes) -> Result<Response, ApiError> {
+        let mut response = match self.accepted.encoding {
+            Encoding::Json => respond(code, "application/json", json),
+            Encoding::Yaml => {
+                let value: Value = serde_json::from_slice(&json)
+                    .map_err(|e| ApiError::Internal(e.to_string()))?;
+                let yaml = serde_saphyr::to_string(&value)
+                    .map_err(|e| ApiError::Internal(e.to_string()))?;
+                respond(code, "application/yaml", yaml)
+            }
+        };
+        self.add_warnings(&mut response);
+        Ok(response)
+    }
+
+    /// Adds the `Warning` headers.
+    pub(crate) fn add_warnings(&self, response: &mut Response) {
+        for warning in self.warnings.lock().iter() {
+            let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+            let printable: String = quoted
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect();
+            if let Ok(value) = HeaderValue::try_from(format!("299 - \"{printable}\"")) {
+                response.headers_mut().append(header::WARNING, value);
+            }
+        }
+    }
+
+    /// One object (or its metadata) in the request's version.
+    pub(crate) fn item(&self, stored: &Stored) -> Result<Bytes, ApiError> {
+        match self.accepted.shape {
+            Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()).to_string())),
+            Shape::Object | Shape::Table => {
+                let wanted = self.row.api_version(&self.info.api_version);
+                if self.row.convert.is_none() || wanted == self.row.storage_gvk.api_version() {
+                    return Ok(stored.bytes.clone());
+                }
+                let mut object = stored.value();
+                self.to_request(&mut object)?;
+                Ok(Bytes::from(object.to_string()))
+            }
+        }
+    }
+
+    /// A list as JSON: its items' bytes joined.
+    pub(crate) fn list_bytes(&self, items: &[&Stored], list: &ListMeta) -> Result<Bytes, ApiError> {
+        let (kind, api_version) = match self.accepted.shape {
+            Shape::Table => return self.table(items, Some(list)),
+            Shape::Metadata => (
+                "PartialObjectMetadataList",
+                self.accepted.meta_version.api_version().to_owned(),
+            ),
+            Shape::Object => (
+                self.row.list_kind.as_str(),
+                self.row.api_version(&self.info.api_version),
+            ),
+        };
+        let head = format!(
+            "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
+            json!(kind),
+            json!(api_version),
+            list.value()
+        );
+        let size = items.iter().map(|i| i.bytes.len() + 1).sum::<usize>() + head.len() + 2;
+        let mut bytes = BytesMut::with_capacity(size);
+        bytes.put_slice(head.as_bytes());
+        for (n, item) in items.iter().enumerate() {
+            if n > 0 {
+                bytes.put_u8(b',');
+            }
+            bytes.put_slice(&self.item(item)?);
+        }
+        bytes.put_slice(b"]}");
+        Ok(bytes.freeze())
+    }
+
+    /// PartialObjectMetadata of an object.
+    pub(crate) fn partial(&self, object: &Value) -> Value {
+        json!({
+            "kind": "PartialObjectMetadata",
+            "apiVersion": self.accepted.meta_version.api_version(),
+            "metadata": object["metadata"],
+        })
+    }
+
+    /// A Table of stored objects.
+    pub(crate) fn table(&self, items: &[&Stored], list: Option<&ListMeta>) -> Result<Bytes, ApiError> {
+        let objects: Vec<Value> = items.iter().map(|i| i.value()).collect();
+        self.table_of(&objects, list)
+    }
+
+    fn table_of(&self, objects: &[Value], list: Option<&ListMeta>) -> Result<Bytes, ApiError> {
+        let metadata = match (list, objects) {
+            (Some(list), _) => list.value(),
+            (None, [one]) => json!({"resourceVersion": one["metadata"]["resourceVersion"]}),
+            (None, _) => json!({}),
+        };
+        let mut rows = Vec::with_capacity(objects.len());
+        for object in objects {
+            rows.push(self.table_row(object)?);
+        }
+        let table = json!({
+            "kind": "Table",
+            "apiVersion": self.accepted.meta_version.api_version(),
+            "metadata": metadata,
+            "columnDefinitions": self.row.printer.columns.iter().map(column).collect::<Vec<_>>(),
+            "rows": rows,
+        });
+        Ok(Bytes::from(table.to_string()))
+    }
+
+    /// One row of a Table.
+    pub(crate) fn table_row(&self, object: &Value) -> Result<Value, ApiError> {
+        let cells = (self.row.printer.cells)(object, self.now);
+        let shown = match self.query.include_object.as_deref() {
+            Some("None") => Value::Null,
+            Some("Object") => {
+                let mut object = object.clone();
+                self.to_request(&mut object)?;
+                object
+            }
+            None | Some("" | "Metadata") => self.partial(object),
+            Some(other) => {
+                return Err(ApiError::BadRequest(format!(
+                    "unrecognized includeObject value: {other:?}"
+                )));
+            }
+        };
+        Ok(json!({"cells": cells, "object": shown}))
+    }
+}
+
+fn column(column: &Column) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.kind,
+        "format": column.format,
+        "description": column.description,
+        "priority": column.priority,
+    })
+}
