@@ -96,7 +96,7 @@ pub(crate) struct UnknownPlugin {
 
 /// The enabled plugins, in order.
 #[derive(Clone, Debug)]
-pub struct Chain {
+pub(crate) struct Chain {
     plugins: Vec<Plugin>,
 }
 

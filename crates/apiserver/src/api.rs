@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use berth_core::gates::FeatureGates;
 
+use crate::admission::Chain;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::metrics::Metrics;
 use crate::proxy::NodeClient;
 use crate::registry::Registry;
 use crate::storage::Storage;
@@ -22,6 +24,10 @@ pub struct Api {
     pub authenticator: Authenticator,
     /// What a user may do.
     pub authorizer: Authorizer,
+    /// What may change or refuse writes.
+    pub(crate) admission: Chain,
+    /// What the server counts.
+    pub(crate) metrics: Metrics,
     /// Service account tokens.
     pub tokens: Option<TokenVerifier>,
     /// How nodes are reached.

@@ -6,20 +6,28 @@
 //! A request passes `handler` (request info, who, may) and then one of the generic verbs in `rest`,
 //! which know kinds only through the rows of the [`registry`] and their [`strategy`].
 
+mod admission;
 pub mod api;
 pub mod authn;
 pub mod authz;
+mod bootstrap;
 pub mod config;
 pub mod discovery;
 mod handler;
+mod health;
 pub mod http_types;
+mod metrics;
+mod negotiate;
 pub mod openapi;
 pub mod patch;
 pub mod printer;
 pub mod proxy;
+mod query;
 pub mod registry;
 pub mod request;
+mod rest;
 pub mod reviews;
+mod selector;
 mod server;
 pub mod storage;
 pub mod strategy;

@@ -9,7 +9,7 @@ mod target;
 use std::sync::Arc;
 
 use http::{StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 
 use berth_api::status::{ApiError, Subject};
 
@@ -118,12 +118,16 @@ fn target(api: &Api, info: &RequestInfo, request: &Request) -> Result<Option<Tar
 /// A node's refusal as a Status.
 async fn refusal(info: &RequestInfo, response: Response) -> ApiError {
     let code = response.status();
-    let body = Limited::new(response.into_body(), MAX_MESSAGE)
-        .collect()
-        .await;
-    let message = body
-        .map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned())
-        .unwrap_or_default();
+    let mut body = response.into_body();
+    let mut message = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        message.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        if message.len() > MAX_MESSAGE {
+            message.truncate(MAX_MESSAGE);
+            break;
+        }
+    }
+    let message = String::from_utf8_lossy(&message).trim().to_owned();
     let subject = || Subject::new("", format!("pods/{}", info.subresource), &*info.name);
     match code {
         StatusCode::BAD_REQUEST => ApiError::BadRequest(message),

@@ -1,5 +1,6 @@
 //! The generic verbs. They know kinds only through the rows of the registry.
 
+pub(crate) mod answered;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;

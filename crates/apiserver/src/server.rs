@@ -4,11 +4,13 @@
 //! store ([`Storage::run`]). All end when the shutdown token is cancelled; connections get a
 //! moment to finish.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_store::{OpenError, Store, StoreError};
+use futures::future::BoxFuture;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -16,13 +18,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio::task::JoinHandle;
 
+use crate::admission::Chain;
 use crate::api::Api;
+use crate::bootstrap;
 use crate::authn::Authenticator;
-use crate::authz::{self, Authorizer};
+use crate::authz::Authorizer;
 use crate::config::{Config, StoreConfig};
 use crate::handler::{self, Peer};
 use crate::proxy::NodeClientConfig;
+use crate::http_types::Response;
+use crate::metrics::Metrics;
 use crate::registry::{Registry, builtin};
 use crate::storage::Storage;
 use crate::tls::TlsError;
@@ -42,6 +49,9 @@ pub enum BuildError {
     /// The store cannot be read.
     #[error("the objects cannot be read")]
     Load(#[source] StoreError),
+    /// What every cluster has cannot be made.
+    #[error("the first objects cannot be written: {0}")]
+    Bootstrap(berth_api::status::ApiError),
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -72,6 +82,7 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     tls: Option<TlsAcceptor>,
+    follower: JoinHandle<()>,
 }
 
 impl Config {
@@ -80,6 +91,14 @@ impl Config {
     /// # Errors
     /// Each part's own; nothing is left behind.
     pub async fn build(self) -> Result<Server, BuildError> {
+        let admission = Chain::new(
+            &self.enable_admission_plugins,
+            &self.disable_admission_plugins,
+        )
+        .map_err(|unknown| BuildError::UnknownPlugin {
+            name: unknown.name,
+            known: unknown.known,
+        })?;
         let tls = match &self.tls {
             Some(tls) => Some(TlsAcceptor::from(tls.server_config()?)),
             None => None,
@@ -115,13 +134,21 @@ impl Config {
             authenticator: Authenticator::new(self.authn, tokens.clone(), Arc::clone(&storage)),
             authorizer: Authorizer::new(self.authz, Arc::clone(&storage)),
             storage,
+            admission,
+            metrics: Metrics::default(),
             tokens,
             nodes,
             gates: self.gates,
             advertise: self.advertise,
         });
+        let follower = tokio::spawn(Arc::clone(&api.storage).run());
+        if let Err(error) = bootstrap::ensure(&api).await {
+            follower.abort();
+            return Err(BuildError::Bootstrap(error));
+        }
         Ok(Server {
             api,
+            follower,
             listener,
             local_addr,
             tls,
@@ -144,10 +171,6 @@ impl Server {
 
     /// Answers until `shutdown`, then lets connections finish for a few seconds.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let follower = tokio::spawn(Arc::clone(&self.api.storage).run());
-        if let Err(error) = authz::seed::reconcile(&self.api.storage).await {
-            tracing::error!(%error, "the system namespaces and stock roles could not be written");
-        }
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -178,7 +201,7 @@ impl Server {
         {
             tracing::warn!(count = connections.len(), "connections were cut");
         }
-        follower.abort();
+        self.follower.abort();
     }
 }
 
@@ -225,9 +248,9 @@ where
     let ending = shutdown.clone();
     let service = service_fn(move |request| {
         let (api, peer, ending) = (Arc::clone(&api), Arc::clone(&peer), ending.clone());
-        async move {
-            Ok::<_, std::convert::Infallible>(handler::handle(api, peer, request, ending).await)
-        }
+        let answer: BoxFuture<'static, Result<Response, Infallible>> =
+            Box::pin(async move { Ok(handler::handle(api, peer, request, ending).await) });
+        answer
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

@@ -10,6 +10,7 @@ mod stored;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_api::status::ApiError;
@@ -35,6 +36,7 @@ pub struct Storage {
     caches: RwLock<HashMap<String, Arc<ResourceCache>>>,
     fields: RwLock<HashMap<String, &'static [FieldLabel]>>,
     applied: watch::Sender<Revision>,
+    following: AtomicBool,
 }
 
 /// How a conditional write ended.
@@ -55,6 +57,7 @@ impl Storage {
             caches: RwLock::default(),
             fields: RwLock::default(),
             applied: watch::Sender::new(0),
+            following: AtomicBool::new(false),
         }
     }
 
@@ -306,6 +309,7 @@ impl Storage {
             let from = self.applied() + 1;
             match self.store.watch(key::ROOT.to_owned(), from).await {
                 Ok(mut stream) => {
+                    self.following.store(true, Ordering::Relaxed);
                     while let Some(batch) = stream.next().await {
                         match batch {
                             Ok(events) => self.apply(&events),
@@ -320,6 +324,7 @@ impl Storage {
                 Err(StoreError::Closed) => return,
                 Err(error) => tracing::error!(%error, "the store cannot be watched; trying again"),
             }
+            self.following.store(false, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -335,6 +340,22 @@ impl Storage {
         if let Some(revision) = last {
             self.applied.send_replace(revision);
         }
+    }
+
+    /// Whether the caches follow the store.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.following.load(Ordering::Relaxed)
+    }
+
+    /// How many objects there are of each storage name.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, usize)> {
+        self.caches
+            .read()
+            .iter()
+            .map(|(storage, cache)| (storage.clone(), cache.len()))
+            .collect()
     }
 
     /// Forgets history before `revision`.

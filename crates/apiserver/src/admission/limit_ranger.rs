@@ -96,7 +96,7 @@ fn add(into: &mut Option<Amounts>, more: Option<&Amounts>) {
         let Some(more) = amount(Some(quantity)) else { continue };
         let map = into.get_or_insert_default();
         let sum = match amount(map.get(resource)) {
-            Some(have) => have + more,
+            Some(have) => have + &more,
             None => more,
         };
         map.insert(resource.clone(), Quantity(sum.to_string()));

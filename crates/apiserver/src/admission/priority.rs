@@ -32,10 +32,10 @@ pub(super) fn admit(call: &Call, pod: &mut Pod) -> Result<(), ApiError> {
                 spec.priority_class_name = class.metadata.name;
                 (class.value, class.preemption_policy)
             }
-            None => (0, None),
+            None => (None, None),
         }
     } else if let Some((_, value)) = SYSTEM.iter().find(|(n, _)| *n == class_name) {
-        (*value, None)
+        (Some(*value), None)
     } else {
         let class: PriorityClass = storage.read(STORAGE, "", &class_name).ok_or_else(|| {
             forbidden(
@@ -46,6 +46,7 @@ pub(super) fn admit(call: &Call, pod: &mut Pod) -> Result<(), ApiError> {
         })?;
         (class.value, class.preemption_policy)
     };
+    let value = value.unwrap_or(0);
     if let Some(given) = spec.priority.filter(|given| *given != value) {
         return Err(forbidden(
             call,

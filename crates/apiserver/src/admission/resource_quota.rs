@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_api::quantity::Quantity as Amount;
+use berth_api::quantity::{Format, Quantity as Amount};
 use berth_api::status::ApiError;
 use berth_core::gates::Gate;
 use berth_core::resources::{self, Overhead};
@@ -54,7 +54,7 @@ pub(super) fn check(call: &Call, pod: &Pod) -> Result<(), ApiError> {
                 continue;
             };
             let have = used.get(&key).cloned().unwrap_or_default();
-            if have.clone() + want.clone() > hard {
+            if have.clone() + want > hard {
                 over.push((resource.clone(), want.clone(), have, hard));
             }
         }
@@ -109,7 +109,7 @@ fn constrained(key: &str) -> bool {
 
 fn add(usage: &mut Usage, resource: String, amount: Amount) {
     let sum = match usage.remove(&resource) {
-        Some(have) => have + amount,
+        Some(have) => have + &amount,
         None => amount,
     };
     usage.insert(resource, sum);
@@ -117,7 +117,7 @@ fn add(usage: &mut Usage, resource: String, amount: Amount) {
 
 fn usage(pod: &Pod, overhead: Overhead) -> Usage {
     let mut usage = Usage::new();
-    let one = Amount::from(1_i64);
+    let one = Amount::new(1, Format::DecimalSi);
     usage.insert("pods".to_owned(), one.clone());
     usage.insert("count/pods".to_owned(), one);
     let default = PodSpec::default();

@@ -167,7 +167,7 @@ impl Call {
     async fn update_object(
         &self,
         part: Part,
-        make: impl Fn(&Value) -> Result<Replacement, ApiError>,
+        make: impl Fn(&Value) -> Result<Replacement, ApiError> + Send + Sync,
     ) -> Result<Updated, ApiError> {
         let name = &self.info.name;
         let mut current = self.cache().get(self.namespace(), name);

@@ -128,7 +128,10 @@ impl Watching {
     fn start_with_state(&mut self) -> Result<(), ApiError> {
         let applied = self.call.api.storage.applied();
         let (items, revision) = self.cache.snapshot(Some(self.call.namespace()), applied);
-        for item in items.iter().filter(|i| self.selector.matches(i)) {
+        for item in &items {
+            if !self.selector.matches(item) {
+                continue;
+            }
             let bytes = self.frame("ADDED", item)?;
             self.ready.push_back(bytes);
         }

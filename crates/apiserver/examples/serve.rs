@@ -1,0 +1,34 @@
+//! An API server alone, over plain HTTP with one admin token, for clients and suites to try.
+//!
+//! usage: serve DIR PORT TOKEN
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use berth_apiserver::authn::StaticToken;
+use berth_apiserver::user::User;
+use berth_apiserver::{Config, StoreConfig};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [dir, port, token] = args.as_slice() else {
+        return Err("usage: serve DIR PORT TOKEN".into());
+    };
+    let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+    let mut config = Config::new(bind, StoreConfig::Sqlite { dir: dir.into() });
+    config.authn.static_tokens.push(StaticToken {
+        token: token.clone(),
+        user: User::master("admin"),
+    });
+    let server = config.build().await?;
+    println!("http://{}", server.local_addr());
+    let shutdown = CancellationToken::new();
+    let ending = shutdown.clone();
+    tokio::spawn(async move {
+        let _ = tokio::signal::ctrl_c().await;
+        ending.cancel();
+    });
+    server.serve(shutdown).await;
+    Ok(())
+}

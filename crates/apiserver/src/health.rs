@@ -1,0 +1,75 @@
+//! `/healthz`, `/livez`, `/readyz`, `/version`, `/metrics`.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+use serde_json::json;
+
+use crate::api::Api;
+use crate::http_types::{Response, json, text};
+
+/// The minor version of Kubernetes whose API this is.
+const MINOR: &str = "36";
+
+/// Answers these paths; none: no such check.
+pub(crate) fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
+    match parts.uri.path() {
+        "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" => {
+            Some(checks(parts, &[("ping", true)]))
+        }
+        "/readyz" | "/readyz/etcd" | "/healthz/etcd" | "/livez/etcd" => {
+            Some(checks(parts, &[("ping", true), ("store", api.storage.is_following())]))
+        }
+        "/version" => Some(json(
+            StatusCode::OK,
+            &json!({
+                "major": "1",
+                "minor": MINOR,
+                "gitVersion": format!("v1.{MINOR}.0+berth.{}", env!("CARGO_PKG_VERSION")),
+                "gitCommit": "",
+                "gitTreeState": "clean",
+                "buildDate": "1970-01-01T00:00:00Z",
+                "goVersion": "rust",
+                "compiler": "rustc",
+                "platform": format!("linux/{}", architecture()),
+            }),
+        )),
+        "/metrics" => Some(crate::http_types::respond(
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            api.metrics.encode(&api.storage),
+        )),
+        _ => None,
+    }
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn checks(parts: &Parts, checks: &[(&str, bool)]) -> Response {
+    let all = checks.iter().all(|(_, good)| *good);
+    let verbose = parts.uri.query().is_some_and(|q| q.contains("verbose"));
+    if all && !verbose {
+        return text(StatusCode::OK, "ok");
+    }
+    let mut lines = String::new();
+    for (name, good) in checks {
+        lines.push_str(&if *good {
+            format!("[+]{name} ok\n")
+        } else {
+            format!("[-]{name} failed\n")
+        });
+    }
+    let probe = parts.uri.path().trim_start_matches('/');
+    if all {
+        text(StatusCode::OK, format!("{lines}{probe} check passed\n"))
+    } else {
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{probe} check failed\n"))
+    }
+}
