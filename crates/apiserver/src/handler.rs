@@ -141,9 +141,21 @@ fn plain(api: &Arc<Api>, parts: &Parts) -> Result<Response, ApiError> {
     };
     match found {
         Some(response) => Ok(response),
-        // Under a group's path an API client wants a Status, elsewhere a plain page will do.
-        None if path.starts_with("/apis/") || path.starts_with("/api/") => Err(ApiError::NoSuchPath),
+        // In a group that is served an API client wants a Status, elsewhere a plain page will do.
+        None if in_known_group(api, path) => Err(ApiError::NoSuchPath),
         None => Ok(http_types::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+    }
+}
+
+fn in_known_group(api: &Api, path: &str) -> bool {
+    let mut parts = path.trim_matches('/').split('/');
+    match parts.next() {
+        Some("api") => parts.next().is_some(),
+        Some("apis") => parts.next().is_some_and(|group| {
+            let table = api.registry.table();
+            table.rows().iter().any(|row| row.group == group)
+        }),
+        _ => false,
     }
 }
 

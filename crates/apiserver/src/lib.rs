@@ -10,7 +10,6 @@ mod admission;
 pub mod api;
 pub mod authn;
 pub mod authz;
-mod bootstrap;
 pub mod config;
 pub mod discovery;
 mod handler;

@@ -22,9 +22,8 @@ use tokio::task::JoinHandle;
 
 use crate::admission::Chain;
 use crate::api::Api;
-use crate::bootstrap;
 use crate::authn::Authenticator;
-use crate::authz::Authorizer;
+use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::handler::{self, Peer};
 use crate::proxy::NodeClientConfig;
@@ -142,7 +141,7 @@ impl Config {
             advertise: self.advertise,
         });
         let follower = tokio::spawn(Arc::clone(&api.storage).run());
-        if let Err(error) = bootstrap::ensure(&api).await {
+        if let Err(error) = authz::seed::reconcile(&api.storage).await {
             follower.abort();
             return Err(BuildError::Bootstrap(error));
         }
