@@ -104,7 +104,8 @@ impl Chain {
     /// All plugins but those that are disabled; one named in both lists is enabled.
     pub(crate) fn new(enable: &[String], disable: &[String]) -> Result<Self, UnknownPlugin> {
         for name in enable.iter().chain(disable) {
-            let known = Plugin::ALL.iter().any(|p| p.name() == name) || INERT.contains(&name.as_str());
+            let known =
+                Plugin::ALL.iter().any(|p| p.name() == name) || INERT.contains(&name.as_str());
             if !known {
                 let known: Vec<_> = Plugin::ALL.iter().map(|p| p.name()).collect();
                 return Err(UnknownPlugin {

@@ -53,12 +53,20 @@ pub(crate) async fn handle(
         request.uri().path(),
         request.uri().query().unwrap_or(""),
     );
-    let answered = answer(Arc::clone(&api), Arc::clone(&peer), request, info.clone(), shutdown).await;
+    let answered = answer(
+        Arc::clone(&api),
+        Arc::clone(&peer),
+        request,
+        info.clone(),
+        shutdown,
+    )
+    .await;
     let mut response = answered.unwrap_or_else(|error| http_types::error(&error));
     if head {
         *response.body_mut() = http_types::full(Bytes::new());
     }
-    api.metrics.request(&info, response.status(), begun.elapsed());
+    api.metrics
+        .request(&info, response.status(), begun.elapsed());
     tracing::debug!(
         address = %peer.address,
         verb = info.verb,
@@ -143,7 +151,10 @@ fn plain(api: &Arc<Api>, parts: &Parts) -> Result<Response, ApiError> {
         Some(response) => Ok(response),
         // In a group that is served an API client wants a Status, elsewhere a plain page will do.
         None if in_known_group(api, path) => Err(ApiError::NoSuchPath),
-        None => Ok(http_types::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+        None => Ok(http_types::text(
+            StatusCode::NOT_FOUND,
+            "404 page not found\n",
+        )),
     }
 }
 
@@ -184,9 +195,11 @@ async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|e| ApiError::BadRequest(format!("the body could not be read: {e}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame =
+            frame.map_err(|e| ApiError::BadRequest(format!("the body could not be read: {e}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if first.len() + joined.len() + data.len() > BODY_MAX {
             return Err(ApiError::RequestEntityTooLarge(format!(
                 "Request entity too large: limit is {BODY_MAX}"
@@ -201,7 +214,11 @@ async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
             joined.extend_from_slice(&data);
         }
     }
-    Ok(if joined.is_empty() { first } else { joined.freeze() })
+    Ok(if joined.is_empty() {
+        first
+    } else {
+        joined.freeze()
+    })
 }
 
 /// One type for the futures of all verbs, which keeps connections' own small.
@@ -218,7 +235,9 @@ async fn dispatch(call: Call, method: Method) -> Result<Response, ApiError> {
         ResourceHandler::Stored => {}
         ResourceHandler::Review if !named && method == Method::POST => return call.review().await,
         ResourceHandler::Binding if !named && method == Method::POST => return call.bind().await,
-        ResourceHandler::Review | ResourceHandler::Binding => return Err(ApiError::MethodNotAllowed),
+        ResourceHandler::Review | ResourceHandler::Binding => {
+            return Err(ApiError::MethodNotAllowed);
+        }
     }
     match (&method, named) {
         (&Method::GET | &Method::HEAD, _) if call.info.verb == "watch" => call.watch().await,
@@ -276,7 +295,10 @@ pub(crate) fn forbidden(user: &User, info: &RequestInfo, reason: &str) -> ApiErr
     if !info.is_resource_request {
         return ApiError::Forbidden {
             subject: Subject::default(),
-            message: format!("User {:?} cannot {} path {:?}{tail}", user.name, info.verb, info.path),
+            message: format!(
+                "User {:?} cannot {} path {:?}{tail}",
+                user.name, info.verb, info.path
+            ),
         };
     }
     let mut resource = info.resource.clone();

@@ -18,9 +18,10 @@ pub(crate) fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
         "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" => {
             Some(checks(parts, &[("ping", true)]))
         }
-        "/readyz" | "/readyz/etcd" | "/healthz/etcd" | "/livez/etcd" => {
-            Some(checks(parts, &[("ping", true), ("store", api.storage.is_following())]))
-        }
+        "/readyz" | "/readyz/etcd" | "/healthz/etcd" | "/livez/etcd" => Some(checks(
+            parts,
+            &[("ping", true), ("store", api.storage.is_following())],
+        )),
         "/version" => Some(json(
             StatusCode::OK,
             &json!({
@@ -70,6 +71,9 @@ fn checks(parts: &Parts, checks: &[(&str, bool)]) -> Response {
     if all {
         text(StatusCode::OK, format!("{lines}{probe} check passed\n"))
     } else {
-        text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{probe} check failed\n"))
+        text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{lines}{probe} check failed\n"),
+        )
     }
 }

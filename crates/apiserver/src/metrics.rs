@@ -90,7 +90,13 @@ impl Metrics {
     /// fill the memory with them.
     pub(crate) fn request(&self, info: &RequestInfo, code: StatusCode, elapsed: Duration) {
         let known = code != StatusCode::NOT_FOUND && info.is_resource_request;
-        let of = |text: &str| if known { text.to_owned() } else { String::new() };
+        let of = |text: &str| {
+            if known {
+                text.to_owned()
+            } else {
+                String::new()
+            }
+        };
         self.requests
             .get_or_create(&Request {
                 verb: info.verb.clone(),

@@ -211,16 +211,42 @@ mod tests {
         for (header, shape) in [
             ("application/json", Shape::Object),
             ("*/*", Shape::Object),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Shape::Table),
-            ("application/json;as=Table;g=meta.k8s.io;v=v1, application/json", Shape::Table),
-            ("application/vnd.kubernetes.protobuf, application/json", Shape::Object),
-            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json", Shape::Metadata),
-            ("application/json;as=Frob;v=v1;g=meta.k8s.io,application/json", Shape::Object),
-            ("application/json;q=0.1,application/json;as=Table;v=v1;g=meta.k8s.io;q=0.9", Shape::Table),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Shape::Table,
+            ),
+            (
+                "application/json;as=Table;g=meta.k8s.io;v=v1, application/json",
+                Shape::Table,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                Shape::Object,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                Shape::Metadata,
+            ),
+            (
+                "application/json;as=Frob;v=v1;g=meta.k8s.io,application/json",
+                Shape::Object,
+            ),
+            (
+                "application/json;q=0.1,application/json;as=Table;v=v1;g=meta.k8s.io;q=0.9",
+                Shape::Table,
+            ),
         ] {
             assert_eq!(accepted(header).unwrap().shape, shape, "{header}");
         }
-        assert_eq!(accepted("application/vnd.kubernetes.protobuf").unwrap_err().code(), 406);
-        assert_eq!(accepted("application/yaml").unwrap().encoding, Encoding::Yaml);
+        assert_eq!(
+            accepted("application/vnd.kubernetes.protobuf")
+                .unwrap_err()
+                .code(),
+            406
+        );
+        assert_eq!(
+            accepted("application/yaml").unwrap().encoding,
+            Encoding::Yaml
+        );
     }
 }

@@ -59,7 +59,11 @@ impl Printer {
             .map(|(name, kind, priority)| Column {
                 name: (*name).to_owned(),
                 kind,
-                format: if *name == "Name" && *priority == 0 { "name" } else { "" },
+                format: if *name == "Name" && *priority == 0 {
+                    "name"
+                } else {
+                    ""
+                },
                 description: String::new(),
                 priority: *priority,
             })
@@ -73,7 +77,10 @@ impl Printer {
 
 /// A text at a JSON pointer.
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 /// A text, or `<none>`.

@@ -152,7 +152,9 @@ impl Query {
                 .filter(|n| *n >= 0)
                 .map(Some)
                 .ok_or_else(|| {
-                    ApiError::BadRequest(format!("resourceVersion: Invalid value: {text:?}: must be a number"))
+                    ApiError::BadRequest(format!(
+                        "resourceVersion: Invalid value: {text:?}: must be a number"
+                    ))
                 }),
         }
     }

@@ -130,7 +130,11 @@ impl Call {
 
     /// A stored object in the request's version.
     pub(crate) fn to_request(&self, object: &mut Value) -> Result<(), ApiError> {
-        convert(&self.row, object, &self.row.api_version(&self.info.api_version))
+        convert(
+            &self.row,
+            object,
+            &self.row.api_version(&self.info.api_version),
+        )
     }
 }
 

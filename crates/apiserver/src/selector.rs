@@ -35,7 +35,10 @@ impl Selector {
         self.namespace
             .as_deref()
             .is_none_or(|namespace| namespace == object.namespace.as_ref())
-            && self.labels.iter().all(|r| r.matches(|key| object.label(key)))
+            && self
+                .labels
+                .iter()
+                .all(|r| r.matches(|key| object.label(key)))
             && self.fields.iter().all(|r| r.matches(object))
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use berth_api::quantity::Quantity as Amount;
 use berth_api::status::ApiError;
-use k8s_openapi::api::core::v1::{Container, LimitRange, LimitRangeItem, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Container, LimitRange, LimitRangeItem, Pod, ResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{forbidden, pod::name};
@@ -93,7 +95,9 @@ fn amount(quantity: Option<&Quantity>) -> Option<Amount> {
 
 fn add(into: &mut Option<Amounts>, more: Option<&Amounts>) {
     for (resource, quantity) in more.into_iter().flatten() {
-        let Some(more) = amount(Some(quantity)) else { continue };
+        let Some(more) = amount(Some(quantity)) else {
+            continue;
+        };
         let map = into.get_or_insert_default();
         let sum = match amount(map.get(resource)) {
             Some(have) => have + &more,
@@ -103,29 +107,56 @@ fn add(into: &mut Option<Amounts>, more: Option<&Amounts>) {
     }
 }
 
-fn bounds(item: &LimitRangeItem, kind: &str, used: &ResourceRequirements, complaints: &mut Vec<String>) {
+fn bounds(
+    item: &LimitRangeItem,
+    kind: &str,
+    used: &ResourceRequirements,
+    complaints: &mut Vec<String>,
+) {
     let request = |r: &str| amount(used.requests.as_ref().and_then(|m| m.get(r)));
     let limit = |r: &str| amount(used.limits.as_ref().and_then(|m| m.get(r)));
     for (resource, bound) in item.min.iter().flatten() {
-        let Some(min) = amount(Some(bound)) else { continue };
+        let Some(min) = amount(Some(bound)) else {
+            continue;
+        };
         match request(resource) {
-            None => complaints.push(format!("minimum {resource} usage per {kind} is {bound}.  No request is specified", bound = bound.0)),
-            Some(have) if have < min => complaints.push(format!("minimum {resource} usage per {kind} is {}, but request is {have}", bound.0)),
+            None => complaints.push(format!(
+                "minimum {resource} usage per {kind} is {bound}.  No request is specified",
+                bound = bound.0
+            )),
+            Some(have) if have < min => complaints.push(format!(
+                "minimum {resource} usage per {kind} is {}, but request is {have}",
+                bound.0
+            )),
             Some(_) => {}
         }
         if limit(resource).is_some_and(|have| have < min) {
-            complaints.push(format!("minimum {resource} usage per {kind} is {}, but limit is lower", bound.0));
+            complaints.push(format!(
+                "minimum {resource} usage per {kind} is {}, but limit is lower",
+                bound.0
+            ));
         }
     }
     for (resource, bound) in item.max.iter().flatten() {
-        let Some(max) = amount(Some(bound)) else { continue };
+        let Some(max) = amount(Some(bound)) else {
+            continue;
+        };
         match limit(resource) {
-            None => complaints.push(format!("maximum {resource} usage per {kind} is {}.  No limit is specified", bound.0)),
-            Some(have) if have > max => complaints.push(format!("maximum {resource} usage per {kind} is {}, but limit is {have}", bound.0)),
+            None => complaints.push(format!(
+                "maximum {resource} usage per {kind} is {}.  No limit is specified",
+                bound.0
+            )),
+            Some(have) if have > max => complaints.push(format!(
+                "maximum {resource} usage per {kind} is {}, but limit is {have}",
+                bound.0
+            )),
             Some(_) => {}
         }
         if request(resource).is_some_and(|have| have > max) {
-            complaints.push(format!("maximum {resource} usage per {kind} is {}, but request is higher", bound.0));
+            complaints.push(format!(
+                "maximum {resource} usage per {kind} is {}, but request is higher",
+                bound.0
+            ));
         }
     }
 }

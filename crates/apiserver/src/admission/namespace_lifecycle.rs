@@ -11,7 +11,11 @@ use crate::rest::{Call, meta};
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// Refuses creates in absent or terminating namespaces.
-pub(super) async fn admit(call: &Call, operation: Operation, object: &Value) -> Result<(), ApiError> {
+pub(super) async fn admit(
+    call: &Call,
+    operation: Operation,
+    object: &Value,
+) -> Result<(), ApiError> {
     if operation != Operation::Create || !call.row.namespaced() {
         return Ok(());
     }
@@ -26,7 +30,11 @@ pub(super) async fn admit(call: &Call, operation: Operation, object: &Value) -> 
         }
     };
     let Some(found) = found else {
-        return Err(ApiError::NotFound(Subject::new("", "namespaces", namespace)));
+        return Err(ApiError::NotFound(Subject::new(
+            "",
+            "namespaces",
+            namespace,
+        )));
     };
     let found = found.value();
     if meta::text(&found, "/status/phase") == "Terminating" || meta::is_terminating(&found) {

@@ -18,7 +18,9 @@ const SYSTEM: [(&str, i32); 2] = [
 /// Fills in priority and preemption policy.
 pub(super) fn admit(call: &Call, pod: &mut Pod) -> Result<(), ApiError> {
     let pod_name = name(pod).to_owned();
-    let Some(spec) = &mut pod.spec else { return Ok(()) };
+    let Some(spec) = &mut pod.spec else {
+        return Ok(());
+    };
     let storage = &call.api.storage;
     let class_name = spec.priority_class_name.clone().unwrap_or_default();
     let (value, policy) = if class_name.is_empty() {
@@ -51,16 +53,24 @@ pub(super) fn admit(call: &Call, pod: &mut Pod) -> Result<(), ApiError> {
         return Err(forbidden(
             call,
             &pod_name,
-            format!("the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"),
+            format!(
+                "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
+            ),
         ));
     }
     spec.priority = Some(value);
     let policy = policy.unwrap_or_else(|| "PreemptLowerPriority".to_owned());
-    if let Some(given) = spec.preemption_policy.as_deref().filter(|given| *given != policy) {
+    if let Some(given) = spec
+        .preemption_policy
+        .as_deref()
+        .filter(|given| *given != policy)
+    {
         return Err(forbidden(
             call,
             &pod_name,
-            format!("the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"),
+            format!(
+                "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+            ),
         ));
     }
     spec.preemption_policy = Some(policy);

@@ -45,7 +45,9 @@ pub(super) fn check(call: &Call, pod: &Pod) -> Result<(), ApiError> {
         let mut over = Vec::new();
         let mut missing = Vec::new();
         for (resource, hard) in spec.hard.iter().flatten() {
-            let Ok(hard) = hard.0.parse::<Amount>() else { continue };
+            let Ok(hard) = hard.0.parse::<Amount>() else {
+                continue;
+            };
             let key = canonical(resource);
             let Some(want) = wanted.get(&key) else {
                 if constrained(&key) {
@@ -62,7 +64,10 @@ pub(super) fn check(call: &Call, pod: &Pod) -> Result<(), ApiError> {
             return Err(forbidden(
                 call,
                 name(pod),
-                format!("failed quota: {quota_name}: must specify {}", missing.join(",")),
+                format!(
+                    "failed quota: {quota_name}: must specify {}",
+                    missing.join(",")
+                ),
             ));
         }
         if !over.is_empty() {

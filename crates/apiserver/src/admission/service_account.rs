@@ -18,11 +18,17 @@ pub(super) fn admit(call: &Call, pod: &mut Pod) -> Result<(), ApiError> {
         .annotations
         .as_ref()
         .is_some_and(|a| a.contains_key(MIRROR));
-    let Some(spec) = &mut pod.spec else { return Ok(()) };
+    let Some(spec) = &mut pod.spec else {
+        return Ok(());
+    };
     let given = spec.service_account_name.clone().unwrap_or_default();
     if mirror {
         if !given.is_empty() {
-            return Err(forbidden(call, &pod_name, "a mirror pod may not reference service accounts"));
+            return Err(forbidden(
+                call,
+                &pod_name,
+                "a mirror pod may not reference service accounts",
+            ));
         }
         return Ok(());
     }
@@ -41,7 +47,9 @@ pub(super) fn admit(call: &Call, pod: &mut Pod) -> Result<(), ApiError> {
             return Err(forbidden(
                 call,
                 &pod_name,
-                format!("error looking up service account {namespace}/{account_name}: serviceaccount {account_name:?} not found"),
+                format!(
+                    "error looking up service account {namespace}/{account_name}: serviceaccount {account_name:?} not found"
+                ),
             ));
         }
     };

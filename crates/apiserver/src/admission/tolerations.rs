@@ -14,7 +14,8 @@ pub(super) fn admit(pod: &mut Pod) {
     for key in KEYS {
         let tolerations = spec.tolerations.get_or_insert_default();
         let tolerated = tolerations.iter().any(|t| {
-            let key_fits = t.key.as_deref().unwrap_or("").is_empty() || t.key.as_deref() == Some(key);
+            let key_fits =
+                t.key.as_deref().unwrap_or("").is_empty() || t.key.as_deref() == Some(key);
             let effect = t.effect.as_deref().unwrap_or("");
             key_fits && (effect.is_empty() || effect == "NoExecute")
         });

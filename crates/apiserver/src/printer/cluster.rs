@@ -22,7 +22,8 @@ pub fn node() -> Printer {
         ],
         |node, now| {
             let info = |field: &str| text(node, &format!("/status/nodeInfo/{field}"));
-            let unknown = |text: &str| Value::from(if text.is_empty() { "<unknown>" } else { text });
+            let unknown =
+                |text: &str| Value::from(if text.is_empty() { "<unknown>" } else { text });
             vec![
                 name(node),
                 json!(node_status(node)),
@@ -60,12 +61,14 @@ fn roles(node: &Value) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-            Some("") => None,
-            Some(role) => Some(role),
-            None if key == "kubernetes.io/role" => value.as_str().filter(|v| !v.is_empty()),
-            None => None,
-        })
+        .filter_map(
+            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+                Some("") => None,
+                Some(role) => Some(role),
+                None if key == "kubernetes.io/role" => value.as_str().filter(|v| !v.is_empty()),
+                None => None,
+            },
+        )
         .collect();
     roles.sort_unstable();
     roles.dedup();
@@ -86,8 +89,18 @@ fn address<'a>(node: &'a Value, kind: &str) -> &'a str {
 #[must_use]
 pub fn runtime_class() -> Printer {
     Printer::new(
-        &[("Name", "string", 0), ("Handler", "string", 0), ("Age", "string", 0)],
-        |class, now| vec![name(class), class["handler"].clone(), created_ago(class, now)],
+        &[
+            ("Name", "string", 0),
+            ("Handler", "string", 0),
+            ("Age", "string", 0),
+        ],
+        |class, now| {
+            vec![
+                name(class),
+                class["handler"].clone(),
+                created_ago(class, now),
+            ]
+        },
     )
 }
 
@@ -118,7 +131,11 @@ pub fn priority_class() -> Printer {
 #[must_use]
 pub fn lease() -> Printer {
     Printer::new(
-        &[("Name", "string", 0), ("Holder", "string", 0), ("Age", "string", 0)],
+        &[
+            ("Name", "string", 0),
+            ("Holder", "string", 0),
+            ("Age", "string", 0),
+        ],
         |lease, now| {
             vec![
                 name(lease),

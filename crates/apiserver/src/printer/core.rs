@@ -8,17 +8,28 @@ use super::{NONE, Printer, age, created_ago, items, name, or_none, text};
 /// Columns of kinds that have none of their own.
 #[must_use]
 pub fn plain() -> Printer {
-    Printer::new(&[("Name", "string", 0), ("Age", "string", 0)], |object, now| {
-        vec![name(object), created_ago(object, now)]
-    })
+    Printer::new(
+        &[("Name", "string", 0), ("Age", "string", 0)],
+        |object, now| vec![name(object), created_ago(object, now)],
+    )
 }
 
 /// Columns of namespaces.
 #[must_use]
 pub fn namespace() -> Printer {
     Printer::new(
-        &[("Name", "string", 0), ("Status", "string", 0), ("Age", "string", 0)],
-        |ns, now| vec![name(ns), json!(text(ns, "/status/phase")), created_ago(ns, now)],
+        &[
+            ("Name", "string", 0),
+            ("Status", "string", 0),
+            ("Age", "string", 0),
+        ],
+        |ns, now| {
+            vec![
+                name(ns),
+                json!(text(ns, "/status/phase")),
+                created_ago(ns, now),
+            ]
+        },
     )
 }
 
@@ -51,7 +62,11 @@ fn size(object: &Value, field: &str) -> usize {
 #[must_use]
 pub fn config_map() -> Printer {
     Printer::new(
-        &[("Name", "string", 0), ("Data", "string", 0), ("Age", "string", 0)],
+        &[
+            ("Name", "string", 0),
+            ("Data", "string", 0),
+            ("Age", "string", 0),
+        ],
         |map, now| {
             vec![
                 name(map),
@@ -66,7 +81,11 @@ pub fn config_map() -> Printer {
 #[must_use]
 pub fn service_account() -> Printer {
     Printer::new(
-        &[("Name", "string", 0), ("Secrets", "string", 0), ("Age", "string", 0)],
+        &[
+            ("Name", "string", 0),
+            ("Secrets", "string", 0),
+            ("Age", "string", 0),
+        ],
         |account, now| {
             vec![
                 name(account),
@@ -113,7 +132,12 @@ pub fn resource_quota() -> Printer {
 pub fn limit_range() -> Printer {
     Printer::new(
         &[("Name", "string", 0), ("Created At", "date", 0)],
-        |range, _| vec![name(range), json!(text(range, "/metadata/creationTimestamp"))],
+        |range, _| {
+            vec![
+                name(range),
+                json!(text(range, "/metadata/creationTimestamp")),
+            ]
+        },
     )
 }
 
@@ -134,8 +158,15 @@ pub fn service() -> Printer {
             let ports: Vec<String> = items(service, "/spec/ports")
                 .iter()
                 .map(|p| {
-                    let node = p["nodePort"].as_i64().map(|n| format!(":{n}")).unwrap_or_default();
-                    format!("{}{node}/{}", p["port"], p["protocol"].as_str().unwrap_or("TCP"))
+                    let node = p["nodePort"]
+                        .as_i64()
+                        .map(|n| format!(":{n}"))
+                        .unwrap_or_default();
+                    format!(
+                        "{}{node}/{}",
+                        p["port"],
+                        p["protocol"].as_str().unwrap_or("TCP")
+                    )
                 })
                 .collect();
             let selector: Vec<String> = service["spec"]["selector"]

@@ -136,7 +136,10 @@ fn summarize(pod: &Value) -> Summary {
     let mut init_restarts = Restarts::default();
     let mut sidecar_restarts = Restarts::default();
     let mut initializing = false;
-    for (n, container) in items(pod, "/status/initContainerStatuses").iter().enumerate() {
+    for (n, container) in items(pod, "/status/initContainerStatuses")
+        .iter()
+        .enumerate()
+    {
         init_restarts.add(container);
         let sidecar = restartable(&container["name"]);
         if sidecar {
@@ -220,22 +223,49 @@ mod tests {
     fn the_status_is_the_one_that_kubectl_users_know() {
         let one = json!([{"name": "c"}]);
         let cases = [
-            (json!({"spec": {"containers": one}, "status": {"phase": "Pending"}}), "Pending"),
-            (json!({"spec": {"containers": one}, "status": {"phase": "Failed", "reason": "Evicted"}}), "Evicted"),
-            (json!({"spec": {"containers": one}, "status": {"phase": "Pending", "containerStatuses": [
-                {"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]}}), "ContainerCreating"),
-            (json!({"spec": {"containers": one}, "status": {"phase": "Running", "containerStatuses": [
-                {"name": "c", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}), "CrashLoopBackOff"),
-            (json!({"spec": {"containers": one}, "status": {"phase": "Succeeded", "containerStatuses": [
-                {"name": "c", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}}), "Completed"),
-            (json!({"spec": {"containers": one}, "status": {"phase": "Failed", "containerStatuses": [
-                {"name": "c", "state": {"terminated": {"exitCode": 3}}}]}}), "ExitCode:3"),
-            (json!({"spec": {"containers": one, "initContainers": [{"name": "i"}]}, "status": {"phase": "Pending",
-                "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}}), "Init:0/1"),
-            (json!({"spec": {"containers": one, "initContainers": [{"name": "i"}]}, "status": {"phase": "Pending",
-                "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}}), "Init:Error"),
-            (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"containers": one},
-                "status": {"phase": "Running"}}), "Terminating"),
+            (
+                json!({"spec": {"containers": one}, "status": {"phase": "Pending"}}),
+                "Pending",
+            ),
+            (
+                json!({"spec": {"containers": one}, "status": {"phase": "Failed", "reason": "Evicted"}}),
+                "Evicted",
+            ),
+            (
+                json!({"spec": {"containers": one}, "status": {"phase": "Pending", "containerStatuses": [
+                {"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]}}),
+                "ContainerCreating",
+            ),
+            (
+                json!({"spec": {"containers": one}, "status": {"phase": "Running", "containerStatuses": [
+                {"name": "c", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}),
+                "CrashLoopBackOff",
+            ),
+            (
+                json!({"spec": {"containers": one}, "status": {"phase": "Succeeded", "containerStatuses": [
+                {"name": "c", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}}),
+                "Completed",
+            ),
+            (
+                json!({"spec": {"containers": one}, "status": {"phase": "Failed", "containerStatuses": [
+                {"name": "c", "state": {"terminated": {"exitCode": 3}}}]}}),
+                "ExitCode:3",
+            ),
+            (
+                json!({"spec": {"containers": one, "initContainers": [{"name": "i"}]}, "status": {"phase": "Pending",
+                "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}}),
+                "Init:0/1",
+            ),
+            (
+                json!({"spec": {"containers": one, "initContainers": [{"name": "i"}]}, "status": {"phase": "Pending",
+                "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}}),
+                "Init:Error",
+            ),
+            (
+                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"containers": one},
+                "status": {"phase": "Running"}}),
+                "Terminating",
+            ),
         ];
         for (pod, expected) in cases {
             assert_eq!(status(pod), expected);

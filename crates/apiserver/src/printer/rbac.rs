@@ -26,7 +26,11 @@ pub fn binding() -> Printer {
             ("ServiceAccounts", "string", 1),
         ],
         |binding, now| {
-            let role = format!("{}/{}", text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"));
+            let role = format!(
+                "{}/{}",
+                text(binding, "/roleRef/kind"),
+                text(binding, "/roleRef/name")
+            );
             vec![
                 name(binding),
                 json!(role),

@@ -3,8 +3,8 @@
 use berth_api::status::ApiError;
 use http::StatusCode;
 
-use super::{Call, meta};
 use super::incoming::check_kind;
+use super::{Call, meta};
 use crate::http_types::Response;
 use crate::{negotiate, reviews, tokens};
 

@@ -45,7 +45,11 @@ impl Call {
     }
 
     /// Creates a decoded object. `track` keeps managedFields (an apply has done so itself).
-    pub(crate) async fn create_object(&self, object: Value, track: bool) -> Result<Created, ApiError> {
+    pub(crate) async fn create_object(
+        &self,
+        object: Value,
+        track: bool,
+    ) -> Result<Created, ApiError> {
         let generated = meta::name(&object).is_empty()
             && !meta::text(&object, "/metadata/generateName").is_empty();
         let draws = if generated { DRAWS } else { 1 };
@@ -92,7 +96,13 @@ impl Call {
         let written = self
             .api
             .storage
-            .put(&self.row.storage, self.namespace(), &name, Expect::Absent, &object)
+            .put(
+                &self.row.storage,
+                self.namespace(),
+                &name,
+                Expect::Absent,
+                &object,
+            )
             .await?;
         match written {
             Written::Done(stored) => Ok(Created::Stored(stored)),
@@ -128,7 +138,12 @@ impl Call {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(ApiError::invalid(&self.row.group, &self.row.kind, name, errors))
+        Err(ApiError::invalid(
+            &self.row.group,
+            &self.row.kind,
+            name,
+            errors,
+        ))
     }
 
     /// Keeps `metadata.managedFields`, which speak the request's version.

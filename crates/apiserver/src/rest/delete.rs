@@ -61,7 +61,9 @@ impl Call {
             Deleted::Gone(stored) if self.row.storage == "core/pods" => {
                 self.respond_stored(StatusCode::OK, &stored)
             }
-            Deleted::Gone(stored) => self.respond_bytes(StatusCode::OK, self.success(&stored.value())),
+            Deleted::Gone(stored) => {
+                self.respond_bytes(StatusCode::OK, self.success(&stored.value()))
+            }
             Deleted::Marked(stored) => self.respond_stored(StatusCode::OK, &stored),
             Deleted::Dry(object) if self.row.storage == "core/pods" => {
                 self.respond_value(StatusCode::OK, &object)
@@ -87,11 +89,14 @@ impl Call {
     pub(crate) fn deletion(&self) -> Result<Deletion, ApiError> {
         let mut deletion = Deletion {
             grace: self.query.grace_period_seconds,
-            propagation: self.query.propagation.or(match self.query.orphan_dependents {
-                Some(true) => Some(Propagation::Orphan),
-                Some(false) => Some(Propagation::Background),
-                None => None,
-            }),
+            propagation: self
+                .query
+                .propagation
+                .or(match self.query.orphan_dependents {
+                    Some(true) => Some(Propagation::Orphan),
+                    Some(false) => Some(Propagation::Background),
+                    None => None,
+                }),
             dry_run: self.query.dry_run,
             ..Deletion::default()
         };
@@ -110,7 +115,11 @@ impl Call {
         if options.grace_period_seconds.is_some() {
             deletion.grace = options.grace_period_seconds;
         }
-        if let Some(policy) = options.propagation_policy.as_deref().filter(|p| !p.is_empty()) {
+        if let Some(policy) = options
+            .propagation_policy
+            .as_deref()
+            .filter(|p| !p.is_empty())
+        {
             deletion.propagation = Some(Propagation::parse(policy)?);
         }
         if let Some(preconditions) = options.preconditions {
@@ -124,7 +133,11 @@ impl Call {
     }
 
     /// Deletes an object by name.
-    pub(crate) async fn delete_object(&self, name: &str, deletion: &Deletion) -> Result<Deleted, ApiError> {
+    pub(crate) async fn delete_object(
+        &self,
+        name: &str,
+        deletion: &Deletion,
+    ) -> Result<Deleted, ApiError> {
         let mut current = self.cache().get(self.namespace(), name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
@@ -192,11 +205,17 @@ impl Call {
         if let Some(wanted) = deletion.uid.as_deref().filter(|w| *w != uid) {
             return Err(self.conflict(
                 &stored.name,
-                format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"),
+                format!(
+                    "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+                ),
             ));
         }
         let revision = stored.revision.to_string();
-        if let Some(wanted) = deletion.resource_version.as_deref().filter(|w| *w != revision) {
+        if let Some(wanted) = deletion
+            .resource_version
+            .as_deref()
+            .filter(|w| *w != revision)
+        {
             return Err(self.conflict(
                 &stored.name,
                 format!("Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"),
@@ -221,7 +240,10 @@ impl Call {
         let old_grace = object
             .pointer("/metadata/deletionGracePeriodSeconds")
             .and_then(Value::as_i64);
-        if terminating && old_grace.is_some_and(|old| old <= grace) && finalizers == meta::finalizers(object) {
+        if terminating
+            && old_grace.is_some_and(|old| old <= grace)
+            && finalizers == meta::finalizers(object)
+        {
             return Step::Nothing;
         }
         if terminating && namespace {
@@ -232,7 +254,11 @@ impl Call {
         let at = self.now + jiff::SignedDuration::from_secs(grace.max(0));
         meta::set(&mut marked, "deletionTimestamp", Some(meta::time(at)));
         if !namespace {
-            meta::set(&mut marked, "deletionGracePeriodSeconds", Some(json!(grace)));
+            meta::set(
+                &mut marked,
+                "deletionGracePeriodSeconds",
+                Some(json!(grace)),
+            );
         }
         if !finalizers.is_empty() {
             meta::set(&mut marked, "finalizers", Some(json!(finalizers)));
@@ -240,7 +266,10 @@ impl Call {
         if namespace {
             marked["status"]["phase"] = json!("Terminating");
         }
-        if let Some(generation) = object.pointer("/metadata/generation").and_then(Value::as_i64) {
+        if let Some(generation) = object
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+        {
             if !terminating && generation > 0 {
                 meta::set(&mut marked, "generation", Some(json!(generation + 1)));
             }

@@ -13,10 +13,19 @@ impl Call {
     /// Checks kind and version, the type and unknown fields; gives the object in the storage
     /// version with its defaults.
     pub(crate) fn decode(&self, object: Value) -> Result<Value, ApiError> {
-        self.decode_as(object, &self.row.kind, &self.row.api_version(&self.info.api_version))
+        self.decode_as(
+            object,
+            &self.row.kind,
+            &self.row.api_version(&self.info.api_version),
+        )
     }
 
-    fn decode_as(&self, mut object: Value, kind: &str, api_version: &str) -> Result<Value, ApiError> {
+    fn decode_as(
+        &self,
+        mut object: Value,
+        kind: &str,
+        api_version: &str,
+    ) -> Result<Value, ApiError> {
         check_kind(&mut object, kind, api_version)?;
         let mut unknown = Vec::new();
         let mut decoded = self
@@ -90,9 +99,7 @@ impl Call {
             return Ok(());
         }
         if name.is_empty() {
-            return Err(ApiError::BadRequest(
-                "name must be provided".to_owned(),
-            ));
+            return Err(ApiError::BadRequest("name must be provided".to_owned()));
         }
         Err(ApiError::BadRequest(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
@@ -102,7 +109,11 @@ impl Call {
 }
 
 /// Refuses another kind or version than expected; fills in what is absent.
-pub(crate) fn check_kind(object: &mut Value, kind: &str, api_version: &str) -> Result<(), ApiError> {
+pub(crate) fn check_kind(
+    object: &mut Value,
+    kind: &str,
+    api_version: &str,
+) -> Result<(), ApiError> {
     let text = |object: &Value, field: &str| -> Result<String, ApiError> {
         match object.get(field) {
             None | Some(Value::Null) => Ok(String::new()),

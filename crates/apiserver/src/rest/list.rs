@@ -153,7 +153,8 @@ impl Call {
             limit => limit,
         };
         let mut items: Vec<Arc<Stored>> = Vec::new();
-        let mut cursor = after.map(|start| format!("{}{start}", key::prefix(&self.row.storage, None)));
+        let mut cursor =
+            after.map(|start| format!("{}{start}", key::prefix(&self.row.storage, None)));
         loop {
             let range = Range {
                 prefix: key::prefix(&self.row.storage, Some(self.namespace())),

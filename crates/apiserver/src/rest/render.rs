@@ -34,7 +34,11 @@ impl ListMeta {
 
 impl Call {
     /// A stored object as the answer.
-    pub(crate) fn respond_stored(&self, code: StatusCode, stored: &Stored) -> Result<Response, ApiError> {
+    pub(crate) fn respond_stored(
+        &self,
+        code: StatusCode,
+        stored: &Stored,
+    ) -> Result<Response, ApiError> {
         let bytes = match self.accepted.shape {
             Shape::Table => self.table(&[stored], None)?,
             Shape::Object | Shape::Metadata => self.item(stored)?,
@@ -43,7 +47,11 @@ impl Call {
     }
 
     /// An object of the storage version as the answer, e.g. of a dry run.
-    pub(crate) fn respond_value(&self, code: StatusCode, object: &Value) -> Result<Response, ApiError> {
+    pub(crate) fn respond_value(
+        &self,
+        code: StatusCode,
+        object: &Value,
+    ) -> Result<Response, ApiError> {
         let bytes = match self.accepted.shape {
             Shape::Table => self.table_of(&[object.clone()], None)?,
             Shape::Metadata => Bytes::from(self.partial(object).to_string()),
@@ -57,12 +65,16 @@ impl Call {
     }
 
     /// JSON bytes as the answer, with the warnings that have come up.
-    pub(crate) fn respond_bytes(&self, code: StatusCode, json: Bytes) -> Result<Response, ApiError> {
+    pub(crate) fn respond_bytes(
+        &self,
+        code: StatusCode,
+        json: Bytes,
+    ) -> Result<Response, ApiError> {
         let mut response = match self.accepted.encoding {
             Encoding::Json => respond(code, "application/json", json),
             Encoding::Yaml => {
-                let value: Value = serde_json::from_slice(&json)
-                    .map_err(|e| ApiError::Internal(e.to_string()))?;
+                let value: Value =
+                    serde_json::from_slice(&json).map_err(|e| ApiError::Internal(e.to_string()))?;
                 let yaml = serde_saphyr::to_string(&value)
                     .map_err(|e| ApiError::Internal(e.to_string()))?;
                 respond(code, "application/yaml", yaml)
@@ -144,7 +156,11 @@ impl Call {
     }
 
     /// A Table of stored objects.
-    pub(crate) fn table(&self, items: &[&Stored], list: Option<&ListMeta>) -> Result<Bytes, ApiError> {
+    pub(crate) fn table(
+        &self,
+        items: &[&Stored],
+        list: Option<&ListMeta>,
+    ) -> Result<Bytes, ApiError> {
         let objects: Vec<Value> = items.iter().map(|i| i.value()).collect();
         self.table_of(&objects, list)
     }

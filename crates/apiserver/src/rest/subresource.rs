@@ -30,12 +30,16 @@ impl Call {
     pub(crate) async fn bind(&self) -> Result<Response, ApiError> {
         let mut body = negotiate::body(&self.headers, &self.body)?;
         check_kind(&mut body, "Binding", "v1")?;
-        let decoded = decode::decode::<Binding>(&body)
-            .map_err(|e| ApiError::BadRequest(e.to_string()))?;
+        let decoded =
+            decode::decode::<Binding>(&body).map_err(|e| ApiError::BadRequest(e.to_string()))?;
         self.report_unknown(&decoded.unknown_fields)?;
         let binding = decoded.object;
         let named = binding.metadata.name.clone().unwrap_or_default();
-        let name = if self.info.name.is_empty() { named.as_str() } else { &self.info.name };
+        let name = if self.info.name.is_empty() {
+            named.as_str()
+        } else {
+            &self.info.name
+        };
         if !named.is_empty() && named != name {
             return Err(ApiError::BadRequest(format!(
                 "the name of the object ({named}) does not match the name on the URL ({name})"
@@ -59,7 +63,13 @@ impl Call {
             let written = self
                 .api
                 .storage
-                .put("core/pods", &self.info.namespace, name, Expect::Revision(stored.revision), &bound)
+                .put(
+                    "core/pods",
+                    &self.info.namespace,
+                    name,
+                    Expect::Revision(stored.revision),
+                    &bound,
+                )
                 .await?;
             match written {
                 Written::Done(_) => return self.accepted_status(),
@@ -70,7 +80,9 @@ impl Call {
     }
 
     fn pod(&self, name: &str) -> Option<Arc<Stored>> {
-        self.api.storage.get("core/pods", &self.info.namespace, name)
+        self.api
+            .storage
+            .get("core/pods", &self.info.namespace, name)
     }
 
     fn bad_target(&self, name: &str, field: &str, value: &str) -> ApiError {
@@ -92,17 +104,26 @@ impl Call {
             subject: berth_api::status::Subject::new("", "pods/binding", name.as_ref()),
             message,
         };
-        if let Some(wanted) = binding.metadata.uid.as_deref().filter(|w| !w.is_empty() && *w != uid) {
+        if let Some(wanted) = binding
+            .metadata
+            .uid
+            .as_deref()
+            .filter(|w| !w.is_empty() && *w != uid)
+        {
             return Err(pods(format!(
                 "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
             )));
         }
         if meta::is_terminating(&pod) {
-            return Err(pods(format!("pod {name} is being deleted, cannot be assigned to a host")));
+            return Err(pods(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            )));
         }
         let assigned = meta::text(&pod, "/spec/nodeName");
         if !assigned.is_empty() {
-            return Err(pods(format!("pod {name} is already assigned to node {assigned:?}")));
+            return Err(pods(format!(
+                "pod {name} is already assigned to node {assigned:?}"
+            )));
         }
         pod["spec"]["nodeName"] = json!(node);
         for (key, value) in binding.metadata.annotations.iter().flatten() {

@@ -69,7 +69,10 @@ impl Call {
         }
         if part == Part::Main
             && strategy.create_on_update()
-            && self.cache().get(self.namespace(), &self.info.name).is_none()
+            && self
+                .cache()
+                .get(self.namespace(), &self.info.name)
+                .is_none()
             && unconditional
         {
             return match self.create_object(object, true).await? {
@@ -103,7 +106,10 @@ impl Call {
         }
         if kind == PatchKind::Apply
             && part == Part::Main
-            && self.cache().get(self.namespace(), &self.info.name).is_none()
+            && self
+                .cache()
+                .get(self.namespace(), &self.info.name)
+                .is_none()
         {
             if let Some(response) = self.apply_new(&manager).await? {
                 return Ok(response);
@@ -150,7 +156,9 @@ impl Call {
         if patched.is_object() {
             return self.check_name(patched);
         }
-        Err(ApiError::BadRequest("the patched object is not an object".to_owned()))
+        Err(ApiError::BadRequest(
+            "the patched object is not an object".to_owned(),
+        ))
     }
 
     fn respond_updated(&self, updated: &Updated) -> Result<Response, ApiError> {
@@ -217,7 +225,11 @@ impl Call {
             meta::carry(&mut object, old, field);
         }
         meta::set(&mut object, "selfLink", None);
-        meta::set(&mut object, "resourceVersion", Some(Value::String(current_version)));
+        meta::set(
+            &mut object,
+            "resourceVersion",
+            Some(Value::String(current_version)),
+        );
         let errors = self.apply_part(part, &mut object, old);
         self.bump_generation(&mut object, old);
         self.api
@@ -291,7 +303,10 @@ impl Call {
                 Box::new(move |new| kept_containers(new, old))
             }
             Part::Resize => {
-                let wanted = object.pointer("/spec/containers").cloned().unwrap_or_default();
+                let wanted = object
+                    .pointer("/spec/containers")
+                    .cloned()
+                    .unwrap_or_default();
                 restore(object, old, &["spec", "status"]);
                 resize(object, &wanted);
                 Box::new(|_| Vec::new())

@@ -252,7 +252,8 @@ impl Watching {
     }
 
     fn bookmark(&self, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": self.cursor.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": self.cursor.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }

@@ -61,7 +61,9 @@ pub(crate) fn parse(text: &str, labels: &[FieldLabel]) -> Result<Vec<Requirement
                 .iter()
                 .position(|l| l.label == other)
                 .map(Field::Label)
-                .ok_or_else(|| ApiError::BadRequest(format!("field label not supported: {other}")))?,
+                .ok_or_else(|| {
+                    ApiError::BadRequest(format!("field label not supported: {other}"))
+                })?,
         };
         requirements.push(Requirement {
             field,

@@ -79,7 +79,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ApiError> {
         match parser.next() {
             None => return Ok(requirements),
             Some(Token::Symbol(",")) => {}
-            Some(other) => return Err(fail(format!("found '{}', expected: ',' or end of string", show(other)))),
+            Some(other) => {
+                return Err(fail(format!(
+                    "found '{}', expected: ',' or end of string",
+                    show(other)
+                )));
+            }
         }
     }
 }
@@ -170,7 +175,9 @@ impl<'a> Parser<'a> {
                 self.next();
                 match names::label_value(value).into_iter().next() {
                     None => Ok(value.clone()),
-                    Some(complaint) => Err(format!("values[0]: Invalid value: {value:?}: {complaint}")),
+                    Some(complaint) => {
+                        Err(format!("values[0]: Invalid value: {value:?}: {complaint}"))
+                    }
                 }
             }
             None | Some(Token::Symbol("," | ")")) => Ok(String::new()),
@@ -195,7 +202,9 @@ impl<'a> Parser<'a> {
             match self.next() {
                 Some(Token::Symbol(",")) => {}
                 Some(Token::Symbol(")")) => return Ok(values),
-                Some(other) => return Err(format!("found '{}', expected: ',' or ')'", show(other))),
+                Some(other) => {
+                    return Err(format!("found '{}', expected: ',' or ')'", show(other)));
+                }
                 None => return Err("found '', expected: ',' or ')'".to_owned()),
             }
         }
@@ -241,7 +250,20 @@ mod tests {
 
     #[test]
     fn malformed_selectors_are_refused() {
-        for bad in ["a=b=c", "a b", "=b", "a in b", "a in (b", "!", ",", "a,", "-a", "a=b!", "n>x", "a in (b))"] {
+        for bad in [
+            "a=b=c",
+            "a b",
+            "=b",
+            "a in b",
+            "a in (b",
+            "!",
+            ",",
+            "a,",
+            "-a",
+            "a=b!",
+            "n>x",
+            "a in (b))",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -21,7 +21,10 @@ pub const LABELS: &[FieldLabel] = &[
     label("involvedObject.name", "/involvedObject/name"),
     label("involvedObject.uid", "/involvedObject/uid"),
     label("involvedObject.apiVersion", "/involvedObject/apiVersion"),
-    label("involvedObject.resourceVersion", "/involvedObject/resourceVersion"),
+    label(
+        "involvedObject.resourceVersion",
+        "/involvedObject/resourceVersion",
+    ),
     label("involvedObject.fieldPath", "/involvedObject/fieldPath"),
     label("reason", "/reason"),
     label("reportingComponent", "/reportingComponent"),
@@ -42,7 +45,10 @@ const fn label(label: &'static str, pointer: &'static str) -> FieldLabel {
     }
 }
 
-fn round<T: DeserializeOwned + Serialize>(object: &Value, unknown: &mut Vec<String>) -> Result<Value, ApiError> {
+fn round<T: DeserializeOwned + Serialize>(
+    object: &Value,
+    unknown: &mut Vec<String>,
+) -> Result<Value, ApiError> {
     let decoded = decode::decode::<T>(object).map_err(|e| decode_error(&e))?;
     unknown.extend(decoded.unknown_fields);
     serde_json::to_value(&decoded.object).map_err(|e| ApiError::Internal(e.to_string()))
@@ -52,7 +58,11 @@ fn round<T: DeserializeOwned + Serialize>(object: &Value, unknown: &mut Vec<Stri
 ///
 /// # Errors
 /// `BadRequest` for what does not fit the type.
-pub fn decode_core(_version: &str, object: &Value, unknown: &mut Vec<String>) -> Result<Value, ApiError> {
+pub fn decode_core(
+    _version: &str,
+    object: &Value,
+    unknown: &mut Vec<String>,
+) -> Result<Value, ApiError> {
     round::<core::Event>(object, unknown)
 }
 
@@ -60,7 +70,11 @@ pub fn decode_core(_version: &str, object: &Value, unknown: &mut Vec<String>) ->
 ///
 /// # Errors
 /// `BadRequest` for what does not fit the type.
-pub fn decode_events(_version: &str, object: &Value, unknown: &mut Vec<String>) -> Result<Value, ApiError> {
+pub fn decode_events(
+    _version: &str,
+    object: &Value,
+    unknown: &mut Vec<String>,
+) -> Result<Value, ApiError> {
     round::<events::Event>(object, unknown)
 }
 

@@ -55,11 +55,21 @@ impl<T: DeserializeOwned + Serialize> Strategy for Plain<T> {
         meta::validate(&metadata(object), self.scope, self.name_rule)
     }
 
-    fn validate_update(&self, object: &Value, old: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_update(
+        &self,
+        object: &Value,
+        old: &Value,
+        _ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         meta::validate_update(&metadata(object), &metadata(old))
     }
 
-    fn validate_status(&self, object: &Value, old: &Value, ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_status(
+        &self,
+        object: &Value,
+        old: &Value,
+        ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         self.validate_update(object, old, ctx)
     }
 

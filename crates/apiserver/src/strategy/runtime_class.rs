@@ -33,7 +33,11 @@ pub fn decode(version: &str, object: &Value, unknown: &mut Vec<String>) -> Resul
         ApiError::BadRequest(why) if alpha => ApiError::BadRequest(renamed(&why)),
         other => other,
     })?;
-    unknown.extend(found.iter().map(|path| if alpha { renamed(path) } else { path.clone() }));
+    unknown.extend(
+        found
+            .iter()
+            .map(|path| if alpha { renamed(path) } else { path.clone() }),
+    );
     Ok(decoded)
 }
 
@@ -74,8 +78,8 @@ fn keep(known: bool, path: String, unknown: &mut Vec<String>) -> bool {
 pub fn convert(object: &mut Value, _from: &str, to: &str) -> Result<(), ApiError> {
     let to = Version::parse(to)
         .ok_or_else(|| ApiError::Internal(format!("{to} is no version of RuntimeClass")))?;
-    let converted = runtimeclass::convert(object.take(), to)
-        .map_err(|e| ApiError::Internal(e.to_string()))?;
+    let converted =
+        runtimeclass::convert(object.take(), to).map_err(|e| ApiError::Internal(e.to_string()))?;
     *object = converted;
     Ok(())
 }
@@ -96,6 +100,11 @@ mod tests {
         assert_eq!(got["overhead"]["podFixed"]["cpu"], "1");
         assert_eq!(unknown, ["handler", "spec.frob", "spec.overhead.x"]);
         let bad = json!({"apiVersion": "node.k8s.io/v1alpha1", "kind": "RuntimeClass", "spec": {"runtimeHandler": 1}});
-        assert!(decode("v1alpha1", &bad, &mut unknown).unwrap_err().to_string().starts_with("spec.runtimeHandler"));
+        assert!(
+            decode("v1alpha1", &bad, &mut unknown)
+                .unwrap_err()
+                .to_string()
+                .starts_with("spec.runtimeHandler")
+        );
     }
 }

@@ -118,7 +118,11 @@ pub(super) fn rows() -> Vec<Resource> {
             "Binding",
             "bindings",
             Scope::Namespaced,
-            Plain::<k8s_openapi::api::core::v1::Binding>::new(namespaced, names::dns1123_subdomain, &[]),
+            Plain::<k8s_openapi::api::core::v1::Binding>::new(
+                namespaced,
+                names::dns1123_subdomain,
+                &[],
+            ),
         )
         .answered(ResourceHandler::Binding),
         row(
@@ -170,7 +174,12 @@ pub(super) fn rows() -> Vec<Resource> {
         )
         .short(&["ns"])
         .printed(printer::namespace())
-        .sub("finalize", core("Namespace"), &["update"], SubresourceHandler::Finalize)
+        .sub(
+            "finalize",
+            core("Namespace"),
+            &["update"],
+            SubresourceHandler::Finalize,
+        )
         .with_status(),
         row(
             "",
@@ -182,7 +191,12 @@ pub(super) fn rows() -> Vec<Resource> {
         )
         .short(&["no"])
         .printed(printer::node())
-        .sub("proxy", core("NodeProxyOptions"), PROXY, SubresourceHandler::Connect)
+        .sub(
+            "proxy",
+            core("NodeProxyOptions"),
+            PROXY,
+            SubresourceHandler::Connect,
+        )
         .with_status(),
         row(
             "",
@@ -195,8 +209,18 @@ pub(super) fn rows() -> Vec<Resource> {
         .short(&["po"])
         .category("all")
         .printed(printer::pod())
-        .sub("attach", core("PodAttachOptions"), CONNECT, SubresourceHandler::Connect)
-        .sub("binding", core("Binding"), CREATE, SubresourceHandler::Binding)
+        .sub(
+            "attach",
+            core("PodAttachOptions"),
+            CONNECT,
+            SubresourceHandler::Connect,
+        )
+        .sub(
+            "binding",
+            core("Binding"),
+            CREATE,
+            SubresourceHandler::Binding,
+        )
         .sub(
             "ephemeralcontainers",
             core("Pod"),
@@ -209,7 +233,12 @@ pub(super) fn rows() -> Vec<Resource> {
             CREATE,
             SubresourceHandler::Eviction,
         )
-        .sub("exec", core("PodExecOptions"), CONNECT, SubresourceHandler::Connect)
+        .sub(
+            "exec",
+            core("PodExecOptions"),
+            CONNECT,
+            SubresourceHandler::Connect,
+        )
         .sub("log", core("Pod"), &["get"], SubresourceHandler::Connect)
         .sub(
             "portforward",
@@ -217,8 +246,18 @@ pub(super) fn rows() -> Vec<Resource> {
             CONNECT,
             SubresourceHandler::Connect,
         )
-        .sub("proxy", core("PodProxyOptions"), PROXY, SubresourceHandler::Connect)
-        .sub("resize", core("Pod"), READ_WRITE, SubresourceHandler::Resize)
+        .sub(
+            "proxy",
+            core("PodProxyOptions"),
+            PROXY,
+            SubresourceHandler::Connect,
+        )
+        .sub(
+            "resize",
+            core("Pod"),
+            READ_WRITE,
+            SubresourceHandler::Resize,
+        )
         .with_status(),
         row(
             "",

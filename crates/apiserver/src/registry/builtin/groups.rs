@@ -36,7 +36,11 @@ fn review<T: DeserializeOwned + Serialize + 'static>(
     row(group, &["v1"], kind, plural, scope, strategy).answered(ResourceHandler::Review)
 }
 
-fn rbac<T: DeserializeOwned + Serialize + 'static>(kind: &str, plural: &str, scope: Scope) -> Resource {
+fn rbac<T: DeserializeOwned + Serialize + 'static>(
+    kind: &str,
+    plural: &str,
+    scope: Scope,
+) -> Resource {
     let of = match scope {
         Scope::Namespaced => meta::Scope::Namespaced,
         Scope::Cluster => meta::Scope::Cluster,
@@ -56,7 +60,12 @@ pub(super) fn rows() -> Vec<Resource> {
             "selfsubjectreviews",
             Scope::Cluster,
         ),
-        review::<TokenReview>(authentication, "TokenReview", "tokenreviews", Scope::Cluster),
+        review::<TokenReview>(
+            authentication,
+            "TokenReview",
+            "tokenreviews",
+            Scope::Cluster,
+        ),
         review::<LocalSubjectAccessReview>(
             authorization,
             "LocalSubjectAccessReview",
@@ -141,7 +150,11 @@ pub(super) fn rows() -> Vec<Resource> {
             "CustomResourceDefinition",
             "customresourcedefinitions",
             Scope::Cluster,
-            Plain::<CustomResourceDefinition>::new(meta::Scope::Cluster, names::dns1123_subdomain, &[]),
+            Plain::<CustomResourceDefinition>::new(
+                meta::Scope::Cluster,
+                names::dns1123_subdomain,
+                &[],
+            ),
         )
         .short(&["crd", "crds"])
         .category("api-extensions")
