@@ -179,10 +179,7 @@ impl Call {
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
             let old = stored.value();
-            match self
-                .update_once(part, &stored, &old, make(&old)?)
-                .await?
-            {
+            match self.update_once(part, &stored, &old, make(&old)?).await? {
                 Ok(updated) => return Ok(updated),
                 Err(changed) => current = changed,
             }
