@@ -12,7 +12,6 @@ mod docker;
 mod document;
 mod import;
 mod own;
-mod probe;
 mod table;
 
 #[cfg(test)]
@@ -23,8 +22,8 @@ use std::path::PathBuf;
 pub use definition::{Definition, RuntimeDef};
 pub use document::Origin;
 pub use import::Warning;
-pub use probe::Features;
-pub use table::{Flavor, Handler, HandlerRefused, HandlerState, HandlerTable};
+pub(crate) use table::kind_name;
+pub use table::{Features, Handler, HandlerRefused, HandlerState, HandlerTable};
 
 /// Where the handler table comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

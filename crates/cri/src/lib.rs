@@ -10,8 +10,24 @@
 pub mod config;
 pub mod handlers;
 
+mod cni;
+mod container;
+mod engine;
+mod error;
+mod events;
+mod layout;
+mod netns;
+mod pause;
+mod record;
+mod registry;
+mod restore;
+mod runtime;
+mod sandbox;
 mod server;
 mod service;
+mod stats;
+mod status;
+mod streaming;
 
 pub use config::{CgroupDriver, CniConfig, Config, DefaultNetwork, ImageOptions};
 pub use handlers::{HandlerSource, HandlerTable};

@@ -1,19 +1,24 @@
 //! The server's life: open what is on disk, bind the socket, serve until told to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_cri::v1::image_service_server::ImageServiceServer;
 use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::Config;
+use crate::engine::Engine;
+use crate::error::{CriError, chain};
 use crate::handlers::HandlersError;
+use crate::restore;
 use crate::service::Services;
+use crate::streaming::{self, Streaming};
 
 /// Requests hold whole pod and container descriptions; replies hold lists of all of them.
 const MESSAGE_LIMIT: usize = 16 << 20;
@@ -49,9 +54,26 @@ pub enum RunError {
     /// Serving failed.
     #[error("gRPC server")]
     Serve(#[from] tonic::transport::Error),
+    /// The streaming server has no port.
+    #[error("cannot serve streams on {address}")]
+    Streaming {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directories can't be used.
+    #[error("cannot take over the state of an earlier server: {0}")]
+    State(String),
     /// A blocking task of the start was lost.
     #[error("start-up task failed")]
     Start(#[from] tokio::task::JoinError),
+}
+
+impl From<CriError> for RunError {
+    fn from(error: CriError) -> Self {
+        Self::State(chain(&error))
+    }
 }
 
 /// Serves the CRI until `shutdown` is cancelled. Pods live on.
@@ -68,9 +90,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         prepare(path)?;
     }
     let listener = bind(&config.socket).await?;
-    tracing::info!(socket = %config.socket.display(), default = handlers.default_name(), "CRI is served");
+    let socket = config.socket.clone();
+    let streams = TcpListener::bind(config.streaming_addr)
+        .await
+        .map_err(|source| RunError::Streaming {
+            address: config.streaming_addr,
+            source,
+        })?;
+    let address = streams.local_addr().map_err(|source| RunError::Streaming {
+        address: config.streaming_addr,
+        source,
+    })?;
+    let default = handlers.default_name().to_owned();
+    let engine = tokio::task::spawn_blocking(move || {
+        Engine::open(config, handlers, Streaming::new(address))
+    })
+    .await??;
+    let engine = Arc::new(engine);
+    restore::restore(&engine).await?;
+    tokio::spawn(streaming::serve(
+        Arc::clone(&engine),
+        streams,
+        shutdown.clone(),
+    ));
+    tracing::info!(socket = %socket.display(), default, "CRI is served");
 
-    let services = Arc::new(Services::new(handlers));
+    let services = Arc::new(Services::new(engine));
     let result = Server::builder()
         .add_service(
             RuntimeServiceServer::from_arc(Arc::clone(&services))
@@ -87,7 +132,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             shutdown.cancelled_owned(),
         )
         .await;
-    let _ = std::fs::remove_file(&config.socket);
+    let _ = std::fs::remove_file(&socket);
     Ok(result?)
 }
 

@@ -3,23 +3,31 @@
 mod image;
 mod runtime;
 
-use arc_swap::ArcSwap;
+use tonic::Status;
 
-use crate::handlers::HandlerTable;
+use crate::engine::Shared;
+use crate::error::CriError;
 
 pub(crate) struct Services {
-    #[allow(dead_code)]
-    handlers: ArcSwap<HandlerTable>,
+    engine: Shared,
 }
 
 impl Services {
-    pub(crate) fn new(handlers: HandlerTable) -> Self {
-        Self {
-            handlers: ArcSwap::from_pointee(handlers),
-        }
+    pub(crate) fn new(engine: Shared) -> Self {
+        Self { engine }
     }
 }
 
-pub(crate) fn unimplemented(rpc: &str) -> tonic::Status {
-    tonic::Status::unimplemented(format!("berth does not implement {rpc} yet"))
+pub(crate) fn unimplemented(rpc: &str) -> Status {
+    Status::unimplemented(format!("berth does not implement {rpc}"))
+}
+
+/// Runs a change to its end even when the client hangs up: half a sandbox would be nobody's.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, CriError>> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::spawn(work)
+        .await
+        .map_err(|error| Status::internal(format!("the request's task was lost: {error}")))?;
+    done.map_err(Status::from)
 }

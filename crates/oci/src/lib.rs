@@ -26,7 +26,7 @@ pub use container::{
     SeccompProfile, Security, SelinuxOptions, User,
 };
 pub use host::Host;
-pub use oci_spec::runtime::Spec;
+pub use oci_spec::runtime::{LinuxResources, Process as RuntimeProcess, Spec};
 pub use sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox, UserNamespace};
 pub use spec::{SpecError, container_spec, exec_process, sandbox_spec};
 

@@ -7,52 +7,16 @@ use std::path::{Path, PathBuf};
 use super::definition::{Definition, RuntimeDef};
 use super::document::Origin;
 use super::import::{Imported, Warning};
-use super::probe::{self, Features};
 use super::{HandlersError, built_in};
+use berth_oci::runtime::{RuntimeKind, RuntimeProbe, probe};
 
-/// A runtime by its command line, and what that line's dialect is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flavor {
-    /// runc, and anything that behaves like it.
-    Runc,
-    /// crun.
-    Crun,
-    /// youki.
-    Youki,
-    /// gVisor.
-    Runsc,
-    /// A containerd shim v2 that is not berth's.
-    Shim,
-}
-
-impl Flavor {
-    fn of(definition: &Definition) -> Self {
-        let RuntimeDef::Oci { binary, .. } = &definition.runtime else {
-            return Self::Shim;
-        };
-        let file = binary
-            .file_name()
-            .and_then(|file| file.to_str())
-            .unwrap_or_default();
-        match file {
-            _ if file.contains("runsc") => Self::Runsc,
-            _ if file.contains("crun") => Self::Crun,
-            _ if file.contains("youki") => Self::Youki,
-            _ => Self::Runc,
-        }
-    }
-
-    /// The name in tables and annotations.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
-            Self::Youki => "youki",
-            Self::Runsc => "runsc",
-            Self::Shim => "shim",
-        }
-    }
+/// What the CRI's `RuntimeHandlerFeatures` has, as probed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// The runtime and the kernel can make a mount and all below it read-only.
+    pub recursive_read_only_mounts: bool,
+    /// The runtime and the kernel can run a pod in a user namespace.
+    pub user_namespaces: bool,
 }
 
 /// A handler and what a look at the machine said of it.
@@ -60,8 +24,6 @@ impl Flavor {
 pub struct Handler {
     /// As configured.
     pub definition: Definition,
-    /// The command line's dialect.
-    pub flavor: Flavor,
     /// Whether it can run pods.
     pub state: HandlerState,
 }
@@ -73,6 +35,8 @@ pub enum HandlerState {
     Usable {
         /// The full path.
         binary: PathBuf,
+        /// The command line's dialect; `None` for a shim that is not berth's.
+        kind: Option<RuntimeKind>,
         /// As the binary says.
         version: String,
         /// As probed.
@@ -226,24 +190,30 @@ impl HandlerTable {
             } else {
                 definition.name.clone()
             };
-            let (binary, version, features, state) = match &handler.state {
+            let (binary, kind, version, features, state) = match &handler.state {
                 HandlerState::Usable {
                     binary,
+                    kind,
                     version,
                     features,
                 } => (
                     binary.display().to_string(),
+                    kind.map_or("shim", kind_name),
                     version.clone(),
                     render_features(*features),
                     "usable".to_owned(),
                 ),
-                HandlerState::Broken { reason } => {
-                    (configured, "-".to_owned(), "-".to_owned(), reason.clone())
-                }
+                HandlerState::Broken { reason } => (
+                    configured,
+                    "-",
+                    "-".to_owned(),
+                    "-".to_owned(),
+                    reason.clone(),
+                ),
             };
             rows.push(vec![
                 name,
-                handler.flavor.name().to_owned(),
+                kind.to_owned(),
                 binary,
                 version,
                 features,
@@ -289,17 +259,24 @@ fn render_features(features: Features) -> String {
     }
 }
 
+/// The name of a command line's dialect.
+#[must_use]
+pub(crate) fn kind_name(kind: RuntimeKind) -> &'static str {
+    match kind {
+        RuntimeKind::Runc => "runc",
+        RuntimeKind::Crun => "crun",
+        RuntimeKind::Youki => "youki",
+        RuntimeKind::Runsc => "runsc",
+        RuntimeKind::Other => "oci",
+    }
+}
+
 fn look(definition: Definition) -> Handler {
-    let flavor = Flavor::of(&definition);
     let state = match usable(&definition) {
         Ok(state) => state,
         Err(reason) => HandlerState::Broken { reason },
     };
-    Handler {
-        definition,
-        flavor,
-        state,
-    }
+    Handler { definition, state }
 }
 
 fn usable(definition: &Definition) -> Result<HandlerState, String> {
@@ -311,11 +288,12 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
     match &definition.runtime {
         RuntimeDef::Oci { binary, config, .. } => {
             exists(config, "config")?;
-            let binary = built_in::find(binary)?;
+            let found = ask(binary)?;
             Ok(HandlerState::Usable {
-                version: probe::version(&binary)?,
-                features: probe::features(&binary),
-                binary,
+                features: features(&found),
+                binary: found.binary,
+                kind: Some(found.kind),
+                version: found.version,
             })
         }
         RuntimeDef::Shim {
@@ -327,18 +305,42 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
             exists(config, "config")?;
             let binary = built_in::find(binary)?;
             let features = match runtime_binary {
-                Some(runtime) => probe::features(&built_in::find(runtime)?),
+                Some(runtime) => features(&ask(runtime)?),
                 None => Features::default(),
             };
             // A shim's options are not a standard; one that doesn't know -v is no less a shim.
             let version = shim_version(&binary).unwrap_or_else(|| "unknown".to_owned());
             Ok(HandlerState::Usable {
                 binary,
+                kind: None,
                 version,
                 features,
             })
         }
     }
+}
+
+fn ask(binary: &Path) -> Result<RuntimeProbe, String> {
+    probe(&built_in::find(binary)?).map_err(|error| crate::error::chain(&error))
+}
+
+/// What a runtime says it can do counts only where the kernel can too.
+fn features(probe: &RuntimeProbe) -> Features {
+    Features {
+        recursive_read_only_mounts: probe.recursive_read_only_mounts() && kernel_at_least(5, 12),
+        user_namespaces: probe.user_namespaces(),
+    }
+}
+
+fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let Ok(names) = nix::sys::utsname::uname() else {
+        return false;
+    };
+    let release = names.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 fn shim_version(binary: &Path) -> Option<String> {

@@ -15,7 +15,6 @@ use crate::registry::{Gvk, Resource, ResourceHandler, Scope, SubresourceHandler}
 use crate::strategy::FieldLabel;
 use crate::strategy::event;
 use crate::strategy::plain::Plain;
-use crate::strategy::typed::{Traits, Typed};
 
 const POD_LABELS: &[FieldLabel] = &[
     FieldLabel {
@@ -108,16 +107,10 @@ fn core(kind: &str) -> Gvk {
     Gvk::new("", "v1", kind)
 }
 
-fn labels(field_labels: &'static [FieldLabel]) -> Traits {
-    Traits {
-        field_labels,
-        ..Traits::default()
-    }
-}
-
 /// The rows.
 pub(super) fn rows() -> Vec<Resource> {
     let namespaced = meta::Scope::Namespaced;
+    let cluster = meta::Scope::Cluster;
     vec![
         row(
             "",
@@ -138,7 +131,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "ConfigMap",
             "configmaps",
             Scope::Namespaced,
-            Typed::<ConfigMap>::new(Traits::default()),
+            Plain::<ConfigMap>::new(namespaced, names::dns1123_subdomain, &[]),
         )
         .short(&["cm"])
         .printed(printer::config_map()),
@@ -157,11 +150,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Event",
             "events",
             Scope::Namespaced,
-            Typed::<Event>::new(Traits {
-                create_on_update: true,
-                field_labels: event::LABELS,
-                ..Traits::default()
-            }),
+            Plain::<Event>::new(namespaced, names::dns1123_subdomain, event::LABELS),
         )
         .short(&["ev"])
         .printed(printer::event()),
@@ -171,7 +160,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "LimitRange",
             "limitranges",
             Scope::Namespaced,
-            Typed::<LimitRange>::new(Traits::default()),
+            Plain::<LimitRange>::new(namespaced, names::dns1123_subdomain, &[]),
         )
         .short(&["limits"])
         .printed(printer::limit_range()),
@@ -181,7 +170,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Namespace",
             "namespaces",
             Scope::Cluster,
-            Typed::<Namespace>::new(labels(NAMESPACE_LABELS)),
+            Plain::<Namespace>::new(cluster, names::dns1123_label, NAMESPACE_LABELS),
         )
         .short(&["ns"])
         .printed(printer::namespace())
@@ -198,7 +187,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Node",
             "nodes",
             Scope::Cluster,
-            Typed::<Node>::new(labels(NODE_LABELS)),
+            Plain::<Node>::new(cluster, names::dns1123_subdomain, NODE_LABELS),
         )
         .short(&["no"])
         .printed(printer::node())
@@ -215,10 +204,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Pod",
             "pods",
             Scope::Namespaced,
-            Typed::<Pod>::new(Traits {
-                generation: true,
-                ..labels(POD_LABELS)
-            }),
+            Plain::<Pod>::new(namespaced, names::dns1123_subdomain, POD_LABELS),
         )
         .short(&["po"])
         .category("all")
@@ -279,7 +265,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "ResourceQuota",
             "resourcequotas",
             Scope::Namespaced,
-            Typed::<ResourceQuota>::new(Traits::default()),
+            Plain::<ResourceQuota>::new(namespaced, names::dns1123_subdomain, &[]),
         )
         .short(&["quota"])
         .printed(printer::resource_quota())
@@ -290,7 +276,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Secret",
             "secrets",
             Scope::Namespaced,
-            Typed::<Secret>::new(labels(SECRET_LABELS)),
+            Plain::<Secret>::new(namespaced, names::dns1123_subdomain, SECRET_LABELS),
         )
         .printed(printer::secret()),
         row(
@@ -299,10 +285,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "ServiceAccount",
             "serviceaccounts",
             Scope::Namespaced,
-            Typed::<ServiceAccount>::new(Traits {
-                conditional_update: true,
-                ..Traits::default()
-            }),
+            Plain::<ServiceAccount>::new(namespaced, names::dns1123_subdomain, &[]),
         )
         .short(&["sa"])
         .printed(printer::service_account())

@@ -1,0 +1,149 @@
+//! Containers of pods, each run by its pod's shim.
+
+mod create;
+mod exec;
+mod exit;
+mod logs;
+mod oom;
+mod remove;
+mod spec;
+mod start;
+mod status;
+mod stop;
+mod update;
+mod user;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::engine::{Engine, Shared};
+use crate::error::CriError;
+use crate::record::{self, ContainerPhase, ContainerRecord};
+
+pub(crate) use create::{create, discard};
+pub(crate) use exec::{attach, exec, exec_sync};
+pub(crate) use exit::{ended, watch_exit};
+pub(crate) use logs::reopen_log;
+pub(crate) use remove::remove;
+pub(crate) use spec::oci_resources;
+pub(crate) use start::{not_started, start};
+pub(crate) use status::{list, status, status_of};
+pub(crate) use stop::stop;
+pub(crate) use update::update;
+
+pub(crate) struct Container {
+    pub(crate) id: String,
+    dir: PathBuf,
+    record: RwLock<ContainerRecord>,
+    /// Held while the container is started or removed.
+    pub(crate) busy: tokio::sync::Mutex<()>,
+    /// Whether the shim has a task of that name: from create to delete.
+    task: watch::Sender<Task>,
+}
+
+/// What the shim holds of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Task {
+    /// Nothing: not started, or deleted.
+    None,
+    /// A process that runs or is about to.
+    Live,
+    /// A process that has ended and is being deleted.
+    Ended,
+}
+
+impl Container {
+    pub(crate) fn new(engine: &Engine, record: ContainerRecord) -> Self {
+        Self {
+            id: record.id.clone(),
+            dir: engine.layout.container_record(&record.id),
+            record: RwLock::new(record),
+            busy: tokio::sync::Mutex::default(),
+            task: watch::Sender::new(Task::None),
+        }
+    }
+
+    pub(crate) fn record(&self) -> ContainerRecord {
+        self.record.read().clone()
+    }
+
+    pub(crate) fn phase(&self) -> ContainerPhase {
+        self.record.read().phase.clone()
+    }
+
+    /// Changes the record in memory and on disk.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<(), CriError> {
+        let mut guard = self.record.write();
+        change(&mut guard);
+        record::save(&self.dir, &*guard)
+    }
+
+    pub(crate) fn set_task(&self, task: Task) {
+        self.task.send_replace(task);
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives in self, so the channel cannot close meanwhile.
+        let _ = self
+            .task
+            .subscribe()
+            .wait_for(|task| *task != Task::Live)
+            .await;
+    }
+
+    /// Waits until the shim has nothing of it any more.
+    pub(crate) async fn deleted(&self) {
+        let _ = self
+            .task
+            .subscribe()
+            .wait_for(|task| *task == Task::None)
+            .await;
+    }
+
+    /// A running container's sandbox, or why nothing can be done in it.
+    pub(crate) fn running(
+        &self,
+        engine: &Engine,
+    ) -> Result<Arc<crate::sandbox::Sandbox>, CriError> {
+        match self.phase() {
+            ContainerPhase::Running => engine.sandboxes.get(&self.record.read().sandbox_id),
+            ContainerPhase::Created | ContainerPhase::Starting => Err(CriError::State(format!(
+                "container {} is not running: it was never started",
+                self.id
+            ))),
+            ContainerPhase::Exited(ended) => Err(CriError::State(format!(
+                "container {} is not running: it exited with code {}",
+                self.id, ended.code
+            ))),
+        }
+    }
+}
+
+/// The containers of a sandbox, oldest first.
+pub(crate) fn of_sandbox(engine: &Shared, sandbox_id: &str) -> Vec<Arc<Container>> {
+    let mut containers: Vec<_> = engine
+        .containers
+        .all()
+        .into_iter()
+        .filter(|container| container.record.read().sandbox_id == sandbox_id)
+        .collect();
+    containers.sort_by_key(|container| container.record.read().created_at);
+    containers
+}
+
+/// The name that only one container may have at a time.
+pub(crate) fn name(
+    config: &k8s_cri::v1::ContainerConfig,
+    sandbox: &k8s_cri::v1::PodSandboxConfig,
+) -> String {
+    let metadata = config.metadata.clone().unwrap_or_default();
+    let pod = sandbox.metadata.clone().unwrap_or_default();
+    format!(
+        "{}_{}_{}_{}_{}",
+        metadata.name, pod.name, pod.namespace, pod.uid, metadata.attempt
+    )
+}

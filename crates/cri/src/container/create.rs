@@ -1,0 +1,196 @@
+//! `CreateContainer`: root filesystem, user, spec. The process comes with the start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use berth_image::Image;
+use k8s_cri::v1::{ContainerConfig, ContainerEventType, CreateContainerRequest, SecurityProfile};
+
+use super::{Container, spec, user};
+use crate::engine::{Engine, Shared, blocking, new_id, now};
+use crate::error::CriError;
+use crate::layout::remove_tree;
+use crate::record::{ContainerPhase, ContainerRecord, Phase, SandboxRecord, UserRecord, Wire};
+use crate::sandbox;
+
+/// Makes a container and gives its id. After an error nothing of it is left.
+pub(crate) async fn create(
+    engine: &Shared,
+    request: CreateContainerRequest,
+) -> Result<String, CriError> {
+    let config = request
+        .config
+        .ok_or_else(|| CriError::Invalid("the request has no config".to_owned()))?;
+    let pod = engine.sandboxes.get(&request.pod_sandbox_id)?;
+    let pod_record = pod.record();
+    if pod_record.phase != Phase::Ready {
+        return Err(CriError::State(format!(
+            "pod sandbox {} is not ready",
+            pod.id
+        )));
+    }
+    check(&config, &pod_record)?;
+    let reference = config.image.clone().unwrap_or_default().image;
+    let image = engine
+        .images
+        .get(&reference)?
+        .ok_or_else(|| CriError::NotFound {
+            kind: "image",
+            id: reference,
+        })?;
+    let id = new_id();
+    engine
+        .containers
+        .reserve(&super::name(&config, &pod_record.config.0), &id)?;
+    let shared = Arc::clone(engine);
+    let container_id = id.clone();
+    let made = blocking(move || {
+        let made = make(&shared, &container_id, config, &pod_record, &image);
+        if made.is_err()
+            && let Err(undo) = discard(&shared, &container_id)
+        {
+            tracing::error!(
+                id = container_id,
+                error = crate::error::chain(&undo),
+                "a failed container could not be removed"
+            );
+        }
+        made
+    })
+    .await;
+    match made {
+        Ok(container) => {
+            engine.containers.insert(&id, Arc::clone(&container));
+            engine.events.container(
+                engine,
+                ContainerEventType::ContainerCreatedEvent,
+                &container,
+            );
+            Ok(id)
+        }
+        Err(error) => {
+            engine.containers.remove(&id);
+            Err(error)
+        }
+    }
+}
+
+/// What a container can't have.
+fn check(config: &ContainerConfig, pod: &SandboxRecord) -> Result<(), CriError> {
+    if config
+        .metadata
+        .as_ref()
+        .is_none_or(|metadata| metadata.name.is_empty())
+    {
+        return Err(CriError::Invalid(
+            "the container has no name (metadata.name)".to_owned(),
+        ));
+    }
+    let linux = config.linux.as_ref();
+    let security = linux.and_then(|linux| linux.security_context.as_ref());
+    if security.is_some_and(|security| security.privileged) && !sandbox::privileged(&pod.config.0) {
+        return Err(CriError::Invalid(
+            "a privileged container needs a privileged pod sandbox".to_owned(),
+        ));
+    }
+    for profile in [
+        security.and_then(|security| security.seccomp.as_ref()),
+        security.and_then(|security| security.apparmor.as_ref()),
+    ] {
+        if let Some(SecurityProfile {
+            profile_type: 2,
+            localhost_ref,
+        }) = profile
+            && localhost_ref.is_empty()
+        {
+            return Err(CriError::Invalid(
+                "a Localhost profile without localhost_ref".to_owned(),
+            ));
+        }
+    }
+    let memory = linux
+        .and_then(|linux| linux.resources.as_ref())
+        .map_or(0, |resources| resources.memory_limit_in_bytes);
+    if let Some(least) = pod.runtime.container_min_memory
+        && memory > 0
+        && memory < least
+    {
+        return Err(CriError::Invalid(format!(
+            "memory limit {memory} is below the {least} bytes that runtime handler {:?} needs",
+            pod.runtime.handler
+        )));
+    }
+    Ok(())
+}
+
+fn make(
+    engine: &Engine,
+    id: &str,
+    config: ContainerConfig,
+    pod: &SandboxRecord,
+    image: &Image,
+) -> Result<Arc<Container>, CriError> {
+    let directory = |dir: &Path| std::fs::create_dir_all(dir).map_err(CriError::io("make", dir));
+    let bundle = engine.layout.bundle(id);
+    let rootfs = bundle.join("rootfs");
+    // The record's folder goes first: a start after a crash finds what else there may be by it.
+    directory(&engine.layout.container_record(id))?;
+    directory(&rootfs)?;
+    engine.images.prepare(id, image.id.as_str())?;
+    engine.images.mount(id, &rootfs)?;
+
+    let user = user::resolve(&rootfs, &config, &image.config)?;
+    let log_path = log_path(&config, pod);
+    if let Some(folder) = log_path.as_deref().and_then(Path::parent) {
+        directory(folder)?;
+    }
+    let mut record = ContainerRecord {
+        id: id.to_owned(),
+        sandbox_id: pod.id.clone(),
+        phase: ContainerPhase::Created,
+        created_at: now(),
+        started_at: 0,
+        pid: 0,
+        image_id: image.id.to_string(),
+        stop_signal: image.config.stop_signal.clone(),
+        log_path,
+        user: UserRecord {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.additional_gids.clone(),
+        },
+        cgroup: Default::default(),
+        config: Wire(config),
+    };
+    let spec = spec::build(engine, pod, &record, user, Some(&image.config))?;
+    if let Some(path) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().clone())
+    {
+        record.cgroup = path;
+    }
+    let path = bundle.join("config.json");
+    std::fs::write(&path, serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))?;
+    let container = Container::new(engine, record);
+    container.update(|_| {})?;
+    Ok(Arc::new(container))
+}
+
+fn log_path(config: &ContainerConfig, pod: &SandboxRecord) -> Option<std::path::PathBuf> {
+    let directory = &pod.config.0.log_directory;
+    (!config.log_path.is_empty() && !directory.is_empty())
+        .then(|| Path::new(directory).join(&config.log_path))
+}
+
+/// Removes everything that belongs to a container's id but its log.
+pub(crate) fn discard(engine: &Engine, id: &str) -> Result<(), CriError> {
+    let bundle = engine.layout.bundle(id);
+    spec::unmount_image_volumes(engine, id)?;
+    engine.images.remove_snapshot(id)?;
+    let rootfs = bundle.join("rootfs");
+    sandbox::unmount(&rootfs).map_err(CriError::io("unmount", &rootfs))?;
+    remove_tree(&bundle).map_err(CriError::io("remove", &bundle))?;
+    let dir = engine.layout.container_record(id);
+    remove_tree(&dir).map_err(CriError::io("remove", &dir))
+}

@@ -1,0 +1,108 @@
+//! One task for each running container: waits for its end and notes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_shim::client::{Exit, Shim, recorded_exit};
+use k8s_cri::v1::ContainerEventType;
+
+use super::{Container, Task, oom};
+use crate::engine::{Engine, Shared, nanoseconds, now};
+use crate::error::CriError;
+use crate::record::{ContainerPhase, Ended, Phase};
+
+/// The code of a process whose end nobody saw, as containerd's.
+const UNKNOWN: i32 = 255;
+
+pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: Shim) {
+    let exit = match shim.wait(&container.id).await {
+        Ok(exit) => Some(exit),
+        Err(error) => {
+            tracing::warn!(id = container.id, %error, "lost sight of a container");
+            // The shim notes an exit before it tells, so a note is as good.
+            let noted = recorded_exit(&engine.layout.bundle(&container.id));
+            if noted.is_none() {
+                lose_sandbox(&engine, &container);
+            }
+            noted
+        }
+    };
+    if let Err(error) = note(&engine, &container, exit) {
+        tracing::error!(
+            id = container.id,
+            error = crate::error::chain(&error),
+            "an exit could not be noted"
+        );
+    }
+    container.set_task(Task::Ended);
+    engine.events.container(
+        &engine,
+        ContainerEventType::ContainerStoppedEvent,
+        &container,
+    );
+    delete(&container, &shim).await;
+    container.set_task(Task::None);
+}
+
+/// Removes the ended process from shim and runtime; a runtime may need a moment after the end.
+async fn delete(container: &Container, shim: &Shim) {
+    for wait in [10, 50, 250, 1000, 0] {
+        match shim.delete(&container.id).await {
+            Ok(_) => return,
+            Err(error) if error.is_not_found() => return,
+            Err(error) if wait == 0 => {
+                tracing::warn!(id = container.id, %error, "an ended container could not be deleted")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(wait)).await,
+        }
+    }
+}
+
+fn note(engine: &Engine, container: &Container, exit: Option<Exit>) -> Result<(), CriError> {
+    let record = container.record();
+    let ended = ended(exit, oom::killed(&engine.host, &record.cgroup));
+    container.update(|record| record.phase = ContainerPhase::Exited(ended))
+}
+
+/// How an exit is told to the kubelet.
+pub(crate) fn ended(exit: Option<Exit>, oom_killed: bool) -> Ended {
+    match exit {
+        Some(exit) => {
+            let code = i32::try_from(exit.code).unwrap_or(UNKNOWN);
+            let reason = match code {
+                0 => "Completed",
+                _ if oom_killed => "OOMKilled",
+                _ => "Error",
+            };
+            Ended {
+                code,
+                at: nanoseconds(exit.at),
+                reason: reason.to_owned(),
+                message: String::new(),
+            }
+        }
+        None => Ended {
+            code: UNKNOWN,
+            at: now(),
+            reason: "Unknown".to_owned(),
+            message: "the container's supervisor is gone, and with it how the container ended"
+                .to_owned(),
+        },
+    }
+}
+
+/// Without its shim a pod is not ready.
+fn lose_sandbox(engine: &Engine, container: &Container) {
+    let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) else {
+        return;
+    };
+    if sandbox.phase() == Phase::Ready
+        && let Err(error) = sandbox.update(|record| record.phase = Phase::NotReady)
+    {
+        tracing::error!(
+            id = sandbox.id,
+            error = crate::error::chain(&error),
+            "record not written"
+        );
+    }
+}

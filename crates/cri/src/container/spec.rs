@@ -1,0 +1,399 @@
+//! From a CRI container to an OCI spec.
+
+use std::path::{Path, PathBuf};
+
+use berth_image::ImageConfig;
+use berth_oci::{
+    Container, Device, HugepageLimit, Mount, Namespace, Process, Profile, Propagation, Resources,
+    SeccompProfile, Security, SelinuxOptions, Spec, User,
+};
+use k8s_cri::v1::security_profile::ProfileType;
+use k8s_cri::v1::{
+    LinuxContainerResources, LinuxContainerSecurityContext, MountPropagation, NamespaceMode,
+    SecurityProfile,
+};
+
+use crate::engine::Engine;
+use crate::error::CriError;
+use crate::record::{ContainerRecord, SandboxRecord};
+use crate::runtime::pass_annotations;
+use crate::sandbox::oci_sandbox;
+
+/// The PATH of images that set none.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Builds the spec and makes what it needs on the host (mount sources, image volumes).
+///
+/// Without an image config only what does not come from the image is right.
+pub(super) fn build(
+    engine: &Engine,
+    pod: &SandboxRecord,
+    record: &ContainerRecord,
+    user: User,
+    image: Option<&ImageConfig>,
+) -> Result<Spec, CriError> {
+    let config = &record.config.0;
+    let linux = config.linux.clone().unwrap_or_default();
+    let given = linux.security_context.as_ref();
+    let metadata = config.metadata.clone().unwrap_or_default();
+    let sandbox = oci_sandbox(engine, pod);
+    let mut process = process(record, &sandbox.hostname, image);
+    process.user = user;
+    let container = Container {
+        id: record.id.clone(),
+        name: metadata.name,
+        image: config.image.clone().unwrap_or_default().image,
+        rootfs: PathBuf::new(),
+        readonly_rootfs: given.is_some_and(|security| security.readonly_rootfs),
+        process,
+        pid: pid_namespace(engine, pod, given)?,
+        mounts: mounts(engine, pod, record)?,
+        devices: config
+            .devices
+            .iter()
+            .map(|device| Device {
+                container_path: PathBuf::from(&device.container_path),
+                host_path: PathBuf::from(&device.host_path),
+                permissions: device.permissions.clone(),
+            })
+            .collect(),
+        cdi_devices: config
+            .cdi_devices
+            .iter()
+            .map(|device| device.name.clone())
+            .collect(),
+        resources: oci_resources(linux.resources.as_ref()),
+        security: security(pod, given)?,
+        annotations: pass_annotations(&pod.runtime.container_annotations, &config.annotations),
+    };
+    Ok(berth_oci::container_spec(
+        &engine.host,
+        pod.runtime.kind(),
+        &sandbox,
+        &container,
+    )?)
+}
+
+fn process(record: &ContainerRecord, hostname: &str, image: Option<&ImageConfig>) -> Process {
+    let config = &record.config.0;
+    let empty = ImageConfig::default();
+    let image = image.unwrap_or(&empty);
+    // As Kubernetes documents: a command replaces entrypoint and cmd, args alone replace cmd.
+    let (command, args) = match (config.command.is_empty(), config.args.is_empty()) {
+        (true, true) => (&image.entrypoint, &image.cmd),
+        (true, false) => (&image.entrypoint, &config.args),
+        (false, _) => (&config.command, &config.args),
+    };
+    let mut env = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if config.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.extend(image.env.iter().cloned());
+    env.extend(
+        config
+            .envs
+            .iter()
+            .map(|env| format!("{}={}", env.key, env.value)),
+    );
+    Process {
+        args: command.iter().chain(args).cloned().collect(),
+        env,
+        cwd: if config.working_dir.is_empty() {
+            image.workdir.clone()
+        } else {
+            config.working_dir.clone()
+        },
+        terminal: config.tty,
+        ..Process::default()
+    }
+}
+
+fn pid_namespace(
+    engine: &Engine,
+    pod: &SandboxRecord,
+    security: Option<&LinuxContainerSecurityContext>,
+) -> Result<Namespace, CriError> {
+    let Some(options) = security.and_then(|security| security.namespace_options.as_ref()) else {
+        return Ok(Namespace::Private);
+    };
+    let of_pid = |pid: u32| Namespace::Path(PathBuf::from(format!("/proc/{pid}/ns/pid")));
+    Ok(match options.pid() {
+        NamespaceMode::Node => Namespace::Host,
+        NamespaceMode::Container => Namespace::Private,
+        NamespaceMode::Pod if pod.pause_pid > 0 && pod.runtime.has_host_pids() => {
+            of_pid(pod.pause_pid)
+        }
+        // Without a sandbox container there is nothing to share; a sandbox that has one of its
+        // own kernel shares by itself.
+        NamespaceMode::Pod => Namespace::Private,
+        NamespaceMode::Target => {
+            let target = engine.containers.get(&options.target_id)?;
+            let target_record = target.record();
+            if target_record.sandbox_id != pod.id {
+                return Err(CriError::Invalid(format!(
+                    "target container {} is not in pod sandbox {}",
+                    target.id, pod.id
+                )));
+            }
+            target.running(engine)?;
+            of_pid(target_record.pid)
+        }
+    })
+}
+
+fn mounts(
+    engine: &Engine,
+    pod: &SandboxRecord,
+    record: &ContainerRecord,
+) -> Result<Vec<Mount>, CriError> {
+    let config = &record.config.0;
+    let files = engine.layout.pod(&pod.id);
+    let readonly_rootfs = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref())
+        .is_some_and(|security| security.readonly_rootfs);
+    let taken = |path: &str| {
+        config
+            .mounts
+            .iter()
+            .any(|mount| Path::new(&mount.container_path) == Path::new(path))
+    };
+    let mut mounts = Vec::new();
+    for (name, target) in [
+        ("hostname", "/etc/hostname"),
+        ("hosts", "/etc/hosts"),
+        ("resolv.conf", "/etc/resolv.conf"),
+    ] {
+        if !taken(target) {
+            mounts.push(Mount {
+                container_path: PathBuf::from(target),
+                host_path: files.join(name),
+                readonly: readonly_rootfs,
+                ..Mount::default()
+            });
+        }
+    }
+    for (index, mount) in config.mounts.iter().enumerate() {
+        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+            return Err(CriError::Unsupported(format!(
+                "mount {}: id-mapped mounts",
+                mount.container_path
+            )));
+        }
+        if mount.recursive_read_only && !pod.runtime.recursive_read_only_mounts {
+            return Err(CriError::Invalid(format!(
+                "mount {}: runtime handler {:?} does not support recursive read-only mounts",
+                mount.container_path, pod.runtime.handler
+            )));
+        }
+        let image = mount
+            .image
+            .as_ref()
+            .map(|image| image.image.as_str())
+            .unwrap_or_default();
+        let host_path = if image.is_empty() {
+            source(Path::new(&mount.host_path))?
+        } else {
+            image_volume(engine, &record.id, index, image)?
+        };
+        mounts.push(Mount {
+            container_path: PathBuf::from(&mount.container_path),
+            host_path,
+            readonly: mount.readonly || !image.is_empty(),
+            recursive_read_only: mount.recursive_read_only,
+            propagation: match mount.propagation() {
+                MountPropagation::PropagationPrivate => Propagation::Private,
+                MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
+                MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
+            },
+        });
+    }
+    Ok(mounts)
+}
+
+/// A mount's source with its links resolved; a directory is made where nothing is.
+fn source(path: &Path) -> Result<PathBuf, CriError> {
+    if path.as_os_str().is_empty() {
+        return Err(CriError::Invalid("a mount has no host_path".to_owned()));
+    }
+    if std::fs::symlink_metadata(path).is_err() {
+        std::fs::create_dir_all(path).map_err(CriError::io("make the mount source", path))?;
+    }
+    path.canonicalize()
+        .map_err(CriError::io("resolve the mount source", path))
+}
+
+fn volume_key(id: &str, index: usize) -> String {
+    format!("{id}-volume-{index}")
+}
+
+fn image_volume(engine: &Engine, id: &str, index: usize, image: &str) -> Result<PathBuf, CriError> {
+    let key = volume_key(id, index);
+    let target = engine
+        .layout
+        .bundle(id)
+        .join("volumes")
+        .join(index.to_string());
+    std::fs::create_dir_all(&target).map_err(CriError::io("make", &target))?;
+    engine.images.view(&key, image)?;
+    engine.images.mount(&key, &target)?;
+    Ok(target)
+}
+
+/// Gives back the image volumes of a container.
+pub(super) fn unmount_image_volumes(engine: &Engine, id: &str) -> Result<(), CriError> {
+    let dir = engine.layout.bundle(id).join("volumes");
+    let Ok(entries) = std::fs::read_dir(&dir) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        if let Some(index) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            engine.images.remove_snapshot(&volume_key(id, index))?;
+        }
+    }
+    Ok(())
+}
+
+/// The CRI's limits in the terms of `oci`.
+pub(crate) fn oci_resources(resources: Option<&LinuxContainerResources>) -> Resources {
+    let Some(given) = resources else {
+        return Resources::default();
+    };
+    Resources {
+        cpu_period: given.cpu_period,
+        cpu_quota: given.cpu_quota,
+        cpu_shares: given.cpu_shares,
+        memory_limit: given.memory_limit_in_bytes,
+        memory_swap_limit: given.memory_swap_limit_in_bytes,
+        oom_score_adj: given.oom_score_adj,
+        cpuset_cpus: given.cpuset_cpus.clone(),
+        cpuset_mems: given.cpuset_mems.clone(),
+        pids_limit: 0,
+        hugepage_limits: given
+            .hugepage_limits
+            .iter()
+            .map(|limit| HugepageLimit {
+                page_size: limit.page_size.clone(),
+                limit: limit.limit,
+            })
+            .collect(),
+        unified: given.unified.clone().into_iter().collect(),
+    }
+}
+
+fn security(
+    pod: &SandboxRecord,
+    given: Option<&LinuxContainerSecurityContext>,
+) -> Result<Security, CriError> {
+    let Some(given) = given else {
+        return Ok(Security::default());
+    };
+    let capabilities = given.capabilities.clone().unwrap_or_default();
+    Ok(Security {
+        privileged: given.privileged,
+        privileged_without_host_devices: pod.runtime.privileged_without_host_devices,
+        add_capabilities: capabilities.add_capabilities,
+        drop_capabilities: capabilities.drop_capabilities,
+        ambient_capabilities: capabilities.add_ambient_capabilities,
+        no_new_privs: given.no_new_privs,
+        seccomp: seccomp(given)?,
+        apparmor: apparmor(given),
+        selinux: given
+            .selinux_options
+            .as_ref()
+            .map(|options| SelinuxOptions {
+                user: options.user.clone(),
+                role: options.role.clone(),
+                kind: options.r#type.clone(),
+                level: options.level.clone(),
+            }),
+        // A kubelet always says which paths to mask; an empty list is procMount: Unmasked.
+        masked_paths: Some(given.masked_paths.clone()),
+        readonly_paths: Some(given.readonly_paths.clone()),
+    })
+}
+
+#[allow(deprecated)]
+fn seccomp(given: &LinuxContainerSecurityContext) -> Result<SeccompProfile, CriError> {
+    if given.privileged {
+        return Ok(SeccompProfile::Unconfined);
+    }
+    if let Some(profile) = &given.seccomp {
+        return Ok(match profile.profile_type() {
+            ProfileType::RuntimeDefault => SeccompProfile::RuntimeDefault,
+            ProfileType::Unconfined => SeccompProfile::Unconfined,
+            ProfileType::Localhost => SeccompProfile::Localhost(local(profile)),
+        });
+    }
+    match given.seccomp_profile_path.as_str() {
+        "" | "unconfined" => Ok(SeccompProfile::Unconfined),
+        "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
+        path => match path.strip_prefix("localhost/") {
+            Some(path) => Ok(SeccompProfile::Localhost(PathBuf::from(path))),
+            None => Err(CriError::Invalid(format!(
+                "seccomp profile {path:?} has no known form"
+            ))),
+        },
+    }
+}
+
+fn local(profile: &SecurityProfile) -> PathBuf {
+    let path = profile.localhost_ref.as_str();
+    PathBuf::from(path.strip_prefix("localhost/").unwrap_or(path))
+}
+
+#[allow(deprecated)]
+fn apparmor(given: &LinuxContainerSecurityContext) -> Profile {
+    if given.privileged {
+        return Profile::Unconfined;
+    }
+    if let Some(profile) = &given.apparmor {
+        let name = profile.localhost_ref.as_str();
+        return match profile.profile_type() {
+            ProfileType::RuntimeDefault => Profile::RuntimeDefault,
+            ProfileType::Unconfined => Profile::Unconfined,
+            ProfileType::Localhost => {
+                Profile::Localhost(name.strip_prefix("localhost/").unwrap_or(name).to_owned())
+            }
+        };
+    }
+    match given.apparmor_profile.as_str() {
+        "" | "runtime/default" => Profile::RuntimeDefault,
+        "unconfined" => Profile::Unconfined,
+        name => Profile::Localhost(name.strip_prefix("localhost/").unwrap_or(name).to_owned()),
+    }
+}
+
+/// Only the limits of a container, as its runtime takes them for an update.
+pub(super) fn limits(
+    engine: &Engine,
+    pod: &SandboxRecord,
+    record: &ContainerRecord,
+    user: User,
+) -> Result<berth_oci::LinuxResources, CriError> {
+    let linux = record.config.0.linux.clone().unwrap_or_default();
+    let bare = Container {
+        id: record.id.clone(),
+        process: Process {
+            args: vec!["-".to_owned()],
+            user,
+            ..Process::default()
+        },
+        resources: oci_resources(linux.resources.as_ref()),
+        ..Container::default()
+    };
+    let sandbox = oci_sandbox(engine, pod);
+    let spec = berth_oci::container_spec(&engine.host, pod.runtime.kind(), &sandbox, &bare)?;
+    let mut resources = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().clone())
+        .unwrap_or_default();
+    resources.set_devices(None);
+    Ok(resources)
+}

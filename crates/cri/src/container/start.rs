@@ -1,0 +1,110 @@
+//! `StartContainer`.
+
+use std::sync::Arc;
+
+use berth_shim::client::CreateRequest;
+use k8s_cri::v1::ContainerEventType;
+
+use super::{Container, Task};
+use crate::engine::{Shared, now};
+use crate::error::CriError;
+use crate::record::{ContainerPhase, Ended, Phase};
+
+/// What containerd reports of a process that could not be started.
+const NOT_STARTED: i32 = 128;
+
+pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
+    let container = engine.containers.get(id)?;
+    let _busy = container.busy.lock().await;
+    match container.phase() {
+        ContainerPhase::Created => {}
+        // Asked twice, done once.
+        ContainerPhase::Running => return Ok(()),
+        ContainerPhase::Starting | ContainerPhase::Exited(_) => {
+            return Err(CriError::State(format!(
+                "container {} was started before and can't be again",
+                container.id
+            )));
+        }
+    }
+    let sandbox = engine.sandboxes.get(&container.record().sandbox_id)?;
+    if sandbox.phase() != Phase::Ready {
+        return Err(CriError::State(format!(
+            "pod sandbox {} is not ready",
+            sandbox.id
+        )));
+    }
+    let shim = sandbox.shim()?;
+    container.update(|record| record.phase = ContainerPhase::Starting)?;
+    container.set_task(Task::Live);
+    let record = container.record();
+    let config = &record.config.0;
+    let request = CreateRequest {
+        id: record.id.clone(),
+        bundle: engine.layout.bundle(&record.id),
+        rootfs: Vec::new(),
+        terminal: config.tty,
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        log: record.log_path.clone(),
+        options: sandbox.record().runtime.options(),
+    };
+    let started = match shim.create(&request).await {
+        Ok(_) => match shim.start(&record.id).await {
+            Ok(pid) => Ok(pid),
+            Err(error) => {
+                let _ = shim.kill(&record.id, 9, true).await;
+                let _ = shim.delete(&record.id).await;
+                Err(error)
+            }
+        },
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(pid) => {
+            container.update(|record| {
+                record.phase = ContainerPhase::Running;
+                record.started_at = now();
+                record.pid = pid;
+            })?;
+            tokio::spawn(super::watch_exit(
+                Arc::clone(engine),
+                Arc::clone(&container),
+                shim,
+            ));
+            engine.events.container(
+                engine,
+                ContainerEventType::ContainerStartedEvent,
+                &container,
+            );
+            Ok(())
+        }
+        Err(error) => {
+            let error = CriError::shim("start container", &record.id)(error);
+            not_started(&container, &crate::error::chain(&error))?;
+            engine.events.container(
+                engine,
+                ContainerEventType::ContainerStoppedEvent,
+                &container,
+            );
+            Err(error)
+        }
+    }
+}
+
+/// Notes that there was never a process.
+pub(crate) fn not_started(container: &Container, message: &str) -> Result<(), CriError> {
+    let at = now();
+    let message = message.to_owned();
+    let noted = container.update(|record| {
+        record.phase = ContainerPhase::Exited(Ended {
+            code: NOT_STARTED,
+            at,
+            reason: "StartError".to_owned(),
+            message,
+        });
+        record.started_at = at;
+    });
+    container.set_task(Task::None);
+    noted
+}

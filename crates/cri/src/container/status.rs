@@ -1,0 +1,142 @@
+//! `ContainerStatus` and `ListContainers`.
+
+use std::collections::HashMap;
+
+use k8s_cri::v1::{
+    Container as Item, ContainerResources, ContainerState, ContainerStatus,
+    ContainerStatusResponse, ContainerUser, ImageSpec, LinuxContainerUser, ListContainersRequest,
+};
+use serde_json::json;
+
+use crate::engine::Shared;
+use crate::error::CriError;
+use crate::record::{ContainerPhase, ContainerRecord};
+
+fn state(phase: &ContainerPhase) -> ContainerState {
+    match phase {
+        ContainerPhase::Created | ContainerPhase::Starting => ContainerState::ContainerCreated,
+        ContainerPhase::Running => ContainerState::ContainerRunning,
+        ContainerPhase::Exited(_) => ContainerState::ContainerExited,
+    }
+}
+
+fn image(record: &ContainerRecord) -> Option<ImageSpec> {
+    let mut image = record.config.0.image.clone().unwrap_or_default();
+    // A kubelet gives the id it got from the pull; people want to see what they wrote.
+    if !image.user_specified_image.is_empty() {
+        image.image.clone_from(&image.user_specified_image);
+    }
+    Some(image)
+}
+
+/// The CRI's view of a record.
+pub(crate) fn status_of(record: &ContainerRecord) -> ContainerStatus {
+    let config = &record.config.0;
+    let mut status = ContainerStatus {
+        id: record.id.clone(),
+        metadata: config.metadata.clone(),
+        state: state(&record.phase).into(),
+        created_at: record.created_at,
+        started_at: record.started_at,
+        image: image(record),
+        image_ref: record.image_id.clone(),
+        image_id: record.image_id.clone(),
+        labels: config.labels.clone(),
+        annotations: config.annotations.clone(),
+        mounts: config.mounts.clone(),
+        log_path: record
+            .log_path
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        resources: Some(ContainerResources {
+            linux: config
+                .linux
+                .as_ref()
+                .and_then(|linux| linux.resources.clone()),
+            windows: None,
+        }),
+        user: Some(ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: record.user.uid.into(),
+                gid: record.user.gid.into(),
+                supplemental_groups: record
+                    .user
+                    .groups
+                    .iter()
+                    .map(|gid| i64::from(*gid))
+                    .collect(),
+            }),
+        }),
+        ..ContainerStatus::default()
+    };
+    if let ContainerPhase::Exited(ended) = &record.phase {
+        status.finished_at = ended.at;
+        status.exit_code = ended.code;
+        status.reason.clone_from(&ended.reason);
+        status.message.clone_from(&ended.message);
+    }
+    status
+}
+
+pub(crate) fn status(
+    engine: &Shared,
+    id: &str,
+    verbose: bool,
+) -> Result<ContainerStatusResponse, CriError> {
+    let container = engine.containers.get(id)?;
+    let record = container.record();
+    let mut info = HashMap::new();
+    if verbose {
+        let spec = std::fs::read(engine.layout.bundle(&record.id).join("config.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        let text = json!({
+            "sandboxID": record.sandbox_id,
+            "pid": record.pid,
+            "config": record.config.0,
+            "runtimeSpec": spec,
+        });
+        info.insert("info".to_owned(), text.to_string());
+    }
+    Ok(ContainerStatusResponse {
+        status: Some(status_of(&record)),
+        info,
+    })
+}
+
+pub(crate) fn list(engine: &Shared, request: ListContainersRequest) -> Vec<Item> {
+    let filter = request.filter.unwrap_or_default();
+    let mut items: Vec<Item> = engine
+        .containers
+        .all()
+        .iter()
+        .map(|container| container.record())
+        .filter(|record| {
+            let labels = &record.config.0.labels;
+            record.id.starts_with(&filter.id)
+                && record.sandbox_id.starts_with(&filter.pod_sandbox_id)
+                && filter
+                    .state
+                    .is_none_or(|wanted| wanted.state() == state(&record.phase))
+                && filter
+                    .label_selector
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+        })
+        .map(|record| Item {
+            state: state(&record.phase).into(),
+            image: image(&record),
+            id: record.id,
+            pod_sandbox_id: record.sandbox_id,
+            metadata: record.config.0.metadata,
+            image_ref: record.image_id.clone(),
+            image_id: record.image_id,
+            created_at: record.created_at,
+            labels: record.config.0.labels,
+            annotations: record.config.0.annotations,
+        })
+        .collect();
+    items.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    items
+}

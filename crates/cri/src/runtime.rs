@@ -1,0 +1,221 @@
+//! The runtime of one pod: a handler as it was when the pod began. A reload of the handler table
+//! does not touch it.
+
+use std::path::{Path, PathBuf};
+
+use berth_oci::runtime::{RuntimeCommand, RuntimeKind};
+use berth_shim::client::{RuntimeOptions, ShimConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::Config;
+use crate::error::CriError;
+use crate::handlers::{Handler, HandlerState, RuntimeDef};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PodRuntime {
+    /// The handler's name, never empty.
+    pub(crate) handler: String,
+    pub(crate) version: String,
+    pub(crate) driver: Driver,
+    pub(crate) recursive_read_only_mounts: bool,
+    pub(crate) privileged_without_host_devices: bool,
+    pub(crate) pod_annotations: Vec<String>,
+    pub(crate) container_annotations: Vec<String>,
+    pub(crate) container_min_memory: Option<i64>,
+}
+
+/// Who drives the runtime.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Driver {
+    /// berth's own shim, over the runtime's command line.
+    Own(RuntimeCommand),
+    /// Another shim.
+    Shim {
+        binary: PathBuf,
+        config: Option<PathBuf>,
+        runtime_binary: Option<PathBuf>,
+        systemd_cgroup: bool,
+        vm: bool,
+    },
+}
+
+impl PodRuntime {
+    pub(crate) fn of(handler: &Handler, config: &Config) -> Result<Self, CriError> {
+        let definition = &handler.definition;
+        let HandlerState::Usable {
+            binary,
+            kind,
+            version,
+            features,
+        } = &handler.state
+        else {
+            return Err(CriError::State(format!(
+                "runtime handler {:?} cannot run",
+                definition.name
+            )));
+        };
+        let driver = match &definition.runtime {
+            RuntimeDef::Oci {
+                root,
+                systemd_cgroup,
+                config: file,
+                args,
+                ..
+            } => {
+                let root = root
+                    .clone()
+                    .unwrap_or_else(|| config.state_dir.join("runtime").join(&definition.name));
+                let mut command =
+                    RuntimeCommand::new(kind.unwrap_or(RuntimeKind::Other), binary.clone(), root);
+                command.args.clone_from(args);
+                command.systemd_cgroup = *systemd_cgroup;
+                if let Some(file) = file {
+                    command.args.extend(gvisor_flags(file)?);
+                }
+                Driver::Own(command)
+            }
+            RuntimeDef::Shim {
+                config,
+                runtime_binary,
+                systemd_cgroup,
+                vm,
+                ..
+            } => Driver::Shim {
+                binary: binary.clone(),
+                config: config.clone(),
+                runtime_binary: runtime_binary.clone(),
+                systemd_cgroup: *systemd_cgroup,
+                vm: *vm,
+            },
+        };
+        Ok(Self {
+            handler: definition.name.clone(),
+            version: version.clone(),
+            driver,
+            recursive_read_only_mounts: features.recursive_read_only_mounts,
+            privileged_without_host_devices: definition.privileged_without_host_devices,
+            pod_annotations: definition.pod_annotations.clone(),
+            container_annotations: definition.container_annotations.clone(),
+            container_min_memory: definition.container_min_memory,
+        })
+    }
+
+    pub(crate) fn kind(&self) -> RuntimeKind {
+        match &self.driver {
+            Driver::Own(command) => command.kind,
+            Driver::Shim { vm: false, .. } => RuntimeKind::Runc,
+            Driver::Shim { vm: true, .. } => RuntimeKind::Other,
+        }
+    }
+
+    /// Whether a pod of it always has a sandbox container.
+    pub(crate) fn needs_pause(&self) -> bool {
+        match &self.driver {
+            Driver::Own(command) => command.kind.needs_sandbox_container(),
+            // Strangers' shims know a pod by its first container.
+            Driver::Shim { .. } => true,
+        }
+    }
+
+    /// Whether the pod's ports are reached in its network namespace's loopback; else by its IP.
+    pub(crate) fn shares_loopback(&self) -> bool {
+        match &self.driver {
+            Driver::Own(command) => command.kind.shares_host_kernel(),
+            Driver::Shim { vm, .. } => !vm,
+        }
+    }
+
+    /// Whether pids of containers are those of their processes.
+    pub(crate) fn has_host_pids(&self) -> bool {
+        self.shares_loopback()
+    }
+
+    pub(crate) fn shim(&self, config: &Config) -> ShimConfig {
+        let (command, own) = match &self.driver {
+            Driver::Own(_) => (
+                config.shim_command.iter().map(PathBuf::from).collect(),
+                true,
+            ),
+            Driver::Shim { binary, .. } => (vec![binary.clone()], false),
+        };
+        ShimConfig {
+            command,
+            own,
+            namespace: "k8s.io".to_owned(),
+            socket_dir: config.state_dir.join("s"),
+            address: config.socket.to_string_lossy().into_owned(),
+        }
+    }
+
+    pub(crate) fn options(&self) -> RuntimeOptions {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        match &self.driver {
+            Driver::Own(command) => RuntimeOptions::Command(command.clone()),
+            Driver::Shim {
+                config: Some(config),
+                ..
+            } => RuntimeOptions::Config {
+                type_url: "containerd.runc.v1.Options".to_owned(),
+                config_path: text(config),
+            },
+            Driver::Shim { vm: true, .. } => RuntimeOptions::None,
+            Driver::Shim {
+                binary,
+                runtime_binary,
+                systemd_cgroup,
+                ..
+            } if runtime_binary.is_some() || binary.ends_with("containerd-shim-runc-v2") => {
+                RuntimeOptions::Runc {
+                    binary: runtime_binary.as_deref().map(text).unwrap_or_default(),
+                    root: String::new(),
+                    systemd_cgroup: *systemd_cgroup,
+                }
+            }
+            Driver::Shim { .. } => RuntimeOptions::None,
+        }
+    }
+}
+
+/// The annotations that a handler lets through: by name, or by a beginning with `*`.
+pub(crate) fn pass_annotations<'a>(
+    patterns: &[String],
+    annotations: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> std::collections::BTreeMap<String, String> {
+    annotations
+        .into_iter()
+        .filter(|(name, _)| {
+            patterns
+                .iter()
+                .any(|pattern| match pattern.strip_suffix('*') {
+                    Some(beginning) => name.starts_with(beginning),
+                    // CRI-O's allowed_annotations are beginnings already.
+                    None => *name == pattern || name.starts_with(&format!("{pattern}/")),
+                })
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// The `[runsc_config]` table of gVisor's runsc.toml as command-line flags.
+fn gvisor_flags(path: &Path) -> Result<Vec<String>, CriError> {
+    let text = std::fs::read_to_string(path).map_err(CriError::io("read", path))?;
+    let table: toml::Table = toml::from_str(&text)
+        .map_err(|error| CriError::Invalid(format!("{}: {}", path.display(), error.message())))?;
+    let Some(toml::Value::Table(flags)) = table.get("runsc_config") else {
+        return Ok(Vec::new());
+    };
+    Ok(flags
+        .iter()
+        // The shim gives these itself.
+        .filter(|(name, _)| {
+            !matches!(
+                name.as_str(),
+                "root" | "log" | "log-format" | "systemd-cgroup"
+            )
+        })
+        .map(|(name, value)| match value {
+            toml::Value::String(text) => format!("--{name}={text}"),
+            other => format!("--{name}={other}"),
+        })
+        .collect())
+}

@@ -1,0 +1,78 @@
+//! Pod sandboxes: namespaces, network, and the shim that runs the pod's containers.
+
+mod files;
+mod release;
+mod run;
+mod spec;
+mod status;
+
+use std::path::PathBuf;
+
+use berth_shim::client::Shim;
+use parking_lot::RwLock;
+
+use crate::engine::Engine;
+use crate::error::CriError;
+use crate::record::{self, Phase, SandboxRecord};
+
+pub(crate) use files::unmount;
+pub(crate) use release::{discard, give_back, remove, stop};
+pub(crate) use run::{run, watch_pause};
+pub(crate) use spec::{host_network, oci_sandbox, privileged};
+pub(crate) use status::{list, status, status_of};
+
+pub(crate) struct Sandbox {
+    pub(crate) id: String,
+    dir: PathBuf,
+    record: RwLock<SandboxRecord>,
+    shim: RwLock<Option<Shim>>,
+    /// Held while the sandbox is stopped or removed.
+    pub(crate) busy: tokio::sync::Mutex<()>,
+}
+
+impl Sandbox {
+    pub(crate) fn new(engine: &Engine, record: SandboxRecord) -> Self {
+        Self {
+            dir: engine.layout.sandbox_record(&record.id),
+            id: record.id.clone(),
+            record: RwLock::new(record),
+            shim: RwLock::default(),
+            busy: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn record(&self) -> SandboxRecord {
+        self.record.read().clone()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.record.read().phase
+    }
+
+    /// Changes the record in memory and on disk.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut SandboxRecord)) -> Result<(), CriError> {
+        let mut guard = self.record.write();
+        change(&mut guard);
+        record::save(&self.dir, &*guard)
+    }
+
+    pub(crate) fn shim(&self) -> Result<Shim, CriError> {
+        self.shim
+            .read()
+            .clone()
+            .ok_or_else(|| CriError::State(format!("the shim of pod sandbox {} is gone", self.id)))
+    }
+
+    pub(crate) fn set_shim(&self, shim: Option<Shim>) {
+        *self.shim.write() = shim;
+    }
+}
+
+/// The name that only one sandbox may have at a time.
+pub(crate) fn name(config: &k8s_cri::v1::PodSandboxConfig) -> String {
+    let metadata = config.metadata.clone().unwrap_or_default();
+    format!(
+        "{}_{}_{}_{}",
+        metadata.name, metadata.namespace, metadata.uid, metadata.attempt
+    )
+}

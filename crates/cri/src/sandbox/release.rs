@@ -1,0 +1,144 @@
+//! `StopPodSandbox` and `RemovePodSandbox`: giving back what a sandbox holds, as often as asked.
+
+use std::sync::Arc;
+
+use k8s_cri::v1::ContainerEventType;
+
+use super::{Sandbox, unmount};
+use crate::cni;
+use crate::container;
+use crate::engine::{Engine, Shared, blocking};
+use crate::error::CriError;
+use crate::layout::{Layout, remove_tree};
+use crate::netns;
+use crate::record::Phase;
+
+/// Ends everything in the sandbox and gives its network back. One that isn't there is fine.
+pub(crate) async fn stop(engine: &Shared, id: &str) -> Result<(), CriError> {
+    let sandbox = match engine.sandboxes.get(id) {
+        Err(CriError::NotFound { .. }) => return Ok(()),
+        found => found?,
+    };
+    let _busy = sandbox.busy.lock().await;
+    release(engine, &sandbox).await
+}
+
+/// Removes the sandbox and its containers, whatever state they are in.
+pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
+    let sandbox = match engine.sandboxes.get(id) {
+        Err(CriError::NotFound { .. }) => return Ok(()),
+        found => found?,
+    };
+    let _busy = sandbox.busy.lock().await;
+    release(engine, &sandbox).await?;
+    for container in container::of_sandbox(engine, &sandbox.id) {
+        container::remove(engine, &container.id).await?;
+    }
+    forget(engine, &sandbox).await?;
+    engine
+        .events
+        .sandbox(ContainerEventType::ContainerDeletedEvent, &sandbox);
+    Ok(())
+}
+
+/// Removes a sandbox that was never whole.
+pub(crate) async fn discard(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
+    let released = release(engine, sandbox).await;
+    forget(engine, sandbox).await?;
+    released
+}
+
+/// Stops all processes, then gives back network, namespaces and mounts. The record stays.
+pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
+    let record = sandbox.record();
+    if record.released {
+        return Ok(());
+    }
+    if record.phase == Phase::Ready {
+        sandbox.update(|record| record.phase = Phase::NotReady)?;
+    }
+    // Nobody in the pod is asked any more, so its network may go at the same time.
+    let (processes, network) =
+        tokio::join!(end_processes(engine, sandbox), detach(engine, sandbox));
+    processes?;
+    network?;
+    let layout = engine.layout.clone();
+    let id = record.id.clone();
+    blocking(move || give_back(&layout, &id)).await?;
+    if record.phase != Phase::Creating {
+        sandbox.update(|record| {
+            record.released = true;
+            record.phase = Phase::NotReady;
+        })?;
+        engine
+            .events
+            .sandbox(ContainerEventType::ContainerStoppedEvent, sandbox);
+    }
+    Ok(())
+}
+
+async fn detach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
+    let Some(attachment) = sandbox.record().attachment else {
+        return Ok(());
+    };
+    cni::delete(&attachment, &engine.plugin_dirs()).await?;
+    sandbox.update(|record| record.attachment = None)
+}
+
+async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
+    let containers = container::of_sandbox(engine, &sandbox.id);
+    let stops = containers
+        .iter()
+        .map(|container| container::stop(engine, &container.id, 0));
+    futures::future::try_join_all(stops).await?;
+    for container in &containers {
+        container.deleted().await;
+    }
+    let record = sandbox.record();
+    let Ok(shim) = sandbox.shim() else {
+        return Ok(());
+    };
+    if record.pause {
+        // Gone already is as good.
+        if shim.kill(&record.id, 9, true).await.is_ok() {
+            let wait = shim.wait(&record.id);
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(10), wait).await;
+        }
+        match shim.delete(&record.id).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                tracing::warn!(id = record.id, %error, "the sandbox container could not be deleted")
+            }
+        }
+    }
+    let _ = shim.shutdown(&record.id, true).await;
+    sandbox.set_shim(None);
+    Ok(())
+}
+
+/// Namespaces, mounts and the files below the state directory.
+pub(crate) fn give_back(layout: &Layout, id: &str) -> Result<(), CriError> {
+    let pod = layout.pod(id);
+    netns::unpin(&pod).map_err(CriError::io("unpin the namespaces in", &pod))?;
+    let shm = pod.join("shm");
+    unmount(&shm).map_err(CriError::io("unmount", &shm))?;
+    let bundle = layout.bundle(id);
+    let rootfs = bundle.join("rootfs");
+    unmount(&rootfs).map_err(CriError::io("unmount", &rootfs))?;
+    remove_tree(&pod).map_err(CriError::io("remove", &pod))?;
+    remove_tree(&bundle).map_err(CriError::io("remove", &bundle))
+}
+
+async fn forget(engine: &Shared, sandbox: &Sandbox) -> Result<(), CriError> {
+    let layout = engine.layout.clone();
+    let id = sandbox.id.clone();
+    blocking(move || {
+        give_back(&layout, &id)?;
+        let dir = layout.sandbox_record(&id);
+        remove_tree(&dir).map_err(CriError::io("remove", dir))
+    })
+    .await?;
+    engine.sandboxes.remove(&sandbox.id);
+    Ok(())
+}

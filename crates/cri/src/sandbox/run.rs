@@ -1,0 +1,298 @@
+//! `RunPodSandbox`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use berth_shim::client::{CreateRequest, Shim};
+use k8s_cri::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
+use serde_json::{Value, json};
+
+use super::{Sandbox, files, spec};
+use crate::cni::{self, Attachment};
+use crate::engine::{Engine, Shared, blocking, new_id, now};
+use crate::error::CriError;
+use crate::netns;
+use crate::pause;
+use crate::record::{Phase, SandboxRecord, Wire};
+use crate::runtime::PodRuntime;
+
+/// Makes a sandbox and gives its id. After an error nothing of it is left.
+pub(crate) async fn run(
+    engine: &Shared,
+    request: RunPodSandboxRequest,
+) -> Result<String, CriError> {
+    let config = request
+        .config
+        .ok_or_else(|| CriError::Invalid("the request has no config".to_owned()))?;
+    spec::check(&config)?;
+    let runtime = {
+        let handlers = engine.handlers.load();
+        PodRuntime::of(handlers.find(&request.runtime_handler)?, &engine.config)?
+    };
+    let id = new_id();
+    engine.sandboxes.reserve(&super::name(&config), &id)?;
+    let record = SandboxRecord {
+        id: id.clone(),
+        phase: Phase::Creating,
+        created_at: now(),
+        pause: runtime.needs_pause() || spec::shares_pids(&config),
+        pause_pid: 0,
+        handler: request.runtime_handler,
+        runtime,
+        attachment: None,
+        ips: Vec::new(),
+        released: false,
+        config: Wire(config),
+    };
+    let sandbox = Arc::new(Sandbox::new(engine, record));
+    if let Err(error) = make(engine, &sandbox).await {
+        if let Err(undo) = super::discard(engine, &sandbox).await {
+            tracing::error!(
+                id,
+                error = crate::error::chain(&undo),
+                "a failed sandbox could not be removed"
+            );
+        }
+        return Err(error);
+    }
+    engine.sandboxes.insert(&id, Arc::clone(&sandbox));
+    engine
+        .events
+        .sandbox(ContainerEventType::ContainerCreatedEvent, &sandbox);
+    engine
+        .events
+        .sandbox(ContainerEventType::ContainerStartedEvent, &sandbox);
+    Ok(id)
+}
+
+async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
+    let record = sandbox.record();
+    let shared = Arc::clone(engine);
+    let made = Arc::clone(sandbox);
+    blocking(move || prepare(&shared, &made)).await?;
+    // The network and the shim know nothing of each other until the sandbox container starts.
+    let (attached, shim) = tokio::join!(attach(engine, sandbox), launch(engine, &record));
+    if let Ok(shim) = &shim {
+        sandbox.set_shim(Some(shim.clone()));
+    }
+    attached?;
+    let shim = shim?;
+    let mut pause_pid = 0;
+    if record.pause {
+        pause_pid = shim
+            .start(&record.id)
+            .await
+            .map_err(CriError::shim("start the sandbox container of", &record.id))?;
+    }
+    sandbox.update(|record| {
+        record.pause_pid = pause_pid;
+        record.phase = Phase::Ready;
+    })?;
+    if record.pause {
+        tokio::spawn(watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim));
+    }
+    Ok(())
+}
+
+/// The record, the namespaces, the pod's files and the bundle.
+fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
+    let record = sandbox.record();
+    let config = &record.config.0;
+    let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(CriError::io("make", dir));
+    make(&engine.layout.sandbox_record(&record.id))?;
+    sandbox.update(|_| {})?;
+    let dir = engine.layout.pod(&record.id);
+    make(&dir)?;
+    let (own_network, own_ipc) = (!spec::host_network(config), !spec::host_ipc(config));
+    let hostname = spec::hostname(config);
+    netns::pin(
+        &dir,
+        &netns::Request {
+            network: own_network,
+            ipc: own_ipc,
+            hostname: own_network.then(|| hostname.clone()),
+            sysctls: config
+                .linux
+                .as_ref()
+                .map(|linux| linux.sysctls.clone().into_iter().collect())
+                .unwrap_or_default(),
+        },
+    )?;
+    files::write(&dir, config, &hostname)?;
+    if own_ipc {
+        files::mount_shm(&dir.join("shm"))?;
+    }
+    let bundle = engine.layout.bundle(&record.id);
+    let rootfs = bundle.join("rootfs");
+    make(&rootfs)?;
+    if record.pause {
+        use std::os::unix::fs::PermissionsExt;
+        let path = rootfs.join("pause");
+        std::fs::write(&path, pause::program()).map_err(CriError::io("write", &path))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            .map_err(CriError::io("make executable", &path))?;
+    }
+    let spec = spec::pause_spec(engine, &record)?;
+    let path = bundle.join("config.json");
+    std::fs::write(&path, serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))
+}
+
+async fn launch(engine: &Engine, record: &SandboxRecord) -> Result<Shim, CriError> {
+    let bundle = engine.layout.bundle(&record.id);
+    let shim = Shim::launch(&record.runtime.shim(&engine.config), &record.id, &bundle)
+        .await
+        .map_err(CriError::shim("start the shim of pod sandbox", &record.id))?;
+    if record.pause {
+        let request = CreateRequest {
+            id: record.id.clone(),
+            bundle,
+            rootfs: Vec::new(),
+            terminal: false,
+            stdin: false,
+            stdin_once: false,
+            log: None,
+            options: record.runtime.options(),
+        };
+        if let Err(error) = shim.create(&request).await {
+            let _ = shim.shutdown(&record.id, true).await;
+            return Err(CriError::shim(
+                "create the sandbox container of",
+                &record.id,
+            )(error));
+        }
+    }
+    Ok(shim)
+}
+
+/// Joins the pod to its network. What DEL needs is on disk before ADD begins.
+async fn attach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
+    let record = sandbox.record();
+    let config = &record.config.0;
+    if spec::host_network(config) {
+        return Ok(());
+    }
+    let metadata = config.metadata.clone().unwrap_or_default();
+    let mut attachment = Attachment {
+        network: engine.network()?,
+        pod: cni::Pod {
+            id: record.id.clone(),
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            netns: engine.layout.pod(&record.id).join("net"),
+            capabilities: capabilities(config),
+        },
+        result: Value::Null,
+    };
+    let bin_dirs = engine.plugin_dirs();
+    cni::check_plugins(&attachment.network, &bin_dirs)?;
+    sandbox.update(|record| record.attachment = Some(attachment.clone()))?;
+    if let Err(error) = cni::add(&mut attachment, &bin_dirs).await {
+        // add() has undone its part.
+        sandbox.update(|record| record.attachment = None)?;
+        return Err(error.into());
+    }
+    let ips = cni::addresses(&attachment.result);
+    if ips.is_empty() {
+        tracing::warn!(
+            id = record.id,
+            network = attachment.network.name,
+            "the network gave the pod no address"
+        );
+    }
+    sandbox.update(|record| {
+        record.ips = ips;
+        record.attachment = Some(attachment);
+    })
+}
+
+/// What the pod asks of capable plugins.
+fn capabilities(config: &PodSandboxConfig) -> BTreeMap<String, Value> {
+    let mut values = BTreeMap::new();
+    let ports: Vec<Value> = config
+        .port_mappings
+        .iter()
+        .filter(|port| port.host_port > 0)
+        .map(|port| {
+            json!({
+                "hostPort": port.host_port,
+                "containerPort": port.container_port,
+                "protocol": port.protocol().as_str_name().to_lowercase(),
+                "hostIP": port.host_ip,
+            })
+        })
+        .collect();
+    if !ports.is_empty() {
+        values.insert("portMappings".to_owned(), Value::Array(ports));
+    }
+    if let Some(dns) = &config.dns_config {
+        values.insert(
+            "dns".to_owned(),
+            json!({ "servers": dns.servers, "searches": dns.searches, "options": dns.options }),
+        );
+    }
+    let mut bandwidth = serde_json::Map::new();
+    for direction in ["ingress", "egress"] {
+        let annotation = config
+            .annotations
+            .get(&format!("kubernetes.io/{direction}-bandwidth"));
+        if let Some(rate) = annotation.and_then(|text| bits_per_second(text)) {
+            bandwidth.insert(format!("{direction}Rate"), json!(rate));
+            // The burst that containerd uses: as much as the counter holds.
+            bandwidth.insert(format!("{direction}Burst"), json!(i32::MAX));
+        }
+    }
+    if !bandwidth.is_empty() {
+        values.insert("bandwidth".to_owned(), Value::Object(bandwidth));
+    }
+    if let Some(parent) = config.linux.as_ref().map(|linux| &linux.cgroup_parent)
+        && !parent.is_empty()
+    {
+        values.insert("cgroupPath".to_owned(), json!(parent));
+    }
+    if !config.annotations.is_empty() {
+        values.insert(
+            "io.kubernetes.cri.pod-annotations".to_owned(),
+            json!(config.annotations),
+        );
+    }
+    values
+}
+
+/// A quantity such as `10M` or `1Gi`, in whole bits per second.
+fn bits_per_second(text: &str) -> Option<u64> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A sandbox whose container ends is not ready any more.
+pub(crate) async fn watch_pause(engine: Shared, sandbox: Arc<Sandbox>, shim: Shim) {
+    let _ = shim.wait(&sandbox.id).await;
+    if sandbox.phase() == Phase::Ready {
+        tracing::warn!(id = sandbox.id, "the sandbox container has ended");
+        if let Err(error) = sandbox.update(|record| record.phase = Phase::NotReady) {
+            tracing::error!(
+                id = sandbox.id,
+                error = crate::error::chain(&error),
+                "record not written"
+            );
+        }
+        engine
+            .events
+            .sandbox(ContainerEventType::ContainerStoppedEvent, &sandbox);
+    }
+}

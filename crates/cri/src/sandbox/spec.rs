@@ -1,0 +1,175 @@
+//! From a CRI pod to what `oci` wants to know of it.
+
+use std::collections::BTreeMap;
+
+use berth_oci::{CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec};
+use k8s_cri::v1::{LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig};
+
+use crate::engine::Engine;
+use crate::error::CriError;
+use crate::record::SandboxRecord;
+use crate::runtime::{Driver, pass_annotations};
+
+fn security(config: &PodSandboxConfig) -> Option<&LinuxSandboxSecurityContext> {
+    config.linux.as_ref()?.security_context.as_ref()
+}
+
+fn options(config: &PodSandboxConfig) -> Option<&NamespaceOption> {
+    security(config)?.namespace_options.as_ref()
+}
+
+/// Whether the pod uses the host's network.
+pub(crate) fn host_network(config: &PodSandboxConfig) -> bool {
+    options(config).is_some_and(|options| options.network() == NamespaceMode::Node)
+}
+
+pub(super) fn host_ipc(config: &PodSandboxConfig) -> bool {
+    options(config).is_some_and(|options| options.ipc() == NamespaceMode::Node)
+}
+
+/// Whether the pod's containers share one PID namespace. Saying nothing means no.
+pub(super) fn shares_pids(config: &PodSandboxConfig) -> bool {
+    options(config).is_some_and(|options| options.pid() == NamespaceMode::Pod)
+}
+
+/// Whether the pod is allowed privileged containers.
+pub(crate) fn privileged(config: &PodSandboxConfig) -> bool {
+    security(config).is_some_and(|security| security.privileged)
+}
+
+pub(super) fn hostname(config: &PodSandboxConfig) -> String {
+    if !config.hostname.is_empty() {
+        return config.hostname.clone();
+    }
+    if host_network(config) {
+        return nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_default();
+    }
+    // As a container without one is called elsewhere.
+    config
+        .metadata
+        .as_ref()
+        .map(|metadata| metadata.name.chars().take(63).collect())
+        .unwrap_or_default()
+}
+
+/// What a pod can't have.
+pub(super) fn check(config: &PodSandboxConfig) -> Result<(), CriError> {
+    if config
+        .metadata
+        .as_ref()
+        .is_none_or(|metadata| metadata.name.is_empty())
+    {
+        return Err(CriError::Invalid(
+            "the pod sandbox has no name (metadata.name)".to_owned(),
+        ));
+    }
+    if let Some(options) = options(config) {
+        if let Some(user) = &options.userns_options
+            && user.mode() == NamespaceMode::Pod
+        {
+            return Err(CriError::Unsupported(
+                "user namespaces (namespace_options.userns_options) are not supported by this runtime handler".to_owned(),
+            ));
+        }
+        for (what, mode) in [("network", options.network()), ("ipc", options.ipc())] {
+            if matches!(mode, NamespaceMode::Container | NamespaceMode::Target) {
+                return Err(CriError::Invalid(format!(
+                    "namespace_options.{what} must be POD or NODE, not {}",
+                    mode.as_str_name()
+                )));
+            }
+        }
+    }
+    for port in &config.port_mappings {
+        let valid = |port: i32| (0..=65535).contains(&port);
+        if !valid(port.container_port) || !valid(port.host_port) {
+            return Err(CriError::Invalid(format!(
+                "port mapping {}:{} is not between 0 and 65535",
+                port.host_port, port.container_port
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What all containers of the pod share, for the spec.
+pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
+    let config = &record.config.0;
+    let metadata = config.metadata.clone().unwrap_or_default();
+    let pins = engine.layout.pod(&record.id);
+    let linux = config.linux.clone().unwrap_or_default();
+    let network = host_network(config);
+    let ipc = host_ipc(config);
+    let pinned = |host: bool, name: &str| {
+        if host {
+            Namespace::Host
+        } else {
+            Namespace::Path(pins.join(name))
+        }
+    };
+    let systemd_cgroup = match &record.runtime.driver {
+        Driver::Own(command) => command.systemd_cgroup,
+        Driver::Shim { systemd_cgroup, .. } => *systemd_cgroup,
+    };
+    Sandbox {
+        id: record.id.clone(),
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        hostname: hostname(config),
+        network: pinned(network, "net"),
+        ipc: pinned(ipc, "ipc"),
+        uts: pinned(network, "uts"),
+        user: None,
+        cgroup_parent: linux.cgroup_parent,
+        cgroup_driver: if systemd_cgroup {
+            CgroupDriver::Systemd
+        } else {
+            CgroupDriver::Cgroupfs
+        },
+        // They are set where the namespaces are made.
+        sysctls: if record.runtime.kind().shares_host_kernel() {
+            BTreeMap::new()
+        } else {
+            linux.sysctls.into_iter().collect()
+        },
+        shm: (!ipc).then(|| pins.join("shm")),
+        annotations: pass_annotations(&record.runtime.pod_annotations, &config.annotations),
+    }
+}
+
+/// The sandbox container's spec.
+pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec, CriError> {
+    let config = &record.config.0;
+    let linux = config.linux.clone().unwrap_or_default();
+    let pause = Container {
+        id: record.id.clone(),
+        readonly_rootfs: true,
+        process: Process {
+            args: vec!["/pause".to_owned()],
+            cwd: "/".to_owned(),
+            ..Process::default()
+        },
+        pid: if options(config).is_some_and(|options| options.pid() == NamespaceMode::Node) {
+            Namespace::Host
+        } else {
+            Namespace::Private
+        },
+        resources: Resources {
+            cpu_shares: 2,
+            oom_score_adj: -998,
+            ..crate::container::oci_resources(linux.resources.as_ref())
+        },
+        ..Container::default()
+    };
+    let sandbox = oci_sandbox(engine, record);
+    Ok(berth_oci::sandbox_spec(
+        &engine.host,
+        record.runtime.kind(),
+        &sandbox,
+        &pause,
+    )?)
+}

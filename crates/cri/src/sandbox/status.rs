@@ -1,0 +1,111 @@
+//! `PodSandboxStatus` and `ListPodSandbox`.
+
+use std::collections::HashMap;
+
+use k8s_cri::v1::{
+    LinuxPodSandboxStatus, ListPodSandboxRequest, Namespace, PodIp, PodSandbox,
+    PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, PodSandboxStatusResponse,
+};
+use serde_json::json;
+
+use crate::container;
+use crate::engine::{Shared, now};
+use crate::error::CriError;
+use crate::record::{Phase, SandboxRecord};
+
+fn state(phase: Phase) -> PodSandboxState {
+    match phase {
+        Phase::Ready => PodSandboxState::SandboxReady,
+        Phase::Creating | Phase::NotReady => PodSandboxState::SandboxNotready,
+    }
+}
+
+/// The CRI's view of a record.
+pub(crate) fn status_of(record: &SandboxRecord) -> PodSandboxStatus {
+    let config = &record.config.0;
+    let mut ips = record.ips.iter().map(ToString::to_string);
+    let options = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref())
+        .and_then(|security| security.namespace_options.clone());
+    PodSandboxStatus {
+        id: record.id.clone(),
+        metadata: config.metadata.clone(),
+        state: state(record.phase).into(),
+        created_at: record.created_at,
+        network: Some(PodSandboxNetworkStatus {
+            ip: ips.next().unwrap_or_default(),
+            additional_ips: ips.map(|ip| PodIp { ip }).collect(),
+        }),
+        linux: Some(LinuxPodSandboxStatus {
+            namespaces: Some(Namespace { options }),
+        }),
+        labels: config.labels.clone(),
+        annotations: config.annotations.clone(),
+        runtime_handler: record.handler.clone(),
+    }
+}
+
+pub(crate) fn status(
+    engine: &Shared,
+    id: &str,
+    verbose: bool,
+) -> Result<PodSandboxStatusResponse, CriError> {
+    let sandbox = engine.sandboxes.get(id)?;
+    let record = sandbox.record();
+    let mut info = HashMap::new();
+    if verbose {
+        let text = json!({
+            "pid": record.pause_pid,
+            "runtimeHandler": record.runtime.handler,
+            "runtimeVersion": record.runtime.version,
+            "runtime": record.runtime.driver,
+            "netns": engine.layout.pod(&record.id).join("net"),
+            "cniResult": record.attachment.as_ref().map(|attachment| &attachment.result),
+            "config": record.config.0,
+        });
+        info.insert("info".to_owned(), text.to_string());
+    }
+    Ok(PodSandboxStatusResponse {
+        status: Some(status_of(&record)),
+        info,
+        containers_statuses: container::of_sandbox(engine, &record.id)
+            .iter()
+            .map(|container| container::status_of(&container.record()))
+            .collect(),
+        timestamp: now(),
+    })
+}
+
+pub(crate) fn list(engine: &Shared, request: ListPodSandboxRequest) -> Vec<PodSandbox> {
+    let filter = request.filter.unwrap_or_default();
+    let mut items: Vec<PodSandbox> = engine
+        .sandboxes
+        .all()
+        .iter()
+        .map(|sandbox| sandbox.record())
+        .filter(|record| {
+            let labels = &record.config.0.labels;
+            record.id.starts_with(&filter.id)
+                && filter
+                    .state
+                    .is_none_or(|wanted| wanted.state() == state(record.phase))
+                && filter
+                    .label_selector
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+        })
+        .map(|record| PodSandbox {
+            state: state(record.phase).into(),
+            id: record.id,
+            metadata: record.config.0.metadata,
+            created_at: record.created_at,
+            labels: record.config.0.labels,
+            annotations: record.config.0.annotations,
+            runtime_handler: record.handler,
+        })
+        .collect();
+    items.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    items
+}

@@ -1,0 +1,225 @@
+//! What containers and pods use.
+
+mod network;
+
+use berth_shim::client::Stats;
+use k8s_cri::v1::{
+    ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,
+    FilesystemUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes, PodSandboxStats,
+    PodSandboxStatsFilter, ProcessUsage, SwapUsage, UInt64Value,
+};
+
+use crate::container::{self, Container};
+use crate::engine::{Shared, blocking, now};
+use crate::error::CriError;
+use crate::record::ContainerPhase;
+use crate::sandbox::Sandbox;
+
+fn value(value: Option<u64>) -> Option<UInt64Value> {
+    value.map(|value| UInt64Value { value })
+}
+
+/// One container's; of one that does not run only the writable layer.
+pub(crate) async fn of_container(
+    engine: &Shared,
+    container: &Container,
+) -> Result<ContainerStats, CriError> {
+    let record = container.record();
+    let stats = if record.phase == ContainerPhase::Running {
+        let sandbox = engine.sandboxes.get(&record.sandbox_id)?;
+        match sandbox.shim()?.stats(&container.id).await {
+            Ok(stats) => Some(stats),
+            Err(error) => {
+                tracing::debug!(id = container.id, %error, "no statistics");
+                None
+            }
+        }
+    } else {
+        None
+    };
+    let (images, id) = (engine.images.clone(), record.id.clone());
+    let usage = blocking(move || Ok(images.snapshot_usage(&id)?)).await.ok();
+    let timestamp = now();
+    let config = &record.config.0;
+    Ok(ContainerStats {
+        attributes: Some(ContainerAttributes {
+            id: record.id.clone(),
+            metadata: config.metadata.clone(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+        }),
+        cpu: stats.map(|stats| cpu(&stats, timestamp)),
+        memory: stats.map(|stats| memory(&stats, timestamp)),
+        writable_layer: usage.map(|usage| FilesystemUsage {
+            timestamp,
+            fs_id: Some(FilesystemIdentifier {
+                mountpoint: engine.images.root().to_string_lossy().into_owned(),
+            }),
+            used_bytes: value(Some(usage.bytes)),
+            inodes_used: value(Some(usage.inodes)),
+        }),
+        swap: stats.and_then(|stats| {
+            Some(SwapUsage {
+                timestamp,
+                swap_available_bytes: None,
+                swap_usage_bytes: value(Some(stats.swap_usage?)),
+            })
+        }),
+    })
+}
+
+fn cpu(stats: &Stats, timestamp: i64) -> CpuUsage {
+    CpuUsage {
+        timestamp,
+        usage_core_nano_seconds: value(stats.cpu_usage_ns),
+        // A rate needs two looks; whoever wants one has the timestamps of two answers.
+        usage_nano_cores: None,
+    }
+}
+
+fn memory(stats: &Stats, timestamp: i64) -> MemoryUsage {
+    let available = match (stats.memory_limit, stats.memory_working_set) {
+        (Some(limit), Some(used)) => Some(limit.saturating_sub(used)),
+        _ => None,
+    };
+    MemoryUsage {
+        timestamp,
+        working_set_bytes: value(stats.memory_working_set),
+        available_bytes: value(available),
+        usage_bytes: value(stats.memory_usage),
+        rss_bytes: value(stats.memory_rss),
+        page_faults: value(stats.page_faults),
+        major_page_faults: value(stats.major_page_faults),
+    }
+}
+
+/// Those of all containers that a filter lets through; one that vanishes meanwhile is left out.
+pub(crate) async fn of_containers(
+    engine: &Shared,
+    filter: Option<ContainerStatsFilter>,
+) -> Vec<ContainerStats> {
+    let filter = filter.unwrap_or_default();
+    let chosen: Vec<_> = engine
+        .containers
+        .all()
+        .into_iter()
+        .filter(|container| {
+            let record = container.record();
+            let labels = &record.config.0.labels;
+            !matches!(record.phase, ContainerPhase::Exited(_))
+                && record.id.starts_with(&filter.id)
+                && record.sandbox_id.starts_with(&filter.pod_sandbox_id)
+                && filter
+                    .label_selector
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+        })
+        .collect();
+    let stats = chosen
+        .iter()
+        .map(|container| of_container(engine, container));
+    futures::future::join_all(stats)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A pod's: its containers' summed, and its interfaces.
+pub(crate) async fn of_sandbox(
+    engine: &Shared,
+    sandbox: &Sandbox,
+) -> Result<PodSandboxStats, CriError> {
+    let record = sandbox.record();
+    let config = &record.config.0;
+    let mut containers = Vec::new();
+    for container in container::of_sandbox(engine, &sandbox.id) {
+        if container.phase() == ContainerPhase::Running {
+            containers.push(of_container(engine, &container).await?);
+        }
+    }
+    let mut pod = Stats::default();
+    let mut processes = 0;
+    if let Ok(shim) = sandbox.shim() {
+        for id in containers
+            .iter()
+            .filter_map(|stats| {
+                stats
+                    .attributes
+                    .as_ref()
+                    .map(|attributes| attributes.id.as_str())
+            })
+            .chain(record.pause.then_some(record.id.as_str()))
+        {
+            if let Ok(stats) = shim.stats(id).await {
+                add(&mut pod, &stats);
+                processes += stats.pids.unwrap_or(0);
+            }
+        }
+    }
+    let timestamp = now();
+    let pins = engine.layout.pod(&record.id).join("net");
+    let network = blocking(move || Ok(network::usage(&pins, timestamp))).await?;
+    Ok(PodSandboxStats {
+        attributes: Some(PodSandboxAttributes {
+            id: record.id.clone(),
+            metadata: config.metadata.clone(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+        }),
+        linux: Some(LinuxPodSandboxStats {
+            cpu: Some(cpu(&pod, timestamp)),
+            memory: Some(memory(&pod, timestamp)),
+            network,
+            process: Some(ProcessUsage {
+                timestamp,
+                process_count: value(Some(processes)),
+            }),
+            containers,
+        }),
+        windows: None,
+    })
+}
+
+fn add(sum: &mut Stats, more: &Stats) {
+    for (sum, more) in [
+        (&mut sum.cpu_usage_ns, more.cpu_usage_ns),
+        (&mut sum.memory_usage, more.memory_usage),
+        (&mut sum.memory_working_set, more.memory_working_set),
+        (&mut sum.memory_rss, more.memory_rss),
+        (&mut sum.page_faults, more.page_faults),
+        (&mut sum.major_page_faults, more.major_page_faults),
+    ] {
+        if let Some(more) = more {
+            *sum = Some(sum.unwrap_or(0) + more);
+        }
+    }
+}
+
+pub(crate) async fn of_sandboxes(
+    engine: &Shared,
+    filter: Option<PodSandboxStatsFilter>,
+) -> Vec<PodSandboxStats> {
+    let filter = filter.unwrap_or_default();
+    let chosen: Vec<_> = engine
+        .sandboxes
+        .all()
+        .into_iter()
+        .filter(|sandbox| {
+            let record = sandbox.record();
+            let labels = &record.config.0.labels;
+            record.phase == crate::record::Phase::Ready
+                && record.id.starts_with(&filter.id)
+                && filter
+                    .label_selector
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+        })
+        .collect();
+    let stats = chosen.iter().map(|sandbox| of_sandbox(engine, sandbox));
+    futures::future::join_all(stats)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}

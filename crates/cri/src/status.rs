@@ -1,0 +1,108 @@
+//! `Status`: whether pods can be run, and by which handlers.
+
+use std::collections::HashMap;
+
+use k8s_cri::v1::{
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
+    StatusResponse,
+};
+use serde_json::{Value, json};
+
+use crate::cni;
+use crate::engine::Shared;
+use crate::error::chain;
+use crate::handlers::{HandlerState, HandlerTable, kind_name};
+
+pub(crate) fn status(engine: &Shared, verbose: bool) -> StatusResponse {
+    let table = engine.handlers.load();
+    let network = engine
+        .network()
+        .and_then(|network| cni::check_plugins(&network, &engine.plugin_dirs()).map(|()| network));
+    let network_condition = match &network {
+        Ok(_) => condition("NetworkReady", None),
+        Err(error) => condition(
+            "NetworkReady",
+            Some(("NetworkPluginNotReady", chain(error))),
+        ),
+    };
+    let mut info = HashMap::new();
+    if verbose {
+        info.insert("handlers".to_owned(), handlers(&table).to_string());
+        let text = json!({
+            "rootDir": engine.config.root_dir,
+            "stateDir": engine.config.state_dir,
+            "network": network.ok(),
+        });
+        info.insert("config".to_owned(), text.to_string());
+    }
+    StatusResponse {
+        status: Some(RuntimeStatus {
+            conditions: vec![condition("RuntimeReady", None), network_condition],
+        }),
+        info,
+        runtime_handlers: runtime_handlers(&table),
+        features: Some(RuntimeFeatures {
+            supplemental_groups_policy: true,
+        }),
+    }
+}
+
+fn condition(kind: &str, problem: Option<(&str, String)>) -> RuntimeCondition {
+    let status = problem.is_none();
+    let (reason, message) = problem.unwrap_or_default();
+    RuntimeCondition {
+        r#type: kind.to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+/// Those that can run, and the default once more under the empty name, as the CRI wants it.
+fn runtime_handlers(table: &HandlerTable) -> Vec<RuntimeHandler> {
+    let usable = table.iter().filter_map(|handler| match &handler.state {
+        HandlerState::Usable { features, .. } => Some((handler.definition.name.as_str(), features)),
+        HandlerState::Broken { .. } => None,
+    });
+    let listed: Vec<_> = usable.collect();
+    let default = listed
+        .iter()
+        .find(|(name, _)| *name == table.default_name())
+        .map(|(_, features)| ("", *features));
+    default
+        .into_iter()
+        .chain(listed.iter().copied())
+        .map(|(name, features)| RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(RuntimeHandlerFeatures {
+                recursive_read_only_mounts: features.recursive_read_only_mounts,
+                user_namespaces: features.user_namespaces,
+            }),
+        })
+        .collect()
+}
+
+fn handlers(table: &HandlerTable) -> Value {
+    let entries: serde_json::Map<String, Value> = table
+        .iter()
+        .map(|handler| {
+            let origin = handler.definition.origin.to_string();
+            let value = match &handler.state {
+                HandlerState::Usable {
+                    binary,
+                    kind,
+                    version,
+                    ..
+                } => json!({
+                    "binary": binary,
+                    "kind": kind.map_or("shim", kind_name),
+                    "version": version,
+                    "origin": origin,
+                }),
+                HandlerState::Broken { reason } => json!({ "error": reason, "origin": origin }),
+            };
+            (handler.definition.name.clone(), value)
+        })
+        .collect();
+    json!({ "default": table.default_name(), "handlers": entries })
+}

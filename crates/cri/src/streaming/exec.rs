@@ -1,0 +1,110 @@
+//! Exec and attach over whatever the client speaks.
+
+use berth_shim::client::{AttachStreams, Control, Session};
+
+use super::copy;
+use super::pump::{Ending, Remote};
+use super::status::End;
+use super::tokens::{Request, Streams};
+use crate::container;
+use crate::engine::Shared;
+use crate::error::{CriError, chain};
+
+pub(super) fn streams_of(request: &Request) -> Streams {
+    match request {
+        Request::Exec { streams, .. } | Request::Attach { streams, .. } => *streams,
+        Request::PortForward { .. } => Streams::default(),
+    }
+}
+
+/// Runs the session to its end.
+pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
+    let Remote {
+        stdin,
+        resize,
+        stdout,
+        stderr,
+        error,
+        error_as_status,
+        closer,
+    } = remote;
+    let ending = Ending {
+        error,
+        error_as_status,
+        closer,
+    };
+    let session = match open(&engine, &request).await {
+        Ok(session) => session,
+        Err(failed) => {
+            for sink in [stdout, stderr].into_iter().flatten() {
+                sink.finish().await;
+            }
+            return ending.tell(&End::Failed(chain(&failed))).await;
+        }
+    };
+    let control = session.control.clone();
+    let is_exec = matches!(request, Request::Exec { .. });
+    // Both end with the process at the latest.
+    let feeding = tokio::spawn(feed(stdin, session.stdin));
+    let resizing = tokio::spawn(follow_size(control.clone(), resize));
+    tokio::join!(
+        copy::output(session.stdout, stdout),
+        copy::output(session.stderr, stderr)
+    );
+    let end = if is_exec {
+        match control.wait().await {
+            Ok(exit) => End::Exited(exit.code),
+            Err(error) => End::Failed(chain(&error)),
+        }
+    } else {
+        End::Exited(0)
+    };
+    feeding.abort();
+    resizing.abort();
+    ending.tell(&end).await;
+}
+
+async fn open(engine: &Shared, request: &Request) -> Result<Session, CriError> {
+    match request {
+        Request::Exec {
+            container,
+            command,
+            streams,
+        } => container::exec(engine, container, command, *streams).await,
+        Request::Attach { container, streams } => {
+            container::attach(engine, container, *streams).await
+        }
+        Request::PortForward { .. } => Err(CriError::Invalid("not a process".to_owned())),
+    }
+}
+
+async fn feed(
+    from: Option<tokio::sync::mpsc::Receiver<bytes::Bytes>>,
+    to: Option<berth_shim::client::WriteHalf>,
+) {
+    match (from, to) {
+        (Some(mut from), Some(to)) => copy::input(&mut from, to).await,
+        // Whatever comes has nowhere to go; not reading it would stop the other streams.
+        (Some(mut from), None) => while from.recv().await.is_some() {},
+        (None, to) => drop(to),
+    }
+}
+
+async fn follow_size(control: Control, sizes: Option<tokio::sync::mpsc::Receiver<(u16, u16)>>) {
+    let Some(mut sizes) = sizes else { return };
+    while let Some((width, height)) = sizes.recv().await {
+        if let Err(error) = control.resize(width.into(), height.into()).await {
+            tracing::debug!(%error, "terminal not resized");
+        }
+    }
+}
+
+impl From<Streams> for AttachStreams {
+    fn from(streams: Streams) -> Self {
+        Self {
+            stdin: streams.stdin,
+            stdout: streams.stdout,
+            stderr: streams.stderr && !streams.tty,
+        }
+    }
+}
