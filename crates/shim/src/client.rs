@@ -9,6 +9,7 @@
 mod bootstrap;
 mod error;
 mod fifo;
+mod log;
 mod session;
 mod stats;
 mod task;
@@ -169,6 +170,7 @@ struct Inner {
     address: String,
     own: bool,
     loggers: fifo::Loggers,
+    _log: Option<log::LogTask>,
 }
 
 /// Limit of each of exec_sync's outputs, as the kubelet's.
@@ -183,9 +185,14 @@ impl Shim {
     /// # Errors
     /// When it can't be started or reached.
     pub async fn launch(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Self, ShimError> {
+        let log = if config.own {
+            None
+        } else {
+            Some(log::LogTask::create(id, bundle)?)
+        };
         let bootstrap = bootstrap::start(config, id, bundle).await?;
         bootstrap::save(bundle, &bootstrap)?;
-        Self::open(config, bootstrap).await
+        Self::open(config, bootstrap, log).await
     }
 
     /// Finds the shim that was started for this bundle, after a restart of ours.
@@ -193,16 +200,26 @@ impl Shim {
     /// # Errors
     /// When there was none or it doesn't answer: then [`cleanup`] ends what it left.
     pub async fn reconnect(config: &ShimConfig, bundle: &Path) -> Result<Self, ShimError> {
-        Self::open(config, bootstrap::load(bundle)?).await
+        let log = if config.own {
+            None
+        } else {
+            log::LogTask::reopen(bundle)
+        };
+        Self::open(config, bootstrap::load(bundle)?, log).await
     }
 
-    async fn open(config: &ShimConfig, bootstrap: bootstrap::Bootstrap) -> Result<Self, ShimError> {
+    async fn open(
+        config: &ShimConfig,
+        bootstrap: bootstrap::Bootstrap,
+        log: Option<log::LogTask>,
+    ) -> Result<Self, ShimError> {
         let task = TaskClient::connect(&bootstrap).await?;
         Ok(Self(Arc::new(Inner {
             task,
             address: bootstrap.address,
             own: config.own,
             loggers: fifo::Loggers::default(),
+            _log: log,
         })))
     }
 
@@ -287,7 +304,22 @@ impl Shim {
     /// # Errors
     /// When the container is unknown or the shim dies meanwhile.
     pub async fn wait(&self, id: &str) -> Result<Exit, ShimError> {
-        self.wait_process(id, "").await
+        let exit = self.wait_process(id, "").await?;
+        self.0.loggers.drain(id).await;
+        Ok(exit)
+    }
+
+    /// Takes a container's streams over again after [`Shim::reconnect`]. With our own shim there is nothing to do;
+    /// a stranger's has kept what its FIFOs hold.
+    ///
+    /// # Errors
+    /// When the bundle has no note of its streams.
+    pub fn adopt(&self, id: &str, bundle: &Path) -> Result<(), ShimError> {
+        if self.0.own {
+            Ok(())
+        } else {
+            self.0.loggers.adopt(id, bundle)
+        }
     }
 
     async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
@@ -476,6 +508,7 @@ impl Shim {
     /// # Errors
     /// When it is unknown.
     pub async fn close_stdin(&self, id: &str) -> Result<(), ShimError> {
+        self.0.loggers.close_stdin(id);
         self.close_process_stdin(id, "").await
     }
 
@@ -547,10 +580,10 @@ impl Shim {
             self.0.task.call_empty("Exec", &request, CALL).await?;
             session::open(&self.0.address, control.clone(), streams).await
         } else {
-            let fifos = fifo::ExecFifos::create(&control, streams, terminal)?;
+            let fifos = self.0.loggers.exec(&control, streams, terminal)?;
             fifos.fill(&mut request);
             self.0.task.call_empty("Exec", &request, CALL).await?;
-            fifos.session(control.clone())
+            fifos.session(control.clone(), streams)
         };
         let started = match session {
             Ok(session) => self.start_process(id, &exec_id).await.map(|_| session),

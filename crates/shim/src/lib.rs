@@ -6,7 +6,15 @@
 //! * [`stdio`] and [`stream`] are what both share: the URIs that say where a process' streams go, and the
 //!   framing on the socket beside the shim's own, over which attach and exec streams run.
 
+//!
+//! Shared by both sides as well: a process' output on its way from a pipe (`pump`, `fd`) to its log
+//! (`crilog`) and to those who are attached (`hub`).
+
 pub mod client;
+mod crilog;
+mod fd;
+mod hub;
+mod pump;
 pub mod server;
 pub mod stdio;
 pub mod stream;

@@ -28,7 +28,6 @@ pub(super) async fn start(
     id: &str,
     bundle: &Path,
 ) -> Result<Bootstrap, ShimError> {
-    let _log = open_log_fifo(config, bundle)?;
     if config.own {
         let out = run(config, id, bundle, "start", None).await?;
         return parse(&out);
@@ -87,30 +86,6 @@ pub(super) fn load(bundle: &Path) -> Result<Bootstrap, ShimError> {
     };
     let text = std::fs::read(bundle.join(FILE)).map_err(absent)?;
     serde_json::from_slice(&text).map_err(|e| absent(e.into()))
-}
-
-/// containerd's shims write their log to a FIFO in the bundle and wait until somebody reads it. We hold it open and
-/// let it go: what it says after the start is lost, what fails is in the answers.
-fn open_log_fifo(config: &ShimConfig, bundle: &Path) -> Result<Option<std::fs::File>, ShimError> {
-    if config.own {
-        return Ok(None);
-    }
-    let path = bundle.join("log");
-    let failed = |source| ShimError::File {
-        path: path.clone(),
-        source,
-    };
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(failed)?;
-    }
-    let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
-    nix::unistd::mkfifo(&path, mode).map_err(|e| failed(e.into()))?;
-    std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map(Some)
-        .map_err(failed)
 }
 
 async fn run(

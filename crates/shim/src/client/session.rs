@@ -1,12 +1,17 @@
 //! Attached and exec'd streams.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
+use super::fifo::Streams;
 use super::{AttachStreams, ExecOutput, Exit, Shim, ShimError};
+use crate::fd::AsyncPipe;
+use crate::hub::Chunk;
 use crate::stdio::stream_socket;
 use crate::stream::{self, Hello, Kind, MAX_FRAME, Reply};
 
@@ -250,7 +255,10 @@ async fn demultiplex(
     mut err: Option<WriteHalf>,
 ) {
     let mut buf = Vec::new();
-    while let Ok(Some(kind)) = stream::read_frame(&mut from, &mut buf).await {
+    while out.is_some() || err.is_some() {
+        let Ok(Some(kind)) = stream::read_frame(&mut from, &mut buf).await else {
+            return;
+        };
         let target = match kind {
             Kind::Stdout => &mut out,
             Kind::Stderr => &mut err,
@@ -264,9 +272,67 @@ async fn demultiplex(
         if gone {
             *target = None;
         }
-        if out.is_none() && err.is_none() {
-            // Nobody listens any more (or all has been said): leave, unless stdin is still being written.
-            buf.clear();
+    }
+}
+
+/// Streams that come from FIFOs which we read ourselves. `owner` lives as long as they are in use.
+pub(super) fn channel_session(
+    control: Control,
+    mut chunks: mpsc::Receiver<Chunk>,
+    wanted: AttachStreams,
+    stdin: Option<Arc<AsyncPipe>>,
+    once: bool,
+    owner: Arc<Streams>,
+) -> Session {
+    let input = stdin.map(|to| {
+        let (ours, mut theirs) = tokio::io::duplex(BUFFER);
+        let (control, owner) = (control.clone(), Arc::clone(&owner));
+        tokio::spawn(async move {
+            let mut buf = vec![0; BUFFER];
+            while let Ok(n @ 1..) = theirs.read(&mut buf).await {
+                if to
+                    .write_all(buf.get(..n).unwrap_or_default())
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            drop(to);
+            if once {
+                owner.drop_stdin();
+                let _ = control.close_stdin().await;
+            }
+        });
+        Box::new(ours) as WriteHalf
+    });
+    let (stdout, mut out) = pipe(wanted.stdout);
+    let (stderr, mut err) = pipe(wanted.stderr);
+    tokio::spawn(async move {
+        while out.is_some() || err.is_some() {
+            let Some((kind, bytes)) = chunks.recv().await else {
+                break;
+            };
+            let target = if kind == Kind::Stderr {
+                &mut err
+            } else {
+                &mut out
+            };
+            let gone = match target {
+                Some(_) if bytes.is_empty() => true,
+                Some(writer) => writer.write_all(&bytes).await.is_err(),
+                None => false,
+            };
+            if gone {
+                *target = None;
+            }
         }
+        drop(owner);
+    });
+    Session {
+        stdin: input,
+        stdout,
+        stderr,
+        control,
     }
 }

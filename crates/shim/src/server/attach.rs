@@ -8,9 +8,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::error::Error;
-use super::hub::Chunk;
 use super::process::Process;
 use super::state::Shim;
+use crate::hub::Chunk;
 use crate::stream::{self, Hello, Kind, Reply};
 
 /// Takes clients, one task each.

@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::Error;
-use super::fd::AsyncPipe;
-use super::hub::Hub;
-use super::pump::{self, Target};
+use crate::fd::AsyncPipe;
+use crate::hub::Hub;
+use crate::pump::{self, Target};
 use crate::stdio::{Input, Output};
 use crate::stream::Kind;
 

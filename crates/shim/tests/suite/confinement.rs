@@ -13,7 +13,7 @@ async fn the_default_seccomp_profile_lets_programs_run_and_namespaces_not_be_mad
         let script =
             "grep Seccomp: /proc/self/status; unshare -U true || echo refused; (echo piped | cat)";
         let process = pod.exec_process(&id, &["sh", "-c", script], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+        let got = within(pod.shim().exec_sync(&id, &process, Duration::ZERO))
             .await
             .expect("exec");
         let text = String::from_utf8_lossy(&got.stdout).replace('\t', " ");
@@ -30,7 +30,7 @@ async fn capabilities_masks_and_the_oom_score_arrive() {
         let script = "grep CapEff: /proc/self/status; cat /proc/timer_list 2>/dev/null | wc -c; \
                       (echo 1 >/proc/sys/kernel/panic) 2>/dev/null || echo readonly; cat /proc/self/oom_score_adj";
         let process = pod.exec_process(&id, &["sh", "-c", script], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+        let got = within(pod.shim().exec_sync(&id, &process, Duration::ZERO))
             .await
             .expect("exec");
         let text = String::from_utf8_lossy(&got.stdout).replace('\t', " ");

@@ -19,7 +19,7 @@ async fn output_and_exit_code_of_a_command() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "echo out; echo err >&2; exit 5"], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+        let got = within(pod.shim().exec_sync(&id, &process, Duration::ZERO))
             .await
             .expect("exec");
         assert_eq!(
@@ -28,7 +28,7 @@ async fn output_and_exit_code_of_a_command() {
             "{runtime}"
         );
         let process = pod.exec_process(&id, &["/no/such"], false);
-        let missing = within(pod.shim.exec_sync(&id, &process, Duration::ZERO)).await;
+        let missing = within(pod.shim().exec_sync(&id, &process, Duration::ZERO)).await;
         let error = missing.expect_err("no such program");
         assert!(error.to_string().contains("/no/such"), "{runtime}: {error}");
         pod.end().await;
@@ -41,7 +41,7 @@ async fn large_output_is_whole() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "head -c 3000000 /dev/zero"], false);
-        let got = within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+        let got = within(pod.shim().exec_sync(&id, &process, Duration::ZERO))
             .await
             .expect("exec");
         assert_eq!(got.stdout.len(), 3_000_000, "{runtime}");
@@ -56,7 +56,7 @@ async fn a_timeout_ends_the_whole_tree() {
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "sleep 2000 & sleep 3000"], false);
         let got = within(
-            pod.shim
+            pod.shim()
                 .exec_sync(&id, &process, Duration::from_millis(700)),
         )
         .await;
@@ -65,7 +65,7 @@ async fn a_timeout_ends_the_whole_tree() {
             "{runtime}: {got:?}"
         );
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while pod.shim.pids(&id).await.expect("pids").len() > 1 {
+        while pod.shim().pids(&id).await.expect("pids").len() > 1 {
             assert!(
                 std::time::Instant::now() < deadline,
                 "{runtime}: processes are left"
@@ -82,7 +82,7 @@ async fn stdin_goes_in_and_its_end_too() {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["cat"], false);
-        let mut session = within(pod.shim.exec(&id, &process, ALL))
+        let mut session = within(pod.shim().exec(&id, &process, ALL))
             .await
             .expect("exec");
         let mut stdin = session.stdin.take().expect("stdin");
@@ -119,7 +119,7 @@ async fn a_terminal_has_the_size_it_was_given() {
             stdout: true,
             stderr: false,
         };
-        let mut session = within(pod.shim.exec(&id, &process, streams))
+        let mut session = within(pod.shim().exec(&id, &process, streams))
             .await
             .expect("exec");
         session.control.resize(91, 37).await.expect("resize");
@@ -168,9 +168,9 @@ async fn several_attach_to_one_container() {
                 &settings,
             )
             .await;
-        let mut first = pod.shim.attach(&id, ALL).await.expect("attach");
+        let mut first = pod.shim().attach(&id, ALL).await.expect("attach");
         let mut second = pod
-            .shim
+            .shim()
             .attach(
                 &id,
                 AttachStreams {
@@ -192,7 +192,7 @@ async fn several_attach_to_one_container() {
             .await
             .expect("read");
         assert_eq!(&buf, b"got a\ngot b\n", "{runtime}");
-        pod.shim.close_stdin(&id).await.expect("close");
+        pod.shim().close_stdin(&id).await.expect("close");
         let mut text = String::new();
         let mut errors = String::new();
         within(

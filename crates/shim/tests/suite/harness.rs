@@ -14,10 +14,10 @@ pub(crate) const RUNTIMES: [&str; 3] = ["runc", "crun", "runsc"];
 pub(crate) struct Pod {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) config: ShimConfig,
-    pub(crate) shim: Shim,
+    shim: Option<Shim>,
     pub(crate) kind: RuntimeKind,
     pub(crate) id: String,
-    runtime: RuntimeCommand,
+    options: RuntimeOptions,
     host: Host,
     sandbox: Sandbox,
     /// The profile of containers made from now on.
@@ -39,7 +39,37 @@ impl Pod {
         Self::start_with(runtime, None).await
     }
 
+    /// A pod under containerd's shim for runc, with a sandbox container as it wants one.
+    pub(crate) async fn start_stranger() -> Self {
+        let mut pod = Self::prepare("runc", None);
+        pod.config.own = false;
+        pod.config.command = vec![PathBuf::from("/usr/bin/containerd-shim-runc-v2")];
+        pod.options = RuntimeOptions::Runc {
+            binary: "runc".to_owned(),
+            root: pod.dir.path().join("r").to_string_lossy().into_owned(),
+            systemd_cgroup: false,
+        };
+        pod.start_sandbox().await;
+        pod
+    }
+
     pub(crate) async fn start_with(runtime: &str, binary: Option<&Path>) -> Self {
+        let mut pod = Self::prepare(runtime, binary);
+        if pod.kind.needs_sandbox_container() {
+            pod.start_sandbox().await;
+        } else {
+            let bundle = pod.dir.path().join("pod");
+            std::fs::create_dir_all(&bundle).expect("bundle");
+            pod.shim = Some(
+                Shim::launch(&pod.config, &pod.id, &bundle)
+                    .await
+                    .expect("shim starts"),
+            );
+        }
+        pod
+    }
+
+    fn prepare(runtime: &str, binary: Option<&Path>) -> Self {
         let found = probe(Path::new(runtime)).expect("runtime is installed");
         let dir = tempfile::Builder::new()
             .prefix("bs")
@@ -65,33 +95,52 @@ impl Pod {
             network: Namespace::Private,
             ..Sandbox::default()
         };
-        let bundle = dir.path().join("pod");
-        std::fs::create_dir_all(&bundle).expect("bundle");
-        let shim = Shim::launch(&config, &id, &bundle)
-            .await
-            .expect("shim starts");
-        let pod = Self {
+        Self {
             dir,
             config,
-            shim,
+            shim: None,
             kind: found.kind,
-            id: id.clone(),
-            runtime: command,
+            id,
+            options: RuntimeOptions::Command(command),
             host: Host::detect(),
             sandbox,
             seccomp: berth_oci::SeccompProfile::Unconfined,
             ids: std::sync::Mutex::default(),
-        };
-        if found.kind.needs_sandbox_container() {
-            let bundle = pod.bundle(&id, &["sleep", "100000"], true, false);
-            pod.shim
-                .create(&pod.request(&id, &bundle, &Settings::default()))
-                .await
-                .expect("sandbox is created");
-            pod.ids.lock().expect("lock").push(id.clone());
-            pod.shim.start(&id).await.expect("sandbox starts");
         }
-        pod
+    }
+
+    async fn start_sandbox(&mut self) {
+        let id = self.id.clone();
+        let bundle = self.bundle(&id, &["sleep", "100000"], true, false);
+        // Where tests look for the pod's notes.
+        std::os::unix::fs::symlink(&bundle, self.dir.path().join("pod")).expect("link");
+        self.shim = Some(
+            Shim::launch(&self.config, &id, &bundle)
+                .await
+                .expect("shim starts"),
+        );
+        let request = self.request(&id, &bundle, &Settings::default());
+        self.shim()
+            .create(&request)
+            .await
+            .expect("sandbox is created");
+        self.ids.lock().expect("lock").push(id.clone());
+        self.shim().start(&id).await.expect("sandbox starts");
+    }
+
+    /// From now on the client treats the shim as a stranger's.
+    pub(crate) async fn as_stranger(&mut self) {
+        self.config.own = false;
+        let bundle = self.dir.path().join("pod");
+        self.shim = Some(
+            Shim::reconnect(&self.config, &bundle)
+                .await
+                .expect("reconnect"),
+        );
+    }
+
+    pub(crate) fn shim(&self) -> &Shim {
+        self.shim.as_ref().expect("a shim is running")
     }
 
     /// Writes a bundle with busybox as its root.
@@ -136,7 +185,7 @@ impl Pod {
             stdin: settings.stdin,
             stdin_once: settings.stdin_once,
             log: Some(self.log_path(id)),
-            options: RuntimeOptions::Command(self.runtime.clone()),
+            options: self.options.clone(),
         }
     }
 
@@ -148,7 +197,7 @@ impl Pod {
     pub(crate) async fn create(&self, args: &[&str], settings: &Settings) -> String {
         let id = format!("c{:012x}", rand::random::<u64>() >> 16);
         let bundle = self.bundle(&id, args, false, settings.terminal);
-        self.shim
+        self.shim()
             .create(&self.request(&id, &bundle, settings))
             .await
             .expect("container is created");
@@ -159,7 +208,7 @@ impl Pod {
     /// Creates and starts one.
     pub(crate) async fn run(&self, args: &[&str], settings: &Settings) -> String {
         let id = self.create(args, settings).await;
-        self.shim.start(&id).await.expect("container starts");
+        self.shim().start(&id).await.expect("container starts");
         id
     }
 
@@ -191,16 +240,19 @@ impl Pod {
     pub(crate) async fn end(self) {
         let ids = std::mem::take(&mut *self.ids.lock().expect("lock"));
         for id in ids.iter().rev() {
-            match self.shim.kill(id, 9, true).await {
+            match self.shim().kill(id, 9, true).await {
                 Ok(()) => {}
                 Err(e) => assert!(e.is_not_found(), "kill {id}: {e}"),
             }
-            match within(self.shim.wait(id)).await {
-                Ok(_) => drop(self.shim.delete(id).await.expect("delete")),
+            match within(self.shim().wait(id)).await {
+                Ok(_) => drop(self.shim().delete(id).await.expect("delete")),
                 Err(e) => assert!(e.is_not_found(), "wait {id}: {e}"),
             }
         }
-        self.shim.shutdown(&self.id, true).await.expect("shutdown");
+        self.shim()
+            .shutdown(&self.id, true)
+            .await
+            .expect("shutdown");
         for controller in std::fs::read_dir("/sys/fs/cgroup")
             .into_iter()
             .flatten()

@@ -13,22 +13,26 @@ async fn exit_codes_come_through() {
                 .create(&["sh", "-c", &format!("exit {code}")], &Settings::default())
                 .await;
             assert_eq!(
-                pod.shim.state(&id).await.expect("state").status,
+                pod.shim().state(&id).await.expect("state").status,
                 Status::Created,
                 "{runtime}"
             );
-            pod.shim.start(&id).await.expect("start");
-            let exit = within(pod.shim.wait(&id)).await.expect("wait");
+            pod.shim().start(&id).await.expect("start");
+            let exit = within(pod.shim().wait(&id)).await.expect("wait");
             assert_eq!(exit.code, code, "{runtime}");
-            let state = pod.shim.state(&id).await.expect("state");
+            let state = pod.shim().state(&id).await.expect("state");
             assert_eq!(state.status, Status::Stopped(exit), "{runtime}");
             assert_eq!(
-                pod.shim.delete(&id).await.expect("delete"),
+                pod.shim().delete(&id).await.expect("delete"),
                 exit,
                 "{runtime}"
             );
             assert!(
-                pod.shim.state(&id).await.expect_err("gone").is_not_found(),
+                pod.shim()
+                    .state(&id)
+                    .await
+                    .expect_err("gone")
+                    .is_not_found(),
                 "{runtime}"
             );
         }
@@ -50,24 +54,24 @@ async fn signals_end_with_128_plus_their_number() {
                 &Settings::default(),
             )
             .await;
-        let state = pod.shim.state(&id).await.expect("state");
+        let state = pod.shim().state(&id).await.expect("state");
         assert_eq!(state.status, Status::Running, "{runtime}");
         assert!(state.pid > 0);
         assert!(
             matches!(
-                pod.shim.delete(&id).await,
+                pod.shim().delete(&id).await,
                 Err(ShimError::FailedPrecondition(_))
             ),
             "{runtime}"
         );
-        pod.shim.kill(&id, 9, false).await.expect("kill");
+        pod.shim().kill(&id, 9, false).await.expect("kill");
         assert_eq!(
-            within(pod.shim.wait(&id)).await.expect("wait").code,
+            within(pod.shim().wait(&id)).await.expect("wait").code,
             137,
             "{runtime}"
         );
         assert!(
-            pod.shim
+            pod.shim()
                 .kill(&id, 9, false)
                 .await
                 .expect_err("ended")
@@ -84,7 +88,7 @@ async fn a_container_that_never_started_can_be_deleted() {
         let pod = Pod::start(runtime).await;
         let id = pod.create(&["sleep", "1000"], &Settings::default()).await;
         assert_eq!(
-            within(pod.shim.delete(&id)).await.expect("delete").code,
+            within(pod.shim().delete(&id)).await.expect("delete").code,
             137,
             "{runtime}"
         );
@@ -97,7 +101,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
         assert!(
-            pod.shim
+            pod.shim()
                 .start("nobody")
                 .await
                 .expect_err("unknown")
@@ -106,7 +110,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let bundle = pod.dir.path().join(&id);
         let again = pod
-            .shim
+            .shim()
             .create(&pod.request(&id, &bundle, &Settings::default()))
             .await;
         assert!(
@@ -115,7 +119,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         );
         assert!(
             matches!(
-                pod.shim.start(&id).await,
+                pod.shim().start(&id).await,
                 Err(ShimError::FailedPrecondition(_))
             ),
             "{runtime}"
@@ -124,14 +128,14 @@ async fn what_cannot_be_is_refused_with_a_reason() {
         let bad = format!("{id}x");
         let bundle = pod.bundle(&bad, &["/no/such/program"], false, false);
         let created = pod
-            .shim
+            .shim()
             .create(&pod.request(&bad, &bundle, &Settings::default()))
             .await;
         let error = match created {
             Err(e) => e,
             Ok(_) => {
-                let e = pod.shim.start(&bad).await.expect_err("no such program");
-                let _ = pod.shim.delete(&bad).await;
+                let e = pod.shim().start(&bad).await.expect_err("no such program");
+                let _ = pod.shim().delete(&bad).await;
                 e
             }
         };
@@ -149,7 +153,7 @@ async fn a_missing_runtime_is_named() {
     let pod = Pod::start_with("runc", Some(missing)).await;
     let bundle = pod.bundle("x", &["true"], false, false);
     let error = pod
-        .shim
+        .shim()
         .create(&pod.request("x", &bundle, &Settings::default()))
         .await
         .expect_err("missing");
@@ -165,7 +169,7 @@ async fn statistics_and_limits() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
-        let stats = pod.shim.stats(&id).await.expect("stats");
+        let stats = pod.shim().stats(&id).await.expect("stats");
         assert!(
             stats.memory_usage.is_some_and(|m| m > 0),
             "{runtime}: {stats:?}"
@@ -175,7 +179,7 @@ async fn statistics_and_limits() {
         let mut memory = oci_spec::runtime::LinuxMemory::default();
         memory.set_limit(Some(64 << 20));
         resources.set_memory(Some(memory));
-        let updated = pod.shim.update(&id, &resources).await;
+        let updated = pod.shim().update(&id, &resources).await;
         if runtime == "runsc" {
             assert!(
                 matches!(updated, Err(ShimError::Unimplemented(_))),
@@ -184,12 +188,12 @@ async fn statistics_and_limits() {
         } else {
             updated.expect("update");
             assert_eq!(
-                pod.shim.stats(&id).await.expect("stats").memory_limit,
+                pod.shim().stats(&id).await.expect("stats").memory_limit,
                 Some(64 << 20),
                 "{runtime}"
             );
             assert_eq!(
-                pod.shim.pids(&id).await.expect("pids").len(),
+                pod.shim().pids(&id).await.expect("pids").len(),
                 1,
                 "{runtime}"
             );

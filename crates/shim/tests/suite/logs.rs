@@ -12,7 +12,7 @@ async fn both_streams_are_logged_before_the_exit_is_told() {
                 &Settings::default(),
             )
             .await;
-        within(pod.shim.wait(&id)).await.expect("wait");
+        within(pod.shim().wait(&id)).await.expect("wait");
         let mut log = pod.log(&id);
         log.sort();
         assert_eq!(
@@ -44,7 +44,7 @@ async fn a_terminals_output_is_logged() {
             )
             .await;
         assert_eq!(
-            within(pod.shim.wait(&id)).await.expect("wait").code,
+            within(pod.shim().wait(&id)).await.expect("wait").code,
             0,
             "{runtime}"
         );
@@ -69,10 +69,10 @@ async fn rotation_loses_nothing() {
         eventually("some lines", || lines() > 20).await;
         let old = path.with_extension(format!("log.{n}"));
         std::fs::rename(&path, &old).expect("rename");
-        pod.shim.reopen_log(&id).await.expect("reopen");
+        pod.shim().reopen_log(&id).await.expect("reopen");
         parts.push(old);
         if pod
-            .shim
+            .shim()
             .state(&id)
             .await
             .is_ok_and(|s| s.status != berth_shim::client::Status::Running)
@@ -80,7 +80,7 @@ async fn rotation_loses_nothing() {
             break;
         }
     }
-    within(pod.shim.wait(&id)).await.expect("wait");
+    within(pod.shim().wait(&id)).await.expect("wait");
     parts.push(path);
     let text: String = parts
         .iter()
@@ -100,8 +100,8 @@ async fn a_flood_is_whole_and_costs_little_memory() {
     let pod = Pod::start("runc").await;
     let script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 100000000";
     let id = pod.run(&["sh", "-c", script], &Settings::default()).await;
-    let shim = pod.shim.shim_pid(&id).await.expect("pid");
-    within(pod.shim.wait(&id)).await.expect("wait");
+    let shim = pod.shim().shim_pid(&id).await.expect("pid");
+    within(pod.shim().wait(&id)).await.expect("wait");
     let log = std::fs::File::open(pod.log_path(&id)).expect("log");
     let mut bytes = 0_usize;
     for line in std::io::BufRead::lines(std::io::BufReader::new(log)) {

@@ -5,4 +5,5 @@ mod exec;
 mod harness;
 mod lifecycle;
 mod logs;
+mod strangers;
 mod survival;

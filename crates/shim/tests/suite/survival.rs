@@ -42,24 +42,24 @@ async fn starting_twice_gives_the_same_shim() {
     let again = Shim::launch(&pod.config, &pod.id, &pod.dir.path().join("pod"))
         .await
         .expect("launch");
-    assert_eq!(again.address(), pod.shim.address());
+    assert_eq!(again.address(), pod.shim().address());
     assert_eq!(
         again.shim_pid("x").await.expect("pid"),
-        pod.shim.shim_pid("x").await.expect("pid")
+        pod.shim().shim_pid("x").await.expect("pid")
     );
     // A later container's start finds its pod's shim by the annotation.
     let bundle = pod.bundle("later", &["true"], false, false);
     let later = Shim::launch(&pod.config, "later", &bundle)
         .await
         .expect("launch");
-    assert_eq!(later.address(), pod.shim.address());
+    assert_eq!(later.address(), pod.shim().address());
     pod.end().await;
 }
 
 #[tokio::test]
 async fn the_shim_is_in_a_session_of_its_own_and_leaves_nothing_behind() {
     let pod = Pod::start("runc").await;
-    let shim = pod.shim.shim_pid("x").await.expect("pid");
+    let shim = pod.shim().shim_pid("x").await.expect("pid");
     let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).expect("stat");
     let session = stat
         .rsplit_once(") ")
@@ -73,7 +73,7 @@ async fn the_shim_is_in_a_session_of_its_own_and_leaves_nothing_behind() {
     let sockets = pod.config.socket_dir.clone();
     let dir = pod.dir.path().to_owned();
     let keep = std::fs::canonicalize(&dir).expect("dir");
-    pod.shim.shutdown(&pod.id, false).await.expect("shutdown");
+    pod.shim().shutdown(&pod.id, false).await.expect("shutdown");
     eventually("the shim ends", || {
         !std::path::Path::new(&format!("/proc/{shim}/exe")).exists()
     })
@@ -87,10 +87,10 @@ async fn a_killed_shim_is_cleaned_up_after() {
     for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
-        let shim = pod.shim.shim_pid(&id).await.expect("pid");
-        let container = pod.shim.state(&id).await.expect("state").pid;
+        let shim = pod.shim().shim_pid(&id).await.expect("pid");
+        let container = pod.shim().state(&id).await.expect("state").pid;
         let waiting = tokio::spawn({
-            let (shim, id) = (pod.shim.clone(), id.clone());
+            let (shim, id) = (pod.shim().clone(), id.clone());
             async move { shim.wait(&id).await }
         });
         let pid = rustix::process::Pid::from_raw(i32::try_from(shim).expect("pid")).expect("pid");
@@ -129,10 +129,10 @@ async fn a_killed_shim_is_cleaned_up_after() {
 async fn orphans_are_reaped() {
     let pod = Pod::start("runc").await;
     let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
-    let shim = pod.shim.shim_pid(&id).await.expect("pid");
+    let shim = pod.shim().shim_pid(&id).await.expect("pid");
     for _ in 0..3 {
         let process = pod.exec_process(&id, &["sh", "-c", "sleep 0.05 &"], false);
-        within(pod.shim.exec_sync(&id, &process, Duration::ZERO))
+        within(pod.shim().exec_sync(&id, &process, Duration::ZERO))
             .await
             .expect("exec");
     }

@@ -11,17 +11,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::crilog::CriLog;
+use crate::crilog::CriLog;
 use crate::stream::Kind;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Chunks that may be under way to one client.
 const DEPTH: usize = 2;
 
-pub(super) type Chunk = (Kind, Bytes);
+pub(crate) type Chunk = (Kind, Bytes);
 
 #[derive(Debug, Default)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     inner: Mutex<Inner>,
     /// Whether a slow client may hold the process up forever.
     patient: bool,
@@ -56,7 +56,7 @@ impl Client {
 }
 
 impl Hub {
-    pub(super) fn new(log: Option<&Path>, patient: bool) -> std::io::Result<Self> {
+    pub(crate) fn new(log: Option<&Path>, patient: bool) -> std::io::Result<Self> {
         let log = log.map(CriLog::open).transpose()?;
         Ok(Self {
             inner: Mutex::new(Inner {
@@ -67,7 +67,7 @@ impl Hub {
         })
     }
 
-    pub(super) fn reopen_log(&self) -> std::io::Result<()> {
+    pub(crate) fn reopen_log(&self) -> std::io::Result<()> {
         match &mut self.inner.lock().log {
             Some(log) => log.reopen(),
             None => Ok(()),
@@ -75,7 +75,7 @@ impl Hub {
     }
 
     /// Joins. What has ended already ends at once for the new client.
-    pub(super) fn attach(&self, stdout: bool, stderr: bool) -> (u64, mpsc::Receiver<Chunk>) {
+    pub(crate) fn attach(&self, stdout: bool, stderr: bool) -> (u64, mpsc::Receiver<Chunk>) {
         let (tx, rx) = mpsc::channel(DEPTH);
         let mut inner = self.inner.lock();
         inner.serial += 1;
@@ -99,11 +99,11 @@ impl Hub {
         (serial, rx)
     }
 
-    pub(super) fn detach(&self, serial: u64) {
+    pub(crate) fn detach(&self, serial: u64) {
         self.inner.lock().clients.retain(|c| c.serial != serial);
     }
 
-    pub(super) async fn deliver(&self, kind: Kind, data: &[u8]) {
+    pub(crate) async fn deliver(&self, kind: Kind, data: &[u8]) {
         {
             let mut inner = self.inner.lock();
             if let Some(log) = &mut inner.log {
@@ -120,7 +120,7 @@ impl Hub {
     }
 
     /// Ends a stream: for the log, and for all clients.
-    pub(super) async fn finish(&self, kind: Kind) {
+    pub(crate) async fn finish(&self, kind: Kind) {
         {
             let mut inner = self.inner.lock();
             let ended = match kind {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fd::AsyncPipe;
-use super::hub::Hub;
+use crate::fd::AsyncPipe;
+use crate::hub::Hub;
 use crate::stream::Kind;
 
 /// A read's size; the pipe holds twice as much.
@@ -18,26 +18,26 @@ const CHUNK: usize = 32 * 1024;
 const TERMINAL_END: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
-pub(super) enum Target {
+pub(crate) enum Target {
     Hub,
     Fifo(AsyncPipe),
     File(File),
 }
 
 /// One output's task.
-pub(super) struct Pump {
-    pub(super) kind: Kind,
-    pub(super) pipe: Arc<AsyncPipe>,
-    pub(super) target: Target,
-    pub(super) hub: Arc<Hub>,
-    pub(super) exited: watch::Receiver<bool>,
-    pub(super) undrained: watch::Sender<usize>,
-    pub(super) terminal: bool,
-    pub(super) linger: Option<Duration>,
+pub(crate) struct Pump {
+    pub(crate) kind: Kind,
+    pub(crate) pipe: Arc<AsyncPipe>,
+    pub(crate) target: Target,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) exited: watch::Receiver<bool>,
+    pub(crate) undrained: watch::Sender<usize>,
+    pub(crate) terminal: bool,
+    pub(crate) linger: Option<Duration>,
 }
 
 impl Pump {
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut buf = Vec::new();
         let mut exited = self.exited.clone();
         let mut drained = false;
@@ -115,7 +115,7 @@ impl Pump {
 }
 
 /// Feeds stdin from a FIFO until its writers have left.
-pub(super) async fn feed(from: AsyncPipe, to: Arc<AsyncPipe>) {
+pub(crate) async fn feed(from: AsyncPipe, to: Arc<AsyncPipe>) {
     let mut buf = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buf).await {
         if to

@@ -9,10 +9,10 @@ use tokio::io::unix::AsyncFd;
 
 /// A descriptor in non-blocking mode, polled by the runtime.
 #[derive(Debug)]
-pub(super) struct AsyncPipe(AsyncFd<OwnedFd>);
+pub(crate) struct AsyncPipe(AsyncFd<OwnedFd>);
 
 impl AsyncPipe {
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
         // SAFETY: the OwnedFd keeps its descriptor open and the same for as long as it lives in the AsyncFd.
@@ -20,7 +20,7 @@ impl AsyncPipe {
     }
 
     /// Reads what is there; 0 at the end. A terminal whose other side is closed (EIO) has ended, too.
-    pub(super) async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
             match ready.try_io(|fd| read_now(fd.as_fd(), buf)) {
@@ -31,11 +31,11 @@ impl AsyncPipe {
     }
 
     /// Reads without waiting, whatever the runtime believes of readiness.
-    pub(super) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         read_now(self.0.get_ref().as_fd(), buf)
     }
 
-    pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let mut ready = self.0.writable().await?;
             match ready.try_io(|fd| rustix::io::write(fd, bytes).map_err(io::Error::from)) {
@@ -48,7 +48,7 @@ impl AsyncPipe {
         Ok(())
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
     }
 }
