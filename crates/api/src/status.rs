@@ -79,7 +79,7 @@ pub enum ApiError {
     #[error("the server rejected our request due to an error in our request: {0}")]
     Unprocessable(String),
     /// 403.
-    #[error("{}{} is forbidden: {message}", .subject.qualified(), quoted_name(.subject))]
+    #[error("{}forbidden: {message}", forbidden_subject(.subject))]
     Forbidden {
         /// The object or collection.
         subject: Subject,
@@ -136,6 +136,14 @@ impl Subject {
     fn kind_qualified(&self) -> String {
         self.qualified()
     }
+}
+
+/// What is forbidden, unless the request names no resource.
+fn forbidden_subject(subject: &Subject) -> String {
+    if subject.resource.is_empty() {
+        return String::new();
+    }
+    format!("{}{} is ", subject.qualified(), quoted_name(subject))
 }
 
 fn quoted_name(subject: &Subject) -> String {

@@ -80,6 +80,11 @@ pub(super) fn run(
             next = queue.blocking_recv();
         }
     }
+    // The database then is one file again; what fails here is done at the next start.
+    let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if let Err(error) = moved {
+        tracing::debug!(%error, "the write-ahead log stays");
+    }
 }
 
 fn commit(
