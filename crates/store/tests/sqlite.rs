@@ -79,10 +79,14 @@ async fn two_processes_cannot_share_a_directory() {
 #[tokio::test]
 async fn what_is_no_database_of_ours_is_not_touched() {
     let cases: [(&str, Vec<u8>, fn(&OpenError) -> bool); 2] = [
-        ("text", b"this is a text file and long enough".to_vec(), |e| {
+        (
+            "text",
+            b"this is a text file and long enough".to_vec(),
+            |e| matches!(e, OpenError::NotADatabase { .. }),
+        ),
+        ("short", b"x".to_vec(), |e| {
             matches!(e, OpenError::NotADatabase { .. })
         }),
-        ("short", b"x".to_vec(), |e| matches!(e, OpenError::NotADatabase { .. })),
     ];
     for (name, content, expected) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -105,7 +109,10 @@ async fn a_foreign_or_newer_database_is_not_touched() {
     let before = std::fs::read(foreign.path().join("berth.db")).unwrap();
     let error = Sqlite::open(foreign.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
-    assert_eq!(std::fs::read(foreign.path().join("berth.db")).unwrap(), before);
+    assert_eq!(
+        std::fs::read(foreign.path().join("berth.db")).unwrap(),
+        before
+    );
 
     let newer = tempfile::tempdir().unwrap();
     drop(open(newer.path()).await);
@@ -113,7 +120,10 @@ async fn a_foreign_or_newer_database_is_not_touched() {
     ours.pragma_update(None, "user_version", 99).unwrap();
     drop(ours);
     let error = Sqlite::open(newer.path()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Newer { found: 99, .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -146,7 +156,10 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     store.limit_pages(Some(12)).await.unwrap();
     let mut refused = None;
     for n in 0..100 {
-        match store.transact(put(&format!("/a/{n}"), &"v".repeat(4000))).await {
+        match store
+            .transact(put(&format!("/a/{n}"), &"v".repeat(4000)))
+            .await
+        {
             Ok(_) => {}
             Err(error) => {
                 refused = Some(error);
@@ -154,7 +167,10 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
             }
         }
     }
-    assert!(matches!(refused, Some(StoreError::DiskFull { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Some(StoreError::DiskFull { .. })),
+        "{refused:?}"
+    );
     assert!(store.get("/a/kept").await.unwrap().is_some());
     let before = store.revision().await.unwrap();
     store.limit_pages(None).await.unwrap();
@@ -217,7 +233,9 @@ async fn what_was_answered_survives_kill_9() {
         let mut killed = false;
         while let Some(Ok(line)) = lines.next() {
             let mut words = line.split_whitespace();
-            if let (Some("answered"), Some(key), Some(revision)) = (words.next(), words.next(), words.next()) {
+            if let (Some("answered"), Some(key), Some(revision)) =
+                (words.next(), words.next(), words.next())
+            {
                 answered.push((key.to_owned(), revision.parse::<i64>().unwrap()));
             }
             if !killed && answered.len() >= 150 + 40 * round {
@@ -226,7 +244,11 @@ async fn what_was_answered_survives_kill_9() {
             }
         }
         child.wait().unwrap();
-        assert!(killed, "the child ended by itself after {} writes", answered.len());
+        assert!(
+            killed,
+            "the child ended by itself after {} writes",
+            answered.len()
+        );
         let store = open(&dir.path().join(round.to_string())).await;
         for (key, revision) in &answered {
             let found = store.get(key).await.unwrap();

@@ -19,11 +19,21 @@ fn write(key: &str, expect: Expect, value: Option<&str>) -> Write {
 }
 
 async fn put(store: &Arc<dyn Store>, key: &str, value: &str) -> Revision {
-    committed(store.transact(vec![write(key, Expect::Any, Some(value))]).await.unwrap())
+    committed(
+        store
+            .transact(vec![write(key, Expect::Any, Some(value))])
+            .await
+            .unwrap(),
+    )
 }
 
 async fn delete(store: &Arc<dyn Store>, key: &str) -> Revision {
-    committed(store.transact(vec![write(key, Expect::Any, None)]).await.unwrap())
+    committed(
+        store
+            .transact(vec![write(key, Expect::Any, None)])
+            .await
+            .unwrap(),
+    )
 }
 
 fn committed(outcome: Outcome) -> Revision {
@@ -80,15 +90,24 @@ pub async fn expectations_are_kept(store: Arc<dyn Store>) {
     };
     assert_eq!(key, "/a/x");
     let current = current.unwrap();
-    assert_eq!((current.value.as_ref(), current.revision), (&b"1"[..], revision));
+    assert_eq!(
+        (current.value.as_ref(), current.revision),
+        (&b"1"[..], revision)
+    );
     let stale = vec![write("/a/x", Expect::Revision(revision + 1000), Some("3"))];
-    assert!(matches!(store.transact(stale).await.unwrap(), Outcome::Failed { .. }));
+    assert!(matches!(
+        store.transact(stale).await.unwrap(),
+        Outcome::Failed { .. }
+    ));
     let right = vec![write("/a/x", Expect::Revision(revision), Some("4"))];
     committed(store.transact(right).await.unwrap());
     delete(&store, "/a/x").await;
     let gone = vec![write("/a/x", Expect::Revision(revision), Some("5"))];
     let outcome = store.transact(gone).await.unwrap();
-    assert!(matches!(outcome, Outcome::Failed { current: None, .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Failed { current: None, .. }),
+        "{outcome:?}"
+    );
     committed(store.transact(absent(Some("6"))).await.unwrap());
 }
 
@@ -98,7 +117,10 @@ pub async fn a_transaction_is_all_or_nothing(store: Arc<dyn Store>) {
         write("/a/y", Expect::Absent, Some("1")),
         write("/a/x", Expect::Revision(revision + 1000), Some("2")),
     ];
-    assert!(matches!(store.transact(mixed).await.unwrap(), Outcome::Failed { .. }));
+    assert!(matches!(
+        store.transact(mixed).await.unwrap(),
+        Outcome::Failed { .. }
+    ));
     assert_eq!(store.get("/a/y").await.unwrap(), None);
     let both = vec![
         write("/a/y", Expect::Absent, Some("1")),
@@ -229,9 +251,16 @@ pub async fn many_writers_lose_nothing(store: Arc<dyn Store>) {
             for _ in 0..20 {
                 loop {
                     let current = store.get("/n/counter").await.unwrap().unwrap();
-                    let count: u32 = std::str::from_utf8(&current.value).unwrap().parse().unwrap();
+                    let count: u32 = std::str::from_utf8(&current.value)
+                        .unwrap()
+                        .parse()
+                        .unwrap();
                     let next = (count + 1).to_string();
-                    let change = vec![write("/n/counter", Expect::Revision(current.revision), Some(&next))];
+                    let change = vec![write(
+                        "/n/counter",
+                        Expect::Revision(current.revision),
+                        Some(&next),
+                    )];
                     if let Outcome::Committed(_) = store.transact(change).await.unwrap() {
                         break;
                     }
