@@ -66,7 +66,7 @@ pub enum BuildError {
         known: String,
     },
     /// The port cannot be bound.
-    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another address")]
+    #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
         /// The address.
         address: SocketAddr,

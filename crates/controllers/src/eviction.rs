@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
+use crate::brief::Brief;
 use crate::namespace::is_code;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -142,7 +143,7 @@ async fn evict(client: &Client, pod: &Pod) {
             "evicted: it doesn't tolerate its node's taints"
         ),
         Err(error) if is_code(&error, &[404, 409]) => {}
-        Err(error) => warn!(namespace, pod = name, %error, "cannot evict yet"),
+        Err(error) => warn!(namespace, pod = name, error = %Brief(&error), "cannot evict yet"),
     }
 }
 

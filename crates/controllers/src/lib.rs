@@ -19,6 +19,7 @@ pub mod pod_garbage;
 pub mod quota;
 pub mod service_accounts;
 
+mod brief;
 mod reflect;
 
 use std::time::Duration;

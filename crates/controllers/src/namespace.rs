@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Reflected;
+use crate::brief::Brief;
 
 const FINALIZER: &str = "kubernetes";
 const PERIOD: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ pub async fn run(
                 Ok(false) => lingering = true,
                 Err(error) => {
                     lingering = true;
-                    warn!(namespace = namespace.name_any(), %error, "cannot empty the namespace yet");
+                    warn!(namespace = namespace.name_any(), error = %Brief(&error), "cannot empty the namespace yet");
                 }
             }
         }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::brief::Brief;
 use crate::namespace::is_code;
 use crate::{Reflected, reflect};
 
@@ -66,7 +67,7 @@ pub async fn run(
                 .and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0));
             let silent = heartbeats.silence(&name, renewed, Instant::now()) > grace;
             if let Err(error) = assess(&api, node, silent).await {
-                warn!(node = name, %error, "cannot write the node's health yet");
+                warn!(node = name, error = %Brief(&error), "cannot write the node's health yet");
             }
         }
         tokio::select! {

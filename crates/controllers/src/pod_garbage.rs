@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
+use crate::brief::Brief;
 use crate::namespace::is_code;
 
 const PERIOD: Duration = Duration::from_secs(20);
@@ -130,7 +131,9 @@ async fn remove(client: &Client, pod: &Pod, why: &str) {
     match api.delete(&name, &params).await {
         Ok(_) => info!(namespace, pod = name, why, "removed a pod"),
         Err(error) if is_code(&error, &[404, 409]) => {}
-        Err(error) => warn!(namespace, pod = name, %error, "cannot remove a pod yet"),
+        Err(error) => {
+            warn!(namespace, pod = name, error = %Brief(&error), "cannot remove a pod yet")
+        }
     }
 }
 

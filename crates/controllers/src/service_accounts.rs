@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::brief::Brief;
 use crate::namespace::is_code;
 use crate::{Reflected, reflect};
 
@@ -50,7 +51,7 @@ pub async fn run(
                     provide(&client, &root_ca_pem, &name, &accounts.all(), &maps.all()).await
                 {
                     failed = true;
-                    warn!(namespace = name, %error, "cannot provide the namespace's defaults");
+                    warn!(namespace = name, error = %Brief(&error), "cannot provide the namespace's defaults");
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Where a pod can run and had better is decided by `berth_core::schedule`; this crate keeps the picture of
 //! the cluster, the order of pods and what is written. State is reached only through the API server.
 
+mod brief;
 mod cache;
 mod queue;
 mod task;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::Config;
+use crate::brief::Brief;
 use crate::cache::Cache;
 use crate::queue::{PodKey, Queue};
 use crate::write::Writer;
@@ -335,8 +336,8 @@ impl SchedulerTask {
                     Some(Bound { key, failed: true })
                 }
                 Err(error) => {
-                    warn!(pod = key, node, %error, "cannot bind; trying again");
-                    let message = format!("binding rejected: {error}");
+                    warn!(pod = key, node, error = %Brief(&error), "cannot bind; trying again");
+                    let message = format!("binding rejected: {}", Brief(&error));
                     writer
                         .event(&pod, EventType::Warning, "FailedScheduling", &message)
                         .await;

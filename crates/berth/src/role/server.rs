@@ -185,18 +185,21 @@ impl Built {
             server.serve(token).await;
             Ok(())
         });
-        let client = async |user: &str| {
-            let identity = pki.client(user, &[])?;
+        let client = async |user: &str, groups: &[&str]| {
+            let identity = pki.client(user, groups)?;
             kubeconfig::client(&url, &pki.ca_pem, &identity).await
         };
-        let mut scheduler = berth_scheduler::Config::new(client("system:kube-scheduler").await?);
+        let mut scheduler =
+            berth_scheduler::Config::new(client("system:kube-scheduler", &[]).await?);
         scheduler.gates = gates;
         scheduler.by_handler = schedule_by_handler;
         roles.spawn(Stage::Clients, "scheduler", |token| async move {
             berth_scheduler::run(scheduler, token).await;
             Ok(())
         });
-        let manager = client("system:kube-controller-manager").await?;
+        // The stock controller manager borrows an account a controller; ours empties namespaces of every kind
+        // there will ever be, which takes the right to delete anything.
+        let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
         let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
         controllers.pod_overhead = gates.runtime_class && gates.pod_overhead;
         roles.spawn(Stage::Clients, "controllers", |token| async move {
