@@ -1,8 +1,13 @@
 //! core/v1 Pod: defaults, preparation, QoS class, validation.
 
+pub mod binding;
 mod default;
+mod ephemeral;
 mod prepare;
 pub mod qos;
+mod status;
+mod update;
+mod validate;
 pub mod volume_kind;
 
 use berth_api::field::FieldError;
@@ -12,6 +17,7 @@ use crate::gates::FeatureGates;
 use crate::rules::Rules;
 
 pub use default::image_pull_policy;
+pub use ephemeral::validate_ephemeral_containers;
 
 impl Rules for Pod {
     fn default(&mut self) {
@@ -31,11 +37,15 @@ impl Rules for Pod {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        Vec::new()
+        validate::create(self)
     }
 
-    fn validate_update(&self, _old: &Self) -> Vec<FieldError> {
-        Vec::new()
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        update::validate(self, old)
+    }
+
+    fn validate_status(&self, old: &Self) -> Vec<FieldError> {
+        status::validate(self, old)
     }
 }
 
