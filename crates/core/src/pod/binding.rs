@@ -44,7 +44,13 @@ pub fn validate(binding: &Binding) -> Vec<FieldError> {
             &["Node", "<empty>"],
         ));
     }
-    if binding.target.name.as_deref().unwrap_or_default().is_empty() {
+    if binding
+        .target
+        .name
+        .as_deref()
+        .unwrap_or_default()
+        .is_empty()
+    {
         errors.push(FieldError::required(&FieldPath::new("target.name"), ""));
     }
     errors
@@ -68,14 +74,25 @@ pub fn assign(pod: &mut Pod, binding: &Binding, now: Time) -> Result<(), BindErr
     if let Some(node) = spec.node_name.clone().filter(|n| !n.is_empty()) {
         return Err(BindError::Assigned { pod: name, node });
     }
-    if spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()) {
+    if spec
+        .scheduling_gates
+        .as_ref()
+        .is_some_and(|g| !g.is_empty())
+    {
         return Err(BindError::Gated(name));
     }
     spec.node_name.clone_from(&binding.target.name);
     if let Some(annotations) = &binding.metadata.annotations {
-        pod.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+        pod.metadata
+            .annotations
+            .get_or_insert_default()
+            .extend(annotations.clone());
     }
-    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    let conditions = pod
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
     conditions.retain(|c| c.type_ != "PodScheduled");
     conditions.push(PodCondition {
         type_: "PodScheduled".to_owned(),
@@ -110,12 +127,23 @@ mod tests {
         assert_eq!(bound.spec.unwrap().node_name.as_deref(), Some("n1"));
         assert_eq!(bound.status.unwrap().conditions.unwrap()[0].status, "True");
         assert_eq!(bound.metadata.annotations.unwrap()["a"], "b");
-        assert_eq!(assigned(pod(json!({"nodeName": "n0"})), to.clone()).unwrap_err(),
-                   BindError::Assigned { pod: "p".into(), node: "n0".into() });
-        assert_eq!(assigned(pod(json!({"schedulingGates": [{"name": "g"}]})), to.clone()).unwrap_err(), BindError::Gated("p".into()));
+        assert_eq!(
+            assigned(pod(json!({"nodeName": "n0"})), to.clone()).unwrap_err(),
+            BindError::Assigned {
+                pod: "p".into(),
+                node: "n0".into()
+            }
+        );
+        assert_eq!(
+            assigned(pod(json!({"schedulingGates": [{"name": "g"}]})), to.clone()).unwrap_err(),
+            BindError::Gated("p".into())
+        );
         let mut other = to;
         other["metadata"]["uid"] = json!("v");
-        assert!(matches!(assigned(pod(json!({})), other), Err(BindError::OtherPod { .. })));
+        assert!(matches!(
+            assigned(pod(json!({})), other),
+            Err(BindError::OtherPod { .. })
+        ));
     }
 
     #[test]
@@ -123,10 +151,19 @@ mod tests {
         for (target, want) in [
             (json!({"name": "n"}), vec![]),
             (json!({"kind": "Node", "name": "n"}), vec![]),
-            (json!({"kind": "Pod"}), vec!["FieldValueNotSupported target.kind", "FieldValueRequired target.name"]),
+            (
+                json!({"kind": "Pod"}),
+                vec![
+                    "FieldValueNotSupported target.kind",
+                    "FieldValueRequired target.name",
+                ],
+            ),
         ] {
             let binding: Binding = serde_json::from_value(json!({"target": target})).unwrap();
-            let got: Vec<_> = validate(&binding).iter().map(|e| format!("{} {}", e.kind.reason(), e.field)).collect();
+            let got: Vec<_> = validate(&binding)
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect();
             assert_eq!(got, want, "{target}");
         }
     }

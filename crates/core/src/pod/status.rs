@@ -13,7 +13,10 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
     let mut errors = meta::validate_update(&pod.metadata, &old.metadata);
     let at = FieldPath::new("status");
     let none = PodStatus::default();
-    let (new, before) = (pod.status.as_ref().unwrap_or(&none), old.status.as_ref().unwrap_or(&none));
+    let (new, before) = (
+        pod.status.as_ref().unwrap_or(&none),
+        old.status.as_ref().unwrap_or(&none),
+    );
     let empty = PodSpec::default();
     let spec = old.spec.as_ref().unwrap_or(&empty);
     for (i, condition) in new.conditions.iter().flatten().enumerate() {
@@ -30,14 +33,27 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
             meta::extend_invalid(&mut errors, &path, &condition.type_, complaints);
         }
     }
-    let node = |p: &Pod| p.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
+    let node = |p: &Pod| {
+        p.spec
+            .as_ref()
+            .and_then(|s| s.node_name.clone())
+            .unwrap_or_default()
+    };
     if node(pod) != node(old) {
-        errors.push(FieldError::forbidden(&at.child("nodeName"), "may not be changed directly"));
+        errors.push(FieldError::forbidden(
+            &at.child("nodeName"),
+            "may not be changed directly",
+        ));
     }
     let nominated = new.nominated_node_name.as_deref().unwrap_or_default();
     if !nominated.is_empty() && new.nominated_node_name != before.nominated_node_name {
         let path = at.child("nominatedNodeName");
-        meta::extend_invalid(&mut errors, &path, nominated, names::dns1123_subdomain(nominated));
+        meta::extend_invalid(
+            &mut errors,
+            &path,
+            nominated,
+            names::dns1123_subdomain(nominated),
+        );
     }
     if let Some(generation) = new.observed_generation.filter(|g| *g < 0) {
         errors.push(FieldError::invalid(
@@ -46,7 +62,12 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
             "must be a non-negative integer",
         ));
     }
-    meta::immutable(&mut errors, &at.child("qosClass"), &new.qos_class, &before.qos_class);
+    meta::immutable(
+        &mut errors,
+        &at.child("qosClass"),
+        &new.qos_class,
+        &before.qos_class,
+    );
     errors.extend(transitions(
         new.container_statuses.as_deref(),
         before.container_statuses.as_deref(),
@@ -75,7 +96,10 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
 /// Whether a container that ended with a code may run again.
 fn may_restart(spec: &PodSpec, name: &str, code: i32) -> bool {
     let container = spec.containers.iter().find(|c| c.name == name);
-    for rule in container.iter().flat_map(|c| c.restart_policy_rules.iter().flatten()) {
+    for rule in container
+        .iter()
+        .flat_map(|c| c.restart_policy_rules.iter().flatten())
+    {
         if let Some(codes) = &rule.exit_codes {
             let listed = codes.values.as_ref().is_some_and(|v| v.contains(&code));
             if (codes.operator == "In") == listed {
@@ -98,13 +122,21 @@ fn transitions(
     at: &FieldPath,
     may_restart: impl Fn(&str, i32) -> bool,
 ) -> Vec<FieldError> {
-    let ended = |s: &ContainerStatus| s.state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
+    let ended = |s: &ContainerStatus| {
+        s.state
+            .as_ref()
+            .and_then(|s| s.terminated.as_ref())
+            .map(|t| t.exit_code)
+    };
     let mut errors = Vec::new();
     for (i, before) in old.unwrap_or_default().iter().enumerate() {
         let Some(code) = ended(before) else {
             continue;
         };
-        let now = new.unwrap_or_default().iter().find(|s| s.name == before.name);
+        let now = new
+            .unwrap_or_default()
+            .iter()
+            .find(|s| s.name == before.name);
         if now.is_some_and(|s| ended(s).is_none()) && !may_restart(&before.name, code) {
             errors.push(FieldError::forbidden(
                 &at.index(i).child("state"),
@@ -117,8 +149,18 @@ fn transitions(
 
 fn addresses(status: &PodStatus, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let pod: Vec<&str> = status.pod_ips.iter().flatten().map(|p| p.ip.as_str()).collect();
-    let host: Vec<&str> = status.host_ips.iter().flatten().map(|h| h.ip.as_str()).collect();
+    let pod: Vec<&str> = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|p| p.ip.as_str())
+        .collect();
+    let host: Vec<&str> = status
+        .host_ips
+        .iter()
+        .flatten()
+        .map(|h| h.ip.as_str())
+        .collect();
     for (name, list) in [("podIPs", pod), ("hostIPs", host)] {
         let at = at.child(name);
         let mut parsed = Vec::new();
@@ -137,7 +179,11 @@ fn addresses(status: &PodStatus, at: &FieldPath) -> Vec<FieldError> {
         }
         let per_family = |v4: bool| parsed.iter().filter(|ip| ip.is_ipv4() == v4).count();
         if per_family(true) > 1 || per_family(false) > 1 {
-            errors.push(FieldError::invalid(&at, list, "may specify no more than one IP for each IP family"));
+            errors.push(FieldError::invalid(
+                &at,
+                list,
+                "may specify no more than one IP for each IP family",
+            ));
         }
     }
     errors

@@ -15,11 +15,22 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
     let mut errors = meta::validate_update(&pod.metadata, &old.metadata);
     errors.extend(validate::metadata_and_spec(pod));
     let none = PodSpec::default();
-    let (new, old) = (pod.spec.as_ref().unwrap_or(&none), old.spec.as_ref().unwrap_or(&none));
+    let (new, old) = (
+        pod.spec.as_ref().unwrap_or(&none),
+        old.spec.as_ref().unwrap_or(&none),
+    );
     let at = FieldPath::new("spec");
     for (name, new, old) in [
-        ("containers", new.containers.as_slice(), old.containers.as_slice()),
-        ("initContainers", list(&new.init_containers), list(&old.init_containers)),
+        (
+            "containers",
+            new.containers.as_slice(),
+            old.containers.as_slice(),
+        ),
+        (
+            "initContainers",
+            list(&new.init_containers),
+            list(&old.init_containers),
+        ),
     ] {
         if new.len() != old.len() {
             errors.push(FieldError::forbidden(
@@ -43,7 +54,10 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
         if !old_gates.iter().any(|g| g.name == gate.name) {
             errors.push(FieldError::forbidden(
                 &at.child("schedulingGates").index(i).child("name"),
-                format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name),
+                format!(
+                    "only deletion is allowed, but found new scheduling gate '{}'",
+                    gate.name
+                ),
             ));
         }
     }
@@ -89,7 +103,11 @@ fn drop_empty(value: &mut serde_json::Value) {
         Value::Object(map) => {
             map.values_mut().for_each(drop_empty);
             // Empty objects say something where they are a volume's source or a container's resources.
-            map.retain(|key, v| !(empty(v) || (matches!(key.as_str(), "nodeSelector" | "overhead") && v == &serde_json::json!({}))));
+            map.retain(|key, v| {
+                !(empty(v)
+                    || (matches!(key.as_str(), "nodeSelector" | "overhead")
+                        && v == &serde_json::json!({})))
+            });
         }
         Value::Array(items) => items.iter_mut().for_each(drop_empty),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -128,12 +146,18 @@ fn deadline(new: &PodSpec, old: &PodSpec, at: &FieldPath, errors: &mut Vec<Field
     }
 }
 
-fn only_more_tolerations(new: &[Toleration], old: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
+fn only_more_tolerations(
+    new: &[Toleration],
+    old: &[Toleration],
+    at: &FieldPath,
+) -> Vec<FieldError> {
     let kept = |old: &Toleration| {
-        new.iter().any(|n| Toleration {
-            toleration_seconds: n.toleration_seconds,
-            ..old.clone()
-        } == *n)
+        new.iter().any(|n| {
+            Toleration {
+                toleration_seconds: n.toleration_seconds,
+                ..old.clone()
+            } == *n
+        })
     };
     if !old.iter().all(kept) {
         return vec![FieldError::forbidden(
@@ -158,7 +182,9 @@ fn put_back(rest: &mut PodSpec, old: &PodSpec) {
     rest.active_deadline_seconds = old.active_deadline_seconds;
     rest.scheduling_gates.clone_from(&old.scheduling_gates);
     rest.tolerations.clone_from(&old.tolerations);
-    if old.termination_grace_period_seconds.is_some_and(|s| s < 0) && rest.termination_grace_period_seconds == Some(1) {
+    if old.termination_grace_period_seconds.is_some_and(|s| s < 0)
+        && rest.termination_grace_period_seconds == Some(1)
+    {
         rest.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }
 }
@@ -167,7 +193,8 @@ fn put_back(rest: &mut PodSpec, old: &PodSpec) {
 fn gated(rest: &mut PodSpec, old: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if rest.node_selector != old.node_selector {
-        let kept = |(key, value)| rest.node_selector.as_ref().and_then(|s| s.get(key)) == Some(value);
+        let kept =
+            |(key, value)| rest.node_selector.as_ref().and_then(|s| s.get(key)) == Some(value);
         if !old.node_selector.iter().flatten().all(kept) {
             errors.push(FieldError::invalid(
                 &at.child("nodeSelector"),
@@ -195,11 +222,18 @@ fn gated(rest: &mut PodSpec, old: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
 }
 
 /// Required terms may only get more expressions; terms can neither come nor go.
-fn narrowed(new: Option<&NodeAffinity>, old: Option<&NodeAffinity>, at: &FieldPath) -> Option<FieldError> {
+fn narrowed(
+    new: Option<&NodeAffinity>,
+    old: Option<&NodeAffinity>,
+    at: &FieldPath,
+) -> Option<FieldError> {
     let terms = |a: Option<&NodeAffinity>| {
-        a.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())
-            .map(|r| r.node_selector_terms.clone())
-            .unwrap_or_default()
+        a.and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        })
+        .map(|r| r.node_selector_terms.clone())
+        .unwrap_or_default()
     };
     let (new, old) = (terms(new), terms(old));
     if old.is_empty() {
@@ -215,11 +249,14 @@ fn narrowed(new: Option<&NodeAffinity>, old: Option<&NodeAffinity>, at: &FieldPa
     }
     for (i, (new, old)) in new.iter().zip(&old).enumerate() {
         let begins = |new: &Option<Vec<_>>, old: &Option<Vec<_>>| {
-            new.as_deref().unwrap_or_default().starts_with(old.as_deref().unwrap_or_default())
+            new.as_deref()
+                .unwrap_or_default()
+                .starts_with(old.as_deref().unwrap_or_default())
         };
         let empty_before = old.match_expressions.as_ref().is_none_or(Vec::is_empty)
             && old.match_fields.as_ref().is_none_or(Vec::is_empty);
-        let kept = begins(&new.match_expressions, &old.match_expressions) && begins(&new.match_fields, &old.match_fields);
+        let kept = begins(&new.match_expressions, &old.match_expressions)
+            && begins(&new.match_fields, &old.match_fields);
         if !kept || (empty_before && new != old) {
             return Some(FieldError::invalid(
                 &at.index(i),

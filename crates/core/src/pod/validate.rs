@@ -53,13 +53,20 @@ pub(super) fn create(pod: &Pod) -> Vec<FieldError> {
         return errors;
     };
     let at = FieldPath::new("spec");
-    if spec.ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty()) {
+    if spec
+        .ephemeral_containers
+        .as_ref()
+        .is_some_and(|e| !e.is_empty())
+    {
         errors.push(FieldError::forbidden(
             &at.child("ephemeralContainers"),
             "cannot be set on create",
         ));
     }
-    let gated = spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty());
+    let gated = spec
+        .scheduling_gates
+        .as_ref()
+        .is_some_and(|g| !g.is_empty());
     if !text(&spec.node_name).is_empty() && gated {
         errors.push(FieldError::forbidden(
             &at.child("nodeName"),
@@ -79,9 +86,17 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> Vec<FieldError> {
     errors.extend(validate_spec(pod, spec, &at));
     if text(&spec.service_account_name).is_empty() {
         for (i, volume) in spec.volumes.iter().flatten().enumerate() {
-            let sources = volume.projected.iter().flat_map(|p| p.sources.iter().flatten()).enumerate();
+            let sources = volume
+                .projected
+                .iter()
+                .flat_map(|p| p.sources.iter().flatten())
+                .enumerate();
             for (j, _) in sources.filter(|(_, s)| s.service_account_token.is_some()) {
-                let at = at.child("volumes").index(i).child("projected.sources").index(j);
+                let at = at
+                    .child("volumes")
+                    .index(i)
+                    .child("projected.sources")
+                    .index(j);
                 errors.push(FieldError::forbidden(
                     &at.child("serviceAccountToken"),
                     "must not be specified when serviceAccountName is not set",
@@ -91,7 +106,10 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> Vec<FieldError> {
     }
     for (name, containers) in [
         ("containers", spec.containers.as_slice()),
-        ("initContainers", spec.init_containers.as_deref().unwrap_or_default()),
+        (
+            "initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
     ] {
         for (i, container) in containers.iter().enumerate() {
             errors.extend(container::only_for_pod(container, &at.child(name).index(i)));
@@ -116,7 +134,11 @@ fn annotations(pod: &Pod, spec: &PodSpec) -> Vec<FieldError> {
     if let Some(value) = annotations.and_then(|a| a.get(DELETION_COST))
         && (value.parse::<i32>().is_err() || value.starts_with('+'))
     {
-        errors.push(FieldError::invalid(&at.key(DELETION_COST), value, "must be a 32bit integer"));
+        errors.push(FieldError::invalid(
+            &at.key(DELETION_COST),
+            value,
+            "must be a 32bit integer",
+        ));
     }
     errors
 }
@@ -124,7 +146,10 @@ fn annotations(pod: &Pod, spec: &PodSpec) -> Vec<FieldError> {
 fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if spec.termination_grace_period_seconds.is_none() {
-        errors.push(FieldError::required(&at.child("terminationGracePeriodSeconds"), ""));
+        errors.push(FieldError::required(
+            &at.child("terminationGracePeriodSeconds"),
+            "",
+        ));
     }
     let pod_name = text(&pod.metadata.name);
     let known = volumes::validate(spec, pod_name, &at.child("volumes"), &mut errors);
@@ -143,7 +168,10 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     };
     errors.extend(container::regular(&context, &at.child("containers")));
     errors.extend(container::init(&context, &at.child("initContainers")));
-    errors.extend(container::ephemeral(&context, &at.child("ephemeralContainers")));
+    errors.extend(container::ephemeral(
+        &context,
+        &at.child("ephemeralContainers"),
+    ));
     errors.extend(pod_resources(spec, at));
     errors.extend(host::network_ports(spec, at));
     one_of(
@@ -162,7 +190,10 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         errors.extend(meta::validate_labels(selector, &at.child("nodeSelector")));
     }
     errors.extend(security::pod(spec, &at.child("securityContext")));
-    errors.extend(affinity::validate(spec.affinity.as_ref(), &at.child("affinity")));
+    errors.extend(affinity::validate(
+        spec.affinity.as_ref(),
+        &at.child("affinity"),
+    ));
     errors.extend(network::dns_config(spec, &at.child("dnsConfig")));
     for (i, gate) in spec.readiness_gates.iter().flatten().enumerate() {
         let at = at.child("readinessGates").index(i).child("conditionType");
@@ -172,12 +203,20 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let gates = spec.scheduling_gates.as_deref().unwrap_or_default();
     for (i, gate) in gates.iter().enumerate() {
         let at = at.child("schedulingGates").index(i);
-        meta::extend_invalid(&mut errors, &at, &gate.name, names::qualified_name(&gate.name));
+        meta::extend_invalid(
+            &mut errors,
+            &at,
+            &gate.name,
+            names::qualified_name(&gate.name),
+        );
         if gates[..i].iter().any(|g| g.name == gate.name) {
             errors.push(FieldError::duplicate(&at, &gate.name));
         }
     }
-    errors.extend(spread::validate(spec, &at.child("topologySpreadConstraints")));
+    errors.extend(spread::validate(
+        spec,
+        &at.child("topologySpreadConstraints"),
+    ));
     errors.extend(host::users(spec, at));
     errors.extend(host::names(spec, at));
     errors.extend(simple_fields(spec, at));
@@ -194,7 +233,12 @@ fn simple_fields(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         ("priorityClassName", text(&spec.priority_class_name)),
     ] {
         if !value.is_empty() {
-            meta::extend_invalid(&mut errors, &at.child(name), value, names::dns1123_subdomain(value));
+            meta::extend_invalid(
+                &mut errors,
+                &at.child(name),
+                value,
+                names::dns1123_subdomain(value),
+            );
         }
     }
     if let Some(seconds) = spec.active_deadline_seconds
@@ -206,16 +250,29 @@ fn simple_fields(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             "must be between 1 and 2147483647, inclusive",
         ));
     }
-    for (name, value) in [("hostname", text(&spec.hostname)), ("subdomain", text(&spec.subdomain))] {
+    for (name, value) in [
+        ("hostname", text(&spec.hostname)),
+        ("subdomain", text(&spec.subdomain)),
+    ] {
         if !value.is_empty() {
-            meta::extend_invalid(&mut errors, &at.child(name), value, names::dns1123_label(value));
+            meta::extend_invalid(
+                &mut errors,
+                &at.child(name),
+                value,
+                names::dns1123_label(value),
+            );
         }
     }
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     errors.extend(toleration::validate(tolerations, &at.child("tolerations")));
     errors.extend(network::host_aliases(spec, &at.child("hostAliases")));
     if let Some(class) = &spec.runtime_class_name {
-        meta::extend_invalid(&mut errors, &at.child("runtimeClassName"), class, names::dns1123_subdomain(class));
+        meta::extend_invalid(
+            &mut errors,
+            &at.child("runtimeClassName"),
+            class,
+            names::dns1123_subdomain(class),
+        );
     }
     if let Some(policy) = &spec.preemption_policy {
         let at = at.child("preemptionPolicy");
@@ -242,7 +299,12 @@ fn resource_claims(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         } else if claims[..i].iter().any(|c| c.name == claim.name) {
             errors.push(FieldError::duplicate(&at.child("name"), &claim.name));
         } else {
-            meta::extend_invalid(&mut errors, &at.child("name"), &claim.name, names::dns1123_label(&claim.name));
+            meta::extend_invalid(
+                &mut errors,
+                &at.child("name"),
+                &claim.name,
+                names::dns1123_label(&claim.name),
+            );
         }
         match (&claim.resource_claim_name, &claim.resource_claim_template_name) {
             (Some(_), Some(_)) => errors.push(FieldError::invalid(
@@ -259,10 +321,18 @@ fn resource_claims(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         }
         for (name, value) in [
             ("resourceClaimName", &claim.resource_claim_name),
-            ("resourceClaimTemplateName", &claim.resource_claim_template_name),
+            (
+                "resourceClaimTemplateName",
+                &claim.resource_claim_template_name,
+            ),
         ] {
             if let Some(value) = value {
-                meta::extend_invalid(&mut errors, &at.child(name), value, names::dns1123_subdomain(value));
+                meta::extend_invalid(
+                    &mut errors,
+                    &at.child(name),
+                    value,
+                    names::dns1123_subdomain(value),
+                );
             }
         }
     }
@@ -300,7 +370,10 @@ fn pod_resources(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     }
     let limits = resources::amounts(own.limits.as_ref());
     for (name, sum) in resources::containers_limits(spec) {
-        if let Some(limit) = limits.get(&name).filter(|l| resource_list::is_huge_page(&name) && sum > **l) {
+        if let Some(limit) = limits
+            .get(&name)
+            .filter(|l| resource_list::is_huge_page(&name) && sum > **l)
+        {
             errors.push(FieldError::invalid(
                 &at.child("limits").key(&name),
                 limit,

@@ -3,7 +3,8 @@
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, WeightedPodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -22,15 +23,19 @@ pub(super) fn validate(affinity: Option<&Affinity>, at: &FieldPath) -> Vec<Field
     }
     if let Some(pods) = &affinity.pod_affinity {
         errors.extend(to_pods(
-            pods.required_during_scheduling_ignored_during_execution.as_deref(),
-            pods.preferred_during_scheduling_ignored_during_execution.as_deref(),
+            pods.required_during_scheduling_ignored_during_execution
+                .as_deref(),
+            pods.preferred_during_scheduling_ignored_during_execution
+                .as_deref(),
             &at.child("podAffinity"),
         ));
     }
     if let Some(pods) = &affinity.pod_anti_affinity {
         errors.extend(to_pods(
-            pods.required_during_scheduling_ignored_during_execution.as_deref(),
-            pods.preferred_during_scheduling_ignored_during_execution.as_deref(),
+            pods.required_during_scheduling_ignored_during_execution
+                .as_deref(),
+            pods.preferred_during_scheduling_ignored_during_execution
+                .as_deref(),
             &at.child("podAntiAffinity"),
         ));
     }
@@ -39,7 +44,11 @@ pub(super) fn validate(affinity: Option<&Affinity>, at: &FieldPath) -> Vec<Field
 
 fn weight(errors: &mut Vec<FieldError>, at: &FieldPath, value: i32) {
     if !(1..=100).contains(&value) {
-        errors.push(FieldError::invalid(&at.child("weight"), value, "must be in the range 1-100"));
+        errors.push(FieldError::invalid(
+            &at.child("weight"),
+            value,
+            "must be in the range 1-100",
+        ));
     }
 }
 
@@ -48,13 +57,19 @@ fn to_nodes(affinity: &NodeAffinity, at: &FieldPath) -> Vec<FieldError> {
     if let Some(selector) = &affinity.required_during_scheduling_ignored_during_execution {
         let at = at.child(REQUIRED).child("nodeSelectorTerms");
         if selector.node_selector_terms.is_empty() {
-            errors.push(FieldError::required(&at, "must have at least one node selector term"));
+            errors.push(FieldError::required(
+                &at,
+                "must have at least one node selector term",
+            ));
         }
         for (i, one) in selector.node_selector_terms.iter().enumerate() {
             errors.extend(term(one, true, &at.index(i)));
         }
     }
-    let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+    let preferred = affinity
+        .preferred_during_scheduling_ignored_during_execution
+        .iter()
+        .flatten();
     for (i, one) in preferred.enumerate() {
         let at = at.child(PREFERRED).index(i);
         weight(&mut errors, &at, one.weight);
@@ -66,7 +81,11 @@ fn to_nodes(affinity: &NodeAffinity, at: &FieldPath) -> Vec<FieldError> {
 fn term(term: &NodeSelectorTerm, check_values: bool, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, r) in term.match_expressions.iter().flatten().enumerate() {
-        errors.extend(by_label(r, check_values, &at.child("matchExpressions").index(i)));
+        errors.extend(by_label(
+            r,
+            check_values,
+            &at.child("matchExpressions").index(i),
+        ));
     }
     for (i, r) in term.match_fields.iter().flatten().enumerate() {
         errors.extend(by_field(r, &at.child("matchFields").index(i)));
@@ -98,10 +117,20 @@ fn by_label(r: &NodeSelectorRequirement, check_values: bool, at: &FieldPath) -> 
             "not a valid selector operator",
         )),
     }
-    meta::extend_invalid(&mut errors, &at.child("key"), &r.key, names::qualified_name(&r.key));
+    meta::extend_invalid(
+        &mut errors,
+        &at.child("key"),
+        &r.key,
+        names::qualified_name(&r.key),
+    );
     if check_values {
         for (i, value) in values.iter().enumerate() {
-            meta::extend_invalid(&mut errors, &values_at.index(i), value, names::label_value(value));
+            meta::extend_invalid(
+                &mut errors,
+                &values_at.index(i),
+                value,
+                names::label_value(value),
+            );
         }
     }
     errors
@@ -128,7 +157,11 @@ fn by_field(r: &NodeSelectorRequirement, at: &FieldPath) -> Vec<FieldError> {
             meta::extend_invalid(&mut errors, &at, value, names::dns1123_subdomain(value));
         }
     } else {
-        errors.push(FieldError::invalid(&at.child("key"), &r.key, "not a valid field selector key"));
+        errors.push(FieldError::invalid(
+            &at.child("key"),
+            &r.key,
+            "not a valid field selector key",
+        ));
     }
     errors
 }
@@ -145,7 +178,10 @@ fn to_pods(
     for (i, one) in preferred.unwrap_or_default().iter().enumerate() {
         let at = at.child(PREFERRED).index(i);
         weight(&mut errors, &at, one.weight);
-        errors.extend(pod_term(&one.pod_affinity_term, &at.child("podAffinityTerm")));
+        errors.extend(pod_term(
+            &one.pod_affinity_term,
+            &at.child("podAffinityTerm"),
+        ));
     }
     errors
 }
@@ -172,9 +208,17 @@ fn pod_term(term: &PodAffinityTerm, at: &FieldPath) -> Vec<FieldError> {
     ));
     let key = term.topology_key.as_str();
     if key.is_empty() {
-        errors.push(FieldError::required(&at.child("topologyKey"), "can not be empty"));
+        errors.push(FieldError::required(
+            &at.child("topologyKey"),
+            "can not be empty",
+        ));
     }
-    meta::extend_invalid(&mut errors, &at.child("topologyKey"), key, names::qualified_name(key));
+    meta::extend_invalid(
+        &mut errors,
+        &at.child("topologyKey"),
+        key,
+        names::qualified_name(key),
+    );
     errors
 }
 
@@ -186,7 +230,10 @@ pub(super) fn label_keys(
     at: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (name, keys) in [("matchLabelKeys", matching), ("mismatchLabelKeys", mismatching)] {
+    for (name, keys) in [
+        ("matchLabelKeys", matching),
+        ("mismatchLabelKeys", mismatching),
+    ] {
         let keys = keys.unwrap_or_default();
         let at = at.child(name);
         if !keys.is_empty() && selector.is_none() {

@@ -51,14 +51,22 @@ pub(super) fn regular(context: &Context<'_>, at: &FieldPath) -> Vec<FieldError> 
 
 pub(super) fn init(context: &Context<'_>, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut taken: BTreeSet<&str> = context.spec.containers.iter().map(|c| c.name.as_str()).collect();
+    let mut taken: BTreeSet<&str> = context
+        .spec
+        .containers
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     for (i, c) in context.spec.init_containers.iter().flatten().enumerate() {
         let at_list = at;
         let at = at.index(i);
         errors.extend(common(context, c, &at));
         if c.restart_policy.is_some() {
             if is_sidecar(c) {
-                if c.restart_policy_rules.as_ref().is_some_and(|r| !r.is_empty()) {
+                if c.restart_policy_rules
+                    .as_ref()
+                    .is_some_and(|r| !r.is_empty())
+                {
                     errors.push(FieldError::forbidden(
                         &at.child("restartPolicyRules"),
                         "restartPolicyRules are not allowed for init containers with restart policy Always",
@@ -122,16 +130,24 @@ pub(super) fn ephemeral(context: &Context<'_>, at: &FieldPath) -> Vec<FieldError
         }
         let target = text(&ephemeral.target_container_name);
         if !target.is_empty() && !others.contains(target) {
-            errors.push(FieldError::not_found(&at.child("targetContainerName"), target));
+            errors.push(FieldError::not_found(
+                &at.child("targetContainerName"),
+                target,
+            ));
         }
         let resources = c.resources.as_ref();
         for (name, set) in [
             ("ports", c.ports.as_ref().is_some_and(|p| !p.is_empty())),
             (
                 "resources",
-                resources.is_some_and(|r| r.limits.is_some() || r.requests.is_some() || r.claims.is_some()),
+                resources.is_some_and(|r| {
+                    r.limits.is_some() || r.requests.is_some() || r.claims.is_some()
+                }),
             ),
-            ("resizePolicy", c.resize_policy.as_ref().is_some_and(|r| !r.is_empty())),
+            (
+                "resizePolicy",
+                c.resize_policy.as_ref().is_some_and(|r| !r.is_empty()),
+            ),
             ("restartPolicy", c.restart_policy.is_some()),
             ("restartPolicyRules", c.restart_policy_rules.is_some()),
             ("lifecycle", c.lifecycle.is_some()),
@@ -145,7 +161,10 @@ pub(super) fn ephemeral(context: &Context<'_>, at: &FieldPath) -> Vec<FieldError
         }
         for (j, mount) in c.volume_mounts.iter().flatten().enumerate() {
             let at = at.child("volumeMounts").index(j);
-            for (name, value) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+            for (name, value) in [
+                ("subPath", &mount.sub_path),
+                ("subPathExpr", &mount.sub_path_expr),
+            ] {
                 if !text(value).is_empty() {
                     errors.push(FieldError::forbidden(&at.child(name), FORBIDDEN));
                 }
@@ -160,7 +179,12 @@ fn common(context: &Context<'_>, c: &Container, at: &FieldPath) -> Vec<FieldErro
     if c.name.is_empty() {
         errors.push(FieldError::required(&at.child("name"), ""));
     } else {
-        meta::extend_invalid(&mut errors, &at.child("name"), &c.name, names::dns1123_label(&c.name));
+        meta::extend_invalid(
+            &mut errors,
+            &at.child("name"),
+            &c.name,
+            names::dns1123_label(&c.name),
+        );
     }
     required(&mut errors, &at.child("image"), text(&c.image));
     one_of(
@@ -172,8 +196,16 @@ fn common(context: &Context<'_>, c: &Container, at: &FieldPath) -> Vec<FieldErro
     errors.extend(network::container_ports(c, &at.child("ports")));
     errors.extend(environment::variables(context, c, &at.child("env")));
     errors.extend(environment::sources(c, &at.child("envFrom")));
-    errors.extend(mounts::volume_mounts(context.volumes, c, &at.child("volumeMounts")));
-    errors.extend(mounts::devices(context.volumes, c, &at.child("volumeDevices")));
+    errors.extend(mounts::volume_mounts(
+        context.volumes,
+        c,
+        &at.child("volumeMounts"),
+    ));
+    errors.extend(mounts::devices(
+        context.volumes,
+        c,
+        &at.child("volumeDevices"),
+    ));
     one_of(
         &mut errors,
         &at.child("imagePullPolicy"),
@@ -192,8 +224,16 @@ fn common(context: &Context<'_>, c: &Container, at: &FieldPath) -> Vec<FieldErro
         errors.extend(claim_names(context, claims, &at.child("claims")));
     }
     let policies = c.resize_policy.as_deref().unwrap_or_default();
-    errors.extend(resize(policies, text(&context.spec.restart_policy), &at.child("resizePolicy")));
-    errors.extend(security::container(context.spec, c, &at.child("securityContext")));
+    errors.extend(resize(
+        policies,
+        text(&context.spec.restart_policy),
+        &at.child("resizePolicy"),
+    ));
+    errors.extend(security::container(
+        context.spec,
+        c,
+        &at.child("securityContext"),
+    ));
     errors
 }
 
@@ -207,14 +247,20 @@ fn claim_names(context: &Context<'_>, claims: &[ResourceClaim], at: &FieldPath) 
         }
         let overlaps = |other: &ResourceClaim| {
             let whole = |c: &ResourceClaim| text(&c.request).is_empty();
-            other.name == claim.name && (whole(other) || whole(claim) || other.request == claim.request)
+            other.name == claim.name
+                && (whole(other) || whole(claim) || other.request == claim.request)
         };
         if claims[..i].iter().any(overlaps) {
             errors.push(FieldError::duplicate(&at, &claim.name));
         }
         let request = text(&claim.request);
         if !request.is_empty() {
-            meta::extend_invalid(&mut errors, &at.child("request"), request, names::dns1123_label(request));
+            meta::extend_invalid(
+                &mut errors,
+                &at.child("request"),
+                request,
+                names::dns1123_label(request),
+            );
         }
         if !context.claims.contains(claim.name.as_str()) {
             errors.push(FieldError::not_found(&at, &claim.name));
@@ -223,14 +269,26 @@ fn claim_names(context: &Context<'_>, claims: &[ResourceClaim], at: &FieldPath) 
     errors
 }
 
-fn resize(policies: &[ContainerResizePolicy], pod_restart: &str, at: &FieldPath) -> Vec<FieldError> {
+fn resize(
+    policies: &[ContainerResizePolicy],
+    pod_restart: &str,
+    at: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, policy) in policies.iter().enumerate() {
-        if policies[..i].iter().any(|p| p.resource_name == policy.resource_name) {
+        if policies[..i]
+            .iter()
+            .any(|p| p.resource_name == policy.resource_name)
+        {
             errors.push(FieldError::duplicate(&at.index(i), &policy.resource_name));
         }
         one_of(&mut errors, at, &policy.resource_name, &["cpu", "memory"]);
-        one_of(&mut errors, at, &policy.restart_policy, &["NotRequired", "RestartContainer"]);
+        one_of(
+            &mut errors,
+            at,
+            &policy.restart_policy,
+            &["NotRequired", "RestartContainer"],
+        );
         if pod_restart == "Never" && policy.restart_policy != "NotRequired" {
             errors.push(FieldError::invalid(
                 at,
@@ -268,14 +326,25 @@ fn restart_policy(c: &Container, at: &FieldPath) -> Vec<FieldError> {
     for (i, rule) in rules.iter().enumerate() {
         let at = at.index(i);
         if !matches!(rule.action.as_str(), "Restart" | "RestartAllContainers") {
-            errors.push(FieldError::not_supported(&at.child("action"), &rule.action, &["Restart"]));
+            errors.push(FieldError::not_supported(
+                &at.child("action"),
+                &rule.action,
+                &["Restart"],
+            ));
         }
         match &rule.exit_codes {
-            None => errors.push(FieldError::required(&at.child("exitCodes"), "must be specified")),
+            None => errors.push(FieldError::required(
+                &at.child("exitCodes"),
+                "must be specified",
+            )),
             Some(codes) => {
                 let at = at.child("exitCodes");
                 if !matches!(codes.operator.as_str(), "In" | "NotIn") {
-                    errors.push(FieldError::not_supported(&at.child("operator"), &codes.operator, &["In", "NotIn"]));
+                    errors.push(FieldError::not_supported(
+                        &at.child("operator"),
+                        &codes.operator,
+                        &["In", "NotIn"],
+                    ));
                 }
                 if codes.values.as_ref().is_some_and(|v| v.len() > 255) {
                     errors.push(FieldError::too_long(&at.child("values"), 255));

@@ -59,11 +59,19 @@ fn value_from(context: &Context<'_>, variable: &EnvVar, at: &FieldPath) -> Vec<F
     }
     if let Some(resource) = &source.resource_field_ref {
         sources += 1;
-        errors.extend(resource_field(resource, false, &at.child("resourceFieldRef")));
+        errors.extend(resource_field(
+            resource,
+            false,
+            &at.child("resourceFieldRef"),
+        ));
     }
     if let Some(key) = &source.config_map_key_ref {
         sources += 1;
-        errors.extend(key_selector(&key.name, &key.key, &at.child("configMapKeyRef")));
+        errors.extend(key_selector(
+            &key.name,
+            &key.key,
+            &at.child("configMapKeyRef"),
+        ));
     }
     if let Some(key) = &source.secret_key_ref {
         sources += 1;
@@ -75,7 +83,12 @@ fn value_from(context: &Context<'_>, variable: &EnvVar, at: &FieldPath) -> Vec<F
         if file.key.is_empty() {
             errors.push(FieldError::required(&at.child("key"), ""));
         } else {
-            meta::extend_invalid(&mut errors, &at.child("key"), &file.key, names::env_var_name(&file.key));
+            meta::extend_invalid(
+                &mut errors,
+                &at.child("key"),
+                &file.key,
+                names::env_var_name(&file.key),
+            );
         }
         if file.path.is_empty() {
             errors.push(FieldError::required(&at.child("path"), ""));
@@ -85,8 +98,17 @@ fn value_from(context: &Context<'_>, variable: &EnvVar, at: &FieldPath) -> Vec<F
         if file.volume_name.is_empty() {
             errors.push(FieldError::required(&at.child("volumeName"), ""));
         } else {
-            match context.spec.volumes.iter().flatten().find(|v| v.name == file.volume_name) {
-                None => errors.push(FieldError::not_found(&at.child("volumeName"), &file.volume_name)),
+            match context
+                .spec
+                .volumes
+                .iter()
+                .flatten()
+                .find(|v| v.name == file.volume_name)
+            {
+                None => errors.push(FieldError::not_found(
+                    &at.child("volumeName"),
+                    &file.volume_name,
+                )),
                 Some(volume) if volume.empty_dir.is_none() => errors.push(FieldError::invalid(
                     &at.child("volumeName"),
                     &file.volume_name,
@@ -103,9 +125,17 @@ fn value_from(context: &Context<'_>, variable: &EnvVar, at: &FieldPath) -> Vec<F
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         ));
     } else if !text(&variable.value).is_empty() {
-        errors.push(FieldError::invalid(at, "", "may not be specified when `value` is not empty"));
+        errors.push(FieldError::invalid(
+            at,
+            "",
+            "may not be specified when `value` is not empty",
+        ));
     } else if sources > 1 {
-        errors.push(FieldError::invalid(at, "", "may not have more than one field specified at a time"));
+        errors.push(FieldError::invalid(
+            at,
+            "",
+            "may not have more than one field specified at a time",
+        ));
     }
     errors
 }
@@ -116,11 +146,22 @@ pub(super) fn sources(c: &Container, at: &FieldPath) -> Vec<FieldError> {
         let item = at.index(i);
         let prefix = text(&source.prefix);
         if !prefix.is_empty() {
-            meta::extend_invalid(&mut errors, &item.child("prefix"), prefix, names::env_var_name(prefix));
+            meta::extend_invalid(
+                &mut errors,
+                &item.child("prefix"),
+                prefix,
+                names::env_var_name(prefix),
+            );
         }
         let references = [
-            ("configMapRef", source.config_map_ref.as_ref().map(|r| r.name.as_str())),
-            ("secretRef", source.secret_ref.as_ref().map(|r| r.name.as_str())),
+            (
+                "configMapRef",
+                source.config_map_ref.as_ref().map(|r| r.name.as_str()),
+            ),
+            (
+                "secretRef",
+                source.secret_ref.as_ref().map(|r| r.name.as_str()),
+            ),
         ];
         let mut count = 0;
         for (field, name) in references {
@@ -137,9 +178,17 @@ pub(super) fn sources(c: &Container, at: &FieldPath) -> Vec<FieldError> {
         }
         // The reference reports these two at the list.
         if count == 0 {
-            errors.push(FieldError::invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"));
+            errors.push(FieldError::invalid(
+                at,
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            ));
         } else if count > 1 {
-            errors.push(FieldError::invalid(at, "", "may not have more than one field specified at a time"));
+            errors.push(FieldError::invalid(
+                at,
+                "",
+                "may not have more than one field specified at a time",
+            ));
         }
     }
     errors
@@ -147,11 +196,21 @@ pub(super) fn sources(c: &Container, at: &FieldPath) -> Vec<FieldError> {
 
 fn key_selector(name: &str, key: &str, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    meta::extend_invalid(&mut errors, &at.child("name"), name, names::dns1123_subdomain(name));
+    meta::extend_invalid(
+        &mut errors,
+        &at.child("name"),
+        name,
+        names::dns1123_subdomain(name),
+    );
     if key.is_empty() {
         errors.push(FieldError::required(&at.child("key"), ""));
     } else {
-        meta::extend_invalid(&mut errors, &at.child("key"), key, names::config_map_key(key));
+        meta::extend_invalid(
+            &mut errors,
+            &at.child("key"),
+            key,
+            names::config_map_key(key),
+        );
     }
     errors
 }
@@ -163,9 +222,17 @@ fn subscripted(path: &str) -> Option<(&str, &str)> {
 }
 
 /// A field of the pod; `supported` are the plain paths that may stand here.
-pub(super) fn object_field(field: &ObjectFieldSelector, supported: &[&str], at: &FieldPath) -> Vec<FieldError> {
+pub(super) fn object_field(
+    field: &ObjectFieldSelector,
+    supported: &[&str],
+    at: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    required(&mut errors, &at.child("apiVersion"), text(&field.api_version));
+    required(
+        &mut errors,
+        &at.child("apiVersion"),
+        text(&field.api_version),
+    );
     if errors.is_empty() {
         required(&mut errors, &at.child("fieldPath"), &field.field_path);
     }
@@ -191,7 +258,8 @@ pub(super) fn object_field(field: &ObjectFieldSelector, supported: &[&str], at: 
         "spec.host",
     ]
     .contains(&path);
-    let known_key = subscripted(path).filter(|(p, _)| matches!(*p, "metadata.annotations" | "metadata.labels"));
+    let known_key =
+        subscripted(path).filter(|(p, _)| matches!(*p, "metadata.annotations" | "metadata.labels"));
     if text(&field.api_version) != "v1" || !(known_field || known_key.is_some()) {
         errors.push(FieldError::invalid(
             &at.child("fieldPath"),
@@ -202,13 +270,26 @@ pub(super) fn object_field(field: &ObjectFieldSelector, supported: &[&str], at: 
     }
     match known_key {
         Some(("metadata.annotations", key)) => {
-            meta::extend_invalid(&mut errors, at, key, names::qualified_name(&key.to_lowercase()));
+            meta::extend_invalid(
+                &mut errors,
+                at,
+                key,
+                names::qualified_name(&key.to_lowercase()),
+            );
         }
         Some((_, key)) => meta::extend_invalid(&mut errors, at, key, names::qualified_name(key)),
         None => {
-            let path = if path == "spec.host" { "spec.nodeName" } else { path };
+            let path = if path == "spec.host" {
+                "spec.nodeName"
+            } else {
+                path
+            };
             if !supported.contains(&path) {
-                errors.push(FieldError::not_supported(&at.child("fieldPath"), path, supported));
+                errors.push(FieldError::not_supported(
+                    &at.child("fieldPath"),
+                    path,
+                    supported,
+                ));
             }
         }
     }
@@ -216,18 +297,31 @@ pub(super) fn object_field(field: &ObjectFieldSelector, supported: &[&str], at: 
 }
 
 /// An amount of a container; a volume must say of which.
-pub(super) fn resource_field(field: &ResourceFieldSelector, in_volume: bool, at: &FieldPath) -> Vec<FieldError> {
+pub(super) fn resource_field(
+    field: &ResourceFieldSelector,
+    in_volume: bool,
+    at: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let resource = field.resource.as_str();
-    let huge = resource.starts_with("requests.hugepages-") || resource.starts_with("limits.hugepages-");
+    let huge =
+        resource.starts_with("requests.hugepages-") || resource.starts_with("limits.hugepages-");
     if in_volume && text(&field.container_name).is_empty() {
         errors.push(FieldError::required(&at.child("containerName"), ""));
     } else if resource.is_empty() {
         errors.push(FieldError::required(&at.child("resource"), ""));
     } else if !RESOURCES.contains(&resource) && !huge {
-        errors.push(FieldError::not_supported(&at.child("resource"), resource, &RESOURCES));
+        errors.push(FieldError::not_supported(
+            &at.child("resource"),
+            resource,
+            &RESOURCES,
+        ));
     }
-    let divisor = field.divisor.as_ref().and_then(|d| Quantity::try_from(d).ok()).unwrap_or_default();
+    let divisor = field
+        .divisor
+        .as_ref()
+        .and_then(|d| Quantity::try_from(d).ok())
+        .unwrap_or_default();
     let known: &[&str] = match resource {
         "limits.cpu" | "requests.cpu" => &["1m", "1"],
         _ if RESOURCES.contains(&resource) || huge => &DIVISORS,
@@ -237,7 +331,10 @@ pub(super) fn resource_field(field: &ResourceFieldSelector, in_volume: bool, at:
         errors.push(FieldError::invalid(
             &at.child("divisor"),
             resource,
-            format!("only divisor's values {} are supported with this resource", known.join(", ")),
+            format!(
+                "only divisor's values {} are supported with this resource",
+                known.join(", ")
+            ),
         ));
     }
     errors

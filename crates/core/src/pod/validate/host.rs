@@ -19,7 +19,11 @@ pub(super) fn network_ports(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             let host = port.host_port.unwrap_or(0);
             if host != port.container_port {
                 errors.push(FieldError::invalid(
-                    &at.child("containers").index(i).child("ports").index(j).child("hostPort"),
+                    &at.child("containers")
+                        .index(i)
+                        .child("ports")
+                        .index(j)
+                        .child("hostPort"),
                     host,
                     "must match `containerPort` when `hostNetwork` is true",
                 ));
@@ -41,11 +45,17 @@ pub(super) fn users(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         ("HostIPC", spec.host_ipc),
     ] {
         if set == Some(true) {
-            errors.push(FieldError::forbidden(&at.child(name), "when `hostUsers` is false"));
+            errors.push(FieldError::forbidden(
+                &at.child(name),
+                "when `hostUsers` is false",
+            ));
         }
     }
     let lists = [
-        ("initContainers", spec.init_containers.as_deref().unwrap_or_default()),
+        (
+            "initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
         ("containers", spec.containers.as_slice()),
     ];
     for (name, containers) in lists {
@@ -73,7 +83,10 @@ pub(super) fn names(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         ));
     }
     if spec.host_network == Some(true) {
-        errors.push(FieldError::forbidden(&at, "may not be specified when hostNetwork is true"));
+        errors.push(FieldError::forbidden(
+            &at,
+            "may not be specified when hostNetwork is true",
+        ));
     }
     if name.len() > MAX_HOSTNAME {
         errors.push(FieldError::too_long(&at, MAX_HOSTNAME));
@@ -91,13 +104,20 @@ pub(super) fn operating_system(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError
         "" => vec![FieldError::required(&at.child("os.name"), "")],
         "linux" => linux(spec, at),
         "windows" => windows(spec, at),
-        other => vec![FieldError::not_supported(&at.child("os"), other, &["linux", "windows"])],
+        other => vec![FieldError::not_supported(
+            &at.child("os"),
+            other,
+            &["linux", "windows"],
+        )],
     }
 }
 
 fn each_container<'p>(spec: &'p PodSpec, at: &FieldPath) -> Vec<(FieldPath, &'p Container)> {
     let lists = [
-        ("initContainers", spec.init_containers.as_deref().unwrap_or_default()),
+        (
+            "initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
         ("containers", spec.containers.as_slice()),
     ];
     lists
@@ -110,11 +130,21 @@ fn each_container<'p>(spec: &'p PodSpec, at: &FieldPath) -> Vec<(FieldPath, &'p 
 fn linux(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     const WHY: &str = "windows options cannot be set for a linux pod";
     let mut errors = Vec::new();
-    if spec.security_context.as_ref().is_some_and(|s| s.windows_options.is_some()) {
-        errors.push(FieldError::forbidden(&at.child("securityContext.windowsOptions"), WHY));
+    if spec
+        .security_context
+        .as_ref()
+        .is_some_and(|s| s.windows_options.is_some())
+    {
+        errors.push(FieldError::forbidden(
+            &at.child("securityContext.windowsOptions"),
+            WHY,
+        ));
     }
     for (at, c) in each_container(spec, at) {
-        if c.security_context.as_ref().is_some_and(|s| s.windows_options.is_some()) {
+        if c.security_context
+            .as_ref()
+            .is_some_and(|s| s.windows_options.is_some())
+        {
             errors.push(FieldError::forbidden(&at.child("windowsOptions"), WHY));
         }
     }
@@ -139,25 +169,55 @@ fn windows(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     );
     if let Some(context) = &spec.security_context {
         let at = at.child("securityContext");
-        forbid(at.child("appArmorProfile"), context.app_armor_profile.is_some());
-        forbid(at.child("seLinuxOptions"), context.se_linux_options.is_some());
-        forbid(at.child("seccompProfile"), context.seccomp_profile.is_some());
+        forbid(
+            at.child("appArmorProfile"),
+            context.app_armor_profile.is_some(),
+        );
+        forbid(
+            at.child("seLinuxOptions"),
+            context.se_linux_options.is_some(),
+        );
+        forbid(
+            at.child("seccompProfile"),
+            context.seccomp_profile.is_some(),
+        );
         forbid(at.child("fsGroup"), context.fs_group.is_some());
-        forbid(at.child("fsGroupChangePolicy"), context.fs_group_change_policy.is_some());
-        forbid(at.child("sysctls"), context.sysctls.as_ref().is_some_and(|s| !s.is_empty()));
+        forbid(
+            at.child("fsGroupChangePolicy"),
+            context.fs_group_change_policy.is_some(),
+        );
+        forbid(
+            at.child("sysctls"),
+            context.sysctls.as_ref().is_some_and(|s| !s.is_empty()),
+        );
         forbid(at.child("runAsUser"), context.run_as_user.is_some());
         forbid(at.child("runAsGroup"), context.run_as_group.is_some());
-        forbid(at.child("supplementalGroups"), context.supplemental_groups.is_some());
+        forbid(
+            at.child("supplementalGroups"),
+            context.supplemental_groups.is_some(),
+        );
     }
     for (at, c) in each_container(spec, at) {
         let Some(context) = &c.security_context else {
             continue;
         };
-        forbid(at.child("appArmorProfile"), context.app_armor_profile.is_some());
-        forbid(at.child("seLinuxOptions"), context.se_linux_options.is_some());
-        forbid(at.child("seccompProfile"), context.seccomp_profile.is_some());
+        forbid(
+            at.child("appArmorProfile"),
+            context.app_armor_profile.is_some(),
+        );
+        forbid(
+            at.child("seLinuxOptions"),
+            context.se_linux_options.is_some(),
+        );
+        forbid(
+            at.child("seccompProfile"),
+            context.seccomp_profile.is_some(),
+        );
         forbid(at.child("capabilities"), context.capabilities.is_some());
-        forbid(at.child("readOnlyRootFilesystem"), context.read_only_root_filesystem.is_some());
+        forbid(
+            at.child("readOnlyRootFilesystem"),
+            context.read_only_root_filesystem.is_some(),
+        );
         forbid(at.child("privileged"), context.privileged.is_some());
         forbid(
             at.child("allowPrivilegeEscalation"),

@@ -5,7 +5,11 @@ use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{Volumes, text};
 
-pub(super) fn volume_mounts(volumes: &Volumes<'_>, c: &Container, at_list: &FieldPath) -> Vec<FieldError> {
+pub(super) fn volume_mounts(
+    volumes: &Volumes<'_>,
+    c: &Container,
+    at_list: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mounts = c.volume_mounts.as_deref().unwrap_or_default();
     let devices = c.volume_devices.as_deref().unwrap_or_default();
@@ -21,7 +25,11 @@ pub(super) fn volume_mounts(volumes: &Volumes<'_>, c: &Container, at_list: &Fiel
             errors.push(FieldError::required(&at.child("mountPath"), ""));
         }
         if mounts[..i].iter().any(|m| m.mount_path == mount.mount_path) {
-            errors.push(FieldError::invalid(&at.child("mountPath"), &mount.mount_path, "must be unique"));
+            errors.push(FieldError::invalid(
+                &at.child("mountPath"),
+                &mount.mount_path,
+                "must be unique",
+            ));
         }
         if devices.iter().any(|d| d.name == mount.name) {
             errors.push(FieldError::invalid(
@@ -53,7 +61,10 @@ pub(super) fn volume_mounts(volumes: &Volumes<'_>, c: &Container, at_list: &Fiel
             errors.extend(descending(expression, &at_list.child("subPathExpr")));
         }
         errors.extend(propagation(mount, c, &at_list.child("mountPropagation")));
-        errors.extend(recursive_read_only(mount, &at_list.child("recursiveReadOnly")));
+        errors.extend(recursive_read_only(
+            mount,
+            &at_list.child("recursiveReadOnly"),
+        ));
     }
     errors
 }
@@ -84,9 +95,16 @@ fn recursive_read_only(mount: &VolumeMount, at: &FieldPath) -> Vec<FieldError> {
         None | Some("Disabled") => {}
         Some("Enabled" | "IfPossible") => {
             if mount.read_only != Some(true) {
-                errors.push(FieldError::forbidden(at, "may only be specified when readOnly is true"));
+                errors.push(FieldError::forbidden(
+                    at,
+                    "may only be specified when readOnly is true",
+                ));
             }
-            if mount.mount_propagation.as_deref().is_some_and(|p| p != "None") {
+            if mount
+                .mount_propagation
+                .as_deref()
+                .is_some_and(|p| p != "None")
+            {
                 errors.push(FieldError::forbidden(
                     at,
                     "may only be specified when mountPropagation is None or not specified",
@@ -117,7 +135,9 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
         }
         match volumes.get(name.as_str()) {
             None => errors.push(FieldError::not_found(&name_at, name)),
-            Some(volume) if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() => {
+            Some(volume)
+                if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() =>
+            {
                 errors.push(FieldError::invalid(
                     &name_at,
                     name,
@@ -133,10 +153,18 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
             errors.push(FieldError::invalid(&path_at, path, "must be unique"));
         }
         if no_backsteps(path, &path_at).is_some() {
-            errors.push(FieldError::invalid(&path_at, path, "can not contain backsteps ('..')"));
+            errors.push(FieldError::invalid(
+                &path_at,
+                path,
+                "can not contain backsteps ('..')",
+            ));
         }
         if mounts.iter().any(|m| m.name == *name) {
-            errors.push(FieldError::invalid(&name_at, name, "must not already exist in volumeMounts"));
+            errors.push(FieldError::invalid(
+                &name_at,
+                name,
+                "must not already exist in volumeMounts",
+            ));
         }
         if mounts.iter().any(|m| m.mount_path == *path) {
             errors.push(FieldError::invalid(

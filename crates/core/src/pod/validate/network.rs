@@ -61,10 +61,17 @@ fn ip(errors: &mut Vec<FieldError>, at: &FieldPath, value: &str) {
 }
 
 pub(super) fn dns_config(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
-    let nameservers = spec.dns_config.as_ref().and_then(|c| c.nameservers.as_deref()).unwrap_or_default();
+    let nameservers = spec
+        .dns_config
+        .as_ref()
+        .and_then(|c| c.nameservers.as_deref())
+        .unwrap_or_default();
     if spec.dns_policy.as_deref() == Some("None") {
         if spec.dns_config.is_none() {
-            return vec![FieldError::required(at, "must provide `dnsConfig` when `dnsPolicy` is None")];
+            return vec![FieldError::required(
+                at,
+                "must provide `dnsConfig` when `dnsPolicy` is None",
+            )];
         }
         if nameservers.is_empty() {
             return vec![FieldError::required(
@@ -111,7 +118,10 @@ pub(super) fn dns_config(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     }
     for (i, option) in config.options.iter().flatten().enumerate() {
         if text(&option.name).is_empty() {
-            errors.push(FieldError::required(&at.child("options").index(i), "must not be empty"));
+            errors.push(FieldError::required(
+                &at.child("options").index(i),
+                "must not be empty",
+            ));
         }
     }
     errors

@@ -3,7 +3,8 @@
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe, SleepAction, TCPSocketAction,
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
+    SleepAction, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -26,7 +27,10 @@ pub(super) fn all(spec: &PodSpec, c: &Container, at: &FieldPath) -> Vec<FieldErr
     let grace = spec.termination_grace_period_seconds;
     if let Some(lifecycle) = &c.lifecycle {
         let at = at.child("lifecycle");
-        for (name, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
+        for (name, hook) in [
+            ("postStart", &lifecycle.post_start),
+            ("preStop", &lifecycle.pre_stop),
+        ] {
             if let Some(hook) = hook {
                 errors.extend(handler(&of_hook(hook), grace, &at.child(name)));
             }
@@ -127,9 +131,19 @@ fn handler(h: &Handler<'_>, grace: Option<i64>, at: &FieldPath) -> Vec<FieldErro
     };
     check("exec", h.exec.map(|e| exec(e, &at.child("exec"))));
     check("httpGet", h.http.map(|g| http(g, &at.child("httpGet"))));
-    check("tcpSocket", h.tcp.map(|t| port(&t.port, &at.child("tcpSocket.port"))));
-    check("grpc", h.grpc.map(|g| port(&IntOrString::Int(g.port), &at.child("grpc.port"))));
-    check("sleep", h.sleep.map(|s| sleep(s, grace, &at.child("sleep"))));
+    check(
+        "tcpSocket",
+        h.tcp.map(|t| port(&t.port, &at.child("tcpSocket.port"))),
+    );
+    check(
+        "grpc",
+        h.grpc
+            .map(|g| port(&IntOrString::Int(g.port), &at.child("grpc.port"))),
+    );
+    check(
+        "sleep",
+        h.sleep.map(|s| sleep(s, grace, &at.child("sleep"))),
+    );
     if first {
         errors.push(FieldError::required(at, "must specify a handler type"));
     }
@@ -149,7 +163,11 @@ fn http(action: &HTTPGetAction, at: &FieldPath) -> Vec<FieldError> {
     errors.extend(port(&action.port, &at.child("port")));
     let scheme = text(&action.scheme);
     if !matches!(scheme, "HTTP" | "HTTPS") {
-        errors.push(FieldError::not_supported(&at.child("scheme"), scheme, &["HTTP", "HTTPS"]));
+        errors.push(FieldError::not_supported(
+            &at.child("scheme"),
+            scheme,
+            &["HTTP", "HTTPS"],
+        ));
     }
     for header in action.http_headers.iter().flatten() {
         let right = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
@@ -172,7 +190,9 @@ fn port(port: &IntOrString, at: &FieldPath) -> Vec<FieldError> {
                 errors.push(FieldError::invalid(at, number, complaint));
             }
         }
-        IntOrString::String(name) => meta::extend_invalid(&mut errors, at, name, names::port_name(name)),
+        IntOrString::String(name) => {
+            meta::extend_invalid(&mut errors, at, name, names::port_name(name))
+        }
     }
     errors
 }
@@ -196,24 +216,61 @@ fn stop_signal(spec: &PodSpec, signal: &str, at: &FieldPath) -> Option<FieldErro
         ));
     };
     match os.name.as_str() {
-        "windows" if !matches!(signal, "SIGKILL" | "SIGTERM") => {
-            Some(FieldError::not_supported(at, signal, &["SIGKILL", "SIGTERM"]))
+        "windows" if !matches!(signal, "SIGKILL" | "SIGTERM") => Some(FieldError::not_supported(
+            at,
+            signal,
+            &["SIGKILL", "SIGTERM"],
+        )),
+        "linux" if !is_linux_signal(signal) => {
+            Some(FieldError::not_supported(at, signal, &LINUX_SIGNALS))
         }
-        "linux" if !is_linux_signal(signal) => Some(FieldError::not_supported(at, signal, &LINUX_SIGNALS)),
         _ => None,
     }
 }
 
 const LINUX_SIGNALS: [&str; 35] = [
-    "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT", "SIGIO",
-    "SIGIOT", "SIGKILL", "SIGPIPE", "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT", "SIGRTMAX", "SIGRTMIN", "SIGSEGV",
-    "SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1",
-    "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU",
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMIN",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
 ];
 
 fn is_linux_signal(signal: &str) -> bool {
     let within = |rest: Option<&str>, most: u8| {
-        rest.is_some_and(|n| !n.starts_with(['0', '+']) && n.parse::<u8>().is_ok_and(|n| (1..=most).contains(&n)))
+        rest.is_some_and(|n| {
+            !n.starts_with(['0', '+']) && n.parse::<u8>().is_ok_and(|n| (1..=most).contains(&n))
+        })
     };
     LINUX_SIGNALS.contains(&signal)
         || signal == "SIGXFSZ"

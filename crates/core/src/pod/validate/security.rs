@@ -1,7 +1,9 @@
 //! Security contexts of pods and containers.
 
 use berth_api::field::{FieldError, FieldPath};
-use k8s_openapi::api::core::v1::{AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile,
+};
 
 use super::{mounts, one_of};
 
@@ -28,7 +30,11 @@ pub(super) fn pod(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     id(&mut errors, &at.child("runAsUser"), context.run_as_user);
     id(&mut errors, &at.child("runAsGroup"), context.run_as_group);
     for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
-        id(&mut errors, &at.child("supplementalGroups").index(i), Some(*group));
+        id(
+            &mut errors,
+            &at.child("supplementalGroups").index(i),
+            Some(*group),
+        );
     }
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         errors.push(FieldError::invalid(
@@ -59,8 +65,14 @@ pub(super) fn pod(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             errors.push(FieldError::not_supported(&at.child(name), value, values));
         }
     }
-    errors.extend(seccomp(context.seccomp_profile.as_ref(), &at.child("seccompProfile")));
-    errors.extend(app_armor(context.app_armor_profile.as_ref(), &at.child("appArmorProfile")));
+    errors.extend(seccomp(
+        context.seccomp_profile.as_ref(),
+        &at.child("seccompProfile"),
+    ));
+    errors.extend(app_armor(
+        context.app_armor_profile.as_ref(),
+        &at.child("appArmorProfile"),
+    ));
     errors
 }
 
@@ -75,10 +87,17 @@ pub(super) fn container(spec: &PodSpec, c: &Container, at: &FieldPath) -> Vec<Fi
         let at = at.child("procMount");
         one_of(&mut errors, &at, mount, &["Default", "Unmasked"]);
         if mount == "Unmasked" && spec.host_users.unwrap_or(true) {
-            errors.push(FieldError::invalid(&at, mount, "`hostUsers` must be false to use `Unmasked`"));
+            errors.push(FieldError::invalid(
+                &at,
+                mount,
+                "`hostUsers` must be false to use `Unmasked`",
+            ));
         }
     }
-    errors.extend(seccomp(context.seccomp_profile.as_ref(), &at.child("seccompProfile")));
+    errors.extend(seccomp(
+        context.seccomp_profile.as_ref(),
+        &at.child("seccompProfile"),
+    ));
     if context.allow_privilege_escalation == Some(false) {
         if context.privileged == Some(true) {
             errors.push(FieldError::invalid(
@@ -87,7 +106,10 @@ pub(super) fn container(spec: &PodSpec, c: &Container, at: &FieldPath) -> Vec<Fi
                 "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
             ));
         }
-        let added = context.capabilities.iter().flat_map(|c| c.add.iter().flatten());
+        let added = context
+            .capabilities
+            .iter()
+            .flat_map(|c| c.add.iter().flatten());
         for _ in added.filter(|c| *c == "CAP_SYS_ADMIN") {
             errors.push(FieldError::invalid(
                 at,
@@ -96,7 +118,10 @@ pub(super) fn container(spec: &PodSpec, c: &Container, at: &FieldPath) -> Vec<Fi
             ));
         }
     }
-    errors.extend(app_armor(context.app_armor_profile.as_ref(), &at.child("appArmorProfile")));
+    errors.extend(app_armor(
+        context.app_armor_profile.as_ref(),
+        &at.child("appArmorProfile"),
+    ));
     errors
 }
 
@@ -108,7 +133,9 @@ fn is_sysctl_name(name: &str) -> bool {
             let bytes = segment.as_bytes();
             plain(bytes.first())
                 && plain(bytes.last())
-                && bytes.iter().all(|b| plain(Some(b)) || matches!(b, b'-' | b'_'))
+                && bytes
+                    .iter()
+                    .all(|b| plain(Some(b)) || matches!(b, b'-' | b'_'))
         })
 }
 
@@ -131,11 +158,21 @@ fn sysctls(spec: &PodSpec, context: &PodSecurityContext, at: &FieldPath) -> Vec<
         }
         let dotted = name.replace('/', ".");
         let of_ipc = dotted == "kernel.sem"
-            || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| dotted.starts_with(p));
+            || ["kernel.shm", "kernel.msg", "fs.mqueue."]
+                .iter()
+                .any(|p| dotted.starts_with(p));
         if spec.host_network == Some(true) && dotted.starts_with("net.") {
-            errors.push(FieldError::invalid(&at, name, "may not be specified when 'hostNetwork' is true"));
+            errors.push(FieldError::invalid(
+                &at,
+                name,
+                "may not be specified when 'hostNetwork' is true",
+            ));
         } else if spec.host_ipc == Some(true) && of_ipc {
-            errors.push(FieldError::invalid(&at, name, "may not be specified when 'hostIPC' is true"));
+            errors.push(FieldError::invalid(
+                &at,
+                name,
+                "may not be specified when 'hostIPC' is true",
+            ));
         }
     }
     errors
@@ -154,7 +191,10 @@ fn seccomp(profile: Option<&SeccompProfile>, at: &FieldPath) -> Vec<FieldError> 
     );
     let at = at.child("localhostProfile");
     match (profile.type_.as_str(), &profile.localhost_profile) {
-        ("Localhost", None) => errors.push(FieldError::required(&at, "must be set when seccomp type is Localhost")),
+        ("Localhost", None) => errors.push(FieldError::required(
+            &at,
+            "must be set when seccomp type is Localhost",
+        )),
         ("Localhost", Some(path)) => errors.extend(mounts::descending(path, &at)),
         (_, Some(_)) => errors.push(FieldError::invalid(
             &at,
@@ -179,7 +219,11 @@ fn app_armor(profile: Option<&AppArmorProfile>, at: &FieldPath) -> Vec<FieldErro
         )),
         ("Localhost", Some(path)) => {
             if path.trim() != path {
-                errors.push(FieldError::invalid(&path_at, path, "must not be padded with whitespace"));
+                errors.push(FieldError::invalid(
+                    &path_at,
+                    path,
+                    "must not be padded with whitespace",
+                ));
             } else if path.is_empty() {
                 errors.push(FieldError::required(
                     &path_at,

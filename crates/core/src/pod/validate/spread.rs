@@ -14,14 +14,23 @@ fn positive(errors: &mut Vec<FieldError>, at: &FieldPath, value: i32) {
 
 pub(super) fn validate(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let all = spec.topology_spread_constraints.as_deref().unwrap_or_default();
+    let all = spec
+        .topology_spread_constraints
+        .as_deref()
+        .unwrap_or_default();
     for (i, c) in all.iter().enumerate() {
         let at = at.index(i);
         positive(&mut errors, &at.child("maxSkew"), c.max_skew);
         if c.topology_key.is_empty() {
-            errors.push(FieldError::required(&at.child("topologyKey"), "can not be empty"));
+            errors.push(FieldError::required(
+                &at.child("topologyKey"),
+                "can not be empty",
+            ));
         }
-        if !matches!(c.when_unsatisfiable.as_str(), "DoNotSchedule" | "ScheduleAnyway") {
+        if !matches!(
+            c.when_unsatisfiable.as_str(),
+            "DoNotSchedule" | "ScheduleAnyway"
+        ) {
             errors.push(FieldError::not_supported(
                 &at.child("whenUnsatisfiable"),
                 &c.when_unsatisfiable,
@@ -52,8 +61,15 @@ pub(super) fn validate(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             ("nodeAffinityPolicy", &c.node_affinity_policy),
             ("nodeTaintsPolicy", &c.node_taints_policy),
         ] {
-            if let Some(policy) = policy.as_deref().filter(|p| !matches!(*p, "Honor" | "Ignore")) {
-                errors.push(FieldError::not_supported(&at.child(name), policy, &["Honor", "Ignore"]));
+            if let Some(policy) = policy
+                .as_deref()
+                .filter(|p| !matches!(*p, "Honor" | "Ignore"))
+            {
+                errors.push(FieldError::not_supported(
+                    &at.child(name),
+                    policy,
+                    &["Honor", "Ignore"],
+                ));
             }
         }
         errors.extend(affinity::label_keys(
@@ -63,7 +79,10 @@ pub(super) fn validate(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             &at,
         ));
         if let Some(selector) = &c.label_selector {
-            errors.extend(meta::validate_label_selector(selector, &at.child("labelSelector")));
+            errors.extend(meta::validate_label_selector(
+                selector,
+                &at.child("labelSelector"),
+            ));
         }
     }
     errors

@@ -29,7 +29,12 @@ pub(super) fn validate<'p>(
         if volume.name.is_empty() {
             wrong.push(FieldError::required(&name_at, ""));
         } else {
-            meta::extend_invalid(&mut wrong, &name_at, &volume.name, names::dns1123_label(&volume.name));
+            meta::extend_invalid(
+                &mut wrong,
+                &name_at,
+                &volume.name,
+                names::dns1123_label(&volume.name),
+            );
         }
         if known.contains_key(volume.name.as_str()) {
             wrong.push(FieldError::duplicate(&name_at, &volume.name));

@@ -14,7 +14,11 @@ const LONGEST: i64 = 1 << 32;
 
 pub(super) fn validate(projected: &ProjectedVolumeSource, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    mode(&mut errors, &at.child("defaultMode"), projected.default_mode);
+    mode(
+        &mut errors,
+        &at.child("defaultMode"),
+        projected.default_mode,
+    );
     let mut paths = BTreeSet::new();
     for (i, source) in projected.sources.iter().flatten().enumerate() {
         let own = at.child("sources").index(i);
@@ -24,9 +28,18 @@ pub(super) fn validate(projected: &ProjectedVolumeSource, at: &FieldPath) -> Vec
 }
 
 /// Each path once in the whole volume; the reference reports a second at the volume.
-fn claim<'s>(paths: &mut BTreeSet<&'s str>, path: &'s str, errors: &mut Vec<FieldError>, volume: &FieldPath) {
+fn claim<'s>(
+    paths: &mut BTreeSet<&'s str>,
+    path: &'s str,
+    errors: &mut Vec<FieldError>,
+    volume: &FieldPath,
+) {
     if !path.is_empty() && !paths.insert(path) {
-        errors.push(FieldError::invalid(volume, path, "conflicting duplicate paths"));
+        errors.push(FieldError::invalid(
+            volume,
+            path,
+            "conflicting duplicate paths",
+        ));
     }
 }
 
@@ -41,11 +54,17 @@ fn one<'s>(
     let maps: [(&str, Option<(&str, Option<&'s [KeyToPath]>)>); 2] = [
         (
             "secret",
-            source.secret.as_ref().map(|s| (s.name.as_str(), s.items.as_deref())),
+            source
+                .secret
+                .as_ref()
+                .map(|s| (s.name.as_str(), s.items.as_deref())),
         ),
         (
             "configMap",
-            source.config_map.as_ref().map(|c| (c.name.as_str(), c.items.as_deref())),
+            source
+                .config_map
+                .as_ref()
+                .map(|c| (c.name.as_str(), c.items.as_deref())),
         ),
     ];
     for (field, map) in maps {
@@ -101,7 +120,10 @@ fn one<'s>(
                 bundle,
                 "only one of name and signerName may be used",
             )),
-            (None, None) => errors.push(FieldError::required(&at, "either name or signerName must be specified")),
+            (None, None) => errors.push(FieldError::required(
+                &at,
+                "either name or signerName must be specified",
+            )),
             (Some(name), None) => {
                 required(&mut errors, &at.child("name"), name);
                 if bundle.label_selector.is_some() {
@@ -115,7 +137,10 @@ fn one<'s>(
             (None, Some(signer)) => {
                 required(&mut errors, &at.child("signerName"), signer);
                 if let Some(selector) = &bundle.label_selector {
-                    errors.extend(meta::validate_label_selector(selector, &at.child("labelSelector")));
+                    errors.extend(meta::validate_label_selector(
+                        selector,
+                        &at.child("labelSelector"),
+                    ));
                 }
             }
         }
@@ -126,17 +151,34 @@ fn one<'s>(
     if let Some(certificate) = &source.pod_certificate {
         count += 1;
         let at = at.child("podCertificate");
-        required(&mut errors, &at.child("signerName"), &certificate.signer_name);
+        required(
+            &mut errors,
+            &at.child("signerName"),
+            &certificate.signer_name,
+        );
         one_of(
             &mut errors,
             &at.child("keyType"),
             &certificate.key_type,
-            &["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"],
+            &[
+                "RSA3072",
+                "RSA4096",
+                "ECDSAP256",
+                "ECDSAP384",
+                "ECDSAP521",
+                "ED25519",
+            ],
         );
         let files = [
-            ("credentialBundlePath", text(&certificate.credential_bundle_path)),
+            (
+                "credentialBundlePath",
+                text(&certificate.credential_bundle_path),
+            ),
             ("keyPath", text(&certificate.key_path)),
-            ("certificateChainPath", text(&certificate.certificate_chain_path)),
+            (
+                "certificateChainPath",
+                text(&certificate.certificate_chain_path),
+            ),
         ];
         for (field, path) in files.iter().filter(|(_, p)| !p.is_empty()) {
             errors.extend(mounts::not_reserved(path, &at.child(field)));

@@ -40,7 +40,9 @@ pub(super) fn validate(v: &Volume, pod_name: &str, at: &FieldPath) -> Vec<FieldE
     let mut errors: Vec<FieldError> = sources
         .iter()
         .skip(1)
-        .map(|name| FieldError::forbidden(&at.child(name), "may not specify more than 1 volume type"))
+        .map(|name| {
+            FieldError::forbidden(&at.child(name), "may not specify more than 1 volume type")
+        })
         .collect();
     match sources.first() {
         None => errors.push(FieldError::required(at, "must specify a volume type")),
@@ -54,8 +56,16 @@ fn of_kind(v: &Volume, kind: &str, pod_name: &str, at: &FieldPath) -> Vec<FieldE
     for (field, value) in network_storage(v, kind) {
         required(&mut errors, &at.child(field), value);
     }
-    if let Some(nfs) = v.nfs.as_ref().filter(|n| kind == "nfs" && !n.path.starts_with('/')) {
-        errors.push(FieldError::invalid(&at.child("nfs.path"), &nfs.path, "must be an absolute path"));
+    if let Some(nfs) = v
+        .nfs
+        .as_ref()
+        .filter(|n| kind == "nfs" && !n.path.starts_with('/'))
+    {
+        errors.push(FieldError::invalid(
+            &at.child("nfs.path"),
+            &nfs.path,
+            "must be an absolute path",
+        ));
     }
     errors
 }
@@ -80,14 +90,26 @@ fn common_kinds(v: &Volume, kind: &str, pod_name: &str, at: &FieldPath) -> Vec<F
                     return errors;
                 }
                 errors.extend(mounts::no_backsteps(&host.path, &own.child("path")));
-                if let Some(kind) = host.type_.as_deref().filter(|t| !HOST_PATH_TYPES.contains(t)) {
-                    errors.push(FieldError::not_supported(&own.child("type"), kind, &HOST_PATH_TYPES));
+                if let Some(kind) = host
+                    .type_
+                    .as_deref()
+                    .filter(|t| !HOST_PATH_TYPES.contains(t))
+                {
+                    errors.push(FieldError::not_supported(
+                        &own.child("type"),
+                        kind,
+                        &HOST_PATH_TYPES,
+                    ));
                 }
             }
         }
         "secret" => {
             if let Some(secret) = &v.secret {
-                required(&mut errors, &own.child("secretName"), text(&secret.secret_name));
+                required(
+                    &mut errors,
+                    &own.child("secretName"),
+                    text(&secret.secret_name),
+                );
                 mode(&mut errors, &own.child("defaultMode"), secret.default_mode);
                 errors.extend(keys(secret.items.as_deref(), &own.child("items")));
             }
@@ -102,7 +124,11 @@ fn common_kinds(v: &Volume, kind: &str, pod_name: &str, at: &FieldPath) -> Vec<F
         "downwarAPI" => {
             if let Some(downward) = &v.downward_api {
                 let own = at.child("downwardAPI");
-                mode(&mut errors, &own.child("defaultMode"), downward.default_mode);
+                mode(
+                    &mut errors,
+                    &own.child("defaultMode"),
+                    downward.default_mode,
+                );
                 for file in downward.items.iter().flatten() {
                     errors.extend(downward_file(file, &own));
                 }
@@ -116,7 +142,10 @@ fn common_kinds(v: &Volume, kind: &str, pod_name: &str, at: &FieldPath) -> Vec<F
         "gitRepo" => {
             if let Some(git) = &v.git_repo {
                 required(&mut errors, &own.child("repository"), &git.repository);
-                errors.extend(mounts::descending(text(&git.directory), &own.child("directory")));
+                errors.extend(mounts::descending(
+                    text(&git.directory),
+                    &own.child("directory"),
+                ));
             }
         }
         "csi" => {
@@ -128,13 +157,23 @@ fn common_kinds(v: &Volume, kind: &str, pod_name: &str, at: &FieldPath) -> Vec<F
                 }
                 let complaints = names::dns1123_subdomain(&csi.driver.to_lowercase());
                 meta::extend_invalid(&mut errors, &at, &csi.driver, complaints);
-                if csi.node_publish_secret_ref.as_ref().is_some_and(|s| s.name.is_empty()) {
-                    errors.push(FieldError::required(&own.child("nodePublishSecretRef.name"), ""));
+                if csi
+                    .node_publish_secret_ref
+                    .as_ref()
+                    .is_some_and(|s| s.name.is_empty())
+                {
+                    errors.push(FieldError::required(
+                        &own.child("nodePublishSecretRef.name"),
+                        "",
+                    ));
                 }
             }
         }
         "ephemeral" => {
-            if v.ephemeral.as_ref().is_some_and(|e| e.volume_claim_template.is_none()) {
+            if v.ephemeral
+                .as_ref()
+                .is_some_and(|e| e.volume_claim_template.is_none())
+            {
                 errors.push(FieldError::required(&own.child("volumeClaimTemplate"), ""));
             }
             if !pod_name.is_empty() && !v.name.is_empty() {
@@ -170,7 +209,10 @@ fn network_storage<'v>(v: &'v Volume, kind: &str) -> Vec<(&'static str, &'v str)
     match kind {
         "nfs" => {
             if let Some(n) = &v.nfs {
-                fields.extend([("nfs.server", n.server.as_str()), ("nfs.path", n.path.as_str())]);
+                fields.extend([
+                    ("nfs.server", n.server.as_str()),
+                    ("nfs.path", n.path.as_str()),
+                ]);
             }
         }
         "persistentVolumeClaim" => {
@@ -202,7 +244,10 @@ fn network_storage<'v>(v: &'v Volume, kind: &str) -> Vec<(&'static str, &'v str)
         }
         "cephFS" => {
             if let Some(c) = &v.cephfs {
-                fields.push(("cephfs.monitors", c.monitors.first().map(String::as_str).unwrap_or_default()));
+                fields.push((
+                    "cephfs.monitors",
+                    c.monitors.first().map(String::as_str).unwrap_or_default(),
+                ));
             }
         }
         "cinder" => {
@@ -302,7 +347,11 @@ pub(super) fn downward_file(file: &DownwardAPIVolumeFile, at: &FieldPath) -> Vec
     errors.extend(mounts::not_reserved(&file.path, &at.child("path")));
     match (&file.field_ref, &file.resource_field_ref) {
         (Some(field), other) => {
-            errors.extend(environment::object_field(field, &FIELDS, &at.child("fieldRef")));
+            errors.extend(environment::object_field(
+                field,
+                &FIELDS,
+                &at.child("fieldRef"),
+            ));
             if other.is_some() {
                 errors.push(FieldError::invalid(
                     at,
@@ -312,9 +361,16 @@ pub(super) fn downward_file(file: &DownwardAPIVolumeFile, at: &FieldPath) -> Vec
             }
         }
         (None, Some(resource)) => {
-            errors.extend(environment::resource_field(resource, true, &at.child("resourceFieldRef")));
+            errors.extend(environment::resource_field(
+                resource,
+                true,
+                &at.child("resourceFieldRef"),
+            ));
         }
-        (None, None) => errors.push(FieldError::required(at, "one of fieldRef and resourceFieldRef is required")),
+        (None, None) => errors.push(FieldError::required(
+            at,
+            "one of fieldRef and resourceFieldRef is required",
+        )),
     }
     mode(&mut errors, &at.child("mode"), file.mode);
     errors
