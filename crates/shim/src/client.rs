@@ -175,6 +175,8 @@ struct Inner {
 
 /// Limit of each of exec_sync's outputs, as the kubelet's.
 const MAX_SYNC_OUTPUT: usize = 16 << 20;
+/// How long a shim may take to show that it lives.
+const ALIVE: Duration = Duration::from_secs(10);
 /// How long a shim may take for an ordinary call (a VM's boot included).
 const CALL: Duration = Duration::from_secs(120);
 
@@ -205,7 +207,14 @@ impl Shim {
         } else {
             log::LogTask::reopen(bundle)
         };
-        Self::open(config, bootstrap::load(bundle)?, log).await
+        let shim = Self::open(config, bootstrap::load(bundle)?, log).await?;
+        // A dying shim may still have accepted us; any answer at all shows life.
+        let id = bundle.file_name().unwrap_or_default().to_string_lossy();
+        match tokio::time::timeout(ALIVE, shim.shim_pid(&id)).await {
+            Err(_) => Err(ShimError::Timeout(ALIVE)),
+            Ok(Err(e @ (ShimError::Disconnected { .. } | ShimError::Connect { .. }))) => Err(e),
+            Ok(_) => Ok(shim),
+        }
     }
 
     async fn open(
