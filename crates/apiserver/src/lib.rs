@@ -20,6 +20,7 @@ mod negotiate;
 pub mod openapi;
 pub mod patch;
 pub mod printer;
+pub mod protobuf;
 pub mod proxy;
 mod query;
 pub mod registry;

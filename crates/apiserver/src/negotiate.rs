@@ -7,6 +7,7 @@ use serde_json::Value;
 use berth_api::status::ApiError;
 
 use crate::patch::PatchKind;
+use crate::protobuf;
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,7 @@ impl MetaVersion {
 }
 
 const OFFERED: &str = "application/json, application/yaml";
+const TAKEN: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 struct Range<'a> {
     media: &'a str,
@@ -154,9 +156,12 @@ pub(crate) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, ApiError>
         "" | "application/json" | "*/*" => serde_json::from_slice(bytes)
             .map_err(|e| ApiError::BadRequest(format!("the body is not valid JSON: {e}")))?,
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml(bytes)?,
+        protobuf::MEDIA_TYPE => {
+            protobuf::decode(bytes).map_err(|e| ApiError::BadRequest(e.to_string()))?
+        }
         other => {
             tracing::debug!(content_type = other, "unsupported request body");
-            return Err(ApiError::UnsupportedMediaType(OFFERED.to_owned()));
+            return Err(ApiError::UnsupportedMediaType(TAKEN.to_owned()));
         }
     };
     if value.is_object() {
