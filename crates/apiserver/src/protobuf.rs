@@ -70,8 +70,10 @@ pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
             (_, Item::Bytes(_) | Item::Number(_)) => {}
         }
     }
-    let message = table::of_kind(&version, &kind)
-        .ok_or_else(|| ProtobufError::Unknown { version: version.clone(), kind: kind.clone() })?;
+    let message = table::of_kind(&version, &kind).ok_or_else(|| ProtobufError::Unknown {
+        version: version.clone(),
+        kind: kind.clone(),
+    })?;
     let mut object = Map::new();
     object.insert("apiVersion".to_owned(), Value::String(version));
     object.insert("kind".to_owned(), Value::String(kind));
@@ -80,18 +82,27 @@ pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
 }
 
 fn string(bytes: &[u8]) -> Result<String, ProtobufError> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| ProtobufError::Utf8)
+    std::str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|_| ProtobufError::Utf8)
 }
 
 /// Reads a message's fields into an object.
-fn read(message: &Message, bytes: &[u8], object: &mut Map<String, Value>, depth: usize) -> Result<(), ProtobufError> {
+fn read(
+    message: &Message,
+    bytes: &[u8],
+    object: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), ProtobufError> {
     if depth > MAX_DEPTH {
         return Err(ProtobufError::Depth);
     }
     for item in Fields::new(bytes) {
         let (number, item) = item?;
         // fields of newer clients are left out, as the stock server does
-        let Some(field) = message.field(number) else { continue };
+        let Some(field) = message.field(number) else {
+            continue;
+        };
         if field.inline() {
             if let (Kind::Message(inner), Item::Bytes(bytes)) = (&field.kind, item)
                 && let Some(inner) = table::find(inner)
@@ -125,15 +136,18 @@ fn read(message: &Message, bytes: &[u8], object: &mut Map<String, Value>, depth:
 /// The values of one occurrence of a repeated field; numbers may be packed.
 fn elements(field: &Field, item: Item<'_>, depth: usize) -> Result<Vec<Value>, ProtobufError> {
     match (&field.kind, item) {
-        (Kind::Integer | Kind::Bool, Item::Bytes(packed)) => {
-            wire::packed(packed)?.into_iter().map(|n| value(&field.kind, Item::Number(n), depth)).collect()
-        }
+        (Kind::Integer | Kind::Bool, Item::Bytes(packed)) => wire::packed(packed)?
+            .into_iter()
+            .map(|n| value(&field.kind, Item::Number(n), depth))
+            .collect(),
         (kind, item) => Ok(vec![value(kind, item, depth)?]),
     }
 }
 
 fn entry(field: &Field, item: Item<'_>, depth: usize) -> Result<(String, Value), ProtobufError> {
-    let Item::Bytes(bytes) = item else { return Err(ProtobufError::Wire) };
+    let Item::Bytes(bytes) = item else {
+        return Err(ProtobufError::Wire);
+    };
     let (mut key, mut content) = (String::new(), Item::Bytes(&[]));
     for item in Fields::new(bytes) {
         match item? {
@@ -244,7 +258,11 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, ProtobufError> {
     let number = |at: u32| numbers.get(&at).copied().unwrap_or_default();
     let nanos = i32::try_from(number(2)).map_err(|_| ProtobufError::Wire)?;
     let at = jiff::Timestamp::new(number(1), nanos).map_err(|_| ProtobufError::Wire)?;
-    let form = if micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
+    let form = if micro {
+        "%Y-%m-%dT%H:%M:%S.%6fZ"
+    } else {
+        "%Y-%m-%dT%H:%M:%SZ"
+    };
     Ok(Value::String(at.strftime(form).to_string()))
 }
 

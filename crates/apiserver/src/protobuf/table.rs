@@ -47,7 +47,10 @@ impl Field {
 
 impl Message {
     pub(super) fn field(&self, number: u32) -> Option<&Field> {
-        self.fields.iter().find(|(n, _)| *n == number).map(|(_, field)| field)
+        self.fields
+            .iter()
+            .find(|(n, _)| *n == number)
+            .map(|(_, field)| field)
     }
 }
 
@@ -63,14 +66,21 @@ pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static Message>
     if matches!(kind, "DeleteOptions" | "Status") {
         return find(&format!("meta.v1.{kind}"));
     }
-    let package = group.split('.').next().filter(|p| !p.is_empty()).unwrap_or("core");
+    let package = group
+        .split('.')
+        .next()
+        .filter(|p| !p.is_empty())
+        .unwrap_or("core");
     find(&format!("{package}.{version}.{kind}"))
 }
 
 fn parse() -> HashMap<&'static str, Message> {
     let mut messages = HashMap::new();
     let mut current: Option<(&str, Message)> = None;
-    for line in TABLE.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
+    for line in TABLE
+        .lines()
+        .filter(|l| !l.starts_with('#') && !l.is_empty())
+    {
         match line.strip_prefix(' ') {
             Some(field) => {
                 if let (Some((_, message)), Some(field)) = (&mut current, parse_field(field)) {
@@ -87,7 +97,9 @@ fn parse() -> HashMap<&'static str, Message> {
 fn parse_field(line: &'static str) -> Option<(u32, Field)> {
     let mut words = line.split(' ');
     let (number, name, code) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-    let (code, required) = code.strip_suffix('!').map_or((code, false), |code| (code, true));
+    let (code, required) = code
+        .strip_suffix('!')
+        .map_or((code, false), |code| (code, true));
     let base = code.trim_start_matches(['*', '%', '?']);
     let kind = match base {
         "s" => Kind::Text,
@@ -121,7 +133,10 @@ mod tests {
     fn every_line_parses_and_every_message_is_there() {
         let lines = TABLE.lines().filter(|l| l.starts_with(' ')).count();
         let messages = parse();
-        assert_eq!(messages.values().map(|m| m.fields.len()).sum::<usize>(), lines);
+        assert_eq!(
+            messages.values().map(|m| m.fields.len()).sum::<usize>(),
+            lines
+        );
         let mut missing: Vec<_> = messages
             .values()
             .flat_map(|m| &m.fields)

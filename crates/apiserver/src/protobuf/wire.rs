@@ -26,12 +26,16 @@ impl<'a> Fields<'a> {
         let number = u32::try_from(tag >> 3).ok().filter(|n| *n != 0)?;
         let item = match tag & 7 {
             0 => Item::Number(varint(&mut self.rest)?),
-            1 => Item::Number(u64::from_le_bytes(take(&mut self.rest, 8)?.try_into().ok()?)),
+            1 => Item::Number(u64::from_le_bytes(
+                take(&mut self.rest, 8)?.try_into().ok()?,
+            )),
             2 => {
                 let length = usize::try_from(varint(&mut self.rest)?).ok()?;
                 Item::Bytes(take(&mut self.rest, length)?)
             }
-            5 => Item::Number(u64::from(u32::from_le_bytes(take(&mut self.rest, 4)?.try_into().ok()?))),
+            5 => Item::Number(u64::from(u32::from_le_bytes(
+                take(&mut self.rest, 4)?.try_into().ok()?,
+            ))),
             _ => return None,
         };
         Some((number, item))
