@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::spdy::StreamWriter;
 use super::status::End;
@@ -69,7 +71,11 @@ impl Closer {
     async fn close(self) {
         match self {
             Self::WebSocket(messages) => {
-                let _ = messages.send(Message::Close(None)).await;
+                let normal = CloseFrame {
+                    code: CloseCode::Normal,
+                    reason: "".into(),
+                };
+                let _ = messages.send(Message::Close(Some(normal))).await;
                 // The writer ends with its last sender; it then waits for the client's close.
                 messages.closed().await;
             }
