@@ -170,6 +170,9 @@ impl Worker {
         }
         self.prober.follow(&self.pod, &self.observed);
         self.write_status(false);
+        if self.over() {
+            return self.end().await;
+        }
         self.refresh_volumes().await;
         self.next()
     }

@@ -330,8 +330,13 @@ impl Planner<'_> {
         };
         let last = self.observed.latest(&name);
         let failed_at = failed_at.or_else(|| {
-            last.filter(|o| o.state == RunState::Exited)
-                .map(|o| o.finished_at.unwrap_or(self.now))
+            let last = last?;
+            match last.state {
+                RunState::Exited => Some(last.finished_at.unwrap_or(self.now)),
+                // Its start failed.
+                RunState::Created => Some(last.created_at.unwrap_or(self.now)),
+                RunState::Running | RunState::Unknown => None,
+            }
         });
         if let Some(failed) = failed_at
             && let Some(until) = self.backoffs.until(&name, failed, self.now)

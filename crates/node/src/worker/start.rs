@@ -22,7 +22,12 @@ use crate::images::Image;
 enum Pull {
     Running,
     Done(Image),
-    Failed { message: String, at: Timestamp },
+    /// `told`: the container's state has said it.
+    Failed {
+        message: String,
+        at: Timestamp,
+        told: bool,
+    },
 }
 
 /// Pulls by container and attempt.
@@ -88,6 +93,7 @@ impl Worker {
                 Err(message) => Pull::Failed {
                     message,
                     at: Timestamp::now(),
+                    told: false,
                 },
             };
             list.lock().insert(key, outcome);
@@ -107,17 +113,20 @@ impl Worker {
                 Ready::Yes(found)
             }
             Some(Pull::Running) | None => Ready::Later,
-            Some(Pull::Failed { message, at }) => {
+            Some(Pull::Failed { message, at, told }) => {
                 let now = Timestamp::now();
-                let first = self.problems.get(&c.name).map(|p| p.message.as_str())
-                    != Some(message.as_str())
-                    && self.pulls.backoffs.until(&image, at, now).is_none();
-                if first {
+                if !told {
                     // The first look at this failure: say it as it is, and start the back-off.
+                    let told = Pull::Failed {
+                        message: message.clone(),
+                        at,
+                        told: true,
+                    };
+                    self.pulls.list.lock().insert(key, told);
                     self.pulls.backoffs.next(&image, at, at);
                     self.problem(&c.name, problem_reason(&message), message);
-                    let at = now.saturating_add(jiff::SignedDuration::from_secs(1)).ok();
-                    self.look_at(at);
+                    let soon = now.saturating_add(jiff::SignedDuration::from_secs(1)).ok();
+                    self.look_at(soon);
                 } else if let Some(until) = self.pulls.backoffs.until(&image, at, now) {
                     let delay = self
                         .pulls
@@ -263,7 +272,7 @@ impl Worker {
         }
         if let Err(e) = runtime.start_container(request).await {
             self.start_failed(c, "RunContainerError", e.message().to_owned());
-            return true;
+            return false;
         }
         let words = self.runtime_words(self.handler.as_deref().unwrap_or_default());
         events.container(
