@@ -12,6 +12,7 @@
 
 pub mod admit;
 pub mod backoff;
+pub mod evict;
 pub mod observed;
 pub mod phase;
 pub mod plan;

@@ -31,6 +31,7 @@ mod container_config;
 mod cri;
 mod env;
 mod events;
+mod eviction;
 mod garbage;
 mod hooks;
 mod hosts;
@@ -117,6 +118,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     ));
     tasks.spawn(logs::rotate::keep(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(garbage::keep(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(eviction::keep(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(server.serve(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(ready_then_pods(
         Arc::clone(&agent),

@@ -79,8 +79,34 @@ impl Prober {
             let Some(c) = probed(pod, name) else {
                 continue;
             };
+            self.adopt(pod, c, id);
             let tasks = self.begin(c, id, ip.as_deref());
             self.tasks.insert(id.to_owned(), tasks);
+        }
+    }
+
+    /// A container that ran before this agent did keeps the readiness that its status shows.
+    fn adopt(&self, pod: &Pod, c: &Container, id: &str) {
+        let status = pod.status.iter().flat_map(|s| {
+            s.container_statuses
+                .iter()
+                .flatten()
+                .chain(s.init_container_statuses.iter().flatten())
+        });
+        let suffix = format!("://{id}");
+        let mut same = status.filter(|s| {
+            s.container_id
+                .as_deref()
+                .is_some_and(|full| full.ends_with(&suffix))
+        });
+        if let Some(status) = same.next() {
+            let mut probes = self.handle.probes.lock();
+            if c.startup_probe.is_some() && status.started == Some(false) {
+                probes.starting.insert(id.to_owned());
+            }
+            if c.readiness_probe.is_some() && !status.ready {
+                probes.unready.insert(id.to_owned());
+            }
         }
     }
 

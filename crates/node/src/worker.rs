@@ -254,10 +254,11 @@ impl Worker {
                 warn!(pod = %self.name(), error = %rpc_message(&e), "cannot see the new sandbox");
                 return acted;
             }
-        } else if !plan.start.is_empty() && !self.mount_volumes().await {
-            return acted;
         }
         if !plan.start.is_empty() {
+            if !self.mount_volumes().await {
+                return acted;
+            }
             acted |= self.start_all(plan.start).await;
         }
         acted

@@ -27,7 +27,8 @@ impl Worker {
         }
     }
 
-    /// Writes the annotation, without keeping the pod waiting.
+    /// Writes the annotation, without keeping the pod waiting. A node may write a pod's status only,
+    /// and annotations go with it.
     pub(super) fn annotate(&self, handler: &str) {
         let words = self.runtime_words(handler);
         let meta = &self.pod.metadata;
@@ -41,7 +42,7 @@ impl Worker {
         let patch = json!({"metadata": {"uid": meta.uid, "annotations": {RUNTIME: words}}});
         tokio::spawn(async move {
             let sent = api
-                .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                .patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
                 .await;
             if let Err(error) = sent {
                 debug!(pod = %name, %error, "annotation not written");

@@ -10,7 +10,7 @@ use crate::UnsupportedHandler;
 use crate::amount;
 use crate::cri::rpc_message;
 use crate::sandbox_config::{log_directory, sandbox_config};
-use crate::volumes;
+use crate::volumes::{self, MountError, Mounted};
 
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -165,7 +165,12 @@ impl Worker {
             return true;
         }
         let ips = self.pod_ips();
-        match volumes::mount(&self.agent, &self.pod, &ips).await {
+        let result = volumes::mount(&self.agent, &self.pod, &ips).await;
+        self.take_volumes(result)
+    }
+
+    fn take_volumes(&mut self, result: Result<Mounted, MountError>) -> bool {
+        match result {
             Ok(mounted) => {
                 self.volumes = Some(mounted);
                 self.refreshed = jiff::Timestamp::now();
@@ -196,9 +201,6 @@ impl Worker {
         let config = self.sandbox_config(attempt);
         self.handler = Some(handler.clone());
         self.begin_pulls(start, &config);
-        if !self.mount_volumes().await {
-            return false;
-        }
         self.agent.cgroups.ensure(&self.pod);
         let logs = log_directory(&self.agent, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&logs) {
@@ -216,10 +218,24 @@ impl Worker {
             config: Some(config),
             runtime_handler: handler.clone(),
         };
-        match self.agent.cri.runtime().run_pod_sandbox(request).await {
+        // The volumes are needed only by the containers: they are made beside the sandbox.
+        let ips = self.pod_ips();
+        let have = self.volumes.is_some();
+        let mut runtime = self.agent.cri.runtime();
+        let (mounted, sandbox) = tokio::join!(
+            async {
+                match have {
+                    true => None,
+                    false => Some(volumes::mount(&self.agent, &self.pod, &ips).await),
+                }
+            },
+            runtime.run_pod_sandbox(request)
+        );
+        let mounted = mounted.is_none_or(|result| self.take_volumes(result));
+        match sandbox {
             Ok(_) => {
                 self.annotate(&handler);
-                true
+                mounted
             }
             Err(e) => {
                 let class = self

@@ -125,3 +125,36 @@ fn durations_as_go_prints_them() {
         assert_eq!(go_duration(secs(n)), want);
     }
 }
+
+#[test]
+fn eviction_takes_the_greedy_and_unimportant_first() {
+    use super::super::evict::{Standing, rank};
+    let one = |uid: &str, usage, request, priority| Standing {
+        uid: uid.to_owned(),
+        usage,
+        request,
+        priority,
+        critical: uid == "critical",
+    };
+    let order: Vec<String> = rank(vec![
+        one("within", 50, 100, 0),
+        one("important", 500, 100, 10),
+        one("overhead-counts", 150, 150, 0),
+        one("greedy", 400, 100, 0),
+        one("a-bit-greedy", 120, 100, 0),
+        one("critical", 900, 0, 0),
+    ])
+    .into_iter()
+    .map(|p| p.uid)
+    .collect();
+    assert_eq!(
+        order,
+        [
+            "greedy",
+            "a-bit-greedy",
+            "important",
+            "overhead-counts",
+            "within"
+        ]
+    );
+}
