@@ -81,7 +81,7 @@ pub fn status(i: Inputs<'_>) -> PodStatus {
         ..PodStatus::default()
     };
     addresses(&i, &mut status);
-    let lists = containers::statuses(&i);
+    let mut lists = containers::statuses(&i);
     let previous_phase = i.previous.phase.as_deref();
     let phase = match (previous_phase, i.failed) {
         (Some(p @ ("Succeeded" | "Failed")), _) => p.to_owned(),
@@ -96,8 +96,12 @@ pub fn status(i: Inputs<'_>) -> PodStatus {
         status.message = i.previous.message.clone();
     }
     status.conditions = Some(conditions::conditions(&i, &phase, &lists));
+    if phase == "Failed" && !lists.anything_ran() {
+        // As for a pod that the node rejects: its own reason is what is to be seen.
+        lists.clear();
+    }
     status.phase = Some(phase);
-    status.container_statuses = Some(lists.app);
+    status.container_statuses = (!lists.app.is_empty()).then_some(lists.app);
     status.init_container_statuses = (!lists.init.is_empty()).then_some(lists.init);
     status.ephemeral_container_statuses = (!lists.ephemeral.is_empty()).then_some(lists.ephemeral);
     status

@@ -143,10 +143,12 @@ impl Worker {
             .map(|h| h.name.as_str())
             .filter(|n| !n.is_empty())
             .collect();
-        let message = format!(
-            "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} does not have (it has: {})",
-            have.join(", ")
+        let mut message = format!(
+            "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} does not have"
         );
+        if !have.is_empty() {
+            message.push_str(&format!(" (it has: {})", have.join(", ")));
+        }
         self.refuse("UnsupportedRuntimeHandler", message);
     }
 

@@ -69,6 +69,7 @@ impl Worker {
             let mut list = self.pulls.list.lock();
             match list.get(&key) {
                 Some(Pull::Running | Pull::Done(_)) => return,
+                Some(Pull::Failed { told: false, .. }) => return,
                 Some(Pull::Failed { at, .. }) => {
                     if self.pulls.backoffs.until(&image, *at, now).is_some() {
                         return;

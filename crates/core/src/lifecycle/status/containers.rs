@@ -16,6 +16,23 @@ pub(super) struct Lists {
     pub(super) ephemeral: Vec<ContainerStatus>,
 }
 
+impl Lists {
+    /// Some container got as far as running.
+    pub(super) fn anything_ran(&self) -> bool {
+        self.init
+            .iter()
+            .chain(&self.app)
+            .chain(&self.ephemeral)
+            .any(|s| s.container_id.is_some())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.init.clear();
+        self.app.clear();
+        self.ephemeral.clear();
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Init,

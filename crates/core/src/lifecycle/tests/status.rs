@@ -148,6 +148,10 @@ fn a_pod_that_failed_as_a_whole_says_why() {
     assert_eq!(s.phase.as_deref(), Some("Failed"));
     assert_eq!(s.reason.as_deref(), Some("UnsupportedRuntimeHandler"));
     assert_eq!(condition(&s, "Ready"), ("False", "PodFailed"));
+    assert_eq!(
+        s.container_statuses, None,
+        "its own reason is what kubectl shows"
+    );
 }
 
 #[test]
