@@ -1,11 +1,14 @@
 //! Admission: what a new pod gets from its cluster, and what gets it rejected. Pure; the caller looks things up.
 //!
-//! The order of the stock API server: [`limit_range`], [`service_account`], [`priority`],
-//! [`default_tolerations`], [`namespace_policy`] (berth's own), [`runtime_class`], last [`quota`].
+//! The order of the stock API server. Mutating: [`limit_range::admit`], [`service_account`], [`priority`],
+//! [`default_tolerations`], [`namespace_policy`] (berth's own), [`runtime_class`]. After that, validating:
+//! [`limit_range::check`], last [`quota`].
 
 pub mod default_tolerations;
+pub mod limit_range;
 pub mod namespace_policy;
 pub mod priority;
+pub mod quota;
 pub mod runtime_class;
 pub mod service_account;
 
@@ -48,6 +51,29 @@ pub enum Rejection {
         /// The list.
         allowed: String,
     },
+    /// Sums or containers outside the limits of the namespace.
+    #[error("{}", joined(.0))]
+    Limits(Vec<String>),
+    /// A quota demands what a container leaves open.
+    #[error("failed quota: {quota}: must specify {missing}")]
+    QuotaNeeds {
+        /// The quota.
+        quota: String,
+        /// Resources, and the containers that lack them.
+        missing: String,
+    },
+    /// A quota would be exceeded.
+    #[error("exceeded quota: {quota}, requested: {requested}, used: {used}, limited: {limited}")]
+    QuotaExceeded {
+        /// The quota.
+        quota: String,
+        /// What the new object asks for.
+        requested: String,
+        /// What is used.
+        used: String,
+        /// What there is.
+        limited: String,
+    },
     /// The service account is not there.
     #[error(
         "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
@@ -81,4 +107,12 @@ pub enum Rejection {
         /// What its class says.
         computed: String,
     },
+}
+
+/// One alone as it is, several in brackets.
+fn joined(messages: &[String]) -> String {
+    match messages {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
 }

@@ -6,9 +6,11 @@ use crate::gates::FeatureGates;
 
 /// What a kind decides for itself. The server calls, in this order:
 ///
-/// - create: [`default`](Rules::default), [`prepare_create`](Rules::prepare_create), admission, [`validate`](Rules::validate);
-/// - update: [`default`](Rules::default), [`prepare_update`](Rules::prepare_update), admission, [`validate_update`](Rules::validate_update)
-///   (which includes what `validate` says of the new object where the reference does so);
+/// - create: [`default`](Rules::default), mutating admission, [`prepare_create`](Rules::prepare_create) (what it derives,
+///   such as the QoS class, sees what admission set), [`validate`](Rules::validate), validating admission (quota, limits);
+/// - update: [`default`](Rules::default), mutating admission, [`prepare_update`](Rules::prepare_update),
+///   [`validate_update`](Rules::validate_update) (which includes what `validate` says of the new object where the
+///   reference does so);
 /// - update of a status subresource: the same with [`prepare_status`](Rules::prepare_status) and
 ///   [`validate_status`](Rules::validate_status).
 ///
