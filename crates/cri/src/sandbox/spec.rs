@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use berth_oci::runtime::RuntimeKind;
 use berth_oci::{CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec};
-use k8s_cri::v1::{LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig};
+use k8s_cri::v1::{
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig,
+};
 
 use crate::engine::Engine;
 use crate::error::CriError;
@@ -158,11 +162,7 @@ pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec
         } else {
             Namespace::Private
         },
-        resources: Resources {
-            cpu_shares: 2,
-            oom_score_adj: -998,
-            ..crate::container::oci_resources(linux.resources.as_ref())
-        },
+        resources: pause_resources(record.runtime.kind(), &linux),
         ..Container::default()
     };
     let sandbox = oci_sandbox(engine, record);
@@ -172,4 +172,39 @@ pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec
         &sandbox,
         &pause,
     )?)
+}
+
+/// The sandbox container's limits.
+///
+/// Beside a host kernel it is only the pause process. A runtime with a kernel of its own runs
+/// the whole pod in it, so it gets the pod's share and its limits, overhead included.
+fn pause_resources(kind: RuntimeKind, linux: &LinuxPodSandboxConfig) -> Resources {
+    if kind.shares_host_kernel() {
+        return Resources {
+            cpu_shares: 2,
+            oom_score_adj: -998,
+            ..Resources::default()
+        };
+    }
+    let pod = linux.resources.clone().unwrap_or_default();
+    let overhead = linux.overhead.clone().unwrap_or_default();
+    // No limit plus something is no limit.
+    let sum = |pod: i64, overhead: i64| {
+        if pod > 0 {
+            pod.saturating_add(overhead.max(0))
+        } else {
+            0
+        }
+    };
+    Resources {
+        cpu_shares: sum(pod.cpu_shares, overhead.cpu_shares),
+        cpu_period: pod.cpu_period,
+        cpu_quota: if overhead.cpu_period == 0 || overhead.cpu_period == pod.cpu_period {
+            sum(pod.cpu_quota, overhead.cpu_quota)
+        } else {
+            0
+        },
+        memory_limit: sum(pod.memory_limit_in_bytes, overhead.memory_limit_in_bytes),
+        ..Resources::default()
+    }
 }
