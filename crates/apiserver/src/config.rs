@@ -19,6 +19,13 @@ pub enum StoreConfig {
         /// Directory; made if absent.
         dir: PathBuf,
     },
+    /// An etcd cluster, which several servers may share.
+    Etcd {
+        /// Client URLs.
+        endpoints: Vec<String>,
+        /// Goes before every key, e.g. `/berth`; the keys themselves begin with `/registry/`.
+        prefix: String,
+    },
 }
 
 /// Configuration of an API server.

@@ -15,6 +15,7 @@ pub mod discovery;
 mod handler;
 mod health;
 pub mod http_types;
+mod maintenance;
 mod metrics;
 mod negotiate;
 pub mod openapi;

@@ -1,7 +1,7 @@
 //! From a configuration to a listening server.
 //!
-//! Tasks: one accept loop ([`Server::serve`]), one task a connection, and the follower of the
-//! store ([`Storage::run`]). All end when the shutdown token is cancelled; connections get a
+//! Tasks: one accept loop ([`Server::serve`]), one task a connection, the follower of the store
+//! ([`Storage::run`]), and [`maintenance`], which works by the clock. All end when the shutdown token is cancelled; connections get a
 //! moment to finish.
 
 use std::convert::Infallible;
@@ -27,6 +27,7 @@ use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::handler::{self, Peer};
 use crate::http_types::Response;
+use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
 use crate::registry::{Registry, builtin};
@@ -114,6 +115,9 @@ impl Config {
             .transpose()?;
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
+            StoreConfig::Etcd { endpoints, prefix } => {
+                Arc::new(berth_store::etcd::Etcd::connect(endpoints, prefix).await?)
+            }
         };
         let storage = Arc::new(Storage::new(store));
         let registry = Registry::new(builtin::rows());
@@ -171,6 +175,7 @@ impl Server {
     /// Answers until `shutdown`, then lets connections finish for a few seconds.
     pub async fn serve(self, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
+        let maintenance = tokio::spawn(maintenance::run(Arc::clone(&self.api), shutdown.clone()));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -200,6 +205,7 @@ impl Server {
         {
             tracing::warn!(count = connections.len(), "connections were cut");
         }
+        maintenance.abort();
         self.follower.abort();
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_api::status::ApiError;
-use berth_store::{Event, Expect, Outcome, Range, Revision, Store, StoreError, Write};
+use berth_store::{Event, Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
 use futures::StreamExt;
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
@@ -259,45 +259,43 @@ impl Storage {
     /// When the store fails.
     pub async fn load(&self) -> Result<(), StoreError> {
         let now = self.store.revision().await?;
-        let mut from = (now - REPLAY).max(0);
-        loop {
-            match self.load_at(from).await {
-                Err(StoreError::Compacted { compacted })
-                    if compacted <= now && compacted > from =>
-                {
-                    from = compacted;
-                }
-                other => return other,
-            }
+        let past = (now - REPLAY).max(1);
+        match self.load_at(past.min(now)).await {
+            Err(StoreError::Compacted { .. } | StoreError::Future { .. }) => self.load_at(now).await,
+            other => other,
         }
     }
 
+    /// Puts the state at a revision in place of whatever the caches hold.
     async fn load_at(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut loaded: HashMap<String, Vec<KeyValue>> = HashMap::new();
         let mut after = None;
-        if revision > 0 {
-            loop {
-                let page = self
-                    .store
-                    .range(Range {
-                        prefix: key::ROOT.to_owned(),
-                        after: after.take(),
-                        limit: 500,
-                        revision,
-                    })
-                    .await?;
-                for kv in &page.items {
-                    if let Some(storage) = key::storage_of(&kv.key) {
-                        self.cache(storage).load(&kv.key, &kv.value, kv.revision);
-                    }
-                }
-                after = page.items.last().map(|kv| kv.key.clone());
-                if !page.more {
-                    break;
+        while revision > 0 {
+            let page = self
+                .store
+                .range(Range {
+                    prefix: key::ROOT.to_owned(),
+                    after: after.take(),
+                    limit: 500,
+                    revision,
+                })
+                .await?;
+            after = page.items.last().map(|kv| kv.key.clone());
+            for kv in page.items {
+                if let Some(storage) = key::storage_of(&kv.key) {
+                    loaded.entry(storage.to_owned()).or_default().push(kv);
                 }
             }
+            if !page.more {
+                break;
+            }
         }
-        for cache in self.caches.read().values() {
-            cache.start_at(revision);
+        for storage in loaded.keys() {
+            let _ = self.cache(storage);
+        }
+        let caches: Vec<_> = self.caches.read().clone().into_iter().collect();
+        for (storage, cache) in caches {
+            cache.reset(&loaded.remove(&storage).unwrap_or_default(), revision);
         }
         self.applied.send_replace(revision);
         Ok(())
@@ -315,17 +313,28 @@ impl Storage {
                             Ok(events) => self.apply(&events),
                             Err(StoreError::Closed) => return,
                             Err(error) => {
-                                tracing::error!(%error, "the store's watch broke; starting it again");
+                                self.recover(&error).await;
                                 break;
                             }
                         }
                     }
                 }
                 Err(StoreError::Closed) => return,
-                Err(error) => tracing::error!(%error, "the store cannot be watched; trying again"),
+                Err(error) => self.recover(&error).await,
             }
             self.following.store(false, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// After the watch broke: it is begun again where it was, unless that past is gone; then
+    /// everything is read anew, and clients' watches end and begin again too.
+    async fn recover(&self, error: &StoreError) {
+        tracing::error!(%error, "the store's watch broke; starting it again");
+        if matches!(error, StoreError::Compacted { .. }) {
+            if let Err(error) = self.load().await {
+                tracing::error!(%error, "the objects cannot be read again");
+            }
         }
     }
 

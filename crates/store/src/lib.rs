@@ -5,6 +5,7 @@
 //! revision on, in order, without gaps, or ends with [`StoreError::Compacted`].
 
 mod error;
+pub mod etcd;
 pub mod sqlite;
 
 use bytes::Bytes;

@@ -1,5 +1,6 @@
 //! The suite over SQLite, and what only an embedded database can suffer.
 
+#[path = "backend/suite.rs"]
 mod suite;
 
 use std::io::{BufRead, BufReader, Write as _};

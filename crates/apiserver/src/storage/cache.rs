@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use berth_store::{Event, Revision};
+use berth_store::{Event, KeyValue, Revision};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -169,20 +169,21 @@ impl ResourceCache {
         stored
     }
 
-    pub(super) fn load(&self, key: &str, value: &[u8], revision: Revision) {
-        let (Some(tail), Some(stored)) = (
-            key::tail_of(key, &self.storage),
-            self.parse(key, value, revision),
-        ) else {
-            return;
+    /// Puts the state at a revision in place of what is held; watches cannot resume across it.
+    pub(super) fn reset(&self, items: &[KeyValue], revision: Revision) {
+        let mut fresh = Inner {
+            history_start: revision,
+            ..Inner::default()
         };
-        let mut inner = self.inner.write();
-        inner.changed_at = inner.changed_at.max(revision);
-        inner.items.insert(tail.into(), Arc::new(stored));
-    }
-
-    pub(super) fn start_at(&self, revision: Revision) {
-        self.inner.write().history_start = revision;
+        for kv in items {
+            let parsed = self.parse(&kv.key, &kv.value, kv.revision);
+            if let (Some(tail), Some(stored)) = (key::tail_of(&kv.key, &self.storage), parsed) {
+                fresh.changed_at = fresh.changed_at.max(kv.revision);
+                fresh.items.insert(tail.into(), Arc::new(stored));
+            }
+        }
+        *self.inner.write() = fresh;
+        self.changed.send_replace(revision);
     }
 
     pub(super) fn apply(&self, event: &Event) {

@@ -68,7 +68,7 @@ async fn take(stream: &mut WatchStream, count: usize) -> Vec<Event> {
     events
 }
 
-pub async fn writes_are_read_back(store: Arc<dyn Store>) {
+pub(crate) async fn writes_are_read_back(store: Arc<dyn Store>) {
     assert_eq!(store.get("/a/x").await.unwrap(), None);
     let first = put(&store, "/a/x", "1").await;
     let second = put(&store, "/a/x", "2").await;
@@ -81,7 +81,7 @@ pub async fn writes_are_read_back(store: Arc<dyn Store>) {
     assert_eq!(keys(&store, prefix("/a/")).await, Vec::<String>::new());
 }
 
-pub async fn expectations_are_kept(store: Arc<dyn Store>) {
+pub(crate) async fn expectations_are_kept(store: Arc<dyn Store>) {
     let absent = |value| vec![write("/a/x", Expect::Absent, value)];
     let revision = committed(store.transact(absent(Some("1"))).await.unwrap());
     let outcome = store.transact(absent(Some("2"))).await.unwrap();
@@ -111,7 +111,7 @@ pub async fn expectations_are_kept(store: Arc<dyn Store>) {
     committed(store.transact(absent(Some("6"))).await.unwrap());
 }
 
-pub async fn a_transaction_is_all_or_nothing(store: Arc<dyn Store>) {
+pub(crate) async fn a_transaction_is_all_or_nothing(store: Arc<dyn Store>) {
     let revision = put(&store, "/a/x", "1").await;
     let mixed = vec![
         write("/a/y", Expect::Absent, Some("1")),
@@ -131,7 +131,7 @@ pub async fn a_transaction_is_all_or_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.get("/a/x").await.unwrap(), None);
 }
 
-pub async fn ranges_go_page_by_page(store: Arc<dyn Store>) {
+pub(crate) async fn ranges_go_page_by_page(store: Arc<dyn Store>) {
     for key in ["/a/1", "/a/2", "/a/3", "/a-b/1", "/b/1"] {
         put(&store, key, "v").await;
     }
@@ -160,7 +160,7 @@ pub async fn ranges_go_page_by_page(store: Arc<dyn Store>) {
     assert_eq!(rest.items[0].key, "/a/3");
 }
 
-pub async fn the_past_is_readable_until_it_is_compacted(store: Arc<dyn Store>) {
+pub(crate) async fn the_past_is_readable_until_it_is_compacted(store: Arc<dyn Store>) {
     put(&store, "/a/x", "1").await;
     let then = put(&store, "/a/y", "1").await;
     delete(&store, "/a/x").await;
@@ -182,7 +182,7 @@ pub async fn the_past_is_readable_until_it_is_compacted(store: Arc<dyn Store>) {
     assert_eq!(keys(&store, prefix("/a/")).await, ["/a/y"]);
 }
 
-pub async fn a_watch_tells_everything_in_order(store: Arc<dyn Store>) {
+pub(crate) async fn a_watch_tells_everything_in_order(store: Arc<dyn Store>) {
     let first = put(&store, "/a/x", "1").await;
     put(&store, "/b/x", "not mine").await;
     let second = put(&store, "/a/x", "2").await;
@@ -216,7 +216,7 @@ pub async fn a_watch_tells_everything_in_order(store: Arc<dyn Store>) {
     assert_eq!(take(&mut later, 1).await[0].revision, third);
 }
 
-pub async fn a_watch_of_a_compacted_past_is_refused(store: Arc<dyn Store>) {
+pub(crate) async fn a_watch_of_a_compacted_past_is_refused(store: Arc<dyn Store>) {
     let first = put(&store, "/a/x", "1").await;
     put(&store, "/a/x", "2").await;
     let now = put(&store, "/a/x", "3").await;
@@ -235,7 +235,7 @@ pub async fn a_watch_of_a_compacted_past_is_refused(store: Arc<dyn Store>) {
     assert_eq!(take(&mut stream, 1).await[0].revision, next);
 }
 
-pub async fn many_writers_lose_nothing(store: Arc<dyn Store>) {
+pub(crate) async fn many_writers_lose_nothing(store: Arc<dyn Store>) {
     let start = store.revision().await.unwrap();
     let mut stream = store.watch("/n/".to_owned(), start + 1).await.unwrap();
     committed(
@@ -279,7 +279,7 @@ pub async fn many_writers_lose_nothing(store: Arc<dyn Store>) {
     }
 }
 
-pub async fn the_future_is_refused(store: Arc<dyn Store>) {
+pub(crate) async fn the_future_is_refused(store: Arc<dyn Store>) {
     let now = put(&store, "/a/x", "1").await;
     let error = store
         .range(Range {
