@@ -3,11 +3,7 @@
 mod limit_ranger;
 mod namespace_lifecycle;
 mod pod;
-mod priority;
 mod resource_quota;
-mod runtime_class;
-mod service_account;
-mod tolerations;
 
 use berth_api::status::ApiError;
 use serde_json::Value;
@@ -161,7 +157,7 @@ impl Chain {
         }
         if let Some(object) = object {
             if is_pod(call) {
-                pod::validate(self, call, operation, object, old)?;
+                pod::validate(self, call, operation, object)?;
             }
         }
         Ok(())

@@ -72,11 +72,11 @@ impl Call {
         }
         self.fill_metadata(&mut object);
         let strategy = &self.row.strategy;
-        strategy.prepare_create(&mut object, self.rules());
         let chain = &self.api.admission;
         chain
             .mutate(self, Operation::Create, &mut object, None)
             .await?;
+        strategy.prepare_create(&mut object, self.rules());
         let name = meta::name(&object).to_owned();
         let errors = strategy.validate_create(&object, self.rules());
         self.invalid(&name, errors)?;
@@ -189,9 +189,14 @@ fn generate(prefix: &str) -> String {
         }
         kept.truncate(end);
     }
-    let mut rng = rand::rng();
-    for _ in 0..SUFFIX {
-        kept.push(char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
-    }
+    kept.push_str(&suffix());
     kept
+}
+
+/// The random part of a generated name.
+pub(crate) fn suffix() -> String {
+    let mut rng = rand::rng();
+    (0..SUFFIX)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+        .collect()
 }

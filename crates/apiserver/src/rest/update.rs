@@ -49,6 +49,8 @@ struct Replacement {
     object: Value,
     /// Whether managedFields are still to be kept.
     track: bool,
+    /// Whether it can be made again from a newer object when somebody overtakes.
+    again: bool,
 }
 
 impl Call {
@@ -60,13 +62,6 @@ impl Call {
         self.settle_namespace(&mut object)?;
         let strategy = &self.row.strategy;
         let unconditional = meta::text(&object, "/metadata/resourceVersion").is_empty();
-        if unconditional && !strategy.unconditional_update() {
-            let path = FieldPath::new("metadata").child("resourceVersion");
-            let error = FieldError::invalid(&path, 0, "must be specified for an update");
-            return self
-                .invalid(&self.info.name, vec![error])
-                .and(Err(ApiError::MethodNotAllowed));
-        }
         if part == Part::Main
             && strategy.create_on_update()
             && self
@@ -85,6 +80,7 @@ impl Call {
                 Ok(Replacement {
                     object: object.clone(),
                     track: true,
+                    again: unconditional,
                 })
             })
             .await?;
@@ -128,6 +124,7 @@ impl Call {
                 Ok(Replacement {
                     object,
                     track: kind != PatchKind::Apply,
+                    again: true,
                 })
             })
             .await?;
@@ -182,8 +179,7 @@ impl Call {
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
             let old = stored.value();
-            let Replacement { object, track } = make(&old)?;
-            match self.update_once(part, &stored, &old, object, track).await? {
+            match self.update_once(part, &stored, &old, make(&old)?).await? {
                 Ok(updated) => return Ok(updated),
                 Err(changed) => current = changed,
             }
@@ -197,10 +193,14 @@ impl Call {
         part: Part,
         stored: &Arc<Stored>,
         old: &Value,
-        mut object: Value,
-        track: bool,
+        replacement: Replacement,
     ) -> Result<Result<Updated, Option<Arc<Stored>>>, ApiError> {
         let name = &self.info.name;
+        let Replacement {
+            mut object,
+            track,
+            again,
+        } = replacement;
         let given = meta::text(&object, "/metadata/resourceVersion").to_owned();
         let current_version = stored.revision.to_string();
         if !given.is_empty() && given != current_version {
@@ -213,6 +213,11 @@ impl Call {
                 name,
                 format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current_uid}"),
             ));
+        }
+        if given.is_empty() && !self.row.strategy.unconditional_update() {
+            let path = FieldPath::new("metadata").child("resourceVersion");
+            let error = FieldError::invalid(&path, 0, "must be specified for an update");
+            self.invalid(name, vec![error])?;
         }
         self.settle_namespace(&mut object)?;
         for field in [
@@ -266,7 +271,7 @@ impl Call {
         match written {
             Written::Done(stored) if removes => Ok(Ok(Updated::Removed(stored))),
             Written::Done(stored) => Ok(Ok(Updated::Stored(stored))),
-            Written::Changed(_) if !given.is_empty() => Err(self.modified(name)),
+            Written::Changed(_) if !again => Err(self.modified(name)),
             Written::Changed(current) => Ok(Err(current)),
         }
     }

@@ -1,15 +1,11 @@
 //! Events: events.k8s.io/v1 and core/v1 are two views of the same objects.
 
-use berth_api::decode;
 use berth_api::status::ApiError;
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::events::v1 as events;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use k8s_openapi::api::events::v1::Event;
 use serde_json::Value;
 
 use super::FieldLabel;
-use super::typed::decode_error;
+use super::typed::decode_as;
 
 const CORE: &str = "v1";
 const EVENTS: &str = "events.k8s.io/v1";
@@ -45,27 +41,6 @@ const fn label(label: &'static str, pointer: &'static str) -> FieldLabel {
     }
 }
 
-fn round<T: DeserializeOwned + Serialize>(
-    object: &Value,
-    unknown: &mut Vec<String>,
-) -> Result<Value, ApiError> {
-    let decoded = decode::decode::<T>(object).map_err(|e| decode_error(&e))?;
-    unknown.extend(decoded.unknown_fields);
-    serde_json::to_value(&decoded.object).map_err(|e| ApiError::Internal(e.to_string()))
-}
-
-/// Reads an event of the core group.
-///
-/// # Errors
-/// `BadRequest` for what does not fit the type.
-pub fn decode_core(
-    _version: &str,
-    object: &Value,
-    unknown: &mut Vec<String>,
-) -> Result<Value, ApiError> {
-    round::<core::Event>(object, unknown)
-}
-
 /// Reads an event of events.k8s.io.
 ///
 /// # Errors
@@ -75,7 +50,7 @@ pub fn decode_events(
     object: &Value,
     unknown: &mut Vec<String>,
 ) -> Result<Value, ApiError> {
-    round::<events::Event>(object, unknown)
+    decode_as::<Event>(object, unknown)
 }
 
 /// Fields that are named differently: core, events.k8s.io.

@@ -15,6 +15,7 @@ use crate::registry::{Gvk, Resource, ResourceHandler, Scope, SubresourceHandler}
 use crate::strategy::FieldLabel;
 use crate::strategy::event;
 use crate::strategy::plain::Plain;
+use crate::strategy::typed::{Traits, Typed};
 
 const POD_LABELS: &[FieldLabel] = &[
     FieldLabel {
@@ -107,10 +108,16 @@ fn core(kind: &str) -> Gvk {
     Gvk::new("", "v1", kind)
 }
 
+fn labels(field_labels: &'static [FieldLabel]) -> Traits {
+    Traits {
+        field_labels,
+        ..Traits::default()
+    }
+}
+
 /// The rows.
 pub(super) fn rows() -> Vec<Resource> {
     let namespaced = meta::Scope::Namespaced;
-    let cluster = meta::Scope::Cluster;
     vec![
         row(
             "",
@@ -131,7 +138,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "ConfigMap",
             "configmaps",
             Scope::Namespaced,
-            Plain::<ConfigMap>::new(namespaced, names::dns1123_subdomain, &[]),
+            Typed::<ConfigMap>::new(Traits::default()),
         )
         .short(&["cm"])
         .printed(printer::config_map()),
@@ -150,7 +157,11 @@ pub(super) fn rows() -> Vec<Resource> {
             "Event",
             "events",
             Scope::Namespaced,
-            Plain::<Event>::new(namespaced, names::dns1123_subdomain, event::LABELS),
+            Typed::<Event>::new(Traits {
+                create_on_update: true,
+                field_labels: event::LABELS,
+                ..Traits::default()
+            }),
         )
         .short(&["ev"])
         .printed(printer::event()),
@@ -160,7 +171,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "LimitRange",
             "limitranges",
             Scope::Namespaced,
-            Plain::<LimitRange>::new(namespaced, names::dns1123_subdomain, &[]),
+            Typed::<LimitRange>::new(Traits::default()),
         )
         .short(&["limits"])
         .printed(printer::limit_range()),
@@ -170,7 +181,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Namespace",
             "namespaces",
             Scope::Cluster,
-            Plain::<Namespace>::new(cluster, names::dns1123_label, NAMESPACE_LABELS),
+            Typed::<Namespace>::new(labels(NAMESPACE_LABELS)),
         )
         .short(&["ns"])
         .printed(printer::namespace())
@@ -187,7 +198,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Node",
             "nodes",
             Scope::Cluster,
-            Plain::<Node>::new(cluster, names::dns1123_subdomain, NODE_LABELS),
+            Typed::<Node>::new(labels(NODE_LABELS)),
         )
         .short(&["no"])
         .printed(printer::node())
@@ -204,7 +215,10 @@ pub(super) fn rows() -> Vec<Resource> {
             "Pod",
             "pods",
             Scope::Namespaced,
-            Plain::<Pod>::new(namespaced, names::dns1123_subdomain, POD_LABELS),
+            Typed::<Pod>::new(Traits {
+                generation: true,
+                ..labels(POD_LABELS)
+            }),
         )
         .short(&["po"])
         .category("all")
@@ -265,7 +279,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "ResourceQuota",
             "resourcequotas",
             Scope::Namespaced,
-            Plain::<ResourceQuota>::new(namespaced, names::dns1123_subdomain, &[]),
+            Typed::<ResourceQuota>::new(Traits::default()),
         )
         .short(&["quota"])
         .printed(printer::resource_quota())
@@ -276,7 +290,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "Secret",
             "secrets",
             Scope::Namespaced,
-            Plain::<Secret>::new(namespaced, names::dns1123_subdomain, SECRET_LABELS),
+            Typed::<Secret>::new(labels(SECRET_LABELS)),
         )
         .printed(printer::secret()),
         row(
@@ -285,7 +299,10 @@ pub(super) fn rows() -> Vec<Resource> {
             "ServiceAccount",
             "serviceaccounts",
             Scope::Namespaced,
-            Plain::<ServiceAccount>::new(namespaced, names::dns1123_subdomain, &[]),
+            Typed::<ServiceAccount>::new(Traits {
+                conditional_update: true,
+                ..Traits::default()
+            }),
         )
         .short(&["sa"])
         .printed(printer::service_account())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use berth_api::names;
 use berth_core::meta;
+use berth_core::rules::Rules;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
@@ -36,16 +37,12 @@ fn review<T: DeserializeOwned + Serialize + 'static>(
     row(group, &["v1"], kind, plural, scope, strategy).answered(ResourceHandler::Review)
 }
 
-fn rbac<T: DeserializeOwned + Serialize + 'static>(
+fn rbac<T: Rules + DeserializeOwned + Serialize + 'static>(
     kind: &str,
     plural: &str,
     scope: Scope,
 ) -> Resource {
-    let of = match scope {
-        Scope::Namespaced => meta::Scope::Namespaced,
-        Scope::Cluster => meta::Scope::Cluster,
-    };
-    let strategy = Plain::<T>::new(of, names::path_segment, &[]);
+    let strategy = Typed::<T>::new(Traits::default());
     row(RBAC, &["v1"], kind, plural, scope, strategy)
 }
 
@@ -102,7 +99,11 @@ pub(super) fn rows() -> Vec<Resource> {
             "Lease",
             "leases",
             Scope::Namespaced,
-            Plain::<Lease>::new(meta::Scope::Namespaced, names::dns1123_subdomain, &[]),
+            Typed::<Lease>::new(Traits {
+                create_on_update: true,
+                conditional_update: true,
+                ..Traits::default()
+            }),
         )
         .printed(printer::lease()),
         row(
@@ -111,11 +112,12 @@ pub(super) fn rows() -> Vec<Resource> {
             "Event",
             "events",
             Scope::Namespaced,
-            Plain::<k8s_openapi::api::events::v1::Event>::new(
-                meta::Scope::Namespaced,
-                names::dns1123_subdomain,
-                event::LABELS,
-            ),
+            Typed::<k8s_openapi::api::core::v1::Event>::new(Traits {
+                create_on_update: true,
+                field_labels: event::LABELS,
+                decode: Some(event::decode_events),
+                ..Traits::default()
+            }),
         )
         .short(&["ev"])
         .stored_as("core/events", Gvk::new("", "v1", "Event"))
@@ -128,6 +130,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "runtimeclasses",
             Scope::Cluster,
             Typed::<RuntimeClass>::new(Traits {
+                conditional_update: true,
                 decode: Some(runtime_class::decode),
                 ..Traits::default()
             }),
@@ -140,7 +143,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "PriorityClass",
             "priorityclasses",
             Scope::Cluster,
-            Plain::<PriorityClass>::new(meta::Scope::Cluster, names::dns1123_subdomain, &[]),
+            Typed::<PriorityClass>::new(Traits::default()),
         )
         .short(&["pc"])
         .printed(printer::priority_class()),
