@@ -31,7 +31,9 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
         expire_events(&api, jiff::Timestamp::now()).await;
         revisions.push(api.storage.applied());
         if revisions.len() > HISTORY_TICKS {
-            let revision = revisions.remove(0).min(api.storage.applied() - HISTORY_REVISIONS);
+            let revision = revisions
+                .remove(0)
+                .min(api.storage.applied() - HISTORY_REVISIONS);
             if revision > 0 {
                 if let Err(error) = api.storage.compact(revision).await {
                     tracing::warn!(%error, revision, "history could not be compacted");
@@ -88,7 +90,10 @@ mod tests {
     fn an_event_counts_from_when_it_was_last_seen() {
         let event = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
             "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:50:00Z", "eventTime": null});
-        assert_eq!(last_seen(&event), Some("2026-01-01T00:50:00Z".parse().unwrap()));
+        assert_eq!(
+            last_seen(&event),
+            Some("2026-01-01T00:50:00Z".parse().unwrap())
+        );
         assert_eq!(last_seen(&json!({})), None);
     }
 }

@@ -261,7 +261,9 @@ impl Storage {
         let now = self.store.revision().await?;
         let past = (now - REPLAY).max(1);
         match self.load_at(past.min(now)).await {
-            Err(StoreError::Compacted { .. } | StoreError::Future { .. }) => self.load_at(now).await,
+            Err(StoreError::Compacted { .. } | StoreError::Future { .. }) => {
+                self.load_at(now).await
+            }
             other => other,
         }
     }

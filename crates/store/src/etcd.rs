@@ -55,7 +55,9 @@ impl Etcd {
             endpoints: endpoints.join(","),
             source: Box::new(source),
         };
-        let mut client = Client::connect(endpoints, None).await.map_err(unreachable)?;
+        let mut client = Client::connect(endpoints, None)
+            .await
+            .map_err(unreachable)?;
         client.get("/", None).await.map_err(unreachable)?;
         Ok(Self {
             client,
@@ -83,12 +85,16 @@ impl Etcd {
     async fn transact_now(&self, writes: Vec<Write>) -> Result<Outcome, StoreError> {
         let compares: Vec<Compare> = writes
             .iter()
-            .filter_map(|write| match write.expect {
-                Expect::Any => None,
-                Expect::Absent => Some(0),
-                Expect::Revision(revision) => Some(revision),
-            }
-            .map(|revision| Compare::mod_revision(self.full(&write.key), CompareOp::Equal, revision)))
+            .filter_map(|write| {
+                match write.expect {
+                    Expect::Any => None,
+                    Expect::Absent => Some(0),
+                    Expect::Revision(revision) => Some(revision),
+                }
+                .map(|revision| {
+                    Compare::mod_revision(self.full(&write.key), CompareOp::Equal, revision)
+                })
+            })
             .collect();
         let mut changes: Vec<TxnOp> = writes
             .iter()
@@ -112,7 +118,9 @@ impl Etcd {
         let txn = Txn::new().when(compares).and_then(changes).or_else(look);
         let answer = self.client.clone().txn(txn).await.map_err(failed)?;
         if answer.succeeded() {
-            let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+            let revision = answer
+                .header()
+                .map_or(0, etcd_client::ResponseHeader::revision);
             return Ok(Outcome::Committed(revision));
         }
         let found = answer.op_responses();
@@ -164,10 +172,16 @@ impl Etcd {
             .get(start, Some(options))
             .await
             .map_err(failed)?;
-        let now = got.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let now = got
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
         Ok(Page {
             items: got.kvs().iter().filter_map(|kv| self.read(kv)).collect(),
-            revision: if range.revision == 0 { now } else { range.revision },
+            revision: if range.revision == 0 {
+                now
+            } else {
+                range.revision
+            },
             more: got.more(),
         })
     }
@@ -183,33 +197,40 @@ impl Etcd {
             .await
             .map_err(failed)?;
         let watching = (self.clone(), stream, false);
-        Ok(futures::stream::unfold(watching, |(store, mut stream, ended)| async move {
-            if ended {
-                return None;
-            }
-            loop {
-                let batch = match stream.message().await {
-                    Ok(Some(answer)) if answer.compact_revision() > 0 => Err(StoreError::Compacted {
-                        compacted: answer.compact_revision(),
-                    }),
-                    // The follower begins again.
-                    Ok(Some(answer)) if answer.canceled() => return None,
-                    Ok(Some(answer)) => {
-                        let events: Vec<Event> =
-                            answer.events().iter().filter_map(|e| store.event(e)).collect();
-                        if events.is_empty() {
-                            continue;
+        Ok(
+            futures::stream::unfold(watching, |(store, mut stream, ended)| async move {
+                if ended {
+                    return None;
+                }
+                loop {
+                    let batch = match stream.message().await {
+                        Ok(Some(answer)) if answer.compact_revision() > 0 => {
+                            Err(StoreError::Compacted {
+                                compacted: answer.compact_revision(),
+                            })
                         }
-                        Ok(events)
-                    }
-                    Ok(None) => return None,
-                    Err(error) => Err(failed(error)),
-                };
-                let ended = batch.is_err();
-                return Some((batch, (store, stream, ended)));
-            }
-        })
-        .boxed())
+                        // The follower begins again.
+                        Ok(Some(answer)) if answer.canceled() => return None,
+                        Ok(Some(answer)) => {
+                            let events: Vec<Event> = answer
+                                .events()
+                                .iter()
+                                .filter_map(|e| store.event(e))
+                                .collect();
+                            if events.is_empty() {
+                                continue;
+                            }
+                            Ok(events)
+                        }
+                        Ok(None) => return None,
+                        Err(error) => Err(failed(error)),
+                    };
+                    let ended = batch.is_err();
+                    return Some((batch, (store, stream, ended)));
+                }
+            })
+            .boxed(),
+        )
     }
 
     fn event(&self, event: &etcd_client::Event) -> Option<Event> {
@@ -272,17 +293,21 @@ impl Store for Etcd {
     /// count, since no watch would ever tell of their revisions.
     fn revision(&self) -> BoxFuture<'_, Result<Revision, StoreError>> {
         async move {
-            let options = GetOptions::new().with_prefix().with_keys_only().with_limit(1).with_sort(
-                SortTarget::Mod,
-                SortOrder::Descend,
-            );
+            let options = GetOptions::new()
+                .with_prefix()
+                .with_keys_only()
+                .with_limit(1)
+                .with_sort(SortTarget::Mod, SortOrder::Descend);
             let got = self
                 .client
                 .clone()
                 .get(self.full("/"), Some(options))
                 .await
                 .map_err(failed)?;
-            Ok(got.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision))
+            Ok(got
+                .kvs()
+                .first()
+                .map_or(0, etcd_client::KeyValue::mod_revision))
         }
         .boxed()
     }
@@ -290,7 +315,13 @@ impl Store for Etcd {
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let options = CompactionOptions::new().with_physical();
-            match self.client.clone().compact(revision, Some(options)).await.map_err(failed) {
+            match self
+                .client
+                .clone()
+                .compact(revision, Some(options))
+                .await
+                .map_err(failed)
+            {
                 // Another server was quicker.
                 Ok(_) | Err(StoreError::Compacted { .. }) => Ok(()),
                 Err(error) => Err(error),

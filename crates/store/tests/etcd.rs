@@ -36,8 +36,18 @@ fn start() -> Server {
     let peer = format!("http://127.0.0.1:{}", free_port());
     let child = Command::new("etcd")
         .args(["--name", "t", "--log-level", "error", "--unsafe-no-fsync"])
-        .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args([
+            "--listen-client-urls",
+            &url,
+            "--advertise-client-urls",
+            &url,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
         .args(["--initial-cluster", &format!("t={peer}")])
         .arg("--data-dir")
         .arg(dir.path())
