@@ -111,6 +111,34 @@ async fn round(
     Ok(times)
 }
 
+/// The same by the runtime alone.
+fn bare(dir: &Path, id: &str, runtime: &Path, kind: RuntimeKind) -> Result<Vec<Duration>, Failure> {
+    let bundle = bundle(dir, id, kind)?;
+    let command = RuntimeCommand::new(kind, runtime, dir.join("b"));
+    let log = bundle.join("log.json");
+    let mut times = vec![Duration::ZERO];
+    let path = bundle.to_string_lossy();
+    let calls: [&[&str]; 5] = [
+        &["create", "--bundle", &path, id],
+        &["start", id],
+        &["exec", id, "/bin/busybox", "true"],
+        &["kill", id, "9"],
+        &["delete", "--force", id],
+    ];
+    for args in calls {
+        let start = Instant::now();
+        let mut call = std::process::Command::new(runtime);
+        call.args(command.global_args(&log)).args(args);
+        for stream in [std::process::Command::stdout, std::process::Command::stderr] {
+            stream(&mut call, std::process::Stdio::null());
+        }
+        call.stdin(std::process::Stdio::null()).status()?;
+        times.push(start.elapsed());
+    }
+    times.push(Duration::ZERO);
+    Ok(times)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
@@ -127,7 +155,13 @@ async fn main() -> Result<(), Failure> {
         address: String::new(),
     };
     let mut columns = vec![Vec::new(); STEPS.len()];
+    let mut alone = vec![Vec::new(); STEPS.len()];
     for n in 0..rounds {
+        let times = bare(dir.path(), &format!("b{n}"), &found.binary, found.kind)?;
+        alone
+            .iter_mut()
+            .zip(times)
+            .for_each(|(column, time)| column.push(time));
         let times = round(
             &config,
             dir.path(),
@@ -141,8 +175,13 @@ async fn main() -> Result<(), Failure> {
             .zip(times)
             .for_each(|(column, time)| column.push(time));
     }
-    for (name, times) in STEPS.iter().zip(&mut columns) {
-        println!("{name:>10} {:8.2} ms", median(times));
+    println!("{:>10} {:>11} {:>11}", "", "through us", "bare");
+    for ((name, times), alone) in STEPS.iter().zip(&mut columns).zip(&mut alone) {
+        println!(
+            "{name:>10} {:8.2} ms {:8.2} ms",
+            median(times),
+            median(alone)
+        );
     }
     Ok(())
 }
