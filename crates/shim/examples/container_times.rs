@@ -93,6 +93,7 @@ async fn round(
     lap();
     if id == "t0" {
         let pid = shim.shim_pid(id).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         for line in status
             .lines()

@@ -26,6 +26,7 @@ mod service;
 mod start;
 mod state;
 mod tree;
+mod trim;
 mod view;
 
 use std::ffi::OsString;

@@ -15,6 +15,7 @@ use super::attach;
 use super::reaper::Reaper;
 use super::service::TaskService;
 use super::state::Shim;
+use super::trim;
 
 /// What the daemon starts with.
 #[derive(Debug)]
@@ -87,6 +88,10 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
     let streams = tokio::net::UnixListener::from_std(daemon.streams)?;
     let attaching = tokio::spawn(attach::listen(streams, Arc::clone(&shim)));
 
+    let trimmed = Arc::clone(&shim);
+    let trimming = tokio::spawn(async move { trim::task(&trimmed.work).await });
+    shim.work.notify_one();
+
     daemon.task.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(daemon.task)?;
     let service = Arc::new(TaskService(Arc::clone(&shim)));
@@ -104,7 +109,7 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
     shim.shutdown.notified().await;
     // The answer to Shutdown is still on its way.
     let _ = tokio::time::timeout(Duration::from_secs(1), server.shutdown()).await;
-    for task in [reaping, ignoring, attaching] {
+    for task in [reaping, ignoring, attaching, trimming] {
         task.abort();
     }
     Ok(())

@@ -20,6 +20,8 @@ pub(super) struct Shim {
     pub(super) reaper: Arc<Reaper>,
     /// Rung when the daemon is to end.
     pub(super) shutdown: Notify,
+    /// Rung at each piece of work.
+    pub(super) work: Notify,
     /// None while a container is being created.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
 }
@@ -31,6 +33,7 @@ impl Shim {
             socket_dir,
             reaper,
             shutdown: Notify::new(),
+            work: Notify::new(),
             containers: Mutex::default(),
         }
     }
@@ -64,7 +67,9 @@ impl Shim {
         }
     }
 
+    /// Finds a container for a call.
     pub(super) fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
+        self.work.notify_one();
         let found = self.containers.lock().get(id).cloned().flatten();
         found.ok_or_else(|| Error::NoContainer(id.to_owned()))
     }
