@@ -6,6 +6,7 @@
 mod document;
 mod kinds;
 mod operations;
+mod proto;
 mod schemas;
 
 use std::{
@@ -26,6 +27,8 @@ use crate::{
     registry::Table,
 };
 
+const JSON: &str = "application/json";
+
 /// Documents by what they are about (`v2`, `api/v1`, `apis/node.k8s.io/v1`), with their hash.
 static DOCUMENTS: LazyLock<Mutex<HashMap<String, (String, Bytes)>>> = LazyLock::new(Mutex::default);
 
@@ -37,13 +40,17 @@ pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
         "/openapi/v3" => Some(http_types::json(StatusCode::OK, &index(&table))),
         "/openapi/v2" => {
             let hash = document::hash_of_all(&table);
-            Some(serve(parts, "v2", hash, || document::swagger(&table)))
+            Some(if accepts_proto(parts) {
+                serve(parts, "v2 in protobuf", proto::MEDIA_TYPE, hash, || document::swagger_proto(&table))
+            } else {
+                serve(parts, "v2", JSON, hash, || document::swagger(&table))
+            })
         }
         path => {
             let path = path.strip_prefix("/openapi/v3/")?;
             let (group, version) = group_version(path)?;
             let hash = document::hash(&table, &group, &version)?;
-            Some(serve(parts, path, hash, || {
+            Some(serve(parts, path, JSON, hash, || {
                 document::openapi(&table, &group, &version)
             }))
         }
@@ -78,9 +85,21 @@ fn index(table: &Table) -> Value {
     json!({"paths": paths})
 }
 
-fn serve(parts: &Parts, name: &str, hash: String, make: impl FnOnce() -> Vec<u8>) -> Response {
+fn accepts_proto(parts: &Parts) -> bool {
+    let accepted = parts.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    // the first that is served decides; the name is written with @ or . before its version
+    let mut known = accepted.flat_map(|v| v.split(',')).map(str::trim);
+    known.find(|t| t.starts_with(JSON) || t.contains("proto-openapi.spec.v2")).is_some_and(|t| t.contains("proto"))
+}
+
+fn serve(
+    parts: &Parts,
+    name: &str,
+    content_type: &'static str,
+    hash: String,
+    make: impl FnOnce() -> Vec<u8>,
+) -> Response {
     let etag = format!("\"{hash}\"");
-    let content_type = "application/json";
     let known = parts
         .headers
         .get_all(header::IF_NONE_MATCH)
@@ -153,3 +172,6 @@ fn cached(name: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
         .insert(name.to_owned(), (hash.to_owned(), document.clone()));
     document
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,5 +266,17 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, ProtobufError> {
     Ok(Value::String(at.strftime(form).to_string()))
 }
 
+/// A field of bytes of any message, for tests of what others write.
+#[cfg(test)]
+pub(crate) fn field(message: &[u8], number: u32) -> Option<&[u8]> {
+    only(message, number).ok().flatten()
+}
+
+/// How often a field occurs in a message.
+#[cfg(test)]
+pub(crate) fn count(message: &[u8], number: u32) -> usize {
+    Fields::new(message).flatten().filter(|(n, _)| *n == number).count()
+}
+
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     operations::{self, Form},
+    proto,
     schemas::{self, Definitions},
 };
 use crate::{
@@ -83,16 +84,13 @@ pub(super) fn openapi(table: &Table, group: &str, version: &str) -> Vec<u8> {
     })
 }
 
-/// The Swagger 2 document of everything, gzipped.
-pub(super) fn swagger(table: &Table) -> Vec<u8> {
+/// Paths and definitions of all versions, in the form of Swagger 2.
+fn everything(table: &Table) -> (Vec<(String, Value)>, Definitions) {
     let mut definitions = Definitions::new();
     let mut paths = Vec::new();
     for (group, version) in versions(table) {
         let rows = rows(table, &group, &version);
-        paths.extend(
-            rows.iter()
-                .flat_map(|row| operations::paths(row, &version, Form::V2)),
-        );
+        paths.extend(rows.iter().flat_map(|row| operations::paths(row, &version, Form::V2)));
         for (name, schema) in schemas::definitions(&rows, &version, Form::V2.reference()) {
             let is_kind = schema.get("x-kubernetes-group-version-kind").is_some();
             if is_kind || !definitions.contains_key(&name) {
@@ -100,6 +98,29 @@ pub(super) fn swagger(table: &Table) -> Vec<u8> {
             }
         }
     }
+    (paths, definitions)
+}
+
+/// The Swagger 2 document of everything in protobuf, gzipped.
+pub(super) fn swagger_proto(table: &Table) -> Vec<u8> {
+    let (paths, definitions) = everything(table);
+    let mut document = proto::head(GIT_VERSION);
+    let mut all = proto::Message::default();
+    for (path, item) in paths {
+        all.named(2, &path, &proto::path_item(&item));
+    }
+    document.message(8, &all);
+    let mut all = proto::Message::default();
+    for (name, schema) in definitions {
+        all.named(1, &name, &proto::schema(&schema));
+    }
+    document.message(9, &all);
+    zip(|out| out.write_all(&document.into_bytes()))
+}
+
+/// The Swagger 2 document of everything, gzipped.
+pub(super) fn swagger(table: &Table) -> Vec<u8> {
+    let (paths, definitions) = everything(table);
     zip(|out| {
         write!(out, r#"{{"swagger":"2.0","info":{},"paths":"#, info())?;
         object(out, paths)?;

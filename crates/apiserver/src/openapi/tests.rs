@@ -1,0 +1,105 @@
+use super::*;
+use crate::registry::{Registry, Table, builtin};
+
+fn table() -> Arc<Table> {
+    Registry::new(builtin::rows()).table()
+}
+
+fn unzip(zipped: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    GzDecoder::new(zipped).read_to_end(&mut plain).unwrap();
+    plain
+}
+
+fn openapi(group: &str, version: &str) -> Value {
+    serde_json::from_slice(&unzip(&document::openapi(&table(), group, version))).unwrap()
+}
+
+/// All references of a document.
+fn references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            map.values().for_each(|v| references(v, found));
+        }
+        Value::Array(items) => items.iter().for_each(|v| references(v, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_version_has_a_document_whose_references_resolve() {
+    for (group, versions) in table().groups() {
+        for version in versions {
+            let document = openapi(&group, &version);
+            let mut found = Vec::new();
+            references(&document, &mut found);
+            for reference in found {
+                let name = reference.strip_prefix("#/components/schemas/").unwrap();
+                assert!(document["components"]["schemas"].get(name).is_some(), "{group}/{version}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_row_has_the_schema_of_its_type() {
+    for row in table().rows() {
+        for version in &row.versions {
+            let known = kinds::find(&row.group, version, &row.kind).is_some();
+            assert!(known || row.kind == "RuntimeClass", "{}/{version} {}", row.group, row.kind);
+        }
+    }
+}
+
+#[test]
+fn schemas_say_what_clients_need_to_merge_and_explain() {
+    let document = openapi("", "v1");
+    let schemas = &document["components"]["schemas"];
+    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+    assert_eq!(schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"], json!([{"group": "", "version": "v1", "kind": "Pod"}]));
+    assert_eq!(schemas["io.k8s.api.core.v1.Pod"].get("required"), None);
+    let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-action"], "patch");
+    let parameters: Vec<_> = patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert!(parameters.contains(&"fieldValidation"));
+    assert!(document["paths"]["/api/v1/pods"]["get"].is_object());
+    assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/status"]["patch"].is_object());
+}
+
+#[test]
+fn older_versions_of_runtimeclass_have_their_own_form() {
+    let alpha = &openapi("node.k8s.io", "v1alpha1")["components"]["schemas"];
+    assert!(alpha["io.k8s.api.node.v1alpha1.RuntimeClassSpec"]["properties"]["runtimeHandler"].is_object());
+    assert!(alpha["io.k8s.api.node.v1alpha1.RuntimeClass"]["properties"].get("handler").is_none());
+    let beta = &openapi("node.k8s.io", "v1beta1")["components"]["schemas"];
+    assert!(beta["io.k8s.api.node.v1beta1.RuntimeClass"]["properties"]["handler"].is_object());
+    assert!(beta.get("io.k8s.api.node.v1.RuntimeClass").is_none());
+}
+
+#[test]
+fn swagger_holds_all_kinds_in_both_encodings() {
+    let document: Value = serde_json::from_slice(&unzip(&document::swagger(&table()))).unwrap();
+    let definitions = document["definitions"].as_object().unwrap();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in found {
+        assert!(definitions.contains_key(reference.strip_prefix("#/definitions/").unwrap()), "{reference}");
+    }
+    for name in ["io.k8s.api.core.v1.Pod", "io.k8s.api.node.v1.RuntimeClass", "io.k8s.api.node.v1alpha1.RuntimeClass"] {
+        assert!(definitions[name]["x-kubernetes-group-version-kind"].is_array(), "{name}");
+    }
+    let proto = unzip(&document::swagger_proto(&table()));
+    let all = crate::protobuf::field(&proto, 9).unwrap();
+    assert_eq!(crate::protobuf::count(all, 1), definitions.len());
+}
+
+#[test]
+fn the_hash_follows_the_rows() {
+    let all = table();
+    assert_eq!(document::hash(&all, "", "v1"), document::hash(&table(), "", "v1"));
+    assert_ne!(document::hash(&all, "", "v1"), document::hash(&all, "node.k8s.io", "v1"));
+    assert_eq!(document::hash(&all, "none.example", "v1"), None);
+}
