@@ -3,6 +3,7 @@
 //! Decisions are `core::rbac`'s; here are the snapshot of roles and bindings that they are made
 //! from, what nodes may not do although their role allows it, and the stock roles of a new cluster.
 
+pub mod aggregation;
 mod impersonation;
 mod node;
 pub mod seed;

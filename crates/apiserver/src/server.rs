@@ -174,6 +174,7 @@ impl Server {
 
     /// Answers until `shutdown`, then lets connections finish for a few seconds.
     pub async fn serve(self, shutdown: CancellationToken) {
+        let aggregation = tokio::spawn(authz::aggregation::run(Arc::clone(&self.api.storage)));
         let connections = TaskTracker::new();
         let maintenance = tokio::spawn(maintenance::run(Arc::clone(&self.api), shutdown.clone()));
         loop {
@@ -206,6 +207,7 @@ impl Server {
             tracing::warn!(count = connections.len(), "connections were cut");
         }
         maintenance.abort();
+        aggregation.abort();
         self.follower.abort();
     }
 }

@@ -141,10 +141,8 @@ fn completed(have: &Value, wanted: &Value) -> Option<Value> {
         let Some(items) = wanted.get(list).and_then(Value::as_array) else {
             continue;
         };
-        if aggregated && list == "rules" && have.get("rules") != wanted.get("rules") {
+        if aggregated && list == "rules" {
             // computed from the roles that it selects
-            next["rules"] = json!(items);
-            changed = true;
             continue;
         }
         let mut all = have
