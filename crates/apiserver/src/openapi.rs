@@ -41,7 +41,9 @@ pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
         "/openapi/v2" => {
             let hash = document::hash_of_all(&table);
             Some(if accepts_proto(parts) {
-                serve(parts, "v2 in protobuf", proto::MEDIA_TYPE, hash, || document::swagger_proto(&table))
+                serve(parts, "v2 in protobuf", proto::MEDIA_TYPE, hash, || {
+                    document::swagger_proto(&table)
+                })
             } else {
                 serve(parts, "v2", JSON, hash, || document::swagger(&table))
             })
@@ -86,10 +88,16 @@ fn index(table: &Table) -> Value {
 }
 
 fn accepts_proto(parts: &Parts) -> bool {
-    let accepted = parts.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let accepted = parts
+        .headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
     // the first that is served decides; the name is written with @ or . before its version
     let mut known = accepted.flat_map(|v| v.split(',')).map(str::trim);
-    known.find(|t| t.starts_with(JSON) || t.contains("proto-openapi.spec.v2")).is_some_and(|t| t.contains("proto"))
+    known
+        .find(|t| t.starts_with(JSON) || t.contains("proto-openapi.spec.v2"))
+        .is_some_and(|t| t.contains("proto"))
 }
 
 fn serve(

@@ -275,7 +275,10 @@ pub(crate) fn field(message: &[u8], number: u32) -> Option<&[u8]> {
 /// How often a field occurs in a message.
 #[cfg(test)]
 pub(crate) fn count(message: &[u8], number: u32) -> usize {
-    Fields::new(message).flatten().filter(|(n, _)| *n == number).count()
+    Fields::new(message)
+        .flatten()
+        .filter(|(n, _)| *n == number)
+        .count()
 }
 
 #[cfg(test)]

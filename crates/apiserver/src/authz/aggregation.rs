@@ -34,11 +34,24 @@ async fn refresh(storage: &Storage) {
     let all: Vec<ClusterRole> = storage.read_all(CLUSTER_ROLES, None);
     for role in stale(&all) {
         let name = role.metadata.name.clone().unwrap_or_default();
-        let Some(stored) = storage.get(CLUSTER_ROLES, "", &name) else { continue };
-        let Some(mut object) = stored.decode::<Value>() else { continue };
+        let Some(stored) = storage.get(CLUSTER_ROLES, "", &name) else {
+            continue;
+        };
+        let Some(mut object) = stored.decode::<Value>() else {
+            continue;
+        };
         object["rules"] = json!(role.rules);
         // a role that changed meanwhile comes by again
-        if let Err(error) = storage.put(CLUSTER_ROLES, "", &name, Expect::Revision(stored.revision), &object).await {
+        if let Err(error) = storage
+            .put(
+                CLUSTER_ROLES,
+                "",
+                &name,
+                Expect::Revision(stored.revision),
+                &object,
+            )
+            .await
+        {
             tracing::warn!(%error, role = name, "the rules of an aggregated role could not be written");
         }
     }
@@ -50,7 +63,10 @@ fn stale(all: &[ClusterRole]) -> Vec<ClusterRole> {
     aggregated
         .filter_map(|role| {
             let rules = effective_rules(role, all);
-            (role.rules.as_deref().unwrap_or_default() != rules).then(|| ClusterRole { rules: Some(rules), ..role.clone() })
+            (role.rules.as_deref().unwrap_or_default() != rules).then(|| ClusterRole {
+                rules: Some(rules),
+                ..role.clone()
+            })
         })
         .collect()
 }
@@ -65,8 +81,12 @@ mod tests {
 
     #[test]
     fn an_aggregated_role_follows_the_roles_that_it_selects() {
-        let whole = role(json!({"metadata": {"name": "whole"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"part": "yes"}}]}, "rules": []}));
-        let part = role(json!({"metadata": {"name": "part", "labels": {"part": "yes"}}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}));
+        let whole = role(
+            json!({"metadata": {"name": "whole"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"part": "yes"}}]}, "rules": []}),
+        );
+        let part = role(
+            json!({"metadata": {"name": "part", "labels": {"part": "yes"}}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}),
+        );
         let other = role(json!({"metadata": {"name": "other"}, "rules": []}));
         let fresh = stale(&[whole, part.clone(), other]);
         assert_eq!(fresh.len(), 1);

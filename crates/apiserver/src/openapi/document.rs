@@ -90,7 +90,10 @@ fn everything(table: &Table) -> (Vec<(String, Value)>, Definitions) {
     let mut paths = Vec::new();
     for (group, version) in versions(table) {
         let rows = rows(table, &group, &version);
-        paths.extend(rows.iter().flat_map(|row| operations::paths(row, &version, Form::V2)));
+        paths.extend(
+            rows.iter()
+                .flat_map(|row| operations::paths(row, &version, Form::V2)),
+        );
         for (name, schema) in schemas::definitions(&rows, &version, Form::V2.reference()) {
             let is_kind = schema.get("x-kubernetes-group-version-kind").is_some();
             if is_kind || !definitions.contains_key(&name) {

@@ -143,8 +143,15 @@ fn operation(
 ) -> Value {
     let reference = |name: String| json!({"$ref": format!("{}{name}", form.reference())});
     // what exec, attach and the like take is not an object
-    let is_object = gvk.kind == row.kind || kinds::find(&gvk.group, &gvk.version, &gvk.kind).is_some();
-    let own = || if is_object { reference(schemas::name(gvk)) } else { json!({"type": "string"}) };
+    let is_object =
+        gvk.kind == row.kind || kinds::find(&gvk.group, &gvk.version, &gvk.kind).is_some();
+    let own = || {
+        if is_object {
+            reference(schemas::name(gvk))
+        } else {
+            json!({"type": "string"})
+        }
+    };
     let meta = |kind: &str| reference(format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
     let (answer, body) = match verb {
         "list" => (reference(format!("{}List", schemas::name(gvk))), None),

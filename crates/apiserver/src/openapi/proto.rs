@@ -16,7 +16,8 @@ impl Message {
 
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.0.push(u8::try_from(value & 0x7f).unwrap_or_default() | 0x80);
+            self.0
+                .push(u8::try_from(value & 0x7f).unwrap_or_default() | 0x80);
             value >>= 7;
         }
         self.0.push(u8::try_from(value).unwrap_or_default());
@@ -51,13 +52,25 @@ impl Message {
     }
 
     fn texts_of(&mut self, number: u64, object: &Map<String, Value>, name: &str) {
-        for text in object.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for text in object
+            .get(name)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             self.text(number, text);
         }
     }
 
     fn bool_of(&mut self, number: u64, object: &Map<String, Value>, name: &str) {
-        self.bool(number, object.get(name).and_then(Value::as_bool).unwrap_or_default());
+        self.bool(
+            number,
+            object
+                .get(name)
+                .and_then(Value::as_bool)
+                .unwrap_or_default(),
+        );
     }
 
     /// A map's entry: name and value.
@@ -91,8 +104,16 @@ pub(super) fn head(version: &str) -> Message {
 
 pub(super) fn schema(value: &Value) -> Message {
     let mut out = Message::default();
-    let Some(object) = value.as_object() else { return out };
-    for (number, name) in [(1, "$ref"), (2, "format"), (3, "title"), (4, "description"), (13, "pattern")] {
+    let Some(object) = value.as_object() else {
+        return out;
+    };
+    for (number, name) in [
+        (1, "$ref"),
+        (2, "format"),
+        (3, "title"),
+        (4, "description"),
+        (13, "pattern"),
+    ] {
         out.text_of(number, object, name);
     }
     out.bool_of(16, object, "uniqueItems");
@@ -107,7 +128,12 @@ pub(super) fn schema(value: &Value) -> Message {
     }
     if let Some(ty) = object.get("type") {
         let mut item = Message::default();
-        for ty in ty.as_array().map_or(std::slice::from_ref(ty), Vec::as_slice).iter().filter_map(Value::as_str) {
+        for ty in ty
+            .as_array()
+            .map_or(std::slice::from_ref(ty), Vec::as_slice)
+            .iter()
+            .filter_map(Value::as_str)
+        {
             item.text(1, ty);
         }
         out.message(22, &item);
@@ -117,7 +143,12 @@ pub(super) fn schema(value: &Value) -> Message {
         item.message(1, &schema(items));
         out.message(23, &item);
     }
-    for part in object.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+    for part in object
+        .get("allOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         out.message(24, &schema(part));
     }
     if let Some(properties) = object.get("properties").and_then(Value::as_object) {
@@ -133,13 +164,26 @@ pub(super) fn schema(value: &Value) -> Message {
 
 pub(super) fn path_item(value: &Value) -> Message {
     let mut out = Message::default();
-    let Some(object) = value.as_object() else { return out };
-    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+    let Some(object) = value.as_object() else {
+        return out;
+    };
+    for (number, method) in [
+        (2, "get"),
+        (3, "put"),
+        (4, "post"),
+        (5, "delete"),
+        (8, "patch"),
+    ] {
         if let Some(value) = object.get(method).and_then(Value::as_object) {
             out.message(number, &operation(value));
         }
     }
-    for value in object.get("parameters").and_then(Value::as_array).into_iter().flatten() {
+    for value in object
+        .get("parameters")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         out.message(9, &parameter(value));
     }
     out.extensions(10, object);
@@ -153,11 +197,21 @@ fn operation(object: &Map<String, Value>) -> Message {
     out.text_of(5, object, "operationId");
     out.texts_of(6, object, "produces");
     out.texts_of(7, object, "consumes");
-    for value in object.get("parameters").and_then(Value::as_array).into_iter().flatten() {
+    for value in object
+        .get("parameters")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         out.message(8, &parameter(value));
     }
     let mut responses = Message::default();
-    for (code, value) in object.get("responses").and_then(Value::as_object).into_iter().flatten() {
+    for (code, value) in object
+        .get("responses")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         let mut response = Message::default();
         if let Some(fields) = value.as_object() {
             response.text_of(1, fields, "description");
@@ -180,7 +234,9 @@ fn operation(object: &Map<String, Value>) -> Message {
 /// A parameter in the body, the query or the path, wrapped as the choice that it is.
 fn parameter(value: &Value) -> Message {
     let mut out = Message::default();
-    let Some(object) = value.as_object() else { return out };
+    let Some(object) = value.as_object() else {
+        return out;
+    };
     let place = object.get("in").and_then(Value::as_str).unwrap_or_default();
     let mut inner = Message::default();
     let mut choice = Message::default();

@@ -36,7 +36,10 @@ fn every_version_has_a_document_whose_references_resolve() {
             references(&document, &mut found);
             for reference in found {
                 let name = reference.strip_prefix("#/components/schemas/").unwrap();
-                assert!(document["components"]["schemas"].get(name).is_some(), "{group}/{version}: {name}");
+                assert!(
+                    document["components"]["schemas"].get(name).is_some(),
+                    "{group}/{version}: {name}"
+                );
             }
         }
     }
@@ -47,7 +50,12 @@ fn every_row_has_the_schema_of_its_type() {
     for row in table().rows() {
         for version in &row.versions {
             let known = kinds::find(&row.group, version, &row.kind).is_some();
-            assert!(known || row.kind == "RuntimeClass", "{}/{version} {}", row.group, row.kind);
+            assert!(
+                known || row.kind == "RuntimeClass",
+                "{}/{version} {}",
+                row.group,
+                row.kind
+            );
         }
     }
 }
@@ -59,21 +67,38 @@ fn schemas_say_what_clients_need_to_merge_and_explain() {
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
-    assert_eq!(schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"], json!([{"group": "", "version": "v1", "kind": "Pod"}]));
+    assert_eq!(
+        schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"],
+        json!([{"group": "", "version": "v1", "kind": "Pod"}])
+    );
     assert_eq!(schemas["io.k8s.api.core.v1.Pod"].get("required"), None);
     let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
     assert_eq!(patch["x-kubernetes-action"], "patch");
-    let parameters: Vec<_> = patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let parameters: Vec<_> = patch["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
     assert!(parameters.contains(&"fieldValidation"));
     assert!(document["paths"]["/api/v1/pods"]["get"].is_object());
-    assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/status"]["patch"].is_object());
+    assert!(
+        document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/status"]["patch"].is_object()
+    );
 }
 
 #[test]
 fn older_versions_of_runtimeclass_have_their_own_form() {
     let alpha = &openapi("node.k8s.io", "v1alpha1")["components"]["schemas"];
-    assert!(alpha["io.k8s.api.node.v1alpha1.RuntimeClassSpec"]["properties"]["runtimeHandler"].is_object());
-    assert!(alpha["io.k8s.api.node.v1alpha1.RuntimeClass"]["properties"].get("handler").is_none());
+    assert!(
+        alpha["io.k8s.api.node.v1alpha1.RuntimeClassSpec"]["properties"]["runtimeHandler"]
+            .is_object()
+    );
+    assert!(
+        alpha["io.k8s.api.node.v1alpha1.RuntimeClass"]["properties"]
+            .get("handler")
+            .is_none()
+    );
     let beta = &openapi("node.k8s.io", "v1beta1")["components"]["schemas"];
     assert!(beta["io.k8s.api.node.v1beta1.RuntimeClass"]["properties"]["handler"].is_object());
     assert!(beta.get("io.k8s.api.node.v1.RuntimeClass").is_none());
@@ -86,10 +111,20 @@ fn swagger_holds_all_kinds_in_both_encodings() {
     let mut found = Vec::new();
     references(&document, &mut found);
     for reference in found {
-        assert!(definitions.contains_key(reference.strip_prefix("#/definitions/").unwrap()), "{reference}");
+        assert!(
+            definitions.contains_key(reference.strip_prefix("#/definitions/").unwrap()),
+            "{reference}"
+        );
     }
-    for name in ["io.k8s.api.core.v1.Pod", "io.k8s.api.node.v1.RuntimeClass", "io.k8s.api.node.v1alpha1.RuntimeClass"] {
-        assert!(definitions[name]["x-kubernetes-group-version-kind"].is_array(), "{name}");
+    for name in [
+        "io.k8s.api.core.v1.Pod",
+        "io.k8s.api.node.v1.RuntimeClass",
+        "io.k8s.api.node.v1alpha1.RuntimeClass",
+    ] {
+        assert!(
+            definitions[name]["x-kubernetes-group-version-kind"].is_array(),
+            "{name}"
+        );
     }
     let proto = unzip(&document::swagger_proto(&table()));
     let all = crate::protobuf::field(&proto, 9).unwrap();
@@ -99,7 +134,13 @@ fn swagger_holds_all_kinds_in_both_encodings() {
 #[test]
 fn the_hash_follows_the_rows() {
     let all = table();
-    assert_eq!(document::hash(&all, "", "v1"), document::hash(&table(), "", "v1"));
-    assert_ne!(document::hash(&all, "", "v1"), document::hash(&all, "node.k8s.io", "v1"));
+    assert_eq!(
+        document::hash(&all, "", "v1"),
+        document::hash(&table(), "", "v1")
+    );
+    assert_ne!(
+        document::hash(&all, "", "v1"),
+        document::hash(&all, "node.k8s.io", "v1")
+    );
     assert_eq!(document::hash(&all, "none.example", "v1"), None);
 }
