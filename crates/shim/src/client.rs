@@ -653,3 +653,9 @@ pub async fn cleanup(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Exi
 pub fn recorded_exit(bundle: &Path) -> Option<Exit> {
     crate::server::persist::load_exit(bundle)
 }
+
+/// Whether the kernel killed a process of the bundle's container for want of memory, as our shim noted it at the exit.
+#[must_use]
+pub fn recorded_oom_kill(bundle: &Path) -> bool {
+    crate::server::persist::load_oom_killed(bundle)
+}

@@ -5,7 +5,7 @@ mod exec;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustix::process::Pid;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::config::Config;
 use super::error::Error;
 use super::io::ChildStdio;
+use super::metrics::Groups;
 use super::process::{Phase, Process, send};
 use super::reaper::{Code, Reaper};
 use super::runtime::Runtime;
@@ -41,6 +42,7 @@ pub(super) struct Container {
     /// How many filesystems the request had us mount.
     mounted: usize,
     socket_dir: PathBuf,
+    groups: OnceLock<Groups>,
 }
 
 impl Container {
@@ -106,7 +108,8 @@ impl Container {
             let _ = self.kill_all(SIGKILL).await;
         }
         self.init.io.drain().await;
-        if let Err(e) = persist::save_exit(&self.bundle, exit) {
+        let oom_killed = self.groups().oom_killed();
+        if let Err(e) = persist::save_exit(&self.bundle, exit, oom_killed) {
             tracing::warn!(id = self.id, error = %e, "exit can't be noted");
         }
         self.init.set_phase(Phase::Exited(exit));
@@ -178,6 +181,11 @@ impl Container {
             rootfs::unmount(&self.bundle.join("rootfs"));
         }
         Ok((self.init.wire_pid(), self.init.wait().await))
+    }
+
+    /// The cgroups that the runtime put it into.
+    pub(super) fn groups(&self) -> &Groups {
+        self.groups.get_or_init(|| Groups::of(self.init.pid()))
     }
 
     /// A process by its exec's id; the first one when empty.

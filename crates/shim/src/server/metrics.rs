@@ -19,21 +19,20 @@ pub(super) async fn metrics(container: &Container) -> Result<Any, Error> {
     if container.runtime.is_gvisor() {
         return gvisor::metrics(container).await;
     }
-    let groups = Groups::of(container.init.pid());
+    let groups = container.groups();
     Ok(match groups.mode {
         CgroupMode::V2 => pack(
             "io.containerd.cgroups.v2.Metrics",
             &v2::read(&groups.dir("")),
         ),
         CgroupMode::V1 | CgroupMode::Hybrid => {
-            pack("io.containerd.cgroups.v1.Metrics", &v1::read(&groups))
+            pack("io.containerd.cgroups.v1.Metrics", &v1::read(groups))
         }
     })
 }
 
 /// Host pids in the container's cgroup and below.
-pub(super) fn pids(pid: i32) -> Vec<u32> {
-    let groups = Groups::of(pid);
+pub(super) fn pids(groups: &Groups) -> Vec<u32> {
     let dir = match groups.mode {
         CgroupMode::V2 => groups.dir(""),
         CgroupMode::V1 | CgroupMode::Hybrid => groups.dir("pids").or_else(|| groups.dir("memory")),
@@ -55,14 +54,15 @@ fn collect(dir: &Path, out: &mut Vec<u32>) {
     }
 }
 
-/// Where a process' cgroups are.
+/// Where a process' cgroups are; they outlive it.
+#[derive(Debug)]
 pub(super) struct Groups {
     mode: CgroupMode,
     dirs: BTreeMap<String, PathBuf>,
 }
 
 impl Groups {
-    fn of(pid: i32) -> Self {
+    pub(super) fn of(pid: i32) -> Self {
         let cgroups = Cgroups::detect();
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let mut dirs = BTreeMap::new();
@@ -91,6 +91,17 @@ impl Groups {
             mode: cgroups.mode,
             dirs,
         }
+    }
+
+    /// Whether the kernel has killed something in these groups for want of memory.
+    pub(super) fn oom_killed(&self) -> bool {
+        let count =
+            |dir: PathBuf, file: &str| table(&dir, file).get("oom_kill").copied().unwrap_or(0);
+        let v2 = self.dir("").map_or(0, |d| count(d, "memory.events"));
+        let v1 = self
+            .dir("memory")
+            .map_or(0, |d| count(d, "memory.oom_control"));
+        v1 + v2 > 0
     }
 
     /// The directory of a v1 controller, or of v2 (the empty name).

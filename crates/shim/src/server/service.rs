@@ -129,7 +129,7 @@ impl Task for TaskService {
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Answer<PidsResponse> {
         let container = self.0.container(&request.id)?;
-        let processes = metrics::pids(container.init.pid())
+        let processes = metrics::pids(container.groups())
             .into_iter()
             .map(|pid| ProcessInfo {
                 pid,

@@ -22,6 +22,8 @@ pub(crate) struct Pod {
     sandbox: Sandbox,
     /// The profile of containers made from now on.
     pub(crate) seccomp: berth_oci::SeccompProfile,
+    /// Of containers made from now on; 0 for none.
+    pub(crate) memory_limit: i64,
     ids: std::sync::Mutex<Vec<String>>,
 }
 
@@ -105,6 +107,7 @@ impl Pod {
             host: Host::detect(),
             sandbox,
             seccomp: berth_oci::SeccompProfile::Unconfined,
+            memory_limit: 0,
             ids: std::sync::Mutex::default(),
         }
     }
@@ -166,6 +169,7 @@ impl Pod {
         container.process.args = args.iter().map(|a| (*a).to_owned()).collect();
         container.process.terminal = terminal;
         container.security.seccomp = self.seccomp.clone();
+        container.resources.memory_limit = self.memory_limit;
         let spec = if sandbox {
             berth_oci::sandbox_spec(&self.host, self.kind, &self.sandbox, &container)
         } else {

@@ -201,3 +201,25 @@ async fn statistics_and_limits() {
         pod.end().await;
     }
 }
+
+#[tokio::test]
+async fn death_for_want_of_memory_is_noted() {
+    for runtime in ["runc", "crun"] {
+        let mut pod = Pod::start(runtime).await;
+        pod.memory_limit = 16 << 20;
+        let greedy = ["sh", "-c", "a=x; while :; do a=$a$a; done"];
+        let id = pod.run(&greedy, &Settings::default()).await;
+        assert_eq!(
+            within(pod.shim().wait(&id)).await.expect("wait").code,
+            137,
+            "{runtime}"
+        );
+        let bundle = pod.dir.path().join(&id);
+        assert!(berth_shim::client::recorded_oom_kill(&bundle), "{runtime}");
+        let id = pod.run(&["true"], &Settings::default()).await;
+        within(pod.shim().wait(&id)).await.expect("wait");
+        let bundle = pod.dir.path().join(&id);
+        assert!(!berth_shim::client::recorded_oom_kill(&bundle), "{runtime}");
+        pod.end().await;
+    }
+}

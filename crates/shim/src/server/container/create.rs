@@ -1,7 +1,7 @@
 //! `Create`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use parking_lot::Mutex;
@@ -66,6 +66,7 @@ pub(in crate::server) async fn create(
         late_stdio: Mutex::new(later),
         mounted: request.rootfs.len(),
         socket_dir: socket_dir.to_owned(),
+        groups: OnceLock::new(),
     });
     match container.create(now).await {
         Ok(()) => Ok(container),
@@ -112,6 +113,8 @@ impl Container {
             .await?;
         let pid = read_pid(&pid_file)?;
         self.init.set_pid(pid);
+        // Now, while the process shows them.
+        let _ = self.groups();
         // All of a gVisor pod's containers share one host process, whose end is the runtime's to tell.
         if !self.runtime.is_gvisor() {
             self.wait_by_pid(self.reaper.watch(pid));

@@ -51,7 +51,10 @@ pub(super) fn read(groups: &Groups) -> Metrics {
     if let Some(dir) = groups.dir("pids") {
         let pids = PidsStat {
             current: number(&dir, "pids.current"),
-            limit: number(&dir, "pids.max"),
+            // As containerd: none is zero.
+            limit: Some(number(&dir, "pids.max"))
+                .filter(|l| *l != u64::MAX)
+                .unwrap_or(0),
             ..Default::default()
         };
         out.pids = MessageField::some(pids);
