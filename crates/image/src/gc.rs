@@ -54,10 +54,33 @@ impl Inner {
                 report.bytes += layer.usage.bytes;
             }
         }
+        self.syncer.kick();
         if collecting.state.idle() {
             self.clean_ingest()?;
         }
         Ok(report)
+    }
+
+    /// Takes images out of the catalog whose layers were not on the disk when the machine went down.
+    pub(crate) fn forget_lost_layers(&self) -> Result<(), ImageError> {
+        let lost = self.syncer.lost()?;
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let is_lost = |chain: &Digest| lost.contains(&self.layers.path(chain));
+        self.catalog.update(|images| {
+            images.images.retain(|id, record| {
+                let whole = !record.layers.iter().any(|layer| is_lost(&layer.chain));
+                if !whole {
+                    tracing::warn!(%id, names = ?record.tags, "the machine went down before the image was on the disk");
+                }
+                whole
+            });
+        })?;
+        for layer in &lost {
+            self.sweeper.discard(layer)?;
+        }
+        Ok(())
     }
 
     /// Removes what work that was cut short has left. Nobody may be at work.

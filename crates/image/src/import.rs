@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::FutureExt;
+
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::install::{Found, run};
@@ -83,7 +85,7 @@ pub(crate) async fn import(
         let fetch = |number: usize| {
             let ((digest, size), member) = wanted[number].clone();
             let (archive, inner) = (archive.clone(), inner.clone());
-            async move {
+            let reading = async move {
                 run("reading an archive", move || {
                     archive.verify(&member, &digest, size)?;
                     if !inner.options.keep_layer_blobs {
@@ -93,7 +95,8 @@ pub(crate) async fn import(
                     Ok(inner.blobs.path(&digest))
                 })
                 .await
-            }
+            };
+            reading.boxed()
         };
         ids.push(inner.install(&lease, found, progress, fetch).await?);
     }

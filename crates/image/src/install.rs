@@ -2,11 +2,10 @@
 //! durable, and the image written into the catalog.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use tokio::task::spawn_blocking;
 
 use crate::catalog::{LayerRef, Record};
@@ -77,17 +76,13 @@ impl Found {
 impl Inner {
     /// Unpacks what is missing and puts the image into the catalog. `fetch` brings the blob of the layer
     /// with that number; it is called for missing layers only, for all of them at once.
-    pub(crate) async fn install<F, B>(
+    pub(crate) async fn install(
         self: &Arc<Self>,
         lease: &Arc<Lease>,
         found: Found,
         progress: &ProgressFn,
-        fetch: F,
-    ) -> Result<Digest, ImageError>
-    where
-        F: Fn(usize) -> B,
-        B: Future<Output = Result<PathBuf, ImageError>>,
-    {
+        fetch: impl Fn(usize) -> BoxFuture<'static, Result<PathBuf, ImageError>> + Send,
+    ) -> Result<Digest, ImageError> {
         let layers = found.layers()?;
         for layer in &layers {
             lease.protect(&layer.chain);
@@ -97,7 +92,7 @@ impl Inner {
         let mut missing = Vec::new();
         for (number, layer) in layers.iter().enumerate() {
             if self.layers.get(&layer.chain)?.is_none() {
-                let flight = self.flights.take(&layer.chain).await;
+                let flight = self.layer_flights.take(&layer.chain).await;
                 if self.layers.get(&layer.chain)?.is_none() {
                     flights.push(flight);
                     missing.push(number);
@@ -108,23 +103,21 @@ impl Inner {
                 layer: layer.blob.clone(),
             });
         }
-        let staged = missing.iter().map(|&number| {
-            let (fetch, layer) = (&fetch, &layers[number]);
-            async move {
-                let blob = fetch(number).await?;
-                let staged = self
-                    .stage(
-                        lease.clone(),
-                        layer.clone(),
-                        blob,
-                        number > 0,
-                        progress.clone(),
-                    )
-                    .await?;
-                Ok::<_, ImageError>((number, staged))
-            }
-        });
-        let staged = try_join_all(staged).await?;
+        let mut staging = Vec::new();
+        for &number in &missing {
+            let (inner, lease, blob) = (self.clone(), lease.clone(), fetch(number));
+            let (layer, progress) = (layers[number].clone(), progress.clone());
+            staging.push(async move {
+                let blob = blob.await?;
+                Ok::<_, ImageError>((
+                    number,
+                    inner
+                        .stage(lease, layer, blob, number > 0, progress)
+                        .await?,
+                ))
+            });
+        }
+        let staged = try_join_all(staging).await?;
         let (inner, lease, id) = (
             self.clone(),
             lease.clone(),
@@ -169,7 +162,7 @@ impl Inner {
         .await
     }
 
-    /// Fits the staged layers to those below, then commits all, lowest first, with one sync for all.
+    /// Fits the staged layers to those below, then commits all, lowest first, and have them synced.
     fn settle(
         &self,
         layers: &[LayerRef],
@@ -188,11 +181,12 @@ impl Inner {
             self.layers.settle(layer, &below, self.options.limits)?;
             places[*number] = layer.fs();
         }
-        self.layers.sync()?;
         for (_, layer) in &staged {
-            self.layers.commit(layer)?;
+            self.layers.commit(layer, &self.syncer)?;
         }
-        self.layers.sync_names()
+        self.layers.sync_names()?;
+        self.syncer.kick();
+        Ok(())
     }
 
     fn record(&self, found: Found, layers: Vec<LayerRef>) -> Result<(), ImageError> {

@@ -2,7 +2,7 @@
 //!
 //! The directory's name is short so that the options of a mount with many layers fit into a page; the record
 //! inside has the whole chain id and is compared with it. A layer is made in `ingest/` and renamed when it is
-//! complete and on the disk, so a directory in `layers/` is whole.
+//! complete, so a directory in `layers/` is whole; for power cuts see `syncer`.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +19,7 @@ use crate::error::ImageError;
 use crate::files;
 use crate::mount::{Overlay, unmount_if_mounted};
 use crate::options::UnpackLimits;
+use crate::syncer::Syncer;
 use crate::types::Usage;
 use crate::unpack::{Target, Unpacked, open_in_root, unpack};
 use crate::usage;
@@ -163,9 +164,9 @@ impl Layers {
         self.record(staged)
     }
 
-    /// Puts a settled layer in its place. Its files must be on the disk already. If another process was
-    /// faster, ours is dropped.
-    pub(crate) fn commit(&self, staged: &Staged) -> Result<(), ImageError> {
+    /// Puts a settled layer in its place. If another process was faster, ours is dropped.
+    pub(crate) fn commit(&self, staged: &Staged, syncer: &Syncer) -> Result<(), ImageError> {
+        syncer.mark(&staged.place)?;
         let place = self.path(&staged.layer.chain);
         match fs::rename(&staged.place, &place) {
             Ok(()) => Ok(()),
@@ -179,13 +180,6 @@ impl Layers {
             }
             Err(e) => Err(ImageError::io("moving a layer to", &place, e)),
         }
-    }
-
-    /// Makes everything written so far durable, files of layers included.
-    pub(crate) fn sync(&self) -> Result<(), ImageError> {
-        let directory = File::open(&self.directory)
-            .map_err(|e| ImageError::io("opening", &self.directory, e))?;
-        rustix::fs::syncfs(&directory).map_err(|e| ImageError::io("syncing", &self.directory, e))
     }
 
     pub(crate) fn sync_names(&self) -> Result<(), ImageError> {

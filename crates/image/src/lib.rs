@@ -31,10 +31,13 @@ mod manifest;
 mod mount;
 mod options;
 mod platform;
+mod pull;
 mod reference;
+mod registry;
 mod snapshots;
 mod store;
 mod sweeper;
+mod syncer;
 #[cfg(test)]
 mod testing;
 mod types;

@@ -18,6 +18,7 @@ use crate::options::StoreOptions;
 use crate::reference::Reference;
 use crate::snapshots::{SnapshotRecord, Snapshots};
 use crate::sweeper::Sweeper;
+use crate::syncer::Syncer;
 use crate::types::{
     FsInfo, GcReport, Image, ImportReport, ProgressFn, PullRequest, Removed, Snapshot,
     SnapshotKind, Usage,
@@ -44,7 +45,11 @@ pub(crate) struct Inner {
     pub(crate) snapshots: Snapshots,
     pub(crate) leases: Arc<Leases>,
     pub(crate) sweeper: Sweeper,
-    pub(crate) flights: Flights,
+    pub(crate) syncer: Syncer,
+    /// Downloads. Apart from the layers': an uncompressed lowest layer has the same digest in both.
+    pub(crate) blob_flights: Flights,
+    /// Unpacking.
+    pub(crate) layer_flights: Flights,
     /// As many layers are unpacked at a time as there are processors, at most four.
     pub(crate) unpackers: Arc<Semaphore>,
 }
@@ -83,13 +88,16 @@ impl ImageStore {
             snapshots: Snapshots::new(&root),
             leases: Arc::new(Leases::new(&root)),
             sweeper: Sweeper::new(root.join("trash")),
-            flights: Flights::default(),
+            syncer: Syncer::new(&root),
+            blob_flights: Flights::default(),
+            layer_flights: Flights::default(),
             unpackers: Arc::new(Semaphore::new(processors.min(4))),
             root,
             options,
         };
         inner.catalog.read()?;
         inner.sweeper.empty();
+        inner.forget_lost_layers()?;
         inner.collect()?;
         Ok(Self {
             inner: Arc::new(inner),
@@ -132,10 +140,22 @@ impl ImageStore {
         request: PullRequest,
         progress: ProgressFn,
     ) -> Result<Image, ImageError> {
-        let _ = progress;
-        Err(ImageError::NotFound {
-            reference: request.reference,
-        })
+        if let Some(handler) = request
+            .runtime_handler
+            .as_deref()
+            .filter(|handler| !handler.is_empty())
+        {
+            tracing::debug!(
+                handler,
+                image = request.reference,
+                "all handlers share one image store"
+            );
+        }
+        let reference = request.reference.clone();
+        let id = crate::pull::pull(&self.inner, request, progress).await?;
+        self.gc()?;
+        self.get(id.as_str())?
+            .ok_or(ImageError::NotFound { reference })
     }
 
     /// Brings the images of an OCI layout (directory or tar) or a docker-archive tar into the store;
@@ -234,6 +254,8 @@ impl ImageStore {
     pub fn fs_info(&self) -> Result<FsInfo, ImageError> {
         let inner = &self.inner;
         let (mut images, mut containers) = (Usage::default(), Usage::default());
+        // Another process may have left this to us.
+        inner.syncer.kick();
         for layer in inner.layers.list()? {
             images += layer.usage;
         }

@@ -331,6 +331,28 @@ async fn many_layers_mount() {
     crate::mount::unmount_if_mounted(&root).unwrap();
 }
 
+#[tokio::test]
+async fn a_power_cut_before_the_sync_costs_the_image_and_nothing_else() {
+    let test = TestStore::new();
+    let (one, two) = (two_layers(), TestImage::new(&[Layer::new().file("f", "2")]));
+    for (image, name) in [(&one, "one:1"), (&two, "two:1")] {
+        let file = test.file("i.tar", &image.docker_archive(&[name]));
+        test.store.import(&file, None, silent()).await.unwrap();
+    }
+    let chain = test.store.get("one:1").unwrap().unwrap().layers.remove(1);
+    let layer = test.store.inner.layers.path(&chain);
+    let TestStore { dir, store } = test;
+    drop(store);
+    assert!(
+        !layer.join("unsynced").exists(),
+        "the sync has ended before the store did"
+    );
+    fs::write(layer.join("unsynced"), "another boot").unwrap();
+    let store = ImageStore::open(dir.path().join("store"), StoreOptions::default()).unwrap();
+    assert!(store.get("one:1").unwrap().is_none() && !layer.exists());
+    assert!(store.get("two:1").unwrap().is_some());
+}
+
 #[test]
 fn keys_are_names() {
     let test = TestStore::new();
