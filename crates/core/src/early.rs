@@ -55,13 +55,18 @@ pub fn pod_warning(pod: &Pod, class: &RuntimeClass, nodes: &[NodeInfo]) -> Optio
             return None;
         }
         if lacks {
-            *reasons.entry(format!("node(s) lack runtime handler {handler:?}")).or_default() += 1;
+            *reasons
+                .entry(format!("node(s) lack runtime handler {handler:?}"))
+                .or_default() += 1;
         }
         if let Some(reason) = misplaced {
             *reasons.entry(reason.to_string()).or_default() += 1;
         }
     }
-    let reasons: Vec<String> = reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let reasons: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     Some(format!(
         "no node can run RuntimeClass {name:?} (handler {handler:?}) now: of {} node(s), {}",
         nodes.len(),
@@ -104,28 +109,77 @@ mod tests {
     }
 
     fn class(scheduling: Value) -> RuntimeClass {
-        serde_json::from_value(json!({"metadata": {"name": "gvisor"}, "handler": "runsc", "scheduling": scheduling})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "gvisor"}, "handler": "runsc", "scheduling": scheduling}),
+        )
+        .unwrap()
     }
 
     #[test]
     fn warnings() {
-        let taint = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
+        let taint =
+            json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
         let selector = json!({"nodeSelector": {"zone": "b"}});
         for (nodes, scheduling, of_class, of_pod, able) in [
-            (vec![node("a", &["", "runsc"], json!({}))], json!({}), None, None, 1),
+            (
+                vec![node("a", &["", "runsc"], json!({}))],
+                json!({}),
+                None,
+                None,
+                1,
+            ),
             (vec![node("a", &[], json!({}))], json!({}), None, None, 1),
-            (vec![], json!({}), None, Some("no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: there are no nodes"), 0),
-            (vec![node("a", &["", "runc"], json!({})), node("b", &["crun"], json!({}))], json!({}),
-             Some("RuntimeClass \"gvisor\": no node reports its handler \"runsc\"; 2 node(s) report: crun, runc"),
-             Some("no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: of 2 node(s), 2 node(s) lack runtime handler \"runsc\""), 0),
-            (vec![node("a", &["runc"], json!({})), node("b", &["runsc"], taint)], json!({}), None,
-             Some("no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: of 2 node(s), 1 node(s) had untolerated taint {k: v}, \
-                   1 node(s) lack runtime handler \"runsc\""), 0),
-            (vec![node("a", &["runsc"], json!({}))], selector, None,
-             Some("no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: of 1 node(s), 1 node(s) didn't match Pod's node affinity/selector"), 0),
+            (
+                vec![],
+                json!({}),
+                None,
+                Some(
+                    "no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: there are no nodes",
+                ),
+                0,
+            ),
+            (
+                vec![
+                    node("a", &["", "runc"], json!({})),
+                    node("b", &["crun"], json!({})),
+                ],
+                json!({}),
+                Some(
+                    "RuntimeClass \"gvisor\": no node reports its handler \"runsc\"; 2 node(s) report: crun, runc",
+                ),
+                Some(
+                    "no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: of 2 node(s), 2 node(s) lack runtime handler \"runsc\"",
+                ),
+                0,
+            ),
+            (
+                vec![
+                    node("a", &["runc"], json!({})),
+                    node("b", &["runsc"], taint),
+                ],
+                json!({}),
+                None,
+                Some(
+                    "no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: of 2 node(s), 1 node(s) had untolerated taint {k: v}, \
+                   1 node(s) lack runtime handler \"runsc\"",
+                ),
+                0,
+            ),
+            (
+                vec![node("a", &["runsc"], json!({}))],
+                selector,
+                None,
+                Some(
+                    "no node can run RuntimeClass \"gvisor\" (handler \"runsc\") now: of 1 node(s), 1 node(s) didn't match Pod's node affinity/selector",
+                ),
+                0,
+            ),
         ] {
             let class = class(scheduling.clone());
-            let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "nodeSelector": scheduling["nodeSelector"]}})).unwrap();
+            let pod: Pod = serde_json::from_value(
+                json!({"spec": {"containers": [], "nodeSelector": scheduling["nodeSelector"]}}),
+            )
+            .unwrap();
             assert_eq!(class_warning(&class, &nodes).as_deref(), of_class);
             assert_eq!(pod_warning(&pod, &class, &nodes).as_deref(), of_pod);
             assert_eq!(nodes_able(&class, &nodes), able);

@@ -16,6 +16,7 @@ pub mod gates;
 pub mod kinds;
 pub mod lifecycle;
 pub mod meta;
+pub mod migrate;
 pub mod pod;
 pub mod rbac;
 pub mod resource_list;
