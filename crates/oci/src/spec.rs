@@ -1,7 +1,7 @@
 //! Puts a spec together from its parts.
 
 mod capabilities;
-mod devices;
+pub(crate) mod devices;
 mod linux;
 mod mounts;
 mod process;
@@ -61,8 +61,26 @@ pub enum SpecError {
     #[error("the runtime does not support recursive read-only mounts ({0:?})")]
     RecursiveReadOnlyUnsupported(PathBuf),
     /// No such CDI device.
-    #[error("CDI device {0:?} is not known on this node")]
-    UnknownCdiDevice(String),
+    #[error("CDI device {device:?} is not known on this node{}{broken}", if broken.is_empty() { "" } else { "; files that can't be read: " })]
+    UnknownCdiDevice {
+        /// Its qualified name.
+        device: String,
+        /// Files that could not be read, and why.
+        broken: String,
+    },
+    /// Two files of one directory describe the device.
+    #[error("CDI device {device:?} is described twice, in {first:?} and {second:?}")]
+    AmbiguousCdiDevice {
+        /// Its qualified name.
+        device: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A hook of no kind that OCI has.
+    #[error("CDI hook {0:?} is of no known kind")]
+    UnknownCdiHook(String),
     /// The runtime can't do user namespaces.
     #[error("the runtime does not support user namespaces")]
     UserNamespaces,

@@ -56,7 +56,7 @@ fn metadata(path: &Path) -> Result<fs::Metadata, SpecError> {
     })
 }
 
-fn rule(allow: bool, node: Option<&LinuxDevice>, access: &str) -> LinuxDeviceCgroup {
+pub(crate) fn rule(allow: bool, node: Option<&LinuxDevice>, access: &str) -> LinuxDeviceCgroup {
     let mut rule = LinuxDeviceCgroup::default();
     rule.set_allow(allow);
     rule.set_access(Some(access.to_owned()));
@@ -68,7 +68,7 @@ fn rule(allow: bool, node: Option<&LinuxDevice>, access: &str) -> LinuxDeviceCgr
     rule
 }
 
-fn node(host: &Path, inside: &Path) -> Result<Option<LinuxDevice>, SpecError> {
+pub(crate) fn node(host: &Path, inside: &Path) -> Result<Option<LinuxDevice>, SpecError> {
     let meta = metadata(host)?;
     let typ = match meta.file_type() {
         t if t.is_char_device() => LinuxDeviceType::C,

@@ -1,0 +1,114 @@
+//! Puts edits into a spec.
+
+use oci_spec::runtime::{Hook, HookBuilder, Hooks, Linux, Mount, Spec};
+
+use super::file::{self, ContainerEdits};
+use crate::spec::{SpecError, devices};
+
+pub(super) fn apply(spec: &mut Spec, edits: &ContainerEdits) -> Result<(), SpecError> {
+    if let Some(process) = spec.process_mut() {
+        let mut env = process.env().clone().unwrap_or_default();
+        let name = |l: &str| l.split('=').next().unwrap_or_default().to_owned();
+        for line in &edits.env {
+            env.retain(|l| name(l) != name(line));
+            env.push(line.clone());
+        }
+        process.set_env(Some(env));
+        let user = process.user_mut();
+        let mut groups = user.additional_gids().clone().unwrap_or_default();
+        groups.extend(edits.additional_gids.iter().filter(|g| **g != 0));
+        groups.dedup();
+        if !groups.is_empty() {
+            user.set_additional_gids(Some(groups));
+        }
+    }
+    if !edits.device_nodes.is_empty() {
+        let linux = spec.linux_mut().get_or_insert_with(Linux::default);
+        for node in &edits.device_nodes {
+            add_node(linux, node)?;
+        }
+    }
+    if !edits.mounts.is_empty() {
+        let mounts = spec.mounts_mut().get_or_insert_with(Vec::new);
+        mounts.extend(edits.mounts.iter().map(mount));
+    }
+    if !edits.hooks.is_empty() {
+        let mut hooks = spec.hooks().clone().unwrap_or_default();
+        for hook in &edits.hooks {
+            add_hook(&mut hooks, hook)?;
+        }
+        spec.set_hooks(Some(hooks));
+    }
+    Ok(())
+}
+
+fn add_node(linux: &mut Linux, wanted: &file::DeviceNode) -> Result<(), SpecError> {
+    let host = wanted.host_path.as_ref().unwrap_or(&wanted.path);
+    let mut node =
+        devices::node(host, &wanted.path)?.ok_or_else(|| SpecError::NotADevice(host.clone()))?;
+    if wanted.file_mode.is_some() {
+        node.set_file_mode(wanted.file_mode);
+    }
+    if wanted.uid.is_some() {
+        node.set_uid(wanted.uid);
+    }
+    if wanted.gid.is_some() {
+        node.set_gid(wanted.gid);
+    }
+    let access = wanted.permissions.as_deref().unwrap_or("rwm");
+    let rule = devices::rule(true, Some(&node), access);
+    let nodes = linux.devices_mut().get_or_insert_with(Vec::new);
+    nodes.retain(|n| n.path() != node.path());
+    nodes.push(node);
+    let resources = linux.resources_mut().get_or_insert_with(Default::default);
+    resources
+        .devices_mut()
+        .get_or_insert_with(Vec::new)
+        .push(rule);
+    Ok(())
+}
+
+fn mount(wanted: &file::Mount) -> Mount {
+    let mut options = wanted.options.clone();
+    if !options.iter().any(|o| o == "bind" || o == "rbind") {
+        options.push("bind".to_owned());
+    }
+    let mut mount = Mount::default();
+    mount.set_destination(wanted.container_path.clone());
+    mount.set_source(Some(wanted.host_path.clone()));
+    mount.set_typ(Some(
+        wanted.kind.clone().unwrap_or_else(|| "bind".to_owned()),
+    ));
+    mount.set_options(Some(options));
+    mount
+}
+
+fn add_hook(hooks: &mut Hooks, wanted: &file::Hook) -> Result<(), SpecError> {
+    let mut builder = HookBuilder::default().path(wanted.path.clone());
+    if let Some(args) = &wanted.args {
+        builder = builder.args(args.clone());
+    }
+    if let Some(env) = &wanted.env {
+        builder = builder.env(env.clone());
+    }
+    if let Some(timeout) = wanted.timeout {
+        builder = builder.timeout(timeout);
+    }
+    let hook: Hook = builder.build()?;
+    let with = |list: &Option<Vec<Hook>>| {
+        let mut list = list.clone().unwrap_or_default();
+        list.push(hook.clone());
+        Some(list)
+    };
+    match wanted.hook_name.as_str() {
+        "createRuntime" => drop(hooks.set_create_runtime(with(hooks.create_runtime()))),
+        "createContainer" => drop(hooks.set_create_container(with(hooks.create_container()))),
+        "startContainer" => drop(hooks.set_start_container(with(hooks.start_container()))),
+        "poststart" => drop(hooks.set_poststart(with(hooks.poststart()))),
+        "poststop" => drop(hooks.set_poststop(with(hooks.poststop()))),
+        #[allow(deprecated)]
+        "prestart" => drop(hooks.set_prestart(with(hooks.prestart()))),
+        other => return Err(SpecError::UnknownCdiHook(other.to_owned())),
+    }
+    Ok(())
+}
