@@ -10,6 +10,7 @@
 //! - [`schedule`]: where a pod can run.
 
 pub mod admission;
+pub mod check;
 pub mod early;
 pub mod event;
 pub mod gates;
