@@ -75,6 +75,8 @@ fn open(volume: &Path, parts: &[&str]) -> Result<OwnedFd, Errno> {
             ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
         )
     };
+    // New directories are as open as the volume itself: its users have to reach them.
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root)?.st_mode & 0o7777);
     let mut path = String::from(".");
     let mut here = beneath(&path, OFlags::PATH)?;
     for part in parts {
@@ -83,11 +85,13 @@ fn open(volume: &Path, parts: &[&str]) -> Result<OwnedFd, Errno> {
         here = match beneath(&path, OFlags::PATH) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => {
-                match rustix::fs::mkdirat(&here, *part, Mode::from_raw_mode(0o750)) {
+                match rustix::fs::mkdirat(&here, *part, mode) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(e) => return Err(e),
                 }
-                beneath(&path, OFlags::PATH)?
+                let made = beneath(&path, OFlags::DIRECTORY)?;
+                rustix::fs::fchmod(&made, mode)?;
+                made
             }
             Err(e) => return Err(e),
         };
