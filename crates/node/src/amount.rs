@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use berth_core::resources::{Amounts, Overhead, pod_limits, pod_requests};
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 type List = BTreeMap<String, Quantity>;
@@ -42,67 +43,36 @@ pub(crate) fn limit(r: Option<&ResourceRequirements>, name: &str) -> i64 {
     units(r.and_then(|r| r.limits.as_ref()), name)
 }
 
-fn is_sidecar(c: &Container) -> bool {
-    berth_core::lifecycle::is_sidecar(c)
+fn counted(overhead: bool) -> Overhead {
+    if overhead {
+        Overhead::Counted
+    } else {
+        Overhead::Ignored
+    }
 }
 
-/// The pod's request of a resource: the larger of what runs together and each init step, with
-/// sidecars counted from their start on (KEP-753), pod-level resources winning, plus overhead.
-pub(crate) fn pod_request(spec: &PodSpec, name: &str, overhead: bool) -> i64 {
-    let extra = if overhead {
-        units(spec.overhead.as_ref(), name)
-    } else {
-        0
-    };
-    let pod_level = request(spec.resources.as_ref(), name);
-    if pod_level > 0 {
-        return pod_level + extra;
-    }
-    let mut sidecars = 0;
-    let mut peak = 0;
-    for c in spec.init_containers.iter().flatten() {
-        let r = request(c.resources.as_ref(), name);
-        if is_sidecar(c) {
-            sidecars += r;
-            peak = peak.max(sidecars);
+fn of(amounts: &Amounts, name: &str) -> i64 {
+    amounts.get(name).map_or(0, |q| {
+        if name == "cpu" {
+            q.milli_value()
         } else {
-            peak = peak.max(sidecars + r);
+            q.value()
         }
-    }
-    let apps: i64 = spec
+    })
+}
+
+/// The pod's request of a resource, with overhead where it counts.
+pub(crate) fn pod_request(spec: &PodSpec, name: &str, overhead: bool) -> i64 {
+    of(&pod_requests(spec, counted(overhead)), name)
+}
+
+/// The pod's limit, `None` unless the pod itself or every one of its containers has one.
+pub(crate) fn pod_limit(spec: &PodSpec, name: &str, overhead: bool) -> Option<i64> {
+    let own = limit(spec.resources.as_ref(), name) > 0;
+    let all = spec
         .containers
         .iter()
-        .map(|c| request(c.resources.as_ref(), name))
-        .sum();
-    peak.max(apps + sidecars) + extra
-}
-
-/// The pod's limit, `None` unless every container that runs for long has one.
-pub(crate) fn pod_limit(spec: &PodSpec, name: &str, overhead: bool) -> Option<i64> {
-    let extra = if overhead {
-        units(spec.overhead.as_ref(), name)
-    } else {
-        0
-    };
-    let pod_level = limit(spec.resources.as_ref(), name);
-    if pod_level > 0 {
-        return Some(pod_level + extra);
-    }
-    let of = |c: &Container| Some(limit(c.resources.as_ref(), name)).filter(|n| *n > 0);
-    let mut sidecars = 0;
-    let mut peak = 0;
-    for c in spec.init_containers.iter().flatten() {
-        let n = of(c)?;
-        if is_sidecar(c) {
-            sidecars += n;
-            peak = peak.max(sidecars);
-        } else {
-            peak = peak.max(sidecars + n);
-        }
-    }
-    let mut apps = 0;
-    for c in &spec.containers {
-        apps += of(c)?;
-    }
-    Some(peak.max(apps + sidecars) + extra)
+        .chain(spec.init_containers.iter().flatten())
+        .all(|c| limit(c.resources.as_ref(), name) > 0);
+    (own || all).then(|| of(&pod_limits(spec, counted(overhead)), name))
 }

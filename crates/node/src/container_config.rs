@@ -29,6 +29,10 @@ pub(crate) enum ConfigError {
     SubPath(#[from] SubPathError),
     #[error("cannot find volume {volume:?} to mount into container {container:?}")]
     NoVolume { volume: String, container: String },
+    #[error(
+        "volume mount {0:?} asks for recursiveReadOnly, which the runtime handler does not support"
+    )]
+    Recursive(String),
     #[error("cannot prepare {}: {source}", path.display())]
     Io {
         path: PathBuf,
@@ -45,6 +49,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) image_user: &'a ImageUser,
     pub(crate) pod_ips: &'a [String],
     pub(crate) target_id: Option<String>,
+    /// The handler that the pod runs under; empty is the default one.
+    pub(crate) handler: &'a str,
 }
 
 /// The user that an image asks for.

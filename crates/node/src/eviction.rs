@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::agent::{Agent, Pressure};
 use crate::amount;
 use crate::machine::meminfo_bytes;
+use crate::pods::PodHandle;
 use crate::sandbox_config::log_directory;
 
 const EVERY: Duration = Duration::from_secs(10);
@@ -50,6 +51,9 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
+        for handle in agent.handles() {
+            over_limit(&agent, &handle);
+        }
         for (i, short) in [Short::Memory, Short::Disk].into_iter().enumerate() {
             let Some((available, threshold)) = signal(&agent, short) else {
                 continue;
@@ -76,6 +80,39 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     }
 }
 
+/// A pod whose emptyDir holds more than its own limit goes, whatever the node has left.
+fn over_limit(agent: &Agent, handle: &PodHandle) {
+    let pod = handle.pod.borrow().clone();
+    if handle.evicted.lock().is_some() || !handle.observed.read().anything_running() {
+        return;
+    }
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let Some(limit) = volume
+            .empty_dir
+            .as_ref()
+            .and_then(|e| e.size_limit.as_ref())
+        else {
+            continue;
+        };
+        let dir = agent
+            .pod_dir(&pod)
+            .join("volumes/kubernetes.io~empty-dir")
+            .join(&volume.name);
+        let used = i64::try_from(on_disk(&dir)).unwrap_or(i64::MAX);
+        let bytes = amount::bytes(limit);
+        if bytes > 0 && used > bytes {
+            let message = format!(
+                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
+                volume.name, limit.0
+            );
+            agent.events.warn(&pod, "Evicted", message.clone());
+            *handle.evicted.lock() = Some(Problem::new("Evicted", message));
+            handle.wake.notify_one();
+            return;
+        }
+    }
+}
+
 /// What is left, and below which amount it is short.
 fn signal(agent: &Agent, short: Short) -> Option<(i64, i64)> {
     match short {
@@ -96,10 +133,9 @@ fn evict_one(agent: &Agent, short: Short, available: i64, threshold: i64) {
     let overhead = agent.config.gates.pod_overhead;
     let handles = agent.handles();
     // One at a time: what is already ending gives back something soon.
-    if handles.iter().any(|h| {
-        let ending = h.evicted.lock().is_some() && h.observed.read().anything_running();
-        ending
-    }) {
+    let ending =
+        |h: &Arc<PodHandle>| h.evicted.lock().is_some() && h.observed.read().anything_running();
+    if handles.iter().any(ending) {
         return;
     }
     let pods = handles

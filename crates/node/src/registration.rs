@@ -62,7 +62,7 @@ async fn step(
     }
     let now = Timestamp::now();
     let images = agent.images.list_for_node().await;
-    let pressure = agent.pressure.borrow().clone();
+    let pressure = *agent.pressure.borrow();
     let old = written.as_ref().map(|(s, _)| s);
     let status = object::status(agent, &images, &pressure, old, now);
     let interval = jiff::SignedDuration::try_from(agent.config.status_report_interval)

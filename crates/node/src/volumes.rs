@@ -9,7 +9,7 @@ pub(crate) mod subpath;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 
 use crate::agent::Agent;
 use crate::env::EnvError;
@@ -56,6 +56,8 @@ pub(crate) enum VolumeError {
     HostPath { path: String, what: &'static str },
     #[error("the volume's kind {0:?} is not supported by this node")]
     Unsupported(&'static str),
+    #[error("image {image:?} cannot be had: {reason}")]
+    Image { image: String, reason: String },
     #[error("the path {0:?} in a volume must be relative and without '..'")]
     BadPath(String),
     #[error("{}: {source}", path.display())]
@@ -151,9 +153,8 @@ async fn one(
         });
     }
     if let Some(source) = &volume.image {
-        return Ok(Source::Image {
-            reference: source.reference.clone().unwrap_or_default(),
-        });
+        let reference = image(agent, pod, source).await?;
+        return Ok(Source::Image { reference });
     }
     let Some((kind, in_memory)) = payload::kind(volume) else {
         return Err(VolumeError::Unsupported(unsupported(volume)));
@@ -171,6 +172,34 @@ async fn one(
         path,
         read_only: true,
     })
+}
+
+/// The image of an image volume, pulled where its policy asks for it.
+async fn image(
+    agent: &Agent,
+    pod: &Pod,
+    source: &ImageVolumeSource,
+) -> Result<String, VolumeError> {
+    let name = source.reference.clone().unwrap_or_default();
+    let always = match source.pull_policy.as_deref() {
+        Some(policy) => policy == "Always",
+        None => crate::images::with_tag(&name).ends_with(":latest"),
+    };
+    let fail = |e: tonic::Status| VolumeError::Image {
+        image: name.clone(),
+        reason: e.message().to_owned(),
+    };
+    if !always && let Some(found) = agent.images.present(&name, "").await.map_err(fail)? {
+        return Ok(found.id);
+    }
+    if source.pull_policy.as_deref() == Some("Never") {
+        return Err(VolumeError::Image {
+            image: name.clone(),
+            reason: "it is not present, and its pull policy is Never".to_owned(),
+        });
+    }
+    let pulled = agent.images.pull(pod, &name, "", None).await;
+    Ok(pulled.map_err(fail)?.id)
 }
 
 fn unsupported(v: &Volume) -> &'static str {

@@ -154,7 +154,7 @@ impl Worker {
             if self.failed.is_some() || lifecycle::is_terminal(&self.pod) || self.over() {
                 return self.end().await;
             }
-            if !self.accept() {
+            if !self.accept().await {
                 return self.end().await;
             }
             let plan = self.plan();

@@ -19,9 +19,40 @@ pub struct Room {
     pub capacity: i64,
 }
 
-/// Refuses a pod that does not fit, does not belong on this node or is for another OS.
-pub fn admit(pod: &Pod, labels: &BTreeMap<String, String>, room: &[Room]) -> Result<(), Problem> {
+/// What the node and its runtime can do beyond the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// `supplementalGroupsPolicy: Strict` has its effect.
+    pub strict_groups: bool,
+    /// `hostUsers: false` has its effect.
+    pub user_namespaces: bool,
+}
+
+/// Refuses a pod that does not fit, does not belong on this node, is for another OS, or asks for
+/// what would silently have no effect here.
+pub fn admit(
+    pod: &Pod,
+    labels: &BTreeMap<String, String>,
+    room: &[Room],
+    can: Abilities,
+) -> Result<(), Problem> {
     let spec = pod.spec.as_ref();
+    let strict = spec
+        .and_then(|s| s.security_context.as_ref())
+        .and_then(|s| s.supplemental_groups_policy.as_deref())
+        == Some("Strict");
+    if strict && !can.strict_groups {
+        return Err(Problem::new(
+            "SupplementalGroupsPolicyNotSupported",
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        ));
+    }
+    if spec.and_then(|s| s.host_users) == Some(false) && !can.user_namespaces {
+        return Err(Problem::new(
+            "UserNamespacesNotSupported",
+            "hostUsers: false is not supported in this node",
+        ));
+    }
     if let Some(os) = spec.and_then(|s| s.os.as_ref())
         && os.name != "linux"
     {

@@ -76,9 +76,9 @@ impl Observed {
     /// Puts both lists newest first, as the other methods expect.
     pub fn sort(&mut self) {
         self.sandboxes
-            .sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+            .sort_by_key(|s| std::cmp::Reverse((s.attempt, s.created_at)));
         self.containers
-            .sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+            .sort_by_key(|c| std::cmp::Reverse((c.attempt, c.created_at)));
     }
 
     /// The current sandbox.

@@ -1,81 +1,14 @@
 //! The pod's quality-of-service class and what the kernel is told because of it.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 
-/// `status.qosClass`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Qos {
-    /// Every container has limits for cpu and memory, and requests equal to them.
-    Guaranteed,
-    /// Some container requests or limits something.
-    Burstable,
-    /// None does.
-    BestEffort,
-}
+pub use crate::pod::qos::QosClass as Qos;
 
-impl Qos {
-    /// The name in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Qos::Guaranteed => "Guaranteed",
-            Qos::Burstable => "Burstable",
-            Qos::BestEffort => "BestEffort",
-        }
-    }
-}
-
-const RESOURCES: [&str; 2] = ["cpu", "memory"];
-
-fn amount(
-    list: Option<
-        &std::collections::BTreeMap<
-            String,
-            k8s_openapi::apimachinery::pkg::api::resource::Quantity,
-        >,
-    >,
-    name: &str,
-) -> Option<berth_api::quantity::Quantity> {
-    let quantity: berth_api::quantity::Quantity = list?.get(name)?.0.parse().ok()?;
-    (!quantity.is_zero()).then_some(quantity)
-}
-
-/// Computes the class from the containers' cpu and memory; pod-level resources win where present.
+/// The pod's class; a pod without a spec asks for nothing.
 pub fn qos(pod: &Pod) -> Qos {
-    let Some(spec) = &pod.spec else {
-        return Qos::BestEffort;
-    };
-    let pod_level = spec.resources.as_ref().map(|r| Container {
-        resources: Some(r.clone()),
-        ..Container::default()
-    });
-    let containers: Vec<&Container> = match &pod_level {
-        Some(c) => vec![c],
-        None => spec
-            .containers
-            .iter()
-            .chain(super::init_containers(spec))
-            .collect(),
-    };
-    let mut any = false;
-    let mut guaranteed = true;
-    for c in containers {
-        let limits = c.resources.as_ref().and_then(|r| r.limits.as_ref());
-        let requests = c.resources.as_ref().and_then(|r| r.requests.as_ref());
-        for name in RESOURCES {
-            let (limit, request) = (amount(limits, name), amount(requests, name));
-            any |= limit.is_some() || request.is_some();
-            guaranteed &= match (&limit, &request) {
-                (Some(l), Some(r)) => l == r,
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-        }
-    }
-    match (any, guaranteed) {
-        (false, _) => Qos::BestEffort,
-        (true, true) => Qos::Guaranteed,
-        (true, false) => Qos::Burstable,
-    }
+    pod.spec
+        .as_ref()
+        .map_or(Qos::BestEffort, crate::pod::qos::class)
 }
 
 /// `oom_score_adj` of a container: -997 for Guaranteed and node-critical pods, 1000 for

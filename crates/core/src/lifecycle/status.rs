@@ -66,7 +66,7 @@ pub fn status(i: Inputs<'_>) -> PodStatus {
             .previous
             .qos_class
             .clone()
-            .or_else(|| Some(qos::qos(i.pod).as_str().to_owned())),
+            .or_else(|| Some(qos::qos(i.pod).name().to_owned())),
         start_time: Some(i.previous.start_time.clone().unwrap_or(Time(i.now))),
         host_ip: i.host_ips.first().cloned(),
         host_ips: Some(

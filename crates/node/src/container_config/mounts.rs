@@ -34,7 +34,7 @@ pub(super) fn mounts(
         let mut mount = Mount {
             container_path: absolute(&m.mount_path),
             readonly: m.read_only == Some(true) || source.read_only(),
-            recursive_read_only: recursive(agent, m),
+            recursive_read_only: recursive(agent, parts.handler, m)?,
             propagation: propagation(m),
             ..Mount::default()
         };
@@ -89,17 +89,18 @@ fn sub_path(m: &VolumeMount, env: &[(String, String)]) -> Option<String> {
     expanded.or_else(|| m.sub_path.clone().filter(|s| !s.is_empty()))
 }
 
-fn recursive(agent: &Agent, m: &VolumeMount) -> bool {
+fn recursive(agent: &Agent, handler: &str, m: &VolumeMount) -> Result<bool, ConfigError> {
+    let can = agent
+        .runtime
+        .borrow()
+        .handlers
+        .iter()
+        .any(|h| h.name == handler && h.recursive_read_only_mounts);
     match m.recursive_read_only.as_deref() {
-        Some("Enabled") => true,
-        Some("IfPossible") => {
-            let facts = agent.runtime.borrow();
-            facts
-                .handlers
-                .iter()
-                .any(|h| h.name.is_empty() && h.recursive_read_only_mounts)
-        }
-        _ => false,
+        Some("Enabled") if !can => Err(ConfigError::Recursive(m.name.clone())),
+        Some("Enabled") => Ok(true),
+        Some("IfPossible") => Ok(can && m.read_only == Some(true)),
+        _ => Ok(false),
     }
 }
 

@@ -48,8 +48,9 @@ impl Worker {
         self.prober.stop();
         if self.observed.anything_running() {
             self.write_status(false);
-            // A pod that failed as a whole is not waited for as long as one that is deleted.
-            self.kill_all(None).await;
+            // What an evicted pod holds is needed now.
+            let evicted = self.handle.evicted.lock().is_some();
+            self.kill_all(evicted.then_some(1)).await;
             if self.observe().await.is_err() || self.observed.anything_running() {
                 return self.later(RETRY / 5);
             }

@@ -1,8 +1,12 @@
 //! Admission to the node, the class's handler, volumes, and the sandbox.
 
+use std::sync::Arc;
+
 use berth_core::event::EventType;
 use berth_core::lifecycle::{Problem, Start, admit, is_terminal};
 use k8s_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
 use tracing::{info, warn};
 
 use super::Worker;
@@ -16,7 +20,7 @@ const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 impl Worker {
     /// Admits the pod to this node, once; a pod that already runs here is taken as it is.
-    pub(super) fn accept(&mut self) -> bool {
+    pub(super) async fn accept(&mut self) -> bool {
         if self.accepted
             || self.previous.start_time.is_some()
             || !self.observed.sandboxes.is_empty()
@@ -24,7 +28,16 @@ impl Worker {
             self.accepted = true;
             return true;
         }
-        match self.admit() {
+        let mut verdict = self.admit();
+        if verdict.as_ref().is_err_and(|p| p.reason == "NodeAffinity") {
+            // The scheduler may know a label of the Node that this agent has not seen yet.
+            let api: Api<Node> = Api::all(self.agent.config.client.clone());
+            if let Ok(node) = api.get(&self.agent.config.node_name).await {
+                self.agent.node.send_replace(Some(Arc::new(node)));
+                verdict = self.admit();
+            }
+        }
+        match verdict {
             Ok(()) => {
                 self.accepted = true;
                 true
@@ -91,7 +104,12 @@ impl Worker {
             used: i64::try_from(others.len()).unwrap_or(i64::MAX),
             capacity: i64::from(self.agent.config.max_pods),
         });
-        admit::admit(&self.pod, &labels, &room)
+        let can = admit::Abilities {
+            strict_groups: self.agent.runtime.borrow().supplemental_groups_policy == Some(true),
+            // The agent hands out no id ranges yet.
+            user_namespaces: false,
+        };
+        admit::admit(&self.pod, &labels, &room, can)
     }
 
     /// The pod has failed for good.

@@ -45,9 +45,7 @@ impl Worker {
             Role::App(i) => spec.containers.get(i).cloned(),
             Role::Ephemeral(i) => {
                 let e = spec.ephemeral_containers.as_ref()?.get(i)?;
-                // The two types have the same wire form but for the target's name.
-                let value = serde_json::to_value(e).ok()?;
-                serde_json::from_value(value).ok()
+                Some(berth_core::pod::as_container(e.clone()))
             }
         }
     }
@@ -70,12 +68,12 @@ impl Worker {
             match list.get(&key) {
                 Some(Pull::Running | Pull::Done(_)) => return,
                 Some(Pull::Failed { told: false, .. }) => return,
-                Some(Pull::Failed { at, .. }) => {
-                    if self.pulls.backoffs.until(&image, *at, now).is_some() {
-                        return;
-                    }
+                Some(Pull::Failed { at, .. })
+                    if self.pulls.backoffs.until(&image, *at, now).is_some() =>
+                {
+                    return;
                 }
-                None => {}
+                Some(Pull::Failed { .. }) | None => {}
             }
             list.insert(key.clone(), Pull::Running);
         }
@@ -227,6 +225,7 @@ impl Worker {
             return false;
         };
         let ips = self.pod_ips();
+        let handler = self.handler.clone().unwrap_or_default();
         let parts = Parts {
             container: c,
             attempt: s.attempt,
@@ -235,6 +234,7 @@ impl Worker {
             image_user: &image.user,
             pod_ips: &ips,
             target_id: self.target(s.role),
+            handler: &handler,
         };
         let config = match container_config(&self.agent, &self.pod, &parts).await {
             Ok(config) => config,

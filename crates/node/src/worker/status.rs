@@ -126,6 +126,15 @@ fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Value {
                 after.insert(key.clone(), Value::Null);
             }
         }
+        // Conditions are merged by type: what one no longer says has to be taken back.
+        let conditions = after.get_mut("conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten() {
+            for key in ["reason", "message"] {
+                if condition.get(key).is_none() {
+                    condition[key] = Value::Null;
+                }
+            }
+        }
         for key in ["podIPs", "hostIPs"] {
             if before.get(key).is_some()
                 && before.get(key) != after.get(key)

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodOS, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Pod, PodOS, PodSecurityContext, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::super::admit::{Room, admit};
+use super::super::Problem;
+use super::super::admit::{self, Abilities, Room};
 use super::super::backoff::go_duration;
 use super::super::qos::{Qos, cpu_quota, cpu_shares, cpu_weight, oom_score_adj, qos};
 use super::{pod, secs};
@@ -22,6 +23,10 @@ fn admission() {
         }]
     };
     let plain = pod("Always", "app:a");
+    let none = Abilities::default();
+    let admit = |p: &Pod, l: &BTreeMap<String, String>, r: &[Room]| -> Result<(), Problem> {
+        admit::admit(p, l, r, none)
+    };
     assert_eq!(admit(&plain, &labels, &room(500, 500)), Ok(()));
     assert_eq!(
         admit(&plain, &labels, &room(0, 5000)),
@@ -39,6 +44,26 @@ fn admission() {
     assert_eq!(admit(&selected, &labels, &[]), Ok(()));
     let refused = admit(&selected, &BTreeMap::new(), &[]).unwrap_err();
     assert_eq!(refused.reason, "NodeAffinity");
+    let mut strict = plain.clone();
+    strict.spec.as_mut().unwrap().security_context = Some(PodSecurityContext {
+        supplemental_groups_policy: Some("Strict".to_owned()),
+        ..PodSecurityContext::default()
+    });
+    assert_eq!(
+        admit(&strict, &labels, &[]).unwrap_err().reason,
+        "SupplementalGroupsPolicyNotSupported"
+    );
+    let can = Abilities {
+        strict_groups: true,
+        ..none
+    };
+    assert_eq!(admit::admit(&strict, &labels, &[], can), Ok(()));
+    let mut mapped = plain.clone();
+    mapped.spec.as_mut().unwrap().host_users = Some(false);
+    assert_eq!(
+        admit(&mapped, &labels, &[]).unwrap_err().reason,
+        "UserNamespacesNotSupported"
+    );
     let mut windows = plain;
     windows.spec.as_mut().unwrap().os = Some(PodOS {
         name: "windows".to_owned(),

@@ -1,0 +1,443 @@
+//! A CRI runtime without processes: it remembers what it is told and does what a test says.
+//!
+//! gRPC by hand (one framed message each way), so that a test's runtime is a `match` on the method.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_cri::v1::{self as cri, ContainerState, PodSandboxState};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::net::UnixListener;
+use tokio::sync::broadcast;
+
+const UNIMPLEMENTED: &str = "12";
+const NOT_FOUND: &str = "5";
+
+#[derive(Clone)]
+pub struct Sandbox {
+    pub config: cri::PodSandboxConfig,
+    pub handler: String,
+    pub ready: bool,
+}
+
+#[derive(Clone)]
+pub struct Container {
+    pub config: cri::ContainerConfig,
+    pub sandbox: String,
+    pub state: ContainerState,
+    pub exit_code: i32,
+    finished: i64,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub sandboxes: BTreeMap<String, Sandbox>,
+    pub containers: BTreeMap<String, Container>,
+    /// Every call that changes something: `RunPodSandbox runsc`, `StopContainer c1 5`.
+    pub calls: Vec<String>,
+    pub handlers: Vec<String>,
+    pub images: Vec<String>,
+    pub ready: bool,
+    /// Images that cannot be pulled.
+    pub unpullable: Vec<String>,
+    next: u32,
+}
+
+/// A running fake; it ends with its task's runtime.
+#[derive(Clone)]
+pub struct FakeCri {
+    pub state: Arc<Mutex<State>>,
+    pub socket: PathBuf,
+    events: broadcast::Sender<String>,
+}
+
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap()
+}
+
+type Reply = Result<Vec<u8>, (&'static str, String)>;
+
+impl FakeCri {
+    pub fn start(dir: &Path) -> Self {
+        let socket = dir.join("cri.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let fake = Self {
+            state: Arc::new(Mutex::new(State {
+                handlers: vec![String::new(), "runc".into()],
+                images: vec!["busybox:1".into()],
+                ready: true,
+                ..State::default()
+            })),
+            socket,
+            events: broadcast::channel(64).0,
+        };
+        let served = fake.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let fake = served.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let fake = fake.clone();
+                        async move { Ok::<_, std::convert::Infallible>(fake.serve(request).await) }
+                    });
+                    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        fake
+    }
+
+    /// A process ends by itself.
+    pub fn exit(&self, container: &str, code: i32) {
+        let uid = {
+            let mut state = self.state.lock();
+            let c = state.containers.get_mut(container).unwrap();
+            c.state = ContainerState::ContainerExited;
+            c.exit_code = code;
+            c.finished = now();
+            c.config.labels["io.kubernetes.pod.uid"].clone()
+        };
+        let _ = self.events.send(uid);
+    }
+
+    pub fn calls(&self) -> Vec<String> {
+        self.state.lock().calls.clone()
+    }
+
+    /// Ids of containers that run, by name.
+    pub fn running(&self, name: &str) -> Vec<String> {
+        let state = self.state.lock();
+        let of = |c: &Container| {
+            c.state == ContainerState::ContainerRunning
+                && c.config.metadata.as_ref().unwrap().name == name
+        };
+        state
+            .containers
+            .iter()
+            .filter(|(_, c)| of(c))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+        let method = request.uri().path().rsplit('/').next().unwrap().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        if method == "GetContainerEvents" {
+            return self.stream();
+        }
+        let answer = self.state.lock().answer(&method, &body[5..]);
+        respond(answer)
+    }
+
+    fn stream(&self) -> Response<Body> {
+        let events = self.events.subscribe();
+        let frames = futures::stream::unfold(events, |mut events| async move {
+            let uid = events.recv().await.ok()?;
+            let event = cri::ContainerEventResponse {
+                pod_sandbox_status: Some(cri::PodSandboxStatus {
+                    metadata: Some(cri::PodSandboxMetadata {
+                        uid,
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            Some((Ok(Frame::data(framed(&event.encode_to_vec()))), events))
+        });
+        grpc(StreamBody::new(frames).boxed_unsync())
+    }
+}
+
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(0);
+    out.put_u32(u32::try_from(message.len()).unwrap());
+    out.extend_from_slice(message);
+    out.freeze()
+}
+
+fn grpc(body: Body) -> Response<Body> {
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap()
+}
+
+fn respond(answer: Reply) -> Response<Body> {
+    let (data, code, message) = match answer {
+        Ok(data) => (Some(framed(&data)), "0", String::new()),
+        Err((code, message)) => (None, code, message),
+    };
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(code));
+    trailers.insert("grpc-message", HeaderValue::from_str(&message).unwrap());
+    let frames = data
+        .map(Frame::data)
+        .into_iter()
+        .chain([Frame::trailers(trailers)])
+        .map(Ok);
+    grpc(StreamBody::new(futures::stream::iter(frames)).boxed_unsync())
+}
+
+fn read<M: Message + Default>(body: &[u8]) -> M {
+    M::decode(body).unwrap()
+}
+
+fn ok(message: &impl Message) -> Reply {
+    Ok(message.encode_to_vec())
+}
+
+impl State {
+    fn id(&mut self, prefix: &str) -> String {
+        self.next += 1;
+        format!("{prefix}{}", self.next)
+    }
+
+    fn answer(&mut self, method: &str, body: &[u8]) -> Reply {
+        match method {
+            "Version" => ok(&cri::VersionResponse {
+                runtime_name: "fake".into(),
+                runtime_version: "1".into(),
+                ..Default::default()
+            }),
+            "Status" => ok(&self.status()),
+            "RunPodSandbox" => self.run_sandbox(read(body)),
+            "StopPodSandbox" => {
+                let id = read::<cri::StopPodSandboxRequest>(body).pod_sandbox_id;
+                self.calls.push(format!("StopPodSandbox {id}"));
+                if let Some(s) = self.sandboxes.get_mut(&id) {
+                    s.ready = false;
+                }
+                ok(&cri::StopPodSandboxResponse {})
+            }
+            "RemovePodSandbox" => {
+                let id = read::<cri::RemovePodSandboxRequest>(body).pod_sandbox_id;
+                self.calls.push(format!("RemovePodSandbox {id}"));
+                self.sandboxes.remove(&id);
+                self.containers.retain(|_, c| c.sandbox != id);
+                ok(&cri::RemovePodSandboxResponse {})
+            }
+            "PodSandboxStatus" => {
+                self.sandbox_status(&read::<cri::PodSandboxStatusRequest>(body).pod_sandbox_id)
+            }
+            "ListPodSandbox" => self.list_sandboxes(read(body)),
+            "CreateContainer" => self.create(read(body)),
+            "StartContainer" => {
+                let id = read::<cri::StartContainerRequest>(body).container_id;
+                self.calls.push(format!("StartContainer {id}"));
+                self.containers.get_mut(&id).unwrap().state = ContainerState::ContainerRunning;
+                ok(&cri::StartContainerResponse {})
+            }
+            "StopContainer" => {
+                let r: cri::StopContainerRequest = read(body);
+                self.calls
+                    .push(format!("StopContainer {} {}", r.container_id, r.timeout));
+                if let Some(c) = self.containers.get_mut(&r.container_id) {
+                    c.state = ContainerState::ContainerExited;
+                    c.exit_code = 137;
+                    c.finished = now();
+                }
+                ok(&cri::StopContainerResponse {})
+            }
+            "RemoveContainer" => {
+                let id = read::<cri::RemoveContainerRequest>(body).container_id;
+                self.calls.push(format!("RemoveContainer {id}"));
+                self.containers.remove(&id);
+                ok(&cri::RemoveContainerResponse {})
+            }
+            "ListContainers" => self.list_containers(read(body)),
+            "ContainerStatus" => {
+                self.container_status(&read::<cri::ContainerStatusRequest>(body).container_id)
+            }
+            "ListImages" => ok(&cri::ListImagesResponse::default()),
+            "ImageStatus" => {
+                let image = read::<cri::ImageStatusRequest>(body).image.unwrap().image;
+                let there = self.images.contains(&image);
+                ok(&cri::ImageStatusResponse {
+                    image: there.then(|| cri::Image {
+                        id: format!("sha256:{image}"),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                })
+            }
+            "PullImage" => {
+                let image = read::<cri::PullImageRequest>(body).image.unwrap().image;
+                self.calls.push(format!("PullImage {image}"));
+                if self.unpullable.contains(&image) {
+                    return Err((NOT_FOUND, "no such image".into()));
+                }
+                self.images.push(image.clone());
+                ok(&cri::PullImageResponse { image_ref: image })
+            }
+            other => Err((UNIMPLEMENTED, other.to_owned())),
+        }
+    }
+
+    fn status(&self) -> cri::StatusResponse {
+        let condition = |name: &str| cri::RuntimeCondition {
+            r#type: name.into(),
+            status: self.ready,
+            reason: "Fake".into(),
+            message: "said so".into(),
+        };
+        cri::StatusResponse {
+            status: Some(cri::RuntimeStatus {
+                conditions: vec![condition("RuntimeReady"), condition("NetworkReady")],
+            }),
+            runtime_handlers: self
+                .handlers
+                .iter()
+                .map(|name| cri::RuntimeHandler {
+                    name: name.clone(),
+                    features: None,
+                })
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    fn run_sandbox(&mut self, r: cri::RunPodSandboxRequest) -> Reply {
+        self.calls
+            .push(format!("RunPodSandbox {:?}", r.runtime_handler));
+        let id = self.id("s");
+        let sandbox = Sandbox {
+            config: r.config.unwrap(),
+            handler: r.runtime_handler,
+            ready: true,
+        };
+        self.sandboxes.insert(id.clone(), sandbox);
+        ok(&cri::RunPodSandboxResponse { pod_sandbox_id: id })
+    }
+
+    fn sandbox_status(&self, id: &str) -> Reply {
+        let Some(s) = self.sandboxes.get(id) else {
+            return Err((NOT_FOUND, id.to_owned()));
+        };
+        ok(&cri::PodSandboxStatusResponse {
+            status: Some(cri::PodSandboxStatus {
+                id: id.to_owned(),
+                metadata: s.config.metadata.clone(),
+                state: sandbox_state(s) as i32,
+                network: Some(cri::PodSandboxNetworkStatus {
+                    ip: "10.0.0.9".into(),
+                    additional_ips: Vec::new(),
+                }),
+                runtime_handler: s.handler.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+    }
+
+    fn list_sandboxes(&self, r: cri::ListPodSandboxRequest) -> Reply {
+        let wanted = r.filter.map(|f| f.label_selector).unwrap_or_default();
+        let items = self
+            .sandboxes
+            .iter()
+            .filter(|(_, s)| {
+                wanted
+                    .iter()
+                    .all(|(k, v)| s.config.labels.get(k) == Some(v))
+            })
+            .map(|(id, s)| cri::PodSandbox {
+                id: id.clone(),
+                metadata: s.config.metadata.clone(),
+                state: sandbox_state(s) as i32,
+                labels: s.config.labels.clone(),
+                ..Default::default()
+            })
+            .collect();
+        ok(&cri::ListPodSandboxResponse { items })
+    }
+
+    fn create(&mut self, r: cri::CreateContainerRequest) -> Reply {
+        let config = r.config.unwrap();
+        let meta = config.metadata.clone().unwrap();
+        let id = self.id("c");
+        self.calls.push(format!(
+            "CreateContainer {id} {} {}",
+            meta.name, meta.attempt
+        ));
+        let container = Container {
+            config,
+            sandbox: r.pod_sandbox_id,
+            state: ContainerState::ContainerCreated,
+            exit_code: 0,
+            finished: 0,
+        };
+        self.containers.insert(id.clone(), container);
+        ok(&cri::CreateContainerResponse { container_id: id })
+    }
+
+    fn list_containers(&self, r: cri::ListContainersRequest) -> Reply {
+        let filter = r.filter.unwrap_or_default();
+        let containers = self
+            .containers
+            .iter()
+            .filter(|(_, c)| {
+                let labels = &c.config.labels;
+                filter
+                    .label_selector
+                    .iter()
+                    .all(|(k, v)| labels.get(k) == Some(v))
+                    && (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == c.sandbox)
+            })
+            .map(|(id, c)| cri::Container {
+                id: id.clone(),
+                pod_sandbox_id: c.sandbox.clone(),
+                metadata: c.config.metadata.clone(),
+                state: c.state as i32,
+                labels: c.config.labels.clone(),
+                ..Default::default()
+            })
+            .collect();
+        ok(&cri::ListContainersResponse { containers })
+    }
+
+    fn container_status(&self, id: &str) -> Reply {
+        let Some(c) = self.containers.get(id) else {
+            return Err((NOT_FOUND, id.to_owned()));
+        };
+        let started = i64::from(c.state != ContainerState::ContainerCreated);
+        ok(&cri::ContainerStatusResponse {
+            status: Some(cri::ContainerStatus {
+                id: id.to_owned(),
+                metadata: c.config.metadata.clone(),
+                state: c.state as i32,
+                created_at: now(),
+                started_at: started * now(),
+                finished_at: c.finished,
+                exit_code: c.exit_code,
+                image: c.config.image.clone(),
+                image_ref: "sha256:0".into(),
+                labels: c.config.labels.clone(),
+                annotations: c.config.annotations.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+    }
+}
+
+fn sandbox_state(s: &Sandbox) -> PodSandboxState {
+    if s.ready {
+        PodSandboxState::SandboxReady
+    } else {
+        PodSandboxState::SandboxNotready
+    }
+}
