@@ -171,6 +171,14 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
                     record.pid = state.pid;
                 })?;
                 container.set_task(Task::Live);
+                if let Err(error) = shim.adopt(&container.id, &engine.layout.bundle(&container.id))
+                {
+                    tracing::warn!(
+                        id = container.id,
+                        error = chain(&error),
+                        "its output is lost"
+                    );
+                }
                 // A stopped one answers at once.
                 tokio::spawn(container::watch_exit(
                     Arc::clone(engine),

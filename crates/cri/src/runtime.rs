@@ -72,6 +72,7 @@ impl PodRuntime {
                 if let Some(file) = file {
                     command.args.extend(gvisor_flags(file)?);
                 }
+                command.set_version(version);
                 Driver::Own(command)
             }
             RuntimeDef::Shim {

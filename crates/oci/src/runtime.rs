@@ -102,6 +102,22 @@ impl RuntimeCommand {
         }
     }
 
+    /// Adds what this version of the runtime wants.
+    ///
+    /// gVisor since spring 2023 keeps a file in the rootfs by default, and a stale one blocks the next start.
+    pub fn set_version(&mut self, version: &str) {
+        let configured = self
+            .args
+            .iter()
+            .any(|a| a.trim_start_matches('-').starts_with("overlay"));
+        if self.kind == RuntimeKind::Runsc
+            && !configured
+            && release_date(version) >= Some(20_230_401)
+        {
+            self.args.push("--overlay2=none".to_owned());
+        }
+    }
+
     /// The arguments before the verb, with the runtime's log going to `log` as JSON lines.
     #[must_use]
     pub fn global_args(&self, log: &Path) -> Vec<String> {
@@ -158,6 +174,15 @@ impl RuntimeCommand {
     }
 }
 
+/// The date in a gVisor version (`release-20240212.0`, `0.0~20221219.0`).
+fn release_date(version: &str) -> Option<u32> {
+    version
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|part| part.len() == 8)?
+        .parse()
+        .ok()
+}
+
 /// What to do to a runtime's view of the mounts before it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hide {
@@ -167,4 +192,30 @@ pub enum Hide {
     Unmount(PathBuf),
     /// Mount an empty tmpfs over this path in a private mount namespace.
     Cover(PathBuf),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_gvisor_gets_no_overlay() {
+        for (kind, version, want) in [
+            (RuntimeKind::Runsc, "release-20240212.0", true),
+            (RuntimeKind::Runsc, "0.0~20221219.0", false),
+            (RuntimeKind::Runc, "20240212", false),
+        ] {
+            let mut command = RuntimeCommand::new(kind, "x", "/r");
+            command.set_version(version);
+            assert_eq!(
+                command.args.contains(&"--overlay2=none".to_owned()),
+                want,
+                "{version}"
+            );
+        }
+        let mut command = RuntimeCommand::new(RuntimeKind::Runsc, "x", "/r");
+        command.args = vec!["--overlay2=root:self".to_owned()];
+        command.set_version("release-20240212.0");
+        assert_eq!(command.args, ["--overlay2=root:self"]);
+    }
 }

@@ -56,6 +56,14 @@ impl Config {
             .is_some_and(|t| t == "container")
     }
 
+    /// Whether the container is in a network namespace that is not the host's.
+    pub(super) fn has_network_namespace(&self) -> bool {
+        self.linux
+            .iter()
+            .flat_map(|l| &l.namespaces)
+            .any(|n| n.kind == "network")
+    }
+
     /// Whether the death of the first process ends all others, because it is the init of their PID namespace.
     pub(super) fn own_pid_namespace(&self) -> bool {
         self.linux

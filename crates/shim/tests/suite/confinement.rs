@@ -41,3 +41,24 @@ async fn capabilities_masks_and_the_oom_score_arrive() {
         pod.end().await;
     }
 }
+
+#[tokio::test]
+async fn gvisor_on_the_hosts_network_uses_the_hosts_stack() {
+    let pod = Pod::start_on_host_network("runsc").await;
+    let id = pod
+        .run(
+            &["sh", "-c", "cat /proc/net/dev; exit 3"],
+            &Settings::default(),
+        )
+        .await;
+    assert_eq!(within(pod.shim().wait(&id)).await.expect("wait").code, 3);
+    for bundle in [&pod.id, &id] {
+        let note = std::fs::read(pod.dir.path().join(bundle).join("runtime.json")).expect("note");
+        let note: serde_json::Value = serde_json::from_slice(&note).expect("json");
+        assert_eq!(
+            note["network"], "host",
+            "its own stack would take the host's addresses away"
+        );
+    }
+    pod.end().await;
+}

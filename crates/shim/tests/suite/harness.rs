@@ -41,6 +41,14 @@ impl Pod {
         Self::start_with(runtime, None).await
     }
 
+    /// A pod on the host's network.
+    pub(crate) async fn start_on_host_network(runtime: &str) -> Self {
+        let mut pod = Self::prepare(runtime, None);
+        pod.sandbox.network = Namespace::Host;
+        pod.start_sandbox().await;
+        pod
+    }
+
     /// A pod under containerd's shim for runc, with a sandbox container as it wants one.
     pub(crate) async fn start_stranger() -> Self {
         let mut pod = Self::prepare("runc", None);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use berth_oci::runtime::GvisorNetwork;
 use containerd_shim_protos::api::CreateTaskRequest;
 use parking_lot::Mutex;
 
@@ -25,7 +26,11 @@ pub(in crate::server) async fn create(
 ) -> Result<Arc<Container>, Error> {
     let bundle = PathBuf::from(&request.bundle);
     let config = Config::load(&bundle)?;
-    let command = options::command(request.options.as_ref(), namespace)?;
+    let mut command = options::command(request.options.as_ref(), namespace)?;
+    if !config.has_network_namespace() {
+        // gVisor's own stack would take the host's addresses away from the host.
+        command.network = GvisorNetwork::Host;
+    }
     persist::save_command(&bundle, &command).map_err(|source| Error::File {
         what: "bundle",
         path: bundle.clone(),
