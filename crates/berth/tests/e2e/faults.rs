@@ -12,6 +12,12 @@ use crate::cluster::{Cluster, LIMIT, berth, short_dir, words};
 
 /// Runs `berth up`, which must end by itself, soon, and with an error.
 fn refused(command: &mut Command) -> String {
+    if !command
+        .get_args()
+        .any(|argument| argument == "--secure-port")
+    {
+        command.args(["--secure-port", "0"]);
+    }
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

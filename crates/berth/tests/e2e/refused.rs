@@ -95,10 +95,7 @@ fn an_unsupported_handler_can_be_retried_instead() {
     let cluster = Cluster::with(&["--unsupported-handler=retry"]);
     cluster.apply(&class("exotic", "kata-qemu"));
     cluster.apply(&pod("exotic", Some("exotic"), FOREVER));
-    cluster.wait_event(
-        "exotic",
-        &["Warning", "FailedCreatePodSandBox", "kata-qemu"],
-    );
+    cluster.wait_event("exotic", &["Warning", "exotic", "kata-qemu", "n1"]);
     assert_eq!(
         cluster.json(&["pod", "exotic"])["status"]["phase"],
         "Pending"
