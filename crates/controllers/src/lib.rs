@@ -24,6 +24,7 @@ mod reflect;
 
 use std::time::Duration;
 
+use berth_core::gates::FeatureGates;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,8 +41,8 @@ pub struct Config {
     pub node_grace: Duration,
     /// How many finished pods are kept in the cluster (stock: 12500).
     pub terminated_pod_threshold: usize,
-    /// Whether a pod's overhead counts (the feature gate PodOverhead).
-    pub pod_overhead: bool,
+    /// Whether overhead counts.
+    pub gates: FeatureGates,
 }
 
 impl Config {
@@ -53,7 +54,7 @@ impl Config {
             root_ca_pem,
             node_grace: Duration::from_secs(40),
             terminated_pod_threshold: 12_500,
-            pod_overhead: true,
+            gates: FeatureGates::default(),
         }
     }
 }
@@ -93,11 +94,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
         pods.clone(),
         stop(),
     ));
-    tasks.spawn(quota::run(
-        client.clone(),
-        config.pod_overhead,
-        pods,
-        stop(),
-    ));
+    tasks.spawn(quota::run(client.clone(), config.gates, pods, stop()));
     while tasks.join_next().await.is_some() {}
 }

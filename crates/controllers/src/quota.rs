@@ -1,27 +1,145 @@
-//! ResourceQuota status: what the pods of a namespace use.
+//! ResourceQuota status: what each namespace uses of what its quotas limit.
+//!
+//! The server decides with counts of its own; what is written here is for people (`kubectl describe quota`).
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
+use berth_core::admission::quota::{Counts, object_names, used, wire};
+use berth_core::gates::FeatureGates;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::discovery::ApiResource;
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use crate::Reflected;
+use crate::brief::Brief;
+use crate::namespace::is_code;
+use crate::{Reflected, reflect};
 
+/// Objects other than pods aren't watched here; they are counted this often.
 const PERIOD: Duration = Duration::from_secs(60);
+/// Pods change in bursts; one count a burst does.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Kinds that a quota can count by name: group, plural, version.
+const COUNTED: [(&str, &str, &str); 8] = [
+    ("", "configmaps", "v1"),
+    ("", "secrets", "v1"),
+    ("", "services", "v1"),
+    ("", "serviceaccounts", "v1"),
+    ("", "resourcequotas", "v1"),
+    ("", "replicationcontrollers", "v1"),
+    ("", "persistentvolumeclaims", "v1"),
+    ("coordination.k8s.io", "leases", "v1"),
+];
 
 /// Runs until `shutdown`.
 pub async fn run(
     client: Client,
-    pod_overhead: bool,
+    gates: FeatureGates,
     mut pods: Reflected<Pod>,
     shutdown: CancellationToken,
 ) {
-    let _ = (client, pod_overhead);
+    let mut watchers = JoinSet::new();
+    let mut quotas: Reflected<ResourceQuota> =
+        reflect(&mut watchers, Api::all(client.clone()), None, &shutdown);
     loop {
+        if quotas.is_complete() && pods.is_complete() {
+            let all = pods.all();
+            for quota in quotas.all() {
+                if let Err(error) = write(&client, &quota, &all, &gates).await {
+                    let name = quota.name_any();
+                    warn!(quota = name, error = %Brief(&error), "cannot write the quota's status");
+                }
+            }
+        }
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
+            () = quotas.changed_or(PERIOD) => {}
             () = pods.changed_or(PERIOD) => {}
         }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
     }
+    while watchers.join_next().await.is_some() {}
+}
+
+async fn write(
+    client: &Client,
+    quota: &ResourceQuota,
+    pods: &[Arc<Pod>],
+    gates: &FeatureGates,
+) -> kube::Result<()> {
+    let namespace = quota.namespace().unwrap_or_default();
+    let hard = quota
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.hard.clone())
+        .unwrap_or_default();
+    let wanted: BTreeSet<&str> = hard.keys().map(String::as_str).collect();
+    let counts = count(client, &namespace, &wanted).await?;
+    let here = pods
+        .iter()
+        .map(Arc::as_ref)
+        .filter(|pod| pod.namespace().as_deref() == Some(namespace.as_str()));
+    let used = wire(&used(quota, here, &counts, gates));
+    let status = quota.status.as_ref();
+    let told = status.is_some_and(|status| {
+        status.used.as_ref() == Some(&used) && status.hard.as_ref() == Some(&hard)
+    });
+    if told {
+        return Ok(());
+    }
+    let api: Api<ResourceQuota> = Api::namespaced(client.clone(), &namespace);
+    let patch = json!({"status": {"hard": hard, "used": used}});
+    match api
+        .patch_status(
+            &quota.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) if is_code(&error, &[404]) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many objects of the kinds that the quota names are in the namespace.
+async fn count(client: &Client, namespace: &str, wanted: &BTreeSet<&str>) -> kube::Result<Counts> {
+    let mut counts = Counts::new();
+    for (group, plural, version) in COUNTED {
+        let names = object_names(group, plural);
+        if !names.iter().any(|name| wanted.contains(name.as_str())) {
+            continue;
+        }
+        let kind = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: if group.is_empty() {
+                version.to_owned()
+            } else {
+                format!("{group}/{version}")
+            },
+            kind: String::new(),
+            plural: plural.to_owned(),
+        };
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+        let found = match api.list_metadata(&ListParams::default()).await {
+            Ok(list) => list.items.len(),
+            Err(error) if is_code(&error, &[404]) => 0,
+            Err(error) => return Err(error),
+        };
+        let number = i64::try_from(found).unwrap_or(i64::MAX);
+        counts.extend(names.into_iter().map(|name| (name, number)));
+    }
+    Ok(counts)
 }

@@ -201,7 +201,7 @@ impl Built {
         // there will ever be, which takes the right to delete anything.
         let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
         let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
-        controllers.pod_overhead = gates.runtime_class && gates.pod_overhead;
+        controllers.gates = gates;
         roles.spawn(Stage::Clients, "controllers", |token| async move {
             berth_controllers::run(controllers, token).await;
             Ok(())
