@@ -155,10 +155,10 @@ impl Chain {
             }
             return Ok(());
         }
-        if let Some(object) = object {
-            if is_pod(call) {
-                pod::validate(self, call, operation, object)?;
-            }
+        if let Some(object) = object
+            && is_pod(call)
+        {
+            pod::validate(self, call, operation, object)?;
         }
         Ok(())
     }

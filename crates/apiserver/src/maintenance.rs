@@ -34,10 +34,10 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
             let revision = revisions
                 .remove(0)
                 .min(api.storage.applied() - HISTORY_REVISIONS);
-            if revision > 0 {
-                if let Err(error) = api.storage.compact(revision).await {
-                    tracing::warn!(%error, revision, "history could not be compacted");
-                }
+            if revision > 0
+                && let Err(error) = api.storage.compact(revision).await
+            {
+                tracing::warn!(%error, revision, "history could not be compacted");
             }
         }
     }

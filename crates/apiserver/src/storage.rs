@@ -272,7 +272,8 @@ impl Storage {
     async fn load_at(&self, revision: Revision) -> Result<(), StoreError> {
         let mut loaded: HashMap<String, Vec<KeyValue>> = HashMap::new();
         let mut after = None;
-        while revision > 0 {
+        let mut more = revision > 0;
+        while more {
             let page = self
                 .store
                 .range(Range {
@@ -283,13 +284,11 @@ impl Storage {
                 })
                 .await?;
             after = page.items.last().map(|kv| kv.key.clone());
+            more = page.more;
             for kv in page.items {
                 if let Some(storage) = key::storage_of(&kv.key) {
                     loaded.entry(storage.to_owned()).or_default().push(kv);
                 }
-            }
-            if !page.more {
-                break;
             }
         }
         for storage in loaded.keys() {
@@ -333,10 +332,10 @@ impl Storage {
     /// everything is read anew, and clients' watches end and begin again too.
     async fn recover(&self, error: &StoreError) {
         tracing::error!(%error, "the store's watch broke; starting it again");
-        if matches!(error, StoreError::Compacted { .. }) {
-            if let Err(error) = self.load().await {
-                tracing::error!(%error, "the objects cannot be read again");
-            }
+        if matches!(error, StoreError::Compacted { .. })
+            && let Err(error) = self.load().await
+        {
+            tracing::error!(%error, "the objects cannot be read again");
         }
     }
 

@@ -266,13 +266,12 @@ impl Call {
         if namespace {
             marked["status"]["phase"] = json!("Terminating");
         }
-        if let Some(generation) = object
+        let generation = object
             .pointer("/metadata/generation")
             .and_then(Value::as_i64)
-        {
-            if !terminating && generation > 0 {
-                meta::set(&mut marked, "generation", Some(json!(generation + 1)));
-            }
+            .unwrap_or(0);
+        if !terminating && generation > 0 {
+            meta::set(&mut marked, "generation", Some(json!(generation + 1)));
         }
         Step::Mark(marked)
     }

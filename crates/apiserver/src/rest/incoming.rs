@@ -40,6 +40,7 @@ impl Call {
                 other => other,
             })?;
         self.report_unknown(&unknown)?;
+        meta::prune(&mut decoded);
         self.to_storage(&mut decoded)?;
         Ok(decoded)
     }

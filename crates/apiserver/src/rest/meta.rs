@@ -68,3 +68,12 @@ pub(crate) fn is_terminating(object: &Value) -> bool {
 pub(crate) fn time(at: jiff::Timestamp) -> Value {
     Value::String(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
+
+/// Removes empty maps and lists from the metadata, which count as absent.
+pub(crate) fn prune(object: &mut Value) {
+    metadata(object).retain(|_, value| match value {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    });
+}

@@ -53,7 +53,7 @@ impl Call {
         object: &Value,
     ) -> Result<Response, ApiError> {
         let bytes = match self.accepted.shape {
-            Shape::Table => self.table_of(&[object.clone()], None)?,
+            Shape::Table => self.table_of(std::slice::from_ref(object), None)?,
             Shape::Metadata => Bytes::from(self.partial(object).to_string()),
             Shape::Object => {
                 let mut object = object.clone();

@@ -53,6 +53,9 @@ struct Replacement {
     again: bool,
 }
 
+/// The validation that follows once everybody has changed the object.
+type Check<'a> = Box<dyn FnOnce(&Value) -> Vec<FieldError> + Send + 'a>;
+
 impl Call {
     /// Answers a PUT.
     pub(crate) async fn put(&self, part: Part) -> Result<Response, ApiError> {
@@ -100,16 +103,16 @@ impl Call {
                 vec![FieldError::required(&path, "is required for apply patch")],
             ));
         }
+        let absent = self
+            .cache()
+            .get(self.namespace(), &self.info.name)
+            .is_none();
         if kind == PatchKind::Apply
             && part == Part::Main
-            && self
-                .cache()
-                .get(self.namespace(), &self.info.name)
-                .is_none()
+            && absent
+            && let Some(response) = self.apply_new(&manager).await?
         {
-            if let Some(response) = self.apply_new(&manager).await? {
-                return Ok(response);
-            }
+            return Ok(response);
         }
         let updated = self
             .update_object(part, |current| {
@@ -282,7 +285,7 @@ impl Call {
         part: Part,
         object: &mut Value,
         old: &'a Value,
-    ) -> Box<dyn FnOnce(&Value) -> Vec<FieldError> + Send + 'a> {
+    ) -> Check<'a> {
         let strategy = &self.row.strategy;
         let rules = self.rules();
         match part {

@@ -1,0 +1,13 @@
+//! The API server over real HTTP: what clients rely on, verb by verb.
+
+#[path = "api/harness.rs"]
+mod harness;
+
+#[path = "api/lists.rs"]
+mod lists;
+#[path = "api/representations.rs"]
+mod representations;
+#[path = "api/watches.rs"]
+mod watches;
+#[path = "api/writes.rs"]
+mod writes;
