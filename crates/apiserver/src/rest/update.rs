@@ -280,12 +280,7 @@ impl Call {
     }
 
     /// Restores what this part may not change; gives the validation that must follow.
-    fn apply_part<'a>(
-        &'a self,
-        part: Part,
-        object: &mut Value,
-        old: &'a Value,
-    ) -> Check<'a> {
+    fn apply_part<'a>(&'a self, part: Part, object: &mut Value, old: &'a Value) -> Check<'a> {
         let strategy = &self.row.strategy;
         let rules = self.rules();
         match part {

@@ -97,10 +97,20 @@ impl Api {
         self.serving.await.unwrap();
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Bytes) -> http::Response<Incoming> {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> http::Response<Incoming> {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{}", self.address, path.replace(' ', "%20")))
+            .uri(format!(
+                "http://{}{}",
+                self.address,
+                path.replace(' ', "%20")
+            ))
             .header("authorization", format!("Bearer {TOKEN}"));
         for (key, value) in headers {
             request = request.header(*key, *value);
@@ -112,7 +122,13 @@ impl Api {
             .unwrap()
     }
 
-    pub(crate) async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let response = self.send(method, path, headers, body.into()).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -132,13 +148,23 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
-        self.raw("POST", path, &[("content-type", "application/json")], body.to_string())
-            .await
+        self.raw(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.raw("PUT", path, &[("content-type", "application/json")], body.to_string())
-            .await
+        self.raw(
+            "PUT",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
     }
 
     pub(crate) async fn merge(&self, path: &str, body: Value) -> Answer {
@@ -183,7 +209,8 @@ impl Watch {
             let frame = tokio::time::timeout(PATIENCE, self.body.frame())
                 .await
                 .expect("an event in time")?;
-            self.rest.extend_from_slice(frame.unwrap().data_ref().unwrap());
+            self.rest
+                .extend_from_slice(frame.unwrap().data_ref().unwrap());
         }
     }
 
@@ -192,7 +219,10 @@ impl Watch {
         let event = self.next().await.expect("the watch goes on");
         (
             event["type"].as_str().unwrap().to_owned(),
-            event["object"]["metadata"]["name"].as_str().unwrap_or("").to_owned(),
+            event["object"]["metadata"]["name"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned(),
         )
     }
 }

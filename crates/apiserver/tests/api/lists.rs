@@ -21,7 +21,10 @@ async fn pages_show_one_moment_whatever_happens_between_them() {
         .await
         .expect(200);
     assert_eq!(names(&second), ["p3", "p4"]);
-    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
     let token = second["metadata"]["continue"].as_str().unwrap();
     let third = api
         .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
@@ -46,7 +49,14 @@ async fn an_exact_version_is_that_moment_and_no_other() {
     assert_eq!(list["metadata"]["resourceVersion"], then);
     let newer = format!("{CONFIG_MAPS}?resourceVersion={then}&resourceVersionMatch=NotOlderThan");
     assert_eq!(names(&api.get(&newer).await.expect(200)), ["a", "b"]);
-    assert_eq!(names(&api.get(&format!("{CONFIG_MAPS}?resourceVersion=0")).await.expect(200)), ["a", "b"]);
+    assert_eq!(
+        names(
+            &api.get(&format!("{CONFIG_MAPS}?resourceVersion=0"))
+                .await
+                .expect(200)
+        ),
+        ["a", "b"]
+    );
     let bad = api.get(&format!("{CONFIG_MAPS}?resourceVersion=x")).await;
     assert_eq!(bad.code, 400);
 }
@@ -64,7 +74,10 @@ async fn namespaces_that_begin_alike_are_kept_apart() {
     }
     let of = |ns: &str| format!("/api/v1/namespaces/{ns}/configmaps");
     assert_eq!(names(&api.get(&of("team")).await.expect(200)), ["in-team"]);
-    assert_eq!(names(&api.get(&of("team-a")).await.expect(200)), ["in-team-a"]);
+    assert_eq!(
+        names(&api.get(&of("team-a")).await.expect(200)),
+        ["in-team-a"]
+    );
     let all = api
         .get("/api/v1/configmaps?fieldSelector=metadata.namespace=team")
         .await
@@ -88,10 +101,26 @@ async fn namespaces_that_begin_alike_are_kept_apart() {
 async fn field_selectors_know_their_kind() {
     let api = Api::start().await;
     let secret = |name: &str, kind: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind});
-    api.post("/api/v1/namespaces/default/secrets", secret("a", "Opaque")).await.expect(201);
-    api.post("/api/v1/namespaces/default/secrets", secret("b", "example.com/x")).await.expect(201);
-    let opaque = api.get("/api/v1/secrets?fieldSelector=type=Opaque").await.expect(200);
+    api.post("/api/v1/namespaces/default/secrets", secret("a", "Opaque"))
+        .await
+        .expect(201);
+    api.post(
+        "/api/v1/namespaces/default/secrets",
+        secret("b", "example.com/x"),
+    )
+    .await
+    .expect(201);
+    let opaque = api
+        .get("/api/v1/secrets?fieldSelector=type=Opaque")
+        .await
+        .expect(200);
     assert_eq!(names(&opaque), ["a"]);
-    let unknown = api.get("/api/v1/secrets?fieldSelector=spec.nodeName=x").await.expect(400);
-    assert_eq!(unknown["message"], "field label not supported: spec.nodeName");
+    let unknown = api
+        .get("/api/v1/secrets?fieldSelector=spec.nodeName=x")
+        .await
+        .expect(400);
+    assert_eq!(
+        unknown["message"],
+        "field label not supported: spec.nodeName"
+    );
 }

@@ -11,14 +11,27 @@ const METADATA: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=met
 async fn answers_take_the_form_that_is_asked_for() {
     let api = Api::start().await;
     api.post(CLASSES, class("a", "runc")).await.expect(201);
-    let table = api.raw("GET", CLASSES, &[("accept", TABLE)], "").await.expect(200);
+    let table = api
+        .raw("GET", CLASSES, &[("accept", TABLE)], "")
+        .await
+        .expect(200);
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["rows"][0]["cells"][1], "runc");
-    let metadata = api.raw("GET", CLASSES, &[("accept", METADATA)], "").await.expect(200);
+    let metadata = api
+        .raw("GET", CLASSES, &[("accept", METADATA)], "")
+        .await
+        .expect(200);
     assert_eq!(metadata["kind"], "PartialObjectMetadataList");
     assert_eq!(metadata["items"][0]["kind"], "PartialObjectMetadata");
     assert_eq!(metadata["items"][0].get("handler"), None);
-    let yaml = api.raw("GET", &format!("{CLASSES}/a"), &[("accept", "application/yaml")], "").await;
+    let yaml = api
+        .raw(
+            "GET",
+            &format!("{CLASSES}/a"),
+            &[("accept", "application/yaml")],
+            "",
+        )
+        .await;
     assert_eq!(yaml.code, 200);
     assert!(yaml.text.contains("handler: runc"), "{}", yaml.text);
     let protobuf = [("accept", "application/vnd.kubernetes.protobuf")];
@@ -30,12 +43,29 @@ async fn answers_take_the_form_that_is_asked_for() {
 #[tokio::test]
 async fn requests_are_read_as_what_they_say_they_are() {
     let api = Api::start().await;
-    let yaml = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: why\nhandler: runc\n";
-    let made = api.raw("POST", CLASSES, &[("content-type", "application/yaml")], yaml).await;
+    let yaml =
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: why\nhandler: runc\n";
+    let made = api
+        .raw(
+            "POST",
+            CLASSES,
+            &[("content-type", "application/yaml")],
+            yaml,
+        )
+        .await;
     assert_eq!(made.expect(201)["handler"], "runc");
-    let text = api.raw("POST", CLASSES, &[("content-type", "text/plain")], yaml).await;
+    let text = api
+        .raw("POST", CLASSES, &[("content-type", "text/plain")], yaml)
+        .await;
     assert_eq!(text.code, 415);
-    let broken = api.raw("POST", CLASSES, &[("content-type", "application/json")], "{").await;
+    let broken = api
+        .raw(
+            "POST",
+            CLASSES,
+            &[("content-type", "application/json")],
+            "{",
+        )
+        .await;
     assert_eq!(broken.expect(400)["reason"], "BadRequest");
     let big = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"x": "x".repeat(3 << 20)}});
     let refused = api.post(CONFIG_MAPS, big).await;
@@ -62,7 +92,9 @@ async fn events_have_two_views() {
     let body = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "Started", "message": "m",
         "type": "Normal", "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
         "source": {"component": "node"}, "count": 2, "lastTimestamp": "2026-01-01T00:00:00Z"});
-    api.post("/api/v1/namespaces/default/events", body).await.expect(201);
+    api.post("/api/v1/namespaces/default/events", body)
+        .await
+        .expect(201);
     let view = api
         .get("/apis/events.k8s.io/v1/namespaces/default/events/e")
         .await

@@ -14,7 +14,9 @@ async fn many_clients_patch_one_object_and_nothing_is_lost() {
         clients.push(tokio::spawn(async move {
             for n in 0..10 {
                 let data = json!({"data": {format!("k{client}-{n}"): "v"}});
-                api.merge(&format!("{CONFIG_MAPS}/shared"), data).await.expect(200);
+                api.merge(&format!("{CONFIG_MAPS}/shared"), data)
+                    .await
+                    .expect(200);
             }
         }));
     }
@@ -29,14 +31,29 @@ async fn many_clients_patch_one_object_and_nothing_is_lost() {
 async fn a_put_without_change_keeps_the_version() {
     let api = Api::start().await;
     let made = api.config_map("a", json!({"x": "y"})).await;
-    let again = api.put(&format!("{CONFIG_MAPS}/a"), &made).await.expect(200);
-    assert_eq!(again["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let again = api
+        .put(&format!("{CONFIG_MAPS}/a"), &made)
+        .await
+        .expect(200);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
     let mut stale = made.clone();
     stale["data"] = json!({"a": "1"});
-    let newer = api.put(&format!("{CONFIG_MAPS}/a"), &stale).await.expect(200);
-    assert_ne!(newer["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let newer = api
+        .put(&format!("{CONFIG_MAPS}/a"), &stale)
+        .await
+        .expect(200);
+    assert_ne!(
+        newer["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
     stale["data"] = json!({"a": "2"});
-    let refused = api.put(&format!("{CONFIG_MAPS}/a"), &stale).await.expect(409);
+    let refused = api
+        .put(&format!("{CONFIG_MAPS}/a"), &stale)
+        .await
+        .expect(409);
     assert_eq!(refused["reason"], "Conflict");
 }
 
@@ -45,7 +62,8 @@ async fn names_are_generated_and_distinct() {
     let api = Api::start().await;
     let mut seen = Vec::new();
     for _ in 0..5 {
-        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "gen-"}});
+        let body =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "gen-"}});
         let made = api.post(CONFIG_MAPS, body).await.expect(201);
         let name = made["metadata"]["name"].as_str().unwrap().to_owned();
         assert!(name.starts_with("gen-") && name.len() == 9, "{name}");
@@ -64,10 +82,18 @@ async fn a_pod_on_a_node_goes_in_two_steps() {
     let marked = api.delete(&path).await.expect(200);
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
     let again = api.delete(&path).await.expect(200);
-    assert_eq!(again["metadata"]["resourceVersion"], marked["metadata"]["resourceVersion"]);
-    let sooner = api.delete(&format!("{path}?gracePeriodSeconds=5")).await.expect(200);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        marked["metadata"]["resourceVersion"]
+    );
+    let sooner = api
+        .delete(&format!("{path}?gracePeriodSeconds=5"))
+        .await
+        .expect(200);
     assert_eq!(sooner["metadata"]["deletionGracePeriodSeconds"], 5);
-    api.delete(&format!("{path}?gracePeriodSeconds=0")).await.expect(200);
+    api.delete(&format!("{path}?gracePeriodSeconds=0"))
+        .await
+        .expect(200);
     assert_eq!(api.get(&path).await.code, 404);
     api.post(PODS, pod("free")).await.expect(201);
     api.delete(&format!("{PODS}/free")).await.expect(200);
@@ -101,10 +127,18 @@ async fn nothing_new_in_a_namespace_that_goes() {
     let maps = "/api/v1/namespaces/going/configmaps";
     let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
     let refused = api.post(maps, body.clone()).await.expect(403);
-    assert!(refused["message"].as_str().unwrap().contains("being terminated"), "{refused}");
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("being terminated"),
+        "{refused}"
+    );
     let mut finalized = api.get("/api/v1/namespaces/going").await.expect(200);
     finalized["spec"]["finalizers"] = json!([]);
-    api.put("/api/v1/namespaces/going/finalize", &finalized).await.expect(200);
+    api.put("/api/v1/namespaces/going/finalize", &finalized)
+        .await
+        .expect(200);
     assert_eq!(api.get("/api/v1/namespaces/going").await.code, 404);
     assert_eq!(api.post(maps, body).await.code, 404);
     assert_eq!(api.delete("/api/v1/namespaces/default").await.code, 403);
@@ -119,7 +153,9 @@ async fn finalizers_hold_what_is_deleted() {
     let path = format!("{CLASSES}/held");
     let marked = api.delete(&path).await.expect(200);
     assert!(marked["metadata"]["deletionTimestamp"].is_string());
-    api.merge(&path, json!({"metadata": {"finalizers": null}})).await.expect(200);
+    api.merge(&path, json!({"metadata": {"finalizers": null}}))
+        .await
+        .expect(200);
     assert_eq!(api.get(&path).await.code, 404);
 }
 
@@ -128,10 +164,19 @@ async fn a_dry_run_leaves_no_trace() {
     let api = Api::start().await;
     let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "dry"}});
     let before = api.get(CONFIG_MAPS).await.expect(200);
-    api.post(&format!("{CONFIG_MAPS}?dryRun=All"), body.clone()).await.expect(201);
+    api.post(&format!("{CONFIG_MAPS}?dryRun=All"), body.clone())
+        .await
+        .expect(201);
     api.post(CONFIG_MAPS, body).await.expect(201);
-    api.merge(&format!("{CONFIG_MAPS}/dry?dryRun=All"), json!({"data": {"a": "b"}})).await.expect(200);
-    api.delete(&format!("{CONFIG_MAPS}/dry?dryRun=All")).await.expect(200);
+    api.merge(
+        &format!("{CONFIG_MAPS}/dry?dryRun=All"),
+        json!({"data": {"a": "b"}}),
+    )
+    .await
+    .expect(200);
+    api.delete(&format!("{CONFIG_MAPS}/dry?dryRun=All"))
+        .await
+        .expect(200);
     let after = api.get(CONFIG_MAPS).await.expect(200);
     assert_eq!(names(&before), Vec::<String>::new());
     assert_eq!(names(&after), ["dry"]);
@@ -145,5 +190,8 @@ async fn everything_answered_is_there_after_a_restart() {
     let made = api.config_map("kept", json!({"a": "b"})).await;
     api.stop().await;
     let api = Api::start_in(dir.path()).await;
-    assert_eq!(api.get(&format!("{CONFIG_MAPS}/kept")).await.expect(200), made);
+    assert_eq!(
+        api.get(&format!("{CONFIG_MAPS}/kept")).await.expect(200),
+        made
+    );
 }
