@@ -40,7 +40,9 @@ pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
         "/openapi/v3" => Some(http_types::json(StatusCode::OK, &index(&table))),
         "/openapi/v2" => {
             let hash = document::hash_of_all(&table);
+            // clients' caches must not take one encoding for the other
             Some(if accepts_proto(parts) {
+                let hash = format!("{hash}-proto");
                 serve(parts, "v2 in protobuf", proto::MEDIA_TYPE, hash, || {
                     document::swagger_proto(&table)
                 })

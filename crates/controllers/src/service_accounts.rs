@@ -1,12 +1,13 @@
 //! What every namespace must have: the ServiceAccount `default` and the ConfigMap `kube-root-ca.crt`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt as _};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,6 +18,8 @@ use crate::{Reflected, reflect};
 const ROOT_CA: &str = "kube-root-ca.crt";
 const PERIOD: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
+/// A client that makes a namespace and its default account in one go has the first word for so long.
+const GRACE: Duration = Duration::from_millis(150);
 
 /// Runs until `shutdown`.
 pub async fn run(
@@ -39,14 +42,21 @@ pub async fn run(
         Some(&named(ROOT_CA)),
         &shutdown,
     );
+    let mut first_seen: HashMap<String, Instant> = HashMap::new();
     loop {
         let mut failed = false;
+        let mut young = false;
         if namespaces.is_complete() && accounts.is_complete() && maps.is_complete() {
             for namespace in namespaces.all() {
                 if namespace.metadata.deletion_timestamp.is_some() {
                     continue;
                 }
                 let name = namespace.name_any();
+                let seen = *first_seen.entry(name.clone()).or_insert_with(Instant::now);
+                if seen.elapsed() < GRACE {
+                    young = true;
+                    continue;
+                }
                 if let Err(error) =
                     provide(&client, &root_ca_pem, &name, &accounts.all(), &maps.all()).await
                 {
@@ -55,7 +65,12 @@ pub async fn run(
                 }
             }
         }
-        let period = if failed { AGAIN } else { PERIOD };
+        first_seen.retain(|name, _| namespaces.all().iter().any(|n| n.name_any() == *name));
+        let period = match (young, failed) {
+            (true, _) => GRACE,
+            (false, true) => AGAIN,
+            (false, false) => PERIOD,
+        };
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = namespaces.changed_or(period) => {}
