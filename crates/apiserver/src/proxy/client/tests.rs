@@ -30,7 +30,10 @@ async fn node(answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => return head,
-                Ok(n) => stream.write_all(buffer[..n].to_ascii_uppercase().as_slice()).await.unwrap(),
+                Ok(n) => stream
+                    .write_all(buffer[..n].to_ascii_uppercase().as_slice())
+                    .await
+                    .unwrap(),
             }
         }
     });
@@ -44,13 +47,21 @@ async fn front(port: u16) -> TcpStream {
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let service = service_fn(move |request| async move {
-            let target =
-                Target { host: "127.0.0.1".to_owned(), port, tls: false, node: false, path_and_query: "/exec/ns/p/c?command=a".to_owned() };
+            let target = Target {
+                host: "127.0.0.1".to_owned(),
+                port,
+                tls: false,
+                node: false,
+                path_and_query: "/exec/ns/p/c?command=a".to_owned(),
+            };
             let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let answer = exchange(stream, "127.0.0.1:1", &target, request).await;
             Ok::<_, Infallible>(answer.unwrap_or_else(|error| http_types::error(&error)))
         });
-        server::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await
+        server::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await
     });
     TcpStream::connect(address).await.unwrap()
 }
@@ -63,7 +74,11 @@ async fn an_upgraded_connection_is_joined_byte_for_byte() {
     client.write_all(request.as_bytes()).await.unwrap();
     let answer = head(&mut client).await.to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 101"), "{answer}");
-    assert!(answer.contains("x-stream-protocol-version: v4.channel.k8s.io") && answer.contains("upgrade: spdy/3.1"), "{answer}");
+    assert!(
+        answer.contains("x-stream-protocol-version: v4.channel.k8s.io")
+            && answer.contains("upgrade: spdy/3.1"),
+        "{answer}"
+    );
     client.write_all(b"ping").await.unwrap();
     let mut echoed = [0; 4];
     client.read_exact(&mut echoed).await.unwrap();
@@ -71,15 +86,26 @@ async fn an_upgraded_connection_is_joined_byte_for_byte() {
     client.shutdown().await.unwrap();
     assert_eq!(client.read(&mut echoed).await.unwrap(), 0);
     let seen = node.await.unwrap().to_ascii_lowercase();
-    assert!(seen.starts_with("post /exec/ns/p/c?command=a http/1.1"), "{seen}");
-    assert!(seen.contains("upgrade: spdy/3.1") && !seen.contains("secret"), "{seen}");
+    assert!(
+        seen.starts_with("post /exec/ns/p/c?command=a http/1.1"),
+        "{seen}"
+    );
+    assert!(
+        seen.contains("upgrade: spdy/3.1") && !seen.contains("secret"),
+        "{seen}"
+    );
 }
 
 #[tokio::test]
 async fn a_refused_upgrade_comes_back_as_it_is() {
     let (port, _) = node("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found").await;
     let mut client = front(port).await;
-    client.write_all(b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+    client
+        .write_all(
+            b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )
+        .await
+        .unwrap();
     let answer = head(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     let mut body = [0; 9];
