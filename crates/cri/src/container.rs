@@ -28,7 +28,6 @@ pub(crate) use exec::{attach, exec, exec_sync};
 pub(crate) use exit::{ended, watch_exit};
 pub(crate) use logs::reopen_log;
 pub(crate) use remove::remove;
-pub(crate) use spec::oci_resources;
 pub(crate) use start::{not_started, start};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use stop::stop;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use berth_image::{ImageStore, StoreOptions};
 use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::cni::{self, CniError, Network};
@@ -28,6 +29,8 @@ pub(crate) struct Engine {
     pub(crate) containers: Registry<Container>,
     pub(crate) events: Events,
     pub(crate) streaming: Streaming,
+    /// Ends streams that have no end of their own.
+    pub(crate) shutdown: CancellationToken,
     /// The pod CIDR from `UpdateRuntimeConfig`.
     pod_cidr: RwLock<Option<String>>,
 }
@@ -38,6 +41,7 @@ impl Engine {
         config: Config,
         handlers: HandlerTable,
         streaming: Streaming,
+        shutdown: CancellationToken,
     ) -> Result<Self, CriError> {
         let layout = Layout::new(&config);
         for dir in layout.all() {
@@ -59,6 +63,7 @@ impl Engine {
             containers: Registry::new("container"),
             events: Events::default(),
             streaming,
+            shutdown,
             pod_cidr: RwLock::default(),
             config,
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use berth_shim::client::{self, Shim, Status, recorded_exit};
+use berth_shim::client::{self, Shim, Status, recorded_exit, recorded_oom_kill};
 
 use crate::container::{self, Container, Task};
 use crate::engine::{Shared, blocking};
@@ -170,6 +170,14 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
                     }
                     record.pid = state.pid;
                 })?;
+                if let Err(error) = shim.adopt(&container.id, &engine.layout.bundle(&container.id))
+                {
+                    tracing::warn!(
+                        id = container.id,
+                        error = chain(&error),
+                        "a container's streams are lost"
+                    );
+                }
                 container.set_task(Task::Live);
                 if let Err(error) = shim.adopt(&container.id, &engine.layout.bundle(&container.id))
                 {
@@ -189,12 +197,13 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
             }
         },
         Err(error) if error.is_not_found() => {
-            let exit = recorded_exit(&engine.layout.bundle(&container.id));
+            let bundle = engine.layout.bundle(&container.id);
+            let (exit, killed) = (recorded_exit(&bundle), recorded_oom_kill(&bundle));
             if phase == ContainerPhase::Starting && exit.is_none() {
                 return container.update(|record| record.phase = ContainerPhase::Created);
             }
             container.update(|record| {
-                record.phase = ContainerPhase::Exited(container::ended(exit, false))
+                record.phase = ContainerPhase::Exited(container::ended(exit, killed))
             })
         }
         Err(error) => Err(CriError::shim("look at container", &container.id)(error)),
@@ -213,10 +222,11 @@ async fn lost(
     }
     let bundle = engine.layout.bundle(&container.id);
     let mut exit = recorded_exit(&bundle);
+    let killed = recorded_oom_kill(&bundle);
     if exit.is_none() && bundle.exists() {
         exit = client::cleanup(config, &container.id, &bundle).await.ok();
     }
-    container.update(|record| record.phase = ContainerPhase::Exited(container::ended(exit, false)))
+    container.update(|record| record.phase = ContainerPhase::Exited(container::ended(exit, killed)))
 }
 
 /// Gives back files, mounts and snapshots whose sandbox or container has no record.

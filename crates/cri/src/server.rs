@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_cri::v1::image_service_server::ImageServiceServer;
 use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
@@ -22,6 +23,9 @@ use crate::streaming::{self, Streaming};
 
 /// Requests hold whole pod and container descriptions; replies hold lists of all of them.
 const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// How long calls under way may take once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +106,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         source,
     })?;
     let default = handlers.default_name().to_owned();
+    let stop = shutdown.clone();
     let engine = tokio::task::spawn_blocking(move || {
-        Engine::open(config, handlers, Streaming::new(address))
+        Engine::open(config, handlers, Streaming::new(address), stop)
     })
     .await??;
     let engine = Arc::new(engine);
@@ -116,7 +121,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     tracing::info!(socket = %socket.display(), default, "CRI is served");
 
     let services = Arc::new(Services::new(engine));
-    let result = Server::builder()
+    let deadline = shutdown.clone();
+    let serving = Server::builder()
         .add_service(
             RuntimeServiceServer::from_arc(Arc::clone(&services))
                 .max_decoding_message_size(MESSAGE_LIMIT)
@@ -130,8 +136,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             shutdown.cancelled_owned(),
-        )
-        .await;
+        );
+    // A call may wait for a container's grace period; its change goes on or is asked for again.
+    let result = tokio::select! {
+        result = serving => result,
+        () = async {
+            deadline.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        } => Ok(()),
+    };
     let _ = std::fs::remove_file(&socket);
     Ok(result?)
 }

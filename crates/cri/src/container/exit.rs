@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_shim::client::{Exit, Shim, recorded_exit};
+use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
 use k8s_cri::v1::ContainerEventType;
 
 use super::{Container, Task, oom};
@@ -60,7 +60,10 @@ async fn delete(container: &Container, shim: &Shim) {
 
 fn note(engine: &Engine, container: &Container, exit: Option<Exit>) -> Result<(), CriError> {
     let record = container.record();
-    let ended = ended(exit, oom::killed(&engine.host, &record.cgroup));
+    // Our shim looks before the runtime takes the cgroup away; with a stranger's we look ourselves.
+    let killed = recorded_oom_kill(&engine.layout.bundle(&record.id))
+        || oom::killed(&engine.host, &record.cgroup);
+    let ended = ended(exit, killed);
     container.update(|record| record.phase = ContainerPhase::Exited(ended))
 }
 

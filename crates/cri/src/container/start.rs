@@ -50,21 +50,25 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
         options: sandbox.record().runtime.options(),
     };
     let started = match shim.create(&request).await {
-        Ok(_) => match shim.start(&record.id).await {
-            Ok(pid) => Ok(pid),
-            Err(error) => {
-                let _ = shim.kill(&record.id, 9, true).await;
-                let _ = shim.delete(&record.id).await;
-                Err(error)
+        Ok(_) => {
+            // Taken before, so that even the shortest process starts before it ends.
+            let at = now();
+            match shim.start(&record.id).await {
+                Ok(pid) => Ok((pid, at)),
+                Err(error) => {
+                    let _ = shim.kill(&record.id, 9, true).await;
+                    let _ = shim.delete(&record.id).await;
+                    Err(error)
+                }
             }
-        },
+        }
         Err(error) => Err(error),
     };
     match started {
-        Ok(pid) => {
+        Ok((pid, at)) => {
             container.update(|record| {
                 record.phase = ContainerPhase::Running;
-                record.started_at = now();
+                record.started_at = at;
                 record.pid = pid;
             })?;
             tokio::spawn(super::watch_exit(

@@ -290,7 +290,8 @@ impl RuntimeService for Services {
         _: Request<GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
         let events = BroadcastStream::new(self.engine.events.subscribe())
-            .map(|event| event.map_err(|lagged| Status::data_loss(lagged.to_string())));
+            .map(|event| event.map_err(|lagged| Status::data_loss(lagged.to_string())))
+            .take_until(self.engine.shutdown.clone().cancelled_owned());
         answer(events.boxed())
     }
 

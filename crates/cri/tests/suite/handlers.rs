@@ -1,0 +1,64 @@
+//! Handlers as pods see them.
+
+use k8s_cri::v1::StatusRequest;
+
+use crate::client::{pod, shell};
+use crate::server::{Server, handlers};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_cannot_run_is_refused_by_name() {
+    let text = "default_handler = \"runc\"\n[handlers.runc]\n[handlers.kata]\nkind = \"shim\"\nbinary = \"containerd-shim-kata-v2\"\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let config = pod(&server, "refused");
+    let error = server.try_run(&config, "kata").await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+    assert!(
+        error.message().contains("\"kata\"") && error.message().contains("config.toml:3"),
+        "{error}"
+    );
+    let error = server.try_run(&config, "nope").await.unwrap_err();
+    assert!(error.message().contains("\"nope\""), "{error}");
+    let status = server
+        .client
+        .status(StatusRequest { verbose: true })
+        .await
+        .unwrap()
+        .into_inner();
+    let names: Vec<&str> = status
+        .runtime_handlers
+        .iter()
+        .map(|handler| handler.name.as_str())
+        .collect();
+    assert_eq!(names, ["", "runc"]);
+    assert!(
+        status
+            .status
+            .unwrap()
+            .conditions
+            .iter()
+            .all(|condition| condition.status)
+    );
+    let info: serde_json::Value = serde_json::from_str(&status.info["handlers"]).unwrap();
+    assert_eq!(info["default"], "runc");
+    assert!(
+        info["handlers"]["kata"]["error"]
+            .as_str()
+            .unwrap()
+            .contains("containerd-shim-kata-v2")
+    );
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_shim_runs_pods() {
+    let text = "[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let config = pod(&server, "stranger");
+    let id = server.run(&config, "stranger").await;
+    let container = server
+        .launch(&id, &config, shell("c", "echo from a stranger; exit 3"))
+        .await;
+    assert_eq!(server.ended(&container).await.exit_code, 3);
+    assert_eq!(server.log(&config, "c"), "from a stranger\n");
+    server.finish().await;
+}

@@ -1,0 +1,114 @@
+//! A server that ends, in order or not, and the next one on the same directories.
+
+use k8s_cri::v1::*;
+
+use crate::client::{pod, shell};
+use crate::server::Server;
+
+async fn survives(handler: &str) {
+    let mut server = Server::start().await;
+    let config = pod(&server, "survivor");
+    let id = server.run(&config, handler).await;
+    let lasting = server
+        .launch(
+            &id,
+            &config,
+            shell("lasting", "echo before; exec sleep 1000"),
+        )
+        .await;
+    let created = server
+        .try_create(&id, &config, shell("created", "exit 6"))
+        .await
+        .unwrap();
+    let gone = server
+        .launch(&id, &config, shell("gone", "sleep 0.3; exit 7"))
+        .await;
+    server.kill().await;
+    // It ends while nobody serves.
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    server.resume().await;
+
+    assert_eq!(
+        server.sandbox(&id).await.state(),
+        PodSandboxState::SandboxReady
+    );
+    assert_eq!(server.ended(&gone).await.exit_code, 7);
+    assert_eq!(
+        server.container(&lasting).await.state(),
+        ContainerState::ContainerRunning
+    );
+    server.start_container(&created).await.unwrap();
+    assert_eq!(server.ended(&created).await.exit_code, 6);
+    assert_eq!(server.exec(&lasting, "echo alive").await, "alive\n");
+    server.stop_container(&lasting, 0).await;
+    assert_eq!(server.ended(&lasting).await.exit_code, 137);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runc_pods_survive() {
+    survives("runc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runsc_pods_survive() {
+    survives("runsc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_shim_is_noticed() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "orphan");
+    let id = server.run(&config, "").await;
+    let container = server.launch(&id, &config, shell("c", "sleep 1000")).await;
+    server.stop().await;
+    let pid = std::fs::read_to_string(server.path().join(format!("r/cri/bundles/{id}/shim.pid")))
+        .unwrap();
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    server.resume().await;
+    assert_eq!(
+        server.sandbox(&id).await.state(),
+        PodSandboxState::SandboxNotready
+    );
+    let status = server.ended(&container).await;
+    assert_ne!(status.exit_code, 0, "{status:?}");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_whole_is_removed() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "half");
+    let id = server.run(&config, "").await;
+    server.stop().await;
+    // As a kill in the middle of RunPodSandbox leaves it.
+    let record = server
+        .path()
+        .join(format!("d/cri/sandboxes/{id}/record.json"));
+    let text = std::fs::read_to_string(&record).unwrap();
+    assert!(text.contains("\"phase\":\"Ready\""), "{text}");
+    std::fs::write(
+        &record,
+        text.replace("\"phase\":\"Ready\"", "\"phase\":\"Creating\""),
+    )
+    .unwrap();
+    // And things without any record.
+    std::fs::create_dir_all(server.path().join("r/cri/bundles/stray/rootfs")).unwrap();
+    std::fs::create_dir_all(server.path().join("d/cri/containers/torn")).unwrap();
+    std::fs::write(
+        server.path().join("d/cri/containers/torn/record.json"),
+        "{\"id\":",
+    )
+    .unwrap();
+    server.resume().await;
+    let pods = server
+        .client
+        .list_pod_sandbox(ListPodSandboxRequest::default())
+        .await
+        .unwrap();
+    assert!(pods.into_inner().items.is_empty());
+    // Its name is free again.
+    server.run(&config, "").await;
+    server.finish().await;
+}

@@ -1,0 +1,270 @@
+//! Exec, attach and port-forward as kubectl speaks them.
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use k8s_cri::v1::*;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::client::{pod, shell};
+use crate::server::Server;
+use crate::spdy::Spdy;
+
+pub async fn websocket(url: &str, protocol: &str) -> WebSocketStream<TcpStream> {
+    let url = url.replacen("http://", "ws://", 1);
+    let mut request = url.as_str().into_client_request().unwrap();
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", protocol.parse().unwrap());
+    let address = request.uri().authority().unwrap().to_string();
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (socket, answer) = tokio_tungstenite::client_async(request, socket)
+        .await
+        .unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+    socket
+}
+
+/// What came on each channel until the close.
+async fn collect(socket: &mut WebSocketStream<TcpStream>) -> [String; 4] {
+    let mut channels: [Vec<u8>; 4] = Default::default();
+    while let Some(message) = socket.next().await {
+        match message.unwrap() {
+            Message::Binary(bytes) => {
+                channels[usize::from(bytes[0])].extend_from_slice(&bytes[1..])
+            }
+            Message::Close(_) => break,
+            _ => {}
+        }
+    }
+    channels.map(|bytes| String::from_utf8(bytes).unwrap())
+}
+
+async fn exec_url(
+    server: &mut Server,
+    container: &str,
+    script: &str,
+    stdin: bool,
+    tty: bool,
+) -> String {
+    let request = ExecRequest {
+        container_id: container.to_owned(),
+        cmd: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
+        tty,
+        stdin,
+        stdout: true,
+        stderr: !tty,
+    };
+    server.client.exec(request).await.unwrap().into_inner().url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_over_websocket() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "ws");
+    let id = server.run(&config, "").await;
+    let container = server.launch(&id, &config, shell("c", "sleep 1000")).await;
+
+    let url = exec_url(
+        &mut server,
+        &container,
+        "cat; echo end >&2; exit 3",
+        true,
+        false,
+    )
+    .await;
+    let mut socket = websocket(&url, "v5.channel.k8s.io").await;
+    socket
+        .send(Message::Binary(Bytes::from_static(b"\x00typed")))
+        .await
+        .unwrap();
+    // Version 5's half-close of stdin.
+    socket
+        .send(Message::Binary(Bytes::from_static(&[255, 0])))
+        .await
+        .unwrap();
+    let [_, stdout, stderr, error] = collect(&mut socket).await;
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("typed", "end\n"));
+    let error: serde_json::Value = serde_json::from_str(&error).unwrap();
+    assert_eq!(error["reason"], "NonZeroExitCode");
+    assert_eq!(error["details"]["causes"][0]["message"], "3");
+
+    // A URL is good once.
+    let address = url
+        .trim_start_matches("http://")
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    let mut request = url.replacen("http", "ws", 1).into_client_request().unwrap();
+    request.headers_mut().insert(
+        "sec-websocket-protocol",
+        "v5.channel.k8s.io".parse().unwrap(),
+    );
+    let again = TcpStream::connect(address).await.unwrap();
+    tokio_tungstenite::client_async(request, again)
+        .await
+        .unwrap_err();
+
+    let url = exec_url(&mut server, &container, "read x; stty size", true, true).await;
+    let mut socket = websocket(&url, "v4.channel.k8s.io").await;
+    let size = Bytes::from_static(b"\x04{\"Width\":123,\"Height\":45}");
+    socket.send(Message::Binary(size)).await.unwrap();
+    // The size is set by another way than the typing; it has come when the shell says so.
+    loop {
+        let url = exec_url(
+            &mut server,
+            &container,
+            "for t in /dev/pts/*; do stty size < $t; done",
+            false,
+            false,
+        )
+        .await;
+        let [_, sizes, _, _] = collect(&mut websocket(&url, "v4.channel.k8s.io").await).await;
+        if sizes.contains("45 123") {
+            break;
+        }
+    }
+    socket
+        .send(Message::Binary(Bytes::from_static(b"\x00\r")))
+        .await
+        .unwrap();
+    let [_, stdout, _, error] = collect(&mut socket).await;
+    assert!(stdout.contains("45 123"), "{stdout:?}");
+    assert!(error.contains("\"Success\""), "{error}");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attach_over_websocket() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "attach");
+    let id = server.run(&config, "").await;
+    let mut container = shell("c", "read line; echo got $line; cat");
+    container.stdin = true;
+    container.stdin_once = true;
+    let container = server.launch(&id, &config, container).await;
+    let request = AttachRequest {
+        container_id: container.clone(),
+        stdin: true,
+        tty: false,
+        stdout: true,
+        stderr: true,
+    };
+    let url = server
+        .client
+        .attach(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .url;
+    let mut socket = websocket(&url, "v5.channel.k8s.io").await;
+    socket
+        .send(Message::Binary(Bytes::from_static(b"\x00one\ntwo")))
+        .await
+        .unwrap();
+    socket
+        .send(Message::Binary(Bytes::from_static(&[255, 0])))
+        .await
+        .unwrap();
+    let [_, stdout, _, _] = collect(&mut socket).await;
+    assert_eq!(stdout, "got one\ntwo");
+    assert_eq!(server.ended(&container).await.exit_code, 0);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_over_spdy() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "spdy");
+    let id = server.run(&config, "").await;
+    let container = server.launch(&id, &config, shell("c", "sleep 1000")).await;
+    let url = exec_url(
+        &mut server,
+        &container,
+        "cat; echo end >&2; exit 3",
+        true,
+        false,
+    )
+    .await;
+    let mut spdy = Spdy::dial(&url, "v4.channel.k8s.io").await;
+    for (id, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
+        spdy.open(id, &[("streamtype", kind)]).await;
+    }
+    let big = vec![b'x'; 300_000];
+    spdy.send(3, &big, true).await;
+    let streams = spdy.read_to_end().await;
+    assert_eq!(streams[&5], big);
+    assert_eq!(streams[&7], b"end\n");
+    let error: serde_json::Value = serde_json::from_slice(&streams[&1]).unwrap();
+    assert_eq!(error["details"]["causes"][0]["message"], "3");
+    server.finish().await;
+}
+
+async fn forward(handler: &str) {
+    let mut server = Server::start().await;
+    let config = pod(&server, "forward");
+    let id = server.run(&config, handler).await;
+    let script = "mkdir /tmp/www; echo page > /tmp/www/index.html; httpd -p 8080 -h /tmp/www; echo up; sleep 1000";
+    server.launch(&id, &config, shell("c", script)).await;
+    while server.log(&config, "c").is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    for tunnel in [false, true] {
+        let request = PortForwardRequest {
+            pod_sandbox_id: id.clone(),
+            port: vec![8080],
+        };
+        let url = server
+            .client
+            .port_forward(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .url;
+        let mut spdy = if tunnel {
+            Spdy::tunnel(websocket(&url, "SPDY/3.1+portforward.k8s.io").await)
+        } else {
+            Spdy::dial(&url, "portforward.k8s.io").await
+        };
+        for (id, kind, port, request) in [
+            (1, "error", "8080", "0"),
+            (3, "data", "8080", "0"),
+            (5, "error", "9", "1"),
+            (7, "data", "9", "1"),
+        ] {
+            spdy.open(
+                id,
+                &[("streamtype", kind), ("port", port), ("requestid", request)],
+            )
+            .await;
+        }
+        spdy.send(3, b"GET / HTTP/1.0\r\n\r\n", true).await;
+        spdy.send(7, b"", true).await;
+        let streams = spdy.read_until_finished(&[1, 3, 5, 7]).await;
+        assert!(
+            streams[&3].ends_with(b"\r\n\r\npage\n"),
+            "{:?}",
+            String::from_utf8_lossy(&streams[&3])
+        );
+        assert_eq!(streams[&1], b"");
+        let error = String::from_utf8_lossy(&streams[&5]).into_owned();
+        assert!(
+            error.contains("port 9") && error.contains("refused"),
+            "{error}"
+        );
+    }
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_of_a_runc_pod() {
+    forward("runc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_of_a_runsc_pod() {
+    forward("runsc").await;
+}
