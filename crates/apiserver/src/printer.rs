@@ -36,14 +36,17 @@ mod cluster;
 mod core;
 mod pod;
 mod rbac;
+mod runtime_class;
 
-pub use self::cluster::{custom_resource_definition, lease, node, priority_class, runtime_class};
+pub use self::cluster::{custom_resource_definition, lease, node, priority_class};
 pub use self::core::{
     config_map, event, limit_range, namespace, plain, resource_quota, secret, service,
     service_account,
 };
 pub use self::pod::pod;
 pub use self::rbac::{binding, role};
+pub use self::runtime_class::runtime_class;
+pub(crate) use self::runtime_class::runtime_class_use;
 
 /// What a column shows when there is nothing.
 const NONE: &str = "<none>";

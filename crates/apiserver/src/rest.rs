@@ -4,6 +4,7 @@ pub(crate) mod answered;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
+pub(crate) mod early;
 pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;

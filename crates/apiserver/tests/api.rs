@@ -3,6 +3,8 @@
 #[path = "api/harness.rs"]
 mod harness;
 
+#[path = "api/classes.rs"]
+mod classes;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/representations.rs"]

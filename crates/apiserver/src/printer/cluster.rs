@@ -1,4 +1,4 @@
-//! Nodes, RuntimeClasses, PriorityClasses, leases, CustomResourceDefinitions.
+//! Nodes, PriorityClasses, leases, CustomResourceDefinitions.
 
 use serde_json::{Value, json};
 
@@ -83,25 +83,6 @@ fn address<'a>(node: &'a Value, kind: &str) -> &'a str {
         .iter()
         .find(|a| a["type"] == kind)
         .map_or("", |a| text(a, "/address"))
-}
-
-/// Columns of RuntimeClasses (in v1).
-#[must_use]
-pub fn runtime_class() -> Printer {
-    Printer::new(
-        &[
-            ("Name", "string", 0),
-            ("Handler", "string", 0),
-            ("Age", "string", 0),
-        ],
-        |class, now| {
-            vec![
-                name(class),
-                class["handler"].clone(),
-                created_ago(class, now),
-            ]
-        },
-    )
 }
 
 /// Columns of PriorityClasses.

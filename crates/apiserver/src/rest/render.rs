@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::http_types::{Response, respond};
 use crate::negotiate::{Encoding, Shape};
-use crate::printer::Column;
+use crate::printer::{self, Column, Printer};
 use crate::storage::Stored;
 
 /// What a list says of itself.
@@ -171,23 +171,38 @@ impl Call {
             (None, [one]) => json!({"resourceVersion": one["metadata"]["resourceVersion"]}),
             (None, _) => json!({}),
         };
+        let printer = self.printer();
         let mut rows = Vec::with_capacity(objects.len());
         for object in objects {
-            rows.push(self.table_row(object)?);
+            rows.push(self.table_row(&printer, object)?);
         }
         let table = json!({
             "kind": "Table",
             "apiVersion": self.accepted.meta_version.api_version(),
             "metadata": metadata,
-            "columnDefinitions": self.row.printer.columns.iter().map(column).collect::<Vec<_>>(),
+            "columnDefinitions": printer.columns.iter().map(column).collect::<Vec<_>>(),
             "rows": rows,
         });
         Ok(Bytes::from(table.to_string()))
     }
 
+    /// The columns of the kind. kubectl, which shows wide columns only when asked to, gets with
+    /// classes how many nodes and pods they have; other clients get the stock columns alone.
+    fn printer(&self) -> Printer {
+        let kubectl = self
+            .headers
+            .get(header::USER_AGENT)
+            .is_some_and(|agent| agent.as_bytes().starts_with(b"kubectl"));
+        if kubectl && self.row.storage == "node.k8s.io/runtimeclasses" {
+            printer::runtime_class_use(&self.api.storage)
+        } else {
+            self.row.printer.clone()
+        }
+    }
+
     /// One row of a Table.
-    pub(crate) fn table_row(&self, object: &Value) -> Result<Value, ApiError> {
-        let cells = (self.row.printer.cells)(object, self.now);
+    fn table_row(&self, printer: &Printer, object: &Value) -> Result<Value, ApiError> {
+        let cells = (printer.cells)(object, self.now);
         let shown = match self.query.include_object.as_deref() {
             Some("None") => Value::Null,
             Some("Object") => {

@@ -66,7 +66,18 @@ impl Api {
         api
     }
 
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut api = Self::start_changed(dir.path(), change).await;
+        api._dir = Some(dir);
+        api
+    }
+
     pub(crate) async fn start_in(dir: &Path) -> Self {
+        Self::start_changed(dir, |_| {}).await
+    }
+
+    async fn start_changed(dir: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = Config::new(
             bind,
@@ -78,6 +89,7 @@ impl Api {
             token: TOKEN.to_owned(),
             user: User::master("admin"),
         });
+        change(&mut config);
         let server = config.build().await.unwrap();
         let address = server.local_addr();
         let shutdown = CancellationToken::new();
