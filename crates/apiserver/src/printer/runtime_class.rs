@@ -53,7 +53,10 @@ pub(crate) fn runtime_class_use(storage: &Storage) -> Printer {
             let able = serde_json::from_value::<RuntimeClass>(class.clone())
                 .map(|class| early::nodes_able(&class, &nodes))
                 .unwrap_or_default();
-            let used = pods.get(text(class, "/metadata/name")).copied().unwrap_or(0);
+            let used = pods
+                .get(text(class, "/metadata/name"))
+                .copied()
+                .unwrap_or(0);
             let stock: [Value; 3] = [
                 name(class),
                 class["handler"].clone(),

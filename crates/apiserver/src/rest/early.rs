@@ -46,7 +46,10 @@ impl Call {
 fn pod_warning(storage: &Storage, object: &Value) -> Option<String> {
     let pod: Pod = decode::from_value(object).ok()?;
     let spec = pod.spec.as_ref()?;
-    let name = spec.runtime_class_name.as_deref().filter(|n| !n.is_empty())?;
+    let name = spec
+        .runtime_class_name
+        .as_deref()
+        .filter(|n| !n.is_empty())?;
     // A pod that brings its node is not placed by anybody.
     if spec.node_name.as_deref().is_some_and(|n| !n.is_empty()) {
         return None;
