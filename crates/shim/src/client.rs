@@ -8,25 +8,30 @@
 
 mod bootstrap;
 mod error;
+mod exec;
 mod fifo;
 mod log;
 mod session;
 mod stats;
 mod task;
+mod types;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use berth_oci::runtime::RuntimeCommand;
 use containerd_shim_protos::api;
-use oci_spec::runtime::{LinuxResources, Process};
+use oci_spec::runtime::LinuxResources;
 use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
 
 pub use error::ShimError;
 pub use session::{Control, ReadHalf, Session, WriteHalf};
 pub use stats::Stats;
+pub use types::{
+    AttachStreams, CreateRequest, ExecOutput, Exit, RootfsMount, RuntimeOptions, ShimConfig, State,
+    Status,
+};
 
 use task::TaskClient;
 
@@ -34,131 +39,6 @@ use crate::stdio::{Input, Output};
 
 /// Type URL of the options that our own shim takes: JSON of [`RuntimeCommand`].
 pub const OWN_OPTIONS: &str = "berth.dev/shim.v1.RuntimeCommand";
-
-/// How to start a kind of shim.
-#[derive(Debug, Clone)]
-pub struct ShimConfig {
-    /// Program and leading arguments: `[berth, "shim"]`, or `["/usr/bin/containerd-shim-runc-v2"]`.
-    pub command: Vec<PathBuf>,
-    /// Whether this is berth's own shim (log URIs, stream socket) or a stranger's (FIFOs).
-    pub own: bool,
-    /// containerd's namespace; `k8s.io` as everybody's.
-    pub namespace: String,
-    /// Where our shim makes its sockets; keep it under 40 bytes.
-    pub socket_dir: PathBuf,
-    /// The address passed as `-address` (our gRPC socket); some shims want one.
-    pub address: String,
-}
-
-/// What goes into the task's `options`.
-#[derive(Debug, Clone)]
-pub enum RuntimeOptions {
-    /// For our own shim.
-    Command(RuntimeCommand),
-    /// `containerd.runc.v1.Options`, for containerd's runc shim.
-    Runc {
-        /// `BinaryName`.
-        binary: String,
-        /// `Root`.
-        root: String,
-        /// `SystemdCgroup`.
-        systemd_cgroup: bool,
-    },
-    /// `runtimeoptions.v1.Options`, for Kata and most others.
-    Config {
-        /// `TypeUrl`.
-        type_url: String,
-        /// `ConfigPath`.
-        config_path: String,
-    },
-    /// None.
-    None,
-}
-
-/// A filesystem that the shim mounts on the bundle's `rootfs` before create.
-#[derive(Debug, Clone, Default)]
-pub struct RootfsMount {
-    /// Such as `overlay` or `bind`.
-    pub kind: String,
-    /// The source.
-    pub source: String,
-    /// Options (`lowerdir=...`, `ro`).
-    pub options: Vec<String>,
-}
-
-/// What [`Shim::create`] needs.
-#[derive(Debug, Clone)]
-pub struct CreateRequest {
-    /// The container's id.
-    pub id: String,
-    /// Directory with `config.json`; the shim keeps its own files there too.
-    pub bundle: PathBuf,
-    /// Mounts for `bundle/rootfs`; empty when the caller has mounted it.
-    pub rootfs: Vec<RootfsMount>,
-    /// Whether the process has a terminal (must equal the spec's).
-    pub terminal: bool,
-    /// Whether stdin can be attached to.
-    pub stdin: bool,
-    /// Whether stdin ends with its first client.
-    pub stdin_once: bool,
-    /// The CRI log file.
-    pub log: Option<PathBuf>,
-    /// The runtime.
-    pub options: RuntimeOptions,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exit {
-    /// Exit code; 128 + n after signal n.
-    pub code: u32,
-    /// When.
-    pub at: SystemTime,
-}
-
-/// Where a process is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Created, not started.
-    Created,
-    /// Running (or paused).
-    Running,
-    /// Ended.
-    Stopped(Exit),
-    /// The shim can't tell.
-    Unknown,
-}
-
-/// What the shim says of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
-    /// Host pid; of VM-like runtimes the sandbox's, one for all.
-    pub pid: u32,
-    /// Where it is.
-    pub status: Status,
-}
-
-/// Which streams a client attaches to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AttachStreams {
-    /// Write stdin.
-    pub stdin: bool,
-    /// Read stdout.
-    pub stdout: bool,
-    /// Read stderr; must be false with a terminal.
-    pub stderr: bool,
-}
-
-/// What [`Shim::exec_sync`] gathered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecOutput {
-    /// Exit code.
-    pub code: u32,
-    /// At most 16 MiB of stdout.
-    pub stdout: Vec<u8>,
-    /// At most 16 MiB of stderr.
-    pub stderr: Vec<u8>,
-}
 
 /// A running shim.
 #[derive(Debug, Clone)]
@@ -173,8 +53,6 @@ struct Inner {
     _log: Option<log::LogTask>,
 }
 
-/// Limit of each of exec_sync's outputs, as the kubelet's.
-const MAX_SYNC_OUTPUT: usize = 16 << 20;
 /// How long a shim may take to show that it lives.
 const ALIVE: Duration = Duration::from_secs(10);
 /// How long a shim may take for an ordinary call (a VM's boot included).
@@ -487,50 +365,6 @@ impl Shim {
         self.0.task.call_empty("Checkpoint", &request, CALL).await
     }
 
-    /// Sets the size of a container's terminal.
-    ///
-    /// # Errors
-    /// When it has none.
-    pub async fn resize(&self, id: &str, width: u32, height: u32) -> Result<(), ShimError> {
-        self.resize_process(id, "", width, height).await
-    }
-
-    async fn resize_process(
-        &self,
-        id: &str,
-        exec_id: &str,
-        width: u32,
-        height: u32,
-    ) -> Result<(), ShimError> {
-        let request = api::ResizePtyRequest {
-            id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
-            width,
-            height,
-            ..Default::default()
-        };
-        self.0.task.call_empty("ResizePty", &request, CALL).await
-    }
-
-    /// Closes a container's stdin.
-    ///
-    /// # Errors
-    /// When it is unknown.
-    pub async fn close_stdin(&self, id: &str) -> Result<(), ShimError> {
-        self.0.loggers.close_stdin(id);
-        self.close_process_stdin(id, "").await
-    }
-
-    async fn close_process_stdin(&self, id: &str, exec_id: &str) -> Result<(), ShimError> {
-        let request = api::CloseIORequest {
-            id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
-            stdin: true,
-            ..Default::default()
-        };
-        self.0.task.call_empty("CloseIO", &request, CALL).await
-    }
-
     /// Opens the container's log file anew, after it was renamed. No line is lost or torn.
     ///
     /// # Errors
@@ -541,86 +375,6 @@ impl Shim {
         } else {
             self.0.loggers.reopen(id)
         }
-    }
-
-    /// Attaches to a container's streams. Output from before is in the log, not here.
-    ///
-    /// # Errors
-    /// When it is unknown or has no such stream.
-    pub async fn attach(&self, id: &str, streams: AttachStreams) -> Result<Session, ShimError> {
-        let control = Control::new(self.clone(), id, "");
-        if self.0.own {
-            session::open(&self.0.address, control, streams).await
-        } else {
-            self.0.loggers.attach(control, streams)
-        }
-    }
-
-    /// Runs a process in a container, with its streams. The session's [`Control::wait`] gives the exit code and
-    /// forgets the process; dropping the session's stdin half-closes it.
-    ///
-    /// # Errors
-    /// The runtime's own words when it can't be started.
-    pub async fn exec(
-        &self,
-        id: &str,
-        process: &Process,
-        streams: AttachStreams,
-    ) -> Result<Session, ShimError> {
-        let exec_id = format!("{:016x}", rand::random::<u64>());
-        let terminal = process.terminal().unwrap_or(false);
-        let mut request = api::ExecProcessRequest {
-            id: id.to_owned(),
-            exec_id: exec_id.clone(),
-            terminal,
-            spec: MessageField::some(Any {
-                type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
-                value: serde_json::to_vec(process).map_err(ShimError::Encode)?,
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let control = Control::new(self.clone(), id, &exec_id);
-        let session = if self.0.own {
-            request.stdout = Output::stream_uri();
-            if streams.stdin {
-                request.stdin = Input::stream_uri(true);
-            }
-            self.0.task.call_empty("Exec", &request, CALL).await?;
-            session::open(&self.0.address, control.clone(), streams).await
-        } else {
-            let fifos = self.0.loggers.exec(&control, streams, terminal)?;
-            fifos.fill(&mut request);
-            self.0.task.call_empty("Exec", &request, CALL).await?;
-            fifos.session(control.clone(), streams)
-        };
-        let started = match session {
-            Ok(session) => self.start_process(id, &exec_id).await.map(|_| session),
-            Err(e) => Err(e),
-        };
-        if started.is_err() {
-            let _ = self.delete_process(id, &exec_id).await;
-        }
-        started
-    }
-
-    /// Runs a process and gathers its output. After `timeout` (zero: none) its whole process tree is killed.
-    ///
-    /// # Errors
-    /// [`ShimError::Timeout`], or the runtime's own words when it can't be started.
-    pub async fn exec_sync(
-        &self,
-        id: &str,
-        process: &Process,
-        timeout: Duration,
-    ) -> Result<ExecOutput, ShimError> {
-        let streams = AttachStreams {
-            stdin: false,
-            stdout: true,
-            stderr: true,
-        };
-        let session = self.exec(id, process, streams).await?;
-        session.collect(timeout, MAX_SYNC_OUTPUT).await
     }
 
     /// Asks the shim to end once no container is left; with `now` at once. Its containers are not stopped by it.

@@ -156,6 +156,8 @@ impl Container {
         let _changing = self.changing.lock().await;
         let mut args = vec![self.id.as_str()];
         match self.init.phase() {
+            // gVisor may still be about to notice what it has told us itself.
+            Phase::Exited(_) if self.runtime.is_gvisor() => args.insert(0, "--force"),
             Phase::Exited(_) => {}
             Phase::Registered | Phase::Created => args.insert(0, "--force"),
             Phase::Running | Phase::Paused => return Err(self.wrong_state("delete")),

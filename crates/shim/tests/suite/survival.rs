@@ -145,3 +145,20 @@ async fn orphans_are_reaped() {
     .await;
     pod.end().await;
 }
+
+#[tokio::test]
+async fn the_death_of_a_gvisor_sandbox_ends_all_its_containers() {
+    let pod = Pod::start("runsc").await;
+    let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
+    let sandbox = pod.shim().state(&id).await.expect("state").pid;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(sandbox).expect("pid")).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    for id in [&id, &pod.id] {
+        assert_eq!(within(pod.shim().wait(id)).await.expect("wait").code, 137);
+        assert_eq!(
+            within(pod.shim().delete(id)).await.expect("delete").code,
+            137
+        );
+    }
+    pod.end().await;
+}

@@ -1,0 +1,145 @@
+//! Calls about streams: attach, exec, terminals.
+
+use std::time::Duration;
+
+use containerd_shim_protos::api;
+use oci_spec::runtime::Process;
+use protobuf::MessageField;
+use protobuf::well_known_types::any::Any;
+
+use super::session::{self, Control, Session};
+use super::{AttachStreams, CALL, ExecOutput, Shim, ShimError};
+use crate::stdio::{Input, Output};
+
+/// Limit of each of exec_sync's outputs, as the kubelet's.
+const MAX_SYNC_OUTPUT: usize = 16 << 20;
+
+impl Shim {
+    /// Attaches to a container's streams. Output from before is in the log, not here.
+    ///
+    /// # Errors
+    /// When it is unknown or has no such stream.
+    pub async fn attach(&self, id: &str, streams: AttachStreams) -> Result<Session, ShimError> {
+        let control = Control::new(self.clone(), id, "");
+        if self.0.own {
+            session::open(&self.0.address, control, streams).await
+        } else {
+            self.0.loggers.attach(control, streams)
+        }
+    }
+
+    /// Runs a process in a container, with its streams. The session's [`Control::wait`] gives the exit code and
+    /// forgets the process; dropping the session's stdin half-closes it.
+    ///
+    /// # Errors
+    /// The runtime's own words when it can't be started.
+    pub async fn exec(
+        &self,
+        id: &str,
+        process: &Process,
+        streams: AttachStreams,
+    ) -> Result<Session, ShimError> {
+        let exec_id = format!("{:016x}", rand::random::<u64>());
+        let terminal = process.terminal().unwrap_or(false);
+        let mut request = api::ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.clone(),
+            terminal,
+            spec: MessageField::some(Any {
+                type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+                value: serde_json::to_vec(process).map_err(ShimError::Encode)?,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let control = Control::new(self.clone(), id, &exec_id);
+        let session = if self.0.own {
+            request.stdout = Output::stream_uri();
+            if streams.stdin {
+                request.stdin = Input::stream_uri(true);
+            }
+            self.0.task.call_empty("Exec", &request, CALL).await?;
+            session::open(&self.0.address, control.clone(), streams).await
+        } else {
+            let fifos = self.0.loggers.exec(&control, streams, terminal)?;
+            fifos.fill(&mut request);
+            self.0.task.call_empty("Exec", &request, CALL).await?;
+            fifos.session(control.clone(), streams)
+        };
+        let started = match session {
+            Ok(session) => self.start_process(id, &exec_id).await.map(|_| session),
+            Err(e) => Err(e),
+        };
+        if started.is_err() {
+            let _ = self.delete_process(id, &exec_id).await;
+        }
+        started
+    }
+
+    /// Runs a process and gathers its output. After `timeout` (zero: none) its whole process tree is killed.
+    ///
+    /// # Errors
+    /// [`ShimError::Timeout`], or the runtime's own words when it can't be started.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        process: &Process,
+        timeout: Duration,
+    ) -> Result<ExecOutput, ShimError> {
+        let streams = AttachStreams {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        };
+        let session = self.exec(id, process, streams).await?;
+        session.collect(timeout, MAX_SYNC_OUTPUT).await
+    }
+
+    /// Sets the size of a container's terminal.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub async fn resize(&self, id: &str, width: u32, height: u32) -> Result<(), ShimError> {
+        self.resize_process(id, "", width, height).await
+    }
+
+    pub(super) async fn resize_process(
+        &self,
+        id: &str,
+        exec_id: &str,
+        width: u32,
+        height: u32,
+    ) -> Result<(), ShimError> {
+        let request = api::ResizePtyRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            width,
+            height,
+            ..Default::default()
+        };
+        self.0.task.call_empty("ResizePty", &request, CALL).await
+    }
+
+    /// Closes a container's stdin.
+    ///
+    /// # Errors
+    /// When it is unknown.
+    pub async fn close_stdin(&self, id: &str) -> Result<(), ShimError> {
+        self.0.loggers.close_stdin(id);
+        self.close_process_stdin(id, "").await
+    }
+
+    pub(super) async fn close_process_stdin(
+        &self,
+        id: &str,
+        exec_id: &str,
+    ) -> Result<(), ShimError> {
+        let request = api::CloseIORequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            stdin: true,
+            ..Default::default()
+        };
+        self.0.task.call_empty("CloseIO", &request, CALL).await
+    }
+}
