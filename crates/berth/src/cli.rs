@@ -1,8 +1,10 @@
 //! The command line.
 
+mod check;
 mod cri;
 mod image;
 mod kubeconfig;
+mod migrate;
 mod node;
 mod reset;
 mod server;
@@ -51,6 +53,10 @@ enum Command {
     Image(image::ImageCommand),
     /// Print a kubeconfig for a user or a node of the cluster in a data directory
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Find what will not work before it is applied: classes, pods, policies, quotas, node configurations
+    Check(check::CheckArgs),
+    /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
+    Migrate(migrate::MigrateArgs),
     /// Kill the pods of a data directory and remove it with all its traces on this machine
     Reset(reset::ResetArgs),
 }
@@ -87,13 +93,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Cri(args) => args.run().await,
             Command::Image(args) => args.run().await,
             Command::Kubeconfig(args) => args.run(),
+            Command::Check(args) => return args.run().await,
+            Command::Migrate(args) => return args.run().await,
             Command::Reset(args) => args.run().await,
             // `main` has handled it before it came here.
             Command::Shim => Ok(()),
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }
 
 #[cfg(test)]

@@ -46,14 +46,28 @@ impl HandlerSource {
     /// # Errors
     /// When a file can't be read or understood, or when the default handler can't run.
     pub fn load(&self) -> Result<HandlerTable, HandlersError> {
-        let imported = match self {
-            Self::BuiltIn => built_in::table(),
-            Self::Berth(path) => own::import(path)?,
-            Self::Containerd(path) => containerd::import(path)?,
-            Self::Crio(path) => crio::import(path)?,
-            Self::Docker(path) => return Err(docker::refuse(path)),
-        };
-        HandlerTable::probe(imported)
+        HandlerTable::probe(self.import()?)
+    }
+
+    /// Every handler that the source names, probed, whether or not the default can run: to judge a
+    /// configuration, not to run with it. Blocks.
+    ///
+    /// # Errors
+    /// When a file can't be read or understood.
+    pub fn survey(&self) -> Result<Vec<Handler>, HandlersError> {
+        Ok(table::look_at_all(self.import()?.handlers)
+            .into_values()
+            .collect())
+    }
+
+    fn import(&self) -> Result<import::Imported, HandlersError> {
+        match self {
+            Self::BuiltIn => Ok(built_in::table()),
+            Self::Berth(path) => own::import(path),
+            Self::Containerd(path) => containerd::import(path),
+            Self::Crio(path) => crio::import(path),
+            Self::Docker(path) => Err(docker::refuse(path)),
+        }
     }
 }
 

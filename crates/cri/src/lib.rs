@@ -30,5 +30,5 @@ mod status;
 mod streaming;
 
 pub use config::{CgroupDriver, CniConfig, Config, DefaultNetwork, ImageOptions};
-pub use handlers::{HandlerSource, HandlerTable};
+pub use handlers::{HandlerSource, HandlerState, HandlerTable};
 pub use server::{RunError, run};

@@ -89,19 +89,7 @@ pub enum HandlerRefused {
 impl HandlerTable {
     pub(crate) fn probe(imported: Imported) -> Result<Self, HandlersError> {
         let (default, default_origin) = imported.default.ok_or(HandlersError::NoHandlers)?;
-        // One thread a binary: each is a process or two, and the start waits for all.
-        let handlers = std::thread::scope(|scope| {
-            let probes: Vec<_> = imported
-                .handlers
-                .into_iter()
-                .map(|definition| scope.spawn(move || look(definition)))
-                .collect();
-            probes
-                .into_iter()
-                .filter_map(|probe| probe.join().ok())
-                .map(|handler| (handler.definition.name.clone(), handler))
-                .collect::<BTreeMap<_, _>>()
-        });
+        let handlers = look_at_all(imported.handlers);
         let table = Self {
             default,
             default_origin,
@@ -269,6 +257,21 @@ pub(crate) fn kind_name(kind: RuntimeKind) -> &'static str {
         RuntimeKind::Runsc => "runsc",
         RuntimeKind::Other => "oci",
     }
+}
+
+/// Looks at every definition. One thread a binary: each is a process or two, and the start waits for all.
+pub(super) fn look_at_all(definitions: Vec<Definition>) -> BTreeMap<String, Handler> {
+    std::thread::scope(|scope| {
+        let probes: Vec<_> = definitions
+            .into_iter()
+            .map(|definition| scope.spawn(move || look(definition)))
+            .collect();
+        probes
+            .into_iter()
+            .filter_map(|probe| probe.join().ok())
+            .map(|handler| (handler.definition.name.clone(), handler))
+            .collect()
+    })
 }
 
 fn look(definition: Definition) -> Handler {
