@@ -162,3 +162,70 @@ async fn the_death_of_a_gvisor_sandbox_ends_all_its_containers() {
     }
     pod.end().await;
 }
+
+#[tokio::test]
+async fn many_execs_and_containers_leave_nothing_in_the_shim() {
+    let pod = Pod::start("runc").await;
+    let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
+    let shim = pod.shim().shim_pid(&id).await.expect("pid");
+    let open = || {
+        std::fs::read_dir(format!("/proc/{shim}/fd"))
+            .expect("fds")
+            .count()
+    };
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{shim}/status")).expect("status");
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("RssAnon:"))
+            .expect("RssAnon")
+            .to_owned();
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<usize>()
+            .expect("number")
+    };
+    let round = async || {
+        let terminal = pod.exec_process(&id, &["true"], true);
+        within(pod.shim().exec_sync(&id, &terminal, Duration::ZERO))
+            .await
+            .expect("exec");
+        let plain = pod.exec_process(&id, &["echo", "x"], false);
+        within(pod.shim().exec_sync(&id, &plain, Duration::ZERO))
+            .await
+            .expect("exec");
+        let missing = pod.exec_process(&id, &["/no/such"], false);
+        within(pod.shim().exec_sync(&id, &missing, Duration::ZERO))
+            .await
+            .expect_err("no such program");
+        let other = pod.run(&["true"], &Settings::default()).await;
+        within(pod.shim().wait(&other)).await.expect("wait");
+        pod.shim().delete(&other).await.expect("delete");
+    };
+    for _ in 0..3 {
+        round().await;
+    }
+    eventually("streams are closed", || open() <= 20).await;
+    let (fds, memory) = (open(), resident());
+    for _ in 0..10 {
+        round().await;
+    }
+    eventually("no descriptor is left", || open() <= fds).await;
+    assert!(
+        resident() < memory + 500,
+        "{} kB, before {memory} kB",
+        resident()
+    );
+    let files: Vec<_> = std::fs::read_dir(pod.dir.path().join(&id))
+        .expect("bundle")
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert!(
+        !files
+            .iter()
+            .any(|f| f.to_string_lossy().starts_with(".exec")),
+        "{files:?}"
+    );
+    pod.end().await;
+}
