@@ -4,6 +4,7 @@
 //! inside has the whole chain id and is compared with it. A layer is made in `ingest/` and renamed when it is
 //! complete, so a directory in `layers/` is whole; for power cuts see `syncer`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -21,7 +22,7 @@ use crate::mount::{Overlay, unmount_if_mounted};
 use crate::options::UnpackLimits;
 use crate::syncer::Syncer;
 use crate::types::Usage;
-use crate::unpack::{Target, Unpacked, open_in_root, unpack};
+use crate::unpack::{Target, Unpacked, drop_idle, open_in_root, unpack};
 use crate::usage;
 
 #[derive(Debug)]
@@ -116,7 +117,8 @@ impl Layers {
                 diff: layer.diff.clone(),
                 usage: Usage::default(),
                 needs_below: false,
-                implicit: std::collections::BTreeSet::new(),
+                implicit: BTreeSet::new(),
+                whiteouts: BTreeSet::new(),
             },
         };
         make_root(&staged.fs())?;
@@ -136,7 +138,7 @@ impl Layers {
         below: &[PathBuf],
         limits: UnpackLimits,
     ) -> Result<(), ImageError> {
-        if !staged.unpacked.needs_below && self.describe_implicit(staged, below)? {
+        if !staged.unpacked.needs_below && self.fit(staged, below)? {
             return self.record(staged);
         }
         tracing::debug!(layer = %staged.layer.diff, "unpacking once more on top of the layers below");
@@ -186,30 +188,41 @@ impl Layers {
         files::sync_directory(&self.directory)
     }
 
-    /// Gives directories that no entry named the owner, mode and time they have below. False if one of them
-    /// is no directory there, so that the layer can't be unpacked by itself.
-    fn describe_implicit(&self, staged: &Staged, below: &[PathBuf]) -> Result<bool, ImageError> {
-        let implicit = &staged.unpacked.implicit;
+    /// Gives directories that no entry named the owner, mode and time they have below, and drops whiteouts
+    /// of nothing. False if a directory is none below, so that the layer can't be unpacked by itself.
+    fn fit(&self, staged: &Staged, below: &[PathBuf]) -> Result<bool, ImageError> {
+        let Unpacked {
+            implicit,
+            whiteouts,
+            ..
+        } = &staged.unpacked;
         let Some(top) = below.first() else {
             return Ok(true);
         };
         if implicit.contains(b"".as_slice()) {
             copy_owner_and_mode(top, &staged.fs())?;
         }
-        if implicit.iter().all(Vec::is_empty) {
+        if implicit.iter().all(Vec::is_empty) && whiteouts.is_empty() {
             return Ok(true);
         }
-        if below.len() == 1 {
-            return copy_directories(implicit, top, &staged.fs());
-        }
-        let overlay = Overlay {
-            lower: below,
-            upper: None,
-            volatile: false,
+        let fit_to = |merged: &Path| {
+            let place = staged.fs();
+            let fits = copy_directories(implicit, merged, &place)?;
+            drop_idle(&place, merged, whiteouts)
+                .map_err(|e| ImageError::io("dropping whiteouts in", &place, e))?;
+            Ok(fits)
         };
-        self.mounted(&overlay, |merged| {
-            copy_directories(implicit, merged, &staged.fs())
-        })
+        if below.len() == 1 {
+            return fit_to(top);
+        }
+        self.mounted(
+            &Overlay {
+                lower: below,
+                upper: None,
+                volatile: false,
+            },
+            fit_to,
+        )
     }
 
     fn mounted<T>(
@@ -290,11 +303,7 @@ pub(crate) fn copy_owner_and_mode(from: &Path, to: &Path) -> Result<(), ImageErr
     copy().map_err(|e| ImageError::io("copying owner and mode to", to, e))
 }
 
-fn copy_directories(
-    paths: &std::collections::BTreeSet<Vec<u8>>,
-    from: &Path,
-    to: &Path,
-) -> Result<bool, ImageError> {
+fn copy_directories(paths: &BTreeSet<Vec<u8>>, from: &Path, to: &Path) -> Result<bool, ImageError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let root = |path: &Path| {
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| ImageError::io("opening", path, e))
@@ -353,3 +362,6 @@ fn read_record(layer: &Path) -> Result<Option<LayerRecord>, ImageError> {
         Err(e) => Err(ImageError::io("reading", &path, e)),
     }
 }
+
+#[cfg(test)]
+mod tests;

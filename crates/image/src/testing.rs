@@ -16,6 +16,21 @@ use crate::types::ProgressFn;
 #[derive(Default, Clone)]
 pub(crate) struct Layer(Vec<u8>);
 
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut stream = crate::unpack::TarStream::new(self.0.as_slice());
+        let mut list = f.debug_list();
+        while let Ok(Some(entry)) = stream.next() {
+            let (path, link) = (
+                String::from_utf8_lossy(&entry.path),
+                String::from_utf8_lossy(&entry.link),
+            );
+            list.entry(&format!("{:?} {path:?} {link:?}", entry.kind));
+        }
+        list.finish()
+    }
+}
+
 impl Layer {
     pub(crate) fn new() -> Self {
         Self::default()

@@ -32,6 +32,7 @@ mod whiteout;
 pub(crate) use source::decompress;
 pub(crate) use tar_stream::{Kind, TarStream};
 pub(crate) use tree::open_in_root;
+pub(crate) use whiteout::drop_idle;
 
 use source::{OverLimit, Source};
 use tar_stream::{Entry, TarError};
@@ -61,6 +62,8 @@ pub(crate) struct Unpacked {
     /// Directories without an entry of their own; their owner and mode come from the layers below.
     /// The empty path is the root.
     pub(crate) implicit: BTreeSet<Vec<u8>>,
+    /// Whiteouts that were made; those that hide nothing are to be dropped, see [`drop_idle`].
+    pub(crate) whiteouts: BTreeSet<Vec<u8>>,
 }
 
 /// Unpacks `blob` into the existing directory `into`. `label` names the layer in errors.
@@ -99,6 +102,7 @@ pub(crate) fn unpack(
         usage: unpacker.usage,
         needs_below: unpacker.needs_below || unpacker.tree.dangling && target != Target::Merged,
         implicit: unpacker.implicit,
+        whiteouts: unpacker.whiteouts,
     })
 }
 
@@ -131,6 +135,7 @@ struct Unpacker<'a> {
     entries: u64,
     needs_below: bool,
     implicit: BTreeSet<Vec<u8>>,
+    whiteouts: BTreeSet<Vec<u8>>,
     /// Times of directories, set last: making what is inside changes them.
     times: BTreeMap<Vec<u8>, (i64, u32)>,
     /// With [`Target::Merged`]: what this layer brought, which its whiteouts don't concern.
@@ -164,6 +169,7 @@ impl<'a> Unpacker<'a> {
             entries: 0,
             needs_below: false,
             implicit: BTreeSet::from([Vec::new()]),
+            whiteouts: BTreeSet::new(),
             times: BTreeMap::new(),
             brought: BTreeSet::new(),
             buffer: vec![0; BUFFER],

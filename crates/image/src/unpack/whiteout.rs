@@ -1,11 +1,16 @@
 //! Whiteouts: what a layer takes away from those below it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode, XattrFlags, fsetxattr, makedev, mknodat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, makedev, mknodat, openat,
+    readlink, unlinkat,
+};
 use rustix::io::Errno;
 
-use super::tree::{children, kind, look, remove_all};
+use super::tree::{Tree, children, kind, look, remove_all};
 use super::{Failure, Target, Unpacker};
 
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -13,45 +18,65 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 impl Unpacker<'_> {
     /// `.wh.NAME` in `parent`.
     pub(super) fn whiteout(&mut self, parent: &[u8], name: &[u8]) -> Result<(), Failure> {
-        if self.target == Target::Merged {
-            let path = join(parent, name);
-            return self.take_away(&path, parent, name);
-        }
         let fd = self.open_parent(parent)?;
+        match self.target {
+            Target::Merged => return self.take_away(&join(parent, name), parent, name),
+            // Nothing below that it could hide.
+            Target::Layer {
+                above_others: false,
+            } => return Ok(()),
+            Target::Layer { above_others: true } => {}
+        }
         match look(fd.as_fd(), name)? {
-            None => mknodat(
-                &fd,
-                name,
-                FileType::CharacterDevice,
-                Mode::empty(),
-                makedev(0, 0),
-            )?,
+            None => {
+                mknodat(
+                    &fd,
+                    name,
+                    FileType::CharacterDevice,
+                    Mode::empty(),
+                    makedev(0, 0),
+                )?;
+                self.usage.inodes += 1;
+                self.whiteouts
+                    .insert(join(&self.real_path(fd.as_fd())?, name));
+            }
             // This layer has brought a directory: it is a new one, not the one below.
             Some(stat) if kind(&stat) == FileType::Directory => {
-                let fd =
-                    super::tree::open_in_root(fd.as_fd(), name, rustix::fs::OFlags::DIRECTORY)?;
-                mark_opaque(fd.as_fd())?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                mark_opaque(openat(&fd, name, flags, Mode::empty())?.as_fd())?;
             }
             // Whatever this layer has brought hides what is below.
-            Some(_) => return Ok(()),
+            Some(_) => {}
         }
-        self.usage.inodes += 1;
         Ok(())
     }
 
     /// `.wh..wh..opq` in `directory`.
     pub(super) fn opaque(&mut self, directory: &[u8]) -> Result<(), Failure> {
+        let fd = self.open_parent(directory)?;
         match self.target {
             Target::Merged => self.take_away_children(directory),
+            Target::Layer {
+                above_others: false,
+            } => Ok(()),
             // overlayfs always merges the roots of its layers.
             Target::Layer { above_others: true } if directory.is_empty() => {
                 Err(Failure::NeedsBelow)
             }
-            Target::Layer { .. } => {
-                let fd = self.open_parent(directory)?;
-                Ok(mark_opaque(fd.as_fd())?)
-            }
+            Target::Layer { above_others: true } => Ok(mark_opaque(fd.as_fd())?),
         }
+    }
+
+    /// Where a directory of the tree really lies, links on the way to it resolved.
+    fn real_path(&self, directory: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+        let path =
+            |fd: BorrowedFd<'_>| readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+        let (root, here) = (path(self.tree.root())?, path(directory)?);
+        let relative = here
+            .as_bytes()
+            .strip_prefix(root.as_bytes())
+            .ok_or(Errno::XDEV)?;
+        Ok(relative.strip_prefix(b"/").unwrap_or(relative).to_vec())
     }
 
     fn take_away(&mut self, path: &[u8], parent: &[u8], name: &[u8]) -> Result<(), Failure> {
@@ -85,6 +110,57 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
+}
+
+/// Takes away the whiteouts of an unpacked layer that hide nothing of what is below. overlayfs passes over
+/// whiteouts only where it merges directories; anywhere else a listing would show them.
+pub(crate) fn drop_idle(
+    layer: &Path,
+    below: &Path,
+    whiteouts: &BTreeSet<Vec<u8>>,
+) -> Result<(), Errno> {
+    let (layer, below) = (Tree::open(layer)?, Tree::open(below)?);
+    for path in whiteouts {
+        let at = path.iter().rposition(|&b| b == b'/');
+        let (parent, name) = at.map_or((b"".as_slice(), path.as_slice()), |at| {
+            (&path[..at], &path[at + 1..])
+        });
+        // Replaced by something else later in the archive, or gone with its directory.
+        let Ok(directory) = layer.directory_itself(parent) else {
+            continue;
+        };
+        if !look(directory.as_fd(), name)?.is_some_and(|stat| is_whiteout(&stat)) {
+            continue;
+        }
+        let hides = match below.directory_itself(parent) {
+            Ok(fd) => look(fd.as_fd(), name)?.is_some() && !below_opaque(&layer, parent)?,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => false,
+            Err(e) => return Err(e),
+        };
+        if !hides {
+            unlinkat(&directory, name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a directory or one above it hides all that is below this layer.
+fn below_opaque(layer: &Tree, path: &[u8]) -> Result<bool, Errno> {
+    let ends = path
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'/')
+        .map(|(at, _)| at)
+        .chain([path.len()]);
+    for end in ends.filter(|end| *end > 0) {
+        let fd = layer.directory_itself(&path[..end])?;
+        match fgetxattr(&fd, OPAQUE, &mut [0_u8; 8]) {
+            Ok(_) => return Ok(true),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(false)
 }
 
 /// Nothing below shows through this directory.
