@@ -21,6 +21,8 @@ mod digest;
 mod error;
 mod files;
 mod flights;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gc;
 mod import;
 mod install;

@@ -35,9 +35,6 @@ pub(crate) struct Descriptor {
     platform: Option<RawPlatform>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Where a layer that its registry may not hand out is found.
-    #[serde(default, deserialize_with = "or_default")]
-    pub(crate) urls: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -52,14 +49,12 @@ struct RawPlatform {
 
 impl Descriptor {
     pub(crate) fn new(digest: Digest, size: u64) -> Self {
-        let (annotations, urls) = Default::default();
         Self {
             media_type: String::new(),
             digest,
             size,
             platform: None,
-            annotations,
-            urls,
+            annotations: BTreeMap::new(),
         }
     }
 

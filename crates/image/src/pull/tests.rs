@@ -80,7 +80,7 @@ async fn by_tag_and_by_digest() {
         (&image.id(), [reference.clone()].as_slice())
     );
     let digest = format!("{}/a/x@{}", registry.address, Digest::of(&image.manifest));
-    assert_eq!(pulled.repo_digests, [digest.clone()]);
+    assert_eq!(pulled.repo_digests, std::slice::from_ref(&digest));
     assert!(matches!(notes.lock().last(), Some(Progress::Done { id }) if *id == image.id()));
     let root = test.target("root");
     test.store.prepare("c", &reference).unwrap();

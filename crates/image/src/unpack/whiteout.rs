@@ -27,27 +27,38 @@ impl Unpacker<'_> {
             } => return Ok(()),
             Target::Layer { above_others: true } => {}
         }
+        let path = join(parent, name);
         match look(fd.as_fd(), name)? {
-            None => {
-                mknodat(
-                    &fd,
-                    name,
-                    FileType::CharacterDevice,
-                    Mode::empty(),
-                    makedev(0, 0),
-                )?;
-                self.usage.inodes += 1;
-                self.whiteouts
-                    .insert(join(&self.real_path(fd.as_fd())?, name));
-            }
             // This layer has brought a directory: it is a new one, not the one below.
             Some(stat) if kind(&stat) == FileType::Directory => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                mark_opaque(openat(&fd, name, flags, Mode::empty())?.as_fd())?;
+                let directory = openat(&fd, name, flags, Mode::empty())?;
+                if !(self.implicit.contains(&path)
+                    && only_whiteouts(directory.as_fd(), &path, &self.implicit)?)
+                {
+                    return Ok(mark_opaque(directory.as_fd())?);
+                }
+                // It is there for whiteouts in it alone, which this one makes needless.
+                self.tree.forget();
+                self.implicit.retain(|p| {
+                    !p.starts_with(&path) || p.get(path.len()).is_some_and(|b| *b != b'/')
+                });
+                remove_all(fd.as_fd(), name)?;
             }
             // Whatever this layer has brought hides what is below.
-            Some(_) => {}
+            Some(_) => return Ok(()),
+            None => {}
         }
+        mknodat(
+            &fd,
+            name,
+            FileType::CharacterDevice,
+            Mode::empty(),
+            makedev(0, 0),
+        )?;
+        self.usage.inodes += 1;
+        self.whiteouts
+            .insert(join(&self.real_path(fd.as_fd())?, name));
         Ok(())
     }
 
@@ -86,23 +97,20 @@ impl Unpacker<'_> {
             .range(below.clone()..)
             .next()
             .is_some_and(|p| p.starts_with(&below));
-        if brought_below {
+        if brought_below || self.brought.contains(path) {
             return self.take_away_children(path);
         }
-        if !self.brought.contains(path) {
-            let fd = match self.tree.directory(parent) {
-                Err(Errno::NOENT) => return Ok(()),
-                other => other?,
-            };
-            self.tree.forget();
-            remove_all(fd.as_fd(), name)?;
-        }
-        Ok(())
+        let fd = match self.tree.directory(parent) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        self.tree.forget();
+        Ok(remove_all(fd.as_fd(), name)?)
     }
 
     fn take_away_children(&mut self, directory: &[u8]) -> Result<(), Failure> {
-        let fd = match self.tree.directory(directory) {
-            Err(Errno::NOENT) => return Ok(()),
+        let fd = match self.tree.directory_itself(directory) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other?,
         };
         for child in children(fd.as_fd())? {
@@ -161,6 +169,30 @@ fn below_opaque(layer: &Tree, path: &[u8]) -> Result<bool, Errno> {
         }
     }
     Ok(false)
+}
+
+/// Whether a directory holds whiteouts and nothing else but directories of that kind.
+fn only_whiteouts(
+    directory: BorrowedFd<'_>,
+    path: &[u8],
+    implicit: &BTreeSet<Vec<u8>>,
+) -> Result<bool, Errno> {
+    for child in children(directory)? {
+        let Some(stat) = look(directory, &child)? else {
+            continue;
+        };
+        let path = join(path, &child);
+        let fine = is_whiteout(&stat)
+            || kind(&stat) == FileType::Directory && implicit.contains(&path) && {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = openat(directory, child.as_slice(), flags, Mode::empty())?;
+                only_whiteouts(fd.as_fd(), &path, implicit)?
+            };
+        if !fine {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Nothing below shows through this directory.

@@ -63,8 +63,11 @@ impl Pax {
     }
 }
 
-/// The first record's key and value, and what follows it.
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), TarError> {
+/// A record's key and value, and what follows it.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// The first record.
+fn record(bytes: &[u8]) -> Result<Record<'_>, TarError> {
     let bad = TarError::Damaged("a PAX record is not one");
     let parse = || {
         let space = bytes.iter().take(20).position(|&b| b == b' ')?;
