@@ -5,8 +5,12 @@ mod harness;
 
 #[path = "api/classes.rs"]
 mod classes;
+#[path = "api/access.rs"]
+mod access;
 #[path = "api/lists.rs"]
 mod lists;
+#[path = "api/owners.rs"]
+mod owners;
 #[path = "api/representations.rs"]
 mod representations;
 #[path = "api/watches.rs"]
