@@ -3,10 +3,10 @@
 #[path = "api/harness.rs"]
 mod harness;
 
-#[path = "api/classes.rs"]
-mod classes;
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/classes.rs"]
+mod classes;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/owners.rs"]
