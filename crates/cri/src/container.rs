@@ -1,5 +1,6 @@
 //! Containers of pods, each run by its pod's shim.
 
+mod checkpoint;
 mod create;
 mod exec;
 mod exit;
@@ -23,6 +24,7 @@ use crate::engine::{Engine, Shared};
 use crate::error::CriError;
 use crate::record::{self, ContainerPhase, ContainerRecord};
 
+pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, discard};
 pub(crate) use exec::{attach, exec, exec_sync};
 pub(crate) use exit::{ended, watch_exit};

@@ -12,6 +12,7 @@ mod docker;
 mod document;
 mod import;
 mod own;
+mod reload;
 mod table;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 pub use definition::{Definition, RuntimeDef};
 pub use document::Origin;
 pub use import::Warning;
+pub(crate) use reload::follow;
 pub(crate) use table::kind_name;
 pub use table::{Features, Handler, HandlerRefused, HandlerState, HandlerTable};
 
@@ -41,6 +43,16 @@ pub enum HandlerSource {
 }
 
 impl HandlerSource {
+    /// The main file; `None` for what is built in.
+    pub(crate) fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::BuiltIn => None,
+            Self::Berth(path) | Self::Containerd(path) | Self::Crio(path) | Self::Docker(path) => {
+                Some(path)
+            }
+        }
+    }
+
     /// Reads the source and probes every handler. Blocks: it reads files and runs programs.
     ///
     /// # Errors

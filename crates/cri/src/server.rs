@@ -16,7 +16,7 @@ use tonic::transport::Server;
 use crate::Config;
 use crate::engine::Engine;
 use crate::error::{CriError, chain};
-use crate::handlers::HandlersError;
+use crate::handlers::{self, HandlersError};
 use crate::restore;
 use crate::service::Services;
 use crate::streaming::{self, Streaming};
@@ -86,8 +86,8 @@ impl From<CriError> for RunError {
 /// When the configuration can't be used or a directory or socket can't be had.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let source = config.handlers.clone();
-    let handlers = tokio::task::spawn_blocking(move || source.load()).await??;
-    for warning in handlers.warnings() {
+    let table = tokio::task::spawn_blocking(move || source.load()).await??;
+    for warning in table.warnings() {
         tracing::warn!(origin = %warning.origin, "{}", warning.message);
     }
     for path in [&config.root_dir, &config.state_dir] {
@@ -105,14 +105,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         address: config.streaming_addr,
         source,
     })?;
-    let default = handlers.default_name().to_owned();
+    let default = table.default_name().to_owned();
     let stop = shutdown.clone();
     let engine = tokio::task::spawn_blocking(move || {
-        Engine::open(config, handlers, Streaming::new(address), stop)
+        Engine::open(config, table, Streaming::new(address), stop)
     })
     .await??;
     let engine = Arc::new(engine);
     restore::restore(&engine).await?;
+    tokio::spawn(handlers::follow(Arc::clone(&engine), shutdown.clone()));
     tokio::spawn(streaming::serve(
         Arc::clone(&engine),
         streams,

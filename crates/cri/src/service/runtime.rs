@@ -280,9 +280,12 @@ impl RuntimeService for Services {
 
     async fn checkpoint_container(
         &self,
-        _: Request<CheckpointContainerRequest>,
+        request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        Err(unimplemented("CheckpointContainer"))
+        let engine = self.engine.clone();
+        let request = request.into_inner();
+        whole(async move { container::checkpoint(&engine, request).await }).await?;
+        answer(CheckpointContainerResponse {})
     }
 
     async fn get_container_events(

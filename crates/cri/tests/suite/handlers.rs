@@ -62,3 +62,57 @@ async fn a_strangers_shim_runs_pods() {
     assert_eq!(server.log(&config, "c"), "from a stranger\n");
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_changes_the_table_and_no_pod() {
+    let text = "[handlers.runc]\n[handlers.other]\nbinary = \"runc\"\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let config = pod(&server, "reload");
+    let id = server.run(&config, "other").await;
+    let path = server.path().join("config.toml");
+
+    std::fs::write(
+        &path,
+        "[handlers.runc]\n[handlers.new]\nbinary = \"crun\"\n",
+    )
+    .unwrap();
+    names_become(&mut server, &["", "new", "runc"]).await;
+    let container = server.launch(&id, &config, shell("c", "exit 4")).await;
+    assert_eq!(server.ended(&container).await.exit_code, 4);
+    let late = pod(&server, "late");
+    server.try_run(&late, "other").await.unwrap_err();
+
+    // A file that is no good changes nothing; a good one after it does.
+    std::fs::write(&path, "default_handler = \"none\"\n[handlers.bad]\n").unwrap();
+    std::fs::write(path.with_extension("tmp"), "[handlers.runc]\n").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    names_become(&mut server, &["", "new", "runc"]).await;
+    std::fs::rename(path.with_extension("tmp"), &path).unwrap();
+    names_become(&mut server, &["", "runc"]).await;
+    server.finish().await;
+}
+
+async fn names_become(server: &mut Server, wanted: &[&str]) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let status = server
+            .client
+            .status(StatusRequest { verbose: false })
+            .await
+            .unwrap()
+            .into_inner();
+        let names: Vec<&str> = status
+            .runtime_handlers
+            .iter()
+            .map(|handler| handler.name.as_str())
+            .collect();
+        if names == wanted {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "{names:?} are not {wanted:?}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
