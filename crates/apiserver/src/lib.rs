@@ -11,6 +11,7 @@ pub mod api;
 pub mod authn;
 pub mod authz;
 pub mod config;
+mod custom;
 pub mod discovery;
 mod handler;
 mod health;

@@ -1,7 +1,8 @@
 //! From a configuration to a listening server.
 //!
 //! Tasks: one accept loop ([`Server::serve`]), one task a connection, the follower of the store
-//! ([`Storage::run`]), and [`maintenance`], which works by the clock. All end when the shutdown token is cancelled; connections get a
+//! ([`Storage::run`]), [`maintenance`], which works by the clock, and
+//! [`custom`], which follows CustomResourceDefinitions. All end when the shutdown token is cancelled; connections get a
 //! moment to finish.
 
 use std::convert::Infallible;
@@ -25,6 +26,7 @@ use crate::api::Api;
 use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
+use crate::custom;
 use crate::handler::{self, Peer};
 use crate::http_types::Response;
 use crate::maintenance;
@@ -177,6 +179,7 @@ impl Server {
         let aggregation = tokio::spawn(authz::aggregation::run(Arc::clone(&self.api.storage)));
         let connections = TaskTracker::new();
         let maintenance = tokio::spawn(maintenance::run(Arc::clone(&self.api), shutdown.clone()));
+        let definitions = tokio::spawn(custom::run(Arc::clone(&self.api), shutdown.clone()));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -207,6 +210,7 @@ impl Server {
             tracing::warn!(count = connections.len(), "connections were cut");
         }
         maintenance.abort();
+        definitions.abort();
         aggregation.abort();
         self.follower.abort();
     }

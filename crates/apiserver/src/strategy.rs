@@ -1,5 +1,7 @@
 //! What a kind adds to the generic verbs: decoding, defaults, preparation, validation.
 
+pub mod custom;
+pub mod definition;
 pub mod event;
 pub mod plain;
 pub mod runtime_class;

@@ -7,6 +7,8 @@ mod harness;
 mod access;
 #[path = "api/classes.rs"]
 mod classes;
+#[path = "api/custom.rs"]
+mod custom;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/owners.rs"]

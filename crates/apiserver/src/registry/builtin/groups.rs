@@ -13,7 +13,6 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,6 +20,7 @@ use super::core::event_conversion;
 use super::row::row;
 use crate::printer;
 use crate::registry::{Gvk, Resource, ResourceHandler, Scope};
+use crate::strategy::definition::Definition;
 use crate::strategy::plain::Plain;
 use crate::strategy::typed::{Traits, Typed};
 use crate::strategy::{event, runtime_class};
@@ -153,11 +153,11 @@ pub(super) fn rows() -> Vec<Resource> {
             "CustomResourceDefinition",
             "customresourcedefinitions",
             Scope::Cluster,
-            Plain::<CustomResourceDefinition>::new(
-                meta::Scope::Cluster,
-                names::dns1123_subdomain,
-                &[],
-            ),
+            Typed::<Definition>::new(Traits {
+                generation: true,
+                conditional_update: true,
+                ..Traits::default()
+            }),
         )
         .short(&["crd", "crds"])
         .category("api-extensions")

@@ -1,0 +1,145 @@
+//! The row that a definition asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use berth_core::meta;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
+use serde_json::Value;
+
+use super::printer;
+use crate::registry::{Gvk, Resource, ResourceHandler, Scope, Subresource, SubresourceHandler};
+use crate::strategy::custom::Custom;
+
+const VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+
+/// The version that a definition stores.
+pub(super) fn storage_version(definition: &CustomResourceDefinition) -> String {
+    let versions = &definition.spec.versions;
+    versions
+        .iter()
+        .find(|v| v.storage)
+        .or(versions.first())
+        .map_or_else(String::new, |v| v.name.clone())
+}
+
+/// Newest and most stable first: v2, v1, v1beta1, v1alpha1, other names.
+fn rank(version: &str) -> (u8, i64, i64) {
+    let parse = || {
+        let rest = version.strip_prefix('v')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major: i64 = rest[..digits].parse().ok()?;
+        match &rest[digits..] {
+            "" => Some((0, -major, 0)),
+            beta if beta.starts_with("beta") => Some((1, -major, -beta[4..].parse::<i64>().ok()?)),
+            alpha if alpha.starts_with("alpha") => Some((2, -major, -alpha[5..].parse::<i64>().ok()?)),
+            _ => None,
+        }
+    };
+    parse().unwrap_or((3, 0, 0))
+}
+
+fn schema_of(version: &CustomResourceDefinitionVersion) -> Option<Arc<Value>> {
+    let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
+    serde_json::to_value(schema).ok().map(Arc::new)
+}
+
+/// The row.
+pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
+    let spec = &definition.spec;
+    let names = &spec.names;
+    let mut served: Vec<&CustomResourceDefinitionVersion> =
+        spec.versions.iter().filter(|v| v.served).collect();
+    served.sort_by_key(|v| rank(&v.name));
+    let storage_version = storage_version(definition);
+    let schemas: BTreeMap<String, Arc<Value>> = spec
+        .versions
+        .iter()
+        .filter_map(|v| Some((v.name.clone(), schema_of(v)?)))
+        .collect();
+    let has_status = served.iter().any(|v| {
+        v.subresources
+            .as_ref()
+            .is_some_and(|s| s.status.is_some())
+    });
+    let (scope, rule_scope) = if spec.scope == "Namespaced" {
+        (Scope::Namespaced, meta::Scope::Namespaced)
+    } else {
+        (Scope::Cluster, meta::Scope::Cluster)
+    };
+    let gvk = Gvk::new(&spec.group, &storage_version, &names.kind);
+    let mut subresources = Vec::new();
+    if has_status {
+        subresources.push(Subresource {
+            name: "status",
+            gvk: gvk.clone(),
+            verbs: &["get", "patch", "update"],
+            handler: SubresourceHandler::Status,
+        });
+    }
+    let columns = served
+        .first()
+        .and_then(|v| v.additional_printer_columns.clone())
+        .unwrap_or_default();
+    Resource {
+        group: spec.group.clone(),
+        versions: served.iter().map(|v| v.name.clone()).collect(),
+        kind: names.kind.clone(),
+        list_kind: names
+            .list_kind
+            .clone()
+            .unwrap_or_else(|| format!("{}List", names.kind)),
+        plural: names.plural.clone(),
+        singular: names
+            .singular
+            .clone()
+            .unwrap_or_else(|| names.kind.to_lowercase()),
+        short_names: names.short_names.clone().unwrap_or_default(),
+        categories: names.categories.clone().unwrap_or_default(),
+        scope,
+        verbs: VERBS.to_vec(),
+        subresources,
+        handler: ResourceHandler::Stored,
+        storage: format!("{}/{}", spec.group, names.plural),
+        strategy: Arc::new(Custom::new(
+            rule_scope,
+            storage_version.clone(),
+            schemas.clone(),
+            has_status,
+        )),
+        printer: printer::of(&columns),
+        convert: (spec.versions.len() > 1).then(|| {
+            let convert: crate::registry::Convert = Arc::new(|object: &mut Value, _from: &str, to: &str| {
+                object["apiVersion"] = Value::String(to.to_owned());
+                Ok(())
+            });
+            convert
+        }),
+        schemas,
+        storage_gvk: gvk,
+        storage_version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rank;
+
+    #[test]
+    fn versions_stand_with_the_most_stable_first() {
+        let mut versions = ["foo", "v1alpha1", "v1beta1", "v2", "v1", "v1beta2", "v10"];
+        versions.sort_by_key(|v| rank(v));
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo"]);
+    }
+}
