@@ -53,7 +53,9 @@ async fn reconcile(api: &Api, served: &mut Served) {
         }
     }
     for stored in definitions {
-        let current = served.get(stored.name.as_ref()).map(|(_, _, revision)| *revision);
+        let current = served
+            .get(stored.name.as_ref())
+            .map(|(_, _, revision)| *revision);
         if current == Some(stored.revision) {
             continue;
         }
@@ -101,12 +103,22 @@ async fn write_status(
         let message = "the group and plural name are served by the server itself";
         json!([
             condition("NamesAccepted", false, "PluralConflict", message),
-            condition("Established", false, "NotAccepted", "not all names are accepted"),
+            condition(
+                "Established",
+                false,
+                "NotAccepted",
+                "not all names are accepted"
+            ),
         ])
     } else {
         json!([
             condition("NamesAccepted", true, "NoConflicts", "no conflicts found"),
-            condition("Established", true, "InitialNamesAccepted", "the initial names have been accepted"),
+            condition(
+                "Established",
+                true,
+                "InitialNamesAccepted",
+                "the initial names have been accepted"
+            ),
         ])
     };
     let stored_version = row::storage_version(definition);
@@ -117,10 +129,19 @@ async fn write_status(
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
-            .map(|c| (meta::text(c, "/type").to_owned(), meta::text(c, "/status").to_owned()))
+            .map(|c| {
+                (
+                    meta::text(c, "/type").to_owned(),
+                    meta::text(c, "/status").to_owned(),
+                )
+            })
             .collect();
         found.sort();
-        (found, object.pointer("/status/acceptedNames").cloned(), object.pointer("/status/storedVersions").cloned())
+        (
+            found,
+            object.pointer("/status/acceptedNames").cloned(),
+            object.pointer("/status/storedVersions").cloned(),
+        )
     };
     let before = is(&object);
     let mut status = json!({

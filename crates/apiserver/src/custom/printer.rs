@@ -74,6 +74,9 @@ mod tests {
     #[test]
     fn paths_become_pointers() {
         assert_eq!(pointer(".spec.list[0].name"), "/spec/list/0/name");
-        assert_eq!(pointer(".metadata.annotations['a/b']"), "/metadata/annotations/a~1b");
+        assert_eq!(
+            pointer(".metadata.annotations['a/b']"),
+            "/metadata/annotations/a~1b"
+        );
     }
 }

@@ -38,12 +38,16 @@ pub(super) fn storage_version(definition: &CustomResourceDefinition) -> String {
 fn rank(version: &str) -> (u8, i64, i64) {
     let parse = || {
         let rest = version.strip_prefix('v')?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let major: i64 = rest[..digits].parse().ok()?;
         match &rest[digits..] {
             "" => Some((0, -major, 0)),
             beta if beta.starts_with("beta") => Some((1, -major, -beta[4..].parse::<i64>().ok()?)),
-            alpha if alpha.starts_with("alpha") => Some((2, -major, -alpha[5..].parse::<i64>().ok()?)),
+            alpha if alpha.starts_with("alpha") => {
+                Some((2, -major, -alpha[5..].parse::<i64>().ok()?))
+            }
             _ => None,
         }
     };
@@ -68,11 +72,9 @@ pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
         .iter()
         .filter_map(|v| Some((v.name.clone(), schema_of(v)?)))
         .collect();
-    let has_status = served.iter().any(|v| {
-        v.subresources
-            .as_ref()
-            .is_some_and(|s| s.status.is_some())
-    });
+    let has_status = served
+        .iter()
+        .any(|v| v.subresources.as_ref().is_some_and(|s| s.status.is_some()));
     let (scope, rule_scope) = if spec.scope == "Namespaced" {
         (Scope::Namespaced, meta::Scope::Namespaced)
     } else {
@@ -120,10 +122,11 @@ pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
         )),
         printer: printer::of(&columns),
         convert: (spec.versions.len() > 1).then(|| {
-            let convert: crate::registry::Convert = Arc::new(|object: &mut Value, _from: &str, to: &str| {
-                object["apiVersion"] = Value::String(to.to_owned());
-                Ok(())
-            });
+            let convert: crate::registry::Convert =
+                Arc::new(|object: &mut Value, _from: &str, to: &str| {
+                    object["apiVersion"] = Value::String(to.to_owned());
+                    Ok(())
+                });
             convert
         }),
         schemas,
@@ -140,6 +143,9 @@ mod tests {
     fn versions_stand_with_the_most_stable_first() {
         let mut versions = ["foo", "v1alpha1", "v1beta1", "v2", "v1", "v1beta2", "v10"];
         versions.sort_by_key(|v| rank(v));
-        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo"]);
+        assert_eq!(
+            versions,
+            ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo"]
+        );
     }
 }

@@ -76,9 +76,14 @@ impl Strategy for Custom {
         let given = object.get("metadata").unwrap_or(&empty);
         let decoded = decode::decode::<ObjectMeta>(given)
             .map_err(|e| ApiError::BadRequest(format!("metadata.{e}")))?;
-        unknown.extend(decoded.unknown_fields.iter().map(|f| format!("metadata.{f}")));
-        object["metadata"] = serde_json::to_value(&decoded.object)
-            .map_err(|e| ApiError::Internal(e.to_string()))?;
+        unknown.extend(
+            decoded
+                .unknown_fields
+                .iter()
+                .map(|f| format!("metadata.{f}")),
+        );
+        object["metadata"] =
+            serde_json::to_value(&decoded.object).map_err(|e| ApiError::Internal(e.to_string()))?;
         if let Some(schema) = self.schemas.get(version) {
             schema::prune(&mut object, schema, "", unknown);
             schema::default(&mut object, schema);
@@ -104,7 +109,12 @@ impl Strategy for Custom {
         }
     }
 
-    fn validate_update(&self, object: &Value, old: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_update(
+        &self,
+        object: &Value,
+        old: &Value,
+        _ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&metadata(object), &metadata(old));
         errors.extend(self.body_errors(object));
         errors
@@ -122,7 +132,12 @@ impl Strategy for Custom {
         }
     }
 
-    fn validate_status(&self, object: &Value, old: &Value, ctx: RuleContext<'_>) -> Vec<FieldError> {
+    fn validate_status(
+        &self,
+        object: &Value,
+        old: &Value,
+        ctx: RuleContext<'_>,
+    ) -> Vec<FieldError> {
         self.validate_update(object, old, ctx)
     }
 

@@ -51,8 +51,18 @@ impl Rules for Definition {
         let mut errors = meta::validate_update(&self.0.metadata, &old.0.metadata);
         errors.extend(body(&self.0));
         let spec = FieldPath::new("spec");
-        meta::immutable(&mut errors, &spec.child("group"), &self.0.spec.group, &old.0.spec.group);
-        meta::immutable(&mut errors, &spec.child("scope"), &self.0.spec.scope, &old.0.spec.scope);
+        meta::immutable(
+            &mut errors,
+            &spec.child("group"),
+            &self.0.spec.group,
+            &old.0.spec.group,
+        );
+        meta::immutable(
+            &mut errors,
+            &spec.child("scope"),
+            &self.0.spec.scope,
+            &old.0.spec.scope,
+        );
         meta::immutable(
             &mut errors,
             &spec.child("names").child("plural"),
@@ -102,9 +112,16 @@ fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
     for (n, version) in spec.versions.iter().enumerate() {
         let at = at.child("versions").index(n);
         for complaint in names::dns1035_label(&version.name) {
-            errors.push(FieldError::invalid(&at.child("name"), &version.name, complaint));
+            errors.push(FieldError::invalid(
+                &at.child("name"),
+                &version.name,
+                complaint,
+            ));
         }
-        let schema = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref());
+        let schema = version
+            .schema
+            .as_ref()
+            .and_then(|s| s.open_api_v3_schema.as_ref());
         if schema.is_none() {
             errors.push(FieldError::required(
                 &at.child("schema").child("openAPIV3Schema"),
@@ -112,7 +129,10 @@ fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
             ));
         }
     }
-    let strategy = spec.conversion.as_ref().map_or("None", |c| c.strategy.as_str());
+    let strategy = spec
+        .conversion
+        .as_ref()
+        .map_or("None", |c| c.strategy.as_str());
     if strategy != "None" {
         errors.push(FieldError::not_supported(
             &at.child("conversion").child("strategy"),

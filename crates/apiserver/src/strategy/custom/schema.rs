@@ -70,7 +70,8 @@ pub(super) fn default(value: &mut Value, schema: &Value) {
             }
             let additional = &schema["additionalProperties"];
             if additional.is_object() {
-                map.values_mut().for_each(|child| default(child, additional));
+                map.values_mut()
+                    .for_each(|child| default(child, additional));
             }
         }
         Value::Array(list) => {
@@ -106,7 +107,12 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
 }
 
 /// Collects what is wrong with a value.
-pub(super) fn validate(value: &Value, schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+pub(super) fn validate(
+    value: &Value,
+    schema: &Value,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     if !type_fits(value, schema) {
         let wanted = schema["type"].as_str().unwrap_or("integer or string");
         errors.push(FieldError::type_invalid(
@@ -140,7 +146,12 @@ pub(super) fn validate(value: &Value, schema: &Value, path: &FieldPath, errors: 
                 if let Some(schema) = schema["properties"].get(key) {
                     validate(child, schema, &path.child(key), errors);
                 } else if schema["additionalProperties"].is_object() {
-                    validate(child, &schema["additionalProperties"], &path.key(key), errors);
+                    validate(
+                        child,
+                        &schema["additionalProperties"],
+                        &path.key(key),
+                        errors,
+                    );
                 }
             }
         }
