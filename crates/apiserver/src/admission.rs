@@ -1,6 +1,5 @@
 //! Admission: what may change or refuse a write after authorization, in the stock order.
 
-mod limit_ranger;
 mod namespace_lifecycle;
 mod pod;
 mod resource_quota;
@@ -159,6 +158,14 @@ impl Chain {
             && is_pod(call)
         {
             pod::validate(self, call, operation, object)?;
+        } else if let Some(object) = object
+            && operation == Operation::Create
+            && self.has(Plugin::ResourceQuota)
+            && call.info.subresource.is_empty()
+            && !call.namespace().is_empty()
+        {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            resource_quota::check_count(call, name)?;
         }
         Ok(())
     }

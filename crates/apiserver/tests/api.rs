@@ -13,6 +13,8 @@ mod custom;
 mod lists;
 #[path = "api/owners.rs"]
 mod owners;
+#[path = "api/quotas.rs"]
+mod quotas;
 #[path = "api/representations.rs"]
 mod representations;
 #[path = "api/watches.rs"]

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use berth_api::decode;
 use berth_api::status::ApiError;
 use berth_core::admission::{
-    Rejection, default_tolerations, namespace_policy, priority, runtime_class, service_account,
+    Rejection, default_tolerations, limit_range, namespace_policy, priority, runtime_class,
+    service_account,
 };
-use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::Value;
 
-use super::{Chain, Operation, Plugin, forbidden, limit_ranger, resource_quota};
+use super::{Chain, Operation, Plugin, forbidden, resource_quota};
 use crate::rest::{Call, create};
 
 /// Pods that stand for a node's static pods.
@@ -29,7 +30,7 @@ pub(super) fn mutate(chain: &Chain, call: &Call, object: &mut Value) -> Result<(
     for plugin in &chain.plugins {
         let admitted = match plugin {
             Plugin::LimitRanger => {
-                limit_ranger::default(call, &mut pod);
+                limit_range::admit(&mut pod, &limit_ranges(call));
                 Ok(())
             }
             Plugin::ServiceAccount => account(call, &mut pod),
@@ -51,6 +52,12 @@ pub(super) fn mutate(chain: &Chain, call: &Call, object: &mut Value) -> Result<(
     }
     *object = serde_json::to_value(&pod).map_err(|e| ApiError::Internal(e.to_string()))?;
     Ok(())
+}
+
+fn limit_ranges(call: &Call) -> Vec<LimitRange> {
+    call.api
+        .storage
+        .read_all("core/limitranges", Some(call.namespace()))
 }
 
 fn account(call: &Call, pod: &mut Pod) -> Result<(), Rejection> {
@@ -101,7 +108,10 @@ pub(super) fn validate(
     let pod = typed(object)?;
     for plugin in &chain.plugins {
         match plugin {
-            Plugin::LimitRanger => limit_ranger::check(call, &pod)?,
+            Plugin::LimitRanger => {
+                limit_range::check(&pod, &limit_ranges(call), &call.api.gates)
+                    .map_err(|rejection| forbidden(call, name(&pod), rejection.to_string()))?
+            }
             Plugin::ResourceQuota => resource_quota::check(call, &pod)?,
             Plugin::NamespaceLifecycle
             | Plugin::ServiceAccount
