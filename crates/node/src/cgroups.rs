@@ -243,3 +243,109 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     }
     fs::remove_dir(dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use std::collections::BTreeMap;
+
+    fn list(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
+        [("cpu", cpu), ("memory", memory)]
+            .into_iter()
+            .filter(|(_, v)| !v.is_empty())
+            .map(|(k, v)| (k.to_owned(), Quantity(v.to_owned())))
+            .collect()
+    }
+
+    fn pod(requests: (&str, &str), limits: (&str, &str), overhead: (&str, &str)) -> Pod {
+        let mut pod = Pod {
+            spec: Some(PodSpec {
+                containers: vec![Container {
+                    resources: Some(ResourceRequirements {
+                        requests: Some(list(requests.0, requests.1)),
+                        limits: Some(list(limits.0, limits.1)),
+                        ..ResourceRequirements::default()
+                    }),
+                    ..Container::default()
+                }],
+                overhead: Some(list(overhead.0, overhead.1)),
+                ..PodSpec::default()
+            }),
+            ..Pod::default()
+        };
+        pod.metadata.uid = Some("u".to_owned());
+        pod
+    }
+
+    fn split(dir: &Path, overhead: bool) -> PodCgroups {
+        let roots = ["cpu", "memory"].map(|name| dir.join(name));
+        for root in &roots {
+            fs::create_dir_all(root).unwrap();
+        }
+        PodCgroups {
+            layout: Layout::Split(roots.to_vec()),
+            overhead,
+        }
+    }
+
+    fn read(path: PathBuf) -> String {
+        fs::read_to_string(path).unwrap_or_else(|_| "-".to_owned())
+    }
+
+    #[test]
+    fn overhead_counts_in_the_pods_cgroup_unless_the_gate_is_off() {
+        let guaranteed = pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi"));
+        for (overhead, shares, quota, memory) in [
+            (true, "1280", "125000", "83886080"),
+            (false, "1024", "100000", "67108864"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let cgroups = split(dir.path(), overhead);
+            cgroups.ensure(&guaranteed);
+            let at = |path: &str| read(dir.path().join(path));
+            assert_eq!(at("cpu/kubepods/podu/cpu.shares"), shares);
+            assert_eq!(at("cpu/kubepods/podu/cpu.cfs_quota_us"), quota);
+            assert_eq!(at("memory/kubepods/podu/memory.limit_in_bytes"), memory);
+            assert_eq!(cgroups.parent(&guaranteed, false), "/kubepods/podu");
+        }
+    }
+
+    #[test]
+    fn the_class_of_service_names_the_parent_and_a_missing_limit_sets_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = split(dir.path(), true);
+        let burstable = pod(("100m", ""), ("", ""), ("50m", "8Mi"));
+        cgroups.ensure(&burstable);
+        let at = |path: &str| read(dir.path().join(path));
+        assert_eq!(at("cpu/kubepods/burstable/podu/cpu.shares"), "153");
+        assert_eq!(at("cpu/kubepods/burstable/podu/cpu.cfs_quota_us"), "-");
+        assert_eq!(
+            at("memory/kubepods/burstable/podu/memory.limit_in_bytes"),
+            "-"
+        );
+        let nothing = pod(("", ""), ("", ""), ("", ""));
+        assert_eq!(cgroups.parent(&nothing, false), "/kubepods/besteffort/podu");
+        assert_eq!(
+            cgroups.parent(&burstable, true),
+            "kubepods-burstable-podu.slice"
+        );
+    }
+
+    #[test]
+    fn one_tree_on_version_two() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.controllers"), "cpu memory").unwrap();
+        let cgroups = PodCgroups {
+            layout: detect(dir.path()),
+            overhead: true,
+        };
+        assert_eq!(cgroups.layout, Layout::Unified(dir.path().to_owned()));
+        cgroups.ensure(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")));
+        let at = |file: &str| read(dir.path().join("kubepods/podu").join(file));
+        assert_eq!(at("cpu.weight"), "49");
+        assert_eq!(at("cpu.max"), "125000 100000");
+        assert_eq!(at("memory.max"), "83886080");
+    }
+}

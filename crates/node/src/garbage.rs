@@ -21,6 +21,7 @@ const KEEP: usize = 1;
 
 /// Looks every minute until `shutdown`.
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
+    let mut collector = images::Collector::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -31,7 +32,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
             containers(&agent, &seen).await;
             sandboxes(&agent, &seen).await;
         }
-        images::collect(&agent).await;
+        collector.collect(&agent).await;
     }
 }
 

@@ -5,10 +5,12 @@
 mod fake_api;
 #[path = "agent/fake_cri.rs"]
 mod fake_cri;
+#[path = "agent/port_10250.rs"]
+mod port_10250;
 
 use std::time::Duration;
 
-use berth_node::{Config, ServingTls, UnsupportedHandler};
+use berth_node::{Config, Gates, UnsupportedHandler};
 use berth_testkit::wait_for_async;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use fake_api::FakeApi;
 use fake_cri::FakeCri;
+use port_10250::Pki;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const POD: &str = "/api/v1/namespaces/default/pods/web";
@@ -27,17 +30,9 @@ struct World {
     cri: FakeCri,
     dir: TempDir,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
-    tls: ServingTls,
+    pki: Pki,
     unsupported: UnsupportedHandler,
-}
-
-fn tls() -> ServingTls {
-    let own = rcgen::generate_simple_self_signed(vec!["n1".to_owned()]).unwrap();
-    ServingTls {
-        cert_pem: own.cert.pem(),
-        key_pem: own.signing_key.serialize_pem(),
-        client_ca_pem: own.cert.pem(),
-    }
+    gates: Gates,
 }
 
 impl World {
@@ -48,8 +43,9 @@ impl World {
             cri: FakeCri::start(dir.path()),
             dir,
             agent: None,
-            tls: tls(),
+            pki: Pki::new(),
             unsupported: UnsupportedHandler::Fail,
+            gates: Gates::default(),
         }
     }
 
@@ -60,13 +56,14 @@ impl World {
             "n1",
             &self.cri.socket,
             path.join("node"),
-            self.tls.clone(),
+            self.pki.serving.clone(),
         );
         config.bind = ([127, 0, 0, 1], 0).into();
         config.node_ip = Some([127, 0, 0, 1].into());
         config.pod_logs_dir = path.join("logs");
         config.pod_cgroups = false;
         config.unsupported_handler = self.unsupported;
+        config.gates = self.gates;
         let stop = CancellationToken::new();
         let token = stop.clone();
         let task = tokio::spawn(async move { berth_node::run(config, token).await.unwrap() });
@@ -286,6 +283,50 @@ async fn where_asked_a_lacking_handler_is_waited_for() {
     world.cri.state.lock().handlers.push("kata".into());
     world.ready().await;
     world.called("RunPodSandbox \"kata\"").await;
+}
+
+#[tokio::test]
+async fn with_the_gate_off_a_class_means_nothing_to_the_node() {
+    let mut world = World::new().await;
+    world.gates.runtime_class = false;
+    world.start();
+    class(&world, "vm", "kata");
+    world.api.put(POD, pod(&json!({"runtimeClassName": "vm"})));
+    world.ready().await;
+    world.called("RunPodSandbox \"\"").await;
+}
+
+#[tokio::test]
+async fn overhead_reaches_the_runtime_unless_its_gate_is_off() {
+    for counted in [true, false] {
+        let mut world = World::new().await;
+        world.gates.pod_overhead = counted;
+        world.start();
+        let containers = json!([{"name": "c", "image": "busybox:1",
+            "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}}]);
+        let overhead = json!({"cpu": "250m", "memory": "16Mi"});
+        world.api.put(
+            POD,
+            pod(&json!({"containers": containers, "overhead": overhead})),
+        );
+        world.ready().await;
+        let state = world.cri.state.lock();
+        let linux = state
+            .sandboxes
+            .values()
+            .next()
+            .unwrap()
+            .config
+            .linux
+            .clone()
+            .unwrap();
+        let memory = |r: &k8s_cri::v1::LinuxContainerResources| r.memory_limit_in_bytes;
+        assert_eq!(linux.resources.as_ref().map(memory), Some(64 << 20));
+        assert_eq!(
+            linux.overhead.as_ref().map(memory),
+            counted.then_some(16 << 20)
+        );
+    }
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ impl Worker {
         let mounted = mounted.is_none_or(|result| self.take_volumes(result));
         match sandbox {
             Ok(_) => {
-                self.annotate(&handler);
+                self.status.runtime(self.runtime_words(&handler));
                 mounted
             }
             Err(e) => {

@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use super::annotate::RUNTIME;
 use super::{Worker, containers};
 use crate::container_config::message_file;
 
 /// A failed write is tried again after this long, doubling up to 10 s.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_millis(10);
 /// The API takes at most this much of a container's last words.
 const LAST_WORDS: usize = 4096;
 const LAST_LOG: usize = 2048;
@@ -25,6 +26,8 @@ const LAST_LOG: usize = 2048;
 struct Wanted {
     number: u64,
     status: Option<PodStatus>,
+    /// The value of the runtime annotation.
+    runtime: Option<String>,
 }
 
 /// Handle of the task that writes one pod's status.
@@ -48,7 +51,14 @@ impl StatusTask {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let api = Api::namespaced(client, &ns);
-        let first = pod.status.clone().unwrap_or_default();
+        let first = Written {
+            status: pod.status.clone().unwrap_or_default(),
+            runtime: pod
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|a| a.get(RUNTIME).cloned()),
+        };
         let task = tokio::spawn(write(api, name, uid, first, wanted.subscribe(), done));
         Self {
             wanted,
@@ -64,6 +74,15 @@ impl StatusTask {
         });
     }
 
+    /// Writes the runtime annotation with the next status: a node may write a pod's status only, and
+    /// annotations go with it. The sandbox that this tells of changes the status right after.
+    pub(super) fn runtime(&self, words: String) {
+        self.wanted.send_if_modified(|w| {
+            w.runtime = Some(words);
+            false
+        });
+    }
+
     /// Waits until the newest status is written, at most a few seconds.
     pub(super) async fn flush(&mut self) {
         let number = self.wanted.borrow().number;
@@ -72,30 +91,43 @@ impl StatusTask {
     }
 }
 
+struct Written {
+    status: PodStatus,
+    runtime: Option<String>,
+}
+
 async fn write(
     api: Api<Pod>,
     name: String,
     uid: String,
-    mut last: PodStatus,
+    mut last: Written,
     mut wanted: watch::Receiver<Wanted>,
     done: watch::Sender<u64>,
 ) {
     while wanted.changed().await.is_ok() {
         let mut pause = RETRY;
         loop {
-            let Wanted { number, status } = wanted.borrow_and_update().clone();
+            let Wanted {
+                number,
+                status,
+                runtime,
+            } = wanted.borrow_and_update().clone();
             let Some(status) = status else { break };
-            if status == last {
+            let runtime = runtime.or_else(|| last.runtime.clone());
+            if status == last.status && runtime == last.runtime {
                 done.send_replace(number);
                 break;
             }
-            let body = patch(&uid, &last, &status);
+            let mut body = patch(&uid, &last.status, &status);
+            if runtime != last.runtime {
+                body["metadata"]["annotations"] = json!({RUNTIME: runtime});
+            }
             match api
                 .patch_status(&name, &PatchParams::default(), &Patch::Strategic(&body))
                 .await
             {
                 Ok(_) => {
-                    last = status;
+                    last = Written { status, runtime };
                     done.send_replace(number);
                     break;
                 }
@@ -105,7 +137,13 @@ async fn write(
                     break;
                 }
                 Err(error) => {
-                    warn!(pod = %name, %error, "status not written, will try again");
+                    // Somebody else wrote at the same time: try again almost at once.
+                    let conflict = matches!(&error, kube::Error::Api(s) if s.code == 409);
+                    if conflict && pause == RETRY {
+                        debug!(pod = %name, %error, "status not written, will try again");
+                    } else {
+                        warn!(pod = %name, %error, "status not written, will try again");
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(10));
                 }

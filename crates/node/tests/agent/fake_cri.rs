@@ -49,6 +49,8 @@ pub struct State {
     pub ready: bool,
     /// Images that cannot be pulled.
     pub unpullable: Vec<String>,
+    /// What Exec answers.
+    pub stream_url: String,
     next: u32,
 }
 
@@ -262,6 +264,16 @@ impl State {
             "ListContainers" => self.list_containers(read(body)),
             "ContainerStatus" => {
                 self.container_status(&read::<cri::ContainerStatusRequest>(body).container_id)
+            }
+            "Exec" => {
+                let r: cri::ExecRequest = read(body);
+                self.calls.push(format!(
+                    "Exec {:?} tty={} in={} out={} err={}",
+                    r.cmd, r.tty, r.stdin, r.stdout, r.stderr
+                ));
+                ok(&cri::ExecResponse {
+                    url: self.stream_url.clone(),
+                })
             }
             "ListImages" => ok(&cri::ListImagesResponse::default()),
             "ImageStatus" => {
