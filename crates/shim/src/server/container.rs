@@ -2,6 +2,7 @@
 
 mod create;
 mod exec;
+mod gvisor;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -51,7 +51,7 @@ async fn large_output_is_whole() {
 
 #[tokio::test]
 async fn a_timeout_ends_the_whole_tree() {
-    for runtime in ["runc", "crun"] {
+    for runtime in RUNTIMES {
         let pod = Pod::start(runtime).await;
         let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
         let process = pod.exec_process(&id, &["sh", "-c", "sleep 2000 & sleep 3000"], false);
@@ -64,11 +64,20 @@ async fn a_timeout_ends_the_whole_tree() {
             matches!(got, Err(ShimError::Timeout(_))),
             "{runtime}: {got:?}"
         );
+        let look = pod.exec_process(&id, &["ps", "-o", "args"], false);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while pod.shim().pids(&id).await.expect("pids").len() > 1 {
+        loop {
+            let seen = within(pod.shim().exec_sync(&id, &look, Duration::ZERO))
+                .await
+                .expect("ps");
+            let text = String::from_utf8_lossy(&seen.stdout).into_owned();
+            assert!(text.contains("sleep 1000"), "{runtime}: {text}");
+            if !text.contains("sleep 2000") && !text.contains("sleep 3000") {
+                break;
+            }
             assert!(
                 std::time::Instant::now() < deadline,
-                "{runtime}: processes are left"
+                "{runtime}: processes are left: {text}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -162,13 +162,9 @@ impl Container {
             if process.phase() != Phase::Running {
                 return Err(Error::Finished(self.id.clone()));
             }
-            let (pid, number) = (process.internal_pid().to_string(), signal.to_string());
-            let args = ["--pid", &pid, &self.id, &number];
             return self
-                .runtime
-                .call(&self.bundle, "kill", &args, ChildStdio::default())
-                .await
-                .map(drop);
+                .signal_inside(process.internal_pid(), signal, all)
+                .await;
         }
         if all && process.phase() == Phase::Running {
             signal_tree(process.pid(), signal);
