@@ -1,5 +1,10 @@
 //! What a container waits for: its root file system, from an image that is unpacked already, and its end.
 //! Needs root.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark may end on an error, and its macros make public items"
+)]
 
 use std::fs;
 use std::sync::Arc;
