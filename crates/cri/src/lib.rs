@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod events;
 mod layout;
+mod metrics;
 mod netns;
 mod pause;
 mod record;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_oci::runtime::{RuntimeCommand, RuntimeKind};
+use berth_oci::runtime::{GvisorNetwork, RuntimeCommand, RuntimeKind};
 use berth_shim::client::{RuntimeOptions, ShimConfig};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,12 @@ pub(crate) struct PodRuntime {
     pub(crate) pod_annotations: Vec<String>,
     pub(crate) container_annotations: Vec<String>,
     pub(crate) container_min_memory: Option<i64>,
+    /// An OCI spec whose hooks, mounts and resource limits are added.
+    #[serde(default)]
+    pub(crate) base_runtime_spec: Option<PathBuf>,
+    /// A directory with the network of this handler's pods.
+    #[serde(default)]
+    pub(crate) cni_conf_dir: Option<PathBuf>,
 }
 
 /// Who drives the runtime.
@@ -40,7 +46,11 @@ pub(crate) enum Driver {
 }
 
 impl PodRuntime {
-    pub(crate) fn of(handler: &Handler, config: &Config) -> Result<Self, CriError> {
+    pub(crate) fn of(
+        handler: &Handler,
+        config: &Config,
+        host_network: bool,
+    ) -> Result<Self, CriError> {
         let definition = &handler.definition;
         let HandlerState::Usable {
             binary,
@@ -69,6 +79,10 @@ impl PodRuntime {
                     RuntimeCommand::new(kind.unwrap_or(RuntimeKind::Other), binary.clone(), root);
                 command.args.clone_from(args);
                 command.systemd_cgroup = *systemd_cgroup;
+                if host_network {
+                    // gVisor's own stack would take the host's addresses away.
+                    command.network = GvisorNetwork::Host;
+                }
                 if let Some(file) = file {
                     command.args.extend(gvisor_flags(file)?);
                 }
@@ -98,6 +112,8 @@ impl PodRuntime {
             pod_annotations: definition.pod_annotations.clone(),
             container_annotations: definition.container_annotations.clone(),
             container_min_memory: definition.container_min_memory,
+            base_runtime_spec: definition.base_runtime_spec.clone(),
+            cni_conf_dir: definition.cni_conf_dir.clone(),
         })
     }
 

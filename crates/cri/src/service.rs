@@ -18,10 +18,6 @@ impl Services {
     }
 }
 
-pub(crate) fn unimplemented(rpc: &str) -> Status {
-    Status::unimplemented(format!("berth does not implement {rpc}"))
-}
-
 /// Runs a change to its end even when the client hangs up: half a sandbox would be nobody's.
 async fn whole<T: Send + 'static>(
     work: impl Future<Output = Result<T, CriError>> + Send + 'static,

@@ -2,6 +2,8 @@
 
 mod network;
 
+pub(crate) use network::interfaces;
+
 use berth_shim::client::Stats;
 use k8s_cri::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,

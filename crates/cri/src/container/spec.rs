@@ -66,12 +66,40 @@ pub(super) fn build(
         security: security(pod, given)?,
         annotations: pass_annotations(&pod.runtime.container_annotations, &config.annotations),
     };
-    Ok(berth_oci::container_spec(
-        &engine.host,
-        pod.runtime.kind(),
-        &sandbox,
-        &container,
-    )?)
+    let mut spec =
+        berth_oci::container_spec(&engine.host, pod.runtime.kind(), &sandbox, &container)?;
+    if let Some(path) = &pod.runtime.base_runtime_spec {
+        let text = std::fs::read(path).map_err(CriError::io("read", path))?;
+        let base: Spec = serde_json::from_slice(&text).map_err(|error| {
+            CriError::Invalid(format!("base_runtime_spec {}: {error}", path.display()))
+        })?;
+        lay_under(&base, &mut spec);
+    }
+    Ok(spec)
+}
+
+/// Adds what a handler's base spec has and the CRI has no word for: hooks, resource limits of
+/// the process, and mounts at places that are still free.
+fn lay_under(base: &Spec, spec: &mut Spec) {
+    if base.hooks().is_some() {
+        spec.set_hooks(base.hooks().clone());
+    }
+    if let (Some(base), Some(process)) = (base.process(), spec.process_mut())
+        && base.rlimits().is_some()
+        && process.rlimits().as_ref().is_none_or(Vec::is_empty)
+    {
+        process.set_rlimits(base.rlimits().clone());
+    }
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    for mount in base.mounts().iter().flatten() {
+        if !mounts
+            .iter()
+            .any(|taken| taken.destination() == mount.destination())
+        {
+            mounts.push(mount.clone());
+        }
+    }
+    spec.set_mounts(Some(mounts));
 }
 
 fn process(record: &ContainerRecord, hostname: &str, image: Option<&ImageConfig>) -> Process {

@@ -28,7 +28,11 @@ pub(crate) async fn run(
     spec::check(&config)?;
     let runtime = {
         let handlers = engine.handlers.load();
-        PodRuntime::of(handlers.find(&request.runtime_handler)?, &engine.config)?
+        PodRuntime::of(
+            handlers.find(&request.runtime_handler)?,
+            &engine.config,
+            spec::host_network(&config),
+        )?
     };
     let id = new_id();
     engine.sandboxes.reserve(&super::name(&config), &id)?;
@@ -174,7 +178,10 @@ async fn attach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
     }
     let metadata = config.metadata.clone().unwrap_or_default();
     let mut attachment = Attachment {
-        network: engine.network()?,
+        network: match &record.runtime.cni_conf_dir {
+            Some(dir) => cni::current(std::slice::from_ref(dir))?,
+            None => engine.network()?,
+        },
         pod: cni::Pod {
             id: record.id.clone(),
             name: metadata.name,

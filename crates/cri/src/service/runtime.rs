@@ -7,9 +7,9 @@ use k8s_cri::v1::*;
 use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Request, Response, Status};
 
-use super::{Services, unimplemented, whole};
+use super::{Services, whole};
 use crate::streaming::{self, Streams};
-use crate::{config, container, sandbox, stats, status};
+use crate::{config, container, metrics, sandbox, stats, status};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -302,14 +302,17 @@ impl RuntimeService for Services {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        Err(unimplemented("ListMetricDescriptors"))
+        answer(ListMetricDescriptorsResponse {
+            descriptors: metrics::descriptors(),
+        })
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        Err(unimplemented("ListPodSandboxMetrics"))
+        let pod_metrics = metrics::list(&self.engine).await?;
+        answer(ListPodSandboxMetricsResponse { pod_metrics })
     }
 
     async fn runtime_config(

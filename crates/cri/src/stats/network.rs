@@ -51,6 +51,48 @@ fn parse(text: &str) -> Vec<NetworkInterfaceUsage> {
         .collect()
 }
 
+/// All counters of one interface, under the names of metrics.
+pub(crate) struct Counters {
+    pub(crate) name: String,
+    pub(crate) counters: Vec<(&'static str, u64)>,
+}
+
+/// The interfaces of a pod; none for a pod on the host's network.
+pub(crate) fn interfaces(namespace: &Path) -> Vec<Counters> {
+    const COLUMNS: [(usize, &str); 8] = [
+        (0, "container_network_receive_bytes_total"),
+        (1, "container_network_receive_packets_total"),
+        (2, "container_network_receive_errors_total"),
+        (3, "container_network_receive_packets_dropped_total"),
+        (8, "container_network_transmit_bytes_total"),
+        (9, "container_network_transmit_packets_total"),
+        (10, "container_network_transmit_errors_total"),
+        (11, "container_network_transmit_packets_dropped_total"),
+    ];
+    let text = netns::within_network(namespace, || {
+        std::fs::read_to_string("/proc/thread-self/net/dev")
+    });
+    let text = text.ok().and_then(Result::ok).unwrap_or_default();
+    text.lines()
+        .skip(2)
+        .filter_map(|line| {
+            let (name, numbers) = line.split_once(':')?;
+            let numbers: Vec<u64> = numbers
+                .split_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect();
+            Some(Counters {
+                name: name.trim().to_owned(),
+                counters: COLUMNS
+                    .iter()
+                    .filter_map(|(column, name)| Some((*name, *numbers.get(*column)?)))
+                    .collect(),
+            })
+        })
+        .filter(|counters| counters.name != "lo")
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse;

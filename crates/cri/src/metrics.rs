@@ -1,0 +1,161 @@
+//! `ListMetricDescriptors` and `ListPodSandboxMetrics`: the metrics that a kubelet used to take
+//! from cAdvisor.
+
+mod cgroup;
+mod descriptors;
+mod process;
+
+use std::collections::BTreeMap;
+
+use k8s_cri::v1::{ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value};
+
+use crate::container::{self, Container};
+use crate::engine::{Engine, Shared, blocking, now};
+use crate::error::CriError;
+use crate::record::{ContainerPhase, Phase};
+use crate::sandbox::Sandbox;
+use crate::stats;
+use descriptors::{BASE_LABELS, DESCRIPTORS};
+
+/// One value: its metric, the labels beyond [`BASE_LABELS`], the number.
+type Sample = (&'static str, Vec<String>, u64);
+
+pub(crate) fn descriptors() -> Vec<MetricDescriptor> {
+    DESCRIPTORS
+        .iter()
+        .map(|descriptor| MetricDescriptor {
+            name: descriptor.name.to_owned(),
+            help: descriptor.help.to_owned(),
+            label_keys: BASE_LABELS
+                .iter()
+                .chain(descriptor.labels)
+                .map(|label| (*label).to_owned())
+                .collect(),
+        })
+        .collect()
+}
+
+/// Those of all ready pods.
+pub(crate) async fn list(engine: &Shared) -> Result<Vec<PodSandboxMetrics>, CriError> {
+    let engine = Shared::clone(engine);
+    blocking(move || {
+        let pods = engine.sandboxes.all();
+        Ok(pods
+            .iter()
+            .filter(|sandbox| sandbox.phase() == Phase::Ready)
+            .map(|sandbox| of_sandbox(&engine, sandbox))
+            .collect())
+    })
+    .await
+}
+
+fn of_sandbox(engine: &Shared, sandbox: &Sandbox) -> PodSandboxMetrics {
+    let record = sandbox.record();
+    let metadata = record.config.0.metadata.unwrap_or_default();
+    let labels = [record.id.clone(), metadata.name, String::new()];
+    let pins = engine.layout.pod(&record.id).join("net");
+    let mut samples = Vec::new();
+    for interface in stats::interfaces(&pins) {
+        for (name, value) in interface.counters {
+            samples.push((name, vec![interface.name.clone()], value));
+        }
+    }
+    let containers = container::of_sandbox(engine, &record.id);
+    PodSandboxMetrics {
+        pod_sandbox_id: record.id,
+        metrics: metrics(samples, &labels),
+        container_metrics: containers
+            .iter()
+            .filter(|container| container.phase() == ContainerPhase::Running)
+            .map(|container| of_container(engine, container))
+            .collect(),
+    }
+}
+
+fn of_container(engine: &Engine, container: &Container) -> ContainerMetrics {
+    let record = container.record();
+    let config = &record.config.0;
+    let name = config.metadata.clone().unwrap_or_default().name;
+    let image = config.image.clone().unwrap_or_default().image;
+    let mut samples = cgroup::samples(&engine.host.cgroups, &record.cgroup);
+    samples.extend(process::samples(&cgroup::processes(
+        &engine.host.cgroups,
+        &record.cgroup,
+    )));
+    samples.extend(filesystem(engine, &record.id));
+    let seconds = |nanoseconds: i64| u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0);
+    samples.push((
+        "container_start_time_seconds",
+        Vec::new(),
+        seconds(record.started_at),
+    ));
+    samples.push(("container_last_seen", Vec::new(), seconds(now())));
+    ContainerMetrics {
+        metrics: metrics(samples, &[record.id.clone(), name, image]),
+        container_id: record.id,
+    }
+}
+
+fn filesystem(engine: &Engine, id: &str) -> Vec<Sample> {
+    let device = || vec![engine.images.root().to_string_lossy().into_owned()];
+    let mut samples = Vec::new();
+    if let Ok(stat) = nix::sys::statvfs::statvfs(engine.images.root()) {
+        samples.push(("container_fs_inodes_free", device(), stat.files_free()));
+        samples.push(("container_fs_inodes_total", device(), stat.files()));
+        samples.push((
+            "container_fs_limit_bytes",
+            device(),
+            stat.blocks() * stat.fragment_size(),
+        ));
+    }
+    if let Ok(usage) = engine.images.snapshot_usage(id) {
+        samples.push(("container_fs_usage_bytes", device(), usage.bytes));
+    }
+    samples
+}
+
+fn metrics(samples: Vec<Sample>, labels: &[String; 3]) -> Vec<Metric> {
+    let kinds: BTreeMap<&str, _> = DESCRIPTORS
+        .iter()
+        .map(|descriptor| (descriptor.name, descriptor.kind))
+        .collect();
+    let timestamp = now();
+    samples
+        .into_iter()
+        .filter_map(|(name, more, value)| {
+            Some(Metric {
+                name: name.to_owned(),
+                timestamp,
+                metric_type: (*kinds.get(name)?).into(),
+                label_values: labels.iter().cloned().chain(more).collect(),
+                value: Some(UInt64Value { value }),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_has_a_descriptor_and_its_labels() {
+        let host = berth_oci::Host::detect();
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let path = own
+            .lines()
+            .find_map(|line| line.split(':').nth(2))
+            .unwrap()
+            .to_owned();
+        let mut samples = cgroup::samples(&host.cgroups, path.as_ref());
+        samples.extend(process::samples(&[std::process::id()]));
+        assert!(samples.len() > 10, "{samples:?}");
+        for (name, labels, _) in samples {
+            let descriptor = DESCRIPTORS
+                .iter()
+                .find(|descriptor| descriptor.name == name);
+            let descriptor = descriptor.unwrap_or_else(|| panic!("{name} has no descriptor"));
+            assert_eq!(descriptor.labels.len(), labels.len(), "{name}");
+        }
+    }
+}
