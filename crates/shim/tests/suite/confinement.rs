@@ -62,3 +62,20 @@ async fn gvisor_on_the_hosts_network_uses_the_hosts_stack() {
     }
     pod.end().await;
 }
+
+#[tokio::test]
+async fn privileged_containers_start_under_every_runtime() {
+    for runtime in crate::harness::RUNTIMES {
+        let mut pod = Pod::start(runtime).await;
+        pod.privileged = true;
+        let script = "mount -t tmpfs x /tmp && echo mounted";
+        let id = pod.run(&["sh", "-c", script], &Settings::default()).await;
+        assert_eq!(
+            within(pod.shim().wait(&id)).await.expect("wait").code,
+            0,
+            "{runtime}"
+        );
+        assert_eq!(pod.log(&id), ["stdout F mounted"], "{runtime}");
+        pod.end().await;
+    }
+}

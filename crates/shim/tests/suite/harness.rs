@@ -22,6 +22,8 @@ pub(crate) struct Pod {
     sandbox: Sandbox,
     /// The profile of containers made from now on.
     pub(crate) seccomp: berth_oci::SeccompProfile,
+    /// Whether containers made from now on are privileged, without the host's devices.
+    pub(crate) privileged: bool,
     /// Of containers made from now on; 0 for none.
     pub(crate) memory_limit: i64,
     ids: std::sync::Mutex<Vec<String>>,
@@ -115,6 +117,7 @@ impl Pod {
             host: Host::detect(),
             sandbox,
             seccomp: berth_oci::SeccompProfile::Unconfined,
+            privileged: false,
             memory_limit: 0,
             ids: std::sync::Mutex::default(),
         }
@@ -178,6 +181,8 @@ impl Pod {
         container.process.terminal = terminal;
         container.security.seccomp = self.seccomp.clone();
         container.resources.memory_limit = self.memory_limit;
+        container.security.privileged = self.privileged;
+        container.security.privileged_without_host_devices = self.privileged;
         let spec = if sandbox {
             berth_oci::sandbox_spec(&self.host, self.kind, &self.sandbox, &container)
         } else {
