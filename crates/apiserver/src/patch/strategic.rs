@@ -189,7 +189,7 @@ fn set_order(
     let merged = match (&old, new) {
         (None, None) => return Ok(()),
         (Some(old), None) => old.clone(),
-        (None, Some(new)) => new.iter().filter_map(without_directives).collect(),
+        (None, Some(new)) => items_without_directives(new),
         (Some(old), Some(new)) => match field {
             Some(field) if field.strategy.merge => merge_list(old.clone(), new, field)?,
             Some(_) | None => new.clone(),
@@ -252,11 +252,15 @@ fn without_directives(value: &Value) -> Option<Value> {
                     .collect(),
             )),
         },
-        Value::Array(items) => Some(Value::Array(
-            items.iter().filter_map(without_directives).collect(),
-        )),
+        Value::Array(items) => Some(Value::Array(items_without_directives(items))),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(value.clone()),
     }
+}
+
+/// A new list. An item with a directive says something about the list, it is none of its items.
+fn items_without_directives(items: &[Value]) -> Vec<Value> {
+    let said = |item: &&Value| matches!(item.get(PATCH).and_then(Value::as_str), Some("delete" | "replace"));
+    items.iter().filter(|item| !said(item)).filter_map(without_directives).collect()
 }
 
 fn is_directive(name: &str) -> bool {

@@ -129,6 +129,17 @@ fn nulls_and_directives_of_new_parts_are_dropped() {
     assert_eq!(got, Ok(json!({"securityContext": {"runAsGroup": 1}})));
 }
 
+#[test]
+fn a_directive_is_no_item_of_a_new_list() {
+    let ty = schema::lookup("core.v1.Pod");
+    let patch = json!({"status": {"podIPs": [{"ip": "10.0.0.1"}, {"$patch": "replace"}]}});
+    let fresh = apply(ty, &json!({"status": {}}), &patch).expect("merges");
+    assert_eq!(fresh["status"]["podIPs"], json!([{"ip": "10.0.0.1"}]));
+    let patch = json!({"status": {"podIPs": [{"ip": "10.0.0.2"}, {"$patch": "replace"}]}});
+    let next = apply(ty, &fresh, &patch).expect("merges");
+    assert_eq!(next["status"]["podIPs"], json!([{"ip": "10.0.0.2"}]));
+}
+
 fn names() -> impl Strategy<Value = Vec<String>> {
     prop::collection::btree_set("[a-f]", 0..5)
         .prop_map(|s| s.into_iter().collect::<Vec<_>>())
