@@ -259,8 +259,17 @@ fn without_directives(value: &Value) -> Option<Value> {
 
 /// A new list. An item with a directive says something about the list, it is none of its items.
 fn items_without_directives(items: &[Value]) -> Vec<Value> {
-    let said = |item: &&Value| matches!(item.get(PATCH).and_then(Value::as_str), Some("delete" | "replace"));
-    items.iter().filter(|item| !said(item)).filter_map(without_directives).collect()
+    let said = |item: &&Value| {
+        matches!(
+            item.get(PATCH).and_then(Value::as_str),
+            Some("delete" | "replace")
+        )
+    };
+    items
+        .iter()
+        .filter(|item| !said(item))
+        .filter_map(without_directives)
+        .collect()
 }
 
 fn is_directive(name: &str) -> bool {
