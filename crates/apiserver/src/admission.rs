@@ -4,6 +4,8 @@ mod namespace_lifecycle;
 mod pod;
 mod resource_quota;
 
+use std::sync::Arc;
+
 use berth_api::status::ApiError;
 use serde_json::Value;
 
@@ -93,6 +95,7 @@ pub(crate) struct UnknownPlugin {
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
     plugins: Vec<Plugin>,
+    quota_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Chain {
@@ -115,6 +118,7 @@ impl Chain {
                 .into_iter()
                 .filter(|p| has(enable, *p) || !has(disable, *p))
                 .collect(),
+            quota_turn: Arc::default(),
         })
     }
 
@@ -154,20 +158,22 @@ impl Chain {
             }
             return Ok(());
         }
-        if let Some(object) = object
-            && is_pod(call)
-        {
-            pod::validate(self, call, operation, object)?;
-        } else if let Some(object) = object
-            && operation == Operation::Create
-            && self.has(Plugin::ResourceQuota)
-            && call.info.subresource.is_empty()
-            && !call.namespace().is_empty()
-        {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            resource_quota::check_count(call, name)?;
+        let Some(object) = object.filter(|_| operation == Operation::Create) else {
+            return Ok(());
+        };
+        if is_pod(call) && self.has(Plugin::LimitRanger) {
+            pod::check_limits(call, object)?;
+        }
+        if self.has(Plugin::ResourceQuota) {
+            resource_quota::check(call, object)?;
         }
         Ok(())
+    }
+
+    /// Waits until nothing else is created that quotas count; to be held until the object is
+    /// stored.
+    pub(crate) async fn turn(&self, call: &Call) -> Option<resource_quota::Turn> {
+        resource_quota::turn(self, call).await
     }
 }
 

@@ -9,6 +9,8 @@ mod access;
 mod classes;
 #[path = "api/custom.rs"]
 mod custom;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/owners.rs"]

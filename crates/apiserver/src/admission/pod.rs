@@ -14,7 +14,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::Value;
 
-use super::{Chain, Operation, Plugin, forbidden, resource_quota};
+use super::{Chain, Plugin, forbidden};
 use crate::rest::{Call, create};
 
 /// Pods that stand for a node's static pods.
@@ -30,7 +30,7 @@ pub(super) fn mutate(chain: &Chain, call: &Call, object: &mut Value) -> Result<(
     for plugin in &chain.plugins {
         let admitted = match plugin {
             Plugin::LimitRanger => {
-                limit_range::admit(&mut pod, &limit_ranges(call));
+                limit_range::admit(&mut pod, &ranges(call));
                 Ok(())
             }
             Plugin::ServiceAccount => account(call, &mut pod),
@@ -52,12 +52,6 @@ pub(super) fn mutate(chain: &Chain, call: &Call, object: &mut Value) -> Result<(
     }
     *object = serde_json::to_value(&pod).map_err(|e| ApiError::Internal(e.to_string()))?;
     Ok(())
-}
-
-fn limit_ranges(call: &Call) -> Vec<LimitRange> {
-    call.api
-        .storage
-        .read_all("core/limitranges", Some(call.namespace()))
 }
 
 fn account(call: &Call, pod: &mut Pod) -> Result<(), Rejection> {
@@ -95,35 +89,25 @@ fn class(call: &Call, pod: &mut Pod) -> Result<(), Rejection> {
     runtime_class::admit(pod, class.as_ref(), gates)
 }
 
-/// Runs the plugins that refuse a pod, in order.
-pub(super) fn validate(
-    chain: &Chain,
-    call: &Call,
-    operation: Operation,
-    object: &Value,
-) -> Result<(), ApiError> {
-    if operation != Operation::Create {
+/// The limits of the pod's namespace, by name.
+fn ranges(call: &Call) -> Vec<LimitRange> {
+    call.api
+        .storage
+        .read_all("core/limitranges", Some(call.namespace()))
+}
+
+/// Refuses a new pod that is out of the bounds of its namespace.
+pub(super) fn check_limits(call: &Call, object: &Value) -> Result<(), ApiError> {
+    let ranges = ranges(call);
+    if ranges.is_empty() {
         return Ok(());
     }
     let pod = typed(object)?;
-    for plugin in &chain.plugins {
-        match plugin {
-            Plugin::LimitRanger => {
-                limit_range::check(&pod, &limit_ranges(call), &call.api.gates)
-                    .map_err(|rejection| forbidden(call, name(&pod), rejection.to_string()))?
-            }
-            Plugin::ResourceQuota => resource_quota::check(call, &pod)?,
-            Plugin::NamespaceLifecycle
-            | Plugin::ServiceAccount
-            | Plugin::Priority
-            | Plugin::DefaultTolerationSeconds
-            | Plugin::RuntimeClass => {}
-        }
-    }
-    Ok(())
+    limit_range::check(&pod, &ranges, &call.api.gates)
+        .map_err(|rejection| forbidden(call, name(&pod), rejection.to_string()))
 }
 
 /// The pod's name as messages show it.
-pub(super) fn name(pod: &Pod) -> &str {
+fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or("")
 }

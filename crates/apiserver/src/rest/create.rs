@@ -80,6 +80,7 @@ impl Call {
         let name = meta::name(&object).to_owned();
         let errors = strategy.validate_create(&object, self.rules());
         self.invalid(&name, errors)?;
+        let _turn = chain.turn(self).await;
         chain
             .validate(self, Operation::Create, Some(&object), None)
             .await?;
