@@ -1,5 +1,7 @@
 //! The API server over real HTTP: what clients rely on, verb by verb.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "api/harness.rs"]
 mod harness;
 

@@ -1,5 +1,7 @@
 //! The suite over a real etcd on loopback.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "backend/suite.rs"]
 mod suite;
 
