@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::agent::Agent;
+use crate::runtime::Facts;
 
 pub(crate) use lease::keep as keep_lease;
 pub(crate) use object::allocatable;
@@ -22,12 +23,21 @@ pub(crate) use object::allocatable;
 /// How often the status is computed; it is written only when it changed or is old.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// At the start the runtime gets this long to say that it is ready, before the Node says that it is not.
+const FIRST: Duration = Duration::from_secs(2);
+
 /// Registers the node and keeps its status true until `shutdown`.
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let api: Api<Node> = Api::all(agent.config.client.clone());
     let mut facts = agent.runtime.clone();
     let mut written: Option<(NodeStatus, Timestamp)> = None;
     let mut registered = false;
+    // A node that only restarts its agent need not be seen as not ready for a moment.
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        _ = facts.wait_for(Facts::is_ready) => {}
+        () = tokio::time::sleep(FIRST) => {}
+    }
     loop {
         let mut pause = LOOK;
         match step(&agent, &api, &mut registered, &mut written).await {

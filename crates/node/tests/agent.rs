@@ -1,6 +1,8 @@
 //! The whole agent between an API and a runtime that are both fakes: what it asks of the one because
 //! of the other.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on fails
+
 #[path = "agent/fake_api.rs"]
 mod fake_api;
 #[path = "agent/fake_cri.rs"]

@@ -19,11 +19,11 @@ use tokio::sync::broadcast;
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 #[derive(Clone)]
-pub struct FakeApi {
+pub(crate) struct FakeApi {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     changes: broadcast::Sender<(String, Value)>,
     revision: Arc<Mutex<u64>>,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 /// `/api/v1/namespaces/default/pods` for the collection of a namespaced object's path.
@@ -41,7 +41,7 @@ fn kind_of(path: &str) -> String {
 }
 
 impl FakeApi {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = Self {
             objects: Arc::default(),
@@ -67,13 +67,13 @@ impl FakeApi {
         api
     }
 
-    pub fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         let config = kube::Config::new(self.url.parse().unwrap());
         kube::Client::try_from(config).unwrap()
     }
 
     /// Creates or replaces an object.
-    pub fn put(&self, path: &str, mut object: Value) {
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
         let event = if self.objects.lock().contains_key(path) {
             "MODIFIED"
         } else {
@@ -99,11 +99,11 @@ impl FakeApi {
             .send((kind, json!({"type": event, "object": object})));
     }
 
-    pub fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.objects.lock().get(path).cloned()
     }
 
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         let old = self.objects.lock().remove(path);
         if let Some(old) = old {
             self.tell(path, "DELETED", old);
@@ -111,7 +111,7 @@ impl FakeApi {
     }
 
     /// Reasons and messages of all events.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let objects = self.objects.lock();
         objects
             .iter()

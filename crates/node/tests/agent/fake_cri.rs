@@ -23,42 +23,42 @@ const UNIMPLEMENTED: &str = "12";
 const NOT_FOUND: &str = "5";
 
 #[derive(Clone)]
-pub struct Sandbox {
-    pub config: cri::PodSandboxConfig,
-    pub handler: String,
-    pub ready: bool,
+pub(crate) struct Sandbox {
+    pub(crate) config: cri::PodSandboxConfig,
+    pub(crate) handler: String,
+    pub(crate) ready: bool,
 }
 
 #[derive(Clone)]
-pub struct Container {
-    pub config: cri::ContainerConfig,
-    pub sandbox: String,
-    pub state: ContainerState,
-    pub exit_code: i32,
+pub(crate) struct Container {
+    pub(crate) config: cri::ContainerConfig,
+    pub(crate) sandbox: String,
+    pub(crate) state: ContainerState,
+    pub(crate) exit_code: i32,
     finished: i64,
 }
 
 #[derive(Default)]
-pub struct State {
-    pub sandboxes: BTreeMap<String, Sandbox>,
-    pub containers: BTreeMap<String, Container>,
+pub(crate) struct State {
+    pub(crate) sandboxes: BTreeMap<String, Sandbox>,
+    pub(crate) containers: BTreeMap<String, Container>,
     /// Every call that changes something: `RunPodSandbox runsc`, `StopContainer c1 5`.
-    pub calls: Vec<String>,
-    pub handlers: Vec<String>,
-    pub images: Vec<String>,
-    pub ready: bool,
+    pub(crate) calls: Vec<String>,
+    pub(crate) handlers: Vec<String>,
+    pub(crate) images: Vec<String>,
+    pub(crate) ready: bool,
     /// Images that cannot be pulled.
-    pub unpullable: Vec<String>,
+    pub(crate) unpullable: Vec<String>,
     /// What Exec answers.
-    pub stream_url: String,
+    pub(crate) stream_url: String,
     next: u32,
 }
 
 /// A running fake; it ends with its task's runtime.
 #[derive(Clone)]
-pub struct FakeCri {
-    pub state: Arc<Mutex<State>>,
-    pub socket: PathBuf,
+pub(crate) struct FakeCri {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) socket: PathBuf,
     events: broadcast::Sender<String>,
 }
 
@@ -69,7 +69,7 @@ fn now() -> i64 {
 type Reply = Result<Vec<u8>, (&'static str, String)>;
 
 impl FakeCri {
-    pub fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let socket = dir.join("cri.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let fake = Self {
@@ -101,7 +101,7 @@ impl FakeCri {
     }
 
     /// A process ends by itself.
-    pub fn exit(&self, container: &str, code: i32) {
+    pub(crate) fn exit(&self, container: &str, code: i32) {
         let uid = {
             let mut state = self.state.lock();
             let c = state.containers.get_mut(container).unwrap();
@@ -113,12 +113,12 @@ impl FakeCri {
         let _ = self.events.send(uid);
     }
 
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.state.lock().calls.clone()
     }
 
     /// Ids of containers that run, by name.
-    pub fn running(&self, name: &str) -> Vec<String> {
+    pub(crate) fn running(&self, name: &str) -> Vec<String> {
         let state = self.state.lock();
         let of = |c: &Container| {
             c.state == ContainerState::ContainerRunning

@@ -17,14 +17,14 @@ use super::{NODE, POD, World, condition, pod};
 use berth_node::ServingTls;
 
 /// A CA, and what it signs.
-pub struct Pki {
+pub(crate) struct Pki {
     issuer: Issuer<'static, KeyPair>,
     ca: CertificateDer<'static>,
-    pub serving: ServingTls,
+    pub(crate) serving: ServingTls,
 }
 
 impl Pki {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
