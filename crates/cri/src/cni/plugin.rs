@@ -145,5 +145,5 @@ fn explain(output: &std::process::Output) -> String {
 
 fn pinned(netns: &std::path::Path) -> bool {
     const NSFS: i64 = 0x6e73_6673;
-    nix::sys::statfs::statfs(netns).is_ok_and(|stat| i64::from(stat.filesystem_type().0) == NSFS)
+    nix::sys::statfs::statfs(netns).is_ok_and(|stat| stat.filesystem_type().0 == NSFS)
 }

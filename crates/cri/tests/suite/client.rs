@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::image;
 use crate::server::Server;
 
-pub fn options(pid: NamespaceMode) -> NamespaceOption {
+pub(crate) fn options(pid: NamespaceMode) -> NamespaceOption {
     NamespaceOption {
         pid: pid.into(),
         ..NamespaceOption::default()
@@ -17,7 +17,7 @@ pub fn options(pid: NamespaceMode) -> NamespaceOption {
 }
 
 /// A pod with a PID namespace for each container.
-pub fn pod(server: &Server, name: &str) -> PodSandboxConfig {
+pub(crate) fn pod(server: &Server, name: &str) -> PodSandboxConfig {
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: name.to_owned(),
@@ -44,7 +44,7 @@ pub fn pod(server: &Server, name: &str) -> PodSandboxConfig {
 }
 
 /// A container that runs a shell script.
-pub fn shell(name: &str, script: &str) -> ContainerConfig {
+pub(crate) fn shell(name: &str, script: &str) -> ContainerConfig {
     ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: name.to_owned(),
@@ -68,7 +68,7 @@ pub fn shell(name: &str, script: &str) -> ContainerConfig {
 }
 
 impl Server {
-    pub async fn try_run(
+    pub(crate) async fn try_run(
         &mut self,
         config: &PodSandboxConfig,
         handler: &str,
@@ -85,11 +85,11 @@ impl Server {
             .pod_sandbox_id)
     }
 
-    pub async fn run(&mut self, config: &PodSandboxConfig, handler: &str) -> String {
+    pub(crate) async fn run(&mut self, config: &PodSandboxConfig, handler: &str) -> String {
         self.try_run(config, handler).await.unwrap()
     }
 
-    pub async fn try_create(
+    pub(crate) async fn try_create(
         &mut self,
         id: &str,
         pod: &PodSandboxConfig,
@@ -108,7 +108,7 @@ impl Server {
             .container_id)
     }
 
-    pub async fn start_container(&mut self, id: &str) -> Result<(), Status> {
+    pub(crate) async fn start_container(&mut self, id: &str) -> Result<(), Status> {
         let request = StartContainerRequest {
             container_id: id.to_owned(),
         };
@@ -116,7 +116,7 @@ impl Server {
     }
 
     /// Creates and starts.
-    pub async fn launch(
+    pub(crate) async fn launch(
         &mut self,
         id: &str,
         pod: &PodSandboxConfig,
@@ -127,7 +127,7 @@ impl Server {
         container
     }
 
-    pub async fn container(&mut self, id: &str) -> ContainerStatus {
+    pub(crate) async fn container(&mut self, id: &str) -> ContainerStatus {
         let request = ContainerStatusRequest {
             container_id: id.to_owned(),
             verbose: false,
@@ -141,7 +141,7 @@ impl Server {
             .unwrap()
     }
 
-    pub async fn sandbox(&mut self, id: &str) -> PodSandboxStatus {
+    pub(crate) async fn sandbox(&mut self, id: &str) -> PodSandboxStatus {
         let request = PodSandboxStatusRequest {
             pod_sandbox_id: id.to_owned(),
             verbose: false,
@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// Waits for a container's end.
-    pub async fn ended(&mut self, id: &str) -> ContainerStatus {
+    pub(crate) async fn ended(&mut self, id: &str) -> ContainerStatus {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let status = self.container(id).await;
@@ -171,7 +171,7 @@ impl Server {
         }
     }
 
-    pub async fn stop_container(&mut self, id: &str, timeout: i64) {
+    pub(crate) async fn stop_container(&mut self, id: &str, timeout: i64) {
         let request = StopContainerRequest {
             container_id: id.to_owned(),
             timeout,
@@ -179,14 +179,14 @@ impl Server {
         self.client.stop_container(request).await.unwrap();
     }
 
-    pub async fn stop_pod(&mut self, id: &str) {
+    pub(crate) async fn stop_pod(&mut self, id: &str) {
         let request = StopPodSandboxRequest {
             pod_sandbox_id: id.to_owned(),
         };
         self.client.stop_pod_sandbox(request).await.unwrap();
     }
 
-    pub async fn try_exec(
+    pub(crate) async fn try_exec(
         &mut self,
         id: &str,
         script: &str,
@@ -204,14 +204,14 @@ impl Server {
     }
 
     /// The output of a command that must succeed.
-    pub async fn exec(&mut self, id: &str, script: &str) -> String {
+    pub(crate) async fn exec(&mut self, id: &str, script: &str) -> String {
         let (code, text) = self.try_exec(id, script, 30).await.unwrap();
         assert_eq!(code, 0, "{script}: {text}");
         text
     }
 
     /// The messages in a container's log, without time and tags.
-    pub fn log(&self, pod: &PodSandboxConfig, name: &str) -> String {
+    pub(crate) fn log(&self, pod: &PodSandboxConfig, name: &str) -> String {
         let path = PathBuf::from(&pod.log_directory).join(format!("{name}.log"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-pub const NAME: &str = "localhost/berth-cri-test:1";
+pub(crate) const NAME: &str = "localhost/berth-cri-test:1";
 
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "sleep", "id", "httpd", "uname", "env", "ls", "ps", "true", "dd",
@@ -55,7 +55,7 @@ fn layer() -> Vec<u8> {
 }
 
 /// Writes the image as a docker-archive into `dir`.
-pub fn archive(dir: &Path) -> PathBuf {
+pub(crate) fn archive(dir: &Path) -> PathBuf {
     let layer = layer();
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },

@@ -19,23 +19,23 @@ use crate::image;
 /// Distinguishes the networks of the tests of one process.
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
-pub struct Server {
+pub(crate) struct Server {
     /// Short, since unix sockets lie below it.
     dir: tempfile::TempDir,
     config: Config,
     bridge: String,
     running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
-    pub client: RuntimeServiceClient<Channel>,
-    pub images: ImageServiceClient<Channel>,
+    pub(crate) client: RuntimeServiceClient<Channel>,
+    pub(crate) images: ImageServiceClient<Channel>,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_, _| ()).await
     }
 
     /// Starts with settings that `adjust` has changed; it also gets the directory.
-    pub async fn start_with(adjust: impl FnOnce(&mut Config, &Path)) -> Self {
+    pub(crate) async fn start_with(adjust: impl FnOnce(&mut Config, &Path)) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("bcri")
             .rand_bytes(5)
@@ -83,12 +83,12 @@ impl Server {
         server
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Serves (again) on the same directories.
-    pub async fn resume(&mut self) {
+    pub(crate) async fn resume(&mut self) {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(berth_cri::run(self.config.clone(), shutdown.clone()));
         let end = Instant::now() + Duration::from_secs(20);
@@ -105,21 +105,21 @@ impl Server {
     }
 
     /// Ends the server in order.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let (shutdown, task) = self.running.take().unwrap();
         shutdown.cancel();
         task.await.unwrap().unwrap();
     }
 
     /// Ends the server as a kill would: wherever it is.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         let (_, task) = self.running.take().unwrap();
         task.abort();
         let _ = task.await;
     }
 
     /// Removes all pods, ends the server and says what it left behind.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         if self.running.is_none() {
             self.resume().await;
         }
@@ -228,7 +228,7 @@ fn channel(socket: &Path) -> Channel {
 }
 
 /// Settings with a handler table in berth's own TOML.
-pub fn handlers(text: &'static str) -> impl FnOnce(&mut Config, &Path) {
+pub(crate) fn handlers(text: &'static str) -> impl FnOnce(&mut Config, &Path) {
     move |config, dir| {
         let path = dir.join("config.toml");
         std::fs::write(&path, text).unwrap();

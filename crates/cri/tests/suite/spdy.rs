@@ -14,7 +14,7 @@ const DICTIONARY: &[u8] = include_bytes!("../../src/streaming/spdy/dictionary.bi
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-pub struct Spdy {
+pub(crate) struct Spdy {
     io: Box<dyn Io>,
     compress: Compress,
 }
@@ -29,7 +29,7 @@ impl Spdy {
         }
     }
 
-    pub async fn dial(url: &str, protocol: &str) -> Self {
+    pub(crate) async fn dial(url: &str, protocol: &str) -> Self {
         let (address, path) = url
             .strip_prefix("http://")
             .unwrap()
@@ -54,7 +54,7 @@ impl Spdy {
     }
 
     /// Inside a WebSocket's binary messages, cut where it is least convenient.
-    pub fn tunnel(socket: WebSocketStream<TcpStream>) -> Self {
+    pub(crate) fn tunnel(socket: WebSocketStream<TcpStream>) -> Self {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (mut from, mut to) = tokio::io::split(far);
         let (mut sender, mut receiver) = socket.split();
@@ -82,7 +82,7 @@ impl Spdy {
         Self::new(near)
     }
 
-    pub async fn open(&mut self, id: u32, headers: &[(&str, &str)]) {
+    pub(crate) async fn open(&mut self, id: u32, headers: &[(&str, &str)]) {
         let mut plain = u32::try_from(headers.len()).unwrap().to_be_bytes().to_vec();
         for text in headers.iter().flat_map(|(name, value)| [name, value]) {
             plain.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
@@ -100,7 +100,7 @@ impl Spdy {
         self.io.write_all(&frame).await.unwrap();
     }
 
-    pub async fn send(&mut self, id: u32, bytes: &[u8], fin: bool) {
+    pub(crate) async fn send(&mut self, id: u32, bytes: &[u8], fin: bool) {
         let mut frame = id.to_be_bytes().to_vec();
         frame.push(u8::from(fin));
         frame.extend(&u32::try_from(bytes.len()).unwrap().to_be_bytes()[1..]);
@@ -108,11 +108,11 @@ impl Spdy {
         self.io.write_all(&frame).await.unwrap();
     }
 
-    pub async fn read_to_end(&mut self) -> BTreeMap<u32, Vec<u8>> {
+    pub(crate) async fn read_to_end(&mut self) -> BTreeMap<u32, Vec<u8>> {
         self.read(None).await
     }
 
-    pub async fn read_until_finished(&mut self, streams: &[u32]) -> BTreeMap<u32, Vec<u8>> {
+    pub(crate) async fn read_until_finished(&mut self, streams: &[u32]) -> BTreeMap<u32, Vec<u8>> {
         self.read(Some(streams.iter().copied().collect())).await
     }
 

@@ -12,7 +12,7 @@ use crate::client::{pod, shell};
 use crate::server::Server;
 use crate::spdy::Spdy;
 
-pub async fn websocket(url: &str, protocol: &str) -> WebSocketStream<TcpStream> {
+pub(crate) async fn websocket(url: &str, protocol: &str) -> WebSocketStream<TcpStream> {
     let url = url.replacen("http://", "ws://", 1);
     let mut request = url.as_str().into_client_request().unwrap();
     request
