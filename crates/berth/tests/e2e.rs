@@ -3,6 +3,8 @@
 //! Each test has a cluster of its own, with its own directories, ports, bridge and addresses, and removes it
 //! at the end, also when it fails. They need root and Debian's packages (scripts/setup installs them).
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/conformance.rs"]

@@ -196,6 +196,9 @@ pub fn wire(amounts: &Amounts) -> WireList {
         .collect()
 }
 
+/// A resource that a request takes over its limit: its name, what was requested, used and limited.
+type Exceeded = (String, Quantity, Quantity, Quantity);
+
 /// Whether a new pod fits into a quota of which `used` is used.
 ///
 /// # Errors
@@ -231,7 +234,7 @@ pub fn check(quota: &ResourceQuota, used: &Amounts, more: &Amounts) -> Result<()
     if exceeded.is_empty() {
         return Ok(());
     }
-    let list = |of: &dyn Fn(&(String, Quantity, Quantity, Quantity)) -> Quantity| {
+    let list = |of: &dyn Fn(&Exceeded) -> Quantity| {
         let parts: Vec<_> = exceeded
             .iter()
             .map(|e| format!("{}={}", e.0, of(e)))

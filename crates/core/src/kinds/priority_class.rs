@@ -24,8 +24,7 @@ impl Rules for PriorityClass {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let value = self.value.unwrap_or(0);
         if name.starts_with("system-") {
-            let known =
-                SYSTEM.iter().any(|s| *s == (name, value)) && self.global_default != Some(true);
+            let known = SYSTEM.contains(&(name, value)) && self.global_default != Some(true);
             if !known {
                 errors.push(FieldError::forbidden(
                     &FieldPath::new("metadata.name"),

@@ -137,6 +137,6 @@ pub(crate) fn list(engine: &Shared, request: ListContainersRequest) -> Vec<Item>
             annotations: record.config.0.annotations,
         })
         .collect();
-    items.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    items.sort_by_key(|item| std::cmp::Reverse(item.created_at));
     items
 }

@@ -106,6 +106,6 @@ pub(crate) fn list(engine: &Shared, request: ListPodSandboxRequest) -> Vec<PodSa
             runtime_handler: record.handler,
         })
         .collect();
-    items.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    items.sort_by_key(|item| std::cmp::Reverse(item.created_at));
     items
 }

@@ -43,11 +43,7 @@ impl Bar {
     fn line(&self) -> String {
         let done: u64 = self.layers.values().map(|(done, _)| done).sum();
         let total: u64 = self.layers.values().map(|(_, total)| total).sum();
-        let filled = if total == 0 {
-            0
-        } else {
-            done.min(total) * WIDTH / total
-        };
+        let filled = (done.min(total) * WIDTH).checked_div(total).unwrap_or(0);
         let bar: String = (0..WIDTH)
             .map(|n| if n < filled { '#' } else { '.' })
             .collect();

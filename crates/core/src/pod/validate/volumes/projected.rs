@@ -43,6 +43,9 @@ fn claim<'s>(
     }
 }
 
+/// A Secret's or ConfigMap's name and the items that are projected of it.
+type NamedItems<'s> = (&'s str, Option<&'s [KeyToPath]>);
+
 fn one<'s>(
     source: &'s VolumeProjection,
     at: &FieldPath,
@@ -51,7 +54,7 @@ fn one<'s>(
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut count = 0;
-    let maps: [(&str, Option<(&str, Option<&'s [KeyToPath]>)>); 2] = [
+    let maps: [(&str, Option<NamedItems<'s>>); 2] = [
         (
             "secret",
             source
