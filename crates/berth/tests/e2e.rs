@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "e2e/classes.rs"]
+mod classes;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/conformance.rs"]
