@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "e2e/access.rs"]
+mod access;
 #[path = "e2e/classes.rs"]
 mod classes;
 #[path = "e2e/cluster.rs"]
