@@ -23,3 +23,4 @@ test: setup
 
 bench: release
 	@scripts/bench
+	@cargo bench --quiet --locked -p berth-core --bench admission
