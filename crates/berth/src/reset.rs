@@ -72,7 +72,7 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
             false
         }
     };
-    removed.cgroups = cgroups::remove(&pods);
+    removed.cgroups = cgroups::remove(&pods).await;
     remove_logs(&traces.pod_logs, &pods);
     for root in [&traces.run, &traces.data] {
         match fs::remove_dir_all(root) {

@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The kernel takes a moment to let go of a cgroup whose last process was killed.
+const LIMIT: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Removes the cgroups `pod<uid>` (and systemd's `...pod<uid with underscores>.slice`); answers how many.
-pub(super) fn remove(pods: &[String]) -> usize {
+pub(super) async fn remove(pods: &[String]) -> usize {
     if pods.is_empty() {
         return 0;
     }
@@ -15,10 +20,17 @@ pub(super) fn remove(pods: &[String]) -> usize {
     );
     let mut found = Vec::new();
     find(Path::new("/sys/fs/cgroup"), 5, &names, &mut found);
-    for cgroup in &found {
-        remove_tree(cgroup);
+    let end = Instant::now() + LIMIT;
+    loop {
+        for cgroup in &found {
+            remove_tree(cgroup);
+        }
+        let left = found.iter().filter(|cgroup| cgroup.exists()).count();
+        if left == 0 || Instant::now() > end {
+            return found.len() - left;
+        }
+        tokio::time::sleep(LOOK).await;
     }
-    found.len()
 }
 
 fn find(dir: &Path, depth: usize, names: &[String], found: &mut Vec<PathBuf>) {
