@@ -60,12 +60,12 @@ fn versions_are_one_object_and_reach_the_pod() {
     );
 
     let conflict = with(
-        &pod("no", Some("full"), FOREVER),
+        &pod("refused", Some("full"), FOREVER),
         "  nodeSelector: {berth: elsewhere}\n",
     );
     assert_forbidden(&cluster, &conflict, "nodeSelector");
     let other = with(
-        &pod("no", Some("full"), FOREVER),
+        &pod("refused", Some("full"), FOREVER),
         "  overhead: {cpu: 60m, memory: 64Mi}\n",
     );
     assert_forbidden(&cluster, &other, "verhead");
