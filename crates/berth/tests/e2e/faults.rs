@@ -46,12 +46,16 @@ fn output(child: std::process::Child) -> Output {
 }
 
 fn up(dir: &std::path::Path) -> Command {
+    up_on(dir, "0")
+}
+
+fn up_on(dir: &std::path::Path, port: &str) -> Command {
     let mut command = berth();
     command
         .args([
             "up",
             "--secure-port",
-            "0",
+            port,
             "--kubelet-address",
             "127.0.0.1:0",
             "--data-dir",
@@ -71,12 +75,7 @@ fn a_port_in_use_is_named() {
     let dir = short_dir();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("its address").port().to_string();
-    let said = refused(up(&dir.path().join("d")).args([
-        "--bind-address",
-        "127.0.0.1",
-        "--secure-port",
-        &port,
-    ]));
+    let said = refused(up_on(&dir.path().join("d"), &port).args(["--bind-address", "127.0.0.1"]));
     assert!(
         last_line(&said).contains(&port) && said.contains("in use"),
         "{said}"

@@ -141,6 +141,9 @@ fn layers_that_need_those_below() {
         Layer::new().file("deep/er/x", "2"),
         Layer::new().file(".wh..wh..opq", "").file("only", "3"),
         Layer::new().file("deep/.wh.er", ""),
+        Layer::new()
+            .file("lib/x", "through the link below")
+            .dir("lib", 0o755),
     ] {
         let test = TestStore::new();
         let layers = [below.clone(), Layer::new().file("middle", ""), above];

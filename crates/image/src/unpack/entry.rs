@@ -163,7 +163,11 @@ impl Unpacker<'_> {
             mark_opaque(fd.as_fd())?;
         }
         self.describe_fd(entry, fd.as_fd())?;
-        self.implicit.remove(path);
+        let was_implicit = self.implicit.remove(path);
+        if was_implicit && self.target == (Target::Layer { above_others: true }) {
+            // What went into it before it was named may have gone through a link below.
+            return Err(Failure::NeedsBelow);
+        }
         self.times.insert(path.to_vec(), entry.mtime);
         Ok(())
     }
