@@ -64,20 +64,29 @@ impl Writer {
         }
         let api: Api<Pod> =
             Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-        let patch = json!({"status": {"conditions": [{
+        // Of this very pod: one that changed meanwhile, bound by somebody else perhaps, comes round again.
+        let metadata = json!({
+            "uid": pod.metadata.uid,
+            "resourceVersion": pod.metadata.resource_version,
+        });
+        let patch = json!({"metadata": metadata, "status": {"conditions": [{
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
             "message": message,
             "lastTransitionTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()),
         }]}});
-        api.patch_status(
-            &pod.name_any(),
-            &PatchParams::default(),
-            &Patch::Strategic(patch),
-        )
-        .await?;
-        Ok(())
+        match api
+            .patch_status(
+                &pod.name_any(),
+                &PatchParams::default(),
+                &Patch::Strategic(patch),
+            )
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// Records an event about the pod. An event that can't be written is lost, as everywhere in Kubernetes.
