@@ -59,6 +59,12 @@ pub(crate) struct ServerArgs {
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
+    /// Run the scheduler; switch it off where another one does its work
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) scheduler: bool,
+    /// Run the controllers; switch them off where a stock controller manager does their work
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) controllers: bool,
 }
 
 /// A server that listens, and what its clients need.
@@ -67,7 +73,8 @@ pub(crate) struct Built {
     /// `https://127.0.0.1:PORT`.
     pub(crate) url: String,
     gates: FeatureGates,
-    schedule_by_handler: bool,
+    schedule_by_handler: Option<bool>,
+    controllers: bool,
 }
 
 impl ServerArgs {
@@ -125,7 +132,8 @@ impl ServerArgs {
             server,
             url,
             gates,
-            schedule_by_handler: self.schedule_by_handler,
+            schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
+            controllers: self.controllers,
         })
     }
 
@@ -180,6 +188,7 @@ impl Built {
             url,
             gates,
             schedule_by_handler,
+            controllers,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             server.serve(token).await;
@@ -189,23 +198,27 @@ impl Built {
             let identity = pki.client(user, groups)?;
             kubeconfig::client(&url, &pki.ca_pem, &identity).await
         };
-        let mut scheduler =
-            berth_scheduler::Config::new(client("system:kube-scheduler", &[]).await?);
-        scheduler.gates = gates;
-        scheduler.by_handler = schedule_by_handler;
-        roles.spawn(Stage::Clients, "scheduler", |token| async move {
-            berth_scheduler::run(scheduler, token).await;
-            Ok(())
-        });
-        // The stock controller manager borrows an account a controller; ours empties namespaces of every kind
-        // there will ever be, which takes the right to delete anything.
-        let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
-        let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
-        controllers.gates = gates;
-        roles.spawn(Stage::Clients, "controllers", |token| async move {
-            berth_controllers::run(controllers, token).await;
-            Ok(())
-        });
+        if let Some(by_handler) = schedule_by_handler {
+            let mut scheduler =
+                berth_scheduler::Config::new(client("system:kube-scheduler", &[]).await?);
+            scheduler.gates = gates;
+            scheduler.by_handler = by_handler;
+            roles.spawn(Stage::Clients, "scheduler", |token| async move {
+                berth_scheduler::run(scheduler, token).await;
+                Ok(())
+            });
+        }
+        if controllers {
+            // The stock controller manager borrows an account a controller; ours empties namespaces of every
+            // kind there will ever be, which takes the right to delete anything.
+            let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
+            let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
+            controllers.gates = gates;
+            roles.spawn(Stage::Clients, "controllers", |token| async move {
+                berth_controllers::run(controllers, token).await;
+                Ok(())
+            });
+        }
         Ok(())
     }
 }

@@ -112,6 +112,46 @@ impl Cluster {
         cluster
     }
 
+    /// Starts an API server without scheduler, controllers and node.
+    pub(crate) fn server_only() -> Self {
+        let mut cluster = Self {
+            dir: short_dir(),
+            arguments: Vec::new(),
+            child: None,
+            port: free_port(),
+        };
+        let log = fs::File::create(cluster.log_path()).expect("the log");
+        let child = berth()
+            .args([
+                "server",
+                "--scheduler=false",
+                "--controllers=false",
+                "--data-dir",
+            ])
+            .arg(cluster.data())
+            .args([
+                "--bind-address",
+                "127.0.0.1",
+                "--secure-port",
+                &cluster.port.to_string(),
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("berth server starts");
+        cluster.child = Some(child);
+        wait_for("the API server to be ready", LIMIT, || {
+            let answer = cluster.try_kubectl(&["get", "--raw", "/readyz"]);
+            if answer.status.success() {
+                Ok(())
+            } else {
+                Err(words(&answer))
+            }
+        });
+        cluster
+    }
+
     /// Starts berth (again) on the same directory and port, and waits until it is ready.
     pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");

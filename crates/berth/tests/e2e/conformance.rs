@@ -1,27 +1,15 @@
 //! The recorded cases of a stock API server, when they are beside the checkout (they are in CI).
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use berth_testkit::wait_for;
-
-use crate::cluster::{LIMIT, berth, free_port, short_dir, words};
+use crate::cluster::{Cluster, words};
 
 /// Cases that are known to differ, with the reason.
 const DIFFERENT: [&str; 1] = [
     // The recording answers 201 here; a pod that names a missing class has to be refused (403).
     "pod class missing",
 ];
-
-/// `berth server` alone, as the recorded server was: no node is there to bind pods to or to change them.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn recorded_cases_of_a_stock_server_pass() {
@@ -34,35 +22,13 @@ fn recorded_cases_of_a_stock_server_pass() {
         eprintln!("{} is not there: nothing to compare with", runner.display());
         return;
     }
-    let dir = short_dir();
-    let data = dir.path().join("d");
-    let port = free_port().to_string();
-    let _server = Server(
-        berth()
-            .args(["--log", "warn", "server", "--data-dir"])
-            .arg(&data)
-            .args(["--bind-address", "127.0.0.1", "--secure-port", &port])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("berth server starts"),
-    );
-    wait_for("the server to be ready", LIMIT, || {
-        let asked = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(data.join("admin.kubeconfig"))
-            .args(["get", "--raw", "/readyz"])
-            .output()
-            .expect("kubectl runs");
-        if asked.status.success() {
-            Ok(())
-        } else {
-            Err(words(&asked))
-        }
-    });
-    let token = std::fs::read_to_string(data.join("server/pki/admin.token")).expect("the token");
+    // As it was recorded: an API server and nobody else who writes.
+    let cluster = Cluster::server_only();
+    let token =
+        std::fs::read_to_string(cluster.data().join("server/pki/admin.token")).expect("the token");
     let output = Command::new("python3")
         .arg(&runner)
-        .arg(format!("https://127.0.0.1:{port}"))
+        .arg(format!("https://127.0.0.1:{}", cluster.port()))
         .arg(token.trim())
         .output()
         .expect("python3 runs");
