@@ -23,4 +23,5 @@ test: setup
 
 bench: release
 	@scripts/bench
+	@scripts/bench-cri
 	@cargo bench --quiet --locked -p berth-core --bench admission
