@@ -142,7 +142,8 @@ fn serve(
         .query()
         .is_some_and(|q| q.contains(&format!("hash={hash}")))
     {
-        "public, immutable"
+        // as fresh as the stock server's documents: the address changes with the content
+        "public, immutable, max-age=31536000"
     } else {
         "no-cache, private"
     };

@@ -17,6 +17,9 @@ use crate::{
     registry::{Resource, Table},
 };
 
+/// Counts the changes of the documents' form, so that clients do not keep one of an older form.
+const FORM: &str = "2";
+
 /// What a document depends on, as a hash; none when the version is not served.
 pub(super) fn hash(table: &Table, group: &str, version: &str) -> Option<String> {
     let rows = rows(table, group, version);
@@ -25,6 +28,7 @@ pub(super) fn hash(table: &Table, group: &str, version: &str) -> Option<String> 
     }
     let mut hash = Sha256::new();
     hash.update(GIT_VERSION);
+    hash.update(FORM);
     for row in rows {
         hash.update(format!(
             "{}/{version}/{}/{}/{:?}",
@@ -79,6 +83,8 @@ pub(super) fn openapi(table: &Table, group: &str, version: &str) -> Vec<u8> {
         object(out, paths)?;
         out.write_all(br#","components":{"schemas":"#)?;
         object(out, definitions.into_iter().collect())?;
+        out.write_all(br#","parameters":"#)?;
+        object(out, operations::shared_parameters())?;
         let bearer = json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}});
         write!(out, r#","securitySchemes":{bearer}}}}}"#)
     })

@@ -162,7 +162,14 @@ fn operation(
     };
     let mut parameters: Vec<Value> = query(verb)
         .iter()
-        .map(|(name, ty, text)| parameter(form, name, "query", ty, text))
+        .map(|(name, ty, text)| {
+            // kubectl looks for fieldValidation among a patch's own parameters, and does not follow references
+            if form == Form::V3 && verb != "patch" {
+                json!({"$ref": format!("#/components/parameters/{name}")})
+            } else {
+                parameter(form, name, "query", ty, text)
+            }
+        })
         .collect();
     let mut operation = json!({
         "tags": [tag],
@@ -316,6 +323,19 @@ fn query(verb: &str) -> Vec<Query> {
         "deletecollection" => DELETING.into_iter().chain(LISTING).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The query parameters that the operations of an OpenAPI 3 document refer to.
+pub(super) fn shared_parameters() -> Vec<(String, Value)> {
+    LISTING
+        .into_iter()
+        .chain(DELETING)
+        .chain([MANAGER, VALIDATION])
+        .map(|(name, ty, text)| {
+            let parameter = parameter(Form::V3, name, "query", ty, text);
+            (name.to_owned(), parameter)
+        })
+        .collect()
 }
 
 fn parameter(form: Form, name: &str, place: &str, ty: &str, text: &str) -> Value {
