@@ -5,6 +5,7 @@
 
 mod config;
 mod default;
+mod masquerade;
 mod plugin;
 mod result;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub(crate) use config::Network;
 pub(crate) use default::write_default;
+pub(crate) use masquerade::keep as keep_masquerade;
 pub(crate) use result::addresses;
 
 /// The pod's interface.

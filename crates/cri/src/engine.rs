@@ -112,13 +112,32 @@ impl Engine {
     /// ours to change.
     pub(crate) fn set_pod_cidr(&self, cidr: &str) -> Result<(), CriError> {
         *self.pod_cidr.write() = Some(cidr.to_owned());
-        let ours = self
-            .network()
-            .is_ok_and(|network| network.file.starts_with(&self.config.cni.default_conf_dir));
-        if ours {
+        if self.own_network().is_some() {
             self.write_default_network()
         } else {
             Ok(())
+        }
+    }
+
+    /// The pods' network, when it is the one that berth configured.
+    fn own_network(&self) -> Option<Network> {
+        let network = self.network().ok()?;
+        network
+            .file
+            .starts_with(&self.config.cni.default_conf_dir)
+            .then_some(network)
+    }
+
+    /// Sees to the masquerading of berth's own network. A node without iptables still runs pods;
+    /// they reach no further than the node then.
+    pub(crate) async fn keep_masquerade(&self) {
+        if let Some(network) = self.own_network()
+            && let Err(error) = cni::keep_masquerade(&network).await
+        {
+            tracing::warn!(
+                network = network.name,
+                "pods cannot reach beyond this node: {error}; install iptables, or configure a CNI network"
+            );
         }
     }
 }

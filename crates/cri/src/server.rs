@@ -27,6 +27,9 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// How long calls under way may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long pods may be without masquerading after somebody flushed its rules.
+const MASQUERADE_CHECK: Duration = Duration::from_secs(60);
+
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -113,6 +116,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     .await??;
     let engine = Arc::new(engine);
     restore::restore(&engine).await?;
+    engine.keep_masquerade().await;
+    tokio::spawn(watch_masquerade(Arc::clone(&engine), shutdown.clone()));
     tokio::spawn(handlers::follow(Arc::clone(&engine), shutdown.clone()));
     tokio::spawn(streaming::serve(
         Arc::clone(&engine),
@@ -148,6 +153,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     };
     let _ = std::fs::remove_file(&socket);
     Ok(result?)
+}
+
+/// Firewall services flush the rules of others when they reload.
+async fn watch_masquerade(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut pace = tokio::time::interval(MASQUERADE_CHECK);
+    pace.tick().await;
+    while shutdown.run_until_cancelled(pace.tick()).await.is_some() {
+        engine.keep_masquerade().await;
+    }
 }
 
 fn prepare(path: &Path) -> Result<(), RunError> {

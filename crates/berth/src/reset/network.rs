@@ -62,7 +62,7 @@ fn remove_rules(network: &str) {
                 && let Some(chain) = line
                     .split(' ')
                     .find(|word| Some(word) == rest.get(target + 1))
-                && (chain.starts_with("CNI-"))
+                && (chain.starts_with("CNI-") || chain.starts_with("BERTH-"))
             {
                 chains.push(chain);
             }

@@ -34,7 +34,8 @@ pub(crate) fn write_default(
                 "type": "bridge",
                 "bridge": network.bridge,
                 "isGateway": true,
-                "ipMasq": true,
+                // one chain for all pods does it: see masquerade.rs
+                "ipMasq": false,
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",

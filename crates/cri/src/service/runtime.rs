@@ -270,6 +270,7 @@ impl RuntimeService for Services {
         let cidr = config.network_config.unwrap_or_default().pod_cidr;
         if !cidr.is_empty() {
             self.engine.set_pod_cidr(&cidr)?;
+            self.engine.keep_masquerade().await;
         }
         answer(UpdateRuntimeConfigResponse {})
     }

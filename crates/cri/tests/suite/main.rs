@@ -8,6 +8,7 @@ mod client;
 mod handlers;
 mod image;
 mod images;
+mod network;
 mod pods;
 mod processes;
 mod restart;

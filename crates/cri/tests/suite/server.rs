@@ -214,6 +214,27 @@ impl Drop for Server {
         let _ = Command::new("ip")
             .args(["link", "del", &self.bridge])
             .output();
+        let chain = format!("BERTH-{}", self.bridge);
+        let comment = format!("name: \"{0}\" id: \"all pods\"", self.bridge);
+        for words in [
+            &[
+                "-D",
+                "POSTROUTING",
+                "-m",
+                "comment",
+                "--comment",
+                &comment,
+                "-j",
+                &chain,
+            ][..],
+            &["-F", &chain],
+            &["-X", &chain],
+        ] {
+            let _ = Command::new("iptables")
+                .args(["-w", "-t", "nat"])
+                .args(words)
+                .output();
+        }
     }
 }
 
