@@ -5,12 +5,15 @@
 //! type does not have, for `fieldValidation`. `null` stands for an absent field.
 
 mod deserializer;
+mod document;
 
 use std::cell::RefCell;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
+
+pub use document::Document;
 
 /// JSON that does not fit the type.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -130,6 +130,9 @@ pub enum ApiError {
     /// 500.
     #[error("Internal error occurred: {0}")]
     Internal(String),
+    /// 500 without a reason: what the stock server answers to an applied configuration that does not fit its type.
+    #[error("{0}")]
+    Unexplained(String),
 }
 
 impl Subject {
@@ -213,14 +216,14 @@ impl ApiError {
             Self::UnsupportedMediaType(_) => 415,
             Self::Invalid { .. } | Self::Unprocessable(_) => 422,
             Self::TooManyRequests { .. } => 429,
-            Self::Internal(_) => 500,
+            Self::Internal(_) | Self::Unexplained(_) => 500,
             Self::ServiceUnavailable(_) => 503,
             Self::Timeout(_) => 504,
             Self::InsufficientStorage(_) => 507,
         }
     }
 
-    /// The machine-readable reason.
+    /// The machine-readable reason; empty where the stock server gives none.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -239,6 +242,7 @@ impl ApiError {
             Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::TooManyRequests { .. } => "TooManyRequests",
             Self::Internal(_) => "InternalError",
+            Self::Unexplained(_) => "",
             Self::ServiceUnavailable(_) => "ServiceUnavailable",
             Self::Timeout(_) => "Timeout",
             Self::InsufficientStorage(_) => "InsufficientStorage",
@@ -311,6 +315,7 @@ impl ApiError {
             | Self::UnsupportedMediaType(_)
             | Self::ServiceUnavailable(_)
             | Self::InsufficientStorage(_)
+            | Self::Unexplained(_)
             | Self::Timeout(_) => return None,
         };
         Some(details)
@@ -322,7 +327,7 @@ impl ApiError {
         Status {
             status: Some("Failure".to_owned()),
             message: Some(self.to_string()),
-            reason: Some(self.reason().to_owned()),
+            reason: non_empty(self.reason()),
             details: self.details(),
             code: Some(i32::from(self.code())),
             ..Default::default()

@@ -1,8 +1,8 @@
 //! Who a request is: client certificates, bearer tokens, anonymous.
 //!
-//! In the order of the stock server: a client certificate that the TLS layer verified, a static
-//! token, a service account's token, anonymous. A bearer token that nobody knows is refused, it
-//! does not become anonymous.
+//! In the order of the stock server: a client certificate of a CA that the server knows, a static
+//! token, a service account's token, anonymous. A bearer token or certificate that nobody knows is
+//! refused, it does not become anonymous.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -46,6 +46,18 @@ impl Default for AuthnConfig {
     }
 }
 
+/// What a TLS client has shown of itself.
+#[derive(Clone, Debug, Default)]
+pub enum Certificate {
+    /// Nothing.
+    #[default]
+    None,
+    /// A certificate (the leaf) that the client CA vouches for.
+    Verified(CertificateDer<'static>),
+    /// One that it does not vouch for.
+    Refused,
+}
+
 /// Finds the user of a request.
 pub struct Authenticator {
     /// By the hash of the token, so that looking one up takes the same time for all.
@@ -85,26 +97,22 @@ impl Authenticator {
         }
     }
 
-    /// The user of a request. `peer_certs` is the verified chain of a TLS client, leaf first.
+    /// The user of a request.
     ///
     /// # Errors
     /// `Unauthorized` for credentials that are not valid.
-    pub fn authenticate(
-        &self,
-        parts: &Parts,
-        peer_certs: Option<&[CertificateDer<'static>]>,
-    ) -> Result<User, ApiError> {
-        if let Some(user) = peer_certs
-            .and_then(<[_]>::first)
-            .and_then(|leaf| user_of_certificate(leaf))
+    pub fn authenticate(&self, parts: &Parts, certificate: &Certificate) -> Result<User, ApiError> {
+        if let Certificate::Verified(leaf) = certificate
+            && let Some(user) = user_of_certificate(leaf)
         {
             return Ok(user);
         }
+        let refused = matches!(certificate, Certificate::Refused);
         match bearer(parts) {
             Some(token) => self
                 .authenticate_token(token, &[])
                 .ok_or(ApiError::Unauthorized),
-            None if parts.headers.contains_key(AUTHORIZATION) || !self.anonymous => {
+            None if refused || parts.headers.contains_key(AUTHORIZATION) || !self.anonymous => {
                 Err(ApiError::Unauthorized)
             }
             None => Ok(User::anonymous()),
@@ -208,7 +216,7 @@ mod tests {
     fn tokens_and_their_absence() {
         let name = |auth: Option<&str>, anonymous| {
             authenticator(anonymous)
-                .authenticate(&parts(auth), None)
+                .authenticate(&parts(auth), &Certificate::None)
                 .map(|u| u.name)
         };
         assert_eq!(name(Some("Bearer secret"), true).as_deref(), Ok("admin"));
@@ -225,6 +233,13 @@ mod tests {
                 "{auth:?}"
             );
         }
+        let refused = |auth: Option<&str>| {
+            authenticator(true)
+                .authenticate(&parts(auth), &Certificate::Refused)
+                .map(|u| u.name)
+        };
+        assert_eq!(refused(None), Err(ApiError::Unauthorized));
+        assert_eq!(refused(Some("Bearer secret")).as_deref(), Ok("admin"));
     }
 
     #[test]
@@ -241,7 +256,10 @@ mod tests {
             .self_signed(&rcgen::KeyPair::generate().unwrap())
             .unwrap();
         let user = authenticator(true)
-            .authenticate(&parts(None), Some(&[certificate.der().clone()]))
+            .authenticate(
+                &parts(None),
+                &Certificate::Verified(certificate.der().clone()),
+            )
             .unwrap();
         assert_eq!(
             (user.name.as_str(), user.groups),

@@ -12,11 +12,12 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::authn::Certificate;
 use crate::authz::Decision;
+use crate::finish::Finish;
 use crate::http_types::{self, Request, Response};
 use crate::negotiate;
 use crate::query::Query;
@@ -35,8 +36,8 @@ const BODY_MAX: usize = 3 << 20;
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
-    /// Its verified certificate chain, leaf first.
-    pub(crate) certificates: Option<Vec<CertificateDer<'static>>>,
+    /// The certificate that it showed.
+    pub(crate) certificate: Certificate,
 }
 
 /// Answers a request.
@@ -48,6 +49,7 @@ pub(crate) async fn handle(
 ) -> Response {
     let begun = Instant::now();
     let head = request.method() == Method::HEAD;
+    let finish = Finish::of(request.headers(), request.uri().query());
     let info = RequestInfo::parse(
         request.method(),
         request.uri().path(),
@@ -61,7 +63,8 @@ pub(crate) async fn handle(
         shutdown,
     )
     .await;
-    let mut response = answered.unwrap_or_else(|error| http_types::error(&error));
+    let response = answered.unwrap_or_else(|error| http_types::error(&error));
+    let mut response = finish.apply(response).await;
     if head {
         *response.body_mut() = http_types::full(Bytes::new());
     }
@@ -86,9 +89,7 @@ async fn answer(
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let user = api
-        .authenticator
-        .authenticate(&parts, peer.certificates.as_deref())?;
+    let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {
         Some(impersonated) => impersonated,
         None => user,

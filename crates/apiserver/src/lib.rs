@@ -13,6 +13,7 @@ pub mod authz;
 pub mod config;
 mod custom;
 pub mod discovery;
+mod finish;
 mod handler;
 mod health;
 pub mod http_types;

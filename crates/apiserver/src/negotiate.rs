@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::Value;
 
+use berth_api::decode::Document;
 use berth_api::status::ApiError;
 
 use crate::patch::PatchKind;
@@ -152,20 +153,29 @@ fn content_type(headers: &HeaderMap) -> &str {
 /// # Errors
 /// `UnsupportedMediaType` for other encodings, `BadRequest` for what cannot be read.
 pub(crate) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, ApiError> {
-    let value: Value = match content_type(headers) {
-        "" | "application/json" | "*/*" => serde_json::from_slice(bytes)
+    document(headers, bytes).map(|document| document.value)
+}
+
+/// [`body`] with the keys that were in it twice.
+///
+/// # Errors
+/// As [`body`].
+pub(crate) fn document(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, ApiError> {
+    let document = match content_type(headers) {
+        "" | "application/json" | "*/*" => Document::from_json(bytes)
             .map_err(|e| ApiError::BadRequest(format!("the body is not valid JSON: {e}")))?,
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml(bytes)?,
-        protobuf::MEDIA_TYPE => {
-            protobuf::decode(bytes).map_err(|e| ApiError::BadRequest(e.to_string()))?
-        }
+        protobuf::MEDIA_TYPE => Document {
+            value: protobuf::decode(bytes).map_err(|e| ApiError::BadRequest(e.to_string()))?,
+            repeated: Vec::new(),
+        },
         other => {
             tracing::debug!(content_type = other, "unsupported request body");
             return Err(ApiError::UnsupportedMediaType(TAKEN.to_owned()));
         }
     };
-    if value.is_object() {
-        Ok(value)
+    if document.value.is_object() {
+        Ok(document)
     } else {
         Err(ApiError::BadRequest(
             "couldn't get version/kind; json parse error: the body is not an object".to_owned(),
@@ -177,11 +187,16 @@ pub(crate) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, ApiError>
 ///
 /// # Errors
 /// `BadRequest` for what cannot be read.
-pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| ApiError::BadRequest("the body is not UTF-8".to_owned()))?;
-    serde_saphyr::from_str(text)
-        .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+    };
+    serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        Document::read(deserializer)
+    })
+    .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
 }
 
 /// The kind of a patch, from its content type.

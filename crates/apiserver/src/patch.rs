@@ -14,9 +14,11 @@ pub mod merge;
 pub mod schema;
 pub mod strategic;
 
+use berth_api::decode::Document;
 use berth_api::status::{ApiError, Subject};
 use serde_json::Value;
 
+use crate::negotiate;
 use crate::registry::Resource;
 
 /// The kinds of patch and their media types.
@@ -192,7 +194,7 @@ pub fn apply(
             strategic::apply(Some(ty), current_or("")?, &parse_object(body)?)?
         }
         PatchKind::Apply => {
-            let config = parse_configuration(body, ctx)?;
+            let config = configuration(body, ctx)?;
             ctx.write(|writer| apply::apply(ctx.ty(), current, &config, writer, ctx.force))?
         }
     })
@@ -227,9 +229,10 @@ impl From<apply::ApplyError> for ApiError {
                     .map(|c| (c.field.clone(), c.message()))
                     .collect(),
             },
-            apply::ApplyError::ManagedFieldsSet
-            | apply::ApplyError::MissingKey { .. }
-            | apply::ApplyError::DuplicateItem { .. } => Self::BadRequest(message),
+            apply::ApplyError::ManagedFieldsSet => Self::BadRequest(message),
+            apply::ApplyError::MissingKey { .. } | apply::ApplyError::DuplicateItem { .. } => {
+                Self::Unexplained(format!("failed to create typed patch object: {message}"))
+            }
         }
     }
 }
@@ -244,12 +247,11 @@ fn parse_object(body: &[u8]) -> Result<Value, PatchError> {
 }
 
 /// The applied configuration, YAML or JSON, which must be of the kind and version it is sent to.
-fn parse_configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, PatchError> {
-    let text = std::str::from_utf8(body).map_err(PatchError::malformed)?;
-    let config: Value = match serde_json::from_str(text) {
-        Ok(config) => config,
-        Err(_) => serde_saphyr::from_str(text).map_err(PatchError::malformed)?,
-    };
+///
+/// # Errors
+/// What cannot be read is malformed, another kind or version a bad form.
+pub fn configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, PatchError> {
+    let config = read_configuration(body)?.value;
     let says = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     let wanted = ctx.resource.api_version(ctx.version);
     if !config.is_object() || says("apiVersion").is_empty() || says("kind").is_empty() {
@@ -271,4 +273,74 @@ fn parse_configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, Pat
         )));
     }
     Ok(config)
+}
+
+fn read_configuration(body: &[u8]) -> Result<Document, PatchError> {
+    match Document::from_json(body) {
+        Ok(document) => Ok(document),
+        Err(_) => negotiate::yaml(body).map_err(PatchError::malformed),
+    }
+}
+
+/// What `fieldValidation` has to say about the patch itself, apart from the object that it makes: keys that are
+/// there twice, and fields that an operation of a JSON patch does not have.
+#[must_use]
+pub fn strict_errors(kind: PatchKind, body: &[u8]) -> Vec<String> {
+    const OPERATION: [&str; 4] = ["op", "path", "from", "value"];
+    let read = match kind {
+        PatchKind::Apply => read_configuration(body).unwrap_or_default(),
+        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => {
+            Document::from_json(body).unwrap_or_default()
+        }
+    };
+    let repeated = read
+        .repeated
+        .iter()
+        .map(|path| format!("duplicate field {path:?}"));
+    if kind != PatchKind::Json {
+        return repeated.collect();
+    }
+    let operations = read.value.as_array().into_iter().flatten().enumerate();
+    let unknown = operations.flat_map(|(i, operation)| {
+        let fields = operation.as_object().into_iter().flatten();
+        fields
+            .filter(|(name, _)| !OPERATION.contains(&name.as_str()))
+            .map(move |(name, _)| format!("unknown field \"[{i}].{name}\""))
+    });
+    repeated
+        .chain(unknown)
+        .map(|error| format!("json patch {error}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_are_checked_as_strictly_as_objects() {
+        for (kind, body, want) in [
+            (
+                PatchKind::Merge,
+                r#"{"a": 1, "b": {"c": 1, "c": 2}}"#,
+                vec![r#"duplicate field "b.c""#],
+            ),
+            (PatchKind::Strategic, r#"{"a": 1}"#, vec![]),
+            (
+                PatchKind::Apply,
+                "a: 1\nb: [{c: 1, c: 2}]\na: 2\n",
+                vec![r#"duplicate field "b[0].c""#, r#"duplicate field "a""#],
+            ),
+            (
+                PatchKind::Json,
+                r#"[{"op": "add", "op": "add", "path": "/a", "frob": 1, "value": {"x": 1}}]"#,
+                vec![
+                    r#"json patch duplicate field "[0].op""#,
+                    r#"json patch unknown field "[0].frob""#,
+                ],
+            ),
+        ] {
+            assert_eq!(strict_errors(kind, body.as_bytes()), want, "{body}");
+        }
+    }
 }

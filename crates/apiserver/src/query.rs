@@ -1,6 +1,10 @@
 //! The query parameters of resource requests.
 
+mod options;
+
 use berth_api::status::ApiError;
+
+pub(crate) use options::Options;
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +31,13 @@ pub(crate) enum Propagation {
 }
 
 impl Propagation {
-    pub(crate) fn parse(value: &str) -> Result<Self, ApiError> {
+    /// None for a policy that does not exist.
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         match value {
-            "Background" => Ok(Self::Background),
-            "Foreground" => Ok(Self::Foreground),
-            "Orphan" => Ok(Self::Orphan),
-            other => Err(ApiError::BadRequest(format!(
-                "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
-            ))),
+            "Background" => Some(Self::Background),
+            "Foreground" => Some(Self::Foreground),
+            "Orphan" => Some(Self::Orphan),
+            _ => None,
         }
     }
 }
@@ -43,20 +46,29 @@ impl Propagation {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) dry_run: bool,
+    /// All values of `dryRun` as they came.
+    dry_runs: Vec<String>,
     pub(crate) field_manager: String,
     pub(crate) field_validation: FieldValidation,
+    /// `fieldValidation` as it came, when it is none.
+    unknown_validation: Option<String>,
     pub(crate) force: bool,
+    /// Whether `force` was given at all.
+    force_given: bool,
     pub(crate) label_selector: String,
     pub(crate) field_selector: String,
     pub(crate) limit: usize,
     pub(crate) continue_token: String,
     pub(crate) resource_version: String,
     pub(crate) version_match: Option<VersionMatch>,
+    /// `resourceVersionMatch` as it came, when it is none.
+    unknown_match: Option<String>,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) bookmarks: bool,
     pub(crate) send_initial_events: Option<bool>,
     pub(crate) grace_period_seconds: Option<i64>,
-    pub(crate) propagation: Option<Propagation>,
+    /// `propagationPolicy` as it came.
+    pub(crate) propagation: Option<String>,
     pub(crate) include_object: Option<String>,
     pub(crate) orphan_dependents: Option<bool>,
 }
@@ -78,15 +90,10 @@ impl Query {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let value = value.as_ref();
             match key.as_ref() {
-                "dryRun" => match value {
-                    "All" => q.dry_run = true,
-                    "" => {}
-                    other => {
-                        return Err(ApiError::BadRequest(format!(
-                            "invalid dryRun value {other:?}: only \"All\" is supported"
-                        )));
-                    }
-                },
+                "dryRun" => {
+                    q.dry_run = true;
+                    q.dry_runs.push(value.to_owned());
+                }
                 "fieldManager" => value.clone_into(&mut q.field_manager),
                 "fieldValidation" => {
                     q.field_validation = match value {
@@ -94,13 +101,15 @@ impl Query {
                         "Strict" => FieldValidation::Strict,
                         "Ignore" => FieldValidation::Ignore,
                         other => {
-                            return Err(ApiError::BadRequest(format!(
-                                "invalid fieldValidation value {other:?}: supported values are Ignore, Warn, Strict"
-                            )));
+                            q.unknown_validation = Some(other.to_owned());
+                            FieldValidation::default()
                         }
                     }
                 }
-                "force" => q.force = boolean(value),
+                "force" => {
+                    q.force = boolean(value);
+                    q.force_given = true;
+                }
                 "labelSelector" => value.clone_into(&mut q.label_selector),
                 "fieldSelector" => value.clone_into(&mut q.field_selector),
                 "limit" if !value.is_empty() => {
@@ -115,9 +124,8 @@ impl Query {
                         "Exact" => Some(VersionMatch::Exact),
                         "NotOlderThan" => Some(VersionMatch::NotOlderThan),
                         other => {
-                            return Err(ApiError::BadRequest(format!(
-                                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-                            )));
+                            q.unknown_match = Some(other.to_owned());
+                            None
                         }
                     }
                 }
@@ -130,7 +138,7 @@ impl Query {
                     q.grace_period_seconds = Some(number("gracePeriodSeconds", value)?);
                 }
                 "propagationPolicy" if !value.is_empty() => {
-                    q.propagation = Some(Propagation::parse(value)?);
+                    q.propagation = Some(value.to_owned());
                 }
                 "orphanDependents" if !value.is_empty() => {
                     q.orphan_dependents = Some(boolean(value));

@@ -17,13 +17,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Chain;
 use crate::api::Api;
-use crate::authn::Authenticator;
+use crate::authn::{Authenticator, Certificate};
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::custom;
@@ -34,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
 use crate::registry::{Registry, builtin};
 use crate::storage::Storage;
-use crate::tls::TlsError;
+use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
 
 /// How long connections may take to finish after a shutdown began.
@@ -83,7 +82,7 @@ pub struct Server {
     api: Arc<Api>,
     listener: TcpListener,
     local_addr: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     follower: JoinHandle<()>,
 }
 
@@ -102,7 +101,7 @@ impl Config {
             known: unknown.known,
         })?;
         let tls = match &self.tls {
-            Some(tls) => Some(TlsAcceptor::from(tls.server_config()?)),
+            Some(tls) => Some(tls.build()?),
             None => None,
         };
         let tokens = self
@@ -218,7 +217,7 @@ impl Server {
 
 async fn connection(
     api: Arc<Api>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     stream: TcpStream,
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -226,23 +225,19 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%address, %error, "TCP_NODELAY");
     }
-    let Some(acceptor) = tls else {
+    let Some(tls) = tls else {
         let peer = Peer {
             address,
-            certificates: None,
+            certificate: Certificate::None,
         };
         return speak(api, stream, peer, shutdown).await;
     };
-    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let certificates = stream
-                .get_ref()
-                .1
-                .peer_certificates()
-                .map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
+            let certificate = tls.judge(stream.get_ref().1.peer_certificates());
             let peer = Peer {
                 address,
-                certificates,
+                certificate,
             };
             speak(api, stream, peer, shutdown).await;
         }

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, ring},
-    server::WebPkiClientVerifier,
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
+use tokio_rustls::TlsAcceptor;
+
+use crate::authn::Certificate;
 
 /// Serving certificate and client CA.
 #[derive(Clone, Debug)]
@@ -35,27 +40,115 @@ pub enum TlsError {
 }
 
 impl TlsConfig {
-    /// The rustls configuration: client certificates are asked for but not required; ALPN is
-    /// `h2` and `http/1.1`.
+    /// The server's side: client certificates are asked for but not required, and judged after the
+    /// handshake; ALPN is `h2` and `http/1.1`.
     ///
     /// # Errors
     /// When a part cannot be used.
-    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn build(&self) -> Result<ServerTls, TlsError> {
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
+        let clients = match &self.client_ca {
+            None => None,
             Some(ca) => {
                 let roots = Arc::new(roots(ca, "client CA")?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
+                Some(verifier.allow_unauthenticated().build()?)
+            }
+        };
+        let builder = match &clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                builder.with_client_cert_verifier(Arc::new(Later(Arc::clone(clients))))
             }
         };
         let (chain, key) = identity(&self.certificate, &self.key)?;
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(ServerTls {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            clients,
+        })
+    }
+}
+
+/// What a server needs for a TLS connection.
+#[derive(Clone)]
+pub struct ServerTls {
+    /// Does the handshake.
+    pub acceptor: TlsAcceptor,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl ServerTls {
+    /// Judges the certificates of a client, leaf first.
+    #[must_use]
+    pub fn judge(&self, chain: Option<&[CertificateDer<'_>]>) -> Certificate {
+        let (Some(clients), Some((leaf, between))) =
+            (&self.clients, chain.and_then(<[_]>::split_first))
+        else {
+            return Certificate::None;
+        };
+        match clients.verify_client_cert(leaf, between, UnixTime::now()) {
+            Ok(_) => Certificate::Verified(leaf.clone().into_owned()),
+            Err(error) => {
+                tracing::debug!(%error, "a client certificate is refused");
+                Certificate::Refused
+            }
+        }
+    }
+}
+
+/// Takes every certificate whose key the client has: a stranger gets a 401 that says what is wrong, as
+/// on the stock server, and no broken handshake. [`ServerTls::judge`] follows.
+#[derive(Debug)]
+struct Later(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Later {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _between: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
@@ -107,10 +200,10 @@ mod tests {
             client_ca: Some(pair.cert.pem().into_bytes()),
         };
         assert_eq!(
-            good.server_config().unwrap().alpn_protocols,
+            good.build().unwrap().acceptor.config().alpn_protocols,
             [b"h2".to_vec(), b"http/1.1".to_vec()]
         );
-        let text = |config: TlsConfig| config.server_config().map(|_| ()).unwrap_err().to_string();
+        let text = |config: TlsConfig| config.build().map(|_| ()).unwrap_err().to_string();
         let bad = TlsConfig {
             certificate: b"nope".to_vec(),
             ..good.clone()
@@ -126,5 +219,42 @@ mod tests {
             ..good
         };
         assert_eq!(text(bad), "the client CA is not valid PEM");
+    }
+
+    #[test]
+    fn only_the_client_ca_vouches() {
+        let ca = |name: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertifiedIssuer::self_signed(params, key).unwrap()
+        };
+        let (known, stranger) = (ca("known"), ca("stranger"));
+        let leaf = |issuer: &rcgen::Issuer<'_, rcgen::KeyPair>| {
+            let mut params = rcgen::CertificateParams::default();
+            params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+            let key = rcgen::KeyPair::generate().unwrap();
+            params.signed_by(&key, issuer).unwrap().der().clone()
+        };
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let tls = TlsConfig {
+            certificate: pair.cert.pem().into_bytes(),
+            key: pair.signing_key.serialize_pem().into_bytes(),
+            client_ca: Some(known.pem().into_bytes()),
+        };
+        let tls = tls.build().unwrap();
+        let judged = |chain: Option<&[CertificateDer<'_>]>| tls.judge(chain);
+        assert!(matches!(
+            judged(Some(&[leaf(&known)])),
+            Certificate::Verified(_)
+        ));
+        assert!(matches!(
+            judged(Some(&[leaf(&stranger)])),
+            Certificate::Refused
+        ));
+        assert!(matches!(judged(None), Certificate::None));
     }
 }

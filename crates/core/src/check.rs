@@ -4,6 +4,7 @@
 //! judges them. Offline a node is known by its handlers only; then selectors and taints are not judged.
 
 mod gather;
+mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,13 +13,11 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ResourceQuota};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use serde::Serialize;
 
-use crate::admission::{Rejection, namespace_policy, quota, runtime_class};
+use crate::admission::{Rejection, namespace_policy, runtime_class};
 use crate::gates::FeatureGates;
-use crate::resource_list::WireList;
-use crate::resources::{self, Amounts, Overhead};
 use crate::schedule::{NodeInfo, placement};
 
-pub use gather::Unreadable;
+pub use gather::BROKEN_HANDLERS;
 
 /// Something and where it was found: a file, or a cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +84,8 @@ pub enum Kind {
     InvalidClass,
     /// A class of a version that only this server still takes.
     OldVersion,
+    /// A file that is no YAML or JSON.
+    Unreadable,
     /// No node has the class's handler.
     HandlerMissing,
     /// A handler is configured and cannot run.
@@ -97,7 +98,7 @@ pub enum Kind {
     PodRejected,
     /// No node can run the pod.
     PodUnplaceable,
-    /// The pod with its overhead is more than the quota of its namespace.
+    /// The pod with its overhead, or the overhead of a class alone, is more than the quota of a namespace.
     Quota,
     /// The policy of a namespace names a class that is not there.
     Policy,
@@ -155,6 +156,12 @@ fn text(field: &Option<String>) -> &str {
 pub fn problems(facts: &Facts) -> Vec<Problem> {
     let mut problems = facts.found.clone();
     problems.extend(facts.classes.iter().flat_map(|c| of_class(facts, c)));
+    problems.extend(
+        facts
+            .classes
+            .iter()
+            .flat_map(|c| quotas::of_class(facts, c)),
+    );
     problems.extend(broken_handlers(facts));
     problems.extend(facts.namespaces.iter().flat_map(|n| of_namespace(facts, n)));
     problems.extend(facts.workloads.iter().flat_map(|w| of_workload(facts, w)));
@@ -411,39 +418,15 @@ fn of_workload(facts: &Facts, workload: &Placed<Workload>) -> Vec<Problem> {
         .quotas
         .iter()
         .filter(|q| text(&q.metadata.namespace) == namespace);
-    for quota in quotas {
-        if let Err(rejection) = quota::check_pod(quota, &Amounts::new(), &pod, &gates) {
-            problems.push(problem(
-                Kind::Quota,
-                format!("{rejection}{}", overhead_share(&pod)),
-                "ask for less, raise the quota, or lower the class's overhead",
-            ));
-        }
-    }
+    let refused = quotas.filter_map(|quota| quotas::of_pod(quota, &pod, &gates));
+    problems.extend(refused.map(|message| {
+        problem(
+            Kind::Quota,
+            message,
+            "ask for less, raise the quota, or lower the class's overhead",
+        )
+    }));
     problems
-}
-
-/// Says how much of a pod's requests is overhead.
-fn overhead_share(pod: &Pod) -> String {
-    let Some(spec) = &pod.spec else {
-        return String::new();
-    };
-    let empty = WireList::new();
-    let overhead = resources::amounts(Some(spec.overhead.as_ref().unwrap_or(&empty)));
-    if overhead.is_empty() {
-        return String::new();
-    }
-    let whole = resources::pod_requests(spec, Overhead::Counted);
-    let parts: Vec<String> = overhead
-        .iter()
-        .map(|(name, amount)| {
-            format!(
-                "{amount} of {} {name}",
-                whole.get(name).cloned().unwrap_or_default()
-            )
-        })
-        .collect();
-    format!(" (overhead is {})", parts.join(", "))
 }
 
 #[cfg(test)]

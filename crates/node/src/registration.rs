@@ -6,6 +6,7 @@ mod object;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_core::check::BROKEN_HANDLERS;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::Api;
@@ -70,6 +71,7 @@ async fn step(
         agent.node.send_replace(Some(Arc::new(node)));
         *registered = true;
     }
+    tell_broken(agent, api).await?;
     let now = Timestamp::now();
     let images = agent.images.list_for_node().await;
     let pressure = *agent.pressure.borrow();
@@ -90,6 +92,31 @@ async fn step(
     announce(agent, written.as_ref().map(|(s, _)| s), &status);
     agent.node.send_replace(Some(Arc::new(node)));
     *written = Some((status, now));
+    Ok(())
+}
+
+/// Keeps the annotation that says which handlers are configured and cannot run; `berth check` reads it.
+async fn tell_broken(agent: &Agent, api: &Api<Node>) -> Result<(), kube::Error> {
+    let broken = agent.runtime.borrow().broken.clone();
+    let told = if broken.is_empty() {
+        None
+    } else {
+        serde_json::to_string(&broken).ok()
+    };
+    let node = agent.node.borrow().clone();
+    let Some(node) = node else {
+        return Ok(());
+    };
+    let annotations = node.metadata.annotations.as_ref();
+    if annotations.and_then(|a| a.get(BROKEN_HANDLERS)) == told.as_ref() {
+        return Ok(());
+    }
+    let patch = json!({"metadata": {"annotations": {BROKEN_HANDLERS: told}}});
+    let name = &agent.config.node_name;
+    let node = api
+        .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    agent.node.send_replace(Some(Arc::new(node)));
     Ok(())
 }
 

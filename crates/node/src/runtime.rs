@@ -42,6 +42,8 @@ pub(crate) struct Facts {
     pub(crate) supplemental_groups_policy: Option<bool>,
     pub(crate) systemd_cgroups: bool,
     pub(crate) behind: BTreeMap<String, Behind>,
+    /// Handlers that are configured and cannot run, with the reason, where the runtime tells.
+    pub(crate) broken: BTreeMap<String, String>,
     pub(crate) default_handler: String,
 }
 
@@ -173,7 +175,13 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     if let Some(told) = parse("handlers") {
         facts.default_handler = text(&told["default"]);
+        facts.broken.clear();
         for (name, h) in told["handlers"].as_object().into_iter().flatten() {
+            if let Some(reason) = h["error"].as_str() {
+                facts.broken.insert(name.clone(), reason.to_owned());
+                facts.behind.remove(name);
+                continue;
+            }
             let one = Behind {
                 binary: text(&h["binary"]),
                 version: text(&h["version"]),

@@ -11,7 +11,7 @@ use super::DecodeError;
 use crate::quantity::Quantity;
 
 /// One step from the top; a list through the stack, so that nothing is built unless it is printed.
-enum Trail<'p> {
+pub(super) enum Trail<'p> {
     Top,
     Field(&'p Trail<'p>, &'p str),
     Index(&'p Trail<'p>, usize),

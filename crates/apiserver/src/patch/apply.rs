@@ -54,7 +54,7 @@ pub enum ApplyError {
     /// `metadata.managedFields` is the server's: 400 BadRequest.
     #[error("metadata.managedFields must be nil")]
     ManagedFieldsSet,
-    /// A list item lacks a field of its key: 400 BadRequest.
+    /// A list item lacks a field of its key: 500 without a reason, as the stock server has it.
     #[error(
         "{list}: element: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
     )]
@@ -64,7 +64,7 @@ pub enum ApplyError {
         /// The field.
         key: &'static str,
     },
-    /// Two list items have the same key: 400 BadRequest.
+    /// Two list items have the same key: 500 without a reason, as the stock server has it.
     #[error("{list}: duplicate entries for key {item}")]
     DuplicateItem {
         /// The list.

@@ -6,12 +6,14 @@ use http::StatusCode;
 use super::incoming::check_kind;
 use super::{Call, meta};
 use crate::http_types::Response;
+use crate::query::Options;
 use crate::{negotiate, reviews, tokens};
 
 impl Call {
     /// Answers a POST of a review.
     pub(crate) async fn review(&self) -> Result<Response, ApiError> {
-        let body = negotiate::body(&self.headers, &self.body)?;
+        self.query.check(Options::Create)?;
+        let body = negotiate::document(&self.headers, &self.body)?;
         let mut review = self.decode(body)?;
         if self.row.namespaced() {
             self.settle_namespace(&mut review)?;

@@ -14,6 +14,7 @@ use crate::admission::Operation;
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::patch;
+use crate::query::Options;
 use crate::storage::{Stored, Written};
 
 /// Letters of generated names: no vowels, so no words.
@@ -36,7 +37,8 @@ pub(crate) enum Created {
 impl Call {
     /// Answers a POST.
     pub(crate) async fn create(&self) -> Result<Response, ApiError> {
-        let body = negotiate::body(&self.headers, &self.body)?;
+        self.query.check(Options::Create)?;
+        let body = negotiate::document(&self.headers, &self.body)?;
         let object = self.decode(body)?;
         match self.create_object(object, true).await? {
             Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),

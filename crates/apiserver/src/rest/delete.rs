@@ -14,7 +14,7 @@ use super::{Call, meta};
 use crate::admission::Operation;
 use crate::http_types::Response;
 use crate::negotiate;
-use crate::query::Propagation;
+use crate::query::{Propagation, Query};
 use crate::storage::{Stored, Written};
 
 /// How often a delete that others keep overtaking is tried.
@@ -87,21 +87,16 @@ impl Call {
 
     /// Reads DeleteOptions from the body and the query; the body wins.
     pub(crate) fn deletion(&self) -> Result<Deletion, ApiError> {
-        let mut deletion = Deletion {
-            grace: self.query.grace_period_seconds,
-            propagation: self
-                .query
-                .propagation
-                .or(match self.query.orphan_dependents {
-                    Some(true) => Some(Propagation::Orphan),
-                    Some(false) => Some(Propagation::Background),
-                    None => None,
-                }),
-            dry_run: self.query.dry_run,
-            ..Deletion::default()
-        };
+        let query = &self.query;
         if self.body.is_empty() {
-            return Ok(deletion);
+            let (policy, orphan) = (query.propagation.as_deref(), query.orphan_dependents);
+            query.check_delete(policy, orphan, query.dry_runs())?;
+            return Ok(Deletion {
+                grace: query.grace_period_seconds,
+                propagation: propagation(policy, orphan),
+                dry_run: query.dry_run,
+                ..Deletion::default()
+            });
         }
         let body = negotiate::body(&self.headers, &self.body)?;
         let kind = meta::text(&body, "/kind");
@@ -112,24 +107,25 @@ impl Call {
         }
         let options: DeleteOptions =
             decode::from_value(&body).map_err(|e| ApiError::BadRequest(e.to_string()))?;
-        if options.grace_period_seconds.is_some() {
-            deletion.grace = options.grace_period_seconds;
-        }
-        if let Some(policy) = options
-            .propagation_policy
-            .as_deref()
-            .filter(|p| !p.is_empty())
-        {
-            deletion.propagation = Some(Propagation::parse(policy)?);
-        }
-        if let Some(preconditions) = options.preconditions {
-            deletion.uid = preconditions.uid;
-            deletion.resource_version = preconditions.resource_version;
-        }
-        deletion.dry_run |= options
-            .dry_run
-            .is_some_and(|d| d.iter().any(|s| s == "All"));
-        Ok(deletion)
+        Self::deletion_of(options, query)
+    }
+
+    /// What DeleteOptions say; the query's stand in where they are silent.
+    pub(crate) fn deletion_of(options: DeleteOptions, query: &Query) -> Result<Deletion, ApiError> {
+        let given = options.propagation_policy.as_deref();
+        let policy = given.or(query.propagation.as_deref());
+        let orphan = options.orphan_dependents.or(query.orphan_dependents);
+        let mut dry_runs = options.dry_run.unwrap_or_default();
+        dry_runs.extend_from_slice(query.dry_runs());
+        query.check_delete(policy, orphan, &dry_runs)?;
+        let preconditions = options.preconditions.unwrap_or_default();
+        Ok(Deletion {
+            grace: options.grace_period_seconds.or(query.grace_period_seconds),
+            propagation: propagation(policy, orphan),
+            uid: preconditions.uid,
+            resource_version: preconditions.resource_version,
+            dry_run: !dry_runs.is_empty(),
+        })
     }
 
     /// Deletes an object by name.
@@ -348,4 +344,12 @@ impl Call {
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     !needle.is_empty() && haystack.windows(needle.len()).any(|w| w == needle)
+}
+
+fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Option<Propagation> {
+    policy.and_then(Propagation::parse).or(match orphan {
+        Some(true) => Some(Propagation::Orphan),
+        Some(false) => Some(Propagation::Background),
+        None => None,
+    })
 }

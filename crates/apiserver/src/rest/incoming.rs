@@ -1,77 +1,153 @@
 //! From a request body to an object in the storage version.
 
+use berth_api::decode::Document;
+use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
 use serde_json::Value;
 
 use super::{Call, meta};
+use crate::patch::{self, PatchKind};
 use crate::query::FieldValidation;
 
-/// Fields that a message about many unknown ones names.
+/// Fields that a message about many names.
 const NAMED: usize = 20;
 
 impl Call {
     /// Checks kind and version, the type and unknown fields; gives the object in the storage
     /// version with its defaults.
-    pub(crate) fn decode(&self, object: Value) -> Result<Value, ApiError> {
-        self.decode_as(
-            object,
-            &self.row.kind,
-            &self.row.api_version(&self.info.api_version),
-        )
+    pub(crate) fn decode(&self, document: Document) -> Result<Value, ApiError> {
+        let kind = &self.row.kind;
+        let refused = |why: String| {
+            ApiError::BadRequest(format!(
+                "{kind} in version {:?} cannot be handled as a {kind}: {why}",
+                self.info.api_version
+            ))
+        };
+        let mut strict = duplicates(&document.repeated);
+        let decoded = self.read(document.value, &mut strict, refused)?;
+        self.report(&strict, refused)?;
+        Ok(decoded)
     }
 
-    fn decode_as(
+    /// [`Call::decode`] of what a patch has made. `strict`: what is wrong with the patch itself.
+    pub(crate) fn decode_patched(
+        &self,
+        patched: Value,
+        strict: &[String],
+    ) -> Result<Value, ApiError> {
+        let shown = patched.to_string();
+        let refused = |why: String| {
+            let path = FieldPath::new("patch");
+            ApiError::invalid("", "", "", vec![FieldError::invalid(&path, &shown, why)])
+        };
+        let mut strict = strict.to_vec();
+        let decoded = self.read(patched, &mut strict, refused)?;
+        self.report(&strict, refused)?;
+        Ok(decoded)
+    }
+
+    /// [`Call::decode`] of what an apply has made; [`Call::strict_patch`] has looked at its fields.
+    pub(crate) fn decode_applied(
+        &self,
+        applied: Value,
+        strict: &[String],
+    ) -> Result<Value, ApiError> {
+        let decoded = self.read(applied, &mut Vec::new(), ApiError::Unexplained)?;
+        self.report(strict, |why| {
+            ApiError::BadRequest(format!("error strict decoding YAML: {why}"))
+        })?;
+        Ok(decoded)
+    }
+
+    /// What is wrong with a patch before it is applied. An applied configuration has to fit its type.
+    pub(crate) fn strict_patch(
+        &self,
+        kind: PatchKind,
+        manager: &str,
+    ) -> Result<Vec<String>, ApiError> {
+        if kind == PatchKind::Apply {
+            let config = patch::configuration(&self.body, &self.write_context(manager))?;
+            let title = format!(
+                "failed to create typed patch object ({}/{}; {}/{}, Kind={})",
+                self.info.namespace,
+                self.info.name,
+                self.row.group,
+                self.info.api_version,
+                self.row.kind
+            );
+            let refused = |why: String| ApiError::Unexplained(format!("{title}: .{why}"));
+            let mut unknown = Vec::new();
+            self.read(config, &mut unknown, refused)?;
+            let undeclared = |field: &String| {
+                let field = field.trim_start_matches("unknown field ").trim_matches('"');
+                format!("{field}: field not declared in schema")
+            };
+            match unknown.as_slice() {
+                [] => {}
+                [one] => return Err(refused(undeclared(one))),
+                many => {
+                    let lines: String = many
+                        .iter()
+                        .map(|f| format!("\n  .{}", undeclared(f)))
+                        .collect();
+                    return Err(ApiError::Unexplained(format!("{title}: errors:{lines}")));
+                }
+            }
+        }
+        Ok(match self.query.field_validation {
+            FieldValidation::Ignore => Vec::new(),
+            FieldValidation::Warn | FieldValidation::Strict => {
+                patch::strict_errors(kind, &self.body)
+            }
+        })
+    }
+
+    /// Fits an object to its type and brings it to the storage version; what is unknown is pushed to `strict`.
+    fn read(
         &self,
         mut object: Value,
-        kind: &str,
-        api_version: &str,
+        strict: &mut Vec<String>,
+        refused: impl Fn(String) -> ApiError,
     ) -> Result<Value, ApiError> {
-        check_kind(&mut object, kind, api_version)?;
+        let api_version = self.row.api_version(&self.info.api_version);
+        check_kind(&mut object, &self.row.kind, &api_version)?;
         let mut unknown = Vec::new();
         let mut decoded = self
             .row
             .strategy
             .decode(&self.info.api_version, object, &mut unknown)
             .map_err(|error| match error {
-                ApiError::BadRequest(why) => ApiError::BadRequest(format!(
-                    "{kind} in version {:?} cannot be handled as a {kind}: {why}",
-                    self.info.api_version
-                )),
+                ApiError::BadRequest(why) => refused(why),
                 other => other,
             })?;
-        self.report_unknown(&unknown)?;
+        strict.extend(unknown.iter().map(|f| format!("unknown field \"{f}\"")));
         meta::prune(&mut decoded);
         self.to_storage(&mut decoded)?;
         Ok(decoded)
     }
 
-    /// Refuses, reports or ignores unknown fields, as `fieldValidation` says.
-    pub(crate) fn report_unknown(&self, unknown: &[String]) -> Result<(), ApiError> {
-        if unknown.is_empty() {
+    /// Refuses, reports or ignores what is unknown or there twice, as `fieldValidation` says.
+    pub(crate) fn report(
+        &self,
+        strict: &[String],
+        refused: impl Fn(String) -> ApiError,
+    ) -> Result<(), ApiError> {
+        if strict.is_empty() {
             return Ok(());
         }
+        let named = &strict[..strict.len().min(NAMED)];
         match self.query.field_validation {
             FieldValidation::Ignore => Ok(()),
             FieldValidation::Warn => {
-                for field in unknown.iter().take(NAMED) {
-                    self.warn(format!("unknown field \"{field}\""));
+                for error in named {
+                    self.warn(error.clone());
                 }
                 Ok(())
             }
-            FieldValidation::Strict => {
-                let fields: Vec<String> = unknown
-                    .iter()
-                    .take(NAMED)
-                    .map(|f| format!("unknown field \"{f}\""))
-                    .collect();
-                Err(ApiError::BadRequest(format!(
-                    "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-                    self.row.kind,
-                    self.info.api_version,
-                    self.row.kind,
-                    fields.join(", ")
-                )))
-            }
+            FieldValidation::Strict => Err(refused(format!(
+                "strict decoding error: {}",
+                named.join(", ")
+            ))),
         }
     }
 
@@ -107,6 +183,14 @@ impl Call {
             self.info.name
         )))
     }
+}
+
+/// What is said of keys that are there twice.
+pub(crate) fn duplicates(repeated: &[String]) -> Vec<String> {
+    let said = repeated
+        .iter()
+        .map(|path| format!("duplicate field {path:?}"));
+    said.collect()
 }
 
 /// Refuses another kind or version than expected; fills in what is absent.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Call;
 use super::render::ListMeta;
 use crate::http_types::Response;
-use crate::query::VersionMatch;
+use crate::query::{Options, VersionMatch};
 use crate::selector::Selector;
 use crate::storage::{Stored, key};
 
@@ -71,6 +71,7 @@ impl Call {
 
     /// The objects that the request selects.
     pub(crate) async fn collect(&self) -> Result<Listed, ApiError> {
+        self.query.check(Options::List)?;
         let selector = self.selector()?;
         let revision = self.query.revision()?;
         if !self.query.continue_token.is_empty() {
@@ -83,16 +84,10 @@ impl Call {
             return self.page(&selector, token.rv, Some(token.start)).await;
         }
         match (self.query.version_match, revision) {
-            (Some(_), None) => Err(ApiError::BadRequest(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-                    .to_owned(),
-            )),
-            (Some(VersionMatch::Exact), Some(0)) => Err(ApiError::BadRequest(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""
-                    .to_owned(),
-            )),
-            (Some(VersionMatch::Exact), Some(revision)) => self.page(&selector, revision, None).await,
-            (Some(VersionMatch::NotOlderThan) | None, _) => {
+            (Some(VersionMatch::Exact), Some(revision)) => {
+                self.page(&selector, revision, None).await
+            }
+            (Some(_) | None, _) => {
                 self.freshen().await?;
                 Ok(self.present(&selector, None))
             }

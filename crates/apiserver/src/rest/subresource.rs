@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use berth_api::decode;
-use berth_api::status::ApiError;
+use berth_api::field::aggregate;
+use berth_api::status::{ApiError, Subject};
+use berth_core::pod::binding;
 use berth_store::Expect;
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::delete::Deletion;
-use super::incoming::check_kind;
+use super::incoming::{check_kind, duplicates};
 use super::{Call, meta};
 use crate::http_types::Response;
 use crate::negotiate;
-use crate::query::Propagation;
+use crate::query::Options;
 use crate::storage::{Stored, Written};
 
 const TRIES: usize = 20;
@@ -28,35 +30,44 @@ impl Call {
 
     /// Answers a POST of a Binding: the pod gets its node.
     pub(crate) async fn bind(&self) -> Result<Response, ApiError> {
-        let mut body = negotiate::body(&self.headers, &self.body)?;
-        check_kind(&mut body, "Binding", "v1")?;
+        self.query.check(Options::Create)?;
+        let mut document = negotiate::document(&self.headers, &self.body)?;
+        check_kind(&mut document.value, "Binding", "v1")?;
+        let refused = |why: String| {
+            ApiError::BadRequest(format!(
+                "Binding in version \"v1\" cannot be handled as a Binding: {why}"
+            ))
+        };
         let decoded =
-            decode::decode::<Binding>(&body).map_err(|e| ApiError::BadRequest(e.to_string()))?;
-        self.report_unknown(&decoded.unknown_fields)?;
+            decode::decode::<Binding>(&document.value).map_err(|e| refused(e.to_string()))?;
+        let mut strict = duplicates(&document.repeated);
+        strict.extend(
+            decoded
+                .unknown_fields
+                .iter()
+                .map(|f| format!("unknown field {f:?}")),
+        );
+        self.report(&strict, refused)?;
         let binding = decoded.object;
-        let named = binding.metadata.name.clone().unwrap_or_default();
+        let named = binding.metadata.name.as_deref().unwrap_or_default();
         let name = if self.info.name.is_empty() {
-            named.as_str()
+            named
         } else {
             &self.info.name
         };
-        if !named.is_empty() && named != name {
-            return Err(ApiError::BadRequest(format!(
-                "the name of the object ({named}) does not match the name on the URL ({name})"
-            )));
+        if named != name {
+            return Err(ApiError::BadRequest(
+                "name in URL does not match name in Binding object".to_owned(),
+            ));
         }
-        let kind = binding.target.kind.as_deref().unwrap_or("");
-        let node = binding.target.name.as_deref().unwrap_or("");
-        if !matches!(kind, "" | "Node" | "Minion") {
-            return Err(self.bad_target(&named, "kind", kind));
-        }
-        if node.is_empty() {
-            return Err(self.bad_target(&named, "name", ""));
+        let errors = binding::validate(&binding);
+        if !errors.is_empty() {
+            return Err(ApiError::Unexplained(aggregate(&errors)));
         }
         let mut current = self.pod(name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
-            let bound = self.bound(&stored, &binding, node)?;
+            let bound = self.bound(&stored, &binding)?;
             if self.query.dry_run {
                 return self.accepted_status();
             }
@@ -85,55 +96,14 @@ impl Call {
             .get("core/pods", &self.info.namespace, name)
     }
 
-    fn bad_target(&self, name: &str, field: &str, value: &str) -> ApiError {
-        use berth_api::field::{FieldError, FieldPath};
-        let path = FieldPath::new("target").child(field);
-        let error = if field == "name" {
-            FieldError::required(&path, "")
-        } else {
-            FieldError::not_supported(&path, value, &["Node", "<empty>"])
-        };
-        ApiError::invalid("", "Binding", name, vec![error])
-    }
-
-    fn bound(&self, stored: &Stored, binding: &Binding, node: &str) -> Result<Value, ApiError> {
-        let mut pod = stored.value();
-        let name = &stored.name;
-        let uid = meta::text(&pod, "/metadata/uid");
-        let pods = |message: String| ApiError::Conflict {
-            subject: berth_api::status::Subject::new("", "pods/binding", name.as_ref()),
-            message,
-        };
-        if let Some(wanted) = binding
-            .metadata
-            .uid
-            .as_deref()
-            .filter(|w| !w.is_empty() && *w != uid)
-        {
-            return Err(pods(format!(
-                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
-            )));
-        }
-        if meta::is_terminating(&pod) {
-            return Err(pods(format!(
-                "pod {name} is being deleted, cannot be assigned to a host"
-            )));
-        }
-        let assigned = meta::text(&pod, "/spec/nodeName");
-        if !assigned.is_empty() {
-            return Err(pods(format!(
-                "pod {name} is already assigned to node {assigned:?}"
-            )));
-        }
-        pod["spec"]["nodeName"] = json!(node);
-        for (key, value) in binding.metadata.annotations.iter().flatten() {
-            if !pod["metadata"]["annotations"].is_object() {
-                pod["metadata"]["annotations"] = json!({});
-            }
-            pod["metadata"]["annotations"][key] = json!(value);
-        }
-        set_scheduled(&mut pod, self.now);
-        Ok(pod)
+    fn bound(&self, stored: &Stored, binding: &Binding) -> Result<Value, ApiError> {
+        let mut pod: Pod = decode::from_value(&stored.value())
+            .map_err(|e| ApiError::Internal(format!("a stored pod cannot be read: {e}")))?;
+        binding::assign(&mut pod, binding, Time(self.now)).map_err(|error| ApiError::Conflict {
+            subject: Subject::new("", "pods/binding", &*stored.name),
+            message: error.to_string(),
+        })?;
+        serde_json::to_value(&pod).map_err(|e| ApiError::Internal(e.to_string()))
     }
 
     /// Answers a POST of an Eviction. There are no disruption budgets, so it is a delete.
@@ -154,37 +124,8 @@ impl Call {
             )));
         }
         let options = eviction.delete_options.unwrap_or_default();
-        let preconditions = options.preconditions.unwrap_or_default();
-        let deletion = Deletion {
-            grace: options.grace_period_seconds,
-            uid: preconditions.uid,
-            resource_version: preconditions.resource_version,
-            propagation: match options.propagation_policy.as_deref() {
-                None | Some("") => None,
-                Some(policy) => Some(Propagation::parse(policy)?),
-            },
-            dry_run: self.query.dry_run || options.dry_run.is_some_and(|d| !d.is_empty()),
-        };
+        let deletion = Self::deletion_of(options, &self.query)?;
         self.delete_object(&self.info.name, &deletion).await?;
         self.accepted_status()
-    }
-}
-
-/// Sets the condition PodScheduled.
-fn set_scheduled(pod: &mut Value, now: jiff::Timestamp) {
-    let condition = json!({
-        "type": "PodScheduled",
-        "status": "True",
-        "lastProbeTime": null,
-        "lastTransitionTime": meta::time(now),
-    });
-    if !pod["status"]["conditions"].is_array() {
-        pod["status"]["conditions"] = json!([]);
-    }
-    if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
-        match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
-            Some(old) => *old = condition,
-            None => conditions.push(condition),
-        }
     }
 }

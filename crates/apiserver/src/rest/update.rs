@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use berth_api::decode;
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
+use berth_core::pod::validate_ephemeral_containers;
 use berth_store::Expect;
 use http::StatusCode;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::create::Created;
@@ -14,6 +17,7 @@ use crate::admission::Operation;
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::patch::{self, PatchKind};
+use crate::query::Options;
 use crate::storage::{Stored, Written};
 
 /// How often a write that others keep overtaking is tried.
@@ -59,7 +63,8 @@ type Check<'a> = Box<dyn FnOnce(&Value) -> Vec<FieldError> + Send + 'a>;
 impl Call {
     /// Answers a PUT.
     pub(crate) async fn put(&self, part: Part) -> Result<Response, ApiError> {
-        let body = negotiate::body(&self.headers, &self.body)?;
+        self.query.check(Options::Update)?;
+        let body = negotiate::document(&self.headers, &self.body)?;
         let mut object = self.decode(body)?;
         self.check_name(&object)?;
         self.settle_namespace(&mut object)?;
@@ -94,15 +99,8 @@ impl Call {
     pub(crate) async fn patch(&self, part: Part) -> Result<Response, ApiError> {
         let kind = negotiate::patch_kind(&self.headers)?;
         let manager = self.manager();
-        if kind == PatchKind::Apply && self.query.field_manager.is_empty() {
-            let path = FieldPath::new("fieldManager");
-            return Err(ApiError::invalid(
-                "meta.k8s.io",
-                "PatchOptions",
-                "",
-                vec![FieldError::required(&path, "is required for apply patch")],
-            ));
-        }
+        self.query.check(Options::Patch(kind))?;
+        let strict = self.strict_patch(kind, &manager)?;
         let absent = self
             .cache()
             .get(self.namespace(), &self.info.name)
@@ -110,7 +108,7 @@ impl Call {
         if kind == PatchKind::Apply
             && part == Part::Main
             && absent
-            && let Some(response) = self.apply_new(&manager).await?
+            && let Some(response) = self.apply_new(&manager, &strict).await?
         {
             return Ok(response);
         }
@@ -122,7 +120,11 @@ impl Call {
                 let patched = patch::apply(kind, Some(&spoken), &self.body, &ctx)?;
                 self.check_patched(&patched)?;
                 let managed = patched["metadata"].get("managedFields").cloned();
-                let mut object = self.decode(patched)?;
+                let mut object = if kind == PatchKind::Apply {
+                    self.decode_applied(patched, &strict)?
+                } else {
+                    self.decode_patched(patched, &strict)?
+                };
                 meta::set(&mut object, "managedFields", managed);
                 Ok(Replacement {
                     object,
@@ -135,12 +137,16 @@ impl Call {
     }
 
     /// An apply of an object that does not exist; none when it does by now.
-    async fn apply_new(&self, manager: &str) -> Result<Option<Response>, ApiError> {
+    async fn apply_new(
+        &self,
+        manager: &str,
+        strict: &[String],
+    ) -> Result<Option<Response>, ApiError> {
         let ctx = self.write_context(manager);
         let applied = patch::apply(PatchKind::Apply, None, &self.body, &ctx)?;
         self.check_patched(&applied)?;
         let managed = applied["metadata"].get("managedFields").cloned();
-        let mut object = self.decode(applied)?;
+        let mut object = self.decode_applied(applied, strict)?;
         meta::set(&mut object, "managedFields", managed);
         match self.create_object(object, false).await {
             Ok(Created::Stored(stored)) => {
@@ -303,7 +309,7 @@ impl Call {
                 let added = object.pointer("/spec/ephemeralContainers").cloned();
                 restore(object, old, &["spec", "status"]);
                 object["spec"]["ephemeralContainers"] = added.unwrap_or(Value::Null);
-                Box::new(move |new| kept_containers(new, old))
+                Box::new(move |new| ephemeral_containers(new, old))
             }
             Part::Resize => {
                 let wanted = object
@@ -366,24 +372,17 @@ fn restore(object: &mut Value, old: &Value, fields: &[&str]) {
     }
 }
 
-fn kept_containers(new: &Value, old: &Value) -> Vec<FieldError> {
-    let list = |object: &Value| {
-        object
-            .pointer("/spec/ephemeralContainers")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let (new, old) = (list(new), list(old));
-    let kept = old.iter().all(|o| new.contains(o));
-    if kept {
-        Vec::new()
-    } else {
-        let path = FieldPath::new("spec").child("ephemeralContainers");
-        vec![FieldError::forbidden(
-            &path,
-            "existing ephemeral containers may not be removed or changed",
-        )]
+/// Core's rules for pods/ephemeralcontainers, on JSON.
+fn ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
+    let read = |value: &Value| decode::from_value::<Pod>(value);
+    match (read(new), read(old)) {
+        (Ok(new), Ok(old)) => validate_ephemeral_containers(&new, &old),
+        (Err(error), _) | (_, Err(error)) => {
+            vec![FieldError::internal(
+                &FieldPath::new("spec"),
+                error.to_string(),
+            )]
+        }
     }
 }
 

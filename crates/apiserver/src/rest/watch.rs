@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::Call;
 use crate::http_types::{BoxError, Response};
 use crate::negotiate::Shape;
-use crate::query::VersionMatch;
+use crate::query::Options;
 use crate::selector::Selector;
 use crate::storage::cache::Change;
 use crate::storage::{ResourceCache, Stored};
@@ -49,6 +49,7 @@ struct Watching {
 impl Call {
     /// Answers a watch.
     pub(crate) async fn watch(self) -> Result<Response, ApiError> {
+        self.query.check(Options::Watch)?;
         let selector = self.selector()?;
         let revision = self.query.revision()?;
         let initial = self.initial_events(revision)?;
@@ -106,12 +107,6 @@ impl Call {
         match self.query.send_initial_events {
             None => Ok(revision.unwrap_or(0) == 0),
             Some(wanted) => {
-                if self.query.version_match != Some(VersionMatch::NotOlderThan) {
-                    return Err(ApiError::BadRequest(
-                        "sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-                            .to_owned(),
-                    ));
-                }
                 if wanted && !self.query.bookmarks {
                     return Err(ApiError::BadRequest(
                         "sendInitialEvents: Forbidden: sendInitialEvents requires allowWatchBookmarks"

@@ -94,7 +94,7 @@ async fn a_streamed_list_ends_with_a_bookmark() {
     let refused = api
         .get(&format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true"))
         .await;
-    assert_eq!(refused.code, 400);
+    assert_eq!(refused.code, 422);
 }
 
 #[tokio::test]

@@ -1,43 +1,46 @@
 //! From manifests and objects to facts.
 
+use std::collections::BTreeMap;
+
 use berth_api::runtimeclass::{self, GROUP, Version};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use thiserror::Error;
 
 use super::{Facts, HandlerFact, Kind, NodeFacts, Placed, Problem, Workload};
 use crate::rules::Rules;
 
-/// A manifest that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{file}: not valid YAML or JSON: {reason}")]
-pub struct Unreadable {
-    /// The file.
-    pub file: String,
-    /// What the parser says.
-    pub reason: String,
-}
+/// The annotation in which a berth node says which handlers are configured and cannot run: a JSON object of reasons
+/// by handler. `node.status.runtimeHandlers` has only those that can.
+pub const BROKEN_HANDLERS: &str = "berth.dev/broken-handlers";
 
 impl Facts {
-    /// Adds what a file of manifests holds.
-    ///
-    /// # Errors
-    /// [`Unreadable`].
-    pub fn add_manifest(&mut self, file: &str, text: &str) -> Result<(), Unreadable> {
-        let unreadable = |reason: String| Unreadable {
-            file: file.to_owned(),
-            reason: reason.lines().next().unwrap_or_default().to_owned(),
-        };
-        let documents: Vec<Value> = if text.trim_start().starts_with('{') {
-            vec![serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?]
+    /// Adds what a file of manifests holds. That it cannot be read is a problem like others.
+    pub fn add_manifest(&mut self, file: &str, text: &str) {
+        let read: Result<Vec<Value>, String> = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text)
+                .map(|one| vec![one])
+                .map_err(|e| e.to_string())
         } else {
-            serde_saphyr::from_multiple(text).map_err(|e| unreadable(e.to_string()))?
+            serde_saphyr::from_multiple(text).map_err(|e| e.to_string())
         };
-        for document in documents {
-            self.add_object(file, document, false);
+        match read {
+            Ok(documents) => {
+                for document in documents {
+                    self.add_object(file, document, false);
+                }
+            }
+            Err(reason) => self.found.push(Problem::new(
+                file,
+                "file",
+                Kind::Unreadable,
+                format!(
+                    "not valid YAML or JSON: {}",
+                    reason.lines().next().unwrap_or_default()
+                ),
+                "correct the file",
+            )),
         }
-        Ok(())
     }
 
     /// Adds an object, or the items of a list. `live`: it comes from a cluster.
@@ -207,13 +210,25 @@ fn node_facts(node: Node) -> NodeFacts {
         .as_ref()
         .and_then(|s| s.runtime_handlers.as_deref())
         .unwrap_or_default();
-    let handlers = reported
+    let annotations = node.metadata.annotations.as_ref();
+    let broken: BTreeMap<String, String> = annotations
+        .and_then(|a| serde_json::from_str(a.get(BROKEN_HANDLERS)?).ok())
+        .unwrap_or_default();
+    let broken = broken.into_iter().map(|(name, reason)| {
+        let fact = HandlerFact {
+            broken: Some(reason),
+            configured: true,
+        };
+        (name, fact)
+    });
+    let handlers: BTreeMap<String, HandlerFact> = reported
         .iter()
         .map(|h| (h.name.clone().unwrap_or_default(), HandlerFact::default()))
+        .chain(broken)
         .collect();
     NodeFacts {
         name: node.metadata.name.clone().unwrap_or_default(),
-        handlers: (!reported.is_empty()).then_some(handlers),
+        handlers: (!handlers.is_empty()).then_some(handlers),
         node: Some(node),
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 
 fn facts(manifest: &str, handlers: &[(&str, Option<&str>)]) -> Facts {
     let mut facts = Facts::default();
-    facts.add_manifest("m.yaml", manifest).unwrap();
+    facts.add_manifest("m.yaml", manifest);
     if !handlers.is_empty() {
         let of = |(name, broken): &(&str, Option<&str>)| {
             let fact = HandlerFact {
@@ -146,23 +146,65 @@ fn a_whole_cluster() {
         pod("gvisor", "")
     );
     assert_eq!(found(&facts(&old_kubelet, &[])), []);
+    let broken = format!(
+        "{}---\n{}",
+        node("n1", "a", "{name: runc}").replace(
+            "labels:",
+            "annotations: {berth.dev/broken-handlers: '{\"runsc\": \"/no/runsc does not exist\"}'}, labels:"
+        ),
+        class("gvisor", "runsc"),
+    );
+    let want = [
+        "RuntimeClass gvisor: handler \"runsc\" cannot run anywhere: n1: /no/runsc does not exist",
+        "handler runsc: /no/runsc does not exist",
+    ];
+    let want = want.map(|text| (Kind::HandlerBroken, text.to_owned()));
+    assert_eq!(found(&facts(&broken, &[])), want);
+}
+
+#[test]
+fn overhead_that_no_quota_takes() {
+    let big = class("big", "runc") + "overhead: {podFixed: {cpu: 500m, memory: 1Gi}}\n";
+    let quota = |namespace: &str, hard: &str| {
+        format!(
+            "apiVersion: v1\nkind: ResourceQuota\nmetadata: {{name: q, namespace: {namespace}}}\nspec: {{hard: {{{hard}}}}}\n"
+        )
+    };
+    let closed = "apiVersion: v1\nkind: Namespace\nmetadata: {name: b, annotations: {node.berth.dev/allowed-runtime-classes: ''}}\n";
+    let all = [
+        big,
+        quota(
+            "a",
+            "requests.cpu: 400m, memory: 2Gi, limits.cpu: 1m, pods: 0",
+        ),
+        quota("b", "requests.cpu: 400m"),
+        quota("c", "requests.cpu: 500m"),
+        closed.to_owned(),
+    ];
+    let want = "RuntimeClass big: no pod of it fits into quota a/q: overhead requests.cpu=500m, limited: requests.cpu=400m";
+    assert_eq!(
+        found(&facts(&all.join("---\n"), &[])),
+        [(Kind::Quota, want.to_owned())]
+    );
 }
 
 #[test]
 fn unreadable() {
-    assert_eq!(
-        Facts::default()
-            .add_manifest("x.yaml", "a: [")
-            .unwrap_err()
-            .file,
-        "x.yaml"
-    );
     let mut facts = Facts::default();
-    facts
-        .add_manifest(
-            "x.yaml",
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: 1}\n",
-        )
-        .unwrap();
-    assert_eq!(facts.found.len(), 1);
+    facts.add_manifest("x.yaml", "a: [");
+    facts.add_manifest(
+        "y.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: 1}\n",
+    );
+    let kinds: Vec<_> = problems(&facts)
+        .into_iter()
+        .map(|p| (p.place, p.kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            ("x.yaml".to_owned(), Kind::Unreadable),
+            ("y.yaml".to_owned(), Kind::PodRejected)
+        ]
+    );
 }

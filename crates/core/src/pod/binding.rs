@@ -23,8 +23,18 @@ pub enum BindError {
     #[error("pod {0} has non-empty .spec.schedulingGates")]
     Gated(String),
     /// The binding is of another pod of the same name.
-    #[error("the UID in the precondition ({want}) does not match the UID in record ({have})")]
+    #[error("Precondition failed: UID in precondition: {want}, UID in object meta: {have}")]
     OtherPod {
+        /// The binding's.
+        want: String,
+        /// The pod's.
+        have: String,
+    },
+    /// The binding is of an older state of the pod.
+    #[error(
+        "Precondition failed: ResourceVersion in precondition: {want}, ResourceVersion in object meta: {have}"
+    )]
+    OtherVersion {
         /// The binding's.
         want: String,
         /// The pod's.
@@ -56,16 +66,23 @@ pub fn validate(binding: &Binding) -> Vec<FieldError> {
     errors
 }
 
-/// Assigns the pod and says so in its conditions; the binding's annotations go to the pod.
+/// Assigns the pod and says so in its conditions; the binding's annotations and labels go to the pod.
 ///
 /// # Errors
 /// [`BindError`].
 pub fn assign(pod: &mut Pod, binding: &Binding, now: Time) -> Result<(), BindError> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let uid = |m: &Option<String>| m.clone().unwrap_or_default();
-    let (want, have) = (uid(&binding.metadata.uid), uid(&pod.metadata.uid));
+    let text = |m: &Option<String>| m.clone().unwrap_or_default();
+    let (want, have) = (text(&binding.metadata.uid), text(&pod.metadata.uid));
     if !want.is_empty() && want != have {
         return Err(BindError::OtherPod { want, have });
+    }
+    let (want, have) = (
+        text(&binding.metadata.resource_version),
+        text(&pod.metadata.resource_version),
+    );
+    if !want.is_empty() && want != have {
+        return Err(BindError::OtherVersion { want, have });
     }
     if pod.metadata.deletion_timestamp.is_some() {
         return Err(BindError::BeingDeleted(name));
@@ -88,18 +105,29 @@ pub fn assign(pod: &mut Pod, binding: &Binding, now: Time) -> Result<(), BindErr
             .get_or_insert_default()
             .extend(annotations.clone());
     }
+    if let Some(labels) = &binding.metadata.labels {
+        pod.metadata
+            .labels
+            .get_or_insert_default()
+            .extend(labels.clone());
+    }
+    let generation = pod.metadata.generation;
     let conditions = pod
         .status
         .get_or_insert_default()
         .conditions
         .get_or_insert_default();
-    conditions.retain(|c| c.type_ != "PodScheduled");
-    conditions.push(PodCondition {
+    let scheduled = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "True".to_owned(),
+        observed_generation: generation,
         last_transition_time: Some(now),
         ..PodCondition::default()
-    });
+    };
+    match conditions.iter_mut().find(|c| c.type_ == scheduled.type_) {
+        Some(before) => *before = scheduled,
+        None => conditions.push(scheduled),
+    }
     Ok(())
 }
 
@@ -138,11 +166,17 @@ mod tests {
             assigned(pod(json!({"schedulingGates": [{"name": "g"}]})), to.clone()).unwrap_err(),
             BindError::Gated("p".into())
         );
-        let mut other = to;
+        let mut other = to.clone();
         other["metadata"]["uid"] = json!("v");
         assert!(matches!(
             assigned(pod(json!({})), other),
             Err(BindError::OtherPod { .. })
+        ));
+        let mut older = to;
+        older["metadata"]["resourceVersion"] = json!("1");
+        assert!(matches!(
+            assigned(pod(json!({})), older),
+            Err(BindError::OtherVersion { .. })
         ));
     }
 

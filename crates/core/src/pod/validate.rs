@@ -23,7 +23,7 @@ use crate::{resources, toleration};
 
 pub(super) use volumes::Volumes;
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 fn text(field: &Option<String>) -> &str {

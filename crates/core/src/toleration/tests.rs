@@ -45,6 +45,14 @@ fn validation() {
             vec!["FieldValueNotSupported t[0].operator"],
         ),
         (
+            // Numeric comparison is behind a gate that the stock server has off.
+            json!([{"key": "k", "operator": "Lt", "value": "5"}, {"key": "k", "operator": "Gt", "value": "5"}]),
+            vec![
+                "FieldValueNotSupported t[0].operator",
+                "FieldValueNotSupported t[1].operator",
+            ],
+        ),
+        (
             json!([{"key": "k", "tolerationSeconds": 1}]),
             vec!["FieldValueInvalid t[0].effect"],
         ),

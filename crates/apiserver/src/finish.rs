@@ -1,0 +1,177 @@
+//! The last step of an answer: indentation for people, compression for what is long.
+//!
+//! As on the stock server: JSON is indented when `pretty` asks for it, or for curl, wget and browsers; what is longer
+//! than 128 KiB is compressed with gzip for whoever takes it. Streams are left alone.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+use crate::http_types::{self, Response};
+
+/// What is not longer than this is sent as it is.
+const PLAIN_MAX: u64 = 128 << 10;
+
+/// What a request wants done to its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Finish {
+    pretty: bool,
+    gzip: bool,
+}
+
+impl Finish {
+    /// Reads it from a request.
+    pub(crate) fn of(headers: &HeaderMap, query: Option<&str>) -> Self {
+        let text = |name: header::HeaderName| {
+            headers
+                .get(name)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+        };
+        let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+            .find(|(key, value)| key == "pretty" && !value.is_empty())
+            .map(|(_, value)| matches!(value.as_ref(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let agent = text(header::USER_AGENT);
+        let person = ["curl", "Wget", "Mozilla/5.0"]
+            .iter()
+            .any(|tool| agent.starts_with(tool));
+        let mut encodings = text(header::ACCEPT_ENCODING).split(',').map(str::trim);
+        Self {
+            pretty: asked.unwrap_or(person),
+            gzip: encodings.any(|e| e == "gzip" || e.starts_with("gzip;")),
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn apply(self, response: Response) -> Response {
+        let Some(length) = response.body().size_hint().exact() else {
+            return response;
+        };
+        let pretty = self.pretty && is_json(response.headers());
+        let gzip = self.gzip
+            && length > PLAIN_MAX
+            && !response.headers().contains_key(header::CONTENT_ENCODING);
+        if !pretty && !gzip {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        let Ok(collected) = body.collect().await else {
+            return http::Response::from_parts(parts, http_types::full(Bytes::new()));
+        };
+        let mut bytes = collected.to_bytes();
+        if pretty && let Some(indented) = indent(&bytes) {
+            bytes = indented;
+        }
+        if gzip {
+            let plain = bytes.clone();
+            let packed = tokio::task::spawn_blocking(move || pack(&plain)).await;
+            if let Ok(Ok(packed)) = packed {
+                bytes = packed;
+                let encoding = HeaderValue::from_static("gzip");
+                parts.headers.insert(header::CONTENT_ENCODING, encoding);
+                let vary = HeaderValue::from_static("Accept-Encoding");
+                parts.headers.append(header::VARY, vary);
+            }
+        }
+        parts.headers.remove(header::CONTENT_LENGTH);
+        http::Response::from_parts(parts, http_types::full(bytes))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().starts_with(b"application/json"))
+}
+
+fn indent(bytes: &[u8]) -> Option<Bytes> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    serde_json::to_vec_pretty(&value).ok().map(Bytes::from)
+}
+
+fn pack(bytes: &[u8]) -> std::io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use http::StatusCode;
+
+    fn wish(agent: &'static str, encoding: &'static str, query: &str) -> Finish {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        Finish::of(&headers, Some(query))
+    }
+
+    #[test]
+    fn who_gets_what() {
+        for (agent, encoding, query, pretty, gzip) in [
+            ("kubectl/v1.36", "gzip", "limit=500", false, true),
+            ("curl/7.88.1", "", "", true, false),
+            (
+                "curl/7.88.1",
+                "deflate, gzip;q=0.5",
+                "pretty=false",
+                false,
+                true,
+            ),
+            ("x", "gzipped", "pretty=true", true, false),
+        ] {
+            assert_eq!(
+                wish(agent, encoding, query),
+                Finish { pretty, gzip },
+                "{agent}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn long_answers_are_packed() {
+        let finish = wish("kubectl", "gzip", "");
+        let long = format!("[{}0]", "0,".repeat(100_000));
+        for (text, packed) in [(long.as_str(), true), ("[0]", false)] {
+            let response = http_types::respond(StatusCode::OK, "application/json", text.to_owned());
+            let response = finish.apply(response).await;
+            let encoded = response.headers().contains_key(header::CONTENT_ENCODING);
+            assert_eq!(encoded, packed);
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            if packed {
+                assert!(bytes.len() < text.len() / 10);
+                let mut back = String::new();
+                flate2::read::GzDecoder::new(bytes.as_ref())
+                    .read_to_string(&mut back)
+                    .unwrap();
+                assert_eq!(back, text);
+            } else {
+                assert_eq!(bytes, text);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn people_get_indented_json() {
+        let finish = wish("curl/8", "", "");
+        let response = http_types::respond(StatusCode::OK, "application/json", r#"{"a":[1]}"#);
+        let bytes = finish
+            .apply(response)
+            .await
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
+        assert_eq!(bytes, "{\n  \"a\": [\n    1\n  ]\n}");
+    }
+}
