@@ -192,6 +192,7 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
         .map_err(|_| ApiError::BadRequest("the body is not UTF-8".to_owned()))?;
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+        with_snippet: false,
     };
     serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         Document::read(deserializer)

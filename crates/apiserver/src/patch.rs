@@ -83,6 +83,16 @@ pub enum PatchError {
         /// What did not fit.
         reason: String,
     },
+    /// An applied configuration of a kind that is not the resource's: 500 without a reason, as the stock server has it.
+    #[error(
+        "failed to create typed patch object: no corresponding type for {api_version}, Kind={kind}"
+    )]
+    Untyped {
+        /// Its version.
+        api_version: String,
+        /// Its kind.
+        kind: String,
+    },
     /// Too many operations: 413 RequestEntityTooLarge.
     #[error("The allowed maximum operations in a JSON patch is {limit}, got {got}")]
     TooManyOperations {
@@ -100,6 +110,7 @@ impl PatchError {
         match self {
             Self::Malformed { .. } | Self::BadForm { .. } => 400,
             Self::Unprocessable { .. } => 422,
+            Self::Untyped { .. } => 500,
             Self::TooManyOperations { .. } => 413,
         }
     }
@@ -213,6 +224,7 @@ impl From<PatchError> for ApiError {
                 Self::BadRequest(error.to_string())
             }
             PatchError::Unprocessable { reason } => Self::Unprocessable(reason),
+            PatchError::Untyped { .. } => Self::Unexplained(error.to_string()),
             PatchError::TooManyOperations { .. } => Self::RequestEntityTooLarge(error.to_string()),
         }
     }
@@ -266,11 +278,10 @@ pub fn configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, Patch
         )));
     }
     if says("kind") != ctx.resource.kind {
-        return Err(PatchError::bad_form(format!(
-            "apply patch is of kind {}, expected: {}",
-            says("kind"),
-            ctx.resource.kind
-        )));
+        return Err(PatchError::Untyped {
+            api_version: wanted,
+            kind: says("kind").to_owned(),
+        });
     }
     Ok(config)
 }

@@ -11,6 +11,8 @@ mod access;
 mod classes;
 #[path = "api/custom.rs"]
 mod custom;
+#[path = "api/gates.rs"]
+mod gates;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/lists.rs"]
@@ -21,6 +23,8 @@ mod owners;
 mod quotas;
 #[path = "api/representations.rs"]
 mod representations;
+#[path = "api/strict.rs"]
+mod strict;
 #[path = "api/watches.rs"]
 mod watches;
 #[path = "api/writes.rs"]

@@ -7,6 +7,8 @@
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/check.rs"]
+mod check;
 #[path = "e2e/classes.rs"]
 mod classes;
 #[path = "e2e/cluster.rs"]
@@ -17,6 +19,10 @@ mod conformance;
 mod demo;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/migrate.rs"]
+mod migrate;
+#[path = "e2e/overhead.rs"]
+mod overhead;
 #[path = "e2e/pods.rs"]
 mod pods;
 #[path = "e2e/refused.rs"]

@@ -7,6 +7,8 @@
 mod fake_api;
 #[path = "agent/fake_cri.rs"]
 mod fake_cri;
+#[path = "agent/gates.rs"]
+mod gates;
 #[path = "agent/port_10250.rs"]
 mod port_10250;
 

@@ -40,6 +40,20 @@ impl Call {
             let path = FieldPath::new("patch");
             ApiError::invalid("", "", "", vec![FieldError::invalid(&path, &shown, why)])
         };
+        let text = |field: &str| {
+            patched
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let api_version = self.row.api_version(&self.info.api_version);
+        if text("kind") != self.row.kind || text("apiVersion") != api_version {
+            return Err(refused(format!(
+                "no kind {:?} is registered for version {:?} here",
+                text("kind"),
+                text("apiVersion")
+            )));
+        }
         let mut strict = strict.to_vec();
         let decoded = self.read(patched, &mut strict, refused)?;
         self.report(&strict, refused)?;
@@ -176,7 +190,10 @@ impl Call {
             return Ok(());
         }
         if name.is_empty() {
-            return Err(ApiError::BadRequest("name must be provided".to_owned()));
+            return Err(ApiError::BadRequest(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                self.info.name
+            )));
         }
         Err(ApiError::BadRequest(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",

@@ -87,6 +87,10 @@ impl Call {
             (Some(VersionMatch::Exact), Some(revision)) => {
                 self.page(&selector, revision, None).await
             }
+            // Pages of a given version are that version, as they were before resourceVersionMatch came.
+            (None, Some(revision)) if revision > 0 && self.query.limit > 0 => {
+                self.page(&selector, revision, None).await
+            }
             (Some(_) | None, _) => {
                 self.freshen().await?;
                 Ok(self.present(&selector, None))

@@ -117,8 +117,20 @@ impl Call {
                 let mut spoken = current.clone();
                 self.to_request(&mut spoken)?;
                 let ctx = self.write_context(&manager);
-                let patched = patch::apply(kind, Some(&spoken), &self.body, &ctx)?;
+                let mut patched = patch::apply(kind, Some(&spoken), &self.body, &ctx)?;
                 self.check_patched(&patched)?;
+                if kind == PatchKind::Strategic {
+                    // It goes by the type, whatever the patch calls itself.
+                    for field in ["kind", "apiVersion"] {
+                        patched[field] = spoken[field].clone();
+                    }
+                }
+                let uid = FieldPath::new("metadata.uid");
+                let (mine, theirs) = (&patched["metadata"]["uid"], &spoken["metadata"]["uid"]);
+                if mine.as_str().is_some_and(|u| !u.is_empty()) && mine != theirs {
+                    let error = FieldError::invalid(&uid, mine, "field is immutable");
+                    self.invalid(&self.info.name, vec![error])?;
+                }
                 let managed = patched["metadata"].get("managedFields").cloned();
                 let mut object = if kind == PatchKind::Apply {
                     self.decode_applied(patched, &strict)?
@@ -145,6 +157,13 @@ impl Call {
         let ctx = self.write_context(manager);
         let applied = patch::apply(PatchKind::Apply, None, &self.body, &ctx)?;
         self.check_patched(&applied)?;
+        let uid = meta::text(&applied, "/metadata/uid");
+        if !uid.is_empty() {
+            return Err(self.conflict(
+                &self.info.name,
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found"),
+            ));
+        }
         let managed = applied["metadata"].get("managedFields").cloned();
         let mut object = self.decode_applied(applied, strict)?;
         meta::set(&mut object, "managedFields", managed);
@@ -226,7 +245,8 @@ impl Call {
         if given.is_empty() && !self.row.strategy.unconditional_update() {
             let path = FieldPath::new("metadata").child("resourceVersion");
             let error = FieldError::invalid(&path, 0, "must be specified for an update");
-            self.invalid(name, vec![error])?;
+            let (group, resource) = (&self.row.group, &self.row.plural);
+            return Err(ApiError::invalid(group, resource, name, vec![error]));
         }
         self.settle_namespace(&mut object)?;
         for field in [

@@ -1,8 +1,10 @@
 //! RuntimeClass as a user meets it: versions, what reaches the pod, placement, policy, being told.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, FOREVER, class, pod, words};
+use crate::cluster::{Cluster, FOREVER, class, pod, short_dir, words};
 
 /// A class with everything in it.
 const FULL: &str = "\
@@ -202,6 +204,44 @@ fn who_may_and_who_is_told() {
         classes.contains("NODES") && classes.contains("PODS"),
         "{classes}"
     );
+}
+
+#[test]
+fn kubectl_edit_changes_what_may_change() {
+    let cluster = Cluster::server_only();
+    cluster.apply(&class("gvisor", "runsc"));
+    let dir = short_dir();
+    let script = dir.path().join("edit.sh");
+    let edit = |kind: &str, expression: &str| {
+        fs::write(&script, format!("sed -i '{expression}' \"$1\"\n")).expect("the editor");
+        cluster
+            .kubectl()
+            .env("EDITOR", format!("sh {}", script.display()))
+            .env("TMPDIR", dir.path())
+            .args(["edit", kind, "gvisor"])
+            .output()
+            .expect("kubectl runs")
+    };
+    let edited = edit(
+        "runtimeclass",
+        r"s/^handler:/overhead:\n  podFixed: {cpu: 10m}\n&/",
+    );
+    assert!(
+        words(&edited).contains("gvisor edited"),
+        "{}",
+        words(&edited)
+    );
+    let edited = edit("runtimeclasses.v1alpha1.node.k8s.io", "s/10m/20m/");
+    assert!(
+        words(&edited).contains("gvisor edited"),
+        "{}",
+        words(&edited)
+    );
+    let found = cluster.json(&["runtimeclass", "gvisor"]);
+    assert_eq!(found["overhead"]["podFixed"]["cpu"], "20m");
+    let refused = edit("runtimeclass", "s/runsc/crun/");
+    assert!(!refused.status.success());
+    assert!(words(&refused).contains("invalid"), "{}", words(&refused));
 }
 
 #[test]
