@@ -4,12 +4,14 @@
 //! CRI-O's configuration), then every binary is probed. A handler that can't run stays in the
 //! table with the reason; a default handler that can't run is an error.
 
+mod arguments;
 mod built_in;
 mod containerd;
 mod crio;
 mod definition;
 mod docker;
 mod document;
+mod gvisor;
 mod import;
 mod own;
 mod reload;
@@ -20,12 +22,14 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub(crate) use arguments::command;
 pub use definition::{Definition, RuntimeDef};
 pub use document::Origin;
+pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;
 pub(crate) use reload::follow;
-pub(crate) use table::kind_name;
 pub use table::{Features, Handler, HandlerRefused, HandlerState, HandlerTable};
+pub(crate) use table::{gvisor_settings as settings_in_words, kind_name};
 
 /// Where the handler table comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

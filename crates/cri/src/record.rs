@@ -71,6 +71,12 @@ pub(crate) struct SandboxRecord {
     pub(crate) ips: Vec<IpAddr>,
     /// Everything outside the record has been given back.
     pub(crate) released: bool,
+    /// What a gVisor sandbox uses by itself, in bytes; 0 until known.
+    #[serde(default)]
+    pub(crate) idle_memory: u64,
+    /// The limit made of the containers' for a gVisor sandbox.
+    #[serde(default)]
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// Where a container is in its life.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::error::CriError;
-use crate::handlers::{Handler, HandlerState, RuntimeDef};
+use crate::handlers::{self, GvisorSettings, Handler, HandlerState, RuntimeDef};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PodRuntime {
@@ -46,6 +46,7 @@ pub(crate) enum Driver {
 }
 
 impl PodRuntime {
+    /// Blocks while a gVisor that was never run here is tried out.
     pub(crate) fn of(
         handler: &Handler,
         config: &Config,
@@ -54,9 +55,10 @@ impl PodRuntime {
         let definition = &handler.definition;
         let HandlerState::Usable {
             binary,
-            kind,
             version,
             features,
+            gvisor,
+            ..
         } = &handler.state
         else {
             return Err(CriError::State(format!(
@@ -65,28 +67,30 @@ impl PodRuntime {
             )));
         };
         let driver = match &definition.runtime {
-            RuntimeDef::Oci {
-                root,
-                systemd_cgroup,
-                config: file,
-                args,
-                ..
-            } => {
+            RuntimeDef::Oci { root, .. } => {
                 let root = root
                     .clone()
                     .unwrap_or_else(|| config.state_dir.join("runtime").join(&definition.name));
-                let mut command =
-                    RuntimeCommand::new(kind.unwrap_or(RuntimeKind::Other), binary.clone(), root);
-                command.args.clone_from(args);
-                command.systemd_cgroup = *systemd_cgroup;
+                let mut command = handlers::command(handler, &root)?.ok_or_else(|| {
+                    CriError::State(format!(
+                        "runtime handler {:?} has no command",
+                        definition.name
+                    ))
+                })?;
+                if let Some(build) = gvisor {
+                    let found = handlers::gvisor_settings(&command.binary, &command.args, build)
+                        .map_err(|reason| {
+                            CriError::State(format!(
+                                "runtime handler {:?} ({}) cannot run: {reason}",
+                                definition.name, definition.origin
+                            ))
+                        })?;
+                    adopt(&mut command, found);
+                }
                 if host_network {
                     // gVisor's own stack would take the host's addresses away.
                     command.network = GvisorNetwork::Host;
                 }
-                if let Some(file) = file {
-                    command.args.extend(gvisor_flags(file)?);
-                }
-                command.set_version(version);
                 Driver::Own(command)
             }
             RuntimeDef::Shim {
@@ -125,6 +129,14 @@ impl PodRuntime {
         }
     }
 
+    /// The command line, where it is gVisor's.
+    pub(crate) fn gvisor(&self) -> Option<&RuntimeCommand> {
+        match &self.driver {
+            Driver::Own(command) if command.kind == RuntimeKind::Runsc => Some(command),
+            Driver::Own(_) | Driver::Shim { .. } => None,
+        }
+    }
+
     /// Whether a pod of it always has a sandbox container.
     pub(crate) fn needs_pause(&self) -> bool {
         match &self.driver {
@@ -140,11 +152,6 @@ impl PodRuntime {
             Driver::Own(command) => command.kind.shares_host_kernel(),
             Driver::Shim { vm, .. } => !vm,
         }
-    }
-
-    /// Whether pids of containers are those of their processes.
-    pub(crate) fn has_host_pids(&self) -> bool {
-        self.shares_loopback()
     }
 
     pub(crate) fn shim(&self, config: &Config) -> ShimConfig {
@@ -213,26 +220,8 @@ pub(crate) fn pass_annotations<'a>(
         .collect()
 }
 
-/// The `[runsc_config]` table of gVisor's runsc.toml as command-line flags.
-fn gvisor_flags(path: &Path) -> Result<Vec<String>, CriError> {
-    let text = std::fs::read_to_string(path).map_err(CriError::io("read", path))?;
-    let table: toml::Table = toml::from_str(&text)
-        .map_err(|error| CriError::Invalid(format!("{}: {}", path.display(), error.message())))?;
-    let Some(toml::Value::Table(flags)) = table.get("runsc_config") else {
-        return Ok(Vec::new());
-    };
-    Ok(flags
-        .iter()
-        // The shim gives these itself.
-        .filter(|(name, _)| {
-            !matches!(
-                name.as_str(),
-                "root" | "log" | "log-format" | "systemd-cgroup"
-            )
-        })
-        .map(|(name, value)| match value {
-            toml::Value::String(text) => format!("--{name}={text}"),
-            other => format!("--{name}={other}"),
-        })
-        .collect())
+fn adopt(command: &mut RuntimeCommand, found: GvisorSettings) {
+    command.network = found.network;
+    command.covers_sysctls = found.covers_sysctls;
+    command.platform = found.platform;
 }

@@ -1,6 +1,7 @@
 //! Pod sandboxes: namespaces, network, and the shim that runs the pod's containers.
 
 mod files;
+mod gvisor;
 mod release;
 mod run;
 mod spec;
@@ -16,6 +17,7 @@ use crate::error::CriError;
 use crate::record::{self, Phase, SandboxRecord};
 
 pub(crate) use files::unmount;
+pub(crate) use gvisor::{empty as gvisor_empty, limit_memory, proc_net};
 pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{run, watch_pause};
 pub(crate) use spec::{host_network, oci_sandbox, privileged};

@@ -109,6 +109,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         source,
     })?;
     let default = table.default_name().to_owned();
+    // What a gVisor can do here is found out by running it: better now than at the first pod.
+    let mut tried = table.clone();
+    tokio::task::spawn_blocking(move || tried.try_out());
     let stop = shutdown.clone();
     let engine = tokio::task::spawn_blocking(move || {
         Engine::open(config, table, Streaming::new(address), stop)

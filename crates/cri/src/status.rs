@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cni;
 use crate::engine::Shared;
 use crate::error::chain;
-use crate::handlers::{HandlerState, HandlerTable, kind_name};
+use crate::handlers::{HandlerState, HandlerTable, kind_name, settings_in_words};
 
 pub(crate) fn status(engine: &Shared, verbose: bool) -> StatusResponse {
     let table = engine.handlers.load();
@@ -98,6 +98,7 @@ fn handlers(table: &HandlerTable) -> Value {
                     "kind": kind.map_or("shim", kind_name),
                     "version": version,
                     "origin": origin,
+                    "settings": settings_in_words(handler),
                 }),
                 HandlerState::Broken { reason } => json!({ "error": reason, "origin": origin }),
             };

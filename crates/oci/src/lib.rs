@@ -15,6 +15,7 @@ pub mod cdi;
 pub mod cgroup;
 pub mod container;
 mod host;
+mod mountinfo;
 mod quirks;
 pub mod runtime;
 pub mod sandbox;
@@ -27,6 +28,7 @@ pub use container::{
 };
 pub use host::Host;
 pub use oci_spec::runtime::{LinuxResources, Process as RuntimeProcess, Spec};
+pub use quirks::gvisor;
 pub use sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox, UserNamespace};
 pub use spec::{SpecError, container_spec, exec_process, sandbox_spec};
 

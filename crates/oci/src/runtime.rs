@@ -1,12 +1,14 @@
 //! Runtimes driven by their command line: which one a binary is, and how it wants to be called.
 
 mod probe;
+mod view;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use probe::{ProbeError, RuntimeProbe, probe};
+pub use probe::{GvisorBuild, ProbeError, RuntimeProbe, probe};
+pub use view::View;
 
 /// The kinds whose ways we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +84,17 @@ pub struct RuntimeCommand {
     /// gVisor's network stack; ignored by the others.
     #[serde(default)]
     pub network: GvisorNetwork,
+    /// For gVisor's own stack: hide the network sysctls from the runtime, because this build takes every
+    /// network namespace that shows them for the host's.
+    #[serde(default = "yes")]
+    pub covers_sysctls: bool,
     /// gVisor's platform; its default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl RuntimeCommand {
@@ -98,6 +108,7 @@ impl RuntimeCommand {
             args: Vec::new(),
             systemd_cgroup: false,
             network: GvisorNetwork::default(),
+            covers_sysctls: true,
             platform: None,
         }
     }
@@ -106,16 +117,28 @@ impl RuntimeCommand {
     ///
     /// gVisor since spring 2023 keeps a file in the rootfs by default, and a stale one blocks the next start.
     pub fn set_version(&mut self, version: &str) {
-        let configured = self
-            .args
-            .iter()
-            .any(|a| a.trim_start_matches('-').starts_with("overlay"));
         if self.kind == RuntimeKind::Runsc
-            && !configured
+            && !self.sets("overlay2")
+            && !self.sets("overlay")
             && release_date(version) >= Some(20_230_401)
         {
             self.args.push("--overlay2=none".to_owned());
         }
+    }
+
+    /// Adds what this build of gVisor can do and does not do by itself.
+    ///
+    /// Its containers run without their seccomp filters unless told otherwise.
+    pub fn set_build(&mut self, build: &GvisorBuild) {
+        if build.oci_seccomp && !self.sets("oci-seccomp") {
+            self.args.push("--oci-seccomp".to_owned());
+        }
+    }
+
+    /// Whether the configured arguments have this flag.
+    #[must_use]
+    pub fn sets(&self, flag: &str) -> bool {
+        self.args.iter().any(|arg| flag_name(arg) == Some(flag))
     }
 
     /// The arguments before the verb, with the runtime's log going to `log` as JSON lines.
@@ -162,7 +185,7 @@ impl RuntimeCommand {
                 None => Hide::Nothing,
             },
             (RuntimeKind::Runsc, "create" | "start" | "run" | "restore")
-                if self.network == GvisorNetwork::Sandbox =>
+                if self.network == GvisorNetwork::Sandbox && self.covers_sysctls =>
             {
                 Hide::Cover(PathBuf::from("/proc/sys/net"))
             }
@@ -172,6 +195,12 @@ impl RuntimeCommand {
             ) => Hide::Nothing,
         }
     }
+}
+
+/// The name in `--name`, `-name` and `--name=value`.
+fn flag_name(arg: &str) -> Option<&str> {
+    let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'))?;
+    Some(name.split('=').next().unwrap_or(name))
 }
 
 /// The date in a gVisor version (`release-20240212.0`, `0.0~20221219.0`).
@@ -217,5 +246,19 @@ mod tests {
         command.args = vec!["--overlay2=root:self".to_owned()];
         command.set_version("release-20240212.0");
         assert_eq!(command.args, ["--overlay2=root:self"]);
+    }
+
+    #[test]
+    fn filters_are_switched_on_where_the_build_has_them() {
+        let mut command = RuntimeCommand::new(RuntimeKind::Runsc, "x", "/r");
+        let build = GvisorBuild {
+            oci_seccomp: true,
+            platforms: Vec::new(),
+        };
+        command.set_build(&build);
+        assert_eq!(command.args, ["--oci-seccomp"]);
+        command.args = vec!["-oci-seccomp=false".to_owned()];
+        command.set_build(&build);
+        assert_eq!(command.args, ["-oci-seccomp=false"]);
     }
 }

@@ -57,9 +57,9 @@ pub enum SpecError {
     /// rro together with writable or propagating.
     #[error("recursive read-only mount of {0:?} must also be readonly, with private propagation")]
     RecursiveReadOnly(PathBuf),
-    /// The runtime can't do rro.
-    #[error("the runtime does not support recursive read-only mounts ({0:?})")]
-    RecursiveReadOnlyUnsupported(PathBuf),
+    /// gVisor's mounts stay inside.
+    #[error("gVisor can't propagate mounts from the container to the host ({0:?})")]
+    BidirectionalUnsupported(PathBuf),
     /// No such CDI device.
     #[error("CDI device {device:?} is not known on this node{}{broken}", if broken.is_empty() { "" } else { "; files that can't be read: " })]
     UnknownCdiDevice {

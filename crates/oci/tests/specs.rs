@@ -237,8 +237,6 @@ fn refusals_say_what_and_why() {
         c.security.add_capabilities = vec!["FLY".into()]
     });
     assert!(error.to_string().contains("FLY"));
-    let error = refused(RuntimeKind::Runsc, &|_, c| rro(c));
-    assert!(matches!(error, SpecError::RecursiveReadOnlyUnsupported(_)));
     let error = refused(RuntimeKind::Runc, &|_, c| {
         rro(c);
         c.mounts[0].propagation = Propagation::HostToContainer;

@@ -27,7 +27,6 @@ mod start;
 mod state;
 mod tree;
 mod trim;
-mod view;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

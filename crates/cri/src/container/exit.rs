@@ -10,6 +10,7 @@ use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};
 use crate::error::CriError;
 use crate::record::{ContainerPhase, Ended, Phase};
+use crate::sandbox;
 
 /// The code of a process whose end nobody saw, as containerd's.
 const UNKNOWN: i32 = 255;
@@ -33,6 +34,9 @@ pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: 
             error = crate::error::chain(&error),
             "an exit could not be noted"
         );
+    }
+    if let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) {
+        sandbox::limit_memory(&engine, &sandbox);
     }
     container.set_task(Task::Ended);
     engine.events.container(

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::error::CriError;
 use crate::record::{ContainerRecord, SandboxRecord};
 use crate::runtime::pass_annotations;
-use crate::sandbox::oci_sandbox;
+use crate::sandbox::{self, oci_sandbox};
 
 /// The PATH of images that set none.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,7 +46,7 @@ pub(super) fn build(
         rootfs: PathBuf::new(),
         readonly_rootfs: given.is_some_and(|security| security.readonly_rootfs),
         process,
-        pid: pid_namespace(engine, pod, given)?,
+        pid: pid_namespace(engine, pod, &record.id, given)?,
         mounts: mounts(engine, pod, record)?,
         devices: config
             .devices
@@ -74,6 +74,11 @@ pub(super) fn build(
             CriError::Invalid(format!("base_runtime_spec {}: {error}", path.display()))
         })?;
         lay_under(&base, &mut spec);
+    }
+    if image.is_some() && pod.runtime.gvisor().is_some() {
+        let rootfs = engine.layout.bundle(&record.id).join("rootfs");
+        let empty = sandbox::gvisor_empty(&engine.layout.pod(&pod.id));
+        berth_oci::gvisor::confine(&mut spec, &rootfs, &empty);
     }
     Ok(spec)
 }
@@ -139,20 +144,29 @@ fn process(record: &ContainerRecord, hostname: &str, image: Option<&ImageConfig>
 fn pid_namespace(
     engine: &Engine,
     pod: &SandboxRecord,
+    id: &str,
     security: Option<&LinuxContainerSecurityContext>,
 ) -> Result<Namespace, CriError> {
+    let gvisor = pod.runtime.gvisor().is_some();
+    // gVisor makes its PID namespaces inside. A path is only their name: containers with the same
+    // one share it. Without one they are in the sandbox's.
+    let own = || {
+        if gvisor {
+            Namespace::Path(engine.layout.bundle(id).join("pid"))
+        } else {
+            Namespace::Private
+        }
+    };
     let Some(options) = security.and_then(|security| security.namespace_options.as_ref()) else {
-        return Ok(Namespace::Private);
+        return Ok(own());
     };
     let of_pid = |pid: u32| Namespace::Path(PathBuf::from(format!("/proc/{pid}/ns/pid")));
     Ok(match options.pid() {
         NamespaceMode::Node => Namespace::Host,
-        NamespaceMode::Container => Namespace::Private,
-        NamespaceMode::Pod if pod.pause_pid > 0 && pod.runtime.has_host_pids() => {
-            of_pid(pod.pause_pid)
-        }
-        // Without a sandbox container there is nothing to share; a sandbox that has one of its
-        // own kernel shares by itself.
+        NamespaceMode::Container => own(),
+        NamespaceMode::Pod if gvisor => Namespace::Host,
+        NamespaceMode::Pod if pod.pause_pid > 0 => of_pid(pod.pause_pid),
+        // Without a sandbox container there is nothing to share.
         NamespaceMode::Pod => Namespace::Private,
         NamespaceMode::Target => {
             let target = engine.containers.get(&options.target_id)?;
@@ -164,6 +178,11 @@ fn pid_namespace(
                 )));
             }
             target.running(engine)?;
+            if gvisor {
+                let linux = target_record.config.0.linux;
+                let given = linux.and_then(|linux| linux.security_context);
+                return pid_namespace(engine, pod, &target.id, given.as_ref());
+            }
             of_pid(target_record.pid)
         }
     })
@@ -201,6 +220,15 @@ fn mounts(
                 ..Mount::default()
             });
         }
+    }
+    let network = sandbox::proc_net(&files);
+    if network.exists() && !taken("/proc/net") {
+        mounts.push(Mount {
+            container_path: PathBuf::from("/proc/net"),
+            host_path: network,
+            readonly: true,
+            ..Mount::default()
+        });
     }
     for (index, mount) in config.mounts.iter().enumerate() {
         if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {

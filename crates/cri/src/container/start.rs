@@ -9,6 +9,7 @@ use super::{Container, Task};
 use crate::engine::{Shared, now};
 use crate::error::CriError;
 use crate::record::{ContainerPhase, Ended, Phase};
+use crate::sandbox;
 
 /// What containerd reports of a process that could not be started.
 const NOT_STARTED: i32 = 128;
@@ -37,6 +38,7 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     let shim = sandbox.shim()?;
     container.update(|record| record.phase = ContainerPhase::Starting)?;
     container.set_task(Task::Live);
+    sandbox::limit_memory(engine, &sandbox);
     let record = container.record();
     let config = &record.config.0;
     let request = CreateRequest {

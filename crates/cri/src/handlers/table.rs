@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::definition::{Definition, RuntimeDef};
 use super::document::Origin;
 use super::import::{Imported, Warning};
-use super::{HandlersError, built_in};
-use berth_oci::runtime::{RuntimeKind, RuntimeProbe, probe};
+use super::{HandlersError, arguments, built_in, gvisor};
+use berth_oci::runtime::{GvisorBuild, RuntimeKind, RuntimeProbe, probe};
 
 /// What the CRI's `RuntimeHandlerFeatures` has, as probed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum HandlerState {
         version: String,
         /// As probed.
         features: Features,
+        /// What a gVisor says of itself.
+        gvisor: Option<GvisorBuild>,
     },
     /// It can't.
     Broken {
@@ -158,6 +160,21 @@ impl HandlerTable {
         &self.files
     }
 
+    /// Finds out by trial how each gVisor is to be run here, and marks those that can't be. Blocks for
+    /// up to a second each; without it the first pod of such a handler waits that long.
+    pub fn try_out(&mut self) {
+        for handler in self.handlers.values_mut() {
+            if let Some(Err(reason)) = trial(handler, gvisor::settings) {
+                tracing::warn!(
+                    handler = handler.definition.name,
+                    reason,
+                    "gVisor can't run here"
+                );
+                handler.state = HandlerState::Broken { reason };
+            }
+        }
+    }
+
     /// The table as `berth cri handlers` prints it.
     #[must_use]
     pub fn render(&self) -> String {
@@ -184,11 +201,12 @@ impl HandlerTable {
                     kind,
                     version,
                     features,
+                    ..
                 } => (
                     binary.display().to_string(),
                     kind.map_or("shim", kind_name),
                     version.clone(),
-                    render_features(*features),
+                    render_features(*features, gvisor_settings(handler)),
                     "usable".to_owned(),
                 ),
                 HandlerState::Broken { reason } => (
@@ -232,14 +250,36 @@ impl HandlerTable {
     }
 }
 
-fn render_features(features: Features) -> String {
-    let names: Vec<&str> = [
+/// Runs or looks up the trial of a handler that is a gVisor.
+fn trial<T>(handler: &Handler, ask: impl FnOnce(&Path, &[String], &GvisorBuild) -> T) -> Option<T> {
+    let HandlerState::Usable {
+        gvisor: Some(build),
+        ..
+    } = &handler.state
+    else {
+        return None;
+    };
+    let command = arguments::command(handler, Path::new("")).ok()??;
+    Some(ask(&command.binary, &command.args, build))
+}
+
+/// How a gVisor was found to run here, in words.
+pub(crate) fn gvisor_settings(handler: &Handler) -> Option<String> {
+    trial(handler, |binary, args, build| {
+        let settings = gvisor::known(binary, args)?.ok()?;
+        Some(settings.describe(build))
+    })?
+}
+
+fn render_features(features: Features, gvisor: Option<String>) -> String {
+    let mut names: Vec<&str> = [
         (features.recursive_read_only_mounts, "rro"),
         (features.user_namespaces, "userns"),
     ]
     .into_iter()
     .filter_map(|(has, name)| has.then_some(name))
     .collect();
+    names.extend(gvisor.as_deref());
     if names.is_empty() {
         "-".to_owned()
     } else {
@@ -294,6 +334,7 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
             let found = ask(binary)?;
             Ok(HandlerState::Usable {
                 features: features(&found),
+                gvisor: found.gvisor,
                 binary: found.binary,
                 kind: Some(found.kind),
                 version: found.version,
@@ -318,6 +359,7 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
                 kind: None,
                 version,
                 features,
+                gvisor: None,
             })
         }
     }
@@ -330,7 +372,8 @@ fn ask(binary: &Path) -> Result<RuntimeProbe, String> {
 /// What a runtime says it can do counts only where the kernel can too.
 fn features(probe: &RuntimeProbe) -> Features {
     Features {
-        recursive_read_only_mounts: probe.recursive_read_only_mounts() && kernel_at_least(5, 12),
+        recursive_read_only_mounts: probe.recursive_read_only_mounts()
+            && (probe.gvisor.is_some() || kernel_at_least(5, 12)),
         user_namespaces: probe.user_namespaces(),
     }
 }

@@ -123,6 +123,8 @@ pub(crate) fn give_back(layout: &Layout, id: &str) -> Result<(), CriError> {
     netns::unpin(&pod).map_err(CriError::io("unpin the namespaces in", &pod))?;
     let shm = pod.join("shm");
     unmount(&shm).map_err(CriError::io("unmount", &shm))?;
+    let network = super::proc_net(&pod);
+    unmount(&network).map_err(CriError::io("unmount", &network))?;
     let bundle = layout.bundle(id);
     let rootfs = bundle.join("rootfs");
     unmount(&rootfs).map_err(CriError::io("unmount", &rootfs))?;

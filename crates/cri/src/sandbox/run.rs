@@ -8,7 +8,7 @@ use berth_shim::client::{CreateRequest, Shim};
 use k8s_cri::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
 use serde_json::{Value, json};
 
-use super::{Sandbox, files, spec};
+use super::{Sandbox, files, gvisor, spec};
 use crate::cni::{self, Attachment};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
@@ -26,14 +26,14 @@ pub(crate) async fn run(
         .config
         .ok_or_else(|| CriError::Invalid("the request has no config".to_owned()))?;
     spec::check(&config)?;
-    let runtime = {
-        let handlers = engine.handlers.load();
-        PodRuntime::of(
-            handlers.find(&request.runtime_handler)?,
-            &engine.config,
-            spec::host_network(&config),
-        )?
-    };
+    let handler = engine
+        .handlers
+        .load()
+        .find(&request.runtime_handler)?
+        .clone();
+    let host_network = spec::host_network(&config);
+    let shared = Arc::clone(engine);
+    let runtime = blocking(move || PodRuntime::of(&handler, &shared.config, host_network)).await?;
     let id = new_id();
     engine.sandboxes.reserve(&super::name(&config), &id)?;
     let record = SandboxRecord {
@@ -47,6 +47,8 @@ pub(crate) async fn run(
         attachment: None,
         ips: Vec::new(),
         released: false,
+        idle_memory: 0,
+        memory_limit: None,
         config: Wire(config),
     };
     let sandbox = Arc::new(Sandbox::new(engine, record));
@@ -88,6 +90,14 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
             .start(&record.id)
             .await
             .map_err(CriError::shim("start the sandbox container of", &record.id))?;
+        if let Some(command) = record.runtime.gvisor() {
+            gvisor::show_network(&engine.layout.pod(&record.id), command, pause_pid)?;
+            let sysctls = gvisor::sysctls_inside(command, sysctls(&record));
+            if !sysctls.is_empty() {
+                let spec = spec::pause_spec(engine, &record)?;
+                gvisor::set_sysctls(&shim, &record.id, &spec, &sysctls).await?;
+            }
+        }
     }
     sandbox.update(|record| {
         record.pause_pid = pause_pid;
@@ -116,14 +126,16 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             network: own_network,
             ipc: own_ipc,
             hostname: own_network.then(|| hostname.clone()),
-            sysctls: config
-                .linux
-                .as_ref()
-                .map(|linux| linux.sysctls.clone().into_iter().collect())
-                .unwrap_or_default(),
+            sysctls: match record.runtime.gvisor() {
+                Some(command) => gvisor::sysctls_outside(command, sysctls(&record)),
+                None => sysctls(&record),
+            },
         },
     )?;
     files::write(&dir, config, &hostname)?;
+    if record.runtime.gvisor().is_some() {
+        gvisor::prepare(&dir)?;
+    }
     if own_ipc {
         files::mount_shm(&dir.join("shm"))?;
     }
@@ -140,6 +152,11 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
     let spec = spec::pause_spec(engine, &record)?;
     let path = bundle.join("config.json");
     std::fs::write(&path, serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))
+}
+
+fn sysctls(record: &SandboxRecord) -> BTreeMap<String, String> {
+    let linux = record.config.0.linux.clone().unwrap_or_default();
+    linux.sysctls.into_iter().collect()
 }
 
 async fn launch(engine: &Engine, record: &SandboxRecord) -> Result<Shim, CriError> {

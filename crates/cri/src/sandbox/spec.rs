@@ -134,8 +134,10 @@ pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
         } else {
             CgroupDriver::Cgroupfs
         },
-        // They are set where the namespaces are made.
-        sysctls: if record.runtime.kind().shares_host_kernel() {
+        // They are set where the namespaces are made, and in a running gVisor; other kernels' runtimes
+        // get them with the spec.
+        sysctls: if record.runtime.kind().shares_host_kernel() || record.runtime.gvisor().is_some()
+        {
             BTreeMap::new()
         } else {
             linux.sysctls.into_iter().collect()

@@ -116,3 +116,37 @@ async fn names_become(server: &mut Server, wanted: &[&str]) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
+
+/// A gVisor's network stack and platform are found by running it; one that can't run says why.
+#[test]
+fn gvisors_are_tried_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("runsc-broken");
+    let script = "#!/bin/sh\n\
+        log=${2#--log=}\n\
+        case $1 in --version) echo runsc version 1;; flags) ;;\n\
+        *) echo '{\"msg\":\"no such luck\"}' > $log; exit 128;; esac\n";
+    std::fs::write(&broken, script).unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = dir.path().join("config.toml");
+    let text = format!(
+        "default_handler = \"runc\"\n[handlers.runc]\n[handlers.runsc]\n\
+         [handlers.fixed]\nbinary = \"runsc\"\nargs = [\"--network=host\"]\n\
+         [handlers.broken]\nbinary = {broken:?}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut table = berth_cri::HandlerSource::Berth(file).load().unwrap();
+    assert!(table.find("broken").is_ok(), "not tried out yet");
+    table.try_out();
+    let error = table.find("broken").unwrap_err().to_string();
+    assert!(error.contains("no such luck"), "{error}");
+    let text = table.render();
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(
+        line("runsc ").contains("network=sandbox,platform="),
+        "{text}"
+    );
+    assert!(line("fixed ").contains("network=host,platform="), "{text}");
+    assert!(!line("runc ").contains("network="), "{text}");
+}

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod client;
+mod gvisor;
 mod handlers;
 mod image;
 mod images;

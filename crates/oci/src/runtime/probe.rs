@@ -43,18 +43,33 @@ pub struct RuntimeProbe {
     pub version: String,
     /// Answer of `features`, for runtimes that know the verb.
     pub features: Option<oci_spec::runtime::Features>,
+    /// What gVisor's runsc says of itself.
+    pub gvisor: Option<GvisorBuild>,
+}
+
+/// What a build of gVisor's runsc knows, from its list of flags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GvisorBuild {
+    /// It can apply a container's seccomp filter inside.
+    pub oci_seccomp: bool,
+    /// Its platforms, the default first.
+    pub platforms: Vec<String>,
 }
 
 impl RuntimeProbe {
     /// Whether recursive read-only mounts work (CRI `RuntimeHandlerFeatures.recursive_read_only_mounts`).
     #[must_use]
     pub fn recursive_read_only_mounts(&self) -> bool {
+        if self.kind == RuntimeKind::Runsc {
+            // Inside gVisor a mount is one, whatever is mounted below its source.
+            return true;
+        }
         let listed = self
             .features
             .as_ref()
             .and_then(|f| f.mount_options().as_ref())
             .is_some_and(|o| o.iter().any(|o| o == "rro"));
-        listed && self.kind.shares_host_kernel()
+        listed
     }
 
     /// Whether user namespaces work (CRI `RuntimeHandlerFeatures.user_namespaces`): needs idmap mounts.
@@ -105,11 +120,18 @@ pub fn probe(binary: &Path) -> Result<RuntimeProbe, ProbeError> {
                 .and_then(|o| serde_json::from_slice(&o.stdout).ok())
         }
     };
+    let gvisor = match kind {
+        RuntimeKind::Runsc => run("flags")
+            .ok()
+            .map(|out| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()))),
+        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => None,
+    };
     Ok(RuntimeProbe {
         binary: path,
         kind,
         version,
         features,
+        gvisor,
     })
 }
 
@@ -149,9 +171,55 @@ fn parse_version(text: &str, path: &Path) -> (RuntimeKind, String) {
     (kind, version)
 }
 
+/// Reads Go's list of flags: `  -name type`, and below it, indented further, what it is for.
+fn parse_flags(text: &str) -> GvisorBuild {
+    let mut build = GvisorBuild::default();
+    let mut of_platform = false;
+    for line in text.lines() {
+        if let Some(flag) = line.trim_start().strip_prefix('-') {
+            let name = flag.split_whitespace().next().unwrap_or_default();
+            build.oci_seccomp |= name == "oci-seccomp";
+            of_platform = name == "platform";
+        } else if of_platform && let Some((_, list)) = line.split_once("use:") {
+            // "ptrace (default), kvm. (default "ptrace")"
+            let list = list.split_once('.').map_or(list, |(list, _)| list);
+            for item in list.split(',') {
+                let mut words = item.split_whitespace();
+                let Some(name) = words.next() else {
+                    continue;
+                };
+                let first = words.next() == Some("(default)");
+                let at = if first { 0 } else { build.platforms.len() };
+                build.platforms.insert(at, name.to_owned());
+            }
+        }
+    }
+    build
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_tell_what_a_gvisor_can_do() {
+        let old = "\
+  -oci-seccomp
+    \tEnables loading OCI seccomp filters inside the sandbox.
+  -platform string
+    \tspecifies which platform to use: ptrace (default), kvm. (default \"ptrace\")
+  -platform_device_path string
+    \tpath to use: none.
+";
+        let new = "  -platform value\n    \tspecifies which platform to use: kvm, systrap (default), ptrace.\n";
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let got = parse_flags(old);
+        assert!(got.oci_seccomp);
+        assert_eq!(got.platforms, names(&["ptrace", "kvm"]));
+        let got = parse_flags(new);
+        assert!(!got.oci_seccomp);
+        assert_eq!(got.platforms, names(&["systrap", "kvm", "ptrace"]));
+    }
 
     #[test]
     fn versions_name_the_kind() {

@@ -6,6 +6,7 @@ use oci_spec::runtime::Mount;
 
 use super::SpecError;
 use crate::container::{self, Container, Propagation};
+use crate::mountinfo::{self, HostMount};
 use crate::sandbox::{Namespace, Sandbox};
 
 pub(super) fn mounts(sandbox: &Sandbox, container: &Container) -> Result<Vec<Mount>, SpecError> {
@@ -25,10 +26,7 @@ pub(super) fn mounts(sandbox: &Sandbox, container: &Container) -> Result<Vec<Mou
             });
         }
         if mount.propagation != Propagation::Private {
-            let table = table.get_or_init(|| {
-                std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
-            });
-            check_propagation(table, mount)?;
+            check_propagation(table.get_or_init(mountinfo::read), mount)?;
         }
         out.push(bind(mount)?);
     }
@@ -139,29 +137,11 @@ fn bind(mount: &container::Mount) -> Result<Mount, SpecError> {
 }
 
 /// Bidirectional needs a shared mount below, HostToContainer a shared or slave one.
-fn check_propagation(table: &str, mount: &container::Mount) -> Result<(), SpecError> {
+fn check_propagation(table: &[HostMount], mount: &container::Mount) -> Result<(), SpecError> {
     let source =
         std::fs::canonicalize(&mount.host_path).unwrap_or_else(|_| mount.host_path.clone());
-    let mut best: Option<(PathBuf, bool, bool)> = None;
-    for line in table.lines() {
-        let Some((left, _)) = line.split_once(" - ") else {
-            continue;
-        };
-        let fields: Vec<&str> = left.split(' ').collect();
-        let Some(point) = fields.get(4).map(|p| PathBuf::from(unescape(p))) else {
-            continue;
-        };
-        let deeper = best
-            .as_ref()
-            .is_none_or(|(b, _, _)| point.components().count() >= b.components().count());
-        if source.starts_with(&point) && deeper {
-            let optional = fields.get(6..).unwrap_or_default();
-            let shared = optional.iter().any(|o| o.starts_with("shared:"));
-            let slave = optional.iter().any(|o| o.starts_with("master:"));
-            best = Some((point, shared, slave));
-        }
-    }
-    let (point, shared, slave) = best.unwrap_or((PathBuf::from("/"), false, false));
+    let holding = mountinfo::holding(table, &source);
+    let (shared, slave) = holding.map_or((false, false), |m| (m.shared, m.slave));
     let (fine, wanted) = match mount.propagation {
         Propagation::Private => (true, ""),
         Propagation::HostToContainer => (shared || slave, "shared or slave"),
@@ -172,18 +152,10 @@ fn check_propagation(table: &str, mount: &container::Mount) -> Result<(), SpecEr
     } else {
         Err(SpecError::Propagation {
             path: source,
-            mount: point,
+            mount: holding.map_or_else(|| PathBuf::from("/"), |m| m.point.clone()),
             wanted,
         })
     }
-}
-
-/// mountinfo writes blanks and backslashes in octal.
-fn unescape(text: &str) -> String {
-    text.replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -199,7 +171,7 @@ mod tests {
                 propagation,
                 ..container::Mount::default()
             };
-            check_propagation(table, &mount).is_ok()
+            check_propagation(&mountinfo::parse(table), &mount).is_ok()
         };
         assert!(check("/nowhere/a/x", Propagation::Bidirectional));
         assert!(!check("/nowhere/b/x", Propagation::Bidirectional));

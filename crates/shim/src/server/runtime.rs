@@ -11,14 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_oci::cgroup::{CgroupMode, Cgroups};
-use berth_oci::runtime::{Hide, RuntimeCommand, RuntimeKind};
+use berth_oci::runtime::{Hide, RuntimeCommand, RuntimeKind, View};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
 
 use super::error::Error;
 use super::io::ChildStdio;
 use super::reaper::Reaper;
-use super::view;
 
 /// After this long without an answer a call is killed.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -115,7 +114,7 @@ impl Runtime {
         match self.command.hides(verb, self.hybrid.as_deref()) {
             Hide::Nothing => {}
             hide => {
-                let change = view::Change::new(&hide).map_err(Error::io("mount namespace"))?;
+                let change = View::new(&hide).map_err(Error::io("mount namespace"))?;
                 // SAFETY: this process has one thread, and the closure only makes system calls.
                 unsafe { command.pre_exec(move || change.apply()) };
             }

@@ -5,21 +5,26 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use berth_oci::runtime::Hide;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
+use super::Hide;
+
 /// What a child does to itself before it becomes the runtime.
 #[derive(Debug)]
-pub(super) struct Change {
+pub struct View {
     /// The mount that the hidden path lies on: made private, so that the change stays ours.
     parent: CString,
     path: CString,
     cover: bool,
 }
 
-impl Change {
-    pub(super) fn new(hide: &Hide) -> io::Result<Self> {
+impl View {
+    /// Prepares the change, so that nothing needs memory after the fork.
+    ///
+    /// # Errors
+    /// When the path contains a NUL.
+    pub fn new(hide: &Hide) -> io::Result<Self> {
         let (path, cover) = match hide {
             Hide::Nothing => (Path::new("/"), false),
             Hide::Unmount(path) => (path.as_path(), false),
@@ -38,8 +43,11 @@ impl Change {
         })
     }
 
-    /// Runs between fork and exec.
-    pub(super) fn apply(&self) -> io::Result<()> {
+    /// Changes the calling process' mounts; made for the moment between fork and exec.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn apply(&self) -> io::Result<()> {
         // SAFETY: the child has one thread and shares no state that a new mount namespace could surprise.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
         // It may be no mount point of its own: then its propagation is its parent's, which the next call tells.
