@@ -49,6 +49,8 @@ enum Command {
     Cri(cri::CriCommand),
     /// One pod's supervisor, started by `berth cri`: containerd's shim v2 command line
     Shim,
+    /// The OCI runtime inside berth: runc's command line, for machines without any runtime
+    Oci,
     /// Images in the runtime's store
     Image(image::ImageCommand),
     /// Print a kubeconfig for a user or a node of the cluster in a data directory
@@ -97,7 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => return args.run().await,
             Command::Reset(args) => args.run().await,
             // `main` has handled it before it came here.
-            Command::Shim => Ok(()),
+            Command::Shim | Command::Oci => Ok(()),
         }
         .map(|()| ExitCode::SUCCESS)
     });

@@ -1,7 +1,7 @@
 //! `berth`: the command line. Each role is a subcommand.
 //!
-//! `berth shim` is decided on before anything else is set up: it forks, there is one for every pod,
-//! and it has to stay small.
+//! `berth shim` and `berth oci` are decided on before anything else is set up: they fork, there is a shim for
+//! every pod, which has to stay small, and the runtime runs for every container.
 
 mod cli;
 mod data_dir;
@@ -14,12 +14,15 @@ mod pki;
 mod reset;
 mod role;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "shim") {
-        return berth_shim::server::main(arguments.collect());
+    match arguments.next().as_deref().and_then(OsStr::to_str) {
+        Some("shim") => return berth_shim::server::main(arguments.collect()),
+        Some(berth_runtime::SUBCOMMAND) => return berth_runtime::main(arguments.collect()),
+        _ => {}
     }
     cli::main()
 }

@@ -29,6 +29,8 @@ mod pods;
 mod refused;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/runtimeless.rs"]
+mod runtimeless;
 #[path = "e2e/streams.rs"]
 mod streams;
 #[path = "e2e/volumes.rs"]

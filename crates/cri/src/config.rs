@@ -24,6 +24,8 @@ pub struct Config {
     pub streaming_addr: SocketAddr,
     /// The command of berth's own shim: the program and its first arguments.
     pub shim_command: Vec<OsString>,
+    /// The command of the runtime inside berth: the program and its first arguments; empty where there is none.
+    pub embedded_command: Vec<OsString>,
     /// Images: registries and limits.
     pub images: ImageOptions,
     /// Who makes cgroups: reported to the kubelet by `RuntimeConfig`.
@@ -44,6 +46,7 @@ impl Config {
             cni: CniConfig::new(data_dir),
             streaming_addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             shim_command,
+            embedded_command: Vec::new(),
             images: ImageOptions::default(),
             cgroup_driver: CgroupDriver::Cgroupfs,
         }

@@ -20,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) use arguments::command;
@@ -29,12 +30,13 @@ pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;
 pub(crate) use reload::follow;
 pub use table::{Features, Handler, HandlerRefused, HandlerState, HandlerTable};
-pub(crate) use table::{gvisor_settings as settings_in_words, kind_name};
+pub(crate) use table::{gvisor_settings as settings_in_words, kind_name, words};
 
 /// Where the handler table comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandlerSource {
-    /// runc as the default, and crun, runsc and youki when they are installed.
+    /// runc as the default, crun, runsc and youki when they are installed, and the runtime inside berth, which is
+    /// the default where runc is missing.
     BuiltIn,
     /// berth's own TOML and its drop-ins.
     Berth(PathBuf),
@@ -59,27 +61,32 @@ impl HandlerSource {
 
     /// Reads the source and probes every handler. Blocks: it reads files and runs programs.
     ///
+    /// `embedded` is the command of the runtime inside berth, empty where there is none.
+    ///
     /// # Errors
     /// When a file can't be read or understood, or when the default handler can't run.
-    pub fn load(&self) -> Result<HandlerTable, HandlersError> {
-        HandlerTable::probe(self.import()?)
+    pub fn load(&self, embedded: &[OsString]) -> Result<HandlerTable, HandlersError> {
+        HandlerTable::probe(self.import(embedded)?, embedded)
     }
 
     /// Every handler that the source names, probed, whether or not the default can run: to judge a
-    /// configuration, not to run with it. Blocks.
+    /// configuration, not to run with it. Blocks. `embedded` is as for [`Self::load`].
     ///
     /// # Errors
     /// When a file can't be read or understood.
-    pub fn survey(&self) -> Result<Vec<Handler>, HandlersError> {
-        Ok(table::look_at_all(self.import()?.handlers)
-            .into_values()
-            .collect())
+    pub fn survey(&self, embedded: &[OsString]) -> Result<Vec<Handler>, HandlersError> {
+        Ok(
+            table::look_at_all(self.import(embedded)?.handlers, embedded)
+                .into_values()
+                .collect(),
+        )
     }
 
-    fn import(&self) -> Result<import::Imported, HandlersError> {
+    fn import(&self, embedded: &[OsString]) -> Result<import::Imported, HandlersError> {
+        let has_embedded = !embedded.is_empty();
         match self {
-            Self::BuiltIn => Ok(built_in::table()),
-            Self::Berth(path) => own::import(path),
+            Self::BuiltIn => Ok(built_in::table(has_embedded)),
+            Self::Berth(path) => own::import(path, has_embedded),
             Self::Containerd(path) => containerd::import(path),
             Self::Crio(path) => crio::import(path),
             Self::Docker(path) => Err(docker::refuse(path)),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::error::CriError;
-use crate::handlers::{self, GvisorSettings, Handler, HandlerState, RuntimeDef};
+use crate::handlers::{self, GvisorSettings, Handler, HandlerState, RuntimeDef, words};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PodRuntime {
@@ -66,11 +66,10 @@ impl PodRuntime {
                 definition.name
             )));
         };
+        let own_root = || config.state_dir.join("runtime").join(&definition.name);
         let driver = match &definition.runtime {
             RuntimeDef::Oci { root, .. } => {
-                let root = root
-                    .clone()
-                    .unwrap_or_else(|| config.state_dir.join("runtime").join(&definition.name));
+                let root = root.clone().unwrap_or_else(own_root);
                 let mut command = handlers::command(handler, &root)?.ok_or_else(|| {
                     CriError::State(format!(
                         "runtime handler {:?} has no command",
@@ -91,6 +90,18 @@ impl PodRuntime {
                     // gVisor's own stack would take the host's addresses away.
                     command.network = GvisorNetwork::Host;
                 }
+                Driver::Own(command)
+            }
+            RuntimeDef::Embedded {
+                root,
+                systemd_cgroup,
+                args,
+            } => {
+                let root = root.clone().unwrap_or_else(own_root);
+                let mut command = RuntimeCommand::new(RuntimeKind::Berth, binary.clone(), root);
+                command.prefix = words(config.embedded_command.get(1..).unwrap_or_default());
+                command.args.clone_from(args);
+                command.systemd_cgroup = *systemd_cgroup;
                 Driver::Own(command)
             }
             RuntimeDef::Shim {

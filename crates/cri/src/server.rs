@@ -89,7 +89,8 @@ impl From<CriError> for RunError {
 /// When the configuration can't be used or a directory or socket can't be had.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let source = config.handlers.clone();
-    let table = tokio::task::spawn_blocking(move || source.load()).await??;
+    let embedded = config.embedded_command.clone();
+    let table = tokio::task::spawn_blocking(move || source.load(&embedded)).await??;
     for warning in table.warnings() {
         tracing::warn!(origin = %warning.origin, "{}", warning.message);
     }

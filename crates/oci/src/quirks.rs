@@ -14,7 +14,7 @@ pub(crate) fn adapt(spec: &mut Spec, kind: RuntimeKind) -> Result<(), SpecError>
             plain_root_propagation(spec);
             Ok(())
         }
-        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Other => Ok(()),
+        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Berth | RuntimeKind::Other => Ok(()),
     }
 }
 

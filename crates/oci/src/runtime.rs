@@ -22,6 +22,8 @@ pub enum RuntimeKind {
     Youki,
     /// gVisor's runsc.
     Runsc,
+    /// The runtime inside berth (`berth oci`).
+    Berth,
     /// Anything else that takes runc's command line.
     Other,
 }
@@ -73,6 +75,9 @@ pub struct RuntimeCommand {
     pub kind: RuntimeKind,
     /// The binary: absolute, or a name looked up in `PATH`.
     pub binary: PathBuf,
+    /// Words that make the binary a runtime, before all others: `oci` for berth's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<String>,
     /// The runtime's own state directory (`--root`), one for each handler.
     pub root: PathBuf,
     /// More global arguments, as configured.
@@ -104,6 +109,7 @@ impl RuntimeCommand {
         Self {
             kind,
             binary: binary.into(),
+            prefix: Vec::new(),
             root: root.into(),
             args: Vec::new(),
             systemd_cgroup: false,
@@ -144,17 +150,20 @@ impl RuntimeCommand {
     /// The arguments before the verb, with the runtime's log going to `log` as JSON lines.
     #[must_use]
     pub fn global_args(&self, log: &Path) -> Vec<String> {
-        let mut out = vec![
+        let mut out = self.prefix.clone();
+        out.extend([
             format!("--root={}", self.root.display()),
             format!("--log={}", log.display()),
             "--log-format=json".to_owned(),
-        ];
+        ]);
         if self.systemd_cgroup {
             out.push(match self.kind {
                 RuntimeKind::Runsc => "--systemd-cgroup=true".to_owned(),
-                RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => {
-                    "--systemd-cgroup".to_owned()
-                }
+                RuntimeKind::Runc
+                | RuntimeKind::Crun
+                | RuntimeKind::Youki
+                | RuntimeKind::Berth
+                | RuntimeKind::Other => "--systemd-cgroup".to_owned(),
             });
         }
         if self.kind == RuntimeKind::Runsc {
@@ -190,7 +199,11 @@ impl RuntimeCommand {
                 Hide::Cover(PathBuf::from("/proc/sys/net"))
             }
             (
-                RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other,
+                RuntimeKind::Runc
+                | RuntimeKind::Youki
+                | RuntimeKind::Runsc
+                | RuntimeKind::Berth
+                | RuntimeKind::Other,
                 _,
             ) => Hide::Nothing,
         }
@@ -226,6 +239,18 @@ pub enum Hide {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_comes_before_all_options() {
+        let mut command = RuntimeCommand::new(RuntimeKind::Berth, "/bin/berth", "/r");
+        command.prefix = vec!["oci".to_owned()];
+        let args = command.global_args(Path::new("/l"));
+        assert_eq!(args, ["oci", "--root=/r", "--log=/l", "--log-format=json"]);
+        // Options of an older berth, kept in a bundle, have none.
+        let old = r#"{"kind":"runc","binary":"/b","root":"/r"}"#;
+        let old: RuntimeCommand = serde_json::from_str(old).expect("understood");
+        assert!(old.prefix.is_empty());
+    }
 
     #[test]
     fn newer_gvisor_gets_no_overlay() {

@@ -146,7 +146,7 @@ async fn main() -> Result<(), Failure> {
     let runtime = args.next().ok_or("which runtime?")?;
     let shim = PathBuf::from(args.next().ok_or("which shim?")?);
     let rounds: usize = args.next().map_or(Ok(10), |n| n.parse())?;
-    let found = probe(Path::new(&runtime))?;
+    let found = probe(Path::new(&runtime), &[])?;
     let dir = tempfile::Builder::new().prefix("bt").tempdir_in("/run")?;
     let config = ShimConfig {
         command: vec![shim],

@@ -94,7 +94,7 @@ fn node(source: &HandlerSource) -> anyhow::Result<NodeFacts> {
         | HandlerSource::Docker(path) => path.display().to_string(),
     };
     let handlers: BTreeMap<String, HandlerFact> = source
-        .survey()?
+        .survey(&crate::role::cri::embedded_command()?)?
         .into_iter()
         .map(|handler| {
             let broken = match handler.state {

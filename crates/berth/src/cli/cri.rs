@@ -67,7 +67,7 @@ impl CriCommand {
 }
 
 fn print_handlers(handlers: &HandlerArgs) -> anyhow::Result<()> {
-    let mut table = handlers.source().load()?;
+    let mut table = handlers.source().load(&role::cri::embedded_command()?)?;
     table.try_out();
     let mut out = std::io::stdout().lock();
     write!(out, "{}", table.render()).context("cannot write to standard output")

@@ -89,6 +89,7 @@ pub(crate) fn config(
 ) -> anyhow::Result<Config> {
     let mut config = Config::new(&absolute(data), &absolute(run), shim_command()?);
     config.handlers = handlers.source();
+    config.embedded_command = embedded_command()?;
     config.images.hosts_dirs.clone_from(&images.hosts_dir);
     if !network.cni_conf_dir.is_empty() {
         config.cni.conf_dirs.clone_from(&network.cni_conf_dir);
@@ -105,6 +106,15 @@ pub(crate) fn config(
             .unwrap_or_else(|| pod_cidr.to_owned()),
     });
     Ok(config)
+}
+
+/// How the OCI runtime inside this binary is called.
+///
+/// # Errors
+/// When our own binary can't be found.
+pub(crate) fn embedded_command() -> anyhow::Result<Vec<OsString>> {
+    let own = std::env::current_exe().context("cannot find berth's own binary")?;
+    Ok(vec![own.into_os_string(), berth_runtime::SUBCOMMAND.into()])
 }
 
 /// How the runtime starts `berth shim`.

@@ -75,6 +75,8 @@ pub(crate) fn words(output: &Output) -> String {
 pub(crate) struct Cluster {
     dir: TempDir,
     arguments: Vec<String>,
+    /// What berth is started through.
+    wrapper: Vec<&'static str>,
     child: Option<Child>,
     port: u16,
 }
@@ -87,12 +89,18 @@ impl Cluster {
 
     /// Starts one with further arguments for `berth up`.
     pub(crate) fn with(arguments: &[&str]) -> Self {
+        Self::through(Vec::new(), arguments)
+    }
+
+    /// Starts one through another program, which has to become berth.
+    pub(crate) fn through(wrapper: Vec<&'static str>, arguments: &[&str]) -> Self {
         let mut cluster = Self {
             dir: short_dir(),
             arguments: arguments
                 .iter()
                 .map(|argument| (*argument).to_owned())
                 .collect(),
+            wrapper,
             child: None,
             port: free_port(),
         };
@@ -117,6 +125,7 @@ impl Cluster {
         let mut cluster = Self {
             dir: short_dir(),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
             child: None,
             port: free_port(),
         };
@@ -162,7 +171,16 @@ impl Cluster {
             .expect("the log");
         let start = log.metadata().map_or(0, |metadata| metadata.len());
         let errors = log.try_clone().expect("the log again");
-        let child = berth()
+        let mut command = match self.wrapper.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(BERTH);
+                command.env("PATH", path()).env_remove("KUBECONFIG");
+                command
+            }
+            None => berth(),
+        };
+        let child = command
             .args([
                 "--log",
                 "info,berth=debug",

@@ -1,7 +1,14 @@
-//! berth's shim alone, for this crate's tests: they run the server without berth's binary.
+//! berth's shim and the runtime inside berth, for this crate's tests: they run the server without berth's binary.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    berth_shim::server::main(std::env::args_os().skip(1).collect())
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments
+        .next_if(|first| first == berth_runtime::SUBCOMMAND)
+        .is_some()
+    {
+        return berth_runtime::main(arguments.collect());
+    }
+    berth_shim::server::main(arguments.collect())
 }

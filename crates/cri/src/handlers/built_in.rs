@@ -1,10 +1,10 @@
-//! The handlers of a machine that nobody configured: runc, and others that PATH has.
+//! The handlers of a machine that nobody configured: runc, others that PATH has, and the one inside berth.
 
 use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, RuntimeDef};
 use super::document::Origin;
-use super::import::Imported;
+use super::import::{Imported, Warning};
 
 /// A handler that runs the binary of its own name.
 pub(crate) fn oci(name: &str) -> Definition {
@@ -21,17 +21,51 @@ pub(crate) fn oci(name: &str) -> Definition {
     )
 }
 
-/// runc always, so that its absence is explained; the others only when they are installed.
-pub(crate) fn table() -> Imported {
+/// The name of the handler that is the runtime inside berth.
+pub(crate) const EMBEDDED: &str = "berth";
+
+/// The handler that needs nothing installed.
+pub(crate) fn embedded() -> Definition {
+    Definition::new(
+        EMBEDDED,
+        RuntimeDef::Embedded {
+            root: None,
+            systemd_cgroup: false,
+            args: Vec::new(),
+        },
+        Origin::built_in(),
+    )
+}
+
+/// runc always, so that its absence is explained; the others only when they are installed. Without runc the
+/// runtime inside berth, if it is at hand, is the default.
+pub(crate) fn table(has_embedded: bool) -> Imported {
+    table_with(has_embedded, |name| find(Path::new(name)).is_ok())
+}
+
+pub(super) fn table_with(has_embedded: bool, installed: impl Fn(&str) -> bool) -> Imported {
     let mut handlers = vec![oci("runc")];
     for name in ["crun", "runsc", "youki"] {
-        if find(Path::new(name)).is_ok() {
+        if installed(name) {
             handlers.push(oci(name));
         }
     }
+    let mut default = "runc";
+    let mut warnings = Vec::new();
+    if has_embedded {
+        handlers.push(embedded());
+        if !installed("runc") {
+            default = EMBEDDED;
+            warnings.push(Warning::new(
+                &Origin::built_in(),
+                "runc is not installed: the runtime inside berth, handler \"berth\", is the default",
+            ));
+        }
+    }
     Imported {
-        default: Some(("runc".to_owned(), Origin::built_in())),
+        default: Some((default.to_owned(), Origin::built_in())),
         handlers,
+        warnings,
         ..Imported::default()
     }
 }

@@ -45,7 +45,7 @@ impl Definition {
     }
 }
 
-/// The two kinds of runtimes.
+/// The kinds of runtimes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuntimeDef {
     /// A runtime with runc's command line, driven by berth's own shim.
@@ -58,6 +58,15 @@ pub enum RuntimeDef {
         systemd_cgroup: bool,
         /// A configuration of the runtime's own (gVisor's runsc.toml).
         config: Option<PathBuf>,
+        /// Global options put before the subcommand.
+        args: Vec<String>,
+    },
+    /// The runtime inside berth, driven like any with runc's command line.
+    Embedded {
+        /// Its `--root`; berth chooses one below its state directory when absent.
+        root: Option<PathBuf>,
+        /// Cgroup paths are systemd's `slice:prefix:name`.
+        systemd_cgroup: bool,
         /// Global options put before the subcommand.
         args: Vec<String>,
     },

@@ -17,6 +17,8 @@
 //! vm = true
 //! pod_annotations = ["io.katacontainers.*"]
 //!
+//! [handlers.berth]                # the runtime inside berth: kind "berth", no binary
+//!
 //! [registry]
 //! hosts_dirs = ["/etc/berth/certs.d"]
 //!
@@ -36,7 +38,7 @@ use super::document::{self, Item, Origin, Table};
 use super::import::{Imported, Warning, files_in};
 
 /// Reads `path` and its drop-ins.
-pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
+pub(crate) fn import(path: &Path, has_embedded: bool) -> Result<Imported, HandlersError> {
     let mut files = vec![path.to_owned()];
     let mut beside = path.as_os_str().to_owned();
     beside.push(".d");
@@ -46,12 +48,12 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     for file in &files {
         root.merge(document::read(file)?);
     }
-    let mut imported = from_table(&root)?;
+    let mut imported = from_table(&root, has_embedded)?;
     imported.files = files;
     Ok(imported)
 }
 
-fn from_table(root: &Table) -> Result<Imported, HandlersError> {
+fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersError> {
     let mut imported = Imported::default();
     if let Some(handlers) = root.at(&["handlers"]) {
         for (name, node) in handlers.iter() {
@@ -66,9 +68,10 @@ fn from_table(root: &Table) -> Result<Imported, HandlersError> {
     }
     if imported.handlers.is_empty() {
         // A file that only sets other things keeps the built-in table.
-        let built_in = super::built_in::table();
+        let built_in = super::built_in::table(has_embedded);
         imported.handlers = built_in.handlers;
         imported.default = built_in.default;
+        imported.warnings = built_in.warnings;
     }
     if let Some(node) = root.get("default_handler") {
         match &node.item {
@@ -154,13 +157,17 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
             ));
         }
     }
-    let binary = table.path("binary").unwrap_or_else(|| PathBuf::from(name));
+    let named = table.path("binary");
+    let inside = name == super::built_in::EMBEDDED && named.is_none();
+    let binary = named.unwrap_or_else(|| PathBuf::from(name));
     let kind = table.text("kind").unwrap_or_else(|| {
         let file = binary
             .file_name()
             .and_then(|file| file.to_str())
             .unwrap_or_default();
-        if file.starts_with("containerd-shim-") {
+        if inside {
+            "berth"
+        } else if file.starts_with("containerd-shim-") {
             "shim"
         } else {
             "oci"
@@ -176,6 +183,11 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
             config,
             args: table.texts("args"),
         },
+        "berth" => RuntimeDef::Embedded {
+            root: table.path("root"),
+            systemd_cgroup,
+            args: table.texts("args"),
+        },
         "shim" => RuntimeDef::Shim {
             binary,
             config,
@@ -186,7 +198,9 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
         other => {
             return Err(invalid(
                 origin,
-                format!("handlers.{name}: kind {other:?} is neither \"oci\" nor \"shim\""),
+                format!(
+                    "handlers.{name}: kind {other:?} is none of \"oci\", \"shim\" and \"berth\""
+                ),
             ));
         }
     };

@@ -42,7 +42,8 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
 
 async fn reload(engine: &Shared) {
     let source = engine.config.handlers.clone();
-    match tokio::task::spawn_blocking(move || source.load()).await {
+    let embedded = engine.config.embedded_command.clone();
+    match tokio::task::spawn_blocking(move || source.load(&embedded)).await {
         Ok(Ok(table)) => {
             for warning in table.warnings() {
                 tracing::warn!(origin = %warning.origin, "{}", warning.message);

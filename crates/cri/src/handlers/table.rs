@@ -1,6 +1,7 @@
 //! The handler table in force: every definition, probed.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -89,9 +90,9 @@ pub enum HandlerRefused {
 }
 
 impl HandlerTable {
-    pub(crate) fn probe(imported: Imported) -> Result<Self, HandlersError> {
+    pub(crate) fn probe(imported: Imported, embedded: &[OsString]) -> Result<Self, HandlersError> {
         let (default, default_origin) = imported.default.ok_or(HandlersError::NoHandlers)?;
-        let handlers = look_at_all(imported.handlers);
+        let handlers = look_at_all(imported.handlers, embedded);
         let table = Self {
             default,
             default_origin,
@@ -189,6 +190,7 @@ impl HandlerTable {
                 RuntimeDef::Oci { binary, .. } | RuntimeDef::Shim { binary, .. } => {
                     binary.display().to_string()
                 }
+                RuntimeDef::Embedded { .. } => "berth".to_owned(),
             };
             let name = if definition.name == self.default {
                 format!("{} (default)", definition.name)
@@ -295,16 +297,20 @@ pub(crate) fn kind_name(kind: RuntimeKind) -> &'static str {
         RuntimeKind::Crun => "crun",
         RuntimeKind::Youki => "youki",
         RuntimeKind::Runsc => "runsc",
+        RuntimeKind::Berth => "berth",
         RuntimeKind::Other => "oci",
     }
 }
 
 /// Looks at every definition. One thread a binary: each is a process or two, and the start waits for all.
-pub(super) fn look_at_all(definitions: Vec<Definition>) -> BTreeMap<String, Handler> {
+pub(super) fn look_at_all(
+    definitions: Vec<Definition>,
+    embedded: &[OsString],
+) -> BTreeMap<String, Handler> {
     std::thread::scope(|scope| {
         let probes: Vec<_> = definitions
             .into_iter()
-            .map(|definition| scope.spawn(move || look(definition)))
+            .map(|definition| scope.spawn(move || look(definition, embedded)))
             .collect();
         probes
             .into_iter()
@@ -314,15 +320,15 @@ pub(super) fn look_at_all(definitions: Vec<Definition>) -> BTreeMap<String, Hand
     })
 }
 
-fn look(definition: Definition) -> Handler {
-    let state = match usable(&definition) {
+fn look(definition: Definition, embedded: &[OsString]) -> Handler {
+    let state = match usable(&definition, embedded) {
         Ok(state) => state,
         Err(reason) => HandlerState::Broken { reason },
     };
     Handler { definition, state }
 }
 
-fn usable(definition: &Definition) -> Result<HandlerState, String> {
+fn usable(definition: &Definition, embedded: &[OsString]) -> Result<HandlerState, String> {
     let exists = |path: &Option<PathBuf>, what: &str| match path {
         Some(path) if !path.exists() => Err(format!("{what} {} does not exist", path.display())),
         _ => Ok(()),
@@ -331,14 +337,13 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
     match &definition.runtime {
         RuntimeDef::Oci { binary, config, .. } => {
             exists(config, "config")?;
-            let found = ask(binary)?;
-            Ok(HandlerState::Usable {
-                features: features(&found),
-                gvisor: found.gvisor,
-                binary: found.binary,
-                kind: Some(found.kind),
-                version: found.version,
-            })
+            Ok(state(ask(binary, &[])?))
+        }
+        RuntimeDef::Embedded { .. } => {
+            let Some((binary, prefix)) = embedded.split_first() else {
+                return Err("this program has no runtime inside".to_owned());
+            };
+            Ok(state(ask(Path::new(binary), &words(prefix))?))
         }
         RuntimeDef::Shim {
             binary,
@@ -349,7 +354,7 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
             exists(config, "config")?;
             let binary = built_in::find(binary)?;
             let features = match runtime_binary {
-                Some(runtime) => features(&ask(runtime)?),
+                Some(runtime) => features(&ask(runtime, &[])?),
                 None => Features::default(),
             };
             // A shim's options are not a standard; one that doesn't know -v is no less a shim.
@@ -365,8 +370,26 @@ fn usable(definition: &Definition) -> Result<HandlerState, String> {
     }
 }
 
-fn ask(binary: &Path) -> Result<RuntimeProbe, String> {
-    probe(&built_in::find(binary)?).map_err(|error| crate::error::chain(&error))
+fn ask(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, String> {
+    probe(&built_in::find(binary)?, prefix).map_err(|error| crate::error::chain(&error))
+}
+
+fn state(found: RuntimeProbe) -> HandlerState {
+    HandlerState::Usable {
+        features: features(&found),
+        gvisor: found.gvisor,
+        binary: found.binary,
+        kind: Some(found.kind),
+        version: found.version,
+    }
+}
+
+/// A command's first arguments as texts.
+pub(crate) fn words(arguments: &[OsString]) -> Vec<String> {
+    arguments
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// What a runtime says it can do counts only where the kernel can too.

@@ -228,7 +228,7 @@ fn own_file_merges_drop_ins_and_refuses_unknown_keys() {
         "config.toml.d/b.toml",
         "[handlers.b]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\n",
     );
-    let imported = own::import(&path).unwrap();
+    let imported = own::import(&path, false).unwrap();
     assert_eq!(names(&imported), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
     assert_eq!(imported.hosts_dirs, [PathBuf::from("/h")]);
 
@@ -237,11 +237,55 @@ fn own_file_merges_drop_ins_and_refuses_unknown_keys() {
         "config.toml.d/c.toml",
         "[handlers.c]\nbinarry = \"runc\"\n",
     );
-    let error = own::import(&path).unwrap_err().to_string();
+    let error = own::import(&path, false).unwrap_err().to_string();
     assert!(
         error.contains("c.toml:2") && error.contains("binarry"),
         "{error}"
     );
+}
+
+#[test]
+fn the_runtime_inside_is_the_default_where_runc_is_missing() {
+    let default = |inside, installed: &[&str]| {
+        let imported = super::built_in::table_with(inside, |name| installed.contains(&name));
+        let names: Vec<String> = imported.handlers.iter().map(|h| h.name.clone()).collect();
+        let (default, _) = imported.default.unwrap();
+        (default, names.join(" "), imported.warnings.len())
+    };
+    let of =
+        |default: &str, names: &str, warnings| (default.to_owned(), names.to_owned(), warnings);
+    assert_eq!(
+        default(true, &["runc", "crun"]),
+        of("runc", "runc crun berth", 0)
+    );
+    assert_eq!(default(true, &["crun"]), of("berth", "runc crun berth", 1));
+    assert_eq!(default(false, &[]), of("runc", "runc", 0));
+}
+
+#[test]
+fn the_runtime_inside_is_configured_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[handlers.berth]\nsystemd_cgroup = true\n[handlers.other]\nkind = \"berth\"\nroot = \"/r\"\n";
+    let path = write(dir.path(), "config.toml", text);
+    let imported = own::import(&path, true).unwrap();
+    let embedded = |root: Option<&str>, systemd_cgroup| RuntimeDef::Embedded {
+        root: root.map(PathBuf::from),
+        systemd_cgroup,
+        args: Vec::new(),
+    };
+    let runtimes: Vec<_> = imported
+        .handlers
+        .iter()
+        .map(|h| h.runtime.clone())
+        .collect();
+    assert_eq!(
+        runtimes,
+        [embedded(None, true), embedded(Some("/r"), false)]
+    );
+    // A program without it says so.
+    let handlers = HandlerSource::Berth(path).survey(&[]).unwrap();
+    assert!(handlers.iter().all(|handler| matches!(&handler.state,
+        super::HandlerState::Broken { reason } if reason.contains("no runtime inside"))));
 }
 
 #[test]
@@ -252,7 +296,10 @@ fn docker_is_refused_with_the_reason() {
         "daemon.json",
         r#"{"runtimes":{"runsc":{"path":"/usr/bin/runsc"}}}"#,
     );
-    let error = HandlerSource::Docker(path).load().unwrap_err().to_string();
+    let error = HandlerSource::Docker(path)
+        .load(&[])
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("runsc") && error.contains("dockershim"),
         "{error}"
@@ -268,7 +315,7 @@ fn missing_binaries_are_listed_and_refused_but_a_broken_default_is_fatal() {
         "default_handler = \"good\"\n[handlers.good]\nbinary = {good:?}\n[handlers.bad]\nbinary = \"/nonexistent/runtime\"\n"
     );
     let path = write(dir.path(), "config.toml", &text);
-    let table = HandlerSource::Berth(path.clone()).load().unwrap();
+    let table = HandlerSource::Berth(path.clone()).load(&[]).unwrap();
     assert!(table.find("good").is_ok());
     assert_eq!(table.find("").unwrap().definition.name, "good");
     let refused = table.find("bad").unwrap_err().to_string();
@@ -293,7 +340,7 @@ fn missing_binaries_are_listed_and_refused_but_a_broken_default_is_fatal() {
         text.replace("default_handler = \"good\"", "default_handler = \"bad\""),
     )
     .unwrap();
-    let error = HandlerSource::Berth(path).load().unwrap_err();
+    let error = HandlerSource::Berth(path).load(&[]).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(
         error.to_string().contains("config.toml:1") && source.contains("/nonexistent/runtime"),

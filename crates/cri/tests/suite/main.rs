@@ -13,6 +13,7 @@ mod network;
 mod pods;
 mod processes;
 mod restart;
+mod sameness;
 mod server;
 mod spdy;
 mod streams;

@@ -80,6 +80,11 @@ async fn life_under_crun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn life_under_the_runtime_inside() {
+    life("berth").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn life_under_runsc() {
     life("runsc").await;
 }

@@ -45,8 +45,9 @@ impl Server {
         let mut config = Config::new(
             &dir.path().join("d"),
             &dir.path().join("r"),
-            vec![shim.into()],
+            vec![shim.clone().into()],
         );
+        config.embedded_command = vec![shim.into(), "oci".into()];
         // A test process has its own second and each test its own third byte of the address.
         let (process, test) = (
             std::process::id() % 200,

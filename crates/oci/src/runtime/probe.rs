@@ -86,13 +86,15 @@ impl RuntimeProbe {
 }
 
 /// Finds `binary` (a path, or a name in `PATH`) and asks for its version and features. Blocks for some ms.
+/// `prefix` are words that make the binary a runtime.
 ///
 /// # Errors
 /// When it is missing or does not run.
-pub fn probe(binary: &Path) -> Result<RuntimeProbe, ProbeError> {
+pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeError> {
     let path = find(binary).ok_or_else(|| ProbeError::Missing(binary.to_owned()))?;
     let run = |arg: &str| {
         Command::new(&path)
+            .args(prefix)
             .arg(arg)
             .stdin(Stdio::null())
             .output()
@@ -113,18 +115,24 @@ pub fn probe(binary: &Path) -> Result<RuntimeProbe, ProbeError> {
     let (kind, version) = parse_version(&text, &path);
     let features = match kind {
         RuntimeKind::Runsc => None,
-        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => {
-            run("features")
-                .ok()
-                .filter(|o| o.status.success())
-                .and_then(|o| serde_json::from_slice(&o.stdout).ok())
-        }
+        RuntimeKind::Runc
+        | RuntimeKind::Crun
+        | RuntimeKind::Youki
+        | RuntimeKind::Berth
+        | RuntimeKind::Other => run("features")
+            .ok()
+            .filter(|o| o.status.success())
+            .and_then(|o| serde_json::from_slice(&o.stdout).ok()),
     };
     let gvisor = match kind {
         RuntimeKind::Runsc => run("flags")
             .ok()
             .map(|out| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()))),
-        RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Youki | RuntimeKind::Other => None,
+        RuntimeKind::Runc
+        | RuntimeKind::Crun
+        | RuntimeKind::Youki
+        | RuntimeKind::Berth
+        | RuntimeKind::Other => None,
     };
     Ok(RuntimeProbe {
         binary: path,
@@ -162,6 +170,7 @@ fn parse_version(text: &str, path: &Path) -> (RuntimeKind, String) {
         Some("crun") => RuntimeKind::Crun,
         Some("youki") => RuntimeKind::Youki,
         Some("runsc") => RuntimeKind::Runsc,
+        Some("berth") => RuntimeKind::Berth,
         _ => RuntimeKind::from_name(path),
     };
     let version = words
@@ -236,6 +245,11 @@ mod tests {
                 "release-20240212.0",
             ),
             ("youki version 0.7.0\n", RuntimeKind::Youki, "0.7.0"),
+            (
+                "berth version 0.1.0\nspec: 1.2.1",
+                RuntimeKind::Berth,
+                "0.1.0",
+            ),
             ("foo 7", RuntimeKind::Other, "7"),
         ];
         for (text, kind, version) in cases {
@@ -248,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_missing_binary_is_named() {
-        let err = probe(Path::new("berth-no-such-runtime")).expect_err("must fail");
+        let err = probe(Path::new("berth-no-such-runtime"), &[]).expect_err("must fail");
         assert!(err.to_string().contains("berth-no-such-runtime"), "{err}");
     }
 }

@@ -39,9 +39,11 @@ impl Runtime {
                     .unified
                     .filter(|_| cgroups.mode == CgroupMode::Hybrid)
             }
-            RuntimeKind::Runc | RuntimeKind::Youki | RuntimeKind::Runsc | RuntimeKind::Other => {
-                None
-            }
+            RuntimeKind::Runc
+            | RuntimeKind::Youki
+            | RuntimeKind::Runsc
+            | RuntimeKind::Berth
+            | RuntimeKind::Other => None,
         };
         Self {
             command,

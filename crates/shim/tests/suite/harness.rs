@@ -82,7 +82,7 @@ impl Pod {
     }
 
     fn prepare(runtime: &str, binary: Option<&Path>) -> Self {
-        let found = probe(Path::new(runtime)).expect("runtime is installed");
+        let found = probe(Path::new(runtime), &[]).expect("runtime is installed");
         let dir = tempfile::Builder::new()
             .prefix("bs")
             .tempdir_in("/run")

@@ -1,0 +1,42 @@
+//! The OCI runtime inside berth: `berth oci`, so that a machine without any runtime still runs pods.
+//!
+//! Its command line is runc's, and berth drives it as it drives runc: by executing a binary, here its own.
+//! youki's libcontainer makes namespaces, mounts and cgroups; this crate wraps it where runc's users
+//! would miss something:
+//!
+//! - a process' identity, capabilities and seccomp filter are set by [`launch`], in runc's order, and
+//!   execs get the container's filter (libcontainer leaves execs unfiltered);
+//! - `start` returns when the program runs, with the error when it can't ([`report`]);
+//! - a container's process is known by its start time too, so that a reused pid is not mistaken for it
+//!   ([`record`]);
+//! - cgroups are emptied and removed with all below them ([`cgroup`]);
+//! - the binary that enters a container can't be written to from inside ([`seal`]).
+//!
+//! There are no threads and no tokio here: libcontainer forks.
+
+mod bundle;
+mod cgroup;
+mod cli;
+mod error;
+mod launch;
+mod log;
+mod record;
+mod report;
+mod seal;
+mod seccomp;
+mod verb;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// The runtime's name: in `--version`, as a handler, and as a kind.
+pub const NAME: &str = "berth";
+
+/// The subcommand of berth's binary that is the runtime.
+pub const SUBCOMMAND: &str = "oci";
+
+/// Runs `berth oci ARGS`. Call it first thing in `main`, before any thread or tokio runtime exists: it forks.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    cli::main(args)
+}
