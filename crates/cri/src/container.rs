@@ -7,6 +7,7 @@ mod exit;
 mod logs;
 mod oom;
 mod remove;
+mod signal;
 mod spec;
 mod start;
 mod status;
@@ -33,7 +34,7 @@ pub(crate) use remove::remove;
 pub(crate) use start::{not_started, start};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use stop::stop;
-pub(crate) use update::update;
+pub(crate) use update::{merge, update};
 
 pub(crate) struct Container {
     pub(crate) id: String,
@@ -138,8 +139,8 @@ pub(crate) fn of_sandbox(engine: &Shared, sandbox_id: &str) -> Vec<Arc<Container
 
 /// The name that only one container may have at a time.
 pub(crate) fn name(
-    config: &k8s_cri::v1::ContainerConfig,
-    sandbox: &k8s_cri::v1::PodSandboxConfig,
+    config: &berth_cri_api::v1::ContainerConfig,
+    sandbox: &berth_cri_api::v1::PodSandboxConfig,
 ) -> String {
     let metadata = config.metadata.clone().unwrap_or_default();
     let pod = sandbox.metadata.clone().unwrap_or_default();

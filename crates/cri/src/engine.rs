@@ -1,5 +1,6 @@
 //! What all RPCs share: settings, tables, the image store, and the objects in memory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -47,12 +48,10 @@ impl Engine {
         for dir in layout.all() {
             std::fs::create_dir_all(&dir).map_err(CriError::io("make", &dir))?;
         }
-        let mut options = StoreOptions::default();
-        let mut hosts_dirs = config.images.hosts_dirs.clone();
-        hosts_dirs.extend(handlers.hosts_dirs.iter().cloned());
-        if !hosts_dirs.is_empty() {
-            options.hosts_dirs = hosts_dirs;
-        }
+        let options = StoreOptions {
+            hosts_dirs: hosts_dirs(&config, &handlers),
+            ..StoreOptions::default()
+        };
         let images = ImageStore::open(layout.images(), options)?;
         let engine = Self {
             layout,
@@ -73,6 +72,12 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Puts another table in force, with the registries' settings that came with it.
+    pub(crate) fn set_handlers(&self, table: HandlerTable) {
+        self.images.set_hosts_dirs(hosts_dirs(&self.config, &table));
+        self.handlers.store(Arc::new(table));
+    }
+
     /// The pods' network, read anew each time: whoever configures it later need not restart us.
     pub(crate) fn network(&self) -> Result<Network, CniError> {
         let table = self.handlers.load();
@@ -83,7 +88,7 @@ impl Engine {
     }
 
     /// The plugins' directories.
-    pub(crate) fn plugin_dirs(&self) -> Vec<std::path::PathBuf> {
+    pub(crate) fn plugin_dirs(&self) -> Vec<PathBuf> {
         let table = self.handlers.load();
         table
             .cni_bin_dirs
@@ -111,6 +116,9 @@ impl Engine {
     /// Gives berth's own network the node's pod CIDR; one that somebody else configured is not
     /// ours to change.
     pub(crate) fn set_pod_cidr(&self, cidr: &str) -> Result<(), CriError> {
+        if !is_subnets(cidr) {
+            return Err(CriError::Invalid(format!("pod CIDR {cidr:?} is no list of subnets")));
+        }
         *self.pod_cidr.write() = Some(cidr.to_owned());
         if self.own_network().is_some() {
             self.write_default_network()
@@ -142,6 +150,35 @@ impl Engine {
     }
 }
 
+/// Where registries' settings are: as the flags say, then as the handlers' file says, else where they usually are.
+fn hosts_dirs(config: &Config, handlers: &HandlerTable) -> Vec<PathBuf> {
+    let chosen: Vec<PathBuf> = config
+        .images
+        .hosts_dirs
+        .iter()
+        .chain(&handlers.hosts_dirs)
+        .cloned()
+        .collect();
+    if chosen.is_empty() {
+        StoreOptions::default().hosts_dirs
+    } else {
+        chosen
+    }
+}
+
+/// Whether every part of a list of subnets is one: an address, a slash, and as many bits as the address has at most.
+fn is_subnets(text: &str) -> bool {
+    text.split(',').all(|subnet| {
+        let Some((address, bits)) = subnet.trim().split_once('/') else {
+            return false;
+        };
+        match (address.parse::<std::net::IpAddr>(), bits.parse::<u8>()) {
+            (Ok(address), Ok(bits)) => bits <= if address.is_ipv4() { 32 } else { 128 },
+            _ => false,
+        }
+    })
+}
+
 /// Runs work that blocks for more than an instant.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CriError> + Send + 'static,
@@ -165,3 +202,23 @@ pub(crate) fn nanoseconds(time: SystemTime) -> i64 {
 }
 
 pub(crate) type Shared = Arc<Engine>;
+
+#[cfg(test)]
+mod tests {
+    use super::is_subnets;
+
+    #[test]
+    fn subnets_of_both_families() {
+        for (text, fine) in [
+            ("10.0.0.0/16", true),
+            ("10.0.0.0/16,fd00::/64", true),
+            ("10.0.0.0", false),
+            ("10.0.0.0/33", false),
+            ("fd00::/129", false),
+            ("10.0.0.0/16,", false),
+            ("pods", false),
+        ] {
+            assert_eq!(is_subnets(text), fine, "{text}");
+        }
+    }
+}

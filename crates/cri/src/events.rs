@@ -1,7 +1,11 @@
 //! Container events for `GetContainerEvents`.
 
-use k8s_cri::v1::{ContainerEventResponse, ContainerEventType};
+use berth_cri_api::v1::{ContainerEventResponse, ContainerEventType};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tonic::Status;
 
 use crate::container::{self, Container};
 use crate::engine::{Engine, now};
@@ -12,6 +16,15 @@ const BACKLOG: usize = 1024;
 
 pub(crate) struct Events(broadcast::Sender<ContainerEventResponse>);
 
+/// What `GetContainerEvents` answers: from now on, until the server ends. A listener that fell behind is told so, and
+/// has to look at everything anew.
+pub(crate) fn stream(engine: &Engine) -> BoxStream<'static, Result<ContainerEventResponse, Status>> {
+    BroadcastStream::new(engine.events.0.subscribe())
+        .map(|event| event.map_err(|lagged| Status::data_loss(lagged.to_string())))
+        .take_until(engine.shutdown.clone().cancelled_owned())
+        .boxed()
+}
+
 impl Default for Events {
     fn default() -> Self {
         Self(broadcast::channel(BACKLOG).0)
@@ -19,10 +32,6 @@ impl Default for Events {
 }
 
 impl Events {
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<ContainerEventResponse> {
-        self.0.subscribe()
-    }
-
     /// Tells of a container, with its sandbox' state and its own.
     pub(crate) fn container(
         &self,
@@ -53,7 +62,7 @@ impl Events {
         id: &str,
         kind: ContainerEventType,
         sandbox: Option<&Sandbox>,
-        containers_statuses: Vec<k8s_cri::v1::ContainerStatus>,
+        containers_statuses: Vec<berth_cri_api::v1::ContainerStatus>,
     ) {
         // Nobody listening is fine.
         let _ = self.0.send(ContainerEventResponse {

@@ -40,7 +40,7 @@ impl Layout {
             self.pods(),
             self.bundles(),
             self.state.join("runtime"),
-            self.state.join("s"),
+            self.sockets(),
         ]
     }
 
@@ -54,6 +54,10 @@ impl Layout {
 
     pub(crate) fn containers(&self) -> PathBuf {
         self.root.join("containers")
+    }
+
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.state.join("s")
     }
 
     pub(crate) fn pods(&self) -> PathBuf {

@@ -28,6 +28,7 @@ mod server;
 mod service;
 mod stats;
 mod status;
+mod strays;
 mod streaming;
 
 pub use config::{CgroupDriver, CniConfig, Config, DefaultNetwork, ImageOptions};

@@ -7,7 +7,7 @@ mod process;
 
 use std::collections::BTreeMap;
 
-use k8s_cri::v1::{ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value};
+use berth_cri_api::v1::{ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value};
 
 use crate::container::{self, Container};
 use crate::engine::{Engine, Shared, blocking, now};
@@ -77,11 +77,10 @@ fn of_container(engine: &Engine, container: &Container) -> ContainerMetrics {
     let config = &record.config.0;
     let name = config.metadata.clone().unwrap_or_default().name;
     let image = config.image.clone().unwrap_or_default().image;
-    let mut samples = cgroup::samples(&engine.host.cgroups, &record.cgroup);
-    samples.extend(process::samples(&cgroup::processes(
-        &engine.host.cgroups,
-        &record.cgroup,
-    )));
+    let cgroups = &engine.host.cgroups;
+    let path = berth_oci::cgroup::directory(&record.cgroup);
+    let mut samples = cgroup::samples(cgroups, &path);
+    samples.extend(process::samples(&cgroup::processes(cgroups, &path)));
     samples.extend(filesystem(engine, &record.id));
     let seconds = |nanoseconds: i64| u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0);
     samples.push((

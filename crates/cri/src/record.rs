@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use k8s_cri::v1::{ContainerConfig, PodSandboxConfig};
+use berth_cri_api::v1::{ContainerConfig, PodSandboxConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cni::Attachment;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_shim::client::{self, Shim, Status, recorded_exit, recorded_oom_kill};
 
@@ -12,6 +13,10 @@ use crate::engine::{Shared, blocking};
 use crate::error::{CriError, chain};
 use crate::record::{self, ContainerPhase, ContainerRecord, Phase, SandboxRecord};
 use crate::sandbox::{self, Sandbox};
+use crate::strays::{self, Stray};
+
+/// How long CNI plugins of a killed server may go on.
+const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Loads all records and finds their processes.
 pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
@@ -66,12 +71,21 @@ async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
                 id = sandbox.id,
                 "removing a pod sandbox that was never whole"
             );
-            find_leftover_shim(engine, sandbox).await;
+            end_leftovers(engine, sandbox).await;
             sandbox::discard(engine, sandbox).await
         }
         Phase::Ready => reconnect(engine, sandbox).await,
         Phase::NotReady if record.released => Ok(()),
-        Phase::NotReady => reconnect(engine, sandbox).await,
+        Phase::NotReady => {
+            // Its DEL may still be under way; the next one is to find it done.
+            let id = sandbox.id.clone();
+            let _ = blocking(move || {
+                strays::end(&id, Stray::Plugin, PLUGINS);
+                Ok(())
+            })
+            .await;
+            reconnect(engine, sandbox).await
+        }
     };
     if let Err(error) = result {
         tracing::error!(
@@ -82,17 +96,23 @@ async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
     }
 }
 
-/// A shim that was started for a sandbox whose making was cut short.
-async fn find_leftover_shim(engine: &Shared, sandbox: &Sandbox) {
-    let record = sandbox.record();
-    let config = record.runtime.shim(&engine.config);
-    let bundle = engine.layout.bundle(&record.id);
-    match Shim::reconnect(&config, &bundle).await {
-        Ok(shim) => sandbox.set_shim(Some(shim)),
-        Err(_) => {
-            // Fails when there was no shim either.
-            let _ = client::cleanup(&config, &record.id, &bundle).await;
-        }
+/// What works on for a sandbox whose making was cut short: nobody knows how far it got, so it ends here, and what
+/// the runtime holds by then is deleted.
+async fn end_leftovers(engine: &Shared, sandbox: &Sandbox) {
+    let id = sandbox.id.clone();
+    let ended = blocking(move || {
+        strays::end(&id, Stray::Runtime, Duration::ZERO);
+        strays::end(&id, Stray::Plugin, PLUGINS);
+        Ok(())
+    });
+    if let Err(error) = ended.await {
+        tracing::warn!(id = sandbox.id, error = chain(&error), "leftovers not looked for");
+    }
+    let bundle = engine.layout.bundle(&sandbox.id);
+    if bundle.exists() {
+        let config = sandbox.record().runtime.shim(&engine.config);
+        // Fails when the runtime was never called.
+        let _ = client::cleanup(&config, &sandbox.id, &bundle).await;
     }
 }
 
@@ -170,14 +190,6 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
                     }
                     record.pid = state.pid;
                 })?;
-                if let Err(error) = shim.adopt(&container.id, &engine.layout.bundle(&container.id))
-                {
-                    tracing::warn!(
-                        id = container.id,
-                        error = chain(&error),
-                        "a container's streams are lost"
-                    );
-                }
                 container.set_task(Task::Live);
                 if let Err(error) = shim.adopt(&container.id, &engine.layout.bundle(&container.id))
                 {
@@ -237,12 +249,20 @@ fn sweep(engine: &Shared) -> Result<(), CriError> {
         .iter()
         .map(|item| item.id.clone())
         .collect();
-    let containers: BTreeSet<String> = engine
+    let mut containers: BTreeSet<String> = engine
         .containers
         .all()
         .iter()
         .map(|item| item.id.clone())
         .collect();
+    for container in engine.containers.all() {
+        if !sandboxes.contains(&container.record().sandbox_id) {
+            tracing::info!(id = container.id, "removing a container whose pod sandbox is gone");
+            container::discard(engine, &container.id)?;
+            engine.containers.remove(&container.id);
+            containers.remove(&container.id);
+        }
+    }
     for id in entries(&engine.layout.pods()) {
         if !sandboxes.contains(&id) {
             tracing::info!(id, "giving back a leaked pod sandbox");
@@ -253,6 +273,14 @@ fn sweep(engine: &Shared) -> Result<(), CriError> {
         if !sandboxes.contains(&id) && !containers.contains(&id) {
             tracing::info!(id, "removing a leaked container");
             container::discard(engine, &id)?;
+        }
+    }
+    for name in entries(&engine.layout.sockets()) {
+        // A shim that was killed leaves its sockets behind.
+        let path = engine.layout.sockets().join(name);
+        let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        if std::os::unix::net::UnixStream::connect(&path).is_err_and(refused) {
+            let _ = std::fs::remove_file(path);
         }
     }
     for snapshot in engine.images.snapshots()? {

@@ -6,6 +6,7 @@ mod release;
 mod run;
 mod spec;
 mod status;
+mod update;
 
 use std::path::PathBuf;
 
@@ -22,14 +23,15 @@ pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{run, watch_pause};
 pub(crate) use spec::{host_network, oci_sandbox, privileged};
 pub(crate) use status::{list, status, status_of};
+pub(crate) use update::update;
 
 pub(crate) struct Sandbox {
     pub(crate) id: String,
     dir: PathBuf,
     record: RwLock<SandboxRecord>,
     shim: RwLock<Option<Shim>>,
-    /// Held while the sandbox is stopped or removed.
-    pub(crate) busy: tokio::sync::Mutex<()>,
+    /// Shared by what makes or starts containers in the sandbox, taken alone by what stops or removes it.
+    pub(crate) open: tokio::sync::RwLock<()>,
 }
 
 impl Sandbox {
@@ -39,7 +41,7 @@ impl Sandbox {
             id: record.id.clone(),
             record: RwLock::new(record),
             shim: RwLock::default(),
-            busy: tokio::sync::Mutex::default(),
+            open: tokio::sync::RwLock::default(),
         }
     }
 
@@ -71,7 +73,7 @@ impl Sandbox {
 }
 
 /// The name that only one sandbox may have at a time.
-pub(crate) fn name(config: &k8s_cri::v1::PodSandboxConfig) -> String {
+pub(crate) fn name(config: &berth_cri_api::v1::PodSandboxConfig) -> String {
     let metadata = config.metadata.clone().unwrap_or_default();
     format!(
         "{}_{}_{}_{}",

@@ -2,11 +2,18 @@
 
 mod image;
 mod runtime;
+mod streamed;
 
-use tonic::Status;
+use tonic::{Request, Response, Status};
 
 use crate::engine::Shared;
 use crate::error::CriError;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn answer<T>(value: T) -> Answer<T> {
+    Ok(Response::new(value))
+}
 
 pub(crate) struct Services {
     engine: Shared,
@@ -16,14 +23,21 @@ impl Services {
     pub(crate) fn new(engine: Shared) -> Self {
         Self { engine }
     }
-}
 
-/// Runs a change to its end even when the client hangs up: half a sandbox would be nobody's.
-async fn whole<T: Send + 'static>(
-    work: impl Future<Output = Result<T, CriError>> + Send + 'static,
-) -> Result<T, Status> {
-    let done = tokio::spawn(work)
-        .await
-        .map_err(|error| Status::internal(format!("the request's task was lost: {error}")))?;
-    done.map_err(Status::from)
+    /// Answers with what `work` makes of a request. It goes on to its end even when the client hangs up: half a
+    /// sandbox would be nobody's.
+    async fn change<Q, T, F>(
+        &self,
+        request: Request<Q>,
+        work: impl FnOnce(Shared, Q) -> F,
+    ) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, CriError>> + Send + 'static,
+    {
+        let done = tokio::spawn(work(Shared::clone(&self.engine), request.into_inner()))
+            .await
+            .map_err(|error| Status::internal(format!("the request's task was lost: {error}")))?;
+        answer(done?)
+    }
 }

@@ -1,13 +1,14 @@
 //! What containers and pods use.
 
 mod network;
+mod pressure;
 
 pub(crate) use network::interfaces;
 
 use berth_shim::client::Stats;
-use k8s_cri::v1::{
+use berth_cri_api::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,
-    FilesystemUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes, PodSandboxStats,
+    FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes, PodSandboxStats,
     PodSandboxStatsFilter, ProcessUsage, SwapUsage, UInt64Value,
 };
 
@@ -43,6 +44,8 @@ pub(crate) async fn of_container(
     let usage = blocking(move || Ok(images.snapshot_usage(&id)?)).await.ok();
     let timestamp = now();
     let config = &record.config.0;
+    let cgroup = berth_oci::cgroup::directory(&record.cgroup);
+    let pressure = |resource| pressure::of(&engine.host.cgroups, &cgroup, resource);
     Ok(ContainerStats {
         attributes: Some(ContainerAttributes {
             id: record.id.clone(),
@@ -50,8 +53,18 @@ pub(crate) async fn of_container(
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
         }),
-        cpu: stats.map(|stats| cpu(&stats, timestamp)),
-        memory: stats.map(|stats| memory(&stats, timestamp)),
+        cpu: stats.map(|stats| CpuUsage {
+            psi: pressure("cpu"),
+            ..cpu(&stats, timestamp)
+        }),
+        memory: stats.map(|stats| MemoryUsage {
+            psi: pressure("memory"),
+            ..memory(&stats, timestamp)
+        }),
+        io: stats.and(pressure("io")).map(|psi| IoUsage {
+            timestamp,
+            psi: Some(psi),
+        }),
         writable_layer: usage.map(|usage| FilesystemUsage {
             timestamp,
             fs_id: Some(FilesystemIdentifier {
@@ -76,6 +89,7 @@ fn cpu(stats: &Stats, timestamp: i64) -> CpuUsage {
         usage_core_nano_seconds: value(stats.cpu_usage_ns),
         // A rate needs two looks; whoever wants one has the timestamps of two answers.
         usage_nano_cores: None,
+        psi: None,
     }
 }
 
@@ -92,6 +106,7 @@ fn memory(stats: &Stats, timestamp: i64) -> MemoryUsage {
         rss_bytes: value(stats.memory_rss),
         page_faults: value(stats.page_faults),
         major_page_faults: value(stats.major_page_faults),
+        psi: None,
     }
 }
 
@@ -178,8 +193,8 @@ pub(crate) async fn of_sandbox(
                 process_count: value(Some(processes)),
             }),
             containers,
+            io: None,
         }),
-        windows: None,
     })
 }
 

@@ -1,17 +1,41 @@
-//! `Status`: whether pods can be run, and by which handlers.
+//! `Version`, `RuntimeConfig` and `Status`: whether pods can be run, and by which handlers.
 
 use std::collections::HashMap;
 
-use k8s_cri::v1::{
-    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
-    StatusResponse,
+use berth_cri_api::v1::{
+    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigResponse,
+    RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusResponse,
+    VersionResponse,
 };
 use serde_json::{Value, json};
 
 use crate::cni;
+use crate::config;
 use crate::engine::Shared;
 use crate::error::chain;
 use crate::handlers::{HandlerState, HandlerTable, kind_name, settings_in_words};
+
+pub(crate) fn version() -> VersionResponse {
+    VersionResponse {
+        version: "0.1.0".to_owned(),
+        runtime_name: "berth".to_owned(),
+        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_api_version: "v1".to_owned(),
+    }
+}
+
+/// What a kubelet does as the runtime does.
+pub(crate) fn runtime_config(engine: &Shared) -> RuntimeConfigResponse {
+    let driver = match engine.config.cgroup_driver {
+        config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+    };
+    RuntimeConfigResponse {
+        linux: Some(LinuxRuntimeConfiguration {
+            cgroup_driver: driver.into(),
+        }),
+    }
+}
 
 pub(crate) fn status(engine: &Shared, verbose: bool) -> StatusResponse {
     let table = engine.handlers.load();
@@ -43,6 +67,8 @@ pub(crate) fn status(engine: &Shared, verbose: bool) -> StatusResponse {
         runtime_handlers: runtime_handlers(&table),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+            mount_options: true,
         }),
     }
 }

@@ -8,6 +8,7 @@ mod copy;
 mod exec;
 mod forward;
 mod http;
+mod prepare;
 mod pump;
 mod spdy;
 mod status;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
 use tokens::Tokens;
+pub(crate) use prepare::{prepare_attach, prepare_exec, prepare_forward};
 pub(crate) use tokens::{Request, Streams};
 
 /// Hands out URLs.

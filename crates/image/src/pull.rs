@@ -31,7 +31,8 @@ pub(crate) async fn pull(
     progress(Progress::Resolving {
         reference: reference.to_string(),
     });
-    let endpoints = hosts::endpoints(&inner.options.hosts_dirs, reference.registry())?;
+    let hosts_dirs = inner.hosts_dirs();
+    let endpoints = hosts::endpoints(&hosts_dirs, reference.registry())?;
     let registry = Registry::new(reference.clone(), endpoints, request.auth, progress.clone())?;
     let lease = Arc::new(inner.leases.begin()?);
     let wanted = request

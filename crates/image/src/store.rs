@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 use crate::blobs::Blobs;
@@ -39,6 +40,8 @@ pub struct ImageStore {
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) options: StoreOptions,
+    /// Instead of the options', once somebody has changed them.
+    hosts_dirs: RwLock<Option<Vec<PathBuf>>>,
     pub(crate) catalog: Catalog,
     pub(crate) blobs: Blobs,
     pub(crate) layers: Layers,
@@ -52,6 +55,14 @@ pub(crate) struct Inner {
     pub(crate) layer_flights: Flights,
     /// As many layers are unpacked at a time as there are processors, at most four.
     pub(crate) unpackers: Arc<Semaphore>,
+}
+
+impl Inner {
+    /// The directories of registries' settings in force.
+    pub(crate) fn hosts_dirs(&self) -> Vec<PathBuf> {
+        let changed = self.hosts_dirs.read().clone();
+        changed.unwrap_or_else(|| self.options.hosts_dirs.clone())
+    }
 }
 
 impl ImageStore {
@@ -94,6 +105,7 @@ impl ImageStore {
             unpackers: Arc::new(Semaphore::new(processors.min(4))),
             root,
             options,
+            hosts_dirs: RwLock::default(),
         };
         inner.catalog.read()?;
         inner.sweeper.empty();
@@ -102,6 +114,11 @@ impl ImageStore {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Takes other directories of registries' settings than the options named, from the next pull on.
+    pub fn set_hosts_dirs(&self, dirs: Vec<PathBuf>) {
+        *self.inner.hosts_dirs.write() = Some(dirs);
     }
 
     /// The store's directory.

@@ -7,7 +7,7 @@ mod security;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use k8s_cri::v1::{ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig};
+use berth_cri_api::v1::{ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::agent::Agent;
@@ -161,6 +161,12 @@ pub(crate) async fn container_config(
             resources: Some(container_resources(agent, pod, c)),
             security_context: Some(security),
         }),
+        stop_signal: c
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| berth_cri_api::signal::named(lifecycle.stop_signal.as_deref()?))
+            .unwrap_or_default()
+            .into(),
         ..ContainerConfig::default()
     })
 }

@@ -6,7 +6,7 @@ mod field;
 
 use std::collections::BTreeMap;
 
-use k8s_cri::v1::KeyValue;
+use berth_cri_api::v1::KeyValue;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 
 use crate::agent::Agent;
@@ -73,7 +73,10 @@ pub(crate) async fn environment(
 /// As CRI wants it.
 pub(crate) fn key_values(list: Vec<(String, String)>) -> Vec<KeyValue> {
     list.into_iter()
-        .map(|(key, value)| KeyValue { key, value })
+        .map(|(key, value)| KeyValue {
+            key,
+            value: value.into_bytes(),
+        })
         .collect()
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::lifecycle::{Observed, RunState};
-use k8s_cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use berth_cri_api::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_cri::v1::ExecSyncRequest;
+use berth_cri_api::v1::ExecSyncRequest;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 
 use crate::agent::Agent;

@@ -2,7 +2,7 @@
 
 mod auth;
 
-use k8s_cri::v1::{
+use berth_cri_api::v1::{
     Image as CriImage, ImageSpec, ImageStatusRequest, ListImagesRequest, PodSandboxConfig,
     PullImageRequest,
 };

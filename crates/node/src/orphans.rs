@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_cri::v1::{ContainerFilter, ListContainersRequest};
-use k8s_cri::v1::{
+use berth_cri_api::v1::{ContainerFilter, ListContainersRequest};
+use berth_cri_api::v1::{
     ListPodSandboxRequest, RemovePodSandboxRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 use tokio::sync::watch;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_cri::v1::{GetEventsRequest, ListContainersRequest, ListPodSandboxRequest};
+use berth_cri_api::v1::{GetEventsRequest, ListContainersRequest, ListPodSandboxRequest};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 

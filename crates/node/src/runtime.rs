@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_cri::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest, VersionRequest};
+use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest, VersionRequest};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

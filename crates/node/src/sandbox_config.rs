@@ -5,7 +5,7 @@ mod dns;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use k8s_cri::v1::{
+use berth_cri_api::v1::{
     Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol, SecurityProfile,
     SupplementalGroupsPolicy,

@@ -324,7 +324,7 @@ async fn overhead_reaches_the_runtime_unless_its_gate_is_off() {
             .linux
             .clone()
             .unwrap();
-        let memory = |r: &k8s_cri::v1::LinuxContainerResources| r.memory_limit_in_bytes;
+        let memory = |r: &berth_cri_api::v1::LinuxContainerResources| r.memory_limit_in_bytes;
         assert_eq!(linux.resources.as_ref().map(memory), Some(64 << 20));
         assert_eq!(
             linux.overhead.as_ref().map(memory),
@@ -476,5 +476,5 @@ async fn a_missing_secret_keeps_the_container_waiting_and_says_so() {
     world.ready().await;
     let state = world.cri.state.lock();
     let envs = &state.containers.values().next().unwrap().config.envs;
-    assert!(envs.iter().any(|e| e.key == "X" && e.value == "v"));
+    assert!(envs.iter().any(|e| e.key == "X" && e.value == b"v"));
 }

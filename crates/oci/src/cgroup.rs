@@ -105,9 +105,51 @@ impl Cgroups {
     }
 }
 
+/// Where a spec's cgroup lies below a hierarchy's mount: the path itself, or what systemd makes of `slice:prefix:name`
+/// (each dash of a slice's name is a level above it).
+#[must_use]
+pub fn directory(cgroups_path: &Path) -> PathBuf {
+    let text = cgroups_path.to_string_lossy();
+    let mut parts = text.split(':');
+    let (Some(slice), Some(prefix), Some(name), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return cgroups_path.to_owned();
+    };
+    let mut path = PathBuf::from("/");
+    // `-.slice` is the root.
+    if let Some(slice) = slice.strip_suffix(".slice").filter(|slice| *slice != "-") {
+        let ends = slice.match_indices('-').map(|(at, _)| at);
+        for end in ends.chain([slice.len()]) {
+            path.push(format!("{}.slice", &slice[..end]));
+        }
+    }
+    path.push(if prefix.is_empty() {
+        format!("{name}.scope")
+    } else {
+        format!("{prefix}-{name}.scope")
+    });
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systemd_paths_become_directories() {
+        for (given, wanted) in [
+            ("/pods/abc", "/pods/abc"),
+            ("system.slice:cri-berth:abc", "/system.slice/cri-berth-abc.scope"),
+            ("-.slice:cri-berth:abc", "/cri-berth-abc.scope"),
+            (
+                "kubepods-besteffort-pod1_2.slice:cri-berth:abc",
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice/cri-berth-abc.scope",
+            ),
+        ] {
+            assert_eq!(directory(Path::new(given)), Path::new(wanted));
+        }
+    }
 
     #[test]
     fn modes_are_told_apart() {

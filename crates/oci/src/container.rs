@@ -56,6 +56,24 @@ pub enum Propagation {
     Bidirectional,
 }
 
+/// What else a bind mount may be: flags that narrow what can be done with it, and their opposites.
+pub const MOUNT_OPTIONS: [&str; 14] = [
+    "noexec",
+    "exec",
+    "nodev",
+    "dev",
+    "nosuid",
+    "suid",
+    "noatime",
+    "atime",
+    "relatime",
+    "strictatime",
+    "nodiratime",
+    "diratime",
+    "nosymfollow",
+    "symfollow",
+];
+
 /// A bind mount from the host, or an image mounted on the host.
 #[derive(Debug, Clone, Default)]
 pub struct Mount {
@@ -69,6 +87,8 @@ pub struct Mount {
     pub recursive_read_only: bool,
     /// Propagation.
     pub propagation: Propagation,
+    /// Further options, of those in [`MOUNT_OPTIONS`].
+    pub options: Vec<String>,
 }
 
 /// A device (or a directory of devices) of the host.

@@ -60,6 +60,14 @@ pub enum SpecError {
     /// gVisor's mounts stay inside.
     #[error("gVisor can't propagate mounts from the container to the host ({0:?})")]
     BidirectionalUnsupported(PathBuf),
+    /// Not an option that a bind mount may have.
+    #[error("mount option {option:?} of {path:?} is not allowed")]
+    MountOption {
+        /// The option.
+        option: String,
+        /// Where the mount appears.
+        path: PathBuf,
+    },
     /// No such CDI device.
     #[error("CDI device {device:?} is not known on this node{}{broken}", if broken.is_empty() { "" } else { "; files that can't be read: " })]
     UnknownCdiDevice {

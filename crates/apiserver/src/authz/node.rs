@@ -29,7 +29,11 @@ pub(super) fn check(node: &str, info: &RequestInfo, storage: &Storage) -> Result
     let unrelated = || format!("no relationship found between node '{node}' and this object");
     match (&*info.api_group, &*info.resource) {
         ("", "nodes") if reads => Ok(()),
-        ("", "nodes") if info.verb == "create" && info.subresource.is_empty() => Ok(()),
+        ("", "nodes") | ("storage.k8s.io", "csinodes")
+            if info.verb == "create" && info.subresource.is_empty() =>
+        {
+            Ok(())
+        }
         ("", "nodes") | ("storage.k8s.io", "csinodes") if reads || info.name == node => Ok(()),
         ("", "nodes") | ("storage.k8s.io", "csinodes") => {
             Err(format!("node '{node}' cannot modify '{}'", info.name))

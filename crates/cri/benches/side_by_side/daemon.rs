@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use k8s_cri::v1::*;
+use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use berth_cri_api::v1::*;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Options;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use k8s_cri::v1::CheckpointContainerRequest;
+use berth_cri_api::v1::CheckpointContainerRequest;
 
 use crate::engine::Shared;
 use crate::error::CriError;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use berth_image::Image;
-use k8s_cri::v1::{ContainerConfig, ContainerEventType, CreateContainerRequest, SecurityProfile};
+use berth_image::{Image, ImageConfig};
+use berth_cri_api::v1::{ContainerConfig, ContainerEventType, CreateContainerRequest, SecurityProfile};
 
 use super::{Container, spec, user};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
@@ -22,6 +22,7 @@ pub(crate) async fn create(
         .config
         .ok_or_else(|| CriError::Invalid("the request has no config".to_owned()))?;
     let pod = engine.sandboxes.get(&request.pod_sandbox_id)?;
+    let _open = pod.open.read().await;
     let pod_record = pod.record();
     if pod_record.phase != Phase::Ready {
         return Err(CriError::State(format!(
@@ -152,7 +153,7 @@ fn make(
         started_at: 0,
         pid: 0,
         image_id: image.id.to_string(),
-        stop_signal: image.config.stop_signal.clone(),
+        stop_signal: stop_signal(&config, &image.config),
         log_path,
         user: UserRecord {
             uid: user.uid,
@@ -175,6 +176,14 @@ fn make(
     let container = Container::new(engine, record);
     container.update(|_| {})?;
     Ok(Arc::new(container))
+}
+
+/// The container's own, else its image's.
+fn stop_signal(config: &ContainerConfig, image: &ImageConfig) -> String {
+    match berth_cri_api::signal::name(config.stop_signal()) {
+        chosen if chosen.is_empty() => image.stop_signal.clone(),
+        chosen => chosen,
+    }
 }
 
 fn log_path(config: &ContainerConfig, pod: &SandboxRecord) -> Option<std::path::PathBuf> {

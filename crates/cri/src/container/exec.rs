@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_oci::Spec;
 use berth_shim::client::{AttachStreams, ExecOutput, Session};
-use k8s_cri::v1::ExecSyncRequest;
+use berth_cri_api::v1::ExecSyncRequest;
 
 use super::Container;
 use crate::engine::{Engine, Shared};

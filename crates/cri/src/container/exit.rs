@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
-use k8s_cri::v1::ContainerEventType;
+use berth_cri_api::v1::ContainerEventType;
 
 use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};

@@ -9,7 +9,8 @@ pub(super) fn killed(host: &Host, cgroup: &Path) -> bool {
     let Some(mount) = host.cgroups.mounts.get("memory") else {
         return false;
     };
-    let dir = mount.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+    let path = berth_oci::cgroup::directory(cgroup);
+    let dir = mount.join(path.strip_prefix("/").unwrap_or(&path));
     // v1 and v2 have the same line in different files.
     ["memory.oom_control", "memory.events"].iter().any(|file| {
         std::fs::read_to_string(dir.join(file)).is_ok_and(|text| {

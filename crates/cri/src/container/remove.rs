@@ -1,10 +1,11 @@
 //! `RemoveContainer`.
 
-use k8s_cri::v1::ContainerEventType;
+use berth_cri_api::v1::ContainerEventType;
 use std::sync::Arc;
 
 use crate::engine::{Shared, blocking};
 use crate::error::CriError;
+use crate::record::ContainerPhase;
 
 /// Removes a container with its root filesystem; one that runs is killed. Its log stays.
 pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
@@ -12,9 +13,20 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
         Err(CriError::NotFound { .. }) => return Ok(()),
         found => found?,
     };
-    super::stop(engine, &container.id, 0).await?;
-    container.deleted().await;
-    let _busy = container.busy.lock().await;
+    let _busy = loop {
+        super::stop(engine, &container.id, 0).await?;
+        container.deleted().await;
+        let busy = container.busy.lock().await;
+        match container.phase() {
+            ContainerPhase::Created | ContainerPhase::Exited(_) => break busy,
+            // It was started before the lock was ours.
+            ContainerPhase::Starting | ContainerPhase::Running => {}
+        }
+    };
+    if engine.containers.get(&container.id).is_err() {
+        // Somebody else has removed it meanwhile.
+        return Ok(());
+    }
     let shared = Arc::clone(engine);
     let removed = container.id.clone();
     blocking(move || super::create::discard(&shared, &removed)).await?;

@@ -1,5 +1,7 @@
 //! From a CRI container to an OCI spec.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use berth_image::ImageConfig;
@@ -7,8 +9,8 @@ use berth_oci::{
     Container, Device, HugepageLimit, Mount, Namespace, Process, Profile, Propagation, Resources,
     SeccompProfile, Security, SelinuxOptions, Spec, User,
 };
-use k8s_cri::v1::security_profile::ProfileType;
-use k8s_cri::v1::{
+use berth_cri_api::v1::security_profile::ProfileType;
+use berth_cri_api::v1::{
     LinuxContainerResources, LinuxContainerSecurityContext, MountPropagation, NamespaceMode,
     SecurityProfile,
 };
@@ -37,7 +39,7 @@ pub(super) fn build(
     let given = linux.security_context.as_ref();
     let metadata = config.metadata.clone().unwrap_or_default();
     let sandbox = oci_sandbox(engine, pod);
-    let mut process = process(record, &sandbox.hostname, image);
+    let mut process = process(record, &sandbox.hostname, image)?;
     process.user = user;
     let container = Container {
         id: record.id.clone(),
@@ -107,7 +109,11 @@ fn lay_under(base: &Spec, spec: &mut Spec) {
     spec.set_mounts(Some(mounts));
 }
 
-fn process(record: &ContainerRecord, hostname: &str, image: Option<&ImageConfig>) -> Process {
+fn process(
+    record: &ContainerRecord,
+    hostname: &str,
+    image: Option<&ImageConfig>,
+) -> Result<Process, CriError> {
     let config = &record.config.0;
     let empty = ImageConfig::default();
     let image = image.unwrap_or(&empty);
@@ -122,13 +128,16 @@ fn process(record: &ContainerRecord, hostname: &str, image: Option<&ImageConfig>
         env.push("TERM=xterm".to_owned());
     }
     env.extend(image.env.iter().cloned());
-    env.extend(
-        config
-            .envs
-            .iter()
-            .map(|env| format!("{}={}", env.key, env.value)),
-    );
-    Process {
+    for given in &config.envs {
+        let value = std::str::from_utf8(&given.value).map_err(|_| {
+            CriError::Invalid(format!(
+                "the value of environment variable {:?} is not UTF-8, as an OCI runtime wants it",
+                given.key
+            ))
+        })?;
+        env.push(format!("{}={value}", given.key));
+    }
+    Ok(Process {
         args: command.iter().chain(args).cloned().collect(),
         env,
         cwd: if config.working_dir.is_empty() {
@@ -138,7 +147,7 @@ fn process(record: &ContainerRecord, hostname: &str, image: Option<&ImageConfig>
         },
         terminal: config.tty,
         ..Process::default()
-    }
+    })
 }
 
 fn pid_namespace(
@@ -251,7 +260,7 @@ fn mounts(
         let host_path = if image.is_empty() {
             source(Path::new(&mount.host_path))?
         } else {
-            image_volume(engine, &record.id, index, image)?
+            image_volume(engine, &record.id, index, image, &mount.image_sub_path)?
         };
         mounts.push(Mount {
             container_path: PathBuf::from(&mount.container_path),
@@ -263,6 +272,7 @@ fn mounts(
                 MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
                 MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
             },
+            options: mount.mount_options.clone(),
         });
     }
     Ok(mounts)
@@ -284,7 +294,13 @@ fn volume_key(id: &str, index: usize) -> String {
     format!("{id}-volume-{index}")
 }
 
-fn image_volume(engine: &Engine, id: &str, index: usize, image: &str) -> Result<PathBuf, CriError> {
+fn image_volume(
+    engine: &Engine,
+    id: &str,
+    index: usize,
+    image: &str,
+    sub_path: &str,
+) -> Result<PathBuf, CriError> {
     let key = volume_key(id, index);
     let target = engine
         .layout
@@ -294,7 +310,32 @@ fn image_volume(engine: &Engine, id: &str, index: usize, image: &str) -> Result<
     std::fs::create_dir_all(&target).map_err(CriError::io("make", &target))?;
     engine.images.view(&key, image)?;
     engine.images.mount(&key, &target)?;
-    Ok(target)
+    below(&target, sub_path)
+}
+
+/// A path inside an image that is mounted at `root`; links in it lead nowhere else.
+fn below(root: &Path, sub_path: &str) -> Result<PathBuf, CriError> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
+    if sub_path.is_empty() {
+        return Ok(root.to_owned());
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = open(root, flags | OFlags::DIRECTORY, Mode::empty())
+        .and_then(|root| {
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            openat2(&root, sub_path, flags, Mode::empty(), resolve)
+        })
+        .and_then(|found| {
+            let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+            readlinkat(rustix::fs::CWD, link, Vec::new())
+        })
+        .map_err(|errno| match errno {
+            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
+                CriError::Invalid(format!("sub path {sub_path:?} is not in the image"))
+            }
+            errno => CriError::io("resolve in the image", sub_path)(errno.into()),
+        })?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(found.into_bytes())))
 }
 
 /// Gives back the image volumes of a container.

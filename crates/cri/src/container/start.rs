@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_shim::client::CreateRequest;
-use k8s_cri::v1::ContainerEventType;
+use berth_cri_api::v1::ContainerEventType;
 
 use super::{Container, Task};
 use crate::engine::{Shared, now};
@@ -16,6 +16,9 @@ const NOT_STARTED: i32 = 128;
 
 pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     let container = engine.containers.get(id)?;
+    let sandbox = engine.sandboxes.get(&container.record().sandbox_id)?;
+    // In this order, as when a sandbox is removed with its containers.
+    let _open = sandbox.open.read().await;
     let _busy = container.busy.lock().await;
     match container.phase() {
         ContainerPhase::Created => {}
@@ -28,7 +31,6 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
             )));
         }
     }
-    let sandbox = engine.sandboxes.get(&container.record().sandbox_id)?;
     if sandbox.phase() != Phase::Ready {
         return Err(CriError::State(format!(
             "pod sandbox {} is not ready",

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use k8s_cri::v1::{
-    Container as Item, ContainerResources, ContainerState, ContainerStatus,
-    ContainerStatusResponse, ContainerUser, ImageSpec, LinuxContainerUser, ListContainersRequest,
+use berth_cri_api::v1::{
+    Container as Item, ContainerFilter, ContainerResources, ContainerState, ContainerStatus,
+    ContainerStatusResponse, ContainerUser, ImageSpec, LinuxContainerUser,
 };
 use serde_json::json;
 
+use super::signal;
 use crate::engine::Shared;
 use crate::error::CriError;
 use crate::record::{ContainerPhase, ContainerRecord};
@@ -68,6 +69,7 @@ pub(crate) fn status_of(record: &ContainerRecord) -> ContainerStatus {
                     .collect(),
             }),
         }),
+        stop_signal: signal::of_name(&record.stop_signal).into(),
         ..ContainerStatus::default()
     };
     if let ContainerPhase::Exited(ended) = &record.phase {
@@ -105,8 +107,9 @@ pub(crate) fn status(
     })
 }
 
-pub(crate) fn list(engine: &Shared, request: ListContainersRequest) -> Vec<Item> {
-    let filter = request.filter.unwrap_or_default();
+/// Those that a filter lets through, newest first.
+pub(crate) fn list(engine: &Shared, filter: Option<ContainerFilter>) -> Vec<Item> {
+    let filter = filter.unwrap_or_default();
     let mut items: Vec<Item> = engine
         .containers
         .all()

@@ -1,7 +1,7 @@
 //! `UpdateContainerResources`.
 
 use berth_oci::User;
-use k8s_cri::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
+use berth_cri_api::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
 
 use super::spec;
 use crate::engine::Shared;
@@ -60,7 +60,7 @@ pub(crate) async fn update(
 }
 
 /// What the request leaves at zero stays as it was.
-fn merge(
+pub(crate) fn merge(
     mut old: LinuxContainerResources,
     new: LinuxContainerResources,
 ) -> LinuxContainerResources {

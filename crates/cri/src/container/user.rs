@@ -5,7 +5,7 @@ use std::path::Path;
 
 use berth_image::ImageConfig;
 use berth_oci::User;
-use k8s_cri::v1::{ContainerConfig, SupplementalGroupsPolicy};
+use berth_cri_api::v1::{ContainerConfig, SupplementalGroupsPolicy};
 
 use crate::error::CriError;
 
@@ -182,7 +182,7 @@ fn parse_group(line: &str) -> Option<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_cri::v1::{Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext};
+    use berth_cri_api::v1::{Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext};
 
     fn tables() -> (Vec<Passwd>, Vec<Group>) {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:34::/:/bin/sh\nbroken\n";

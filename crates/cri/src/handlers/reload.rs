@@ -4,7 +4,6 @@
 //! can't be loaded leaves the old one in force.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,7 +56,7 @@ async fn reload(engine: &Shared) {
                 handlers = names.join(", "),
                 "runtime handlers loaded anew"
             );
-            engine.handlers.store(Arc::new(table));
+            engine.set_handlers(table);
         }
         Ok(Err(error)) => {
             tracing::error!(

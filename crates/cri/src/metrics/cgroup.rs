@@ -1,330 +1,212 @@
-//! Samples from a container's cgroup, of either version.
+//! Samples from a container's cgroup, of either version: which number of which file is which metric.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use berth_oci::cgroup::{CgroupMode, Cgroups};
 
 use super::Sample;
 
+/// Where in a file a number stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The first, second, ... word of the file; `max` is the largest number there is.
+    Word(usize),
+    /// After this name, on a line of its own.
+    Named(&'static str),
+    /// After `total=`, on the line of this name (pressure).
+    Total(&'static str),
+}
+use Place::{Named, Total, Word};
+
+/// What becomes of the number.
+#[derive(Clone, Copy)]
+enum Unit {
+    One,
+    /// So many make one.
+    Per(u64),
+    /// Version 2's CPU weight as version 1's shares: the inverse of weight = 1 + (shares - 2) * 9999 / 262142.
+    Shares,
+}
+use Unit::{One, Per, Shares};
+
+/// A metric: its name, its last labels, the controller, the file, the place, the unit, and what stands for a missing
+/// number where that is not to be left out.
+type Row = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    &'static str,
+    Place,
+    Unit,
+    Option<u64>,
+);
+
+const NANOSECONDS: Unit = Per(1_000_000_000);
+const MICROSECONDS: Unit = Per(1_000_000);
+/// USER_HZ, which is 100 wherever Linux shows it.
+const TICKS: Unit = Per(100);
+const MINOR: &[&str] = &["pgfault", "container"];
+const MAJOR: &[&str] = &["pgmajfault", "container"];
+
+const USAGE: &str = "container_memory_usage_bytes";
+
+#[rustfmt::skip]
+const V1: &[Row] = &[
+    ("container_cpu_usage_seconds_total", &[], "cpuacct", "cpuacct.usage", Word(0), NANOSECONDS, None),
+    ("container_cpu_user_seconds_total", &[], "cpuacct", "cpuacct.stat", Named("user"), TICKS, None),
+    ("container_cpu_system_seconds_total", &[], "cpuacct", "cpuacct.stat", Named("system"), TICKS, None),
+    ("container_cpu_cfs_periods_total", &[], "cpu", "cpu.stat", Named("nr_periods"), One, None),
+    ("container_cpu_cfs_throttled_periods_total", &[], "cpu", "cpu.stat", Named("nr_throttled"), One, None),
+    ("container_cpu_cfs_throttled_seconds_total", &[], "cpu", "cpu.stat", Named("throttled_time"), NANOSECONDS, None),
+    ("container_spec_cpu_period", &[], "cpu", "cpu.cfs_period_us", Word(0), One, None),
+    // -1, which is no number here, stands for none.
+    ("container_spec_cpu_quota", &[], "cpu", "cpu.cfs_quota_us", Word(0), One, None),
+    ("container_spec_cpu_shares", &[], "cpu", "cpu.shares", Word(0), One, None),
+    (USAGE, &[], "memory", "memory.usage_in_bytes", Word(0), One, None),
+    ("container_memory_max_usage_bytes", &[], "memory", "memory.max_usage_in_bytes", Word(0), One, None),
+    ("container_memory_failcnt", &[], "memory", "memory.failcnt", Word(0), One, None),
+    // Newer kernels no longer count kernel memory by itself in version 1.
+    ("container_memory_kernel_usage", &[], "memory", "memory.kmem.usage_in_bytes", Word(0), One, Some(0)),
+    ("container_memory_cache", &[], "memory", "memory.stat", Named("total_cache"), One, None),
+    ("container_memory_rss", &[], "memory", "memory.stat", Named("total_rss"), One, None),
+    ("container_memory_mapped_file", &[], "memory", "memory.stat", Named("total_mapped_file"), One, None),
+    ("container_memory_swap", &[], "memory", "memory.stat", Named("total_swap"), One, Some(0)),
+    ("container_memory_failures_total", MINOR, "memory", "memory.stat", Named("total_pgfault"), One, None),
+    ("container_memory_failures_total", MAJOR, "memory", "memory.stat", Named("total_pgmajfault"), One, None),
+    ("container_spec_memory_limit_bytes", &[], "memory", "memory.limit_in_bytes", Word(0), One, None),
+    ("container_spec_memory_swap_limit_bytes", &[], "memory", "memory.memsw.limit_in_bytes", Word(0), One, Some(0)),
+    ("container_oom_events_total", &[], "memory", "memory.oom_control", Named("oom_kill"), One, None),
+];
+
+#[rustfmt::skip]
+const V2: &[Row] = &[
+    ("container_cpu_usage_seconds_total", &[], "cpu", "cpu.stat", Named("usage_usec"), MICROSECONDS, None),
+    ("container_cpu_user_seconds_total", &[], "cpu", "cpu.stat", Named("user_usec"), MICROSECONDS, None),
+    ("container_cpu_system_seconds_total", &[], "cpu", "cpu.stat", Named("system_usec"), MICROSECONDS, None),
+    ("container_cpu_cfs_periods_total", &[], "cpu", "cpu.stat", Named("nr_periods"), One, None),
+    ("container_cpu_cfs_throttled_periods_total", &[], "cpu", "cpu.stat", Named("nr_throttled"), One, None),
+    ("container_cpu_cfs_throttled_seconds_total", &[], "cpu", "cpu.stat", Named("throttled_usec"), MICROSECONDS, None),
+    ("container_spec_cpu_quota", &[], "cpu", "cpu.max", Word(0), One, None),
+    ("container_spec_cpu_period", &[], "cpu", "cpu.max", Word(1), One, None),
+    ("container_spec_cpu_shares", &[], "cpu", "cpu.weight", Word(0), Shares, None),
+    (USAGE, &[], "memory", "memory.current", Word(0), One, None),
+    ("container_memory_max_usage_bytes", &[], "memory", "memory.peak", Word(0), One, None),
+    ("container_memory_failcnt", &[], "memory", "memory.events", Named("max"), One, None),
+    ("container_memory_kernel_usage", &[], "memory", "memory.stat", Named("kernel"), One, Some(0)),
+    ("container_memory_cache", &[], "memory", "memory.stat", Named("file"), One, None),
+    ("container_memory_rss", &[], "memory", "memory.stat", Named("anon"), One, None),
+    ("container_memory_mapped_file", &[], "memory", "memory.stat", Named("file_mapped"), One, None),
+    ("container_memory_swap", &[], "memory", "memory.swap.current", Word(0), One, Some(0)),
+    ("container_memory_failures_total", MINOR, "memory", "memory.stat", Named("pgfault"), One, None),
+    ("container_memory_failures_total", MAJOR, "memory", "memory.stat", Named("pgmajfault"), One, None),
+    ("container_spec_memory_limit_bytes", &[], "memory", "memory.max", Word(0), One, None),
+    ("container_spec_memory_swap_limit_bytes", &[], "memory", "memory.swap.max", Word(0), One, Some(0)),
+    ("container_oom_events_total", &[], "memory", "memory.events", Named("oom_kill"), One, None),
+];
+
+/// In both versions; pressure is told where there is a version 2 tree, the unified one of hybrid hosts included.
+#[rustfmt::skip]
+const BOTH: &[Row] = &[
+    ("container_threads", &[], "pids", "pids.current", Word(0), One, None),
+    ("container_threads_max", &[], "pids", "pids.max", Word(0), One, None),
+    ("container_pressure_cpu_waiting_seconds_total", &[], UNIFIED, "cpu.pressure", Total("some"), MICROSECONDS, None),
+    ("container_pressure_cpu_stalled_seconds_total", &[], UNIFIED, "cpu.pressure", Total("full"), MICROSECONDS, None),
+    ("container_pressure_memory_waiting_seconds_total", &[], UNIFIED, "memory.pressure", Total("some"), MICROSECONDS, None),
+    ("container_pressure_memory_stalled_seconds_total", &[], UNIFIED, "memory.pressure", Total("full"), MICROSECONDS, None),
+    ("container_pressure_io_waiting_seconds_total", &[], UNIFIED, "io.pressure", Total("some"), MICROSECONDS, None),
+    ("container_pressure_io_stalled_seconds_total", &[], UNIFIED, "io.pressure", Total("full"), MICROSECONDS, None),
+];
+
+/// Stands for the version 2 tree among the controllers.
+const UNIFIED: &str = "";
+
 /// The cgroup's directory in one controller's hierarchy.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn of(cgroups: &Cgroups, controller: &str, path: &Path) -> Option<Self> {
-        let mount = cgroups.mounts.get(controller)?;
-        Some(Self(mount.join(path.strip_prefix("/").unwrap_or(path))))
-    }
-
-    fn text(&self, file: &str) -> Option<String> {
-        std::fs::read_to_string(self.0.join(file)).ok()
-    }
-
-    /// A file of one number; `max` is the largest there is.
-    fn number(&self, file: &str) -> Option<u64> {
-        let text = self.text(file)?;
-        let word = text.split_whitespace().next()?;
-        if word == "max" {
-            Some(u64::MAX)
-        } else {
-            word.parse().ok()
-        }
-    }
-
-    /// A file of lines of name and number.
-    fn table(&self, file: &str) -> BTreeMap<String, u64> {
-        let text = self.text(file).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| {
-                let (name, number) = line.split_once(' ')?;
-                Some((name.to_owned(), number.trim().parse().ok()?))
-            })
-            .collect()
-    }
+fn folder(cgroups: &Cgroups, controller: &str, path: &Path) -> Option<PathBuf> {
+    let mount = match controller {
+        UNIFIED => cgroups.unified.as_ref()?,
+        _ => cgroups.mounts.get(controller)?,
+    };
+    Some(mount.join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 /// The pids in the cgroup.
 pub(super) fn processes(cgroups: &Cgroups, path: &Path) -> Vec<u32> {
-    ["pids", "memory"]
-        .iter()
-        .find_map(|controller| Folder::of(cgroups, controller, path)?.text("cgroup.procs"))
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.parse().ok())
-        .collect()
+    let text = ["pids", "memory"].iter().find_map(|controller| {
+        std::fs::read_to_string(folder(cgroups, controller, path)?.join("cgroup.procs")).ok()
+    });
+    let text = text.unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 pub(super) fn samples(cgroups: &Cgroups, path: &Path) -> Vec<Sample> {
-    let v2 = cgroups.mode == CgroupMode::V2;
-    let mut samples = if v2 {
-        cpu_v2(cgroups, path)
+    let (own, inactive) = if cgroups.mode == CgroupMode::V2 {
+        (V2, "inactive_file")
     } else {
-        cpu_v1(cgroups, path)
+        (V1, "total_inactive_file")
     };
-    samples.extend(if v2 {
-        memory_v2(cgroups, path)
-    } else {
-        memory_v1(cgroups, path)
-    });
-    if let Some(folder) = Folder::of(cgroups, "pids", path) {
-        add(
-            &mut samples,
-            "container_threads",
-            folder.number("pids.current"),
-        );
-        add(
-            &mut samples,
-            "container_threads_max",
-            folder.number("pids.max"),
-        );
-    }
-    samples
-}
-
-fn add(samples: &mut Vec<Sample>, name: &'static str, value: Option<u64>) {
-    if let Some(value) = value {
-        samples.push((name, Vec::new(), value));
-    }
-}
-
-fn cpu_v1(cgroups: &Cgroups, path: &Path) -> Vec<Sample> {
-    const NANOSECONDS: u64 = 1_000_000_000;
-    /// USER_HZ, which is 100 wherever Linux shows it.
-    const TICKS: u64 = 100;
-    let mut samples = Vec::new();
-    if let Some(folder) = Folder::of(cgroups, "cpuacct", path) {
-        let usage = folder
-            .number("cpuacct.usage")
-            .map(|usage| usage / NANOSECONDS);
-        add(&mut samples, "container_cpu_usage_seconds_total", usage);
-        let table = folder.table("cpuacct.stat");
-        let seconds = |name: &str| table.get(name).map(|ticks| ticks / TICKS);
-        add(
-            &mut samples,
-            "container_cpu_user_seconds_total",
-            seconds("user"),
-        );
-        add(
-            &mut samples,
-            "container_cpu_system_seconds_total",
-            seconds("system"),
-        );
-    }
-    if let Some(folder) = Folder::of(cgroups, "cpu", path) {
-        let table = folder.table("cpu.stat");
-        let get = |name: &str| table.get(name).copied();
-        add(
-            &mut samples,
-            "container_cpu_cfs_periods_total",
-            get("nr_periods"),
-        );
-        add(
-            &mut samples,
-            "container_cpu_cfs_throttled_periods_total",
-            get("nr_throttled"),
-        );
-        let throttled = get("throttled_time").map(|time| time / NANOSECONDS);
-        add(
-            &mut samples,
-            "container_cpu_cfs_throttled_seconds_total",
-            throttled,
-        );
-        add(
-            &mut samples,
-            "container_spec_cpu_period",
-            folder.number("cpu.cfs_period_us"),
-        );
-        // -1, which is no u64, stands for none.
-        add(
-            &mut samples,
-            "container_spec_cpu_quota",
-            folder.number("cpu.cfs_quota_us"),
-        );
-        add(
-            &mut samples,
-            "container_spec_cpu_shares",
-            folder.number("cpu.shares"),
-        );
-    }
-    samples
-}
-
-fn cpu_v2(cgroups: &Cgroups, path: &Path) -> Vec<Sample> {
-    const MICROSECONDS: u64 = 1_000_000;
-    let mut samples = Vec::new();
-    let Some(folder) = Folder::of(cgroups, "cpu", path) else {
-        return samples;
+    let mut files = Files {
+        cgroups,
+        path,
+        seen: HashMap::new(),
     };
-    let table = folder.table("cpu.stat");
-    let get = |name: &str| table.get(name).copied();
-    let seconds = |name: &str| get(name).map(|time| time / MICROSECONDS);
-    add(
-        &mut samples,
-        "container_cpu_usage_seconds_total",
-        seconds("usage_usec"),
-    );
-    add(
-        &mut samples,
-        "container_cpu_user_seconds_total",
-        seconds("user_usec"),
-    );
-    add(
-        &mut samples,
-        "container_cpu_system_seconds_total",
-        seconds("system_usec"),
-    );
-    add(
-        &mut samples,
-        "container_cpu_cfs_periods_total",
-        get("nr_periods"),
-    );
-    add(
-        &mut samples,
-        "container_cpu_cfs_throttled_periods_total",
-        get("nr_throttled"),
-    );
-    add(
-        &mut samples,
-        "container_cpu_cfs_throttled_seconds_total",
-        seconds("throttled_usec"),
-    );
-    let limit = folder.text("cpu.max").unwrap_or_default();
-    let mut limit = limit.split_whitespace().map(|word| word.parse().ok());
-    add(
-        &mut samples,
-        "container_spec_cpu_quota",
-        limit.next().flatten(),
-    );
-    add(
-        &mut samples,
-        "container_spec_cpu_period",
-        limit.next().flatten(),
-    );
-    // The inverse of the mapping that runtimes use: weight = 1 + (shares - 2) * 9999 / 262142.
-    let shares = folder
-        .number("cpu.weight")
-        .map(|weight| 2 + weight.saturating_sub(1) * 262_142 / 9_999);
-    add(&mut samples, "container_spec_cpu_shares", shares);
+    let mut samples: Vec<Sample> = Vec::new();
+    for (metric, labels, controller, file, place, unit, missing) in own.iter().chain(BOTH) {
+        let found = files.number(controller, file, *place);
+        // A controller that isn't there has no metrics at all.
+        let there = folder(cgroups, controller, path).is_some_and(|folder| folder.exists());
+        let Some(number) = found.or(missing.filter(|_| there)) else {
+            continue;
+        };
+        let value = match unit {
+            One => number,
+            Per(many) => number / many,
+            Shares => 2 + number.saturating_sub(1) * 262_142 / 9_999,
+        };
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        samples.push((*metric, labels, value));
+    }
+    if let Some(usage) = samples.iter().find(|sample| sample.0 == USAGE) {
+        let inactive = files.number("memory", "memory.stat", Named(inactive));
+        let value = usage.2.saturating_sub(inactive.unwrap_or(0));
+        samples.push(("container_memory_working_set_bytes", Vec::new(), value));
+    }
     samples
 }
 
-fn faults(samples: &mut Vec<Sample>, all: Option<u64>, major: Option<u64>) {
-    for (kind, value) in [("pgfault", all), ("pgmajfault", major)] {
-        if let Some(value) = value {
-            let labels = vec![kind.to_owned(), "container".to_owned()];
-            samples.push(("container_memory_failures_total", labels, value));
+/// The files of one cgroup, each read once.
+struct Files<'a> {
+    cgroups: &'a Cgroups,
+    path: &'a Path,
+    seen: HashMap<PathBuf, Option<String>>,
+}
+
+impl Files<'_> {
+    fn number(&mut self, controller: &str, file: &str, place: Place) -> Option<u64> {
+        let path = folder(self.cgroups, controller, self.path)?.join(file);
+        let text = self
+            .seen
+            .entry(path)
+            .or_insert_with_key(|path| std::fs::read_to_string(path).ok())
+            .as_deref()?;
+        let line = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        };
+        match place {
+            Word(index) => match text.split_whitespace().nth(index)? {
+                "max" => Some(u64::MAX),
+                word => word.parse().ok(),
+            },
+            Named(name) => line(name)?.trim().parse().ok(),
+            Total(name) => line(name)?
+                .split(' ')
+                .find_map(|word| word.strip_prefix("total="))?
+                .parse()
+                .ok(),
         }
     }
 }
 
-fn memory_v1(cgroups: &Cgroups, path: &Path) -> Vec<Sample> {
-    let mut samples = Vec::new();
-    let Some(folder) = Folder::of(cgroups, "memory", path) else {
-        return samples;
-    };
-    let table = folder.table("memory.stat");
-    let get = |name: &str| table.get(name).copied();
-    let usage = folder.number("memory.usage_in_bytes");
-    let inactive = get("total_inactive_file").unwrap_or(0);
-    add(&mut samples, "container_memory_usage_bytes", usage);
-    add(
-        &mut samples,
-        "container_memory_working_set_bytes",
-        usage.map(|usage| usage.saturating_sub(inactive)),
-    );
-    add(
-        &mut samples,
-        "container_memory_max_usage_bytes",
-        folder.number("memory.max_usage_in_bytes"),
-    );
-    add(
-        &mut samples,
-        "container_memory_failcnt",
-        folder.number("memory.failcnt"),
-    );
-    // Newer kernels no longer count kernel memory by itself in version 1.
-    let kernel = folder.number("memory.kmem.usage_in_bytes").or(Some(0));
-    add(&mut samples, "container_memory_kernel_usage", kernel);
-    add(&mut samples, "container_memory_cache", get("total_cache"));
-    add(&mut samples, "container_memory_rss", get("total_rss"));
-    add(
-        &mut samples,
-        "container_memory_mapped_file",
-        get("total_mapped_file"),
-    );
-    add(
-        &mut samples,
-        "container_memory_swap",
-        get("total_swap").or(Some(0)),
-    );
-    faults(&mut samples, get("total_pgfault"), get("total_pgmajfault"));
-    add(
-        &mut samples,
-        "container_spec_memory_limit_bytes",
-        folder.number("memory.limit_in_bytes"),
-    );
-    let swap = folder.number("memory.memsw.limit_in_bytes").or(Some(0));
-    add(&mut samples, "container_spec_memory_swap_limit_bytes", swap);
-    let killed = folder.table("memory.oom_control").get("oom_kill").copied();
-    add(&mut samples, "container_oom_events_total", killed);
-    samples
-}
-
-fn memory_v2(cgroups: &Cgroups, path: &Path) -> Vec<Sample> {
-    let mut samples = Vec::new();
-    let Some(folder) = Folder::of(cgroups, "memory", path) else {
-        return samples;
-    };
-    let table = folder.table("memory.stat");
-    let get = |name: &str| table.get(name).copied();
-    let events = folder.table("memory.events");
-    let usage = folder.number("memory.current");
-    let inactive = get("inactive_file").unwrap_or(0);
-    add(&mut samples, "container_memory_usage_bytes", usage);
-    add(
-        &mut samples,
-        "container_memory_working_set_bytes",
-        usage.map(|usage| usage.saturating_sub(inactive)),
-    );
-    add(
-        &mut samples,
-        "container_memory_max_usage_bytes",
-        folder.number("memory.peak").or(usage),
-    );
-    add(
-        &mut samples,
-        "container_memory_failcnt",
-        events.get("max").copied(),
-    );
-    add(
-        &mut samples,
-        "container_memory_kernel_usage",
-        get("kernel").or(Some(0)),
-    );
-    add(&mut samples, "container_memory_cache", get("file"));
-    add(&mut samples, "container_memory_rss", get("anon"));
-    add(
-        &mut samples,
-        "container_memory_mapped_file",
-        get("file_mapped"),
-    );
-    add(
-        &mut samples,
-        "container_memory_swap",
-        folder.number("memory.swap.current").or(Some(0)),
-    );
-    faults(&mut samples, get("pgfault"), get("pgmajfault"));
-    add(
-        &mut samples,
-        "container_spec_memory_limit_bytes",
-        folder.number("memory.max"),
-    );
-    let swap = folder.number("memory.swap.max").or(Some(0));
-    add(&mut samples, "container_spec_memory_swap_limit_bytes", swap);
-    add(
-        &mut samples,
-        "container_oom_events_total",
-        events.get("oom_kill").copied(),
-    );
-    samples
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Which metrics there are, under cAdvisor's names.
 
-use k8s_cri::v1::MetricType;
+use berth_cri_api::v1::MetricType;
 
 /// One metric.
 pub(super) struct Descriptor {
@@ -224,6 +224,42 @@ pub(super) const DESCRIPTORS: &[Descriptor] = &[
     row(
         "container_oom_events_total",
         "Processes killed for want of memory",
+        Counter,
+        &[],
+    ),
+    row(
+        "container_pressure_cpu_stalled_seconds_total",
+        "Time that all tasks waited for the CPU, in seconds",
+        Counter,
+        &[],
+    ),
+    row(
+        "container_pressure_cpu_waiting_seconds_total",
+        "Time that some task waited for the CPU, in seconds",
+        Counter,
+        &[],
+    ),
+    row(
+        "container_pressure_io_stalled_seconds_total",
+        "Time that all tasks waited for input and output, in seconds",
+        Counter,
+        &[],
+    ),
+    row(
+        "container_pressure_io_waiting_seconds_total",
+        "Time that some task waited for input and output, in seconds",
+        Counter,
+        &[],
+    ),
+    row(
+        "container_pressure_memory_stalled_seconds_total",
+        "Time that all tasks waited for memory, in seconds",
+        Counter,
+        &[],
+    ),
+    row(
+        "container_pressure_memory_waiting_seconds_total",
+        "Time that some task waited for memory, in seconds",
         Counter,
         &[],
     ),

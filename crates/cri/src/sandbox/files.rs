@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_cri::v1::{DnsConfig, PodSandboxConfig};
+use berth_cri_api::v1::{DnsConfig, PodSandboxConfig};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::CriError;

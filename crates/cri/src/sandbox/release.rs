@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_cri::v1::ContainerEventType;
+use berth_cri_api::v1::ContainerEventType;
 
 use super::{Sandbox, unmount};
 use crate::cni;
@@ -19,7 +19,11 @@ pub(crate) async fn stop(engine: &Shared, id: &str) -> Result<(), CriError> {
         Err(CriError::NotFound { .. }) => return Ok(()),
         found => found?,
     };
-    let _busy = sandbox.busy.lock().await;
+    let _closed = sandbox.open.write().await;
+    if engine.sandboxes.get(&sandbox.id).is_err() {
+        // Somebody else has removed it meanwhile.
+        return Ok(());
+    }
     release(engine, &sandbox).await
 }
 
@@ -29,7 +33,11 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
         Err(CriError::NotFound { .. }) => return Ok(()),
         found => found?,
     };
-    let _busy = sandbox.busy.lock().await;
+    let _closed = sandbox.open.write().await;
+    if engine.sandboxes.get(&sandbox.id).is_err() {
+        // Somebody else has removed it meanwhile.
+        return Ok(());
+    }
     release(engine, &sandbox).await?;
     for container in container::of_sandbox(engine, &sandbox.id) {
         container::remove(engine, &container.id).await?;

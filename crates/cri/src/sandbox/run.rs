@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use berth_shim::client::{CreateRequest, Shim};
-use k8s_cri::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
+use berth_cri_api::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
 use serde_json::{Value, json};
 
 use super::{Sandbox, files, gvisor, spec};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_oci::runtime::RuntimeKind;
 use berth_oci::{CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec};
-use k8s_cri::v1::{
+use berth_cri_api::v1::{
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     PodSandboxConfig,
 };

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use k8s_cri::v1::{
-    LinuxPodSandboxStatus, ListPodSandboxRequest, Namespace, PodIp, PodSandbox,
+use berth_cri_api::v1::{
+    LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox, PodSandboxFilter,
     PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, PodSandboxStatusResponse,
 };
 use serde_json::json;
@@ -78,8 +78,9 @@ pub(crate) fn status(
     })
 }
 
-pub(crate) fn list(engine: &Shared, request: ListPodSandboxRequest) -> Vec<PodSandbox> {
-    let filter = request.filter.unwrap_or_default();
+/// Those that a filter lets through, newest first.
+pub(crate) fn list(engine: &Shared, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
+    let filter = filter.unwrap_or_default();
     let mut items: Vec<PodSandbox> = engine
         .sandboxes
         .all()

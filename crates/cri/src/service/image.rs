@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_image::{Auth, ImageUser, PullRequest};
-use k8s_cri::v1::image_service_server::ImageService;
-use k8s_cri::v1::*;
+use berth_cri_api::v1::image_service_server::ImageService;
+use berth_cri_api::v1::*;
 use serde_json::json;
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
-use super::{Services, whole};
+use super::streamed::{Parts, parts};
+use super::{Answer, Services, answer};
 use crate::engine::{blocking, now};
 use crate::error::CriError;
 
@@ -33,35 +34,47 @@ fn image(found: &berth_image::Image) -> Image {
     }
 }
 
-fn reference(spec: Option<ImageSpec>) -> Result<String, Status> {
+fn reference(spec: Option<ImageSpec>) -> Result<String, CriError> {
     match spec {
         Some(spec) if !spec.image.is_empty() => Ok(spec.image),
-        _ => Err(Status::invalid_argument("the request names no image")),
+        _ => Err(CriError::Invalid("the request names no image".to_owned())),
+    }
+}
+
+impl Services {
+    /// Those that a filter lets through.
+    fn images(&self, filter: Option<ImageFilter>) -> Result<Vec<Image>, CriError> {
+        let wanted = filter.and_then(|filter| filter.image).unwrap_or_default();
+        let found = if wanted.image.is_empty() {
+            self.engine.images.list()?
+        } else {
+            self.engine.images.get(&wanted.image)?.into_iter().collect()
+        };
+        Ok(found.iter().map(image).collect())
     }
 }
 
 #[tonic::async_trait]
 impl ImageService for Services {
-    async fn list_images(
+    type StreamImagesStream = Parts<StreamImagesResponse>;
+
+    async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
+        let images = self.images(request.into_inner().filter)?;
+        answer(ListImagesResponse { images })
+    }
+
+    async fn stream_images(
         &self,
-        request: Request<ListImagesRequest>,
-    ) -> Result<Response<ListImagesResponse>, Status> {
-        let filter = request.into_inner().filter.and_then(|filter| filter.image);
-        let wanted = filter.map(|image| image.image).unwrap_or_default();
-        let images = if wanted.is_empty() {
-            self.engine.images.list().map_err(CriError::from)?
-        } else {
-            let found = self.engine.images.get(&wanted).map_err(CriError::from)?;
-            found.into_iter().collect()
-        };
-        let images = images.iter().map(image).collect();
-        Ok(Response::new(ListImagesResponse { images }))
+        request: Request<StreamImagesRequest>,
+    ) -> Answer<Self::StreamImagesStream> {
+        let images = self.images(request.into_inner().filter)?;
+        answer(parts(images, |images| StreamImagesResponse { images }))
     }
 
     async fn image_status(
         &self,
         request: Request<ImageStatusRequest>,
-    ) -> Result<Response<ImageStatusResponse>, Status> {
+    ) -> Answer<ImageStatusResponse> {
         let request = request.into_inner();
         let reference = reference(request.image)?;
         let found = self.engine.images.get(&reference).map_err(CriError::from)?;
@@ -73,61 +86,60 @@ impl ImageService for Services {
             });
             info.insert("info".to_owned(), text.to_string());
         }
-        Ok(Response::new(ImageStatusResponse {
+        answer(ImageStatusResponse {
             image: found.as_ref().map(image),
             info,
-        }))
+        })
     }
 
     async fn pull_image(
         &self,
         request: Request<PullImageRequest>,
-    ) -> Result<Response<PullImageResponse>, Status> {
-        let request = request.into_inner();
-        let handler = request
-            .image
-            .as_ref()
-            .map(|image| image.runtime_handler.clone());
-        let reference = reference(request.image)?;
-        let pull = PullRequest {
-            reference: reference.clone(),
-            auth: request.auth.map(|auth| Auth {
-                username: auth.username,
-                password: auth.password,
-                auth: auth.auth,
-                server_address: auth.server_address,
-                identity_token: auth.identity_token,
-                registry_token: auth.registry_token,
-            }),
-            platform: None,
-            runtime_handler: handler.filter(|handler| !handler.is_empty()),
-        };
-        let images = self.engine.images.clone();
-        let pulled = whole(async move {
+    ) -> Answer<PullImageResponse> {
+        self.change(request, |engine, request| async move {
+            let handler = request.image.as_ref().map(|image| image.runtime_handler.clone());
+            let handler = handler.filter(|handler| !handler.is_empty());
+            if let Some(handler) = &handler {
+                engine.handlers.load().find(handler)?;
+            }
+            let reference = reference(request.image)?;
+            let pull = PullRequest {
+                reference: reference.clone(),
+                auth: request.auth.map(|auth| Auth {
+                    username: auth.username,
+                    password: auth.password,
+                    auth: auth.auth,
+                    server_address: auth.server_address,
+                    identity_token: auth.identity_token,
+                    registry_token: auth.registry_token,
+                }),
+                platform: None,
+                runtime_handler: handler,
+            };
             let progress = Arc::new(move |step| tracing::debug!(image = reference, ?step, "pull"));
-            Ok(images.pull(pull, progress).await?)
+            let pulled = engine.images.pull(pull, progress).await?;
+            tracing::info!(id = %pulled.id, tags = ?pulled.repo_tags, "image pulled");
+            Ok(PullImageResponse {
+                image_ref: pulled.id.to_string(),
+            })
         })
-        .await?;
-        tracing::info!(id = %pulled.id, tags = ?pulled.repo_tags, "image pulled");
-        Ok(Response::new(PullImageResponse {
-            image_ref: pulled.id.to_string(),
-        }))
+        .await
     }
 
     async fn remove_image(
         &self,
         request: Request<RemoveImageRequest>,
-    ) -> Result<Response<RemoveImageResponse>, Status> {
+    ) -> Answer<RemoveImageResponse> {
         let reference = reference(request.into_inner().image)?;
         let images = self.engine.images.clone();
         blocking(move || Ok(images.remove(&reference)?)).await?;
-        Ok(Response::new(RemoveImageResponse {}))
+        answer(RemoveImageResponse {})
     }
 
     async fn image_fs_info(
         &self,
         _: Request<ImageFsInfoRequest>,
-    ) -> Result<Response<ImageFsInfoResponse>, Status> {
+    ) -> Answer<ImageFsInfoResponse> {
         let images = self.engine.images.clone();
         let info = blocking(move || Ok(images.fs_info()?)).await?;
         let usage = |usage: berth_image::Usage| FilesystemUsage {
@@ -140,9 +152,9 @@ impl ImageService for Services {
                 value: usage.inodes,
             }),
         };
-        Ok(Response::new(ImageFsInfoResponse {
+        answer(ImageFsInfoResponse {
             image_filesystems: vec![usage(info.images)],
             container_filesystems: vec![usage(info.containers)],
-        }))
+        })
     }
 }

@@ -1,63 +1,57 @@
 //! `runtime.v1.RuntimeService`.
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use k8s_cri::v1::runtime_service_server::RuntimeService;
-use k8s_cri::v1::*;
-use tokio_stream::wrappers::BroadcastStream;
-use tonic::{Request, Response, Status};
+use berth_cri_api::v1::runtime_service_server::RuntimeService;
+use berth_cri_api::v1::*;
+use tonic::{Request, Status};
 
-use super::{Services, whole};
-use crate::streaming::{self, Streams};
-use crate::{config, container, metrics, sandbox, stats, status};
-
-type Answer<T> = Result<Response<T>, Status>;
-
-fn answer<T>(value: T) -> Answer<T> {
-    Ok(Response::new(value))
-}
+use super::streamed::{Parts, parts};
+use super::{Answer, Services, answer};
+use crate::{container, events, metrics, sandbox, stats, status, streaming};
 
 #[tonic::async_trait]
 impl RuntimeService for Services {
-    type GetContainerEventsStream = BoxStream<'static, Result<ContainerEventResponse, Status>>;
+    type GetContainerEventsStream = Parts<ContainerEventResponse>;
+    type StreamPodSandboxesStream = Parts<StreamPodSandboxesResponse>;
+    type StreamContainersStream = Parts<StreamContainersResponse>;
+    type StreamContainerStatsStream = Parts<StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Parts<StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxMetricsStream = Parts<StreamPodSandboxMetricsResponse>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
-        answer(VersionResponse {
-            version: "0.1.0".to_owned(),
-            runtime_name: "berth".to_owned(),
-            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
-            runtime_api_version: "v1".to_owned(),
-        })
+        answer(status::version())
     }
 
     async fn run_pod_sandbox(
         &self,
         request: Request<RunPodSandboxRequest>,
     ) -> Answer<RunPodSandboxResponse> {
-        let engine = self.engine.clone();
-        let request = request.into_inner();
-        let pod_sandbox_id = whole(async move { sandbox::run(&engine, request).await }).await?;
-        answer(RunPodSandboxResponse { pod_sandbox_id })
+        self.change(request, |engine, request| async move {
+            let pod_sandbox_id = sandbox::run(&engine, request).await?;
+            Ok(RunPodSandboxResponse { pod_sandbox_id })
+        })
+        .await
     }
 
     async fn stop_pod_sandbox(
         &self,
         request: Request<StopPodSandboxRequest>,
     ) -> Answer<StopPodSandboxResponse> {
-        let engine = self.engine.clone();
-        let id = request.into_inner().pod_sandbox_id;
-        whole(async move { sandbox::stop(&engine, &id).await }).await?;
-        answer(StopPodSandboxResponse {})
+        self.change(request, |engine, request| async move {
+            sandbox::stop(&engine, &request.pod_sandbox_id).await?;
+            Ok(StopPodSandboxResponse {})
+        })
+        .await
     }
 
     async fn remove_pod_sandbox(
         &self,
         request: Request<RemovePodSandboxRequest>,
     ) -> Answer<RemovePodSandboxResponse> {
-        let engine = self.engine.clone();
-        let id = request.into_inner().pod_sandbox_id;
-        whole(async move { sandbox::remove(&engine, &id).await }).await?;
-        answer(RemovePodSandboxResponse {})
+        self.change(request, |engine, request| async move {
+            sandbox::remove(&engine, &request.pod_sandbox_id).await?;
+            Ok(RemovePodSandboxResponse {})
+        })
+        .await
     }
 
     async fn pod_sandbox_status(
@@ -65,39 +59,48 @@ impl RuntimeService for Services {
         request: Request<PodSandboxStatusRequest>,
     ) -> Answer<PodSandboxStatusResponse> {
         let request = request.into_inner();
-        answer(sandbox::status(
-            &self.engine,
-            &request.pod_sandbox_id,
-            request.verbose,
-        )?)
+        let id = &request.pod_sandbox_id;
+        answer(sandbox::status(&self.engine, id, request.verbose)?)
     }
 
     async fn list_pod_sandbox(
         &self,
         request: Request<ListPodSandboxRequest>,
     ) -> Answer<ListPodSandboxResponse> {
-        let items = sandbox::list(&self.engine, request.into_inner());
+        let items = sandbox::list(&self.engine, request.into_inner().filter);
         answer(ListPodSandboxResponse { items })
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        let items = sandbox::list(&self.engine, request.into_inner().filter);
+        answer(parts(items, |pod_sandboxes| StreamPodSandboxesResponse {
+            pod_sandboxes,
+        }))
     }
 
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,
     ) -> Answer<CreateContainerResponse> {
-        let engine = self.engine.clone();
-        let request = request.into_inner();
-        let container_id = whole(async move { container::create(&engine, request).await }).await?;
-        answer(CreateContainerResponse { container_id })
+        self.change(request, |engine, request| async move {
+            let container_id = container::create(&engine, request).await?;
+            Ok(CreateContainerResponse { container_id })
+        })
+        .await
     }
 
     async fn start_container(
         &self,
         request: Request<StartContainerRequest>,
     ) -> Answer<StartContainerResponse> {
-        let engine = self.engine.clone();
-        let id = request.into_inner().container_id;
-        whole(async move { container::start(&engine, &id).await }).await?;
-        answer(StartContainerResponse {})
+        self.change(request, |engine, request| async move {
+            container::start(&engine, &request.container_id).await?;
+            Ok(StartContainerResponse {})
+        })
+        .await
     }
 
     async fn stop_container(
@@ -114,18 +117,29 @@ impl RuntimeService for Services {
         &self,
         request: Request<RemoveContainerRequest>,
     ) -> Answer<RemoveContainerResponse> {
-        let engine = self.engine.clone();
-        let id = request.into_inner().container_id;
-        whole(async move { container::remove(&engine, &id).await }).await?;
-        answer(RemoveContainerResponse {})
+        self.change(request, |engine, request| async move {
+            container::remove(&engine, &request.container_id).await?;
+            Ok(RemoveContainerResponse {})
+        })
+        .await
     }
 
     async fn list_containers(
         &self,
         request: Request<ListContainersRequest>,
     ) -> Answer<ListContainersResponse> {
-        let containers = container::list(&self.engine, request.into_inner());
+        let containers = container::list(&self.engine, request.into_inner().filter);
         answer(ListContainersResponse { containers })
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        let items = container::list(&self.engine, request.into_inner().filter);
+        answer(parts(items, |containers| StreamContainersResponse {
+            containers,
+        }))
     }
 
     async fn container_status(
@@ -133,21 +147,30 @@ impl RuntimeService for Services {
         request: Request<ContainerStatusRequest>,
     ) -> Answer<ContainerStatusResponse> {
         let request = request.into_inner();
-        answer(container::status(
-            &self.engine,
-            &request.container_id,
-            request.verbose,
-        )?)
+        let id = &request.container_id;
+        answer(container::status(&self.engine, id, request.verbose)?)
     }
 
     async fn update_container_resources(
         &self,
         request: Request<UpdateContainerResourcesRequest>,
     ) -> Answer<UpdateContainerResourcesResponse> {
-        let engine = self.engine.clone();
-        let request = request.into_inner();
-        whole(async move { container::update(&engine, request).await }).await?;
-        answer(UpdateContainerResourcesResponse {})
+        self.change(request, |engine, request| async move {
+            container::update(&engine, request).await?;
+            Ok(UpdateContainerResourcesResponse {})
+        })
+        .await
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        self.change(request, |engine, request| async move {
+            sandbox::update(&engine, request).await?;
+            Ok(UpdatePodSandboxResourcesResponse {})
+        })
+        .await
     }
 
     async fn reopen_container_log(
@@ -159,52 +182,25 @@ impl RuntimeService for Services {
     }
 
     async fn exec_sync(&self, request: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
-        let engine = self.engine.clone();
-        let request = request.into_inner();
         // The timeout has to end the process whoever still waits.
-        let output = whole(async move { container::exec_sync(&engine, request).await }).await?;
-        answer(ExecSyncResponse {
-            stdout: output.stdout,
-            stderr: output.stderr,
-            exit_code: i32::try_from(output.code).unwrap_or(-1),
+        self.change(request, |engine, request| async move {
+            let output = container::exec_sync(&engine, request).await?;
+            Ok(ExecSyncResponse {
+                stdout: output.stdout,
+                stderr: output.stderr,
+                exit_code: i32::try_from(output.code).unwrap_or(-1),
+            })
         })
+        .await
     }
 
     async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
-        let request = request.into_inner();
-        let container = self.engine.containers.get(&request.container_id)?;
-        container.running(&self.engine)?;
-        if request.cmd.is_empty() {
-            return Err(Status::invalid_argument("no command to execute"));
-        }
-        let streams = check(Streams {
-            stdin: request.stdin,
-            stdout: request.stdout,
-            stderr: request.stderr,
-            tty: request.tty,
-        })?;
-        let url = self.engine.streaming.url(streaming::Request::Exec {
-            container: container.id.clone(),
-            command: request.cmd,
-            streams,
-        });
+        let url = streaming::prepare_exec(&self.engine, request.into_inner())?;
         answer(ExecResponse { url })
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
-        let request = request.into_inner();
-        let container = self.engine.containers.get(&request.container_id)?;
-        container.running(&self.engine)?;
-        let streams = check(Streams {
-            stdin: request.stdin,
-            stdout: request.stdout,
-            stderr: request.stderr,
-            tty: request.tty,
-        })?;
-        let url = self.engine.streaming.url(streaming::Request::Attach {
-            container: container.id.clone(),
-            streams,
-        });
+        let url = streaming::prepare_attach(&self.engine, &request.into_inner())?;
         answer(AttachResponse { url })
     }
 
@@ -212,13 +208,7 @@ impl RuntimeService for Services {
         &self,
         request: Request<PortForwardRequest>,
     ) -> Answer<PortForwardResponse> {
-        let sandbox = self
-            .engine
-            .sandboxes
-            .get(&request.into_inner().pod_sandbox_id)?;
-        let url = self.engine.streaming.url(streaming::Request::PortForward {
-            sandbox: sandbox.id.clone(),
-        });
+        let url = streaming::prepare_forward(&self.engine, &request.into_inner())?;
         answer(PortForwardResponse { url })
     }
 
@@ -226,10 +216,8 @@ impl RuntimeService for Services {
         &self,
         request: Request<ContainerStatsRequest>,
     ) -> Answer<ContainerStatsResponse> {
-        let container = self
-            .engine
-            .containers
-            .get(&request.into_inner().container_id)?;
+        let id = request.into_inner().container_id;
+        let container = self.engine.containers.get(&id)?;
         let stats = Some(stats::of_container(&self.engine, &container).await?);
         answer(ContainerStatsResponse { stats })
     }
@@ -242,14 +230,22 @@ impl RuntimeService for Services {
         answer(ListContainerStatsResponse { stats })
     }
 
+    async fn stream_container_stats(
+        &self,
+        request: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        let items = stats::of_containers(&self.engine, request.into_inner().filter).await;
+        answer(parts(items, |container_stats| {
+            StreamContainerStatsResponse { container_stats }
+        }))
+    }
+
     async fn pod_sandbox_stats(
         &self,
         request: Request<PodSandboxStatsRequest>,
     ) -> Answer<PodSandboxStatsResponse> {
-        let sandbox = self
-            .engine
-            .sandboxes
-            .get(&request.into_inner().pod_sandbox_id)?;
+        let id = request.into_inner().pod_sandbox_id;
+        let sandbox = self.engine.sandboxes.get(&id)?;
         let stats = Some(stats::of_sandbox(&self.engine, &sandbox).await?);
         answer(PodSandboxStatsResponse { stats })
     }
@@ -260,6 +256,16 @@ impl RuntimeService for Services {
     ) -> Answer<ListPodSandboxStatsResponse> {
         let stats = stats::of_sandboxes(&self.engine, request.into_inner().filter).await;
         answer(ListPodSandboxStatsResponse { stats })
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        let items = stats::of_sandboxes(&self.engine, request.into_inner().filter).await;
+        answer(parts(items, |pod_sandbox_stats| {
+            StreamPodSandboxStatsResponse { pod_sandbox_stats }
+        }))
     }
 
     async fn update_runtime_config(
@@ -283,29 +289,41 @@ impl RuntimeService for Services {
         &self,
         request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        let engine = self.engine.clone();
-        let request = request.into_inner();
-        whole(async move { container::checkpoint(&engine, request).await }).await?;
-        answer(CheckpointContainerResponse {})
+        self.change(request, |engine, request| async move {
+            container::checkpoint(&engine, request).await?;
+            Ok(CheckpointContainerResponse {})
+        })
+        .await
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        _: Request<CheckpointPodRequest>,
+    ) -> Answer<CheckpointPodResponse> {
+        Err(Status::unimplemented(
+            "a pod's containers can only be checkpointed one by one (CheckpointContainer)",
+        ))
+    }
+
+    async fn restore_pod(&self, _: Request<RestorePodRequest>) -> Answer<RestorePodResponse> {
+        Err(Status::unimplemented(
+            "pods cannot be restored from a checkpoint",
+        ))
     }
 
     async fn get_container_events(
         &self,
         _: Request<GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        let events = BroadcastStream::new(self.engine.events.subscribe())
-            .map(|event| event.map_err(|lagged| Status::data_loss(lagged.to_string())))
-            .take_until(self.engine.shutdown.clone().cancelled_owned());
-        answer(events.boxed())
+        answer(events::stream(&self.engine))
     }
 
     async fn list_metric_descriptors(
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        answer(ListMetricDescriptorsResponse {
-            descriptors: metrics::descriptors(),
-        })
+        let descriptors = metrics::descriptors();
+        answer(ListMetricDescriptorsResponse { descriptors })
     }
 
     async fn list_pod_sandbox_metrics(
@@ -316,33 +334,22 @@ impl RuntimeService for Services {
         answer(ListPodSandboxMetricsResponse { pod_metrics })
     }
 
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        let items = metrics::list(&self.engine).await?;
+        answer(parts(items, |pod_sandbox_metrics| {
+            StreamPodSandboxMetricsResponse {
+                pod_sandbox_metrics,
+            }
+        }))
+    }
+
     async fn runtime_config(
         &self,
         _: Request<RuntimeConfigRequest>,
     ) -> Answer<RuntimeConfigResponse> {
-        let driver = match self.engine.config.cgroup_driver {
-            config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
-            config::CgroupDriver::Systemd => CgroupDriver::Systemd,
-        };
-        answer(RuntimeConfigResponse {
-            linux: Some(LinuxRuntimeConfiguration {
-                cgroup_driver: driver.into(),
-            }),
-        })
+        answer(status::runtime_config(&self.engine))
     }
-}
-
-/// The rules that the CRI sets for stream requests.
-fn check(streams: Streams) -> Result<Streams, Status> {
-    if streams.tty && streams.stderr {
-        return Err(Status::invalid_argument(
-            "tty and stderr cannot both be set",
-        ));
-    }
-    if !streams.stdin && !streams.stdout && !streams.stderr {
-        return Err(Status::invalid_argument(
-            "one of stdin, stdout and stderr must be set",
-        ));
-    }
-    Ok(streams)
 }

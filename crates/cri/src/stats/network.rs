@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_cri::v1::{NetworkInterfaceUsage, NetworkUsage, UInt64Value};
+use berth_cri_api::v1::{NetworkInterfaceUsage, NetworkUsage, UInt64Value};
 
 use crate::cni::INTERFACE;
 use crate::netns;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 use tonic::Status;
 
 use crate::image;

@@ -1,6 +1,6 @@
 //! What the CRI promises and gVisor does not do by itself, or does inside only.
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 
 use crate::client::{options, pod, shell};
 use crate::server::Server;

@@ -1,6 +1,6 @@
 //! Handlers as pods see them.
 
-use k8s_cri::v1::StatusRequest;
+use berth_cri_api::v1::StatusRequest;
 
 use crate::client::{pod, shell};
 use crate::server::{Server, handlers};

@@ -1,6 +1,6 @@
 //! The image service over an imported image.
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 
 use crate::image;
 use crate::server::Server;

@@ -1,6 +1,6 @@
 //! The life of a pod under each runtime.
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 
 use crate::client::{options, pod, shell};
 use crate::server::Server;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 
 use crate::client::{pod, shell};
 use crate::server::Server;

@@ -1,6 +1,6 @@
 //! A server that ends, in order or not, and the next one on the same directories.
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 
 use crate::client::{pod, shell};
 use crate::server::Server;

@@ -1,6 +1,6 @@
 //! The runtime inside berth makes of a container what runc makes of it, for its first process and for execs.
 
-use k8s_cri::v1::*;
+use berth_cri_api::v1::*;
 
 use crate::client::{pod, shell};
 use crate::server::Server;

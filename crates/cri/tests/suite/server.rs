@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use berth_cri::{Config, DefaultNetwork, HandlerSource, RunError};
 use hyper_util::rt::TokioIo;
-use k8s_cri::v1::image_service_client::ImageServiceClient;
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use berth_cri_api::v1::image_service_client::ImageServiceClient;
+use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -94,7 +94,7 @@ impl Server {
         let task = tokio::spawn(berth_cri::run(self.config.clone(), shutdown.clone()));
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            let request = k8s_cri::v1::VersionRequest::default();
+            let request = berth_cri_api::v1::VersionRequest::default();
             if self.client.version(request).await.is_ok() {
                 break;
             }
@@ -126,11 +126,11 @@ impl Server {
         }
         let pods = self
             .client
-            .list_pod_sandbox(k8s_cri::v1::ListPodSandboxRequest::default())
+            .list_pod_sandbox(berth_cri_api::v1::ListPodSandboxRequest::default())
             .await
             .unwrap();
         for pod in pods.into_inner().items {
-            let request = k8s_cri::v1::RemovePodSandboxRequest {
+            let request = berth_cri_api::v1::RemovePodSandboxRequest {
                 pod_sandbox_id: pod.id,
             };
             self.client.remove_pod_sandbox(request).await.unwrap();

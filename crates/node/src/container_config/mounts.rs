@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use k8s_cri::v1::{ImageSpec, Mount, MountPropagation};
+use berth_cri_api::v1::{ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Pod, VolumeMount};
 
 use super::{ConfigError, Parts, message_file, message_path};
@@ -59,6 +59,7 @@ pub(super) fn mounts(
                     user_specified_image: reference.clone(),
                     ..ImageSpec::default()
                 });
+                mount.image_sub_path = sub.unwrap_or_default();
             }
         }
         mounts.push(mount);

@@ -1,6 +1,6 @@
 //! Requests and limits in the kernel's units.
 
-use k8s_cri::v1::{HugepageLimit, LinuxContainerResources};
+use berth_cri_api::v1::{HugepageLimit, LinuxContainerResources};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use berth_core::lifecycle::qos::{cpu_quota, cpu_shares, oom_score_adj, qos};

@@ -1,7 +1,7 @@
 //! Security contexts: the container's own over the pod's.
 
-use k8s_cri::v1::security_profile::ProfileType;
-use k8s_cri::v1::{
+use berth_cri_api::v1::security_profile::ProfileType;
+use berth_cri_api::v1::{
     Capability, Int64Value, LinuxContainerSecurityContext, NamespaceMode, SeLinuxOption,
     SecurityProfile,
 };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use berth_core::lifecycle::{Observed, ObservedContainer, ObservedSandbox, RunState};
 use jiff::Timestamp;
-use k8s_cri::v1::{
+use berth_cri_api::v1::{
     Container, ContainerFilter, ContainerState, ContainerStatus, ContainerStatusRequest,
     ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState,
     PodSandboxStatus, PodSandboxStatusRequest,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use k8s_cri::v1::{
+use berth_cri_api::v1::{
     Image, ImageFsInfoRequest, ImageSpec, ListContainersRequest, ListImagesRequest,
     RemoveImageRequest,
 };

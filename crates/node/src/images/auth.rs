@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use k8s_cri::v1::AuthConfig;
+use berth_cri_api::v1::AuthConfig;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use tracing::warn;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth_core::lifecycle::RunState;
 use jiff::Timestamp;
-use k8s_cri::v1::ReopenContainerLogRequest;
+use berth_cri_api::v1::ReopenContainerLogRequest;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 

@@ -1,6 +1,6 @@
 //! The resolver's configuration: dnsPolicy and dnsConfig.
 
-use k8s_cri::v1::DnsConfig;
+use berth_cri_api::v1::DnsConfig;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::agent::Agent;

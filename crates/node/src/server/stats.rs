@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use http::{Response, StatusCode};
-use k8s_cri::v1::{ContainerStats, ListContainerStatsRequest};
+use berth_cri_api::v1::{ContainerStats, ListContainerStatsRequest};
 use serde_json::{Value, json};
 
 use super::reply::{Body, NotServed, json as json_reply, text};

@@ -7,7 +7,7 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use k8s_cri::v1::{AttachRequest, ExecRequest, ExecSyncRequest, PortForwardRequest};
+use berth_cri_api::v1::{AttachRequest, ExecRequest, ExecSyncRequest, PortForwardRequest};
 use tokio::net::TcpStream;
 use tracing::debug;
 

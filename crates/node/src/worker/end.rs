@@ -1,7 +1,7 @@
 //! The end of a pod: everything stopped, the last status written, everything removed, and the
 //! object deleted where its deletion was asked for.
 
-use k8s_cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use berth_cri_api::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};

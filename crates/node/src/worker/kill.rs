@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_core::event::EventType::{Normal, Warning};
 use berth_core::lifecycle::{Kill, ObservedContainer, RunState, is_sidecar};
 use futures::future::join_all;
-use k8s_cri::v1::{StopContainerRequest, StopPodSandboxRequest};
+use berth_cri_api::v1::{StopContainerRequest, StopPodSandboxRequest};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::{debug, warn};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_core::event::EventType;
 use berth_core::lifecycle::{Problem, Start, admit, is_terminal};
-use k8s_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use tracing::{info, warn};

@@ -7,7 +7,7 @@ use berth_core::event::EventType::{Normal, Warning};
 use berth_core::lifecycle::backoff::go_duration;
 use berth_core::lifecycle::{Backoffs, Kill, Problem, Role, Start};
 use jiff::Timestamp;
-use k8s_cri::v1::{CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
+use berth_cri_api::v1::{CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
 use k8s_openapi::api::core::v1::Container;
 use parking_lot::Mutex;
 use tracing::{debug, warn};

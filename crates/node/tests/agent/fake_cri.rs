@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_cri::v1::{self as cri, ContainerState, PodSandboxState};
+use berth_cri_api::v1::{self as cri, ContainerState, PodSandboxState};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::UnixListener;

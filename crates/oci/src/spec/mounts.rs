@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::SpecError;
-use crate::container::{self, Container, Propagation};
+use crate::container::{self, Container, MOUNT_OPTIONS, Propagation};
 use crate::mountinfo::{self, HostMount};
 use crate::sandbox::{Namespace, Sandbox};
 
@@ -128,6 +128,15 @@ fn bind(mount: &container::Mount) -> Result<Mount, SpecError> {
         options.push("rro");
     }
     options.push(if mount.readonly { "ro" } else { "rw" });
+    for option in &mount.options {
+        if !MOUNT_OPTIONS.contains(&option.as_str()) {
+            return Err(SpecError::MountOption {
+                option: option.clone(),
+                path: mount.container_path.clone(),
+            });
+        }
+        options.push(option);
+    }
     Ok(entry(
         &mount.container_path.to_string_lossy(),
         "bind",

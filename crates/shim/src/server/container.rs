@@ -64,6 +64,11 @@ impl Container {
         Ok(self.init.wire_pid())
     }
 
+    /// Waits for a change that is under way.
+    pub(super) async fn settled(&self) {
+        drop(self.changing.lock().await);
+    }
+
     /// gVisor's containers have no host process of their own: `runsc wait` tells their exit.
     fn wait_by_runtime(self: &Arc<Self>) {
         #[derive(serde::Deserialize)]

@@ -16,6 +16,7 @@ use protobuf::MessageField;
 use protobuf::well_known_types::timestamp::Timestamp;
 use ttrpc::r#async::TtrpcContext;
 
+use super::error::Error;
 use super::metrics;
 use super::process::Phase;
 use super::state::Shim;
@@ -26,6 +27,17 @@ type Answer<T> = ttrpc::Result<T>;
 /// Serves both versions of the task service.
 #[derive(Debug)]
 pub(super) struct TaskService(pub(super) Arc<Shim>);
+
+/// Runs a change to its end even when the client goes away: the server drops the calls of a lost connection, and a
+/// container that is made or started halfway would be nobody's.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Answer<T> {
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(e) => Err(ttrpc::Error::Others(format!("the call's task was lost: {e}"))),
+    }
+}
 
 pub(super) fn stamp(at: SystemTime) -> Timestamp {
     let since = at
@@ -45,7 +57,8 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> Answer<CreateTaskResponse> {
-        let container = self.0.create(&request).await?;
+        let shim = Arc::clone(&self.0);
+        let container = whole(async move { shim.create(&request).await }).await?;
         Ok(CreateTaskResponse {
             pid: container.init.wire_pid(),
             ..Default::default()
@@ -54,11 +67,14 @@ impl Task for TaskService {
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
         let container = self.0.container(&request.id)?;
-        let pid = if request.exec_id.is_empty() {
-            container.start().await?
-        } else {
-            container.start_exec(&request.exec_id).await?
-        };
+        let pid = whole(async move {
+            if request.exec_id.is_empty() {
+                container.start().await
+            } else {
+                container.start_exec(&request.exec_id).await
+            }
+        })
+        .await?;
         Ok(StartResponse {
             pid,
             ..Default::default()
@@ -67,13 +83,17 @@ impl Task for TaskService {
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Answer<DeleteResponse> {
         let container = self.0.container(&request.id)?;
-        let (pid, exit) = if request.exec_id.is_empty() {
-            let done = container.delete().await?;
-            self.0.forget(&request.id);
-            done
-        } else {
-            container.delete_exec(&request.exec_id).await?
-        };
+        let shim = Arc::clone(&self.0);
+        let (pid, exit) = whole(async move {
+            if request.exec_id.is_empty() {
+                let done = container.delete().await?;
+                shim.forget(&request.id);
+                Ok(done)
+            } else {
+                container.delete_exec(&request.exec_id).await
+            }
+        })
+        .await?;
         Ok(delete_response(pid, exit))
     }
 
@@ -97,7 +117,8 @@ impl Task for TaskService {
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> Answer<StateResponse> {
-        let container = self.0.container(&request.id)?;
+        // A server that was restarted wants to know how the calls of the one before it ended.
+        let container = self.0.settled(&request.id).await?;
         let process = container.process(&request.exec_id)?;
         let phase = process.phase();
         let mut answer = StateResponse {
@@ -152,12 +173,14 @@ impl Task for TaskService {
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Answer<Empty> {
-        self.0.container(&request.id)?.pause(true).await?;
+        let container = self.0.container(&request.id)?;
+        whole(async move { container.pause(true).await }).await?;
         Ok(Empty::new())
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Answer<Empty> {
-        self.0.container(&request.id)?.pause(false).await?;
+        let container = self.0.container(&request.id)?;
+        whole(async move { container.pause(false).await }).await?;
         Ok(Empty::new())
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Shim {
     pub(super) shutdown: Notify,
     /// Rung at each piece of work.
     pub(super) work: Notify,
+    /// Rung when a container has been made, or could not be.
+    made: Notify,
     /// None while a container is being created.
     containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
 }
@@ -34,6 +36,7 @@ impl Shim {
             reaper,
             shutdown: Notify::new(),
             work: Notify::new(),
+            made: Notify::new(),
             containers: Mutex::default(),
         }
     }
@@ -55,6 +58,8 @@ impl Shim {
         let made =
             container::create(request, &self.namespace, &self.socket_dir, &self.reaper).await;
         let mut containers = self.containers.lock();
+        // Whoever wakes has to wait for the lock.
+        self.made.notify_waiters();
         match made {
             Ok(container) => {
                 containers.insert(request.id.clone(), Some(Arc::clone(&container)));
@@ -72,6 +77,23 @@ impl Shim {
         self.work.notify_one();
         let found = self.containers.lock().get(id).cloned().flatten();
         found.ok_or_else(|| Error::NoContainer(id.to_owned()))
+    }
+
+    /// Finds a container once no call that makes or changes it is under way.
+    pub(super) async fn settled(&self, id: &str) -> Result<Arc<Container>, Error> {
+        loop {
+            let made = self.made.notified();
+            let found = self.containers.lock().get(id).cloned();
+            match found {
+                None => return Err(Error::NoContainer(id.to_owned())),
+                Some(Some(container)) => {
+                    container.settled().await;
+                    return Ok(container);
+                }
+                Some(None) => {}
+            }
+            made.await;
+        }
     }
 
     pub(super) fn forget(&self, id: &str) {

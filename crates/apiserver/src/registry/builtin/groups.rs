@@ -13,6 +13,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,6 +27,7 @@ use crate::strategy::typed::{Traits, Typed};
 use crate::strategy::{event, runtime_class};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 
 fn review<T: DeserializeOwned + Serialize + 'static>(
     group: &str,
@@ -147,6 +149,23 @@ pub(super) fn rows() -> Vec<Resource> {
         )
         .short(&["pc"])
         .printed(printer::priority_class()),
+        // A stock kubelet is not ready before it has written its CSINode, whether or not there is a driver.
+        row(
+            STORAGE,
+            &["v1"],
+            "CSIDriver",
+            "csidrivers",
+            Scope::Cluster,
+            Plain::<CSIDriver>::new(meta::Scope::Cluster, names::dns1123_subdomain, &[]),
+        ),
+        row(
+            STORAGE,
+            &["v1"],
+            "CSINode",
+            "csinodes",
+            Scope::Cluster,
+            Plain::<CSINode>::new(meta::Scope::Cluster, names::dns1123_subdomain, &[]),
+        ),
         row(
             "apiextensions.k8s.io",
             &["v1"],

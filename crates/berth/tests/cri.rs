@@ -1,0 +1,15 @@
+//! `berth cri` as a process of its own, spoken to over its socket: what holds when it is killed.
+//!
+//! Needs root, runc, busybox (static), containerd's shim and the CNI plugins of Debian. Each test has directories, a
+//! bridge and addresses of its own and removes them at the end, also when it fails.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "cri/daemon.rs"]
+mod daemon;
+#[path = "cri/kill.rs"]
+mod kill;
+#[path = "cri/leftovers.rs"]
+mod leftovers;
+#[path = "cri/words.rs"]
+mod words;
