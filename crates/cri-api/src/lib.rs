@@ -63,6 +63,9 @@ mod tests {
             registry_token: "hidden4".to_owned(),
         };
         let text = format!("{auth:?}");
-        assert!(text.contains("me") && text.contains("there") && !text.contains("hidden"), "{text}");
+        assert!(
+            text.contains("me") && text.contains("there") && !text.contains("hidden"),
+            "{text}"
+        );
     }
 }

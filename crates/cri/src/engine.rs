@@ -117,7 +117,9 @@ impl Engine {
     /// ours to change.
     pub(crate) fn set_pod_cidr(&self, cidr: &str) -> Result<(), CriError> {
         if !is_subnets(cidr) {
-            return Err(CriError::Invalid(format!("pod CIDR {cidr:?} is no list of subnets")));
+            return Err(CriError::Invalid(format!(
+                "pod CIDR {cidr:?} is no list of subnets"
+            )));
         }
         *self.pod_cidr.write() = Some(cidr.to_owned());
         if self.own_network().is_some() {

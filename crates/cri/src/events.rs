@@ -18,7 +18,9 @@ pub(crate) struct Events(broadcast::Sender<ContainerEventResponse>);
 
 /// What `GetContainerEvents` answers: from now on, until the server ends. A listener that fell behind is told so, and
 /// has to look at everything anew.
-pub(crate) fn stream(engine: &Engine) -> BoxStream<'static, Result<ContainerEventResponse, Status>> {
+pub(crate) fn stream(
+    engine: &Engine,
+) -> BoxStream<'static, Result<ContainerEventResponse, Status>> {
     BroadcastStream::new(engine.events.0.subscribe())
         .map(|event| event.map_err(|lagged| Status::data_loss(lagged.to_string())))
         .take_until(engine.shutdown.clone().cancelled_owned())

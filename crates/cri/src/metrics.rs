@@ -7,7 +7,9 @@ mod process;
 
 use std::collections::BTreeMap;
 
-use berth_cri_api::v1::{ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value};
+use berth_cri_api::v1::{
+    ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value,
+};
 
 use crate::container::{self, Container};
 use crate::engine::{Engine, Shared, blocking, now};

@@ -106,7 +106,11 @@ async fn end_leftovers(engine: &Shared, sandbox: &Sandbox) {
         Ok(())
     });
     if let Err(error) = ended.await {
-        tracing::warn!(id = sandbox.id, error = chain(&error), "leftovers not looked for");
+        tracing::warn!(
+            id = sandbox.id,
+            error = chain(&error),
+            "leftovers not looked for"
+        );
     }
     let bundle = engine.layout.bundle(&sandbox.id);
     if bundle.exists() {
@@ -257,7 +261,10 @@ fn sweep(engine: &Shared) -> Result<(), CriError> {
         .collect();
     for container in engine.containers.all() {
         if !sandboxes.contains(&container.record().sandbox_id) {
-            tracing::info!(id = container.id, "removing a container whose pod sandbox is gone");
+            tracing::info!(
+                id = container.id,
+                "removing a container whose pod sandbox is gone"
+            );
             container::discard(engine, &container.id)?;
             engine.containers.remove(&container.id);
             containers.remove(&container.id);

@@ -5,12 +5,12 @@ mod pressure;
 
 pub(crate) use network::interfaces;
 
-use berth_shim::client::Stats;
 use berth_cri_api::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,
-    FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes, PodSandboxStats,
-    PodSandboxStatsFilter, ProcessUsage, SwapUsage, UInt64Value,
+    FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes,
+    PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, SwapUsage, UInt64Value,
 };
+use berth_shim::client::Stats;
 
 use crate::container::{self, Container};
 use crate::engine::{Shared, blocking, now};

@@ -72,9 +72,7 @@ fn names(process: &Path, id: &str, kind: Stray) -> bool {
     };
     match kind {
         Stray::Plugin => environment(),
-        Stray::Runtime => {
-            String::from_utf8_lossy(&words("cmdline")).contains(id) && !environment()
-        }
+        Stray::Runtime => String::from_utf8_lossy(&words("cmdline")).contains(id) && !environment(),
     }
 }
 

@@ -21,8 +21,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
-use tokens::Tokens;
 pub(crate) use prepare::{prepare_attach, prepare_exec, prepare_forward};
+use tokens::Tokens;
 pub(crate) use tokens::{Request, Streams};
 
 /// Hands out URLs.

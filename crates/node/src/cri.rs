@@ -4,9 +4,9 @@ mod observe;
 
 use std::path::Path;
 
-use hyper_util::rt::TokioIo;
 use berth_cri_api::v1::image_service_client::ImageServiceClient;
 use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;

@@ -140,7 +140,10 @@ mod tests {
     fn systemd_paths_become_directories() {
         for (given, wanted) in [
             ("/pods/abc", "/pods/abc"),
-            ("system.slice:cri-berth:abc", "/system.slice/cri-berth-abc.scope"),
+            (
+                "system.slice:cri-berth:abc",
+                "/system.slice/cri-berth-abc.scope",
+            ),
             ("-.slice:cri-berth:abc", "/cri-berth-abc.scope"),
             (
                 "kubepods-besteffort-pod1_2.slice:cri-berth:abc",

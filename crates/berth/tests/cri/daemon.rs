@@ -124,11 +124,20 @@ impl Daemon {
             .spawn()
             .expect("berth cri starts");
         let end = Instant::now() + LIMIT;
-        while self.client.version(VersionRequest::default()).await.is_err() {
+        while self
+            .client
+            .version(VersionRequest::default())
+            .await
+            .is_err()
+        {
             if let Some(status) = child.try_wait().expect("its state") {
                 panic!("berth cri ended: {status}\n{}", self.log());
             }
-            assert!(Instant::now() < end, "berth cri does not answer\n{}", self.log());
+            assert!(
+                Instant::now() < end,
+                "berth cri does not answer\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.child = Some(child);

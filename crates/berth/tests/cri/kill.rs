@@ -138,7 +138,10 @@ async fn nothing_is_lost_and_nothing_leaks() {
         for id in &told.lasting {
             let state = status(&mut client, id).await.expect("a status").state();
             assert_eq!(state, ContainerState::ContainerRunning, "{id}");
-            assert_eq!(exec(&mut client, id, "echo on").await.expect("an exec"), "on\n");
+            assert_eq!(
+                exec(&mut client, id, "echo on").await.expect("an exec"),
+                "on\n"
+            );
         }
         for id in &told.stopped {
             assert_eq!(ended(&mut client, id).await.exit_code, 137, "{id}");
@@ -173,7 +176,10 @@ async fn ended(client: &mut Client, id: &str) -> ContainerStatus {
         if status.state() == ContainerState::ContainerExited {
             return status;
         }
-        assert!(Instant::now() < end, "container {id} does not end: {status:?}");
+        assert!(
+            Instant::now() < end,
+            "container {id} does not end: {status:?}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -202,7 +208,9 @@ async fn a_strangers_shim_is_found_again() {
     let gate = daemon.path().join("gate");
     std::fs::create_dir(&gate).expect("a directory");
     let gated = |name: &str, end: &str| {
-        let script = format!("until [ -e /gate/open ]; do sleep 0.05; done; echo late; touch /gate/{name}; {end}");
+        let script = format!(
+            "until [ -e /gate/open ]; do sleep 0.05; done; echo late; touch /gate/{name}; {end}"
+        );
         let mut config = shell(name, &script);
         config.mounts.push(Mount {
             container_path: "/gate".to_owned(),
@@ -212,9 +220,13 @@ async fn a_strangers_shim_is_found_again() {
         config
     };
     let lasting = gated("last", "exec sleep 10000");
-    let lasting = launch(&mut client, &id, &config, lasting).await.expect("starts");
+    let lasting = launch(&mut client, &id, &config, lasting)
+        .await
+        .expect("starts");
     let ending = gated("end", "exit 9");
-    let ending = launch(&mut client, &id, &config, ending).await.expect("starts");
+    let ending = launch(&mut client, &id, &config, ending)
+        .await
+        .expect("starts");
     daemon.kill();
     // Both write, and one ends, while nobody serves.
     std::fs::write(gate.join("open"), "").expect("the gate opens");
@@ -228,13 +240,24 @@ async fn a_strangers_shim_is_found_again() {
     let ended = ended(&mut client, &ending).await;
     assert_eq!((ended.exit_code, ended.reason.as_str()), (9, "Error"));
     let log = logs.join("stranger/last.log");
-    while !std::fs::read_to_string(&log).expect("a log").ends_with(" late\n") {
+    while !std::fs::read_to_string(&log)
+        .expect("a log")
+        .ends_with(" late\n")
+    {
         assert!(Instant::now() < end, "a line is lost");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let state = status(&mut client, &lasting).await.expect("a status").state();
+    let state = status(&mut client, &lasting)
+        .await
+        .expect("a status")
+        .state();
     assert_eq!(state, ContainerState::ContainerRunning);
-    assert_eq!(exec(&mut client, &lasting, "echo on").await.expect("an exec"), "on\n");
+    assert_eq!(
+        exec(&mut client, &lasting, "echo on")
+            .await
+            .expect("an exec"),
+        "on\n"
+    );
     remove(&mut client, &id).await.expect("it can be removed");
     nothing_left(&daemon, &parent).await;
     daemon.stop();

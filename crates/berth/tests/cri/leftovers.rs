@@ -45,7 +45,9 @@ pub(crate) fn leftovers(daemon: &Daemon, cgroup_parent: &str) -> Vec<String> {
     for process in names(Path::new("/proc")) {
         let words = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        let ours = process.parse::<u32>().is_ok_and(|pid| pid != std::process::id());
+        let ours = process
+            .parse::<u32>()
+            .is_ok_and(|pid| pid != std::process::id());
         // The server itself runs.
         if ours && words.contains(&dir) && !words.contains(" cri ") {
             left.push(format!("process {process} {words}"));

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use berth_cri_api::v1::{
+    ContainerConfig, ContainerEventType, CreateContainerRequest, SecurityProfile,
+};
 use berth_image::{Image, ImageConfig};
-use berth_cri_api::v1::{ContainerConfig, ContainerEventType, CreateContainerRequest, SecurityProfile};
 
 use super::{Container, spec, user};
 use crate::engine::{Engine, Shared, blocking, new_id, now};

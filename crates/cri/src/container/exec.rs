@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use berth_cri_api::v1::ExecSyncRequest;
 use berth_oci::Spec;
 use berth_shim::client::{AttachStreams, ExecOutput, Session};
-use berth_cri_api::v1::ExecSyncRequest;
 
 use super::Container;
 use crate::engine::{Engine, Shared};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
 use berth_cri_api::v1::ContainerEventType;
+use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
 
 use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};

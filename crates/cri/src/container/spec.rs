@@ -4,15 +4,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use berth_image::ImageConfig;
-use berth_oci::{
-    Container, Device, HugepageLimit, Mount, Namespace, Process, Profile, Propagation, Resources,
-    SeccompProfile, Security, SelinuxOptions, Spec, User,
-};
 use berth_cri_api::v1::security_profile::ProfileType;
 use berth_cri_api::v1::{
     LinuxContainerResources, LinuxContainerSecurityContext, MountPropagation, NamespaceMode,
     SecurityProfile,
+};
+use berth_image::ImageConfig;
+use berth_oci::{
+    Container, Device, HugepageLimit, Mount, Namespace, Process, Profile, Propagation, Resources,
+    SeccompProfile, Security, SelinuxOptions, Spec, User,
 };
 
 use crate::engine::Engine;
@@ -335,7 +335,9 @@ fn below(root: &Path, sub_path: &str) -> Result<PathBuf, CriError> {
             }
             errno => CriError::io("resolve in the image", sub_path)(errno.into()),
         })?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(found.into_bytes())))
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(
+        found.into_bytes(),
+    )))
 }
 
 /// Gives back the image volumes of a container.

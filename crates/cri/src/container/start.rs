@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use berth_shim::client::CreateRequest;
 use berth_cri_api::v1::ContainerEventType;
+use berth_shim::client::CreateRequest;
 
 use super::{Container, Task};
 use crate::engine::{Shared, now};

@@ -1,7 +1,7 @@
 //! `UpdateContainerResources`.
 
-use berth_oci::User;
 use berth_cri_api::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
+use berth_oci::User;
 
 use super::spec;
 use crate::engine::Shared;

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use berth_cri_api::v1::{ContainerConfig, SupplementalGroupsPolicy};
 use berth_image::ImageConfig;
 use berth_oci::User;
-use berth_cri_api::v1::{ContainerConfig, SupplementalGroupsPolicy};
 
 use crate::error::CriError;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use berth_shim::client::{CreateRequest, Shim};
 use berth_cri_api::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
+use berth_shim::client::{CreateRequest, Shim};
 use serde_json::{Value, json};
 
 use super::{Sandbox, files, gvisor, spec};

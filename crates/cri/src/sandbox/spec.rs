@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use berth_oci::runtime::RuntimeKind;
-use berth_oci::{CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec};
 use berth_cri_api::v1::{
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     PodSandboxConfig,
 };
+use berth_oci::runtime::RuntimeKind;
+use berth_oci::{CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec};
 
 use crate::engine::Engine;
 use crate::error::CriError;

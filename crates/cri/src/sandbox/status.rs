@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use berth_cri_api::v1::{
-    LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox, PodSandboxFilter,
-    PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, PodSandboxStatusResponse,
+    LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox, PodSandboxFilter, PodSandboxNetworkStatus,
+    PodSandboxState, PodSandboxStatus, PodSandboxStatusResponse,
 };
 use serde_json::json;
 

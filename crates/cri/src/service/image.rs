@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use berth_image::{Auth, ImageUser, PullRequest};
 use berth_cri_api::v1::image_service_server::ImageService;
 use berth_cri_api::v1::*;
+use berth_image::{Auth, ImageUser, PullRequest};
 use serde_json::json;
 use tonic::Request;
 
@@ -92,12 +92,12 @@ impl ImageService for Services {
         })
     }
 
-    async fn pull_image(
-        &self,
-        request: Request<PullImageRequest>,
-    ) -> Answer<PullImageResponse> {
+    async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
         self.change(request, |engine, request| async move {
-            let handler = request.image.as_ref().map(|image| image.runtime_handler.clone());
+            let handler = request
+                .image
+                .as_ref()
+                .map(|image| image.runtime_handler.clone());
             let handler = handler.filter(|handler| !handler.is_empty());
             if let Some(handler) = &handler {
                 engine.handlers.load().find(handler)?;
@@ -136,10 +136,7 @@ impl ImageService for Services {
         answer(RemoveImageResponse {})
     }
 
-    async fn image_fs_info(
-        &self,
-        _: Request<ImageFsInfoRequest>,
-    ) -> Answer<ImageFsInfoResponse> {
+    async fn image_fs_info(&self, _: Request<ImageFsInfoRequest>) -> Answer<ImageFsInfoResponse> {
         let images = self.engine.images.clone();
         let info = blocking(move || Ok(images.fs_info()?)).await?;
         let usage = |usage: berth_image::Usage| FilesystemUsage {

@@ -47,7 +47,10 @@ mod tests {
         let text = "some avg10=1.50 avg60=0.20 avg300=0.01 total=5400\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         let stats = parse(text).unwrap();
         let some = stats.some.unwrap();
-        assert_eq!((some.total, some.avg10, some.avg300), (5_400_000, 1.5, 0.01));
+        assert_eq!(
+            (some.total, some.avg10, some.avg300),
+            (5_400_000, 1.5, 0.01)
+        );
         assert_eq!(stats.full.unwrap().total, 7000);
         assert_eq!(parse("nonsense"), None);
     }

@@ -16,24 +16,44 @@ async fn streamed_lists_say_what_plain_ones_do() {
     assert_eq!(stream.into_inner().count().await, 0);
     let config = pod(&server, "streamed");
     let id = server.run(&config, "").await;
-    let container = server.launch(&id, &config, shell("c", "exec sleep 1000")).await;
+    let container = server
+        .launch(&id, &config, shell("c", "exec sleep 1000"))
+        .await;
 
-    let stream = server.client.stream_pod_sandboxes(StreamPodSandboxesRequest::default()).await;
+    let stream = server
+        .client
+        .stream_pod_sandboxes(StreamPodSandboxesRequest::default())
+        .await;
     let got = stream.unwrap().into_inner().next().await.unwrap().unwrap();
     assert_eq!(got.pod_sandboxes[0].id, id);
-    let stream = server.client.stream_containers(StreamContainersRequest::default()).await;
+    let stream = server
+        .client
+        .stream_containers(StreamContainersRequest::default())
+        .await;
     let got = stream.unwrap().into_inner().next().await.unwrap().unwrap();
     assert_eq!(got.containers[0].id, container);
-    let stream = server.client.stream_container_stats(StreamContainerStatsRequest::default()).await;
+    let stream = server
+        .client
+        .stream_container_stats(StreamContainerStatsRequest::default())
+        .await;
     let got = stream.unwrap().into_inner().next().await.unwrap().unwrap();
     assert!(got.container_stats[0].memory.is_some());
-    let stream = server.client.stream_pod_sandbox_stats(StreamPodSandboxStatsRequest::default()).await;
+    let stream = server
+        .client
+        .stream_pod_sandbox_stats(StreamPodSandboxStatsRequest::default())
+        .await;
     let got = stream.unwrap().into_inner().next().await.unwrap().unwrap();
     assert_eq!(got.pod_sandbox_stats.len(), 1);
-    let stream = server.client.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest {}).await;
+    let stream = server
+        .client
+        .stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest {})
+        .await;
     let got = stream.unwrap().into_inner().next().await.unwrap().unwrap();
     assert_eq!(got.pod_sandbox_metrics[0].pod_sandbox_id, id);
-    let stream = server.images.stream_images(StreamImagesRequest::default()).await;
+    let stream = server
+        .images
+        .stream_images(StreamImagesRequest::default())
+        .await;
     let got = stream.unwrap().into_inner().next().await.unwrap().unwrap();
     assert_eq!(got.images[0].repo_tags, [image::NAME]);
     server.finish().await;
@@ -52,18 +72,33 @@ async fn a_pods_resources_are_kept() {
         }),
         overhead: None,
     };
-    server.client.update_pod_sandbox_resources(request(&id)).await.unwrap();
+    server
+        .client
+        .update_pod_sandbox_resources(request(&id))
+        .await
+        .unwrap();
     server.stop().await;
     server.resume().await;
     let status = PodSandboxStatusRequest {
         pod_sandbox_id: id,
         verbose: true,
     };
-    let status = server.client.pod_sandbox_status(status).await.unwrap().into_inner();
+    let status = server
+        .client
+        .pod_sandbox_status(status)
+        .await
+        .unwrap()
+        .into_inner();
     let info: serde_json::Value = serde_json::from_str(&status.info["info"]).unwrap();
-    assert_eq!(info["config"]["linux"]["resources"]["memory_limit_in_bytes"],
-        77 << 20);
-    let error = server.client.update_pod_sandbox_resources(request("none")).await.unwrap_err();
+    assert_eq!(
+        info["config"]["linux"]["resources"]["memory_limit_in_bytes"],
+        77 << 20
+    );
+    let error = server
+        .client
+        .update_pod_sandbox_resources(request("none"))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::NotFound);
     server.finish().await;
 }
@@ -73,7 +108,10 @@ async fn the_chosen_stop_signal_is_sent_and_told() {
     let mut server = Server::start().await;
     let config = pod(&server, "signalled");
     let id = server.run(&config, "").await;
-    let mut container = shell("c", "trap 'exit 5' USR1; trap 'exit 6' TERM; echo ready; while true; do sleep 0.1; done");
+    let mut container = shell(
+        "c",
+        "trap 'exit 5' USR1; trap 'exit 6' TERM; echo ready; while true; do sleep 0.1; done",
+    );
     container.stop_signal = Signal::Sigusr1.into();
     let container = server.launch(&id, &config, container).await;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -81,11 +119,20 @@ async fn the_chosen_stop_signal_is_sent_and_told() {
         assert!(std::time::Instant::now() < end, "it does not start");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(server.container(&container).await.stop_signal(), Signal::Sigusr1);
+    assert_eq!(
+        server.container(&container).await.stop_signal(),
+        Signal::Sigusr1
+    );
     server.stop_container(&container, 30).await;
     assert_eq!(server.container(&container).await.exit_code, 5);
-    let plain = server.try_create(&id, &config, shell("plain", "true")).await.unwrap();
-    assert_eq!(server.container(&plain).await.stop_signal(), Signal::Sigterm);
+    let plain = server
+        .try_create(&id, &config, shell("plain", "true"))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.container(&plain).await.stop_signal(),
+        Signal::Sigterm
+    );
     server.finish().await;
 }
 
@@ -122,13 +169,27 @@ async fn mounts_have_options_and_images_sub_paths() {
         image("/etc"),
     ];
     let container = server.launch(&id, &config, container).await;
-    let (code, said) = server.try_exec(&container, "/tools/echo hi", 30).await.unwrap();
+    let (code, said) = server
+        .try_exec(&container, "/tools/echo hi", 30)
+        .await
+        .unwrap();
     assert_eq!(code, 126, "{said}");
-    assert!(server.exec(&container, "cat /volume/passwd").await.contains("web:x:33"));
-    for (sub_path, code) in [("none", Code::InvalidArgument), ("../../none", Code::InvalidArgument)] {
+    assert!(
+        server
+            .exec(&container, "cat /volume/passwd")
+            .await
+            .contains("web:x:33")
+    );
+    for (sub_path, code) in [
+        ("none", Code::InvalidArgument),
+        ("../../none", Code::InvalidArgument),
+    ] {
         let mut container = shell("no", "true");
         container.mounts = vec![image(sub_path)];
-        let error = server.try_create(&id, &config, container).await.unwrap_err();
+        let error = server
+            .try_create(&id, &config, container)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     }
     let mut container = shell("no", "true");
@@ -137,7 +198,10 @@ async fn mounts_have_options_and_images_sub_paths() {
         mount_options: vec!["bind,upperdir=/".to_owned()],
         ..mount("/x")
     }];
-    let error = server.try_create(&id, &config, container).await.unwrap_err();
+    let error = server
+        .try_create(&id, &config, container)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     server.finish().await;
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_cri::{Config, DefaultNetwork, HandlerSource, RunError};
-use hyper_util::rt::TokioIo;
 use berth_cri_api::v1::image_service_client::ImageServiceClient;
 use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};

@@ -1,8 +1,8 @@
 //! Exec, attach and port-forward as kubectl speaks them.
 
+use berth_cri_api::v1::*;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use berth_cri_api::v1::*;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;

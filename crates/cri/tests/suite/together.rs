@@ -38,7 +38,11 @@ async fn of_two_with_one_name_one_is_made() {
     // Started by many, it runs once.
     let starts = (0..4).map(|_| {
         let (mut client, container_id) = (server.client.clone(), container_id.clone());
-        async move { client.start_container(StartContainerRequest { container_id }).await }
+        async move {
+            client
+                .start_container(StartContainerRequest { container_id })
+                .await
+        }
     });
     for started in futures::future::join_all(starts).await {
         started.unwrap();
@@ -76,12 +80,25 @@ async fn a_pod_that_is_removed_while_containers_come() {
                     config: Some(shell(&format!("c{number}"), "exec sleep 1000")),
                     sandbox_config: Some(config),
                 };
-                let container_id = client.create_container(request).await?.into_inner().container_id;
+                let container_id = client
+                    .create_container(request)
+                    .await?
+                    .into_inner()
+                    .container_id;
                 client
-                    .start_container(StartContainerRequest { container_id: container_id.clone() })
+                    .start_container(StartContainerRequest {
+                        container_id: container_id.clone(),
+                    })
                     .await?;
-                client.stop_container(StopContainerRequest { container_id: container_id.clone(), timeout: 0 }).await?;
-                client.remove_container(RemoveContainerRequest { container_id }).await?;
+                client
+                    .stop_container(StopContainerRequest {
+                        container_id: container_id.clone(),
+                        timeout: 0,
+                    })
+                    .await?;
+                client
+                    .remove_container(RemoveContainerRequest { container_id })
+                    .await?;
                 Ok::<(), tonic::Status>(())
             });
         }
@@ -89,7 +106,9 @@ async fn a_pod_that_is_removed_while_containers_come() {
             let (mut client, pod_sandbox_id) = (server.client.clone(), id.clone());
             calls.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(15 * round)).await;
-                let request = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+                let request = StopPodSandboxRequest {
+                    pod_sandbox_id: pod_sandbox_id.clone(),
+                };
                 client.stop_pod_sandbox(request).await.expect("a stop");
                 let request = RemovePodSandboxRequest { pod_sandbox_id };
                 client.remove_pod_sandbox(request).await.expect("a removal");
@@ -104,7 +123,13 @@ async fn a_pod_that_is_removed_while_containers_come() {
         }
     }
     let request = ListContainersRequest::default();
-    let left = server.client.list_containers(request).await.unwrap().into_inner().containers;
+    let left = server
+        .client
+        .list_containers(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .containers;
     assert!(left.is_empty(), "{left:?}");
     server.finish().await;
 }
@@ -122,17 +147,26 @@ async fn a_container_that_is_removed_while_it_starts() {
         let (mut one, mut other) = (server.client.clone(), server.client.clone());
         let (start, remove) = (container_id.clone(), container_id.clone());
         let (started, removed) = tokio::join!(
-            one.start_container(StartContainerRequest { container_id: start }),
+            one.start_container(StartContainerRequest {
+                container_id: start
+            }),
             async {
                 tokio::time::sleep(Duration::from_millis(8 * round)).await;
-                other.remove_container(RemoveContainerRequest { container_id: remove }).await
+                other
+                    .remove_container(RemoveContainerRequest {
+                        container_id: remove,
+                    })
+                    .await
             }
         );
         removed.unwrap();
         if let Err(error) = started {
             assert_eq!(error.code(), Code::NotFound, "{error}");
         }
-        let request = ContainerStatusRequest { container_id, verbose: false };
+        let request = ContainerStatusRequest {
+            container_id,
+            verbose: false,
+        };
         let error = server.client.container_status(request).await.unwrap_err();
         assert_eq!(error.code(), Code::NotFound);
     }

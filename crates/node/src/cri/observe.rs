@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use berth_core::lifecycle::{Observed, ObservedContainer, ObservedSandbox, RunState};
-use jiff::Timestamp;
 use berth_cri_api::v1::{
     Container, ContainerFilter, ContainerState, ContainerStatus, ContainerStatusRequest,
     ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState,
     PodSandboxStatus, PodSandboxStatusRequest,
 };
+use jiff::Timestamp;
 
 use super::{Cri, labels};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::lifecycle::RunState;
-use jiff::Timestamp;
 use berth_cri_api::v1::ReopenContainerLogRequest;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use http::{Response, StatusCode};
 use berth_cri_api::v1::{ContainerStats, ListContainerStatsRequest};
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::reply::{Body, NotServed, json as json_reply, text};

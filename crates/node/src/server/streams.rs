@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use berth_core::lifecycle::RunState;
+use berth_cri_api::v1::{AttachRequest, ExecRequest, ExecSyncRequest, PortForwardRequest};
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use berth_cri_api::v1::{AttachRequest, ExecRequest, ExecSyncRequest, PortForwardRequest};
 use tokio::net::TcpStream;
 use tracing::debug;
 

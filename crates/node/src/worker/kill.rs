@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use berth_core::event::EventType::{Normal, Warning};
 use berth_core::lifecycle::{Kill, ObservedContainer, RunState, is_sidecar};
-use futures::future::join_all;
 use berth_cri_api::v1::{StopContainerRequest, StopPodSandboxRequest};
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::{debug, warn};
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use berth_cri_api::v1::{self as cri, ContainerState, PodSandboxState};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
@@ -13,7 +14,6 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use berth_cri_api::v1::{self as cri, ContainerState, PodSandboxState};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::UnixListener;

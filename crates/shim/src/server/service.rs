@@ -35,7 +35,9 @@ async fn whole<T: Send + 'static>(
 ) -> Answer<T> {
     match tokio::spawn(work).await {
         Ok(done) => Ok(done?),
-        Err(e) => Err(ttrpc::Error::Others(format!("the call's task was lost: {e}"))),
+        Err(e) => Err(ttrpc::Error::Others(format!(
+            "the call's task was lost: {e}"
+        ))),
     }
 }
 

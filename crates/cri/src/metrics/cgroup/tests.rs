@@ -116,7 +116,10 @@ fn version_2() {
         ("pods/c/memory.current", "8000\n"),
         ("pods/c/memory.peak", "9000\n"),
         ("pods/c/memory.max", "65536\n"),
-        ("pods/c/memory.events", "low 0\nhigh 0\nmax 2\noom 1\noom_kill 1\n"),
+        (
+            "pods/c/memory.events",
+            "low 0\nhigh 0\nmax 2\noom 1\noom_kill 1\n",
+        ),
         (
             "pods/c/memory.stat",
             "anon 4000\nfile 3000\nkernel 70\nfile_mapped 500\ninactive_file 1000\npgfault 90\npgmajfault 5\n",
