@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
 use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use berth_cri_api::v1::*;
+use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Options;
