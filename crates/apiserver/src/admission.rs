@@ -57,7 +57,7 @@ impl Plugin {
 }
 
 /// Plugins of the stock server that berth accepts by name and that have nothing to do here.
-const INERT: [&str; 24] = [
+const INERT: [&str; 29] = [
     "AlwaysAdmit",
     "AlwaysDeny",
     "AlwaysPullImages",
@@ -70,13 +70,18 @@ const INERT: [&str; 24] = [
     "DenyServiceExternalIPs",
     "EventRateLimit",
     "ExtendedResourceToleration",
+    "ImagePolicyWebhook",
+    "LimitPodHardAntiAffinityTopology",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
+    "NamespaceAutoProvision",
+    "NamespaceExists",
     "NodeRestriction",
     "OwnerReferencesPermissionEnforcement",
     "PersistentVolumeClaimResize",
     "PodNodeSelector",
     "PodSecurity",
+    "PodTolerationRestriction",
     "PodTopologyLabels",
     "StorageObjectInUseProtection",
     "TaintNodesByCondition",
@@ -84,11 +89,20 @@ const INERT: [&str; 24] = [
     "ValidatingAdmissionWebhook",
 ];
 
-/// A name that is no plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UnknownPlugin {
-    pub(crate) name: String,
-    pub(crate) known: String,
+/// Lists of plugins that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PluginsError {
+    /// A name that is no plugin.
+    #[error("unknown admission plugin {name:?}; known: {known}")]
+    Unknown {
+        /// As it was given.
+        name: String,
+        /// All that do something here.
+        known: String,
+    },
+    /// A plugin in both lists.
+    #[error("{0} in enable-admission-plugins and disable-admission-plugins overlapped")]
+    Both(String),
 }
 
 /// The enabled plugins, in order.
@@ -99,24 +113,35 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// All plugins but those that are disabled; one named in both lists is enabled.
-    pub(crate) fn new(enable: &[String], disable: &[String]) -> Result<Self, UnknownPlugin> {
+    /// All plugins but those that are disabled.
+    ///
+    /// # Errors
+    /// A name that is no plugin, and one that is in both lists.
+    pub(crate) fn new(enable: &[String], disable: &[String]) -> Result<Self, PluginsError> {
         for name in enable.iter().chain(disable) {
             let known =
                 Plugin::ALL.iter().any(|p| p.name() == name) || INERT.contains(&name.as_str());
             if !known {
                 let known: Vec<_> = Plugin::ALL.iter().map(|p| p.name()).collect();
-                return Err(UnknownPlugin {
+                return Err(PluginsError::Unknown {
                     name: name.clone(),
                     known: known.join(", "),
                 });
             }
         }
-        let has = |list: &[String], p: Plugin| list.iter().any(|n| n == p.name());
+        if let Some(both) = enable.iter().find(|name| disable.contains(name)) {
+            return Err(PluginsError::Both(both.clone()));
+        }
+        for inert in enable.iter().filter(|name| INERT.contains(&name.as_str())) {
+            tracing::warn!(
+                plugin = inert,
+                "this admission plugin of the stock server does nothing in berth"
+            );
+        }
         Ok(Self {
             plugins: Plugin::ALL
                 .into_iter()
-                .filter(|p| has(enable, *p) || !has(disable, *p))
+                .filter(|plugin| !disable.iter().any(|name| name == plugin.name()))
                 .collect(),
             quota_turn: Arc::default(),
         })
@@ -186,5 +211,38 @@ pub(crate) fn forbidden(call: &Call, name: &str, message: impl Into<String>) -> 
     ApiError::Forbidden {
         subject: call.subject(name),
         message: message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_by_name() {
+        let names =
+            |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+        let chain = |enable: &[&str], disable: &[&str]| {
+            Chain::new(&names(enable), &names(disable)).map(|chain| chain.plugins.len())
+        };
+        assert_eq!(chain(&[], &[]), Ok(Plugin::ALL.len()));
+        assert_eq!(
+            chain(&["NodeRestriction", "RuntimeClass"], &["PodSecurity"]),
+            Ok(Plugin::ALL.len())
+        );
+        assert_eq!(
+            chain(&[], &["RuntimeClass", "Priority"]),
+            Ok(Plugin::ALL.len() - 2)
+        );
+        assert_eq!(
+            chain(&["RuntimeClass"], &["RuntimeClass"]),
+            Err(PluginsError::Both("RuntimeClass".to_owned()))
+        );
+        let unknown = chain(&[], &["Runtime"]).unwrap_err().to_string();
+        assert!(
+            unknown
+                .starts_with("unknown admission plugin \"Runtime\"; known: NamespaceLifecycle, "),
+            "{unknown}"
+        );
     }
 }

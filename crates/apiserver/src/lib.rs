@@ -38,5 +38,6 @@ pub mod tls;
 pub mod tokens;
 pub mod user;
 
+pub use admission::PluginsError;
 pub use config::{Config, StoreConfig};
 pub use server::{BuildError, Server};

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Chain;
+use crate::admission::{Chain, PluginsError};
 use crate::api::Api;
 use crate::authn::{Authenticator, Certificate};
 use crate::authz::{self, Authorizer};
@@ -59,14 +59,9 @@ pub enum BuildError {
     /// The key of service account tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] KeyError),
-    /// An admission plugin does not exist.
-    #[error("unknown admission plugin {name:?}; known: {known}")]
-    UnknownPlugin {
-        /// As it was given.
-        name: String,
-        /// All known ones.
-        known: String,
-    },
+    /// The lists of admission plugins cannot be used.
+    #[error(transparent)]
+    Plugins(#[from] PluginsError),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -95,11 +90,7 @@ impl Config {
         let admission = Chain::new(
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
-        )
-        .map_err(|unknown| BuildError::UnknownPlugin {
-            name: unknown.name,
-            known: unknown.known,
-        })?;
+        )?;
         let tls = match &self.tls {
             Some(tls) => Some(tls.build()?),
             None => None,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
 };
@@ -133,8 +133,10 @@ impl ClientCertVerifier for Later {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0
-            .verify_tls12_signature(message, certificate, signature)
+        let verified = self
+            .0
+            .verify_tls12_signature(message, certificate, signature);
+        or_unreadable(certificate, verified)
     }
 
     fn verify_tls13_signature(
@@ -143,12 +145,28 @@ impl ClientCertVerifier for Later {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0
-            .verify_tls13_signature(message, certificate, signature)
+        let verified = self
+            .0
+            .verify_tls13_signature(message, certificate, signature);
+        or_unreadable(certificate, verified)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+/// A certificate that cannot be read (one of X.509 version 1, say) has no key to verify with; [`ServerTls::judge`]
+/// refuses it for sure.
+fn or_unreadable(
+    certificate: &CertificateDer<'_>,
+    verified: Result<HandshakeSignatureValid, rustls::Error>,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    match verified {
+        Err(_) if ParsedCertificate::try_from(certificate).is_err() => {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        verified => verified,
     }
 }
 

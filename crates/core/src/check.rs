@@ -405,7 +405,9 @@ fn of_workload(facts: &Facts, workload: &Placed<Workload>) -> Vec<Problem> {
         )];
     }
     let mut problems = Vec::new();
-    if let Some(class) = class
+    // A pod that has its node stays there, whatever its class and the labels say now.
+    let placed = pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+    if let Some(class) = class.filter(|_| !placed)
         && let Some(why) = reasons(&pod, &class.handler, &facts.nodes)
     {
         problems.push(problem(
