@@ -23,6 +23,14 @@ impl Amount {
             return Self::ZERO;
         }
         let (mut c, mut e) = (coefficient, exponent);
+        // Dividing 128 bits is a function call, and most amounts need only 64.
+        if let Ok(mut short) = i64::try_from(c) {
+            while short % 10 == 0 {
+                short /= 10;
+                e += 1;
+            }
+            c = i128::from(short);
+        }
         while c % 10 == 0 {
             c /= 10;
             e += 1;
@@ -107,6 +115,44 @@ impl Amount {
             return Self::new(sum, exponent);
         }
         Self::big(self.big_at(exponent) + other.big_at(exponent), exponent)
+    }
+
+    /// `self * 10^power`; an exponent that leaves its range stays at its end.
+    pub(super) fn times_ten_to(self, power: i32) -> Self {
+        if self.sign() == Ordering::Equal {
+            return self;
+        }
+        match self {
+            Self::Small {
+                coefficient,
+                exponent,
+            } => Self::Small {
+                coefficient,
+                exponent: exponent.saturating_add(power),
+            },
+            Self::Big {
+                coefficient,
+                exponent,
+            } => Self::Big {
+                coefficient,
+                exponent: exponent.saturating_add(power),
+            },
+        }
+    }
+
+    /// `self * 2^bits`
+    pub(super) fn times_two_to(self, bits: u32) -> Self {
+        if let Self::Small {
+            coefficient,
+            exponent,
+        } = self
+            && let Some(product) = 1_i128
+                .checked_shl(bits)
+                .and_then(|factor| coefficient.checked_mul(factor))
+        {
+            return Self::new(product, exponent);
+        }
+        Self::big(self.coefficient() << bits, self.exponent())
     }
 
     pub(super) fn mul(&self, factor: i64) -> Self {

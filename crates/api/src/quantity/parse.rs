@@ -1,5 +1,7 @@
 //! Text to quantity.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use super::amount::Amount;
@@ -50,7 +52,11 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseQuantityError> {
     check_suffix_shape(suffix)?;
     let (scale, format) = interpret(suffix).ok_or(ParseQuantityError::Suffix)?;
 
-    let digits = format!("{whole}{fraction}");
+    let digits = if fraction.is_empty() {
+        Cow::Borrowed(whole)
+    } else {
+        Cow::Owned(format!("{whole}{fraction}"))
+    };
     let fraction_digits = i32::try_from(fraction.len()).map_err(|_| ParseQuantityError::Numeric)?;
     let coefficient = match digits.trim_start_matches('0') {
         "" => Amount::ZERO,
@@ -68,16 +74,8 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseQuantityError> {
         ),
     };
     let amount = match scale {
-        Scale::Ten(0) => coefficient,
-        Scale::Ten(exponent) if coefficient == Amount::ZERO => {
-            debug_assert!(exponent <= MAX_EXPONENT);
-            coefficient
-        }
-        Scale::Ten(exponent) => Amount::big(
-            coefficient.coefficient(),
-            coefficient.exponent().saturating_add(exponent),
-        ),
-        Scale::Two(bits) => Amount::big(coefficient.coefficient() << bits, coefficient.exponent()),
+        Scale::Ten(exponent) => coefficient.times_ten_to(exponent),
+        Scale::Two(bits) => coefficient.times_two_to(bits),
     };
     let amount = if amount.exponent() < NANO {
         round_to_nano(&amount)
