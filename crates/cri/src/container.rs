@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::engine::{Engine, Shared};
 use crate::error::CriError;
 use crate::record::{self, ContainerPhase, ContainerRecord};
+use crate::stats::Rate;
 
 pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, discard};
@@ -44,6 +45,7 @@ pub(crate) struct Container {
     pub(crate) busy: tokio::sync::Mutex<()>,
     /// Whether the shim has a task of that name: from create to delete.
     task: watch::Sender<Task>,
+    pub(crate) cpu: Rate,
 }
 
 /// What the shim holds of a container.
@@ -65,6 +67,7 @@ impl Container {
             record: RwLock::new(record),
             busy: tokio::sync::Mutex::default(),
             task: watch::Sender::new(Task::None),
+            cpu: Rate::default(),
         }
     }
 

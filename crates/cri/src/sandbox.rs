@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::record::{self, Phase, SandboxRecord};
+use crate::stats::Rate;
 
 pub(crate) use files::unmount;
 pub(crate) use gvisor::{empty as gvisor_empty, limit_memory, proc_net};
@@ -32,6 +33,7 @@ pub(crate) struct Sandbox {
     shim: RwLock<Option<Shim>>,
     /// Shared by what makes or starts containers in the sandbox, taken alone by what stops or removes it.
     pub(crate) open: tokio::sync::RwLock<()>,
+    pub(crate) cpu: Rate,
 }
 
 impl Sandbox {
@@ -42,6 +44,7 @@ impl Sandbox {
             record: RwLock::new(record),
             shim: RwLock::default(),
             open: tokio::sync::RwLock::default(),
+            cpu: Rate::default(),
         }
     }
 

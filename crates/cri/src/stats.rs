@@ -2,8 +2,10 @@
 
 mod network;
 mod pressure;
+mod rate;
 
 pub(crate) use network::interfaces;
+pub(crate) use rate::Rate;
 
 use berth_cri_api::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,
@@ -27,6 +29,14 @@ pub(crate) async fn of_container(
     engine: &Shared,
     container: &Container,
 ) -> Result<ContainerStats, CriError> {
+    Ok(look(engine, container).await?.0)
+}
+
+/// As [`of_container`], with the runtime's own figures.
+async fn look(
+    engine: &Shared,
+    container: &Container,
+) -> Result<(ContainerStats, Option<Stats>), CriError> {
     let record = container.record();
     let stats = if record.phase == ContainerPhase::Running {
         let sandbox = engine.sandboxes.get(&record.sandbox_id)?;
@@ -46,7 +56,7 @@ pub(crate) async fn of_container(
     let config = &record.config.0;
     let cgroup = berth_oci::cgroup::directory(&record.cgroup);
     let pressure = |resource| pressure::of(&engine.host.cgroups, &cgroup, resource);
-    Ok(ContainerStats {
+    let answer = ContainerStats {
         attributes: Some(ContainerAttributes {
             id: record.id.clone(),
             metadata: config.metadata.clone(),
@@ -55,7 +65,7 @@ pub(crate) async fn of_container(
         }),
         cpu: stats.map(|stats| CpuUsage {
             psi: pressure("cpu"),
-            ..cpu(&stats, timestamp)
+            ..cpu(&stats, timestamp, &container.cpu)
         }),
         memory: stats.map(|stats| MemoryUsage {
             psi: pressure("memory"),
@@ -80,15 +90,19 @@ pub(crate) async fn of_container(
                 swap_usage_bytes: value(Some(stats.swap_usage?)),
             })
         }),
-    })
+    };
+    Ok((answer, stats))
 }
 
-fn cpu(stats: &Stats, timestamp: i64) -> CpuUsage {
+fn cpu(stats: &Stats, timestamp: i64, rate: &Rate) -> CpuUsage {
     CpuUsage {
         timestamp,
         usage_core_nano_seconds: value(stats.cpu_usage_ns),
-        // A rate needs two looks; whoever wants one has the timestamps of two answers.
-        usage_nano_cores: None,
+        usage_nano_cores: value(
+            stats
+                .cpu_usage_ns
+                .and_then(|used| rate.update(timestamp, used)),
+        ),
         psi: None,
     }
 }
@@ -150,30 +164,29 @@ pub(crate) async fn of_sandbox(
     let record = sandbox.record();
     let config = &record.config.0;
     let mut containers = Vec::new();
+    let mut parts = Vec::new();
     for container in container::of_sandbox(engine, &sandbox.id) {
         if container.phase() == ContainerPhase::Running {
-            containers.push(of_container(engine, &container).await?);
+            let (answer, stats) = look(engine, &container).await?;
+            containers.push(answer);
+            parts.extend(stats);
         }
+    }
+    if record.runtime.gvisor().is_some() {
+        // Its figures are the whole sandbox's, whichever container is asked for.
+        parts.clear();
+    }
+    if record.pause
+        && let Ok(shim) = sandbox.shim()
+        && let Ok(stats) = shim.stats(&record.id).await
+    {
+        parts.push(stats);
     }
     let mut pod = Stats::default();
-    let mut processes = 0;
-    if let Ok(shim) = sandbox.shim() {
-        for id in containers
-            .iter()
-            .filter_map(|stats| {
-                stats
-                    .attributes
-                    .as_ref()
-                    .map(|attributes| attributes.id.as_str())
-            })
-            .chain(record.pause.then_some(record.id.as_str()))
-        {
-            if let Ok(stats) = shim.stats(id).await {
-                add(&mut pod, &stats);
-                processes += stats.pids.unwrap_or(0);
-            }
-        }
+    for part in &parts {
+        add(&mut pod, part);
     }
+    let processes = parts.iter().filter_map(|part| part.pids).sum();
     let timestamp = now();
     let pins = engine.layout.pod(&record.id).join("net");
     let network = blocking(move || Ok(network::usage(&pins, timestamp))).await?;
@@ -185,7 +198,7 @@ pub(crate) async fn of_sandbox(
             annotations: config.annotations.clone(),
         }),
         linux: Some(LinuxPodSandboxStats {
-            cpu: Some(cpu(&pod, timestamp)),
+            cpu: Some(cpu(&pod, timestamp, &sandbox.cpu)),
             memory: Some(memory(&pod, timestamp)),
             network,
             process: Some(ProcessUsage {

@@ -148,6 +148,17 @@ impl ImageStore {
         Ok(find(&images, reference)?.map(|(id, record)| self.image(id, record)))
     }
 
+    /// The config document of an image, as its maker wrote it (OCI's `image-spec` or Docker's).
+    ///
+    /// # Errors
+    /// It isn't there, or can't be read.
+    pub fn config_document(&self, id: &Digest) -> Result<Vec<u8>, ImageError> {
+        let document = self.inner.blobs.read(id)?;
+        document.ok_or_else(|| ImageError::NotFound {
+            reference: id.to_string(),
+        })
+    }
+
     /// Brings an image from its registry into the store and unpacks it.
     ///
     /// # Errors

@@ -56,6 +56,9 @@ pub(crate) fn status(
     let record = sandbox.record();
     let mut info = HashMap::new();
     if verbose {
+        let spec = std::fs::read(engine.layout.bundle(&record.id).join("config.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
         let text = json!({
             "pid": record.pause_pid,
             "runtimeHandler": record.runtime.handler,
@@ -64,6 +67,7 @@ pub(crate) fn status(
             "netns": engine.layout.pod(&record.id).join("net"),
             "cniResult": record.attachment.as_ref().map(|attachment| &attachment.result),
             "config": record.config.0,
+            "runtimeSpec": spec,
         });
         info.insert("info".to_owned(), text.to_string());
     }

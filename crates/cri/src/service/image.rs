@@ -80,9 +80,13 @@ impl ImageService for Services {
         let found = self.engine.images.get(&reference).map_err(CriError::from)?;
         let mut info = HashMap::new();
         if let Some(found) = found.as_ref().filter(|_| request.verbose) {
+            let document = self.engine.images.config_document(&found.id);
+            let spec = document
+                .ok()
+                .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
             let text = json!({
                 "chainID": found.layers.last().map(ToString::to_string),
-                "imageSpec": { "config": found.config, "platform": found.platform.to_string() },
+                "imageSpec": spec,
             });
             info.insert("info".to_owned(), text.to_string());
         }

@@ -19,3 +19,4 @@ mod server;
 mod spdy;
 mod streams;
 mod together;
+mod views;
