@@ -11,6 +11,17 @@ use crate::rules::Rules;
 use crate::toleration;
 
 impl Rules for RuntimeClass {
+    /// Empty lists and maps are as good as none, and not shown.
+    fn default(&mut self) {
+        if let Some(overhead) = &mut self.overhead {
+            overhead.pod_fixed.take_if(|fixed| fixed.is_empty());
+        }
+        if let Some(scheduling) = &mut self.scheduling {
+            scheduling.node_selector.take_if(|s| s.is_empty());
+            scheduling.tolerations.take_if(|t| t.is_empty());
+        }
+    }
+
     fn prepare_create(&mut self, _gates: &FeatureGates) {}
 
     fn validate(&self) -> Vec<FieldError> {
@@ -81,6 +92,18 @@ mod tests {
     fn class(mut body: Value) -> RuntimeClass {
         body["metadata"] = json!({"name": "x", "resourceVersion": "1"});
         berth_api::decode::from_value(&body).unwrap()
+    }
+
+    #[test]
+    fn empty_lists_are_not_shown() {
+        let mut empty = class(json!({"handler": "h", "overhead": {"podFixed": {}},
+            "scheduling": {"nodeSelector": {}, "tolerations": []}}));
+        Rules::default(&mut empty);
+        let shown = serde_json::to_value(&empty).unwrap();
+        assert_eq!(
+            (&shown["overhead"], &shown["scheduling"]),
+            (&json!({}), &json!({}))
+        );
     }
 
     #[test]

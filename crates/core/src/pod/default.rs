@@ -33,6 +33,7 @@ pub(super) fn pod(pod: &mut Pod) {
         return;
     };
     pod_spec(spec);
+    omit_empty(spec);
     for container in spec
         .containers
         .iter_mut()
@@ -51,6 +52,39 @@ pub(super) fn pod(pod: &mut Pod) {
             for port in container.ports.iter_mut().flatten() {
                 set_number(&mut port.host_port, port.container_port);
             }
+        }
+    }
+}
+
+/// Empty lists and maps are as good as none, and not shown. Not so an overhead that a pod brings: admission looks at it.
+fn omit_empty(spec: &mut PodSpec) {
+    fn none<T>(list: &mut Option<Vec<T>>) {
+        list.take_if(|list| list.is_empty());
+    }
+    none(&mut spec.ephemeral_containers);
+    none(&mut spec.host_aliases);
+    none(&mut spec.image_pull_secrets);
+    none(&mut spec.init_containers);
+    none(&mut spec.readiness_gates);
+    none(&mut spec.resource_claims);
+    none(&mut spec.scheduling_gates);
+    none(&mut spec.tolerations);
+    none(&mut spec.topology_spread_constraints);
+    none(&mut spec.volumes);
+    spec.node_selector.take_if(|selector| selector.is_empty());
+    let init = spec.init_containers.iter_mut().flatten();
+    for container in spec.containers.iter_mut().chain(init) {
+        none(&mut container.args);
+        none(&mut container.command);
+        none(&mut container.env);
+        none(&mut container.env_from);
+        none(&mut container.ports);
+        none(&mut container.volume_devices);
+        none(&mut container.volume_mounts);
+        if let Some(resources) = &mut container.resources {
+            none(&mut resources.claims);
+            resources.limits.take_if(|limits| limits.is_empty());
+            resources.requests.take_if(|requests| requests.is_empty());
         }
     }
 }

@@ -152,3 +152,23 @@ fn defaults_of_a_pod() {
         assert_eq!(crate::pod::image_pull_policy(image), policy, "{image}");
     }
 }
+
+#[test]
+fn empty_lists_are_not_shown() {
+    let p = pod(
+        json!({"containers": [{"name": "c", "image": "i", "env": [], "command": [], "resources": {"limits": {}, "requests": {}}}],
+        "tolerations": [], "nodeSelector": {}, "volumes": [], "overhead": {}}),
+    );
+    let spec = serde_json::to_value(p.spec.as_ref().unwrap()).unwrap();
+    for absent in [
+        "/tolerations",
+        "/nodeSelector",
+        "/volumes",
+        "/containers/0/env",
+        "/containers/0/command",
+    ] {
+        assert_eq!(spec.pointer(absent), None, "{absent}");
+    }
+    assert_eq!(spec["containers"][0]["resources"], json!({}));
+    assert_eq!(spec["overhead"], json!({}), "admission has to see it");
+}
