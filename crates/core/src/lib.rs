@@ -8,6 +8,7 @@
 //! - [`lifecycle`]: what a node does with a pod.
 //! - [`resources`]: what a pod asks for in all.
 //! - [`schedule`]: where a pod can run.
+//! - [`warnings`]: what is odd about a pod or class though it is accepted.
 
 pub mod admission;
 pub mod check;
@@ -27,3 +28,4 @@ pub mod runtime_class;
 pub mod schedule;
 pub mod selector;
 pub mod toleration;
+pub mod warnings;

@@ -87,7 +87,7 @@ impl Call {
             .validate(self, Operation::Create, Some(&object), None)
             .await?;
         self.check_rbac(None, &object)?;
-        self.warn_early(&object);
+        self.warn_new(&object);
         if track {
             self.track(None, &mut object)?;
         }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use berth_api::decode;
-use berth_core::early;
 use berth_core::gates::Gate;
 use berth_core::schedule::NodeInfo;
+use berth_core::{early, warnings};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::Value;
@@ -24,27 +24,41 @@ pub(crate) fn nodes(storage: &Storage) -> Vec<NodeInfo> {
 }
 
 impl Call {
-    /// Adds the warning that a new object calls for.
-    pub(crate) fn warn_early(&self, object: &Value) {
-        if !self.api.gates.enabled(Gate::RuntimeClass) {
-            return;
-        }
+    /// Adds the warnings that a new object calls for: the stock server's, and what will not run as the nodes are now.
+    pub(crate) fn warn_new(&self, object: &Value) {
         let storage = &self.api.storage;
-        let warning = match self.row.storage.as_str() {
-            "node.k8s.io/runtimeclasses" => decode::from_value::<RuntimeClass>(object)
-                .ok()
-                .and_then(|class| early::class_warning(&class, &nodes(storage))),
-            "core/pods" => pod_warning(storage, object),
-            _ => None,
-        };
-        if let Some(warning) = warning {
+        let classes = self.api.gates.enabled(Gate::RuntimeClass);
+        match self.row.storage.as_str() {
+            "node.k8s.io/runtimeclasses" => {
+                let Ok(class) = decode::from_value::<RuntimeClass>(object) else {
+                    return;
+                };
+                self.warn_all(warnings::of_class(&class));
+                if classes {
+                    self.warn_all(early::class_warning(&class, &nodes(storage)));
+                }
+            }
+            "core/pods" => {
+                let Ok(pod) = decode::from_value::<Pod>(object) else {
+                    return;
+                };
+                self.warn_all(warnings::of_pod(&pod));
+                if classes {
+                    self.warn_all(pod_warning(storage, &pod));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn warn_all(&self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
             self.warn(warning);
         }
     }
 }
 
-fn pod_warning(storage: &Storage, object: &Value) -> Option<String> {
-    let pod: Pod = decode::from_value(object).ok()?;
+fn pod_warning(storage: &Storage, pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let name = spec
         .runtime_class_name
@@ -55,5 +69,5 @@ fn pod_warning(storage: &Storage, object: &Value) -> Option<String> {
         return None;
     }
     let class: RuntimeClass = storage.read("node.k8s.io/runtimeclasses", "", name)?;
-    early::pod_warning(&pod, &class, &nodes(storage))
+    early::pod_warning(pod, &class, &nodes(storage))
 }
