@@ -129,7 +129,7 @@ fn check(config: &ContainerConfig, pod: &SandboxRecord) -> Result<(), CriError> 
 fn make(
     engine: &Engine,
     id: &str,
-    config: ContainerConfig,
+    mut config: ContainerConfig,
     pod: &SandboxRecord,
     image: &Image,
 ) -> Result<Arc<Container>, CriError> {
@@ -143,6 +143,12 @@ fn make(
     engine.images.mount(id, &rootfs)?;
 
     let user = user::resolve(&rootfs, &config, &image.config)?;
+    // The status tells which image a name meant then.
+    for volume in config.mounts.iter_mut().flat_map(|mount| &mut mount.image) {
+        if let Some(found) = engine.images.get(&volume.image)? {
+            volume.image_ref = found.id.to_string();
+        }
+    }
     let log_path = log_path(&config, pod);
     if let Some(folder) = log_path.as_deref().and_then(Path::parent) {
         directory(folder)?;

@@ -30,7 +30,7 @@ async fn inspection_shows_documents_as_they_are() {
     let config = pod(&server, "inspected");
     let id = server.run(&config, "").await;
     let request = PodSandboxStatusRequest {
-        pod_sandbox_id: id,
+        pod_sandbox_id: id.clone(),
         verbose: true,
     };
     let answer = server.client.pod_sandbox_status(request).await.unwrap();
@@ -43,6 +43,21 @@ async fn inspection_shows_documents_as_they_are() {
         .find(|ns| ns["type"] == "network")
         .unwrap();
     assert_eq!(network["path"], info["netns"]);
+
+    let mut container = shell("c", "sleep 1000");
+    container.mounts = vec![Mount {
+        container_path: "/volume".to_owned(),
+        readonly: true,
+        image: Some(ImageSpec {
+            image: image::NAME.to_owned(),
+            ..ImageSpec::default()
+        }),
+        ..Mount::default()
+    }];
+    let container = server.try_create(&id, &config, container).await.unwrap();
+    let status = server.container(&container).await;
+    let volume = status.mounts[0].image.as_ref().unwrap();
+    assert_eq!(volume.image_ref, status.image_id);
     server.finish().await;
 }
 

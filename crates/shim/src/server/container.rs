@@ -134,11 +134,17 @@ impl Container {
             if all {
                 args.insert(0, "--all");
             }
-            return self
+            let killed = self
                 .runtime
                 .call(&self.bundle, "kill", &args, ChildStdio::default())
-                .await
-                .map(drop);
+                .await;
+            return match killed {
+                // It ended by itself meanwhile, and may be deleted by now.
+                Err(_) if matches!(self.init.phase(), Phase::Exited(_)) => {
+                    Err(Error::Finished(self.id.clone()))
+                }
+                other => other.map(drop),
+            };
         }
         let suffices = signal == SIGKILL && self.config.own_pid_namespace();
         if all && !suffices {
