@@ -12,9 +12,11 @@ pub mod handlers;
 
 mod cni;
 mod container;
+mod elf;
 mod engine;
 mod error;
 mod events;
+mod filtered;
 mod layout;
 mod metrics;
 mod netns;

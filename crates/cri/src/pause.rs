@@ -9,10 +9,7 @@
 //! exits with 0, or with the errno of what failed. Executed in a sandbox that has a kernel of its
 //! own it sets that kernel's sysctls, without a shell in there.
 
-/// Where the file is mapped.
-const BASE: u64 = 0x40_0000;
-/// ELF header and one program header.
-const HEADERS: usize = 64 + 56;
+use crate::elf;
 
 /// The code and its two constants.
 ///
@@ -99,9 +96,6 @@ const CODE: &[u8] = &[
     0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x00, 0x00, 0x00, 0x02, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
-/// The machine's number in the ELF header.
-#[cfg(target_arch = "x86_64")]
-const MACHINE: u16 = 62;
 
 /// The same in aarch64.
 ///
@@ -146,35 +140,10 @@ const CODE: &[u8] = &[
     0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x02, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
-/// The machine's number in the ELF header.
-#[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
 
 /// The program's file.
 pub(crate) fn program() -> Vec<u8> {
-    let size = u64::try_from(HEADERS + CODE.len()).unwrap_or(u64::MAX);
-    let entry = BASE + u64::try_from(HEADERS).unwrap_or(0);
-    let mut file = Vec::with_capacity(HEADERS + CODE.len());
-    // ELF, 64 bits, little-endian, version 1, System V.
-    file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    file.extend_from_slice(&2u16.to_le_bytes()); // ET_EXEC
-    file.extend_from_slice(&MACHINE.to_le_bytes());
-    file.extend_from_slice(&1u32.to_le_bytes());
-    file.extend_from_slice(&entry.to_le_bytes());
-    file.extend_from_slice(&64u64.to_le_bytes()); // program headers
-    file.extend_from_slice(&0u64.to_le_bytes()); // no section headers
-    file.extend_from_slice(&0u32.to_le_bytes());
-    for half in [64u16, 56, 1, 64, 0, 0] {
-        file.extend_from_slice(&half.to_le_bytes());
-    }
-    file.extend_from_slice(&1u32.to_le_bytes()); // PT_LOAD
-    file.extend_from_slice(&5u32.to_le_bytes()); // read, execute
-    file.extend_from_slice(&0u64.to_le_bytes());
-    for word in [BASE, BASE, size, size, 0x1000] {
-        file.extend_from_slice(&word.to_le_bytes());
-    }
-    file.extend_from_slice(CODE);
-    file
+    elf::file(CODE)
 }
 
 #[cfg(test)]

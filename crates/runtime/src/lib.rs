@@ -35,6 +35,16 @@ pub const NAME: &str = "berth";
 /// The subcommand of berth's binary that is the runtime.
 pub const SUBCOMMAND: &str = "oci";
 
+/// A seccomp profile as the kernel's program: `struct sock_filter`s one after the other.
+///
+/// # Errors
+/// When the profile wants a listener, or libseccomp declines it.
+pub fn seccomp_program(
+    profile: &oci_spec::runtime::LinuxSeccomp,
+) -> Result<Vec<u8>, impl std::error::Error + Send + Sync + use<>> {
+    seccomp::Filter::compile(profile).map(seccomp::Filter::into_program)
+}
+
 /// Runs `berth oci ARGS`. Call it first thing in `main`, before any thread or tokio runtime exists: it forks.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {

@@ -59,6 +59,11 @@ impl Filter {
         })
     }
 
+    /// The kernel's instructions.
+    pub(crate) fn into_program(self) -> Vec<u8> {
+        self.program
+    }
+
     /// Keeps it for later execs.
     pub(crate) fn save(&self, path: &Path) -> Result<(), Error> {
         let mut bytes = self.flags.to_le_bytes().to_vec();

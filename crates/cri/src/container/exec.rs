@@ -9,6 +9,7 @@ use berth_shim::client::{AttachStreams, ExecOutput, Session};
 use super::Container;
 use crate::engine::{Engine, Shared};
 use crate::error::CriError;
+use crate::filtered;
 use crate::streaming::Streams;
 
 fn process(
@@ -23,7 +24,11 @@ fn process(
     let path = engine.layout.bundle(&container.id).join("config.json");
     let text = std::fs::read(&path).map_err(CriError::io("read", &path))?;
     let spec: Spec = serde_json::from_slice(&text)?;
-    Ok(berth_oci::exec_process(&spec, command, terminal))
+    let mut process = berth_oci::exec_process(&spec, command, terminal);
+    if filtered::has(&spec) {
+        filtered::wrap(&mut process);
+    }
+    Ok(process)
 }
 
 /// Runs a command with its streams.

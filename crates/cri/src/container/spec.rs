@@ -17,6 +17,7 @@ use berth_oci::{
 
 use crate::engine::Engine;
 use crate::error::CriError;
+use crate::filtered;
 use crate::record::{ContainerRecord, SandboxRecord};
 use crate::runtime::pass_annotations;
 use crate::sandbox::{self, oci_sandbox};
@@ -81,8 +82,35 @@ pub(super) fn build(
         let rootfs = engine.layout.bundle(&record.id).join("rootfs");
         let empty = sandbox::gvisor_empty(&engine.layout.pod(&pod.id));
         berth_oci::gvisor::confine(&mut spec, &rootfs, &empty);
+        filter_execs(&mut spec, &engine.layout.bundle(&record.id))?;
     }
     Ok(spec)
+}
+
+/// Gives the container the program that starts further commands under its seccomp filter.
+fn filter_execs(spec: &mut Spec, bundle: &Path) -> Result<(), CriError> {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(profile) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().clone())
+    else {
+        return Ok(());
+    };
+    let filter = berth_runtime::seccomp_program(&profile)
+        .map_err(|error| CriError::Invalid(format!("seccomp profile: {error}")))?;
+    let path = bundle.join("exec");
+    std::fs::write(&path, filtered::program(&filter)).map_err(CriError::io("write", &path))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+        .map_err(CriError::io("make executable", &path))?;
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    mounts.push(berth_oci::gvisor::bind(
+        Path::new(filtered::PLACE),
+        &path,
+        "ro",
+    ));
+    spec.set_mounts(Some(mounts));
+    Ok(())
 }
 
 /// Adds what a handler's base spec has and the CRI has no word for: hooks, resource limits of

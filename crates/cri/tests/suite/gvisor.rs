@@ -144,6 +144,23 @@ async fn a_container_is_limited_by_its_filter_and_its_memory() {
     let log = server.log(&config, "filtered");
     assert!(log.contains("Operation not permitted\n1\n"), "{log}");
 
+    // Commands executed later are under it, too.
+    let mut lasting = shell("lasting", "sleep 1000");
+    security(&mut lasting).seccomp = Some(SecurityProfile {
+        profile_type: security_profile::ProfileType::Localhost.into(),
+        localhost_ref: profile.to_string_lossy().into_owned(),
+    });
+    security(&mut lasting).run_as_user = Some(Int64Value { value: 1234 });
+    let lasting = server.launch(&id, &config, lasting).await;
+    let (code, text) = server
+        .try_exec(&lasting, "id -u; mkdir /tmp/x", 30)
+        .await
+        .unwrap();
+    assert!(code == 1 && text.starts_with("1234\n"), "{text}");
+    assert!(text.contains("Operation not permitted"), "{text}");
+
+    // With one that may use what it wants the pod would have no limit.
+    server.stop_container(&lasting, 0).await;
     let mut hungry = shell("hungry", "dd if=/dev/zero of=/dev/null bs=64M count=1000");
     hungry.linux.as_mut().unwrap().resources = Some(LinuxContainerResources {
         memory_limit_in_bytes: 16 << 20,

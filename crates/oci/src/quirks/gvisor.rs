@@ -100,7 +100,9 @@ fn submounts(mount: &Mount, table: &[HostMount]) -> Vec<Mount> {
         .collect()
 }
 
-fn bind(destination: &Path, source: &Path, access: &str) -> Mount {
+/// A private bind mount; `access` is `ro` or `rw`.
+#[must_use]
+pub fn bind(destination: &Path, source: &Path, access: &str) -> Mount {
     let mut mount = Mount::default();
     mount.set_destination(destination.to_owned());
     mount.set_typ(Some("bind".to_owned()));
