@@ -28,8 +28,6 @@ pub struct Config {
     pub embedded_command: Vec<OsString>,
     /// Images: registries and limits.
     pub images: ImageOptions,
-    /// Who makes cgroups: reported to the kubelet by `RuntimeConfig`.
-    pub cgroup_driver: CgroupDriver,
 }
 
 impl Config {
@@ -48,7 +46,6 @@ impl Config {
             shim_command,
             embedded_command: Vec::new(),
             images: ImageOptions::default(),
-            cgroup_driver: CgroupDriver::Cgroupfs,
         }
     }
 }
@@ -110,13 +107,4 @@ impl Default for DefaultNetwork {
 pub struct ImageOptions {
     /// Directories with a folder per registry that holds containerd's `hosts.toml`.
     pub hosts_dirs: Vec<PathBuf>,
-}
-
-/// Who makes cgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupDriver {
-    /// Directories below /sys/fs/cgroup, made by the runtime.
-    Cgroupfs,
-    /// Slices and scopes, made by systemd.
-    Systemd,
 }

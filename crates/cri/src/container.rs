@@ -14,6 +14,7 @@ mod status;
 mod stop;
 mod update;
 mod user;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::engine::{Engine, Shared};
+use crate::engine::Engine;
 use crate::error::CriError;
 use crate::record::{self, ContainerPhase, ContainerRecord};
 use crate::stats::Rate;
@@ -129,7 +130,7 @@ impl Container {
 }
 
 /// The containers of a sandbox, oldest first.
-pub(crate) fn of_sandbox(engine: &Shared, sandbox_id: &str) -> Vec<Arc<Container>> {
+pub(crate) fn of_sandbox(engine: &Engine, sandbox_id: &str) -> Vec<Arc<Container>> {
     let mut containers: Vec<_> = engine
         .containers
         .all()

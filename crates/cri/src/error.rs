@@ -93,6 +93,7 @@ impl CriError {
                 | NamespaceError::SysctlName(_)
                 | NamespaceError::Sysctl { .. } => Code::InvalidArgument,
                 NamespaceError::Unshare(_)
+                | NamespaceError::Map(_)
                 | NamespaceError::Pin { .. }
                 | NamespaceError::Hostname { .. }
                 | NamespaceError::Loopback(_)

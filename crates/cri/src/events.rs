@@ -1,6 +1,6 @@
 //! Container events for `GetContainerEvents`.
 
-use berth_cri_api::v1::{ContainerEventResponse, ContainerEventType};
+use berth_cri_api::v1::{ContainerEventResponse, ContainerEventType, ContainerStatus};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::broadcast;
@@ -34,7 +34,8 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells of a container, with its sandbox' state and its own.
+    /// Tells of a container, with the state of its sandbox and of all containers there: a kubelet takes what an event
+    /// says for the whole pod.
     pub(crate) fn container(
         &self,
         engine: &Engine,
@@ -46,17 +47,17 @@ impl Events {
         }
         let record = container.record();
         let sandbox = engine.sandboxes.get(&record.sandbox_id).ok();
-        self.send(
-            &record.id,
-            kind,
-            sandbox.as_deref(),
-            vec![container::status_of(&record)],
-        );
+        let statuses = statuses(engine, &record.sandbox_id);
+        self.send(&record.id, kind, sandbox.as_deref(), statuses);
     }
 
     /// Tells of a sandbox; its id stands in the container's field.
-    pub(crate) fn sandbox(&self, kind: ContainerEventType, sandbox: &Sandbox) {
-        self.send(&sandbox.id, kind, Some(sandbox), Vec::new());
+    pub(crate) fn sandbox(&self, engine: &Engine, kind: ContainerEventType, sandbox: &Sandbox) {
+        if self.0.receiver_count() == 0 {
+            return;
+        }
+        let statuses = statuses(engine, &sandbox.id);
+        self.send(&sandbox.id, kind, Some(sandbox), statuses);
     }
 
     fn send(
@@ -64,7 +65,7 @@ impl Events {
         id: &str,
         kind: ContainerEventType,
         sandbox: Option<&Sandbox>,
-        containers_statuses: Vec<berth_cri_api::v1::ContainerStatus>,
+        containers_statuses: Vec<ContainerStatus>,
     ) {
         // Nobody listening is fine.
         let _ = self.0.send(ContainerEventResponse {
@@ -75,4 +76,11 @@ impl Events {
             containers_statuses,
         });
     }
+}
+
+fn statuses(engine: &Engine, sandbox_id: &str) -> Vec<ContainerStatus> {
+    container::of_sandbox(engine, sandbox_id)
+        .iter()
+        .map(|container| container::status_of(&container.record()))
+        .collect()
 }

@@ -33,6 +33,6 @@ mod status;
 mod strays;
 mod streaming;
 
-pub use config::{CgroupDriver, CniConfig, Config, DefaultNetwork, ImageOptions};
+pub use config::{CniConfig, Config, DefaultNetwork, ImageOptions};
 pub use handlers::{HandlerSource, HandlerState, HandlerTable};
 pub use server::{RunError, run};

@@ -1,11 +1,16 @@
 //! A pod's namespaces without a process to hold them: unshared in a throwaway thread, pinned by
 //! bind mounts of `/proc/thread-self/ns/*`.
 
+mod owner;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use owner::pinned as pinned_user;
+
+use berth_oci::UserNamespace;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -16,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) ipc: bool,
     /// A UTS namespace with this hostname.
     pub(crate) hostname: Option<String>,
+    /// A user namespace that owns the others, with these maps.
+    pub(crate) user: Option<UserNamespace>,
     /// Written inside the new namespaces.
     pub(crate) sysctls: BTreeMap<String, String>,
 }
@@ -25,6 +32,8 @@ pub(crate) struct Request {
 pub(crate) enum NamespaceError {
     #[error("cannot unshare the pod's namespaces")]
     Unshare(#[source] io::Error),
+    #[error("cannot write the maps of the pod's user namespace")]
+    Map(#[source] io::Error),
     #[error("cannot pin a namespace at {}", path.display())]
     Pin { path: PathBuf, source: io::Error },
     #[error("cannot set the hostname {hostname:?}")]
@@ -47,7 +56,7 @@ pub(crate) enum NamespaceError {
     Thread,
 }
 
-/// Makes the namespaces and pins them at `dir/net`, `dir/ipc` and `dir/uts`.
+/// Makes the namespaces and pins them at `dir/net`, `dir/ipc`, `dir/uts` and `dir/user`.
 pub(crate) fn pin(dir: &Path, request: &Request) -> Result<(), NamespaceError> {
     check_sysctls(request)?;
     on_thread(|| {
@@ -55,7 +64,22 @@ pub(crate) fn pin(dir: &Path, request: &Request) -> Result<(), NamespaceError> {
         flags.set(CloneFlags::CLONE_NEWNET, request.network);
         flags.set(CloneFlags::CLONE_NEWIPC, request.ipc);
         flags.set(CloneFlags::CLONE_NEWUTS, request.hostname.is_some());
-        unshare(flags).map_err(|errno| NamespaceError::Unshare(errno.into()))?;
+        match &request.user {
+            None => unshare(flags).map_err(|errno| NamespaceError::Unshare(errno.into()))?,
+            Some(user) => {
+                let holder = owner::Holder::start(user, flags)?;
+                for (flag, name) in [
+                    (CloneFlags::CLONE_NEWNET, "net"),
+                    (CloneFlags::CLONE_NEWIPC, "ipc"),
+                    (CloneFlags::CLONE_NEWUTS, "uts"),
+                ] {
+                    if flags.contains(flag) {
+                        holder.enter(name, flag)?;
+                    }
+                }
+                pin_one(dir, "user", &holder.namespace("user"))?;
+            }
+        }
         if let Some(hostname) = &request.hostname {
             nix::unistd::sethostname(hostname).map_err(|errno| NamespaceError::Hostname {
                 hostname: hostname.clone(),
@@ -79,23 +103,22 @@ pub(crate) fn pin(dir: &Path, request: &Request) -> Result<(), NamespaceError> {
             (request.hostname.is_some(), "uts"),
         ] {
             if wanted {
-                pin_one(dir, name)?;
+                pin_one(dir, name, &Path::new("/proc/thread-self/ns").join(name))?;
             }
         }
         Ok(())
     })
 }
 
-fn pin_one(dir: &Path, name: &str) -> Result<(), NamespaceError> {
+fn pin_one(dir: &Path, name: &str, source: &Path) -> Result<(), NamespaceError> {
     let path = dir.join(name);
     let failed = |source| NamespaceError::Pin {
         path: path.clone(),
         source,
     };
     File::create(&path).map_err(failed)?;
-    let source = PathBuf::from(format!("/proc/thread-self/ns/{name}"));
     mount(
-        Some(&source),
+        Some(source),
         &path,
         None::<&str>,
         MsFlags::MS_BIND,
@@ -106,7 +129,7 @@ fn pin_one(dir: &Path, name: &str) -> Result<(), NamespaceError> {
 
 /// Unmounts and removes what [`pin`] left in `dir`, however much of it there is.
 pub(crate) fn unpin(dir: &Path) -> io::Result<()> {
-    for name in ["net", "ipc", "uts"] {
+    for name in ["net", "ipc", "uts", "user"] {
         let path = dir.join(name);
         match umount2(&path, MntFlags::MNT_DETACH) {
             Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
@@ -212,6 +235,7 @@ mod tests {
             network: true,
             ipc: true,
             hostname: Some("berth-test".to_owned()),
+            user: None,
             sysctls: BTreeMap::from([(
                 "net.ipv4.ip_unprivileged_port_start".to_owned(),
                 "7".to_owned(),

@@ -18,6 +18,8 @@ pub(crate) struct PodRuntime {
     pub(crate) version: String,
     pub(crate) driver: Driver,
     pub(crate) recursive_read_only_mounts: bool,
+    #[serde(default)]
+    pub(crate) user_namespaces: bool,
     pub(crate) privileged_without_host_devices: bool,
     pub(crate) pod_annotations: Vec<String>,
     pub(crate) container_annotations: Vec<String>,
@@ -123,6 +125,7 @@ impl PodRuntime {
             version: version.clone(),
             driver,
             recursive_read_only_mounts: features.recursive_read_only_mounts,
+            user_namespaces: features.user_namespaces,
             privileged_without_host_devices: definition.privileged_without_host_devices,
             pod_annotations: definition.pod_annotations.clone(),
             container_annotations: definition.container_annotations.clone(),
@@ -130,6 +133,14 @@ impl PodRuntime {
             base_runtime_spec: definition.base_runtime_spec.clone(),
             cni_conf_dir: definition.cni_conf_dir.clone(),
         })
+    }
+
+    /// Whether systemd makes its cgroups.
+    pub(crate) fn systemd_cgroup(&self) -> bool {
+        match &self.driver {
+            Driver::Own(command) => command.systemd_cgroup,
+            Driver::Shim { systemd_cgroup, .. } => *systemd_cgroup,
+        }
     }
 
     pub(crate) fn kind(&self) -> RuntimeKind {

@@ -7,6 +7,7 @@ mod run;
 mod spec;
 mod status;
 mod update;
+mod users;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ pub(crate) use run::{run, watch_pause};
 pub(crate) use spec::{host_network, oci_sandbox, privileged};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use update::update;
+pub(crate) use users::{Mapped, wanted as wanted_users};
 
 pub(crate) struct Sandbox {
     pub(crate) id: String,

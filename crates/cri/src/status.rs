@@ -10,7 +10,6 @@ use berth_cri_api::v1::{
 use serde_json::{Value, json};
 
 use crate::cni;
-use crate::config;
 use crate::engine::Shared;
 use crate::error::chain;
 use crate::handlers::{HandlerState, HandlerTable, kind_name, settings_in_words};
@@ -26,9 +25,10 @@ pub(crate) fn version() -> VersionResponse {
 
 /// What a kubelet does as the runtime does.
 pub(crate) fn runtime_config(engine: &Shared) -> RuntimeConfigResponse {
-    let driver = match engine.config.cgroup_driver {
-        config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
-        config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+    let driver = if engine.handlers.load().systemd_cgroup() {
+        CgroupDriver::Systemd
+    } else {
+        CgroupDriver::Cgroupfs
     };
     RuntimeConfigResponse {
         linux: Some(LinuxRuntimeConfiguration {

@@ -4,6 +4,7 @@
 //! Tasks: the accept loop; one for each connection; and what a session needs below that. All end
 //! with [`serve`]'s shutdown, except running sessions, which end with their streams.
 
+mod channels;
 mod copy;
 mod exec;
 mod forward;

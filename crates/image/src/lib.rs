@@ -24,6 +24,7 @@ mod flights;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gc;
+mod idmap;
 mod import;
 mod install;
 mod layers;
@@ -48,6 +49,7 @@ mod usage;
 
 pub use digest::Digest;
 pub use error::{ErrorKind, ImageError};
+pub use idmap::{UserMapping, attach, clone_mapped};
 pub use options::{StoreOptions, UnpackLimits};
 pub use platform::Platform;
 pub use reference::Reference;

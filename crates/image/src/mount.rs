@@ -4,8 +4,11 @@
 //! options; when the names of many layers don't fit, they are given relative to the layers' directory by a
 //! thread with a working directory of its own, which dies after the call.
 
+mod mapped;
+
 use std::ffi::CString;
 use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +21,7 @@ use rustix::mount::{
 };
 
 /// What to mount.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Overlay<'a> {
     /// Topmost first; at least two when there is no upper.
     pub(crate) lower: &'a [PathBuf],
@@ -58,6 +61,18 @@ impl Overlay<'_> {
     }
 
     fn mount_one_by_one(&self, target: &Path) -> Result<(), Errno> {
+        let mounted = self.assemble()?;
+        move_mount(
+            &mounted,
+            "",
+            CWD,
+            target,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    }
+
+    /// The mount, which is nowhere yet.
+    fn assemble(&self) -> Result<OwnedFd, Errno> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&fs, "source", "overlay")?;
         for lower in self.lower {
@@ -79,14 +94,7 @@ impl Overlay<'_> {
         } else {
             MountAttrFlags::empty()
         };
-        let mounted = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        move_mount(
-            &mounted,
-            "",
-            CWD,
-            target,
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        )
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     }
 
     pub(crate) fn mount_with_page(&self, target: &Path) -> Result<(), Errno> {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::files;
+use crate::idmap::UserMapping;
 use crate::layers::{Layers, copy_owner_and_mode};
 use crate::mount::{Overlay, unmount_if_mounted};
 use crate::sweeper::Sweeper;
@@ -127,6 +128,7 @@ impl Snapshots {
         target: &Path,
         layers: &Layers,
         volatile: bool,
+        mapping: Option<UserMapping<'_>>,
     ) -> Result<(), ImageError> {
         let snapshot = self.existing(key, layers)?;
         if let Some(present) = &snapshot.mountpoint
@@ -148,9 +150,11 @@ impl Snapshots {
             upper,
             volatile,
         };
-        overlay
-            .mount(target)
-            .map_err(|e| ImageError::io("mounting a snapshot at", target, e))
+        match mapping {
+            None => overlay.mount(target).map_err(io::Error::from),
+            Some(mapping) => overlay.mount_mapped(target, mapping, &self.ingest),
+        }
+        .map_err(|e| ImageError::io("mounting a snapshot at", target, e))
     }
 
     pub(crate) fn unmount(&self, key: &str) -> Result<(), ImageError> {

@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::files;
 use crate::flights::Flights;
+use crate::idmap::UserMapping;
 use crate::layers::Layers;
 use crate::lease::Leases;
 use crate::options::StoreOptions;
@@ -348,7 +349,24 @@ impl ImageStore {
         let inner = &self.inner;
         inner
             .snapshots
-            .mount(key, target, &inner.layers, inner.options.volatile)
+            .mount(key, target, &inner.layers, inner.options.volatile, None)
+    }
+
+    /// Mounts a snapshot as [`ImageStore::mount`] does, its files owned as a user namespace counts. Needs Linux 6.5.
+    ///
+    /// # Errors
+    /// As for [`ImageStore::mount`].
+    pub fn mount_mapped(
+        &self,
+        key: &str,
+        target: &Path,
+        mapping: UserMapping<'_>,
+    ) -> Result<(), ImageError> {
+        let inner = &self.inner;
+        let volatile = inner.options.volatile;
+        inner
+            .snapshots
+            .mount(key, target, &inner.layers, volatile, Some(mapping))
     }
 
     /// Unmounts a snapshot wherever it is mounted; nothing to do is fine.

@@ -215,6 +215,26 @@ async fn a_node_reads_only_what_its_pods_use() {
     assert_eq!(refused.code, 403, "{}", refused.text);
 }
 
+/// A stock kubelet says that it is not ready until it has written its own.
+#[tokio::test]
+async fn a_node_writes_its_csi_node() {
+    let api = Api::start().await;
+    let path = "/apis/storage.k8s.io/v1/csinodes";
+    let own = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n1"}, "spec": {"drivers": []}});
+    let call = async |node: &str, verb: &str, path: &str, body: Option<Value>| {
+        let user = format!("system:node:{node}");
+        as_user(&api, &user, &["system:nodes", AUTHENTICATED], verb, path, body)
+            .await
+            .code
+    };
+    assert_eq!(call("n1", "POST", path, Some(own.clone())).await, 201);
+    let one = format!("{path}/n1");
+    assert_eq!(call("n1", "GET", &one, None).await, 200);
+    assert_eq!(call("n2", "PUT", &one, Some(own)).await, 403);
+    let drivers = "/apis/storage.k8s.io/v1/csidrivers";
+    assert_eq!(call("n1", "GET", drivers, None).await, 200);
+}
+
 #[tokio::test]
 async fn rules_and_reviews_agree_with_the_answers() {
     let api = Api::start().await;

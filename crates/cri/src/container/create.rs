@@ -4,16 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use berth_cri_api::v1::{
-    ContainerConfig, ContainerEventType, CreateContainerRequest, SecurityProfile,
+    ContainerConfig, ContainerEventType, CreateContainerRequest, NamespaceOption, SecurityProfile,
 };
 use berth_image::{Image, ImageConfig};
 
-use super::{Container, spec, user};
+use super::{Container, spec, user, volumes};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
 use crate::layout::remove_tree;
 use crate::record::{ContainerPhase, ContainerRecord, Phase, SandboxRecord, UserRecord, Wire};
-use crate::sandbox;
+use crate::sandbox::{self, Mapped};
 
 /// Makes a container and gives its id. After an error nothing of it is left.
 pub(crate) async fn create(
@@ -96,6 +96,24 @@ fn check(config: &ContainerConfig, pod: &SandboxRecord) -> Result<(), CriError> 
             "a privileged container needs a privileged pod sandbox".to_owned(),
         ));
     }
+    let users = |options: Option<&NamespaceOption>| sandbox::wanted_users(options);
+    let pod_options = pod
+        .config
+        .0
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref())
+        .and_then(|security| security.namespace_options.as_ref());
+    let options = security.and_then(|security| security.namespace_options.as_ref());
+    // One that says nothing of users is in its pod's namespace.
+    if options.is_some_and(|options| options.userns_options.is_some())
+        && users(options) != users(pod_options)
+    {
+        return Err(CriError::Invalid(
+            "a container's user namespace (namespace_options.userns_options) is its pod's"
+                .to_owned(),
+        ));
+    }
     for profile in [
         security.and_then(|security| security.seccomp.as_ref()),
         security.and_then(|security| security.apparmor.as_ref()),
@@ -140,7 +158,10 @@ fn make(
     directory(&engine.layout.container_record(id))?;
     directory(&rootfs)?;
     engine.images.prepare(id, image.id.as_str())?;
-    engine.images.mount(id, &rootfs)?;
+    match Mapped::of(engine, &pod.id, &pod.config.0)? {
+        Some(mapped) => engine.images.mount_mapped(id, &rootfs, mapped.mapping())?,
+        None => engine.images.mount(id, &rootfs)?,
+    }
 
     let user = user::resolve(&rootfs, &config, &image.config)?;
     // The status tells which image a name meant then.
@@ -203,7 +224,7 @@ fn log_path(config: &ContainerConfig, pod: &SandboxRecord) -> Option<std::path::
 /// Removes everything that belongs to a container's id but its log.
 pub(crate) fn discard(engine: &Engine, id: &str) -> Result<(), CriError> {
     let bundle = engine.layout.bundle(id);
-    spec::unmount_image_volumes(engine, id)?;
+    volumes::give_back(engine, id)?;
     engine.images.remove_snapshot(id)?;
     let rootfs = bundle.join("rootfs");
     sandbox::unmount(&rootfs).map_err(CriError::io("unmount", &rootfs))?;

@@ -1,7 +1,5 @@
 //! From a CRI container to an OCI spec.
 
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use berth_cri_api::v1::security_profile::ProfileType;
@@ -15,6 +13,7 @@ use berth_oci::{
     SeccompProfile, Security, SelinuxOptions, Spec, User,
 };
 
+use super::volumes::Volume;
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::filtered;
@@ -268,12 +267,6 @@ fn mounts(
         });
     }
     for (index, mount) in config.mounts.iter().enumerate() {
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(CriError::Unsupported(format!(
-                "mount {}: id-mapped mounts",
-                mount.container_path
-            )));
-        }
         if mount.recursive_read_only && !pod.runtime.recursive_read_only_mounts {
             return Err(CriError::Invalid(format!(
                 "mount {}: runtime handler {:?} does not support recursive read-only mounts",
@@ -285,10 +278,17 @@ fn mounts(
             .as_ref()
             .map(|image| image.image.as_str())
             .unwrap_or_default();
+        let volume = Volume {
+            engine,
+            pod,
+            id: &record.id,
+            index,
+        };
         let host_path = if image.is_empty() {
-            source(Path::new(&mount.host_path))?
+            let source = source(Path::new(&mount.host_path))?;
+            volume.of_host(source, mount)?
         } else {
-            image_volume(engine, &record.id, index, image, &mount.image_sub_path)?
+            volume.of_image(image, mount)?
         };
         mounts.push(Mount {
             container_path: PathBuf::from(&mount.container_path),
@@ -316,74 +316,6 @@ fn source(path: &Path) -> Result<PathBuf, CriError> {
     }
     path.canonicalize()
         .map_err(CriError::io("resolve the mount source", path))
-}
-
-fn volume_key(id: &str, index: usize) -> String {
-    format!("{id}-volume-{index}")
-}
-
-fn image_volume(
-    engine: &Engine,
-    id: &str,
-    index: usize,
-    image: &str,
-    sub_path: &str,
-) -> Result<PathBuf, CriError> {
-    let key = volume_key(id, index);
-    let target = engine
-        .layout
-        .bundle(id)
-        .join("volumes")
-        .join(index.to_string());
-    std::fs::create_dir_all(&target).map_err(CriError::io("make", &target))?;
-    engine.images.view(&key, image)?;
-    engine.images.mount(&key, &target)?;
-    below(&target, sub_path)
-}
-
-/// A path inside an image that is mounted at `root`; links in it lead nowhere else.
-fn below(root: &Path, sub_path: &str) -> Result<PathBuf, CriError> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
-    if sub_path.is_empty() {
-        return Ok(root.to_owned());
-    }
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let found = open(root, flags | OFlags::DIRECTORY, Mode::empty())
-        .and_then(|root| {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            openat2(&root, sub_path, flags, Mode::empty(), resolve)
-        })
-        .and_then(|found| {
-            let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-            readlinkat(rustix::fs::CWD, link, Vec::new())
-        })
-        .map_err(|errno| match errno {
-            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
-                CriError::Invalid(format!("sub path {sub_path:?} is not in the image"))
-            }
-            errno => CriError::io("resolve in the image", sub_path)(errno.into()),
-        })?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(
-        found.into_bytes(),
-    )))
-}
-
-/// Gives back the image volumes of a container.
-pub(super) fn unmount_image_volumes(engine: &Engine, id: &str) -> Result<(), CriError> {
-    let dir = engine.layout.bundle(id).join("volumes");
-    let Ok(entries) = std::fs::read_dir(&dir) else {
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        if let Some(index) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        {
-            engine.images.remove_snapshot(&volume_key(id, index))?;
-        }
-    }
-    Ok(())
 }
 
 /// The CRI's limits in the terms of `oci`.

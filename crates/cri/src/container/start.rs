@@ -20,6 +20,8 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     // In this order, as when a sandbox is removed with its containers.
     let _open = sandbox.open.read().await;
     let _busy = container.busy.lock().await;
+    // It may have been removed meanwhile.
+    engine.containers.get(&container.id)?;
     match container.phase() {
         ContainerPhase::Created => {}
         // Asked twice, done once.

@@ -15,6 +15,8 @@ pub(crate) async fn update(
 ) -> Result<(), CriError> {
     let container = engine.containers.get(&request.container_id)?;
     let _busy = container.busy.lock().await;
+    // It may have been removed meanwhile.
+    engine.containers.get(&container.id)?;
     let Some(change) = request.linux else {
         return Ok(());
     };

@@ -85,6 +85,18 @@ pub enum RuntimeDef {
     },
 }
 
+impl RuntimeDef {
+    /// Whether systemd makes its pods' cgroups.
+    #[must_use]
+    pub fn systemd_cgroup(&self) -> bool {
+        match self {
+            Self::Oci { systemd_cgroup, .. }
+            | Self::Embedded { systemd_cgroup, .. }
+            | Self::Shim { systemd_cgroup, .. } => *systemd_cgroup,
+        }
+    }
+}
+
 /// The binary of containerd's `runtime_type`: `io.containerd.NAME.VERSION` becomes
 /// `containerd-shim-NAME-VERSION`.
 #[must_use]

@@ -138,6 +138,14 @@ impl HandlerTable {
         }
     }
 
+    /// Whether systemd makes the cgroups of the default handler's pods: a kubelet has one driver for all.
+    #[must_use]
+    pub fn systemd_cgroup(&self) -> bool {
+        self.handlers
+            .get(&self.default)
+            .is_some_and(|handler| handler.definition.runtime.systemd_cgroup())
+    }
+
     /// The default handler's name.
     #[must_use]
     pub fn default_name(&self) -> &str {
@@ -397,8 +405,15 @@ fn features(probe: &RuntimeProbe) -> Features {
     Features {
         recursive_read_only_mounts: probe.recursive_read_only_mounts()
             && (probe.gvisor.is_some() || kernel_at_least(5, 12)),
-        user_namespaces: probe.user_namespaces(),
+        // Layers and volumes are mapped by us, which takes overlays of mapped mounts, made one by one.
+        user_namespaces: probe.user_namespaces() && kernel_at_least(6, 5) && users_allowed(),
     }
+}
+
+/// Whether the kernel lets anybody make user namespaces.
+fn users_allowed() -> bool {
+    std::fs::read_to_string("/proc/sys/user/max_user_namespaces")
+        .is_ok_and(|text| text.trim() != "0")
 }
 
 fn kernel_at_least(major: u32, minor: u32) -> bool {

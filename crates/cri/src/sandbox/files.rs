@@ -10,11 +10,21 @@ use crate::error::CriError;
 /// Size of a pod's /dev/shm, as everywhere.
 const SHM_OPTIONS: &str = "mode=1777,size=65536k";
 
-/// Writes the pod's files into `dir`.
-pub(super) fn write(dir: &Path, config: &PodSandboxConfig, hostname: &str) -> Result<(), CriError> {
+/// Writes the pod's files into `dir`. They belong to the pod's root, where that is somebody else.
+pub(super) fn write(
+    dir: &Path,
+    config: &PodSandboxConfig,
+    hostname: &str,
+    root: Option<(u32, u32)>,
+) -> Result<(), CriError> {
     let write = |name: &str, text: &[u8]| {
         let path = dir.join(name);
-        std::fs::write(&path, text).map_err(CriError::io("write", path))
+        std::fs::write(&path, text)
+            .and_then(|()| match root {
+                Some((uid, gid)) => std::os::unix::fs::chown(&path, Some(uid), Some(gid)),
+                None => Ok(()),
+            })
+            .map_err(CriError::io("write", path))
     };
     write("hostname", format!("{hostname}\n").as_bytes())?;
     // A kubelet brings its own hosts file with every container; this one is for other clients.
@@ -45,11 +55,21 @@ fn resolv_conf(dns: &DnsConfig) -> Option<String> {
 }
 
 /// Mounts the pod's /dev/shm.
-pub(super) fn mount_shm(path: &Path) -> Result<(), CriError> {
+pub(super) fn mount_shm(path: &Path, root: Option<(u32, u32)>) -> Result<(), CriError> {
     std::fs::create_dir_all(path).map_err(CriError::io("make", path))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("shm"), path, Some("tmpfs"), flags, Some(SHM_OPTIONS))
-        .map_err(|errno| CriError::io("mount a tmpfs on", path)(errno.into()))
+    let options = match root {
+        Some((uid, gid)) => format!("{SHM_OPTIONS},uid={uid},gid={gid}"),
+        None => SHM_OPTIONS.to_owned(),
+    };
+    mount(
+        Some("shm"),
+        path,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(|errno| CriError::io("mount a tmpfs on", path)(errno.into()))
 }
 
 /// Unmounts `path` and what lies on it; nothing mounted is fine.

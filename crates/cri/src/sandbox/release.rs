@@ -45,7 +45,7 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
     forget(engine, &sandbox).await?;
     engine
         .events
-        .sandbox(ContainerEventType::ContainerDeletedEvent, &sandbox);
+        .sandbox(engine, ContainerEventType::ContainerDeletedEvent, &sandbox);
     Ok(())
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
         })?;
         engine
             .events
-            .sandbox(ContainerEventType::ContainerStoppedEvent, sandbox);
+            .sandbox(engine, ContainerEventType::ContainerStoppedEvent, sandbox);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use berth_cri_api::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxReque
 use berth_shim::client::{CreateRequest, Shim};
 use serde_json::{Value, json};
 
-use super::{Sandbox, files, gvisor, spec};
+use super::{Sandbox, files, gvisor, spec, users};
 use crate::cni::{self, Attachment};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
@@ -25,7 +25,6 @@ pub(crate) async fn run(
     let config = request
         .config
         .ok_or_else(|| CriError::Invalid("the request has no config".to_owned()))?;
-    spec::check(&config)?;
     let handler = engine
         .handlers
         .load()
@@ -34,6 +33,8 @@ pub(crate) async fn run(
     let host_network = spec::host_network(&config);
     let shared = Arc::clone(engine);
     let runtime = blocking(move || PodRuntime::of(&handler, &shared.config, host_network)).await?;
+    spec::check(&config, &runtime)?;
+    users::check(&config, &runtime)?;
     let id = new_id();
     engine.sandboxes.reserve(&super::name(&config), &id)?;
     let record = SandboxRecord {
@@ -65,10 +66,10 @@ pub(crate) async fn run(
     engine.sandboxes.insert(&id, Arc::clone(&sandbox));
     engine
         .events
-        .sandbox(ContainerEventType::ContainerCreatedEvent, &sandbox);
+        .sandbox(engine, ContainerEventType::ContainerCreatedEvent, &sandbox);
     engine
         .events
-        .sandbox(ContainerEventType::ContainerStartedEvent, &sandbox);
+        .sandbox(engine, ContainerEventType::ContainerStartedEvent, &sandbox);
     Ok(id)
 }
 
@@ -126,18 +127,23 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             network: own_network,
             ipc: own_ipc,
             hostname: own_network.then(|| hostname.clone()),
+            user: users::wanted(spec::options(config)),
             sysctls: match record.runtime.gvisor() {
                 Some(command) => gvisor::sysctls_outside(command, sysctls(&record)),
                 None => sysctls(&record),
             },
         },
     )?;
-    files::write(&dir, config, &hostname)?;
+    let root = users::root_of(config);
+    if root.is_some() {
+        users::check_way(&engine.layout.bundles())?;
+    }
+    files::write(&dir, config, &hostname, root)?;
     if record.runtime.gvisor().is_some() {
         gvisor::prepare(&dir)?;
     }
     if own_ipc {
-        files::mount_shm(&dir.join("shm"))?;
+        files::mount_shm(&dir.join("shm"), root)?;
     }
     let bundle = engine.layout.bundle(&record.id);
     let rootfs = bundle.join("rootfs");
@@ -317,6 +323,6 @@ pub(crate) async fn watch_pause(engine: Shared, sandbox: Arc<Sandbox>, shim: Shi
         }
         engine
             .events
-            .sandbox(ContainerEventType::ContainerStoppedEvent, &sandbox);
+            .sandbox(&engine, ContainerEventType::ContainerStoppedEvent, &sandbox);
     }
 }

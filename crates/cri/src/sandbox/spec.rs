@@ -7,18 +7,21 @@ use berth_cri_api::v1::{
     PodSandboxConfig,
 };
 use berth_oci::runtime::RuntimeKind;
-use berth_oci::{CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec};
+use berth_oci::{
+    CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec, UserNamespace,
+};
 
 use crate::engine::Engine;
 use crate::error::CriError;
+use crate::netns;
 use crate::record::SandboxRecord;
-use crate::runtime::{Driver, pass_annotations};
+use crate::runtime::{PodRuntime, pass_annotations};
 
 fn security(config: &PodSandboxConfig) -> Option<&LinuxSandboxSecurityContext> {
     config.linux.as_ref()?.security_context.as_ref()
 }
 
-fn options(config: &PodSandboxConfig) -> Option<&NamespaceOption> {
+pub(super) fn options(config: &PodSandboxConfig) -> Option<&NamespaceOption> {
     security(config)?.namespace_options.as_ref()
 }
 
@@ -60,7 +63,7 @@ pub(super) fn hostname(config: &PodSandboxConfig) -> String {
 }
 
 /// What a pod can't have.
-pub(super) fn check(config: &PodSandboxConfig) -> Result<(), CriError> {
+pub(super) fn check(config: &PodSandboxConfig, runtime: &PodRuntime) -> Result<(), CriError> {
     if config
         .metadata
         .as_ref()
@@ -71,13 +74,6 @@ pub(super) fn check(config: &PodSandboxConfig) -> Result<(), CriError> {
         ));
     }
     if let Some(options) = options(config) {
-        if let Some(user) = &options.userns_options
-            && user.mode() == NamespaceMode::Pod
-        {
-            return Err(CriError::Unsupported(
-                "user namespaces (namespace_options.userns_options) are not supported by this runtime handler".to_owned(),
-            ));
-        }
         for (what, mode) in [("network", options.network()), ("ipc", options.ipc())] {
             if matches!(mode, NamespaceMode::Container | NamespaceMode::Target) {
                 return Err(CriError::Invalid(format!(
@@ -86,6 +82,20 @@ pub(super) fn check(config: &PodSandboxConfig) -> Result<(), CriError> {
                 )));
             }
         }
+    }
+    let parent = config
+        .linux
+        .as_ref()
+        .map(|linux| linux.cgroup_parent.as_str());
+    if let Some(parent) = parent.filter(|parent| !parent.is_empty())
+        && runtime.systemd_cgroup()
+        && !parent.trim_end_matches('/').ends_with(".slice")
+    {
+        return Err(CriError::Invalid(format!(
+            "cgroup_parent {parent:?} is no slice, but systemd makes the cgroups of runtime handler {:?}: \
+             set the kubelet's cgroupDriver to systemd",
+            runtime.handler
+        )));
     }
     for port in &config.port_mappings {
         let valid = |port: i32| (0..=65535).contains(&port);
@@ -114,10 +124,6 @@ pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
             Namespace::Path(pins.join(name))
         }
     };
-    let systemd_cgroup = match &record.runtime.driver {
-        Driver::Own(command) => command.systemd_cgroup,
-        Driver::Shim { systemd_cgroup, .. } => *systemd_cgroup,
-    };
     Sandbox {
         id: record.id.clone(),
         name: metadata.name,
@@ -127,9 +133,12 @@ pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
         network: pinned(network, "net"),
         ipc: pinned(ipc, "ipc"),
         uts: pinned(network, "uts"),
-        user: None,
+        user: super::users::wanted(options(config)).map(|user| UserNamespace {
+            path: Some(netns::pinned_user(&pins)),
+            ..user
+        }),
         cgroup_parent: linux.cgroup_parent,
-        cgroup_driver: if systemd_cgroup {
+        cgroup_driver: if record.runtime.systemd_cgroup() {
             CgroupDriver::Systemd
         } else {
             CgroupDriver::Cgroupfs

@@ -90,7 +90,7 @@ async fn pair(engine: Shared, sandbox: String, port: Option<u16>, data: Incoming
 }
 
 /// A connection to a port of the pod.
-async fn connect(engine: &Shared, id: &str, port: u16) -> Result<TcpStream, CriError> {
+pub(super) async fn connect(engine: &Shared, id: &str, port: u16) -> Result<TcpStream, CriError> {
     let sandbox = engine.sandboxes.get(id)?;
     let record = sandbox.record();
     if record.phase != Phase::Ready {

@@ -9,7 +9,7 @@ use hyper::{Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{Request, exec, forward, spdy, websocket};
+use super::{Request, channels, exec, forward, spdy, websocket};
 use crate::engine::Shared;
 
 type Reply = Response<Full<Bytes>>;
@@ -100,14 +100,16 @@ enum Protocol {
 
 async fn session(engine: Shared, stream: Request, protocol: Protocol, io: Upgraded) {
     match (stream, protocol) {
-        (Request::PortForward { sandbox }, Protocol::Spdy(_)) => {
+        (Request::PortForward { sandbox, .. }, Protocol::Spdy(_)) => {
             forward::over_spdy(engine, &sandbox, spdy::accept(io)).await;
         }
-        (Request::PortForward { sandbox }, Protocol::Tunnel) => {
+        (Request::PortForward { sandbox, .. }, Protocol::Tunnel) => {
             let inner = websocket::tunnel(io).await;
             forward::over_spdy(engine, &sandbox, spdy::accept(inner)).await;
         }
-        (Request::PortForward { .. }, Protocol::WebSocket(_)) => {}
+        (Request::PortForward { sandbox, ports }, Protocol::WebSocket(version)) => {
+            channels::serve(engine, &sandbox, &ports, io, version).await;
+        }
         (stream, Protocol::WebSocket(version)) => {
             let streams = exec::streams_of(&stream);
             exec::run(
@@ -137,11 +139,20 @@ fn websocket_plan(headers: &HeaderMap, stream: &Request) -> Result<(Reply, Proto
     };
     let offered = tokens(headers, WEBSOCKET_PROTOCOL);
     let (protocol, chosen) = match stream {
-        Request::PortForward { .. } => match offered.iter().find(|name| *name == websocket::TUNNEL)
-        {
-            Some(name) => (Protocol::Tunnel, Some(name.clone())),
-            None => return Err(no_protocol(&[websocket::TUNNEL], &offered)),
-        },
+        Request::PortForward { ports, .. } => {
+            match offered.iter().find(|name| *name == websocket::TUNNEL) {
+                Some(name) => (Protocol::Tunnel, Some(name.clone())),
+                // The channel protocols need to know the ports before.
+                None if !ports.is_empty() => match websocket::Version::choose(&offered) {
+                    Some(version) if version.forwards() => (
+                        Protocol::WebSocket(version),
+                        (!version.name().is_empty()).then(|| version.name().to_owned()),
+                    ),
+                    _ => return Err(no_protocol(websocket::FORWARD_NAMES, &offered)),
+                },
+                None => return Err(no_protocol(&[websocket::TUNNEL], &offered)),
+            }
+        }
         Request::Exec { .. } | Request::Attach { .. } => match websocket::Version::choose(&offered)
         {
             Some(version) => (

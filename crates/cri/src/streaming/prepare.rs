@@ -52,8 +52,19 @@ pub(crate) fn prepare_forward(
             sandbox.id
         )));
     }
+    let ports: Result<Vec<u16>, _> = request
+        .port
+        .iter()
+        .map(|port| u16::try_from(*port))
+        .collect();
+    let ports = ports
+        .ok()
+        // A channel's number is one byte.
+        .filter(|ports| ports.len() <= 127)
+        .ok_or_else(|| CriError::Invalid("the ports are no ports, or too many".to_owned()))?;
     Ok(engine.streaming.url(Request::PortForward {
         sandbox: sandbox.id.clone(),
+        ports,
     }))
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Request {
     },
     PortForward {
         sandbox: String,
+        /// Those of a client that names them beforehand.
+        ports: Vec<u16>,
     },
 }
 
@@ -82,6 +84,7 @@ mod tests {
         let tokens = Tokens::default();
         let request = Request::PortForward {
             sandbox: "s".to_owned(),
+            ports: Vec::new(),
         };
         let token = tokens.put(request.clone());
         assert_eq!(token.len(), 32);

@@ -33,6 +33,9 @@ pub(super) const NAMES: &[&str] = &[
     "channel.k8s.io",
     "base64.channel.k8s.io",
 ];
+/// The protocols of port-forward.
+pub(super) const FORWARD_NAMES: &[&str] =
+    &[TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -40,7 +43,7 @@ const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 /// Messages under way in each direction.
-const QUEUE: usize = 16;
+pub(super) const QUEUE: usize = 16;
 
 /// One of [`NAMES`], or the nameless first protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +60,16 @@ impl Version {
             .map(|name| Self(name))
     }
 
+    /// Whether ports are forwarded over it.
+    pub(super) fn forwards(self) -> bool {
+        self.0.is_empty() || FORWARD_NAMES.contains(&self.0)
+    }
+
     pub(super) fn name(self) -> &'static str {
         self.0
     }
 
-    fn base64(self) -> bool {
+    pub(super) fn base64(self) -> bool {
         self.0.contains("base64.")
     }
 
@@ -87,7 +95,7 @@ pub(super) fn message(channel: u8, base64: bool, bytes: &[u8]) -> Message {
 }
 
 /// The channel and payload of a message; `None` for one that has neither.
-fn payload(message: Message, base64: bool) -> Option<(u8, Bytes)> {
+pub(super) fn payload(message: Message, base64: bool) -> Option<(u8, Bytes)> {
     let mut bytes = match message {
         Message::Binary(bytes) => bytes,
         Message::Text(text) => Bytes::from(text),

@@ -1,6 +1,6 @@
 //! Handlers as pods see them.
 
-use berth_cri_api::v1::StatusRequest;
+use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest};
 
 use crate::client::{pod, shell};
 use crate::server::{Server, handlers};
@@ -89,6 +89,26 @@ async fn a_changed_file_changes_the_table_and_no_pod() {
     names_become(&mut server, &["", "new", "runc"]).await;
     std::fs::rename(path.with_extension("tmp"), &path).unwrap();
     names_become(&mut server, &["", "runc"]).await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubelet_is_told_who_makes_cgroups() {
+    let text = "default_handler = \"sd\"\n[handlers.sd]\nbinary = \"runc\"\nsystemd_cgroup = true\n[handlers.runc]\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let answer = server.client.runtime_config(RuntimeConfigRequest {}).await;
+    let linux = answer.unwrap().into_inner().linux.unwrap();
+    assert_eq!(linux.cgroup_driver(), CgroupDriver::Systemd);
+    let mut config = pod(&server, "slice");
+    config.linux.as_mut().unwrap().cgroup_parent = "/kubepods/pod1".to_owned();
+    let error = server.try_run(&config, "sd").await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument);
+    assert!(error.message().contains("no slice"), "{error}");
+    server.finish().await;
+    let mut server = Server::start().await;
+    let answer = server.client.runtime_config(RuntimeConfigRequest {}).await;
+    let linux = answer.unwrap().into_inner().linux.unwrap();
+    assert_eq!(linux.cgroup_driver(), CgroupDriver::Cgroupfs);
     server.finish().await;
 }
 

@@ -19,4 +19,5 @@ mod server;
 mod spdy;
 mod streams;
 mod together;
+mod users;
 mod views;

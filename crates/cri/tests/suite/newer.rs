@@ -157,6 +157,7 @@ async fn mounts_have_options_and_images_sub_paths() {
             ..ImageSpec::default()
         }),
         image_sub_path: sub_path.to_owned(),
+        readonly: true,
         ..mount("/volume")
     };
     let mut container = shell("c", "exec sleep 1000");
@@ -192,6 +193,16 @@ async fn mounts_have_options_and_images_sub_paths() {
             .unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     }
+    let mut container = shell("no", "true");
+    container.mounts = vec![Mount {
+        readonly: false,
+        ..image("")
+    }];
+    let error = server
+        .try_create(&id, &config, container)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     let mut container = shell("no", "true");
     container.mounts = vec![Mount {
         host_path: "/tmp".to_owned(),

@@ -206,6 +206,18 @@ async fn events_and_statistics() {
                 .uid,
             "uid-events"
         );
+        if event.container_event_type() != ContainerEventType::ContainerCreatedEvent || !of_pod {
+            // A kubelet takes it for all that there is in the pod.
+            let told: Vec<&str> = event
+                .containers_statuses
+                .iter()
+                .map(|status| status.id.as_str())
+                .collect();
+            assert!(
+                told == [container.as_str()] || (of_pod && told.is_empty()),
+                "{told:?}"
+            );
+        }
         seen.push((of_pod, event.container_event_type()));
     }
     use ContainerEventType::{

@@ -259,6 +259,55 @@ async fn forward(handler: &str) {
     server.finish().await;
 }
 
+/// As clients do that know no SPDY: a pair of channels for each port.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_over_websocket_channels() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "channels");
+    let id = server.run(&config, "runc").await;
+    let script = "mkdir /tmp/www; echo page > /tmp/www/index.html; httpd -p 8080 -h /tmp/www; echo up; sleep 1000";
+    server.launch(&id, &config, shell("c", script)).await;
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while server.log(&config, "c").is_empty() {
+        assert!(std::time::Instant::now() < end, "it does not start");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let request = PortForwardRequest {
+        pod_sandbox_id: id,
+        port: vec![9, 8080],
+    };
+    let url = server
+        .client
+        .port_forward(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .url;
+    let mut socket = websocket(&url, "v4.channel.k8s.io").await;
+    let asked = [b"\x02".as_slice(), b"GET / HTTP/1.0\r\n\r\n"].concat();
+    socket.send(Message::Binary(asked.into())).await.unwrap();
+    let mut channels = std::collections::BTreeMap::<u8, Vec<u8>>::new();
+    let whole = |channels: &std::collections::BTreeMap<u8, Vec<u8>>| {
+        channels
+            .get(&2)
+            .is_some_and(|data| data.ends_with(b"page\n"))
+            && channels.get(&1).is_some_and(|error| error.len() > 2)
+    };
+    while !whole(&channels) {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(30), socket.next()).await;
+        let Message::Binary(bytes) = next.unwrap().unwrap().unwrap() else {
+            panic!("no data")
+        };
+        channels.entry(bytes[0]).or_default().extend(&bytes[1..]);
+    }
+    assert_eq!(channels[&0], 9u16.to_le_bytes());
+    assert!(channels[&2].starts_with(&8080u16.to_le_bytes()));
+    assert_eq!(channels[&3], 8080u16.to_le_bytes());
+    let error = String::from_utf8_lossy(&channels[&1]).into_owned();
+    assert!(error.contains("refused"), "{error}");
+    server.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_of_a_runc_pod() {
     forward("runc").await;

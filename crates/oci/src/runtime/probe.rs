@@ -72,9 +72,14 @@ impl RuntimeProbe {
         listed
     }
 
-    /// Whether user namespaces work (CRI `RuntimeHandlerFeatures.user_namespaces`): needs idmap mounts.
+    /// Whether it runs containers in a user namespace that it is given by path, with mounts whose owners are mapped
+    /// already (CRI `RuntimeHandlerFeatures.user_namespaces`). runc and crun do, in every version that is about; others
+    /// are only taken to when they list mapped mounts among their features.
     #[must_use]
     pub fn user_namespaces(&self) -> bool {
+        if matches!(self.kind, RuntimeKind::Runc | RuntimeKind::Crun) {
+            return true;
+        }
         self.features
             .as_ref()
             .and_then(|f| f.linux().as_ref())

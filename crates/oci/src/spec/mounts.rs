@@ -89,8 +89,13 @@ fn kernel_mounts(sandbox: &Sandbox, container: &Container) -> Vec<Mount> {
     if sandbox.ipc == Namespace::Host && !Path::new("/dev/mqueue").exists() {
         out.pop();
     }
-    // A user namespace that does not own the network namespace may not mount its sysfs.
-    if sandbox.user.is_some() {
+    // A user namespace that does not own the network namespace may not mount its sysfs. One that is made before the
+    // container owns the pod's.
+    if sandbox
+        .user
+        .as_ref()
+        .is_some_and(|user| user.path.is_none())
+    {
         out.push(entry(
             "/sys",
             "bind",

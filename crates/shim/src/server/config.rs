@@ -18,6 +18,16 @@ pub(super) struct Config {
 struct Linux {
     #[serde(default)]
     namespaces: Vec<Namespace>,
+    #[serde(default, rename = "uidMappings")]
+    uids: Vec<Mapping>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mapping {
+    #[serde(rename = "containerID")]
+    container: u32,
+    #[serde(rename = "hostID")]
+    host: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +64,12 @@ impl Config {
         self.annotations
             .get(berth_oci::CONTAINER_TYPE)
             .is_some_and(|t| t == "container")
+    }
+
+    /// Who root of the container is, when it has a user namespace.
+    pub(super) fn root(&self) -> Option<u32> {
+        let maps = &self.linux.as_ref()?.uids;
+        maps.iter().find(|m| m.container == 0).map(|m| m.host)
     }
 
     /// Whether the container is in a network namespace that is not the host's.

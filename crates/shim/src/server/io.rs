@@ -59,6 +59,20 @@ pub(super) struct ChildStdio {
     pub(super) stderr: Option<OwnedFd>,
 }
 
+impl ChildStdio {
+    /// Gives them to root of the container's user namespace, who may open `/dev/stdout` then.
+    pub(super) fn belong_to(&self, root: Option<u32>) {
+        let Some(root) = root else { return };
+        for fd in [&self.stdin, &self.stdout, &self.stderr]
+            .into_iter()
+            .flatten()
+        {
+            // Without it only opening them anew fails.
+            let _ = std::os::unix::fs::fchown(fd, Some(root), None);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Io {
     pub(super) hub: Arc<Hub>,

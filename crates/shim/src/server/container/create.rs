@@ -45,6 +45,7 @@ pub(in crate::server) async fn create(
         request.terminal,
     );
     let (io, child) = Io::new(wiring, None)?;
+    child.belong_to(config.root());
     rootfs::mount(&request.rootfs, &bundle.join("rootfs"))?;
     let late = runtime.is_gvisor() && config.joins_sandbox() && !request.terminal;
     let (now, later) = if late {

@@ -46,6 +46,7 @@ impl Container {
             request.terminal,
         );
         let (io, stdio) = Io::new(wiring, Some(LINGER))?;
+        stdio.belong_to(self.config.root());
         let fields = Fields {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),
