@@ -223,9 +223,16 @@ async fn a_node_writes_its_csi_node() {
     let own = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n1"}, "spec": {"drivers": []}});
     let call = async |node: &str, verb: &str, path: &str, body: Option<Value>| {
         let user = format!("system:node:{node}");
-        as_user(&api, &user, &["system:nodes", AUTHENTICATED], verb, path, body)
-            .await
-            .code
+        as_user(
+            &api,
+            &user,
+            &["system:nodes", AUTHENTICATED],
+            verb,
+            path,
+            body,
+        )
+        .await
+        .code
     };
     assert_eq!(call("n1", "POST", path, Some(own.clone())).await, 201);
     let one = format!("{path}/n1");
