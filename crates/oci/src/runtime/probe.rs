@@ -64,12 +64,10 @@ impl RuntimeProbe {
             // Inside gVisor a mount is one, whatever is mounted below its source.
             return true;
         }
-        let listed = self
-            .features
+        self.features
             .as_ref()
             .and_then(|f| f.mount_options().as_ref())
-            .is_some_and(|o| o.iter().any(|o| o == "rro"));
-        listed
+            .is_some_and(|o| o.iter().any(|o| o == "rro"))
     }
 
     /// Whether it runs containers in a user namespace that it is given by path, with mounts whose owners are mapped
