@@ -13,6 +13,9 @@ use crate::layout::{Layout, remove_tree};
 use crate::netns;
 use crate::record::Phase;
 
+/// How long gVisor's containers may take to notice that their sandbox is gone.
+const NOTICE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Ends everything in the sandbox and gives its network back. One that isn't there is fine.
 pub(crate) async fn stop(engine: &Shared, id: &str) -> Result<(), CriError> {
     let sandbox = match engine.sandboxes.get(id) {
@@ -95,6 +98,15 @@ async fn detach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
 
 async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
     let containers = container::of_sandbox(engine, &sandbox.id);
+    if let (Some(_), Ok(shim)) = (sandbox.record().runtime.gvisor(), sandbox.shim())
+        && !containers.is_empty()
+        && shim.kill(&sandbox.id, 9, true).await.is_ok()
+    {
+        // All processes were the sandbox's: one call has ended them, and each container notices.
+        let ends = containers.iter().map(|container| container.stopped());
+        let ends = futures::future::join(futures::future::join_all(ends), shim.wait(&sandbox.id));
+        let _ = tokio::time::timeout(NOTICE, ends).await;
+    }
     let stops = containers
         .iter()
         .map(|container| container::stop(engine, &container.id, 0));

@@ -39,6 +39,24 @@ impl Shim {
         process: &Process,
         streams: AttachStreams,
     ) -> Result<Session, ShimError> {
+        let session = self.register(id, process, streams).await?;
+        let exec_id = session.control.exec_id().to_owned();
+        match self.start_process(id, &exec_id).await {
+            Ok(_) => Ok(session),
+            Err(e) => {
+                let _ = self.delete_process(id, &exec_id).await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes a process known to the shim, with its streams open. It is still to be started.
+    async fn register(
+        &self,
+        id: &str,
+        process: &Process,
+        streams: AttachStreams,
+    ) -> Result<Session, ShimError> {
         let exec_id = format!("{:016x}", rand::random::<u64>());
         let terminal = process.terminal().unwrap_or(false);
         let mut request = api::ExecProcessRequest {
@@ -66,14 +84,10 @@ impl Shim {
             self.0.task.call_empty("Exec", &request, CALL).await?;
             fifos.session(control.clone(), streams)
         };
-        let started = match session {
-            Ok(session) => self.start_process(id, &exec_id).await.map(|_| session),
-            Err(e) => Err(e),
-        };
-        if started.is_err() {
+        if session.is_err() {
             let _ = self.delete_process(id, &exec_id).await;
         }
-        started
+        session
     }
 
     /// Runs a process and gathers its output. After `timeout` (zero: none) its whole process tree is killed.
@@ -91,8 +105,28 @@ impl Shim {
             stdout: true,
             stderr: true,
         };
-        let session = self.exec(id, process, streams).await?;
-        session.collect(timeout, MAX_SYNC_OUTPUT).await
+        if !self.0.own {
+            let session = self.exec(id, process, streams).await?;
+            let begun = std::future::ready(());
+            return session.collect(begun, timeout, MAX_SYNC_OUTPUT).await;
+        }
+        // Ours may be asked for the end of what has not begun: a short command's end is known at once then.
+        let session = self.register(id, process, streams).await?;
+        let exec_id = session.control.exec_id().to_owned();
+        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+        let start = async {
+            let started = self.start_process(id, &exec_id).await;
+            // Nobody listens when the command has ended by now.
+            let _ = begin.send(());
+            started
+        };
+        let begun = async {
+            let _ = begun.await;
+        };
+        let end = session.collect(begun, timeout, MAX_SYNC_OUTPUT);
+        let (started, ended) = tokio::join!(start, end);
+        started?;
+        ended
     }
 
     /// Sets the size of a container's terminal.

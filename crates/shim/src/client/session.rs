@@ -113,23 +113,18 @@ impl Control {
 }
 
 impl Session {
-    /// Reads both outputs to their end and waits; kills the process tree after `timeout` (zero: never).
+    /// Reads both outputs to their end and waits; kills the process tree `timeout` (zero: never) after it has begun.
     pub(super) async fn collect(
         mut self,
+        begun: impl Future<Output = ()>,
         timeout: Duration,
         limit: usize,
     ) -> Result<ExecOutput, ShimError> {
         drop(self.stdin.take());
         let (out, err) = (self.stdout.take(), self.stderr.take());
-        let control = self.control.clone();
+        let Control { shim, id, exec_id } = self.control.clone();
         let work = async {
-            let wait = async {
-                let exit = control
-                    .shim
-                    .wait_process(&control.id, &control.exec_id)
-                    .await;
-                exit.map(|e| e.code)
-            };
+            let wait = async { shim.wait_process(&id, &exec_id).await.map(|exit| exit.code) };
             let (stdout, stderr, code) = tokio::join!(drain(out, limit), drain(err, limit), wait);
             code.map(|code| ExecOutput {
                 code,
@@ -137,24 +132,27 @@ impl Session {
                 stderr,
             })
         };
-        let result = if timeout.is_zero() {
-            work.await
-        } else {
-            match tokio::time::timeout(timeout, work).await {
-                Ok(done) => done,
-                Err(_) => {
-                    let _ = self.control.kill(9, true).await;
-                    let _ = tokio::time::timeout(Duration::from_secs(5), self.control.wait()).await;
-                    return Err(ShimError::Timeout(timeout));
-                }
+        let expired = async {
+            begun.await;
+            if timeout.is_zero() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(timeout).await;
+        };
+        let result = tokio::select! {
+            biased;
+            done = work => done,
+            () = expired => {
+                let _ = self.control.kill(9, true).await;
+                let _ = tokio::time::timeout(Duration::from_secs(5), self.control.wait()).await;
+                return Err(ShimError::Timeout(timeout));
             }
         };
-        if !self.control.exec_id.is_empty() {
-            let _ = self
-                .control
-                .shim
-                .delete_process(&self.control.id, &self.control.exec_id)
-                .await;
+        if !exec_id.is_empty() {
+            // The result need not wait for the shim to forget it.
+            tokio::spawn(async move {
+                let _ = shim.delete_process(&id, &exec_id).await;
+            });
         }
         result
     }

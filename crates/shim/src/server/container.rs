@@ -3,6 +3,7 @@
 mod create;
 mod exec;
 mod gvisor;
+mod start;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -54,9 +55,11 @@ impl Container {
         }
         let stdio = self.late_stdio.lock().take().unwrap_or_default();
         let joins = self.runtime.is_gvisor() && self.config.joins_sandbox();
-        self.runtime
-            .call(&self.bundle, "start", &[&self.id], stdio)
-            .await?;
+        if !self.release().await {
+            self.runtime
+                .call(&self.bundle, "start", &[&self.id], stdio)
+                .await?;
+        }
         self.init.set_phase(Phase::Running);
         if joins || self.runtime.is_gvisor() {
             self.wait_by_runtime();

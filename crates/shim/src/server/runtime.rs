@@ -14,10 +14,11 @@ use berth_oci::cgroup::{CgroupMode, Cgroups};
 use berth_oci::runtime::{Hide, RuntimeCommand, RuntimeKind, View};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
+use tokio::sync::oneshot;
 
 use super::error::Error;
 use super::io::ChildStdio;
-use super::reaper::Reaper;
+use super::reaper::{Code, Reaper};
 
 /// After this long without an answer a call is killed.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -87,11 +88,30 @@ impl Runtime {
         stdio: ChildStdio,
         limit: Option<Duration>,
     ) -> Result<String, Error> {
+        let mut call = self.spawn(bundle, verb, args, stdio)?;
+        let code = match limit {
+            None => call.ended().await,
+            Some(limit) => match tokio::time::timeout(limit, call.ended()).await {
+                Ok(code) => code,
+                Err(_) => return Err(call.give_up(limit)),
+            },
+        };
+        call.result(code)
+    }
+
+    /// Begins a verb.
+    pub(super) fn spawn<S: AsRef<OsStr>>(
+        &self,
+        bundle: &Path,
+        verb: &str,
+        args: &[S],
+        stdio: ChildStdio,
+    ) -> Result<Call, Error> {
         let log = bundle.join(format!(
             ".runtime-{}.log",
             self.serial.fetch_add(1, Ordering::Relaxed)
         ));
-        let (mut out, mut err) = (memfd("out")?, memfd("err")?);
+        let (out, err) = (memfd("out")?, memfd("err")?);
         let duplicate = |file: &std::fs::File| {
             file.try_clone()
                 .map(OwnedFd::from)
@@ -122,6 +142,7 @@ impl Runtime {
             }
         }
         let binary = self.command.binary.clone();
+        // The reaper collects it.
         let child = command.spawn().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::MissingBinary(binary.clone()),
             _ => Error::Spawn {
@@ -132,44 +153,71 @@ impl Runtime {
         // The command holds our copies of the process' ends: as long as it lives its pipes never end.
         drop(command);
         let pid = i32::try_from(child.id()).unwrap_or(-1);
-        let exit = self.reaper.watch(pid);
-        let name = || {
-            binary
+        Ok(Call {
+            pid,
+            exit: self.reaper.watch(pid),
+            name: binary
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
-                .into_owned()
-        };
-        let code = match limit {
-            None => exit.await.unwrap_or(255),
-            Some(limit) => match tokio::time::timeout(limit, exit).await {
-                Ok(code) => code.unwrap_or(255),
-                Err(_) => {
-                    if let Some(pid) = Pid::from_raw(pid) {
-                        let _ = rustix::process::kill_process(pid, Signal::KILL);
-                    }
-                    let seconds = limit.as_secs();
-                    return Err(Error::RuntimeTimeout {
-                        binary: name(),
-                        verb: verb.to_owned(),
-                        seconds,
-                    });
-                }
-            },
-        };
-        let logged = std::fs::read_to_string(&log).unwrap_or_default();
-        let _ = std::fs::remove_file(&log);
+                .into_owned(),
+            verb: verb.to_owned(),
+            log,
+            out,
+            err,
+        })
+    }
+}
+
+/// A verb that runs.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) pid: i32,
+    exit: oneshot::Receiver<Code>,
+    name: String,
+    verb: String,
+    log: PathBuf,
+    out: std::fs::File,
+    err: std::fs::File,
+}
+
+impl Call {
+    /// Waits for its end.
+    pub(super) async fn ended(&mut self) -> Code {
+        (&mut self.exit).await.unwrap_or(255)
+    }
+
+    fn give_up(self, limit: Duration) -> Error {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        Error::RuntimeTimeout {
+            binary: self.name.clone(),
+            verb: self.verb.clone(),
+            seconds: limit.as_secs(),
+        }
+    }
+
+    /// What came of it: its output, or its complaint.
+    pub(super) fn result(mut self, code: Code) -> Result<String, Error> {
+        let logged = std::fs::read_to_string(&self.log).unwrap_or_default();
         if code == 0 {
-            return Ok(contents(&mut out));
+            return Ok(contents(&mut self.out));
         }
         let message = last_error(&logged)
-            .or_else(|| Some(contents(&mut err).trim().to_owned()).filter(|t| !t.is_empty()))
+            .or_else(|| Some(contents(&mut self.err).trim().to_owned()).filter(|t| !t.is_empty()))
             .unwrap_or_else(|| format!("exit code {code}"));
         Err(Error::Runtime {
-            binary: name(),
-            verb: verb.to_owned(),
+            binary: self.name.clone(),
+            verb: self.verb.clone(),
             message,
         })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 

@@ -7,6 +7,7 @@ use containerd_shim_protos::api::ExecProcessRequest;
 use parking_lot::Mutex;
 
 use super::create::read_pid;
+use super::gvisor::Ending;
 use super::{Container, signal_tree};
 use crate::client::Exit;
 use crate::server::console::ConsoleSocket;
@@ -110,31 +111,34 @@ impl Container {
             .then(|| ConsoleSocket::bind(&self.socket_dir))
             .transpose()?;
         let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
-        let mut args = vec![
-            "--process".to_owned(),
-            text(&spec),
-            "--detach".to_owned(),
-            "--pid-file".to_owned(),
-            text(&pid_file),
-        ];
-        if self.runtime.is_gvisor() {
-            args.extend(["--internal-pid-file".to_owned(), text(&internal_file)]);
-        }
+        let mut args = vec!["--process".to_owned(), text(&spec)];
         if let Some(console) = &console {
             args.extend(["--console-socket".to_owned(), text(console.path())]);
         }
-        args.push(self.id.clone());
-        let guard = self.reaper.call();
-        self.runtime
-            .call(&self.bundle, "exec", &args, stdio)
-            .await?;
-        let pid = read_pid(&pid_file)?;
-        process.set_pid(pid);
-        if self.runtime.is_gvisor() {
-            process.set_internal_pid(read_pid(&internal_file)?);
-        }
-        let exit = self.reaper.watch(pid);
-        drop(guard);
+        // Only its detached form hands a terminal over.
+        let exit = if self.runtime.is_gvisor() && console.is_none() {
+            self.exec_attached(process, args, &internal_file, stdio)
+                .await?
+        } else {
+            if self.runtime.is_gvisor() {
+                args.extend(["--internal-pid-file".to_owned(), text(&internal_file)]);
+            }
+            args.extend(["--detach", "--pid-file"].map(str::to_owned));
+            args.extend([text(&pid_file), self.id.clone()]);
+            let guard = self.reaper.call();
+            self.runtime
+                .call(&self.bundle, "exec", &args, stdio)
+                .await?;
+            let pid = read_pid(&pid_file)?;
+            process.set_pid(pid);
+            if self.runtime.is_gvisor() {
+                process.set_internal_pid(read_pid(&internal_file)?);
+            }
+            let exit = self.reaper.watch(pid);
+            drop(guard);
+            let ending: Ending = Box::pin(async move { exit.await.unwrap_or(255) });
+            ending
+        };
         process.set_phase(Phase::Running);
         if let Some(console) = console {
             process.io.set_console(console.receive().await?)?;
@@ -142,7 +146,7 @@ impl Container {
         process.io.run()?;
         let watched = Arc::clone(process);
         tokio::spawn(async move {
-            let code = exit.await.unwrap_or(255);
+            let code = exit.await;
             let at = SystemTime::now();
             watched.io.drain().await;
             watched.set_phase(Phase::Exited(Exit { code, at }));

@@ -1,10 +1,65 @@
 //! What only gVisor's containers need: their processes are the sandbox's own, invisible to the host.
 
+use std::path::Path;
+use std::pin::Pin;
+
+use rustix::fs::{Mode, OFlags};
+
 use super::Container;
+use crate::fd::AsyncPipe;
 use crate::server::error::Error;
 use crate::server::io::ChildStdio;
+use crate::server::process::Process;
+use crate::server::reaper::Code;
+
+/// The end of a process, to be waited for.
+pub(super) type Ending = Pin<Box<dyn Future<Output = Code> + Send>>;
 
 impl Container {
+    /// Runs `runsc exec`, which stays as long as the command does and ends with its code. Detached, it would start
+    /// itself once more for that, at twice the time. It tells the command's pid in the sandbox through a FIFO at
+    /// `internal`; then the command runs.
+    pub(super) async fn exec_attached(
+        &self,
+        process: &Process,
+        mut args: Vec<String>,
+        internal: &Path,
+        stdio: ChildStdio,
+    ) -> Result<Ending, Error> {
+        let failed = |source: std::io::Error| Error::File {
+            what: "pid FIFO",
+            path: internal.to_owned(),
+            source,
+        };
+        nix::unistd::mkfifo(internal, nix::sys::stat::Mode::S_IRWXU)
+            .map_err(|e| failed(e.into()))?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = rustix::fs::open(internal, flags, Mode::empty())
+            .map_err(|e| failed(e.into()))
+            .and_then(|fd| AsyncPipe::new(fd).map_err(failed))?;
+        let path = internal.to_string_lossy().into_owned();
+        args.extend(["--internal-pid-file".to_owned(), path, self.id.clone()]);
+        let mut call = self.runtime.spawn(&self.bundle, "exec", &args, stdio)?;
+        let mut text = [0; 16];
+        let told = tokio::select! {
+            biased;
+            told = fifo.read(&mut text) => told,
+            code = call.ended() => match fifo.try_read(&mut text) {
+                // It was over before we looked.
+                Ok(length @ 1..) => {
+                    process.set_internal_pid(number(text.get(..length)).map_err(failed)?);
+                    process.set_pid(call.pid);
+                    return Ok(Box::pin(async move { code }));
+                }
+                _ => return Err(call.result(code.max(1)).err().unwrap_or(Error::Finished(self.id.clone()))),
+            }
+        };
+        let pid = told.and_then(|length| number(text.get(..length)));
+        process.set_internal_pid(pid.map_err(failed)?);
+        process.set_pid(call.pid);
+        Ok(Box::pin(async move { call.ended().await }))
+    }
+
     /// Signals a process inside the sandbox by its pid there; with `all` its descendants, too.
     pub(super) async fn signal_inside(
         &self,
@@ -36,6 +91,13 @@ impl Container {
         }
         result
     }
+}
+
+/// A pid in decimal digits.
+fn number(text: Option<&[u8]>) -> std::io::Result<i32> {
+    let text = text.and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.trim().parse().ok())
+        .ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
 /// `root` and all that descend from it, in the table that `runsc ps` prints (UID PID PPID ...).
