@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod create;
+mod declared;
 mod exec;
 mod exit;
 mod logs;

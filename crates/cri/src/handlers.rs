@@ -82,6 +82,12 @@ impl HandlerSource {
         )
     }
 
+    /// What the source names, unprobed.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn definitions(&self) -> Result<Vec<Definition>, HandlersError> {
+        Ok(self.import(&[])?.handlers)
+    }
+
     fn import(&self, embedded: &[OsString]) -> Result<import::Imported, HandlersError> {
         let has_embedded = !embedded.is_empty();
         match self {

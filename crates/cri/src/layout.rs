@@ -4,7 +4,7 @@
 //! root_dir/                        survives a reboot
 //!   images/                        the image store
 //!   sandboxes/ID/record.json
-//!   containers/ID/record.json
+//!   containers/ID/{record.json,volumes/}  volumes that the image declares
 //! state_dir/                       cleared by a reboot
 //!   pods/ID/{net,ipc,uts}          namespace pins
 //!   pods/ID/{shm,hostname,hosts,resolv.conf}

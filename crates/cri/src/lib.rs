@@ -8,6 +8,8 @@
 //! exit watcher for each running container, and the watcher that reloads the handler table.
 
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod handlers;
 
 mod cni;

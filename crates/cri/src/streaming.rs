@@ -16,6 +16,11 @@ mod status;
 mod tokens;
 mod websocket;
 
+#[cfg(test)]
+pub(crate) use spdy::opening as spdy_opening;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use spdy::speak_anything as spdy_anything;
+
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
@@ -57,6 +58,9 @@ impl Inner {
         self.syncer.kick();
         if collecting.state.idle() {
             self.clean_ingest()?;
+            for directory in [self.root.clone(), self.root.join("blobs/sha256")] {
+                clean_temporary(&directory)?;
+            }
         }
         Ok(report)
     }
@@ -110,4 +114,16 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Removes files that were being written when their process was killed. Nobody may be at work.
+fn clean_temporary(directory: &Path) -> Result<(), ImageError> {
+    let failed = |e: io::Error| ImageError::io("reading", directory, e);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") && path.is_file() {
+            fs::remove_file(&path).map_err(|e| ImageError::io("removing", &path, e))?;
+        }
+    }
+    Ok(())
 }

@@ -21,7 +21,7 @@ mod digest;
 mod error;
 mod files;
 mod flights;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gc;
 mod idmap;

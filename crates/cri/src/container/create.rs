@@ -192,6 +192,7 @@ fn make(
         cgroup: Default::default(),
         config: Wire(config),
     };
+    super::declared::make(engine, id, &rootfs, &record.config.0, &image.config)?;
     let spec = spec::build(engine, pod, &record, user, Some(&image.config))?;
     if let Some(path) = spec
         .linux()

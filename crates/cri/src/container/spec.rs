@@ -40,6 +40,11 @@ pub(super) fn build(
     let metadata = config.metadata.clone().unwrap_or_default();
     let sandbox = oci_sandbox(engine, pod);
     let mut process = process(record, &sandbox.hostname, image)?;
+    // What the pod mounts below an image's volume has to come after it.
+    let mut all = image.map_or_else(Vec::new, |image| {
+        super::declared::mounts(engine, &record.id, config, image)
+    });
+    all.extend(mounts(engine, pod, record)?);
     process.user = user;
     let container = Container {
         id: record.id.clone(),
@@ -49,7 +54,7 @@ pub(super) fn build(
         readonly_rootfs: given.is_some_and(|security| security.readonly_rootfs),
         process,
         pid: pid_namespace(engine, pod, &record.id, given)?,
-        mounts: mounts(engine, pod, record)?,
+        mounts: all,
         devices: config
             .devices
             .iter()

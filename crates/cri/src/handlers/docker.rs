@@ -7,14 +7,9 @@ use super::HandlersError;
 /// Always an error: dockershim, the one path from Kubernetes to Docker's runtimes, never passed a
 /// handler on.
 pub(crate) fn refuse(path: &Path) -> HandlersError {
-    let text = match std::fs::read_to_string(path) {
+    let text = match super::document::read_text(path) {
         Ok(text) => text,
-        Err(source) => {
-            return HandlersError::Read {
-                path: path.to_owned(),
-                source,
-            };
-        }
+        Err(error) => return error,
     };
     let names = serde_json::from_str::<serde_json::Value>(&text)
         .ok()

@@ -67,13 +67,39 @@ pub(crate) struct Table {
     entries: BTreeMap<String, Node>,
 }
 
+/// No configuration is larger.
+const LIMIT: u64 = 16 << 20;
+
 /// Reads and parses one file.
 pub(crate) fn read(path: &Path) -> Result<Table, HandlersError> {
-    let text = std::fs::read_to_string(path).map_err(|source| HandlersError::Read {
+    parse(path, &read_text(path)?)
+}
+
+/// Reads a configuration's text. A path that leads to a pipe, a device or something far too large is an error,
+/// not a start that never ends.
+pub(super) fn read_text(path: &Path) -> Result<String, HandlersError> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source| HandlersError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    parse(path, &text)
+    };
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    if !found.is_file() || found.len() > LIMIT {
+        let reason = format!("it is no file of at most {} MiB", LIMIT >> 20);
+        return Err(failed(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            reason,
+        )));
+    }
+    let mut text = String::new();
+    file.take(LIMIT).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Parses the text of one file; `path` only names it.

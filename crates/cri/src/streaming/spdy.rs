@@ -4,6 +4,8 @@
 //! No flow control and no priorities: the one client in the field (spdystream) has neither, and a
 //! slow reader holds up its connection. Tasks: a reader and a writer for each connection.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod anything;
 mod frame;
 mod headers;
 mod session;
@@ -17,6 +19,10 @@ use super::pump::{self, Remote, Sink};
 use super::tokens::Streams;
 use super::websocket::Size;
 
+#[cfg(test)]
+pub(crate) use anything::opening;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use anything::speak_anything;
 pub(super) use session::{Closer, Incoming, Session, StreamWriter, accept};
 
 /// How long a client may take to open its streams.

@@ -22,7 +22,9 @@ fn entry(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 fn layer() -> Vec<u8> {
     let busybox = std::fs::read("/usr/bin/busybox").expect("busybox-static is installed");
     let mut tar = tar::Builder::new(Vec::new());
-    for dir in ["bin/", "etc/", "tmp/", "root/", "proc/", "sys/", "dev/"] {
+    for dir in [
+        "bin/", "etc/", "tmp/", "root/", "proc/", "sys/", "dev/", "data/",
+    ] {
         let mut header = entry(tar::EntryType::Directory, 0o755, 0);
         tar.append_data(&mut header, dir, std::io::empty()).unwrap();
     }
@@ -33,6 +35,7 @@ fn layer() -> Vec<u8> {
             0o644,
             b"root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/sh\n".as_slice(),
         ),
+        ("data/seed", 0o640, b"seed\n".as_slice()),
         (
             "etc/group",
             0o644,
@@ -60,7 +63,7 @@ pub(crate) fn archive(dir: &Path) -> PathBuf {
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": { "Cmd": ["sleep", "1000"], "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/tmp" },
+        "config": { "Cmd": ["sleep", "1000"], "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/tmp", "Volumes": { "/data": {} } },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
     })
     .to_string();

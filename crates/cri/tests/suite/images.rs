@@ -2,6 +2,7 @@
 
 use berth_cri_api::v1::*;
 
+use crate::client::{pod, shell};
 use crate::image;
 use crate::server::Server;
 
@@ -65,5 +66,48 @@ async fn images_are_listed_measured_and_removed() {
         .into_inner()
         .images;
     assert!(listed.is_empty());
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_images_volumes_are_each_containers_own() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "volumes");
+    let id = server.run(&config, "").await;
+    let mut one = shell("one", "exec sleep 1000");
+    let linux = one.linux.as_mut().unwrap();
+    linux.security_context.as_mut().unwrap().readonly_rootfs = true;
+    let one = server.launch(&id, &config, one).await;
+    assert_eq!(
+        server
+            .exec(&one, "cat /data/seed; echo mine > /data/mine; ls /data")
+            .await,
+        "seed\nmine\nseed\n"
+    );
+    let mode = server.exec(&one, "ls -l /data/seed").await;
+    assert!(mode.starts_with("-rw-r-----"), "{mode}");
+    let two = server
+        .launch(&id, &config, shell("two", "exec sleep 1000"))
+        .await;
+    assert_eq!(server.exec(&two, "ls /data").await, "seed\n");
+
+    // What the pod mounts there wins.
+    let own = server.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("pods"), "").unwrap();
+    let mut three = shell("three", "exec sleep 1000");
+    three.mounts.push(Mount {
+        container_path: "/data/".to_owned(),
+        host_path: own.to_string_lossy().into_owned(),
+        ..Mount::default()
+    });
+    let three = server.launch(&id, &config, three).await;
+    assert_eq!(server.exec(&three, "ls /data").await, "pods\n");
+
+    let kept = server.path().join("d/cri/containers").join(&one);
+    assert!(kept.join("volumes/0/mine").exists());
+    let request = RemoveContainerRequest { container_id: one };
+    server.client.remove_container(request).await.unwrap();
+    assert!(!kept.exists());
     server.finish().await;
 }

@@ -15,6 +15,7 @@ use crate::{
 
 mod debian;
 mod fake;
+mod killed;
 
 fn image() -> TestImage {
     let layers = [

@@ -1,6 +1,8 @@
 //! From a blob to the bytes of a tar archive: decompression, the digest of what comes out, and the
 //! bounds on it.
 
+mod zstd_window;
+
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
 use crate::options::UnpackLimits;
-
-/// The largest window that a zstd frame may ask memory for: 2^27 bytes, what `zstd` itself allows.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+use zstd_window::Window;
 
 /// How a blob is compressed, told by its first bytes and not by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +43,27 @@ pub(crate) fn decompress<'a>(
         Compression::None => Box::new(reader),
         Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
         Compression::Zstd => {
+            let window = Window::of(reader.fill_buf()?)?;
             let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Box::new(decoder)
+            decoder.window_log_max(window.log)?;
+            Box::new(Zstd {
+                decoder,
+                _window: window,
+            })
         }
     })
+}
+
+/// A zstd stream with its share of memory, which it gives back when it is dropped.
+struct Zstd<R: BufRead> {
+    decoder: zstd::stream::read::Decoder<'static, R>,
+    _window: Window,
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.decoder.read(buffer)
+    }
 }
 
 /// The tar archive in a layer blob, hashed while it is read.

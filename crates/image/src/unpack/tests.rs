@@ -289,6 +289,28 @@ fn limits_have_words() {
 }
 
 #[test]
+fn a_frame_that_wants_too_much_memory_is_refused() {
+    let tar = Layer::new().file("a", "1").tar();
+    let with = |log: u32| {
+        let mut encoder = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        io::Write::write_all(&mut encoder, &tar).unwrap();
+        encoder.finish().unwrap()
+    };
+    for log in [20, 27] {
+        Place::new().unpack(&with(log), Target::Merged).unwrap();
+    }
+    let mut huge = with(27);
+    huge[5] = (31 - 10) << 3;
+    let mut later = with(20);
+    later.extend(with(27));
+    for (blob, says) in [(huge, "window of 2147483648 bytes"), (later, "memory")] {
+        let error = Place::new().unpack(&blob, Target::Merged).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
 fn members_and_frames_one_after_the_other_are_one_archive() {
     let tar = Layer::new().file("a", "1").file("b", "2").tar();
     let (one, two) = tar.split_at(700);

@@ -26,6 +26,8 @@ pub(super) struct Answer {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
     pub(super) cut: Option<usize>,
+    /// After that nothing more comes, and the connection stays.
+    pub(super) stall: bool,
 }
 
 impl Answer {
@@ -81,6 +83,10 @@ impl Fake {
                     };
                     let _ = socket.write_all(head.as_bytes()).await;
                     let _ = socket.write_all(body).await;
+                    if answer.stall {
+                        let _ = socket.flush().await;
+                        std::future::pending::<()>().await;
+                    }
                     let _ = socket.shutdown().await;
                 });
             }
@@ -170,7 +176,7 @@ pub(super) fn serve(image: &TestImage, request: &Request) -> Answer {
                 status: 206,
                 headers: vec![("content-range", range)],
                 body: blob[from..].to_vec(),
-                cut: None,
+                ..Answer::default()
             }
         }
         None => Answer::ok(blob),

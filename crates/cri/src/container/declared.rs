@@ -1,0 +1,247 @@
+//! Volumes that an image declares (`VOLUME`): each container gets directories of its own for them, with what the
+//! image has there, writable where the root file system is not, and gone with the container.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use berth_cri_api::v1::ContainerConfig;
+use berth_image::ImageConfig;
+use berth_oci::{Mount, Propagation};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
+
+use crate::engine::Engine;
+use crate::error::CriError;
+
+/// The volumes' places in the container, and where they are on the host.
+fn places(
+    engine: &Engine,
+    id: &str,
+    config: &ContainerConfig,
+    image: &ImageConfig,
+) -> Vec<(PathBuf, PathBuf)> {
+    let folder = engine.layout.container_record(id).join("volumes");
+    let taken: Vec<PathBuf> = config
+        .mounts
+        .iter()
+        .map(|mount| clean(Path::new(&mount.container_path)))
+        .collect();
+    image
+        .volumes
+        .iter()
+        .map(|volume| clean(Path::new(volume)))
+        .enumerate()
+        // The root is no volume, and what the pod mounts there wins.
+        .filter(|(_, path)| path.parent().is_some() && !taken.contains(path))
+        .map(|(number, path)| (path, folder.join(number.to_string())))
+        .collect()
+}
+
+/// Makes the volumes of a container whose root file system is mounted at `rootfs`.
+pub(super) fn make(
+    engine: &Engine,
+    id: &str,
+    rootfs: &Path,
+    config: &ContainerConfig,
+    image: &ImageConfig,
+) -> Result<(), CriError> {
+    for (path, place) in places(engine, id, config, image) {
+        fs::create_dir_all(&place).map_err(CriError::io("make", &place))?;
+        let copied = match open(rootfs, &path) {
+            Ok(Some(source)) => {
+                // A directory by its descriptor: no link in the image leads out of it.
+                let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
+                Copy::default().directory(&source, &place)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        copied.map_err(CriError::io("fill the image's volume", &place))?;
+    }
+    Ok(())
+}
+
+/// The mounts of the volumes that [`make`] made.
+pub(super) fn mounts(
+    engine: &Engine,
+    id: &str,
+    config: &ContainerConfig,
+    image: &ImageConfig,
+) -> Vec<Mount> {
+    places(engine, id, config, image)
+        .into_iter()
+        .map(|(container_path, host_path)| Mount {
+            container_path,
+            host_path,
+            readonly: false,
+            recursive_read_only: false,
+            propagation: Propagation::Private,
+            options: Vec::new(),
+        })
+        .collect()
+}
+
+/// A path from the root, without `.` and `..`.
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}
+
+/// A directory inside `rootfs`, links resolved as the container would; `None` when there is none.
+fn open(rootfs: &Path, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(rootfs, flags, Mode::empty())?;
+    let path = path.strip_prefix("/").unwrap_or(path);
+    match rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(found) => Ok(Some(found)),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One copy of a tree, by what its files are and not by what links point to.
+#[derive(Default)]
+struct Copy {
+    /// Files with several names: where the first one went.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl Copy {
+    fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            self.entry(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        attributes(from, to, &from.symlink_metadata()?)
+    }
+
+    fn entry(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let found = from.symlink_metadata()?;
+        let kind = found.file_type();
+        if kind.is_dir() {
+            fs::create_dir(to)?;
+            return self.directory(from, to);
+        }
+        if found.nlink() > 1 {
+            let key = (found.dev(), found.ino());
+            if let Some(first) = self.links.get(&key) {
+                return fs::hard_link(first, to);
+            }
+            self.links.insert(key, to.to_owned());
+        }
+        if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+        } else if kind.is_file() {
+            fs::copy(from, to)?;
+        } else {
+            let mode = rustix::fs::FileType::from_raw_mode(found.mode());
+            rustix::fs::mknodat(CWD, to, mode, Mode::from_raw_mode(0o600), found.rdev())?;
+        }
+        attributes(from, to, &found)
+    }
+}
+
+/// Owner, mode, extended attributes and times.
+fn attributes(from: &Path, to: &Path, found: &fs::Metadata) -> io::Result<()> {
+    let owner = (
+        Some(rustix::process::Uid::from_raw(found.uid())),
+        Some(rustix::process::Gid::from_raw(found.gid())),
+    );
+    rustix::fs::chownat(CWD, to, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+    if !found.file_type().is_symlink() {
+        fs::set_permissions(to, fs::Permissions::from_mode(found.mode() & 0o7777))?;
+        extended(from, to)?;
+    }
+    let time = |seconds, nanoseconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time(found.atime(), found.atime_nsec()),
+        last_modification: time(found.mtime(), found.mtime_nsec()),
+    };
+    Ok(rustix::fs::utimensat(
+        CWD,
+        to,
+        &times,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
+}
+
+/// Extended attributes, such as files' capabilities; none where the file system has none.
+fn extended(from: &Path, to: &Path) -> io::Result<()> {
+    let mut names = vec![0_u8; 64 << 10];
+    let Ok(length) = rustix::fs::listxattr(from, &mut names[..]) else {
+        return Ok(());
+    };
+    for name in names[..length].split(|byte| *byte == 0) {
+        // What the overlay keeps for itself is no part of the file.
+        if name.is_empty() || name.starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        let mut value = vec![0_u8; 64 << 10];
+        let length = rustix::fs::getxattr(from, name, &mut value[..])?;
+        match rustix::fs::setxattr(to, name, &value[..length], XattrFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        for (path, want) in [
+            ("/data", "/data"),
+            ("data/", "/data"),
+            ("/a/../../b/./c", "/b/c"),
+            ("/", "/"),
+            ("..", "/"),
+        ] {
+            assert_eq!(clean(Path::new(path)), PathBuf::from(want), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_copied_as_it_is_and_links_lead_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, to) = (dir.path().join("root"), dir.path().join("to"));
+        fs::create_dir_all(root.join("real/sub")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(dir.path().join("outside"), "outside").unwrap();
+        fs::write(root.join("real/file"), "inside").unwrap();
+        fs::set_permissions(root.join("real/file"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::hard_link(root.join("real/file"), root.join("real/sub/again")).unwrap();
+        std::os::unix::fs::symlink("../../outside", root.join("real/link")).unwrap();
+        // The volume's path is a link too, which means the image's own root.
+        std::os::unix::fs::symlink("/real", root.join("data")).unwrap();
+        let source = open(&root, Path::new("/data")).unwrap().unwrap();
+        let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
+        Copy::default().directory(&source, &to).unwrap();
+        let file = fs::metadata(to.join("file")).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.nlink()), (0o640, 2));
+        assert_eq!(
+            fs::read_link(to.join("link")).unwrap(),
+            Path::new("../../outside")
+        );
+        assert_eq!(fs::read_to_string(to.join("sub/again")).unwrap(), "inside");
+        assert!(open(&root, Path::new("/none")).unwrap().is_none());
+        assert!(open(&root, Path::new("/real/file")).unwrap().is_none());
+    }
+}
