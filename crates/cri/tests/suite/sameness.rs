@@ -19,7 +19,10 @@ fn security(container: &mut ContainerConfig) -> &mut LinuxContainerSecurityConte
 }
 
 /// Containers that differ in what the runtime has to do.
-fn kinds() -> Vec<(&'static str, fn(&mut ContainerConfig))> {
+/// What makes an ordinary container one of a kind.
+type Change = fn(&mut ContainerConfig);
+
+fn kinds() -> Vec<(&'static str, Change)> {
     vec![
         ("plain", |_| ()),
         ("filtered", |container| {
