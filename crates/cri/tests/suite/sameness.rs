@@ -18,10 +18,10 @@ fn security(container: &mut ContainerConfig) -> &mut LinuxContainerSecurityConte
     linux.security_context.as_mut().unwrap()
 }
 
-/// Containers that differ in what the runtime has to do.
 /// What makes an ordinary container one of a kind.
 type Change = fn(&mut ContainerConfig);
 
+/// Containers that differ in what the runtime has to do.
 fn kinds() -> Vec<(&'static str, Change)> {
     vec![
         ("plain", |_| ()),
