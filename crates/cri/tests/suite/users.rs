@@ -131,7 +131,7 @@ async fn root_is_nobody_special(handler: &str) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     // It lives through a restart, as others do.
-    server.kill().await;
+    server.stop().await;
     server.resume().await;
     assert_eq!(server.exec(&container, "id -u").await, "0\n");
     server.finish().await;
