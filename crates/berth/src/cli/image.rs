@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use berth_image::{Auth, ImageStore, PullRequest, StoreOptions};
 use clap::Subcommand;
 
+use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
 use crate::role::cri::ImageArgs;
 
@@ -136,6 +137,11 @@ impl ImageCommand {
 }
 
 fn open(dirs: &DirArgs, options: StoreOptions) -> anyhow::Result<ImageStore> {
+    if data_dir::read_marker(&dirs.data_dir)?.is_none() {
+        // A new directory is marked, or a later start would take it for somebody else's.
+        let (bridge, pod_cidr) = dirs.network();
+        DataDir::open(&dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
+    }
     let root = dirs.data_dir.join("cri/images");
     ImageStore::open(&root, options)
         .map_err(|error| anyhow!(error.report()))

@@ -306,3 +306,31 @@ fn a_full_disk_is_said_and_loses_nothing() {
     }
     let _gone = fs::remove_dir_all(format!("/tmp/{port}-cache"));
 }
+
+#[test]
+fn images_may_come_before_the_first_start() {
+    let dir = short_dir();
+    let list = |data: &std::path::Path| {
+        berth()
+            .args(["image", "ls", "--data-dir"])
+            .arg(data)
+            .output()
+            .expect("berth image runs")
+    };
+    let new = dir.path().join("new");
+    let output = list(&new);
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(new.join("berth.json").is_file(), "it is marked as berth's");
+
+    let foreign = dir.path().join("foreign");
+    fs::create_dir(&foreign).expect("a directory");
+    fs::write(foreign.join("theirs"), "").expect("a file");
+    let output = list(&foreign);
+    assert!(!output.status.success());
+    assert!(
+        words(&output).contains("is not a berth data directory"),
+        "{}",
+        words(&output)
+    );
+    assert!(!foreign.join("cri").exists(), "nothing was touched");
+}
