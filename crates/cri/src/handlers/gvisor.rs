@@ -5,11 +5,11 @@
 //! What was found holds for the life of this process, for one binary with one set of arguments.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -150,14 +150,17 @@ fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<
     let log = dir.path().join("log");
     let id = format!("berth-trial-{}", hex::encode(rand::random::<[u8; 6]>()));
     let call = |verb: &str, rest: &[&str]| {
+        // Not /dev/null: runsc gives its streams to the user that the sandbox runs as.
+        let (nothing, _) = std::io::pipe()?;
+        let words = File::create(dir.path().join("words"))?;
         let mut child = Command::new(binary);
         child
             .args(command.global_args(&log))
             .arg(verb)
             .args(rest)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdin(nothing)
+            .stdout(words.try_clone()?)
+            .stderr(words)
             .process_group(0);
         let hide = command.hides(verb, None);
         if hide != Hide::Nothing {

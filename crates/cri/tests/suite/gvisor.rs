@@ -217,3 +217,17 @@ async fn a_host_network_pod_sees_the_hosts_sockets() {
     assert!(table.contains(&format!("0100007F:{port:04X}")), "{table}");
     server.finish().await;
 }
+
+/// runsc gives its streams to the user that its sandbox runs as; the host's /dev/null is not among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_null_device_stays_roots() {
+    std::os::unix::fs::chown("/dev/null", Some(0), Some(0)).unwrap();
+    let mut server = Server::start().await;
+    let config = pod(&server, "null");
+    let id = server.run(&config, "runsc").await;
+    let container = server.launch(&id, &config, shell("c", "sleep 100")).await;
+    assert_eq!(server.exec(&container, "cat; echo read").await, "read\n");
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/dev/null").unwrap());
+    assert_eq!(owner, 0);
+    server.finish().await;
+}

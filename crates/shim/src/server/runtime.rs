@@ -119,6 +119,16 @@ impl Runtime {
         };
         let stdout = stdio.stdout.map_or_else(|| duplicate(&out), Ok)?;
         let stderr = stdio.stderr.map_or_else(|| duplicate(&err), Ok)?;
+        let stdin = match stdio.stdin {
+            Some(stdin) => Stdio::from(stdin),
+            None if self.command.kind == RuntimeKind::Runsc => {
+                // A pipe at its end. runsc gives its streams to the user that the sandbox runs as, and that
+                // would be the host's /dev/null.
+                let (nothing, _) = std::io::pipe().map_err(Error::io("pipe"))?;
+                Stdio::from(nothing)
+            }
+            None => Stdio::null(),
+        };
         let mut command = Command::new(&self.command.binary);
         command
             .args(self.command.global_args(&log))
@@ -130,7 +140,7 @@ impl Runtime {
                 std::env::var_os("PATH")
                     .unwrap_or_else(|| OsString::from("/usr/sbin:/usr/bin:/sbin:/bin")),
             )
-            .stdin(stdio.stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdin(stdin)
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(stderr));
         match self.command.hides(verb, self.hybrid.as_deref()) {
