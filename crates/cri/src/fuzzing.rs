@@ -2,20 +2,11 @@
 //! normal suite.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use crate::handlers::HandlerSource;
 
 #[cfg(test)]
 mod tests;
-
-/// One directory for the whole run.
-static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let place = std::env::temp_dir().join(format!("berth-fuzz-cri-{}", std::process::id()));
-    let made = std::fs::create_dir_all(&place);
-    assert!(made.is_ok(), "{} can't be used: {made:?}", place.display());
-    place
-});
 
 /// Reads any bytes as each kind of configuration: it is understood or refused, and what is refused is so in words.
 ///
@@ -29,11 +20,12 @@ pub fn import_anything(data: &[u8]) {
         ("crio.conf", HandlerSource::Crio),
         ("daemon.json", HandlerSource::Docker),
     ];
+    let folder = tempfile::tempdir();
+    assert!(folder.is_ok(), "no temporary directory: {folder:?}");
+    let Ok(folder) = folder else { return };
     for (name, source) in KINDS {
-        // Threads of a test program work side by side.
-        let folder = PLACE.join(format!("{:?}", std::thread::current().id()));
-        let path = folder.join(name);
-        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, data));
+        let path = folder.path().join(name);
+        let written = std::fs::write(&path, data);
         assert!(written.is_ok(), "{}: {written:?}", path.display());
         match source(path).definitions() {
             Ok(handlers) => {

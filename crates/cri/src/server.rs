@@ -119,8 +119,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     })
     .await??;
     let engine = Arc::new(engine);
-    restore::restore(&engine).await?;
-    engine.keep_masquerade().await;
+    let (restored, ()) = tokio::join!(restore::restore(&engine), engine.keep_masquerade());
+    restored?;
     tokio::spawn(watch_masquerade(Arc::clone(&engine), shutdown.clone()));
     tokio::spawn(handlers::follow(Arc::clone(&engine), shutdown.clone()));
     tokio::spawn(streaming::serve(

@@ -34,7 +34,7 @@ pub(crate) fn end(id: &str, kind: Stray, patience: Duration) {
         }
         for process in &found {
             let patience = patient_until.saturating_duration_since(Instant::now());
-            if !(patience.is_zero()) && ended(process, patience) {
+            if !patience.is_zero() && ended(process, patience) {
                 continue;
             }
             let _ = pidfd_send_signal(process, Signal::KILL);

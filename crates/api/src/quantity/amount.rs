@@ -118,26 +118,12 @@ impl Amount {
     }
 
     /// `self * 10^power`; an exponent that leaves its range stays at its end.
-    pub(super) fn times_ten_to(self, power: i32) -> Self {
-        if self.sign() == Ordering::Equal {
-            return self;
+    pub(super) fn times_ten_to(mut self, power: i32) -> Self {
+        if self.sign() != Ordering::Equal {
+            let (Self::Small { exponent, .. } | Self::Big { exponent, .. }) = &mut self;
+            *exponent = exponent.saturating_add(power);
         }
-        match self {
-            Self::Small {
-                coefficient,
-                exponent,
-            } => Self::Small {
-                coefficient,
-                exponent: exponent.saturating_add(power),
-            },
-            Self::Big {
-                coefficient,
-                exponent,
-            } => Self::Big {
-                coefficient,
-                exponent: exponent.saturating_add(power),
-            },
-        }
+        self
     }
 
     /// `self * 2^bits`

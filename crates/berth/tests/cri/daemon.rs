@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_cri_api::v1::VersionRequest;
 use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use berth_testkit::wait_for_async;
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -123,23 +124,18 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .expect("berth cri starts");
-        let end = Instant::now() + LIMIT;
-        while self
-            .client
-            .version(VersionRequest::default())
-            .await
-            .is_err()
-        {
+        wait_for_async("an answer of berth cri", LIMIT, || {
             if let Some(status) = child.try_wait().expect("its state") {
                 panic!("berth cri ended: {status}\n{}", self.log());
             }
-            assert!(
-                Instant::now() < end,
-                "berth cri does not answer\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            let mut client = self.client.clone();
+            let log = self.log();
+            async move {
+                let answer = client.version(VersionRequest::default()).await;
+                answer.map_err(|error| format!("{error}\n{log}"))
+            }
+        })
+        .await;
         self.child = Some(child);
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_cri_api::v1::*;
+use berth_testkit::wait_for_async;
 use tokio::sync::Mutex;
 
 use crate::daemon::{Client, Daemon, LIMIT};
@@ -158,30 +159,27 @@ async fn nothing_is_lost_and_nothing_leaks() {
 
 /// Shims that were told to end take a moment.
 async fn nothing_left(daemon: &Daemon, cgroup_parent: &str) {
-    let end = Instant::now() + LIMIT;
-    loop {
+    wait_for_async("the end of all that pods had", LIMIT, async || {
         let left = leftovers(daemon, cgroup_parent);
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < end, "left behind: {left:#?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        left.is_empty()
+            .then_some(())
+            .ok_or_else(|| format!("left behind: {left:#?}"))
+    })
+    .await;
 }
 
 async fn ended(client: &mut Client, id: &str) -> ContainerStatus {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let status = status(client, id).await.expect("a status");
-        if status.state() == ContainerState::ContainerExited {
-            return status;
+    wait_for_async(&format!("the end of container {id}"), LIMIT, || {
+        let mut client = client.clone();
+        async move {
+            let status = status(&mut client, id).await.expect("a status");
+            if status.state() == ContainerState::ContainerExited {
+                return Ok(status);
+            }
+            Err(format!("{status:?}"))
         }
-        assert!(
-            Instant::now() < end,
-            "container {id} does not end: {status:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    })
+    .await
 }
 
 /// Every line once and in order.
@@ -230,23 +228,29 @@ async fn a_strangers_shim_is_found_again() {
     daemon.kill();
     // Both write, and one ends, while nobody serves.
     std::fs::write(gate.join("open"), "").expect("the gate opens");
-    let end = Instant::now() + LIMIT;
-    while !(gate.join("last").exists() && gate.join("end").exists()) {
-        assert!(Instant::now() < end, "the containers do not go on");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_for_async("the containers to go on", LIMIT, async || {
+        match ["last", "end"]
+            .iter()
+            .find(|name| !gate.join(name).exists())
+        {
+            None => Ok(()),
+            Some(name) => Err(format!("container {name} waits")),
+        }
+    })
+    .await;
     daemon.launch().await;
 
     let ended = ended(&mut client, &ending).await;
     assert_eq!((ended.exit_code, ended.reason.as_str()), (9, "Error"));
     let log = logs.join("stranger/last.log");
-    while !std::fs::read_to_string(&log)
-        .expect("a log")
-        .ends_with(" late\n")
-    {
-        assert!(Instant::now() < end, "a line is lost");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_for_async("the line that was written meanwhile", LIMIT, async || {
+        let text = std::fs::read_to_string(&log).expect("a log");
+        if text.ends_with(" late\n") {
+            return Ok(());
+        }
+        Err(text)
+    })
+    .await;
     let state = status(&mut client, &lasting)
         .await
         .expect("a status")

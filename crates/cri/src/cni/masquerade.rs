@@ -64,20 +64,8 @@ fn rules(chain: &str, subnets: &[String], six: bool) -> String {
 async fn keep_family(program: &str, network: &Network, subnets: &[String]) -> io::Result<()> {
     let chain = chain(network);
     let comment = format!("name: \"{}\" id: \"all pods\"", network.name);
-    let jump = |verb: &str| -> Vec<String> {
-        [
-            verb,
-            "POSTROUTING",
-            "-m",
-            "comment",
-            "--comment",
-            &comment,
-            "-j",
-            &chain,
-        ]
-        .map(str::to_owned)
-        .into()
-    };
+    let (match_comment, target) = (["-m", "comment", "--comment", &comment], ["-j", &chain]);
+    let jump = |verb| [&[verb, "POSTROUTING"][..], &match_comment, &target].concat();
     let masquerades = run(program, &["-S", &chain], None).await;
     let complete = masquerades.is_ok_and(|listed| {
         subnets.iter().all(|subnet| {
@@ -91,12 +79,8 @@ async fn keep_family(program: &str, network: &Network, subnets: &[String]) -> io
         let text = rules(&chain, subnets, program == "ip6tables");
         run(&restore, &["--noflush"], Some(&text)).await?;
     }
-    let words = jump("-C");
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if run(program, &words, None).await.is_err() {
-        let words = jump("-A");
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        run(program, &words, None).await?;
+    if run(program, &jump("-C"), None).await.is_err() {
+        run(program, &jump("-A"), None).await?;
     }
     Ok(())
 }

@@ -114,11 +114,7 @@ async fn the_chosen_stop_signal_is_sent_and_told() {
     );
     container.stop_signal = Signal::Sigusr1.into();
     let container = server.launch(&id, &config, container).await;
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while server.log(&config, "c").is_empty() {
-        assert!(std::time::Instant::now() < end, "it does not start");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    server.speaks(&config, "c").await;
     assert_eq!(
         server.container(&container).await.stop_signal(),
         Signal::Sigusr1

@@ -4,18 +4,8 @@ use std::time::{Duration, Instant};
 
 use berth_cri_api::v1::*;
 
-use crate::client::{pod, shell};
+use crate::client::{pod, security, shell};
 use crate::server::Server;
-
-fn security(container: &mut ContainerConfig) -> &mut LinuxContainerSecurityContext {
-    container
-        .linux
-        .as_mut()
-        .unwrap()
-        .security_context
-        .as_mut()
-        .unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_by_number_and_name() {
@@ -101,9 +91,7 @@ async fn a_container_that_ignores_the_signal_is_killed() {
             ),
         )
         .await;
-    while server.log(&config, "c").is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server.speaks(&config, "c").await;
     server.stop_container(&container, 1).await;
     assert_eq!(server.container(&container).await.exit_code, 137);
     server.finish().await;

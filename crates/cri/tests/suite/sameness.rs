@@ -2,7 +2,7 @@
 
 use berth_cri_api::v1::*;
 
-use crate::client::{pod, shell};
+use crate::client::{pod, security, shell};
 use crate::server::Server;
 
 /// All that a process can easily see of its confinement.
@@ -12,11 +12,6 @@ const LOOK: &str = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc
     ls -l /dev | grep -v null | while read mode links user group size month day time rest; do echo $mode $user $group $rest; done; \
     while read id parent dev root point options rest; do echo $point $options; done < /proc/self/mountinfo; \
     ls /proc/self/fd; echo x 2>&1 > /proc/sys/kernel/hostname && echo changed; cat /proc/kcore 2>&1 | head -c 9";
-
-fn security(container: &mut ContainerConfig) -> &mut LinuxContainerSecurityContext {
-    let linux = container.linux.as_mut().unwrap();
-    linux.security_context.as_mut().unwrap()
-}
 
 /// What makes an ordinary container one of a kind.
 type Change = fn(&mut ContainerConfig);

@@ -209,9 +209,7 @@ async fn forward(handler: &str) {
     let id = server.run(&config, handler).await;
     let script = "mkdir /tmp/www; echo page > /tmp/www/index.html; httpd -p 8080 -h /tmp/www; echo up; sleep 1000";
     server.launch(&id, &config, shell("c", script)).await;
-    while server.log(&config, "c").is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    server.speaks(&config, "c").await;
     for tunnel in [false, true] {
         let request = PortForwardRequest {
             pod_sandbox_id: id.clone(),
@@ -267,11 +265,7 @@ async fn ports_over_websocket_channels() {
     let id = server.run(&config, "runc").await;
     let script = "mkdir /tmp/www; echo page > /tmp/www/index.html; httpd -p 8080 -h /tmp/www; echo up; sleep 1000";
     server.launch(&id, &config, shell("c", script)).await;
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while server.log(&config, "c").is_empty() {
-        assert!(std::time::Instant::now() < end, "it does not start");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    server.speaks(&config, "c").await;
     let request = PortForwardRequest {
         pod_sandbox_id: id,
         port: vec![9, 8080],

@@ -1,7 +1,7 @@
 //! Asks a runtime's binary what it is.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use super::RuntimeKind;
 
@@ -116,26 +116,17 @@ pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeErro
     }
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let (kind, version) = parse_version(&text, &path);
-    let features = match kind {
-        RuntimeKind::Runsc => None,
-        RuntimeKind::Runc
-        | RuntimeKind::Crun
-        | RuntimeKind::Youki
-        | RuntimeKind::Berth
-        | RuntimeKind::Other => run("features")
-            .ok()
-            .filter(|o| o.status.success())
-            .and_then(|o| serde_json::from_slice(&o.stdout).ok()),
-    };
-    let gvisor = match kind {
-        RuntimeKind::Runsc => run("flags")
-            .ok()
-            .map(|out| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()))),
-        RuntimeKind::Runc
-        | RuntimeKind::Crun
-        | RuntimeKind::Youki
-        | RuntimeKind::Berth
-        | RuntimeKind::Other => None,
+    let (features, gvisor) = if kind == RuntimeKind::Runsc {
+        let flags = run("flags").ok();
+        let read =
+            |out: Output| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()));
+        (None, flags.map(read))
+    } else {
+        let answer = run("features").ok().filter(|o| o.status.success());
+        (
+            answer.and_then(|o| serde_json::from_slice(&o.stdout).ok()),
+            None,
+        )
     };
     Ok(RuntimeProbe {
         binary: path,
