@@ -1,8 +1,10 @@
 //! `StopPodSandbox` and `RemovePodSandbox`: giving back what a sandbox holds, as often as asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
+use berth_shim::client::Shim;
 
 use super::{Sandbox, unmount};
 use crate::cni;
@@ -11,10 +13,12 @@ use crate::engine::{Engine, Shared, blocking};
 use crate::error::CriError;
 use crate::layout::{Layout, remove_tree};
 use crate::netns;
-use crate::record::Phase;
+use crate::record::{Phase, SandboxRecord};
 
 /// How long gVisor's containers may take to notice that their sandbox is gone.
-const NOTICE: std::time::Duration = std::time::Duration::from_secs(5);
+const NOTICE: Duration = Duration::from_secs(5);
+/// How long a killed sandbox container may need to be gone.
+const AFTER_KILL: Duration = Duration::from_secs(10);
 
 /// Ends everything in the sandbox and gives its network back. One that isn't there is fine.
 pub(crate) async fn stop(engine: &Shared, id: &str) -> Result<(), CriError> {
@@ -111,30 +115,39 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
         .iter()
         .map(|container| container::stop(engine, &container.id, 0));
     futures::future::try_join_all(stops).await?;
-    for container in &containers {
-        container.deleted().await;
-    }
     let record = sandbox.record();
+    let deleted = futures::future::join_all(containers.iter().map(|container| container.deleted()));
     let Ok(shim) = sandbox.shim() else {
+        deleted.await;
         return Ok(());
     };
-    if record.pause {
-        // Gone already is as good.
-        if shim.kill(&record.id, 9, true).await.is_ok() {
-            let wait = shim.wait(&record.id);
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(10), wait).await;
-        }
-        match shim.delete(&record.id).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => {
-                tracing::warn!(id = record.id, %error, "the sandbox container could not be deleted")
-            }
-        }
+    if record.runtime.gvisor().is_some() {
+        // Its processes have ended together; what is left are files, each container's its own.
+        tokio::join!(deleted, end_pause(&record, &shim));
+    } else {
+        deleted.await;
+        end_pause(&record, &shim).await;
     }
     let _ = shim.shutdown(&record.id, true).await;
     sandbox.set_shim(None);
     Ok(())
+}
+
+/// Ends the sandbox container, where there is one. Gone already is as good.
+async fn end_pause(record: &SandboxRecord, shim: &Shim) {
+    if !record.pause {
+        return;
+    }
+    if shim.kill(&record.id, 9, true).await.is_ok() {
+        let _ = tokio::time::timeout(AFTER_KILL, shim.wait(&record.id)).await;
+    }
+    match shim.delete(&record.id).await {
+        Ok(_) => {}
+        Err(error) if error.is_not_found() => {}
+        Err(error) => {
+            tracing::warn!(id = record.id, %error, "the sandbox container could not be deleted")
+        }
+    }
 }
 
 /// Namespaces, mounts and the files below the state directory.

@@ -45,6 +45,8 @@ pub(super) struct Container {
     mounted: usize,
     socket_dir: PathBuf,
     groups: OnceLock<Groups>,
+    /// Whether the first process is a child of ours and this container's alone. Unknown before the creation.
+    own_process: OnceLock<bool>,
 }
 
 impl Container {
@@ -54,17 +56,20 @@ impl Container {
             return Err(self.wrong_state("start"));
         }
         let stdio = self.late_stdio.lock().take().unwrap_or_default();
-        let joins = self.runtime.is_gvisor() && self.config.joins_sandbox();
         if !self.release().await {
             self.runtime
                 .call(&self.bundle, "start", &[&self.id], stdio)
                 .await?;
         }
         self.init.set_phase(Phase::Running);
-        if joins || self.runtime.is_gvisor() {
+        if !self.has_own_process() {
             self.wait_by_runtime();
         }
         Ok(self.init.wire_pid())
+    }
+
+    fn has_own_process(&self) -> bool {
+        self.own_process.get().copied().unwrap_or(false)
     }
 
     /// Waits for a change that is under way.
@@ -72,7 +77,7 @@ impl Container {
         drop(self.changing.lock().await);
     }
 
-    /// gVisor's containers have no host process of their own: `runsc wait` tells their exit.
+    /// gVisor's containers have no host process of their own, but for the sandbox: `runsc wait` tells their exit.
     fn wait_by_runtime(self: &Arc<Self>) {
         #[derive(serde::Deserialize)]
         struct Answer {
@@ -131,6 +136,10 @@ impl Container {
         if self.runtime.is_gvisor() {
             if matches!(self.init.phase(), Phase::Exited(_)) {
                 return Err(Error::Finished(self.id.clone()));
+            }
+            if signal == SIGKILL && self.has_own_process() {
+                // With the sandbox's process all that runs in it ends: that is how runsc destroys a sandbox, too.
+                return self.init.signal(&self.id, signal);
             }
             let number = signal.to_string();
             let mut args = vec![self.id.as_str(), number.as_str()];

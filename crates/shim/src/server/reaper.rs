@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 use tokio::sync::oneshot;
 
 /// An exit code in the shells' form: 128 + n after signal n.
@@ -61,6 +61,12 @@ impl Reaper {
         rx
     }
 
+    /// As [`Reaper::watch`], for a process that need not be a child of ours: of others there is nothing to watch.
+    pub(super) fn watch_child(&self, pid: i32) -> Option<oneshot::Receiver<Code>> {
+        let ended = self.inner.lock().strays.contains_key(&pid);
+        (ended || is_child(pid)).then(|| self.watch(pid))
+    }
+
     /// Collects all children that have ended. Called on SIGCHLD.
     pub(super) fn reap(&self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -79,5 +85,34 @@ impl Reaper {
                 None => {}
             }
         }
+    }
+}
+
+/// Whether a process is a child of ours, by birth or because its parent is gone. It is not collected.
+fn is_child(pid: i32) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Pid::from_raw(pid).is_some_and(|pid| rustix::process::waitid(WaitId::Pid(pid), look).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_children_are_watched() {
+        let reaper = Reaper::default();
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(reaper.watch_child(pid).is_some());
+        assert!(
+            reaper
+                .watch_child(Pid::as_raw(rustix::process::getppid()))
+                .is_none()
+        );
+        child.wait().unwrap();
+        assert!(reaper.watch_child(pid).is_none());
     }
 }

@@ -73,6 +73,7 @@ pub(in crate::server) async fn create(
         mounted: request.rootfs.len(),
         socket_dir: socket_dir.to_owned(),
         groups: OnceLock::new(),
+        own_process: OnceLock::new(),
     });
     match container.create(now).await {
         Ok(()) => Ok(container),
@@ -121,9 +122,16 @@ impl Container {
         self.init.set_pid(pid);
         // Now, while the process shows them.
         let _ = self.groups();
-        // All of a gVisor pod's containers share one host process, whose end is the runtime's to tell.
-        if !self.runtime.is_gvisor() {
-            self.wait_by_pid(self.reaper.watch(pid));
+        // All of a gVisor pod's containers share one host process. Its end is the sandbox container's; the other
+        // containers' is the runtime's to tell.
+        let exit = match (self.runtime.is_gvisor(), self.config.joins_sandbox()) {
+            (false, _) => Some(self.reaper.watch(pid)),
+            (true, false) => self.reaper.watch_child(pid),
+            (true, true) => None,
+        };
+        let _ = self.own_process.set(exit.is_some());
+        if let Some(exit) = exit {
+            self.wait_by_pid(exit);
         }
         drop(guard);
         if let Some(console) = console {
