@@ -74,9 +74,18 @@ pub(crate) struct SandboxRecord {
     /// What a gVisor sandbox uses by itself, in bytes; 0 until known.
     #[serde(default)]
     pub(crate) idle_memory: u64,
-    /// The limit made of the containers' for a gVisor sandbox.
+    /// For a gVisor sandbox.
     #[serde(default)]
-    pub(crate) memory_limit: Option<u64>,
+    pub(crate) made_limits: MadeLimits,
+}
+
+/// Limits of a pod that are made of its containers'.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeLimits {
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+    /// Microseconds in each tenth of a second.
+    pub(crate) cpu_quota: Option<i64>,
 }
 
 /// Where a container is in its life.

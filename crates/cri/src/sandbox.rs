@@ -20,7 +20,7 @@ use crate::record::{self, Phase, SandboxRecord};
 use crate::stats::Rate;
 
 pub(crate) use files::unmount;
-pub(crate) use gvisor::{empty as gvisor_empty, limit_memory, proc_net};
+pub(crate) use gvisor::{empty as gvisor_empty, limit, proc_net, try_limit};
 pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{run, watch_pause};
 pub(crate) use spec::{host_network, oci_sandbox, privileged};

@@ -27,7 +27,9 @@ pub use container::{
     SeccompProfile, Security, SelinuxOptions, User,
 };
 pub use host::Host;
-pub use oci_spec::runtime::{LinuxResources, Process as RuntimeProcess, Spec};
+pub use oci_spec::runtime::{
+    LinuxCpu, LinuxMemory, LinuxResources, Process as RuntimeProcess, Spec,
+};
 pub use quirks::gvisor;
 pub use sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox, UserNamespace};
 pub use spec::{SpecError, container_spec, exec_process, sandbox_spec};

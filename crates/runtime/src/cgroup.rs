@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupSetup, create_cgroup_manager, get_cgroup_setup,
+    AnyCgroupManager, CgroupConfig, CgroupManager as _, CgroupSetup, ControllerOpt,
+    create_cgroup_manager, get_cgroup_setup,
 };
 use libcontainer::container::Container;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::error::Error;
 
@@ -29,15 +30,56 @@ pub(crate) fn manager(container: &Container) -> Result<AnyCgroupManager, Error> 
         id: id.clone(),
         source,
     })?;
+    manager_of(&id, spec.cgroup_path, container.systemd())
+}
+
+fn manager_of(
+    id: &str,
+    cgroup_path: PathBuf,
+    systemd_cgroup: bool,
+) -> Result<AnyCgroupManager, Error> {
     create_cgroup_manager(CgroupConfig {
-        cgroup_path: spec.cgroup_path,
-        systemd_cgroup: container.systemd(),
-        container_name: id.clone(),
+        cgroup_path,
+        systemd_cgroup,
+        container_name: id.to_owned(),
     })
     .map_err(|error| Error::Cgroup {
-        id,
+        id: id.to_owned(),
         message: error.to_string(),
     })
+}
+
+/// Changes the limits of a cgroup.
+pub(crate) fn limit(
+    id: &str,
+    manager: &AnyCgroupManager,
+    resources: &LinuxResources,
+) -> Result<(), Error> {
+    let options = ControllerOpt {
+        resources,
+        disable_oom_killer: false,
+        oom_score_adj: None,
+        freezer_state: None,
+    };
+    manager.apply(&options).map_err(|error| Error::Cgroup {
+        id: id.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// Changes the limits of a cgroup that need not be of a container of ours; `path` is as in the OCI spec.
+pub(crate) fn limit_path(
+    id: &str,
+    path: &Path,
+    systemd: bool,
+    resources: &LinuxResources,
+) -> Result<(), Error> {
+    // libcgroups knows systemd on version 2 only; elsewhere it is by its files that a scope is changed.
+    let path = match from_systemd(path) {
+        Some(path) if systemd && !is_unified() => path,
+        _ => path.to_owned(),
+    };
+    limit(id, &manager_of(id, path, systemd)?, resources)
 }
 
 /// The path that systemd would give to `SLICE:PREFIX:NAME`.

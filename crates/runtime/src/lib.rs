@@ -45,6 +45,21 @@ pub fn seccomp_program(
     seccomp::Filter::compile(profile).map(seccomp::Filter::into_program)
 }
 
+/// Changes the limits of the cgroup of a container that another runtime made and can't change. `path` is the spec's
+/// `linux.cgroupsPath`, `systemd` whether it is one of systemd's (`SLICE:PREFIX:NAME`). What `resources` leaves out
+/// stays.
+///
+/// # Errors
+/// When the kernel or systemd refuses, in words that name the container `id`.
+pub fn limit(
+    id: &str,
+    path: &std::path::Path,
+    systemd: bool,
+    resources: &oci_spec::runtime::LinuxResources,
+) -> Result<(), impl std::error::Error + Send + Sync + use<>> {
+    cgroup::limit_path(id, path, systemd, resources)
+}
+
 /// Runs `berth oci ARGS`. Call it first thing in `main`, before any thread or tokio runtime exists: it forks.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {

@@ -36,7 +36,7 @@ pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: 
         );
     }
     if let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) {
-        sandbox::limit_memory(&engine, &sandbox);
+        sandbox::try_limit(&engine, &sandbox);
     }
     container.set_task(Task::Ended);
     engine.events.container(

@@ -42,7 +42,7 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     let shim = sandbox.shim()?;
     container.update(|record| record.phase = ContainerPhase::Starting)?;
     container.set_task(Task::Live);
-    sandbox::limit_memory(engine, &sandbox);
+    sandbox::try_limit(engine, &sandbox);
     let record = container.record();
     let config = &record.config.0;
     let request = CreateRequest {

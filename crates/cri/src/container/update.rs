@@ -7,6 +7,7 @@ use super::spec;
 use crate::engine::Shared;
 use crate::error::CriError;
 use crate::record::ContainerPhase;
+use crate::sandbox;
 
 /// Changes a container's limits: in the kernel when it runs, in its spec when it will.
 pub(crate) async fn update(
@@ -39,12 +40,22 @@ pub(crate) async fn update(
     // Only the limits are taken from this spec.
     let pod = sandbox.record();
     let built = spec::limits(engine, &pod, &record, User::default())?;
-    if running {
+    let gvisor = pod.runtime.gvisor().is_some();
+    if running && !gvisor {
         sandbox
             .shim()?
             .update(&container.id, &built)
             .await
             .map_err(CriError::shim("update container", &container.id))?;
+    }
+    if running && gvisor {
+        // There is no limit but the pod's.
+        let old = container.record().config;
+        container.update(|kept| kept.config = record.config.clone())?;
+        if let Err(error) = sandbox::limit(engine, &sandbox) {
+            container.update(|kept| kept.config = old)?;
+            return Err(error);
+        }
     }
     let text = std::fs::read(&path).map_err(CriError::io("read", &path))?;
     let mut written: berth_oci::Spec = serde_json::from_slice(&text)?;

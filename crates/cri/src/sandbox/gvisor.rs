@@ -1,7 +1,7 @@
 //! What a gVisor pod needs beside the others: its kernel is not the host's, so that what others set
 //! in the pod's namespaces has to be set, shown or limited in another way.
 
-mod memory;
+mod limits;
 mod sysctls;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use nix::mount::{MsFlags, mount};
 
 use crate::error::CriError;
 
-pub(crate) use memory::limit as limit_memory;
+pub(super) use limits::apply as apply_limits;
+pub(crate) use limits::{limit, try_limit};
 pub(super) use sysctls::{
     inside as sysctls_inside, outside as sysctls_outside, set as set_sysctls,
 };

@@ -14,7 +14,7 @@ use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
 use crate::netns;
 use crate::pause;
-use crate::record::{Phase, SandboxRecord, Wire};
+use crate::record::{MadeLimits, Phase, SandboxRecord, Wire};
 use crate::runtime::PodRuntime;
 
 /// Makes a sandbox and gives its id. After an error nothing of it is left.
@@ -49,7 +49,7 @@ pub(crate) async fn run(
         ips: Vec::new(),
         released: false,
         idle_memory: 0,
-        memory_limit: None,
+        made_limits: MadeLimits::default(),
         config: Wire(config),
     };
     let sandbox = Arc::new(Sandbox::new(engine, record));

@@ -2,7 +2,7 @@
 
 use berth_cri_api::v1::UpdatePodSandboxResourcesRequest;
 
-use super::spec;
+use super::{gvisor, spec};
 use crate::container::merge;
 use crate::engine::Shared;
 use crate::error::CriError;
@@ -39,8 +39,12 @@ pub(crate) async fn update(
             .and_then(|linux| linux.resources().clone());
         if let Some(mut limits) = limits {
             limits.set_devices(None);
-            let done = sandbox.shim()?.update(&sandbox.id, &limits).await;
-            done.map_err(CriError::shim("update pod sandbox", &sandbox.id))?;
+            if record.runtime.gvisor().is_some() {
+                gvisor::apply_limits(engine, &record, &limits)?;
+            } else {
+                let done = sandbox.shim()?.update(&sandbox.id, &limits).await;
+                done.map_err(CriError::shim("update pod sandbox", &sandbox.id))?;
+            }
         }
     }
     sandbox.update(|kept| kept.config = record.config)

@@ -67,6 +67,12 @@ pub(crate) fn shell(name: &str, script: &str) -> ContainerConfig {
     }
 }
 
+/// What a container of [`shell`] may do and whom it runs as, to be changed.
+pub(crate) fn security(container: &mut ContainerConfig) -> &mut LinuxContainerSecurityContext {
+    let linux = container.linux.as_mut().unwrap();
+    linux.security_context.as_mut().unwrap()
+}
+
 impl Server {
     pub(crate) async fn try_run(
         &mut self,
@@ -141,6 +147,18 @@ impl Server {
             .unwrap()
     }
 
+    /// The host's pid of a container's first process, as the verbose status tells it.
+    pub(crate) async fn pid(&mut self, id: &str) -> u32 {
+        let request = ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: true,
+        };
+        let answer = self.client.container_status(request).await.unwrap();
+        let info = &answer.into_inner().info["info"];
+        let info: serde_json::Value = serde_json::from_str(info).unwrap();
+        info["pid"].as_u64().unwrap().try_into().unwrap()
+    }
+
     pub(crate) async fn sandbox(&mut self, id: &str) -> PodSandboxStatus {
         let request = PodSandboxStatusRequest {
             pod_sandbox_id: id.to_owned(),
@@ -167,6 +185,15 @@ impl Server {
                 Instant::now() < end,
                 "container {id} does not end: {status:?}"
             );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits for a container's first line.
+    pub(crate) async fn speaks(&self, pod: &PodSandboxConfig, name: &str) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.log(pod, name).is_empty() {
+            assert!(Instant::now() < end, "container {name} says nothing");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -2,18 +2,8 @@
 
 use berth_cri_api::v1::*;
 
-use crate::client::{options, pod, shell};
+use crate::client::{options, pod, security, shell};
 use crate::server::Server;
-
-fn security(container: &mut ContainerConfig) -> &mut LinuxContainerSecurityContext {
-    container
-        .linux
-        .as_mut()
-        .unwrap()
-        .security_context
-        .as_mut()
-        .unwrap()
-}
 
 fn sleeper(name: &str, pid: NamespaceOption) -> ContainerConfig {
     let mut container = shell(name, &format!("exec sleep 10{name}"));
@@ -172,6 +162,83 @@ async fn a_container_is_limited_by_its_filter_and_its_memory() {
         (status.exit_code, status.reason.as_str()),
         (137, "OOMKilled")
     );
+    server.finish().await;
+}
+
+/// A limit in the cgroup that a process is in: files of version 1 and 2.
+fn limit(pid: u32, controller: &str, one: &str, two: &str) -> String {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = |wanted: &dyn Fn(&str) -> bool| {
+        groups.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            wanted(controllers).then(|| path.to_owned())
+        })
+    };
+    let file = match path(&|all| all.split(',').any(|name| name == controller)) {
+        Some(path) => format!("/sys/fs/cgroup/{controller}{path}/{one}"),
+        None => format!("/sys/fs/cgroup{}/{two}", path(&str::is_empty).unwrap()),
+    };
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    text.trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_running_pod_change() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "resized");
+    let id = server.run(&config, "runsc").await;
+    let limits = |memory_limit_in_bytes, cpu_quota| LinuxContainerResources {
+        memory_limit_in_bytes,
+        cpu_quota,
+        cpu_period: 50_000,
+        ..LinuxContainerResources::default()
+    };
+    let mut container = shell("c", "sleep 1000");
+    container.linux.as_mut().unwrap().resources = Some(limits(64 << 20, 10_000));
+    let container = server.launch(&id, &config, container).await;
+    let pid = server.pid(&container).await;
+    let memory = || -> i64 {
+        limit(pid, "memory", "memory.limit_in_bytes", "memory.max")
+            .parse()
+            .unwrap()
+    };
+    let cpu = || limit(pid, "cpu", "cpu.cfs_quota_us", "cpu.max");
+    let (before, time) = (memory(), cpu());
+    assert!(
+        before > 64 << 20 && time.starts_with("20000"),
+        "{before} {time}"
+    );
+
+    // A client that gives the pod no limits: they are the containers'.
+    let request = UpdateContainerResourcesRequest {
+        container_id: container.clone(),
+        linux: Some(limits(96 << 20, 30_000)),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    server
+        .client
+        .update_container_resources(request)
+        .await
+        .unwrap();
+    assert_eq!(memory(), before + (32 << 20));
+    assert!(cpu().starts_with("60000"), "{}", cpu());
+    let told = server.container(&container).await.resources.unwrap();
+    assert_eq!(told.linux.unwrap().memory_limit_in_bytes, 96 << 20);
+
+    // A kubelet gives the pod its own.
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: id,
+        resources: Some(limits(256 << 20, 25_000)),
+        overhead: None,
+    };
+    server
+        .client
+        .update_pod_sandbox_resources(request)
+        .await
+        .unwrap();
+    assert_eq!(memory(), 256 << 20);
+    assert!(cpu().starts_with("25000"), "{}", cpu());
     server.finish().await;
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use libcgroups::common::{CgroupManager as _, ControllerOpt};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
@@ -53,18 +52,7 @@ pub(crate) fn update(global: &Global, args: &Update) -> Result<(), Error> {
         Some(path) => read(path)?,
         None => parse(Path::new("the flags"), &described(args).to_string())?,
     };
-    let options = ControllerOpt {
-        resources: &resources,
-        disable_oom_killer: false,
-        oom_score_adj: None,
-        freezer_state: None,
-    };
-    cgroup::manager(&container)?
-        .apply(&options)
-        .map_err(|error| Error::Cgroup {
-            id: args.id.clone(),
-            message: error.to_string(),
-        })
+    cgroup::limit(&args.id, &cgroup::manager(&container)?, &resources)
 }
 
 fn read(path: &Path) -> Result<LinuxResources, Error> {
