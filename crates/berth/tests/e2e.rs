@@ -33,5 +33,7 @@ mod restart;
 mod runtimeless;
 #[path = "e2e/streams.rs"]
 mod streams;
+#[path = "e2e/users.rs"]
+mod users;
 #[path = "e2e/volumes.rs"]
 mod volumes;

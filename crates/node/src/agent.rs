@@ -19,6 +19,7 @@ use crate::objects::Objects;
 use crate::pods::PodHandle;
 use crate::runtime::Facts;
 use crate::tokens::Tokens;
+use crate::users::Users;
 
 /// What the machine is short of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub(crate) struct Agent {
     pub(crate) images: Images,
     pub(crate) tokens: Tokens,
     pub(crate) cgroups: PodCgroups,
+    pub(crate) users: Users,
     /// Kept by `pods::keep`: workers by pod uid.
     pub(crate) pods: Mutex<HashMap<String, Arc<PodHandle>>>,
 }

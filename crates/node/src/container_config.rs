@@ -96,8 +96,10 @@ pub(crate) async fn container_config(
     };
     let command = expand_all(&c.command);
     let args = expand_all(&c.args);
-    let security = security::context(agent, &spec, c, parts.image_user, parts.target_id.clone())?;
-    let mounts = mounts::mounts(agent, pod, parts, &env, &addresses)?;
+    let users = agent.users.of(pod);
+    let target = parts.target_id.clone();
+    let security = security::context(agent, &spec, c, parts.image_user, target, users)?;
+    let mounts = mounts::mounts(agent, pod, parts, &env, &addresses, users)?;
     let mut annotations = HashMap::from([
         (labels::HASH.to_owned(), hash(c)),
         (labels::RESTART_COUNT.to_owned(), parts.attempt.to_string()),

@@ -49,6 +49,7 @@ mod runtime;
 mod sandbox_config;
 mod server;
 mod tokens;
+mod users;
 mod volumes;
 mod worker;
 
@@ -93,6 +94,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         objects,
         tokens: tokens::Tokens::default(),
         cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
+        users: users::Users::new(config.root_dir.join("pods")),
         pods: Mutex::default(),
         cri: cri.clone(),
         config,

@@ -63,6 +63,13 @@ impl Facts {
         Some(self.handlers.iter().any(|h| h.name == name))
     }
 
+    /// Whether a handler can give a pod a user namespace; with `None` whether any can.
+    pub(crate) fn user_namespaces(&self, handler: Option<&str>) -> bool {
+        self.handlers
+            .iter()
+            .any(|h| h.user_namespaces && handler.is_none_or(|name| h.name == name))
+    }
+
     /// A handler's name for people, with what is behind it: `runsc (/usr/bin/runsc 2022)`.
     pub(crate) fn describe(&self, handler: &str) -> (String, Behind) {
         let name = if handler.is_empty() {

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use crate::agent::Agent;
 use crate::container_config::{resources_of_pod, seccomp, selinux};
 use crate::cri::labels;
+use crate::users::IdRange;
 
 /// `/var/log/pods/<namespace>_<name>_<uid>`.
 pub(crate) fn log_directory(agent: &Agent, pod: &Pod) -> PathBuf {
@@ -58,7 +59,7 @@ pub(crate) fn hostname(agent: &Agent, pod: &Pod) -> (String, String) {
 }
 
 /// Namespaces that the pod shares with the node or among its containers.
-pub(crate) fn namespaces(spec: &PodSpec) -> NamespaceOption {
+pub(crate) fn namespaces(spec: &PodSpec, users: Option<IdRange>) -> NamespaceOption {
     let mode = |host: Option<bool>, own: NamespaceMode| {
         if host == Some(true) {
             NamespaceMode::Node as i32
@@ -76,7 +77,7 @@ pub(crate) fn namespaces(spec: &PodSpec) -> NamespaceOption {
         ipc: mode(spec.host_ipc, NamespaceMode::Pod),
         pid: mode(spec.host_pid, pid),
         target_id: String::new(),
-        userns_options: None,
+        userns_options: users.map(IdRange::namespace),
     }
 }
 
@@ -182,7 +183,7 @@ pub(crate) fn sandbox_config(
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent,
             security_context: Some(LinuxSandboxSecurityContext {
-                namespace_options: Some(namespaces(&spec)),
+                namespace_options: Some(namespaces(&spec, agent.users.of(pod))),
                 selinux_options: selinux(context.se_linux_options.as_ref()),
                 run_as_user: context.run_as_user.map(|value| Int64Value { value }),
                 run_as_group: match context.run_as_user {

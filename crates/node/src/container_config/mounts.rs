@@ -10,6 +10,7 @@ use super::{ConfigError, Parts, message_file, message_path};
 use crate::agent::Agent;
 use crate::env::{Addresses, expand};
 use crate::hosts;
+use crate::users::IdRange;
 use crate::volumes::{Source, subpath};
 
 pub(super) fn mounts(
@@ -18,6 +19,7 @@ pub(super) fn mounts(
     parts: &Parts<'_>,
     env: &[(String, String)],
     addresses: &Addresses<'_>,
+    users: Option<IdRange>,
 ) -> Result<Vec<Mount>, ConfigError> {
     let c = parts.container;
     let pod_dir = agent.pod_dir(pod);
@@ -66,6 +68,12 @@ pub(super) fn mounts(
     }
     etc_hosts(agent, pod, parts, addresses, &pod_dir, &mut mounts)?;
     last_words(parts, &pod_dir, &mut mounts)?;
+    // Files keep their owners on the machine, and show them in the pod as the pod's own.
+    let mappings = users.map(IdRange::mappings).unwrap_or_default();
+    for mount in mounts.iter_mut().filter(|mount| mount.image.is_none()) {
+        mount.uid_mappings.clone_from(&mappings);
+        mount.gid_mappings.clone_from(&mappings);
+    }
     Ok(mounts)
 }
 

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, SELinuxOptions, SeccompProf
 use super::ImageUser;
 use crate::agent::Agent;
 use crate::sandbox_config::{groups, groups_policy, namespaces};
+use crate::users::IdRange;
 
 /// `runAsNonRoot` is asked for, but the user would be root or cannot be known.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,7 @@ pub(super) fn context(
     c: &Container,
     image: &ImageUser,
     target_id: Option<String>,
+    users: Option<IdRange>,
 ) -> Result<LinuxContainerSecurityContext, NonRootError> {
     let pod = spec.security_context.clone().unwrap_or_default();
     let own = c.security_context.clone().unwrap_or_default();
@@ -68,7 +70,7 @@ pub(super) fn context(
         },
     };
     let privileged = own.privileged == Some(true);
-    let mut namespace_options = namespaces(spec);
+    let mut namespace_options = namespaces(spec, users);
     if let Some(id) = target_id {
         namespace_options.pid = NamespaceMode::Target as i32;
         namespace_options.target_id = id;

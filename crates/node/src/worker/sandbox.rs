@@ -14,6 +14,7 @@ use crate::UnsupportedHandler;
 use crate::amount;
 use crate::cri::rpc_message;
 use crate::sandbox_config::{log_directory, sandbox_config};
+use crate::users;
 use crate::volumes::{self, MountError, Mounted};
 
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -106,8 +107,7 @@ impl Worker {
         });
         let can = admit::Abilities {
             strict_groups: self.agent.runtime.borrow().supplemental_groups_policy == Some(true),
-            // The agent hands out no id ranges yet.
-            user_namespaces: false,
+            user_namespaces: self.agent.runtime.borrow().user_namespaces(None),
         };
         admit::admit(&self.pod, &labels, &room, can)
     }
@@ -127,7 +127,7 @@ impl Worker {
             .and_then(|s| s.runtime_class_name.clone())
             .filter(|name| !name.is_empty() && self.agent.config.gates.runtime_class);
         let Some(class) = class else {
-            return Some(String::new());
+            return self.with_users(String::new());
         };
         let node = self.agent.config.node_name.clone();
         let handler = match self.agent.classes.handler(&class).await {
@@ -149,7 +149,22 @@ impl Worker {
             self.unsupported(&class, &handler);
             return None;
         }
-        Some(handler)
+        self.with_users(handler)
+    }
+
+    /// Refuses a handler that has no user namespaces for a pod that wants one.
+    fn with_users(&mut self, handler: String) -> Option<String> {
+        let can = self.agent.runtime.borrow().user_namespaces(Some(&handler));
+        if can || !users::wants_own(&self.pod) {
+            return Some(handler);
+        }
+        let (name, _) = self.agent.runtime.borrow().describe(&handler);
+        let node = &self.agent.config.node_name;
+        let message = format!(
+            "the pod has hostUsers: false, and runtime handler {name:?} of node {node:?} does not support user namespaces"
+        );
+        self.refuse("UserNamespacesNotSupported", message);
+        None
     }
 
     fn unsupported(&mut self, class: &str, handler: &str) {
@@ -218,6 +233,10 @@ impl Worker {
         let Some(handler) = self.find_handler().await else {
             return false;
         };
+        if let Err(error) = self.agent.users.assign(&self.pod) {
+            self.sandbox_failed(format!("no user namespace for the pod: {error}"));
+            return false;
+        }
         let config = self.sandbox_config(attempt);
         self.handler = Some(handler.clone());
         self.begin_pulls(start, &config);
