@@ -16,6 +16,18 @@ pub(crate) fn options(pid: NamespaceMode) -> NamespaceOption {
     }
 }
 
+/// Asks again and again until the answer is good; panics with the last one when that takes too long.
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(answer) => assert!(Instant::now() < end, "no {what}: {answer}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// A pod with a PID namespace for each container.
 pub(crate) fn pod(server: &Server, name: &str) -> PodSandboxConfig {
     PodSandboxConfig {
@@ -175,27 +187,25 @@ impl Server {
 
     /// Waits for a container's end.
     pub(crate) async fn ended(&mut self, id: &str) -> ContainerStatus {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
+        until(&format!("the end of container {id}"), async || {
             let status = self.container(id).await;
-            if status.state() == ContainerState::ContainerExited {
-                return status;
+            match status.state() {
+                ContainerState::ContainerExited => Ok(status),
+                _ => Err(format!("{status:?}")),
             }
-            assert!(
-                Instant::now() < end,
-                "container {id} does not end: {status:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        })
+        .await
     }
 
     /// Waits for a container's first line.
     pub(crate) async fn speaks(&self, pod: &PodSandboxConfig, name: &str) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while self.log(pod, name).is_empty() {
-            assert!(Instant::now() < end, "container {name} says nothing");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("a container's first line", async || {
+            match self.log(pod, name) {
+                log if log.is_empty() => Err(format!("container {name} says nothing")),
+                _ => Ok(()),
+            }
+        })
+        .await;
     }
 
     pub(crate) async fn stop_container(&mut self, id: &str, timeout: i64) {

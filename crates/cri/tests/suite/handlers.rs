@@ -2,7 +2,7 @@
 
 use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest};
 
-use crate::client::{pod, shell};
+use crate::client::{pod, shell, until};
 use crate::server::{Server, handlers};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,8 +85,11 @@ async fn a_changed_file_changes_the_table_and_no_pod() {
     // A file that is no good changes nothing; a good one after it does.
     std::fs::write(&path, "default_handler = \"none\"\n[handlers.bad]\n").unwrap();
     std::fs::write(path.with_extension("tmp"), "[handlers.runc]\n").unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
-    names_become(&mut server, &["", "new", "runc"]).await;
+    // Longer than the server takes to look.
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(2500);
+    while std::time::Instant::now() < end {
+        assert_eq!(names(&mut server).await, ["", "new", "runc"]);
+    }
     std::fs::rename(path.with_extension("tmp"), &path).unwrap();
     names_become(&mut server, &["", "runc"]).await;
     server.finish().await;
@@ -112,29 +115,24 @@ async fn the_kubelet_is_told_who_makes_cgroups() {
     server.finish().await;
 }
 
+async fn names(server: &mut Server) -> Vec<String> {
+    let request = StatusRequest { verbose: false };
+    let status = server.client.status(request).await.unwrap().into_inner();
+    status
+        .runtime_handlers
+        .into_iter()
+        .map(|handler| handler.name)
+        .collect()
+}
+
 async fn names_become(server: &mut Server, wanted: &[&str]) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let status = server
-            .client
-            .status(StatusRequest { verbose: false })
-            .await
-            .unwrap()
-            .into_inner();
-        let names: Vec<&str> = status
-            .runtime_handlers
-            .iter()
-            .map(|handler| handler.name.as_str())
-            .collect();
-        if names == wanted {
-            return;
+    until("new table of handlers", async || {
+        match names(server).await {
+            names if names == wanted => Ok(()),
+            names => Err(format!("{names:?} are not {wanted:?}")),
         }
-        assert!(
-            std::time::Instant::now() < end,
-            "{names:?} are not {wanted:?}"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    })
+    .await;
 }
 
 /// A gVisor's network stack and platform are found by running it; one that can't run says why.

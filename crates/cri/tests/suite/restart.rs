@@ -2,7 +2,7 @@
 
 use berth_cri_api::v1::*;
 
-use crate::client::{pod, shell};
+use crate::client::{pod, shell, until};
 use crate::server::Server;
 
 async fn survives(handler: &str) {
@@ -20,12 +20,28 @@ async fn survives(handler: &str) {
         .try_create(&id, &config, shell("created", "exit 6"))
         .await
         .unwrap();
-    let gone = server
-        .launch(&id, &config, shell("gone", "sleep 0.3; exit 7"))
-        .await;
+    let gate = server.path().join("gate/open");
+    std::fs::create_dir(server.path().join("gate")).unwrap();
+    let mut gone = shell(
+        "gone",
+        "until [ -e /gate/open ]; do sleep 0.05; done; exit 7",
+    );
+    gone.mounts = vec![Mount {
+        container_path: "/gate".to_owned(),
+        host_path: server.path().join("gate").to_string_lossy().into_owned(),
+        readonly: true,
+        ..Mount::default()
+    }];
+    let gone = server.launch(&id, &config, gone).await;
     server.kill().await;
-    // It ends while nobody serves.
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    // It ends while nobody serves: its shim notes that.
+    std::fs::write(&gate, "").unwrap();
+    let note = server.bundle(&gone).join("exit.json");
+    until("end of the container", async || match note.exists() {
+        true => Ok(()),
+        false => Err(format!("{} is not there", note.display())),
+    })
+    .await;
     server.resume().await;
 
     assert_eq!(

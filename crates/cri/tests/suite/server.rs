@@ -84,6 +84,11 @@ impl Server {
         server
     }
 
+    /// A container's bundle.
+    pub(crate) fn bundle(&self, id: &str) -> PathBuf {
+        self.config.state_dir.join("bundles").join(id)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use berth_cri_api::v1::*;
 use tonic::Code;
 
-use crate::client::{pod, shell};
+use crate::client::{pod, shell, until};
 use crate::image;
 use crate::server::Server;
 
@@ -121,15 +121,13 @@ async fn root_is_nobody_special(handler: &str) {
     let info: serde_json::Value = serde_json::from_str(&status.info["info"]).unwrap();
     let process = std::fs::metadata(format!("/proc/{}", info["pid"])).unwrap();
     assert_eq!(process.uid(), ROOT);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while server.log(&config, "c") != "to stdout\nanew\n" {
-        assert!(
-            std::time::Instant::now() < end,
-            "{}",
-            server.log(&config, "c")
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    until("log with both lines", async || {
+        match server.log(&config, "c") {
+            log if log == "to stdout\nanew\n" => Ok(()),
+            log => Err(log),
+        }
+    })
+    .await;
     // It lives through a restart, as others do.
     server.stop().await;
     server.resume().await;
