@@ -131,6 +131,11 @@ impl Catalog {
         Ok(result)
     }
 
+    /// Keeps all processes from changing the file; none when one is at it.
+    pub(crate) fn try_lock(&self) -> Result<Option<FileLock>, ImageError> {
+        FileLock::try_exclusive(&self.lock)
+    }
+
     fn stamp(&self) -> Result<Stamp, ImageError> {
         match fs::metadata(&self.path) {
             Ok(m) => Ok(Stamp(Some((m.ino(), m.ctime(), m.ctime_nsec(), m.len())))),

@@ -58,9 +58,11 @@ impl Inner {
         self.syncer.kick();
         if collecting.state.idle() {
             self.clean_ingest()?;
-            for directory in [self.root.clone(), self.root.join("blobs/sha256")] {
-                clean_temporary(&directory)?;
+            // The catalog is also written without a lease; who has it now will leave nothing.
+            if let Some(_unused) = self.catalog.try_lock()? {
+                clean_temporary(&self.root)?;
             }
+            clean_temporary(&self.root.join("blobs/sha256"))?;
         }
         Ok(report)
     }

@@ -227,6 +227,37 @@ async fn what_is_damaged_or_foreign_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn images_change_while_garbage_is_collected() {
+    let test = TestStore::new();
+    let file = test.dir.path().join("image.tar");
+    fs::write(&file, two_layers().docker_archive(&["example.com/x:1"])).unwrap();
+    test.store.import(&file, None, silent()).await.unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                test.store.gc().unwrap();
+            }
+        });
+        for round in 0..200 {
+            let name = format!("example.com/x:{round}");
+            test.store.tag("example.com/x:1", &name).unwrap();
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        collector.join().unwrap();
+    });
+    assert_eq!(
+        test.store
+            .get("example.com/x:1")
+            .unwrap()
+            .unwrap()
+            .repo_tags
+            .len(),
+        200
+    );
+}
+
+#[tokio::test]
 async fn another_process_imports_and_this_one_sees_it() {
     let test = TestStore::new();
     let other = ImageStore::open(test.store.root(), StoreOptions::default()).unwrap();
