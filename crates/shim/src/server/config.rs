@@ -61,9 +61,18 @@ impl Config {
 
     /// Whether the container joins a sandbox that another container of the pod made.
     pub(super) fn joins_sandbox(&self) -> bool {
+        self.is_of_type("container")
+    }
+
+    /// Whether it is what its pod's containers join.
+    pub(super) fn is_sandbox(&self) -> bool {
+        self.is_of_type("sandbox")
+    }
+
+    fn is_of_type(&self, wanted: &str) -> bool {
         self.annotations
             .get(berth_oci::CONTAINER_TYPE)
-            .is_some_and(|t| t == "container")
+            .is_some_and(|t| t == wanted)
     }
 
     /// Who root of the container is, when it has a user namespace.
