@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use berth_cri_api::v1::image_service_server::ImageServiceServer;
 use berth_cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use futures::future::BoxFuture;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::engine::Engine;
 use crate::error::{CriError, chain};
 use crate::handlers::{self, HandlersError};
 use crate::restore;
-use crate::service::Services;
+use crate::service::{Deadline, Services};
 use crate::streaming::{self, Streaming};
 
 /// Requests hold whole pod and container descriptions; replies hold lists of all of them.
@@ -85,9 +86,18 @@ impl From<CriError> for RunError {
 
 /// Serves the CRI until `shutdown` is cancelled. Pods live on.
 ///
+/// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+///
 /// # Errors
 /// When the configuration can't be used or a directory or socket can't be had.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+pub fn run(
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), RunError>> {
+    Box::pin(serve(config, shutdown))
+}
+
+async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let source = config.handlers.clone();
     let embedded = config.embedded_command.clone();
     let table = tokio::task::spawn_blocking(move || source.load(&embedded)).await??;
@@ -133,6 +143,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let services = Arc::new(Services::new(engine));
     let deadline = shutdown.clone();
     let serving = Server::builder()
+        .layer(tower::layer::layer_fn(Deadline))
         .add_service(
             RuntimeServiceServer::from_arc(Arc::clone(&services))
                 .max_decoding_message_size(MESSAGE_LIMIT)

@@ -1,10 +1,13 @@
 //! The two gRPC services: every RPC of CRI v1, each answered by the module that owns it.
 
+mod deadline;
 mod image;
 mod runtime;
 mod streamed;
 
 use tonic::{Request, Response, Status};
+
+pub(crate) use deadline::Deadline;
 
 use crate::engine::Shared;
 use crate::error::CriError;

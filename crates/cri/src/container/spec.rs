@@ -198,9 +198,9 @@ fn pid_namespace(
             Namespace::Private
         }
     };
-    let Some(options) = security.and_then(|security| security.namespace_options.as_ref()) else {
-        return Ok(own());
-    };
+    // Saying nothing is saying POD, the CRI's default.
+    let options = security.and_then(|security| security.namespace_options.clone());
+    let options = options.unwrap_or_default();
     let of_pid = |pid: u32| Namespace::Path(PathBuf::from(format!("/proc/{pid}/ns/pid")));
     Ok(match options.pid() {
         NamespaceMode::Node => Namespace::Host,

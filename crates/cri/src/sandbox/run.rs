@@ -156,6 +156,13 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             .map_err(CriError::io("make executable", &path))?;
     }
     let spec = spec::pause_spec(engine, &record)?;
+    if record.pause {
+        // Root of a user namespace could not make them there.
+        for mount in spec.mounts().iter().flatten() {
+            let point = mount.destination();
+            make(&rootfs.join(point.strip_prefix("/").unwrap_or(point)))?;
+        }
+    }
     let path = bundle.join("config.json");
     std::fs::write(&path, serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))
 }

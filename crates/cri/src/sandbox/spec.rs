@@ -34,9 +34,10 @@ pub(super) fn host_ipc(config: &PodSandboxConfig) -> bool {
     options(config).is_some_and(|options| options.ipc() == NamespaceMode::Node)
 }
 
-/// Whether the pod's containers share one PID namespace. Saying nothing means no.
+/// Whether the pod's containers share one PID namespace: the CRI's default (`NamespaceOption.pid`), which kubelets
+/// override.
 pub(super) fn shares_pids(config: &PodSandboxConfig) -> bool {
-    options(config).is_some_and(|options| options.pid() == NamespaceMode::Pod)
+    options(config).is_none_or(|options| options.pid() == NamespaceMode::Pod)
 }
 
 /// Whether the pod is allowed privileged containers.

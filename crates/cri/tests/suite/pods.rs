@@ -69,6 +69,23 @@ async fn life(handler: &str) {
     server.finish().await;
 }
 
+/// What a client leaves out has the CRI's defaults: one PID namespace for the pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_says_nothing() {
+    for handler in ["runc", "runsc"] {
+        let mut server = Server::start().await;
+        let mut config = pod(&server, "plain");
+        config.linux = None;
+        let id = server.run(&config, handler).await;
+        let mut container = shell("c", "exec sleep 1000");
+        container.linux = None;
+        let container = server.launch(&id, &config, container).await;
+        let first = server.exec(&container, "cat /proc/1/comm").await;
+        assert_ne!(first, "sleep\n", "{handler}");
+        server.finish().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn life_under_runc() {
     life("runc").await;

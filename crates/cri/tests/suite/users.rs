@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use berth_cri_api::v1::*;
 use tonic::Code;
 
-use crate::client::{pod, shell, until};
+use crate::client::{pod, security, shell, until};
 use crate::image;
 use crate::server::Server;
 
@@ -133,6 +133,27 @@ async fn root_is_nobody_special(handler: &str) {
     server.resume().await;
     assert_eq!(server.exec(&container, "id -u").await, "0\n");
     server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_share_pids_under_other_users() {
+    for handler in ["runc", "crun"] {
+        let mut server = Server::start().await;
+        std::fs::set_permissions(server.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let mut config = with_users(&server, "shared");
+        let linux = config.linux.as_mut().unwrap();
+        let options = linux.security_context.as_mut().unwrap();
+        let options = options.namespace_options.as_mut().unwrap();
+        options.pid = NamespaceMode::Pod.into();
+        let given = Some(options.clone());
+        let id = server.run(&config, handler).await;
+        let mut container = shell("c", "exec sleep 1000");
+        security(&mut container).namespace_options = given;
+        let container = server.launch(&id, &config, container).await;
+        let first = server.exec(&container, "cat /proc/1/comm; id -u").await;
+        assert!(!first.contains("sleep"), "{handler}: {first}");
+        server.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
