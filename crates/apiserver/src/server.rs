@@ -84,9 +84,15 @@ pub struct Server {
 impl Config {
     /// Checks the configuration, opens the store, reads all objects and binds the port.
     ///
+    /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+    ///
     /// # Errors
     /// Each part's own; nothing is left behind.
-    pub async fn build(self) -> Result<Server, BuildError> {
+    pub fn build(self) -> BoxFuture<'static, Result<Server, BuildError>> {
+        Box::pin(self.built())
+    }
+
+    async fn built(self) -> Result<Server, BuildError> {
         let admission = Chain::new(
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
@@ -165,7 +171,14 @@ impl Server {
     }
 
     /// Answers until `shutdown`, then lets connections finish for a few seconds.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    ///
+    /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+    #[must_use]
+    pub fn serve(self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(self.answer(shutdown))
+    }
+
+    async fn answer(self, shutdown: CancellationToken) {
         let aggregation = tokio::spawn(authz::aggregation::run(Arc::clone(&self.api.storage)));
         let connections = TaskTracker::new();
         let maintenance = tokio::spawn(maintenance::run(Arc::clone(&self.api), shutdown.clone()));

@@ -25,6 +25,7 @@ mod reflect;
 use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
+use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +61,13 @@ impl Config {
 }
 
 /// Runs all controllers until `shutdown`; no task is left when it returns.
-pub async fn run(config: Config, shutdown: CancellationToken) {
+///
+/// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(work(config, shutdown))
+}
+
+async fn work(config: Config, shutdown: CancellationToken) {
     let mut tasks = JoinSet::new();
     let client = &config.client;
     let namespaces = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::digest::Digest;
 use crate::error::ImageError;
@@ -34,7 +35,17 @@ struct Candidate {
     layers: Vec<archive::Member>,
 }
 
-pub(crate) async fn import(
+/// Boxed, so that it is compiled in this crate and not in each program that imports.
+pub(crate) fn import<'a>(
+    inner: &'a Arc<Inner>,
+    path: &'a Path,
+    name: Option<&'a str>,
+    progress: &'a ProgressFn,
+) -> BoxFuture<'a, Result<Imported, ImageError>> {
+    Box::pin(imported(inner, path, name, progress))
+}
+
+async fn imported(
     inner: &Arc<Inner>,
     path: &Path,
     name: Option<&str>,

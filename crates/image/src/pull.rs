@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::digest::Digest;
@@ -22,7 +23,16 @@ mod download;
 /// Indexes inside indexes.
 const DEPTH_MAX: usize = 4;
 
-pub(crate) async fn pull(
+/// Boxed, so that it is compiled in this crate and not in each program that pulls.
+pub(crate) fn pull(
+    inner: &Arc<Inner>,
+    request: PullRequest,
+    progress: ProgressFn,
+) -> BoxFuture<'_, Result<Digest, ImageError>> {
+    Box::pin(pulled(inner, request, progress))
+}
+
+async fn pulled(
     inner: &Arc<Inner>,
     request: PullRequest,
     progress: ProgressFn,

@@ -56,6 +56,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,13 @@ use agent::{Agent, Pressure};
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the node agent until `shutdown` is cancelled, leaving the pods running.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+///
+/// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(work(config, shutdown))
+}
+
+async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     for dir in [config.root_dir.join("pods"), config.pod_logs_dir.clone()] {
         std::fs::create_dir_all(&dir).map_err(|source| Error::RootDir { path: dir, source })?;
     }

@@ -10,6 +10,7 @@ mod task;
 mod write;
 
 use berth_core::gates::FeatureGates;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 /// Settings of the scheduler.
@@ -39,6 +40,8 @@ impl Config {
 }
 
 /// Runs until `shutdown`.
-pub async fn run(config: Config, shutdown: CancellationToken) {
-    task::SchedulerTask::new(config).run(shutdown).await;
+///
+/// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(task::SchedulerTask::new(config).run(shutdown))
 }
