@@ -140,6 +140,21 @@ fn folders(container: &Container) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The folder of a container's cgroup on machines where all controllers are of version 2.
+pub(crate) fn unified(container: &Container) -> Result<PathBuf, Error> {
+    folders(container).pop().ok_or_else(|| Error::Cgroup {
+        id: container.id().to_owned(),
+        message: "it has none".to_owned(),
+    })
+}
+
+/// Whether a process is in a cgroup itself, not in one below it.
+pub(crate) fn holds(folder: &Path, pid: i32) -> Result<bool, Error> {
+    let file = folder.join("cgroup.procs");
+    let text = std::fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+    Ok(text.lines().any(|line| line.parse() == Ok(pid)))
+}
+
 /// Whether all controllers are of version 2.
 pub(crate) fn is_unified() -> bool {
     matches!(get_cgroup_setup(), Ok(CgroupSetup::Unified))
@@ -190,7 +205,7 @@ fn is_named(mountinfo: &str, point: &str) -> bool {
 }
 
 /// Where cgroup hierarchies are mounted, and of which kind.
-fn hierarchies(mountinfo: &str) -> Vec<(&str, &str)> {
+pub(crate) fn hierarchies(mountinfo: &str) -> Vec<(&str, &str)> {
     mountinfo
         .lines()
         .filter_map(|line| {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use libcontainer::container::ContainerStatus;
 use libcontainer::error::LibcontainerError;
 
+use crate::devices::DeviceError;
+
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -52,6 +54,8 @@ pub(crate) enum Error {
     },
     #[error("cgroup of container {id:?}: {message}")]
     Cgroup { id: String, message: String },
+    #[error("container {id:?}")]
+    Devices { id: String, source: DeviceError },
     #[error("seccomp filter")]
     Seccomp(#[source] libseccomp::error::SeccompError),
     #[error("{0}")]
@@ -67,6 +71,12 @@ impl Error {
     pub(crate) fn file(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { verb, path, source }
+    }
+
+    /// Wraps an error about devices with whose they are.
+    pub(crate) fn devices(id: &str) -> impl FnOnce(DeviceError) -> Self {
+        let id = id.to_owned();
+        move |source| Self::Devices { id, source }
     }
 
     /// The error and its causes in one line, each told once.

@@ -10,6 +10,7 @@
 //! - a container's process is known by its start time too, so that a reused pid is not mistaken for it
 //!   ([`record`]);
 //! - cgroups are emptied and removed with all below them ([`cgroup`]);
+//! - devices are restricted on version 2 of cgroups too ([`devices`]);
 //! - the binary that enters a container can't be written to from inside ([`seal`]).
 //!
 //! There are no threads and no tokio here: libcontainer forks.
@@ -17,6 +18,7 @@
 mod bundle;
 mod cgroup;
 mod cli;
+mod devices;
 mod error;
 mod launch;
 mod log;

@@ -3,13 +3,17 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
+use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::stat::Mode;
+use oci_spec::runtime::Spec;
 
+use super::delete;
 use crate::bundle::{Bundle, UMASK};
 use crate::cgroup;
 use crate::cli::Global;
+use crate::devices::Devices;
 use crate::error::Error;
 use crate::launch::Launch;
 use crate::record::{Place, Record, start_time};
@@ -108,6 +112,7 @@ fn build(
         id: args.id.clone(),
         source,
     };
+    let devices = devices(&args.id, &bundle.spec)?;
     // libcontainer makes folders for mount points and devices with what this leaves of 0777.
     nix::sys::stat::umask(Mode::from_bits_truncate(UMASK));
     cgroup::join_others(&bundle.spec)?;
@@ -125,5 +130,39 @@ fn build(
         .with_no_pivot(args.no_pivot)
         .build()
         .map_err(failed)?;
+    if let Some(devices) = &devices {
+        restrict(&container, devices).inspect_err(|_| {
+            let _ = delete::remove(global, &args.id, true);
+        })?;
+    }
     Ok(container.pid().map(|pid| pid.as_raw()))
+}
+
+/// The container's device rules, where libcgroups does not see to them.
+fn devices(id: &str, spec: &Spec) -> Result<Option<Devices>, Error> {
+    if !cgroup::is_unified() {
+        return Ok(None);
+    }
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let devices = Devices::prepare(resources).map_err(Error::devices(id))?;
+    Ok(Some(devices))
+}
+
+/// Puts the rules in force.
+///
+/// Under systemd the cgroup is there only once a process is in it. That process runs nothing of the container's
+/// before `start`.
+fn restrict(container: &Container, devices: &Devices) -> Result<(), Error> {
+    let folder = cgroup::unified(container)?;
+    if let Some(pid) = container.pid()
+        && !cgroup::holds(&folder, pid.as_raw())?
+    {
+        return Err(Error::Cgroup {
+            id: container.id().to_owned(),
+            message: format!("its process is not in {}", folder.display()),
+        });
+    }
+    let failed = Error::devices(container.id());
+    devices.enforce(&folder).map_err(failed)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup;
 use crate::cli::Global;
+use crate::devices::Devices;
 use crate::error::Error;
 use crate::record::Place;
 
@@ -52,7 +53,17 @@ pub(crate) fn update(global: &Global, args: &Update) -> Result<(), Error> {
         Some(path) => read(path)?,
         None => parse(Path::new("the flags"), &described(args).to_string())?,
     };
-    cgroup::limit(&args.id, &cgroup::manager(&container)?, &resources)
+    // Unlike limits, rules that are not told stay as they are.
+    let devices = if cgroup::is_unified() && resources.devices().is_some() {
+        let devices = Devices::prepare(Some(&resources)).map_err(Error::devices(&args.id))?;
+        Some((devices, cgroup::unified(&container)?))
+    } else {
+        None
+    };
+    cgroup::limit(&args.id, &cgroup::manager(&container)?, &resources)?;
+    devices.map_or(Ok(()), |(devices, cgroup)| {
+        devices.enforce(&cgroup).map_err(Error::devices(&args.id))
+    })
 }
 
 fn read(path: &Path) -> Result<LinuxResources, Error> {
