@@ -56,6 +56,8 @@ pub(crate) enum Error {
     Cgroup { id: String, message: String },
     #[error("container {id:?}")]
     Devices { id: String, source: DeviceError },
+    #[error("the creation of container {0:?} was cut short; delete it")]
+    Unfinished(String),
     #[error("seccomp filter")]
     Seccomp(#[source] libseccomp::error::SeccompError),
     #[error("{0}")]

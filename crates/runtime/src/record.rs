@@ -19,7 +19,7 @@ pub(crate) struct Record {
     pub(crate) bundle: PathBuf,
     /// The root file system.
     pub(crate) rootfs: PathBuf,
-    /// When the first process began, in the kernel's ticks since boot.
+    /// When the first process began, in the kernel's ticks since boot. `None` until `create` is done.
     #[serde(default)]
     pub(crate) started: Option<u64>,
 }

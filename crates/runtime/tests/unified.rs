@@ -211,6 +211,26 @@ fn an_exec_is_bound_too_and_an_update_changes_it() {
 }
 
 #[test]
+fn a_container_that_may_not_be_bound_yet_is_not_started() {
+    on_v2(|| {
+        let bundle = Bundle::new("cut", &json!([denied()]), &["sleep", "60"]);
+        bundle.create().unwrap();
+        // As a killed create leaves it.
+        let record = Path::new("state/.berth")
+            .join(&bundle.id)
+            .join("record.json");
+        let record = bundle.dir.path().join(record);
+        let mut kept: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        kept["started"] = Value::Null;
+        std::fs::write(&record, kept.to_string()).unwrap();
+        let refused = bundle.ask(&["start"], &[]).unwrap_err();
+        assert!(refused.contains("cut short"), "{refused}");
+        bundle.ask(&["delete", "--force"], &[]).unwrap();
+        assert!(!bundle.cgroup().exists());
+    });
+}
+
+#[test]
 fn without_bpf_only_a_container_that_may_use_all_is_made() {
     on_v2(|| {
         let args = ["sh", "-c", LOOK];

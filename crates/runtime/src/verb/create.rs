@@ -152,7 +152,7 @@ fn devices(id: &str, spec: &Spec) -> Result<Option<Devices>, Error> {
 /// Puts the rules in force.
 ///
 /// Under systemd the cgroup is there only once a process is in it. That process runs nothing of the container's
-/// before `start`.
+/// before `start`, which takes no container whose creation did not come to its end.
 fn restrict(container: &Container, devices: &Devices) -> Result<(), Error> {
     let folder = cgroup::unified(container)?;
     if let Some(pid) = container.pid()
