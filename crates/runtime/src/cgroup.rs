@@ -100,12 +100,7 @@ pub(crate) fn from_systemd(path: &Path) -> Option<PathBuf> {
             out.push(format!("{}.slice", &stem[..at]));
         }
     }
-    let scope = if prefix.is_empty() {
-        String::new()
-    } else {
-        format!("{prefix}-")
-    };
-    out.push(format!("{scope}{name}.scope"));
+    out.push(format!("{prefix}-{name}.scope"));
     Some(out)
 }
 
@@ -319,7 +314,8 @@ mod tests {
                 "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podX.slice/cri-berth-id.scope",
             ),
             (":berth:id", "/system.slice/berth-id.scope"),
-            ("-.slice::id", "/id.scope"),
+            // As runc and libcgroups have it.
+            ("-.slice::id", "/-id.scope"),
         ] {
             assert_eq!(from_systemd(Path::new(name)), Some(PathBuf::from(path)));
         }
