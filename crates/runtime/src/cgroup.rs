@@ -3,6 +3,8 @@
 //! libcgroups signals and removes only the topmost cgroup and waits in steps of 100 ms; a container may have
 //! made more below it.
 
+mod others;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,9 +14,10 @@ use libcgroups::common::{
     create_cgroup_manager, get_cgroup_setup,
 };
 use libcontainer::container::Container;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::LinuxResources;
 
 use crate::error::Error;
+pub(crate) use others::join as join_others;
 
 /// How long cgroups may take to lose their last process.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -165,40 +168,6 @@ pub(crate) fn hierarchies_v1() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Puts this process, and so the container's, into the container's cgroup of those hierarchies that libcgroups
-/// leaves alone: those of a name and, on hybrid machines, of version 2. systemd there knows a service's processes
-/// by them, and would end the containers with berth's own service.
-pub(crate) fn join_others(spec: &Spec) -> Result<(), Error> {
-    let path = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.cgroups_path().clone());
-    let Some(path) = path.filter(|_| !is_unified()) else {
-        return Ok(());
-    };
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for (point, kind) in hierarchies(&mounts) {
-        let folder = Path::new(point).join(path.strip_prefix("/").unwrap_or(&path));
-        if kind == "cgroup2" || is_named(&mounts, point) {
-            std::fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
-            let file = folder.join("cgroup.procs");
-            std::fs::write(&file, "0").map_err(Error::file("write", &file))?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a hierarchy has a name instead of controllers.
-fn is_named(mountinfo: &str, point: &str) -> bool {
-    mountinfo
-        .lines()
-        .filter(|line| line.split(' ').nth(4) == Some(point))
-        .any(|line| {
-            let options = line.rsplit(' ').next().unwrap_or_default();
-            options.split(',').any(|option| option.starts_with("name="))
-        })
-}
-
 /// Where cgroup hierarchies are mounted, and of which kind.
 pub(crate) fn hierarchies(mountinfo: &str) -> Vec<(&str, &str)> {
     mountinfo
@@ -335,8 +304,5 @@ mod tests {
                 ("/sys/fs/cgroup/unified", "cgroup2")
             ]
         );
-        let named = "34 30 0:29 / /sys/fs/cgroup/systemd rw - cgroup none rw,xattr,name=systemd";
-        assert!(is_named(named, "/sys/fs/cgroup/systemd"));
-        assert!(!is_named(mounts, "/sys/fs/cgroup/memory"));
     }
 }

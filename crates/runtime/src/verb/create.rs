@@ -115,7 +115,7 @@ fn build(
     let devices = devices(&args.id, &bundle.spec)?;
     // libcontainer makes folders for mount points and devices with what this leaves of 0777.
     nix::sys::stat::umask(Mode::from_bits_truncate(UMASK));
-    cgroup::join_others(&bundle.spec)?;
+    let away = cgroup::join_others(&bundle.spec)?;
     let container = ContainerBuilder::new(args.id.clone(), SyscallType::default())
         .with_executor(launch)
         .with_pid_file(args.pid_file.as_ref())
@@ -130,6 +130,7 @@ fn build(
         .with_no_pivot(args.no_pivot)
         .build()
         .map_err(failed)?;
+    drop(away);
     if let Some(devices) = &devices {
         restrict(&container, devices).inspect_err(|_| {
             let _ = delete::remove(global, &args.id, true);

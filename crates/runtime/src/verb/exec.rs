@@ -99,7 +99,7 @@ pub(crate) fn exec(global: &Global, args: Exec) -> Result<u8, Error> {
         path: config,
         source,
     })?;
-    cgroup::join_others(&spec)?;
+    let away = cgroup::join_others(&spec)?;
     let launch = Launch::new(process, filter).in_keyring(&args.id);
     let failed = |source| Error::Container {
         verb: "exec in",
@@ -121,6 +121,7 @@ pub(crate) fn exec(global: &Global, args: Exec) -> Result<u8, Error> {
         .with_sub_cgroup(args.cgroup.clone())
         .build()
         .map_err(failed)?;
+    drop(away);
     if args.detach {
         return Ok(0);
     }
