@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Mount, Process, Spec, User};
+use oci_spec::runtime::{Linux, LinuxDeviceCgroup, Mount, Process, Spec, User};
 
 use crate::cgroup;
 use crate::cli::Global;
@@ -45,6 +45,9 @@ impl Bundle {
         let filter = linux.seccomp().as_ref().map(Filter::compile).transpose()?;
         linux.set_seccomp(None);
         place(linux, global.systemd_cgroup, id);
+        if !cgroup::is_unified() {
+            deny_devices(linux);
+        }
         // libcontainer knows only the plain names; its change is recursive all the same.
         if let Some(name) = linux.rootfs_propagation().clone() {
             linux.set_rootfs_propagation(Some(name.trim_start_matches('r').to_owned()));
@@ -102,6 +105,18 @@ fn place(linux: &mut Linux, systemd: bool, id: &str) {
         Some(path) => path,
     };
     linux.set_cgroups_path(Some(path));
+}
+
+/// Makes the list of device rules complete: a cgroup of version 1 begins with what the one above it allows, and
+/// libcgroups adds to that.
+fn deny_devices(linux: &mut Linux) {
+    let mut resources = linux.resources().clone().unwrap_or_default();
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_access(Some("rwm".to_owned()));
+    let listed = resources.devices().iter().flatten().cloned();
+    let rules = std::iter::once(rule).chain(listed).collect();
+    resources.set_devices(Some(rules));
+    linux.set_resources(Some(resources));
 }
 
 /// Cgroups of version 1 as binds of the container's own.
