@@ -11,6 +11,7 @@ mod attach;
 mod config;
 mod console;
 mod container;
+mod daemon;
 mod delete;
 mod error;
 mod io;

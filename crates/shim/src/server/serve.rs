@@ -12,6 +12,7 @@ use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
 
 use super::attach;
+use super::daemon;
 use super::reaper::Reaper;
 use super::service::TaskService;
 use super::state::Shim;
@@ -34,40 +35,13 @@ pub(super) fn serve(daemon: Daemon) -> ExitCode {
     } else {
         tracing::Level::WARN
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_max_level(level)
-        .init();
     let sockets = daemon.sockets.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(run(daemon));
-            runtime.shutdown_timeout(Duration::from_millis(100));
-            result
-        }
-        Err(e) => Err(e),
-    };
-    for socket in sockets {
-        let _ = std::fs::remove_file(socket);
-    }
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            tracing::error!(error = %e, "shim ends");
-            ExitCode::FAILURE
-        }
-    }
+    daemon::run(level, &sockets, run(daemon))
 }
 
 async fn run(daemon: Daemon) -> std::io::Result<()> {
     // Containers' processes fall to us when the runtime that made them leaves.
     nix::sys::prctl::set_child_subreaper(true)?;
-    // The kernel should rather take a container than its supervisor; without the right to lower it, so be it.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
     let reaper = Arc::new(Reaper::default());
     let mut children = signal(SignalKind::child())?;
     let reap = Arc::clone(&reaper);
@@ -79,9 +53,7 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
             }
         }
     });
-    // Only Shutdown ends us: a service manager's TERM to the whole group must not take the pod along.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let ignoring = tokio::spawn(async move { while terminate.recv().await.is_some() {} });
+    let enduring = daemon::endure()?;
 
     let shim = Arc::new(Shim::new(daemon.namespace, daemon.socket_dir, reaper));
     daemon.streams.set_nonblocking(true)?;
@@ -109,7 +81,7 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
     shim.shutdown.notified().await;
     // The answer to Shutdown is still on its way.
     let _ = tokio::time::timeout(Duration::from_secs(1), server.shutdown()).await;
-    for task in [reaping, ignoring, attaching, trimming] {
+    for task in [reaping, enduring, attaching, trimming] {
         task.abort();
     }
     Ok(())
