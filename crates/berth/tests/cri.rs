@@ -11,5 +11,7 @@ mod daemon;
 mod kill;
 #[path = "cri/leftovers.rs"]
 mod leftovers;
+#[path = "cri/strangers.rs"]
+mod strangers;
 #[path = "cri/words.rs"]
 mod words;

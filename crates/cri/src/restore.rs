@@ -195,8 +195,8 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
                     record.pid = state.pid;
                 })?;
                 container.set_task(Task::Live);
-                if let Err(error) = shim.adopt(&container.id, &engine.layout.bundle(&container.id))
-                {
+                let bundle = engine.layout.bundle(&container.id);
+                if let Err(error) = shim.adopt(&container.id, &bundle).await {
                     tracing::warn!(
                         id = container.id,
                         error = chain(&error),

@@ -177,16 +177,15 @@ impl PodRuntime {
     }
 
     pub(crate) fn shim(&self, config: &Config) -> ShimConfig {
+        let ours: Vec<PathBuf> = config.shim_command.iter().map(PathBuf::from).collect();
         let (command, own) = match &self.driver {
-            Driver::Own(_) => (
-                config.shim_command.iter().map(PathBuf::from).collect(),
-                true,
-            ),
+            Driver::Own(_) => (ours.clone(), true),
             Driver::Shim { binary, .. } => (vec![binary.clone()], false),
         };
         ShimConfig {
             command,
             own,
+            keeper: ours,
             namespace: "k8s.io".to_owned(),
             socket_dir: config.state_dir.join("s"),
             address: config.socket.to_string_lossy().into_owned(),

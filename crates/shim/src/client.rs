@@ -4,12 +4,13 @@
 //! called at once. Dropping it leaves the shim and its containers running; [`Shim::reconnect`] finds them again.
 //!
 //! Tasks: the ttrpc connection's; one per attached or exec'd session that demultiplexes its streams; for a
-//! stranger's shim one logger per container that reads its FIFOs.
+//! stranger's shim one that looks after its keeper, and one for each end of an exec's FIFOs.
 
 mod bootstrap;
 mod error;
 mod exec;
 mod fifo;
+mod keeper;
 mod log;
 mod session;
 mod stats;
@@ -36,6 +37,7 @@ pub use types::{
 use task::TaskClient;
 
 use crate::stdio::{Input, Output};
+use crate::stream::Hello;
 
 /// Type URL of the options that our own shim takes: JSON of [`RuntimeCommand`].
 pub const OWN_OPTIONS: &str = "berth.dev/shim.v1.RuntimeCommand";
@@ -48,8 +50,8 @@ pub struct Shim(Arc<Inner>);
 struct Inner {
     task: TaskClient,
     address: String,
-    own: bool,
-    loggers: fifo::Loggers,
+    /// Who holds the streams of a stranger's containers; our own shim does so itself.
+    keeper: Option<keeper::Keeper>,
     _log: Option<log::LogTask>,
 }
 
@@ -63,16 +65,29 @@ impl Shim {
     /// may answer with the pod's; with our own that call can be spared by keeping the first one's handle.
     ///
     /// # Errors
-    /// When it can't be started or reached.
+    /// When it (or, beside a stranger's, the keeper of its streams) can't be started or reached.
     pub async fn launch(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Self, ShimError> {
-        let log = if config.own {
-            None
-        } else {
-            Some(log::LogTask::create(id, bundle)?)
+        let mut keeper = None;
+        let mut log = None;
+        if !config.own {
+            log = Some(log::LogTask::create(id, bundle)?);
+            keeper = Some(keeper::Keeper::start(config, id, bundle).await?);
+        }
+        let begun = async {
+            let bootstrap = bootstrap::start(config, id, bundle).await?;
+            bootstrap::save(bundle, &bootstrap)?;
+            let task = TaskClient::connect(&bootstrap).await?;
+            Ok((task, bootstrap.address))
         };
-        let bootstrap = bootstrap::start(config, id, bundle).await?;
-        bootstrap::save(bundle, &bootstrap)?;
-        Self::open(config, bootstrap, log).await
+        match begun.await {
+            Ok((task, address)) => Ok(Self::new(task, address, keeper, log)),
+            Err(e) => {
+                if let Some(keeper) = keeper {
+                    keeper.end().await;
+                }
+                Err(e)
+            }
+        }
     }
 
     /// Finds the shim that was started for this bundle, after a restart of ours.
@@ -80,34 +95,43 @@ impl Shim {
     /// # Errors
     /// When there was none or it doesn't answer: then [`cleanup`] ends what it left.
     pub async fn reconnect(config: &ShimConfig, bundle: &Path) -> Result<Self, ShimError> {
+        // A stranger's that nobody listened to may be held up by its own log.
         let log = if config.own {
             None
         } else {
             log::LogTask::reopen(bundle)
         };
-        let shim = Self::open(config, bootstrap::load(bundle)?, log).await?;
-        // A dying shim may still have accepted us; any answer at all shows life.
+        let bootstrap = bootstrap::load(bundle)?;
+        let task = TaskClient::connect(&bootstrap).await?;
         let id = bundle.file_name().unwrap_or_default().to_string_lossy();
-        match tokio::time::timeout(ALIVE, shim.shim_pid(&id)).await {
-            Err(_) => Err(ShimError::Timeout(ALIVE)),
-            Ok(Err(e @ (ShimError::Disconnected { .. } | ShimError::Connect { .. }))) => Err(e),
-            Ok(_) => Ok(shim),
+        // A dying shim may still have accepted us; any answer at all shows life.
+        match tokio::time::timeout(ALIVE, shim_pid(&task, &id)).await {
+            Err(_) => return Err(ShimError::Timeout(ALIVE)),
+            Ok(Err(e @ (ShimError::Disconnected { .. } | ShimError::Connect { .. }))) => {
+                return Err(e);
+            }
+            Ok(_) => {}
         }
+        let keeper = if config.own {
+            None
+        } else {
+            Some(keeper::Keeper::find(config, &id, bundle).await?)
+        };
+        Ok(Self::new(task, bootstrap.address, keeper, log))
     }
 
-    async fn open(
-        config: &ShimConfig,
-        bootstrap: bootstrap::Bootstrap,
+    fn new(
+        task: TaskClient,
+        address: String,
+        keeper: Option<keeper::Keeper>,
         log: Option<log::LogTask>,
-    ) -> Result<Self, ShimError> {
-        let task = TaskClient::connect(&bootstrap).await?;
-        Ok(Self(Arc::new(Inner {
+    ) -> Self {
+        Self(Arc::new(Inner {
             task,
-            address: bootstrap.address,
-            own: config.own,
-            loggers: fifo::Loggers::default(),
+            address,
+            keeper,
             _log: log,
-        })))
+        }))
     }
 
     /// The shim's address.
@@ -121,12 +145,7 @@ impl Shim {
     /// # Errors
     /// When the shim doesn't answer.
     pub async fn shim_pid(&self, id: &str) -> Result<u32, ShimError> {
-        let request = api::ConnectRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        let answer: api::ConnectResponse = self.0.task.call("Connect", &request, CALL).await?;
-        Ok(answer.shim_pid)
+        shim_pid(&self.0.task, id).await
     }
 
     /// Creates a container; gives its first process' pid.
@@ -149,23 +168,20 @@ impl Shim {
                 ..Default::default()
             });
         }
-        if self.0.own {
+        if let Some(keeper) = &self.0.keeper {
+            keeper.take(create, &mut request).await?;
+        } else {
             request.stdout = Output::log_uri(create.log.as_deref());
             if create.stdin {
                 request.stdin = Input::stream_uri(create.stdin_once);
             }
-        } else {
-            self.0.loggers.prepare(create, &mut request)?;
         }
         let answer: Result<api::CreateTaskResponse, _> =
             self.0.task.call("Create", &request, CALL).await;
-        match answer {
-            Ok(answer) => Ok(answer.pid),
-            Err(e) => {
-                self.0.loggers.forget(&create.id);
-                Err(e)
-            }
+        if let (Err(_), Some(keeper)) = (&answer, &self.0.keeper) {
+            keeper.release(&create.id).await;
         }
+        answer.map(|answer| answer.pid)
     }
 
     /// Starts a created container.
@@ -186,27 +202,32 @@ impl Shim {
         Ok(answer.pid)
     }
 
-    /// Waits until the container's first process has ended.
+    /// Waits until the container's first process has ended and what it wrote is in its log.
     ///
     /// # Errors
     /// When the container is unknown or the shim dies meanwhile.
     pub async fn wait(&self, id: &str) -> Result<Exit, ShimError> {
         let exit = self.wait_process(id, "").await?;
-        self.0.loggers.drain(id).await;
+        if let Some(keeper) = &self.0.keeper {
+            keeper.drain(id).await;
+        }
         Ok(exit)
     }
 
-    /// Takes a container's streams over again after [`Shim::reconnect`]. With our own shim there is nothing to do;
-    /// a stranger's has kept what its FIFOs hold.
+    /// Takes up after [`Shim::reconnect`] what we did for a container: with our own shim nothing; with a stranger's the
+    /// keeper is to hold its streams (as it does, if it lives).
     ///
     /// # Errors
-    /// When the bundle has no note of its streams.
-    pub fn adopt(&self, id: &str, bundle: &Path) -> Result<(), ShimError> {
-        if self.0.own {
-            Ok(())
-        } else {
-            self.0.loggers.adopt(id, bundle)
+    /// When the bundle has no note of its streams, or no keeper takes them.
+    pub async fn adopt(&self, id: &str, bundle: &Path) -> Result<(), ShimError> {
+        let Some(keeper) = &self.0.keeper else {
+            return Ok(());
+        };
+        if keeper.adopt(id, bundle).await? {
+            // Our predecessor may not have come to it.
+            let _ = self.close_process_stdin(id, "").await;
         }
+        Ok(())
     }
 
     async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
@@ -254,7 +275,9 @@ impl Shim {
     /// When it still runs, is unknown, or the runtime fails.
     pub async fn delete(&self, id: &str) -> Result<Exit, ShimError> {
         let exit = self.delete_process(id, "").await?;
-        self.0.loggers.finish(id).await;
+        if let Some(keeper) = &self.0.keeper {
+            keeper.release(id).await;
+        }
         Ok(exit)
     }
 
@@ -370,14 +393,20 @@ impl Shim {
     /// # Errors
     /// When the file can't be opened.
     pub async fn reopen_log(&self, id: &str) -> Result<(), ShimError> {
-        if self.0.own {
-            session::reopen_log(&self.0.address, id).await
-        } else {
-            self.0.loggers.reopen(id)
+        let hello = Hello::ReopenLog { id: id.to_owned() };
+        self.hello(&hello).await.map(drop)
+    }
+
+    /// Opens a connection to whoever holds the streams.
+    async fn hello(&self, hello: &Hello) -> Result<session::Opened, ShimError> {
+        match &self.0.keeper {
+            Some(keeper) => keeper.ask(hello).await,
+            None => session::hello(&self.0.address, hello).await,
         }
     }
 
-    /// Asks the shim to end once no container is left; with `now` at once. Its containers are not stopped by it.
+    /// Asks the shim (and its keeper) to end once no container is left; with `now` at once. Its containers are not
+    /// stopped by it.
     ///
     /// # Errors
     /// When it doesn't answer.
@@ -387,11 +416,26 @@ impl Shim {
             now,
             ..Default::default()
         };
-        match self.0.task.call_empty("Shutdown", &request, CALL).await {
+        let done = match self.0.task.call_empty("Shutdown", &request, CALL).await {
             Err(ShimError::Disconnected { .. }) => Ok(()),
             other => other,
+        };
+        if let Some(keeper) = &self.0.keeper
+            && (now || keeper.is_idle())
+        {
+            keeper.end().await;
         }
+        done
     }
+}
+
+async fn shim_pid(task: &TaskClient, id: &str) -> Result<u32, ShimError> {
+    let request = api::ConnectRequest {
+        id: id.to_owned(),
+        ..Default::default()
+    };
+    let answer: api::ConnectResponse = task.call("Connect", &request, CALL).await?;
+    Ok(answer.shim_pid)
 }
 
 /// Ends what a dead shim left of `id`: runs the shim's `delete`, which kills and deletes the container.
@@ -400,6 +444,11 @@ impl Shim {
 /// When the shim's binary fails.
 pub async fn cleanup(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Exit, ShimError> {
     bootstrap::delete(config, id, bundle).await
+}
+
+/// Ends the keeper of a stranger's pod whose shim is gone. Nothing to do where there is none.
+pub async fn end_keeper(bundle: &Path) {
+    keeper::end(bundle).await;
 }
 
 /// How the first process of a bundle's container ended, as our shim noted it there; `None` while it runs.

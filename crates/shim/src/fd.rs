@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
@@ -17,6 +18,16 @@ impl AsyncPipe {
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
         // SAFETY: the OwnedFd keeps its descriptor open and the same for as long as it lives in the AsyncFd.
         Ok(Self(unsafe { AsyncFd::register(fd)? }))
+    }
+
+    /// Opens a FIFO, made for us alone when it isn't there; never waits for its other end.
+    pub(crate) fn open_fifo(path: &Path, access: OFlags) -> io::Result<Self> {
+        match nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Self::new(rustix::fs::open(path, flags, Mode::empty())?)
     }
 
     /// Reads what is there; 0 at the end. A terminal whose other side is closed (EIO) has ended, too.

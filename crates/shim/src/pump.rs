@@ -24,6 +24,18 @@ pub(crate) enum Target {
     File(File),
 }
 
+/// What the end of a process says of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A pipe of the process' own: all that it wrote is in there by then. Others may hold it open and go on writing.
+    Pipe,
+    /// A terminal, which passes the last bytes on a little later.
+    Terminal,
+    /// A FIFO that a stranger's shim fills. It may tell of the end while it still copies: only the FIFO's own end says
+    /// that all is there.
+    Fifo,
+}
+
 /// One output's task.
 pub(crate) struct Pump {
     pub(crate) kind: Kind,
@@ -32,7 +44,7 @@ pub(crate) struct Pump {
     pub(crate) hub: Arc<Hub>,
     pub(crate) exited: watch::Receiver<bool>,
     pub(crate) undrained: watch::Sender<usize>,
-    pub(crate) terminal: bool,
+    pub(crate) source: Source,
     pub(crate) linger: Option<Duration>,
 }
 
@@ -51,17 +63,19 @@ impl Pump {
                 got = self.pipe.read(&mut buf) => got.unwrap_or(0),
                 _ = async { drop(exited.wait_for(|e| *e).await) }, if !seen_exit => {
                     seen_exit = true;
-                    if self.terminal {
+                    if self.source == Source::Terminal {
                         deadline = Some(Instant::now() + TERMINAL_END);
                         continue;
                     }
-                    // All that the process wrote is in the pipe: once that is out, others may go on writing.
+                    // A FIFO that nobody holds open has ended, even if nobody ever did.
                     let ended = self.empty(&mut buf).await;
-                    self.mark(&mut drained);
+                    if self.source == Source::Pipe {
+                        self.mark(&mut drained);
+                        deadline = self.linger.map(|l| Instant::now() + l);
+                    }
                     if ended {
                         break;
                     }
-                    deadline = self.linger.map(|l| Instant::now() + l);
                     continue;
                 }
                 () = tokio::time::sleep_until(wake), if deadline.is_some() => {
@@ -125,5 +139,76 @@ pub(crate) async fn feed(from: AsyncPipe, to: Arc<AsyncPipe>) {
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::OFlags;
+
+    /// containerd's shim tells of an exit while its copying goes on.
+    #[tokio::test]
+    async fn a_fifo_is_drained_to_its_end_and_not_to_its_bottom() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, log) = (dir.path().join("1"), dir.path().join("0.log"));
+        let exited = watch::Sender::new(false);
+        let undrained = watch::Sender::new(1);
+        let pump = Pump {
+            kind: Kind::Stdout,
+            pipe: Arc::new(AsyncPipe::open_fifo(&fifo, OFlags::RDONLY).unwrap()),
+            target: Target::Hub,
+            hub: Arc::new(Hub::new(Some(&log), false).unwrap()),
+            exited: exited.subscribe(),
+            undrained: undrained.clone(),
+            source: Source::Fifo,
+            linger: None,
+        };
+        let running = tokio::spawn(pump.run());
+        let writer = AsyncPipe::open_fifo(&fifo, OFlags::WRONLY).unwrap();
+        writer.write_all(b"line\nre").await.unwrap();
+        exited.send_replace(true);
+        // The pump sees both before anything else happens.
+        while std::fs::read_to_string(&log).unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(*undrained.borrow(), 1);
+        writer.write_all(b"st").await.unwrap();
+        drop(writer);
+        running.await.unwrap();
+        assert_eq!(*undrained.borrow(), 0);
+        let text = std::fs::read_to_string(&log).unwrap();
+        let texts: Vec<&str> = text
+            .lines()
+            .filter_map(|l| l.split_once(' '))
+            .map(|l| l.1)
+            .collect();
+        assert_eq!(texts, ["stdout F line", "stdout P rest"]);
+    }
+
+    /// A keeper that was started after the end of a container, for one that had died.
+    #[tokio::test]
+    async fn a_fifo_that_nobody_writes_to_any_more_ends_with_the_exit() {
+        let dir = tempfile::tempdir().unwrap();
+        let exited = watch::Sender::new(false);
+        let undrained = watch::Sender::new(1);
+        let fifo = dir.path().join("1");
+        let pump = Pump {
+            kind: Kind::Stdout,
+            pipe: Arc::new(AsyncPipe::open_fifo(&fifo, OFlags::RDONLY).unwrap()),
+            target: Target::Hub,
+            hub: Arc::new(Hub::new(None, false).unwrap()),
+            exited: exited.subscribe(),
+            undrained: undrained.clone(),
+            source: Source::Fifo,
+            linger: None,
+        };
+        let running = tokio::spawn(pump.run());
+        tokio::task::yield_now().await;
+        assert!(!running.is_finished(), "a writer may still come");
+        exited.send_replace(true);
+        running.await.unwrap();
+        assert_eq!(*undrained.borrow(), 0);
     }
 }

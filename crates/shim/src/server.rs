@@ -3,6 +3,8 @@
 //! `start` binds the sockets, forks, prints the address and leaves; the child is the daemon: one thread, a
 //! subreaper, in a session of its own. It ends by `Shutdown` only.
 //!
+//! `keep` starts a daemon that is no shim: the keeper of the streams of a pod whose shim is a stranger's ([`keeper`]).
+//!
 //! Tasks: the reaper (on SIGCHLD), ttrpc's (a listener, two a connection, one a call), the stream socket's
 //! listener and two a client, the pumps of each process ([`io`]), and one a process that waits for its end.
 
@@ -15,6 +17,7 @@ mod daemon;
 mod delete;
 mod error;
 mod io;
+pub(crate) mod keeper;
 mod metrics;
 mod options;
 pub mod persist;
@@ -40,6 +43,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         .and_then(|args| match args.action {
             args::Action::Start => start::start(&args),
             args::Action::Delete => delete::delete(&args),
+            args::Action::Keep => keeper::keep(&args),
         });
     match result {
         Ok(code) => code,

@@ -1,7 +1,11 @@
-//! The framing on a shim's stream socket.
+//! The framing on the stream socket of a shim, or of the keeper that holds the streams of a stranger's shim.
 //!
-//! A client opens with one line of JSON ([`Hello`]); the shim answers with one line ([`Reply`]). After an accepted
-//! attach, frames run both ways: one byte of kind, four bytes of length (big endian), then the payload.
+//! A client opens with one line of JSON ([`Hello`]); the server answers with one line ([`Reply`]). After an accepted
+//! attach, frames run both ways: one byte of kind, four bytes of length (big endian), then the payload. When a client
+//! has ended a stdin that is its first client's only, and all of it is on its way to the process, the server says so
+//! by an empty frame of stdin.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -29,14 +33,75 @@ pub enum Hello {
         /// The container.
         id: String,
     },
+    /// Keeper: hold a container's FIFOs from now on. Asked again it does nothing.
+    Keep {
+        /// The container.
+        id: String,
+        /// Its FIFOs.
+        fifos: Fifos,
+        /// Whether the container is about to be created: what is held by its id is of an attempt before.
+        anew: bool,
+    },
+    /// Keeper: answer when all that an ended container wrote is in its log.
+    Drain {
+        /// The container.
+        id: String,
+    },
+    /// Keeper: close our end of a container's stdin.
+    CloseStdin {
+        /// The container.
+        id: String,
+    },
+    /// Keeper: a container was deleted. Write what is left and let go of its FIFOs.
+    Release {
+        /// The container.
+        id: String,
+    },
+    /// Keeper: the pod is gone; end.
+    End,
 }
 
-/// The shim's answer to a [`Hello`].
+/// The FIFOs through which a stranger's shim passes a container's streams: `0`, `1` and `2` in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fifos {
+    /// The directory.
+    #[serde(default)]
+    pub dir: PathBuf,
+    /// The CRI log file.
+    pub log: Option<PathBuf>,
+    /// Whether the process has a terminal: then there is no `2`.
+    pub terminal: bool,
+    /// Whether there is a `0`.
+    pub stdin: bool,
+    /// Whether stdin ends with its first client.
+    pub stdin_once: bool,
+}
+
+impl Fifos {
+    /// Where the FIFO of a stream is.
+    #[must_use]
+    pub fn path(&self, kind: Kind) -> PathBuf {
+        self.dir.join(kind.byte().to_string())
+    }
+}
+
+/// The answer to a [`Hello`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// Why not; absent when it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// To attach: whether the end of this client's stdin is the process', too, and will be told.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin_once: bool,
+    /// To keep: whether stdin is at its end already.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin_ended: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Largest payload of a frame.

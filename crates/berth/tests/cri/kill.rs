@@ -158,7 +158,7 @@ async fn nothing_is_lost_and_nothing_leaks() {
 }
 
 /// Shims that were told to end take a moment.
-async fn nothing_left(daemon: &Daemon, cgroup_parent: &str) {
+pub(crate) async fn nothing_left(daemon: &Daemon, cgroup_parent: &str) {
     wait_for_async("the end of all that pods had", LIMIT, async || {
         let left = leftovers(daemon, cgroup_parent);
         left.is_empty()
@@ -168,7 +168,7 @@ async fn nothing_left(daemon: &Daemon, cgroup_parent: &str) {
     .await;
 }
 
-async fn ended(client: &mut Client, id: &str) -> ContainerStatus {
+pub(crate) async fn ended(client: &mut Client, id: &str) -> ContainerStatus {
     wait_for_async(&format!("the end of container {id}"), LIMIT, || {
         let mut client = client.clone();
         async move {
@@ -191,79 +191,4 @@ fn check_log(path: &str) {
         .collect();
     let wanted: Vec<String> = (1..=LINES).map(|number| format!("line {number}")).collect();
     assert_eq!(lines, wanted, "{path}");
-}
-
-/// A shim of somebody else's holds its pod while the server is away, as ours does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_strangers_shim_is_found_again() {
-    let handlers = "[handlers.runc]\n[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
-    let mut daemon = Daemon::start(handlers).await;
-    let mut client = daemon.client.clone();
-    let parent = format!("berth-stranger-{}", std::process::id());
-    let logs = daemon.path().join("logs");
-    let config = pod("stranger", &logs, &parent);
-    let id = run(&mut client, &config, "stranger").await.expect("a pod");
-    let gate = daemon.path().join("gate");
-    std::fs::create_dir(&gate).expect("a directory");
-    let gated = |name: &str, end: &str| {
-        let script = format!(
-            "until [ -e /gate/open ]; do sleep 0.05; done; echo late; touch /gate/{name}; {end}"
-        );
-        let mut config = shell(name, &script);
-        config.mounts.push(Mount {
-            container_path: "/gate".to_owned(),
-            host_path: gate.to_string_lossy().into_owned(),
-            ..Mount::default()
-        });
-        config
-    };
-    let lasting = gated("last", "exec sleep 10000");
-    let lasting = launch(&mut client, &id, &config, lasting)
-        .await
-        .expect("starts");
-    let ending = gated("end", "exit 9");
-    let ending = launch(&mut client, &id, &config, ending)
-        .await
-        .expect("starts");
-    daemon.kill();
-    // Both write, and one ends, while nobody serves.
-    std::fs::write(gate.join("open"), "").expect("the gate opens");
-    wait_for_async("the containers to go on", LIMIT, async || {
-        match ["last", "end"]
-            .iter()
-            .find(|name| !gate.join(name).exists())
-        {
-            None => Ok(()),
-            Some(name) => Err(format!("container {name} waits")),
-        }
-    })
-    .await;
-    daemon.launch().await;
-
-    let ended = ended(&mut client, &ending).await;
-    assert_eq!((ended.exit_code, ended.reason.as_str()), (9, "Error"));
-    let log = logs.join("stranger/last.log");
-    wait_for_async("the line that was written meanwhile", LIMIT, async || {
-        let text = std::fs::read_to_string(&log).expect("a log");
-        if text.ends_with(" late\n") {
-            return Ok(());
-        }
-        Err(text)
-    })
-    .await;
-    let state = status(&mut client, &lasting)
-        .await
-        .expect("a status")
-        .state();
-    assert_eq!(state, ContainerState::ContainerRunning);
-    assert_eq!(
-        exec(&mut client, &lasting, "echo on")
-            .await
-            .expect("an exec"),
-        "on\n"
-    );
-    remove(&mut client, &id).await.expect("it can be removed");
-    nothing_left(&daemon, &parent).await;
-    daemon.stop();
-    remove_cgroup(&parent);
 }

@@ -119,6 +119,8 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
     let deleted = futures::future::join_all(containers.iter().map(|container| container.deleted()));
     let Ok(shim) = sandbox.shim() else {
         deleted.await;
+        // A stranger's may have died, or have been told to end by a server that was killed then.
+        berth_shim::client::end_keeper(&engine.layout.bundle(&record.id)).await;
         return Ok(());
     };
     if record.runtime.gvisor().is_some() {

@@ -126,7 +126,18 @@ async fn run(
         .env("GRPC_ADDRESS", &config.address)
         .env("TTRPC_ADDRESS", format!("{}.ttrpc", config.address))
         .env("MAX_SHIM_VERSION", "3")
-        .env("BERTH_SHIM_SOCKET_DIR", &config.socket_dir)
+        .env("BERTH_SHIM_SOCKET_DIR", &config.socket_dir);
+    output(command, program, action, stdin).await
+}
+
+/// What a command prints that has to succeed.
+pub(super) async fn output(
+    mut command: Command,
+    program: PathBuf,
+    action: &'static str,
+    stdin: Option<&[u8]>,
+) -> Result<Vec<u8>, ShimError> {
+    command
         .stdin(if stdin.is_some() {
             Stdio::piped()
         } else {

@@ -17,12 +17,12 @@ pub enum ShimError {
         #[source]
         source: std::io::Error,
     },
-    /// The shim's `start` or `delete` failed.
+    /// The shim's `start` or `delete` (or the keeper's `keep`) failed.
     #[error("shim {command:?} {action} failed ({status}): {stderr}")]
     Action {
         /// The binary.
         command: PathBuf,
-        /// `start` or `delete`.
+        /// `start`, `delete` or `keep`.
         action: &'static str,
         /// How it ended.
         status: std::process::ExitStatus,

@@ -7,6 +7,7 @@ use oci_spec::runtime::Process;
 use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
 
+use super::fifo::ExecStreams;
 use super::session::{self, Control, Session};
 use super::{AttachStreams, CALL, ExecOutput, Shim, ShimError};
 use crate::stdio::{Input, Output};
@@ -20,12 +21,7 @@ impl Shim {
     /// # Errors
     /// When it is unknown or has no such stream.
     pub async fn attach(&self, id: &str, streams: AttachStreams) -> Result<Session, ShimError> {
-        let control = Control::new(self.clone(), id, "");
-        if self.0.own {
-            session::open(&self.0.address, control, streams).await
-        } else {
-            self.0.loggers.attach(control, streams)
-        }
+        session::open(Control::new(self.clone(), id, ""), streams).await
     }
 
     /// Runs a process in a container, with its streams. The session's [`Control::wait`] gives the exit code and
@@ -71,19 +67,18 @@ impl Shim {
             ..Default::default()
         };
         let control = Control::new(self.clone(), id, &exec_id);
-        let session = if self.0.own {
-            request.stdout = Output::stream_uri();
-            if streams.stdin {
-                request.stdin = Input::stream_uri(true);
-            }
-            self.0.task.call_empty("Exec", &request, CALL).await?;
-            session::open(&self.0.address, control.clone(), streams).await
-        } else {
-            let fifos = self.0.loggers.exec(&control, streams, terminal)?;
+        if let Some(keeper) = &self.0.keeper {
+            let fifos = ExecStreams::open(&keeper.fifos(id)?, &exec_id, streams, terminal)?;
             fifos.fill(&mut request);
             self.0.task.call_empty("Exec", &request, CALL).await?;
-            fifos.session(control.clone(), streams)
-        };
+            return Ok(fifos.session(control, streams));
+        }
+        request.stdout = Output::stream_uri();
+        if streams.stdin {
+            request.stdin = Input::stream_uri(true);
+        }
+        self.0.task.call_empty("Exec", &request, CALL).await?;
+        let session = session::open(control, streams).await;
         if session.is_err() {
             let _ = self.delete_process(id, &exec_id).await;
         }
@@ -105,7 +100,7 @@ impl Shim {
             stdout: true,
             stderr: true,
         };
-        if !self.0.own {
+        if self.0.keeper.is_some() {
             let session = self.exec(id, process, streams).await?;
             let begun = std::future::ready(());
             return session.collect(begun, timeout, MAX_SYNC_OUTPUT).await;
@@ -159,7 +154,9 @@ impl Shim {
     /// # Errors
     /// When it is unknown.
     pub async fn close_stdin(&self, id: &str) -> Result<(), ShimError> {
-        self.0.loggers.close_stdin(id);
+        if let Some(keeper) = &self.0.keeper {
+            keeper.close_stdin(id).await?;
+        }
         self.close_process_stdin(id, "").await
     }
 

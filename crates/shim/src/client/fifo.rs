@@ -1,324 +1,169 @@
-//! Stdio of strangers' shims: FIFOs, with the log written on our side.
+//! Stdio of execs under strangers' shims: FIFOs that we read ourselves, for an exec's streams end with its client.
 //!
-//! The FIFOs of a container live in its bundle (`io/0`, `io/1`, `io/2`) with a note of where its log is, so that
-//! after a restart of ours [`Loggers::adopt`] goes on where the shim's end of the FIFO has kept what came meanwhile.
+//! They are in a directory of their own beside their container's, which goes with the session.
 //!
-//! Tasks: a pump for each output of each container and exec; one for each stdin that is being written.
+//! Tasks: a pump for each output; one for each stream of the session.
 
-use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use containerd_shim_protos::api;
 use parking_lot::Mutex;
-use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use rustix::fs::OFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::session::{Control, Session, channel_session};
-use super::{AttachStreams, CreateRequest, ShimError};
+use super::session::{BUFFER, Control, Session, WriteHalf, pipe};
+use super::{AttachStreams, ShimError, keeper};
 use crate::fd::AsyncPipe;
-use crate::hub::Hub;
-use crate::pump::{Pump, Target};
-use crate::stream::Kind;
+use crate::hub::{Chunk, Hub};
+use crate::pump::{Pump, Source, Target};
+use crate::stream::{Fifos, Kind};
 
-/// How long an exit waits for the output before it.
-const DRAIN: Duration = Duration::from_secs(2);
-
-/// The loggers of a shim's containers.
-#[derive(Debug, Default)]
-pub(super) struct Loggers(Mutex<HashMap<String, Arc<Streams>>>);
-
-/// What is noted in the bundle.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    log: Option<PathBuf>,
-    terminal: bool,
-    stdin: bool,
-    stdin_once: bool,
-}
-
-/// The FIFOs of one process and what reads them.
+/// The FIFOs of one exec and what reads them.
 #[derive(Debug)]
-pub(super) struct Streams {
-    dir: PathBuf,
+pub(super) struct ExecStreams {
+    fifos: Fifos,
     hub: Arc<Hub>,
-    note: Note,
-    /// An exec's: the directory goes with it.
-    temporary: bool,
     stdin: Mutex<Option<Arc<AsyncPipe>>>,
-    exited: watch::Sender<bool>,
-    undrained: watch::Sender<usize>,
-    pumps: Mutex<Vec<JoinHandle<()>>>,
+    pumps: Vec<JoinHandle<()>>,
+    /// Nothing here waits for an exit: a client reads to the end.
+    _exited: watch::Sender<bool>,
 }
 
-impl Drop for Streams {
+impl Drop for ExecStreams {
     fn drop(&mut self) {
-        for pump in self.pumps.get_mut() {
+        for pump in &self.pumps {
             pump.abort();
         }
-        if self.temporary {
-            let _ = std::fs::remove_dir_all(&self.dir);
-        }
+        let _ = std::fs::remove_dir_all(&self.fifos.dir);
     }
 }
 
-impl Loggers {
-    /// Makes the FIFOs, starts reading and fills the request in.
-    pub(super) fn prepare(
-        &self,
-        create: &CreateRequest,
-        request: &mut api::CreateTaskRequest,
-    ) -> Result<(), ShimError> {
-        let note = Note {
-            log: create.log.clone(),
-            terminal: create.terminal,
-            stdin: create.stdin,
-            stdin_once: create.stdin_once,
-        };
-        let dir = create.bundle.join("io");
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).map_err(|source| ShimError::File {
-            path: dir.clone(),
-            source,
-        })?;
-        let path = dir.join("note.json");
-        let text = serde_json::to_vec(&note).map_err(ShimError::Encode)?;
-        std::fs::write(&path, text).map_err(|source| ShimError::File { path, source })?;
-        let streams = Streams::open(dir, note, false)?;
-        request.stdin = streams.stdin_path();
-        request.stdout = streams.path(Kind::Stdout);
-        request.stderr = streams.stderr_path();
-        self.0.lock().insert(create.id.clone(), Arc::new(streams));
-        Ok(())
-    }
-
-    /// Goes on reading after a restart.
-    pub(super) fn adopt(&self, id: &str, bundle: &Path) -> Result<(), ShimError> {
-        if self.0.lock().contains_key(id) {
-            return Ok(());
-        }
-        let dir = bundle.join("io");
-        let path = dir.join("note.json");
-        let failed = |source: io::Error| ShimError::File {
-            path: path.clone(),
-            source,
-        };
-        let note = serde_json::from_slice(&std::fs::read(&path).map_err(failed)?)
-            .map_err(|e| failed(e.into()))?;
-        let streams = Streams::open(dir, note, false)?;
-        self.0.lock().insert(id.to_owned(), Arc::new(streams));
-        Ok(())
-    }
-
-    fn get(&self, id: &str) -> Option<Arc<Streams>> {
-        self.0.lock().get(id).cloned()
-    }
-
-    pub(super) fn forget(&self, id: &str) {
-        self.0.lock().remove(id);
-    }
-
-    /// A container has ended: waits until its output is in its log.
-    pub(super) async fn drain(&self, id: &str) {
-        if let Some(streams) = self.get(id) {
-            streams.drain().await;
-        }
-    }
-
-    /// A container was deleted: whatever comes now is the last of it.
-    pub(super) async fn finish(&self, id: &str) {
-        let Some(streams) = self.0.lock().remove(id) else {
-            return;
-        };
-        streams.drain().await;
-        streams.hub.finish(Kind::Stdout).await;
-        streams.hub.finish(Kind::Stderr).await;
-        let _ = std::fs::remove_dir_all(&streams.dir);
-    }
-
-    pub(super) fn reopen(&self, id: &str) -> Result<(), ShimError> {
-        let streams = self.get(id).ok_or_else(|| not_found(id))?;
-        let path = streams.note.log.clone().unwrap_or_default();
-        streams
-            .hub
-            .reopen_log()
-            .map_err(|source| ShimError::File { path, source })
-    }
-
-    pub(super) fn close_stdin(&self, id: &str) {
-        if let Some(streams) = self.get(id) {
-            *streams.stdin.lock() = None;
-        }
-    }
-
-    pub(super) fn attach(
-        &self,
-        control: Control,
-        wanted: AttachStreams,
-    ) -> Result<Session, ShimError> {
-        let streams = self
-            .get(control.id())
-            .ok_or_else(|| not_found(control.id()))?;
-        streams.session(control, wanted)
-    }
-
-    /// Makes the FIFOs of an exec.
-    pub(super) fn exec(
-        &self,
-        control: &Control,
+impl ExecStreams {
+    /// Makes an exec's FIFOs beside its container's and starts reading.
+    pub(super) fn open(
+        container: &Fifos,
+        exec_id: &str,
         wanted: AttachStreams,
         terminal: bool,
-    ) -> Result<Arc<Streams>, ShimError> {
-        let container = self
-            .get(control.id())
-            .ok_or_else(|| not_found(control.id()))?;
-        let dir = container.dir.join(control.exec_id());
-        std::fs::create_dir_all(&dir).map_err(|source| ShimError::File {
-            path: dir.clone(),
-            source,
-        })?;
-        let note = Note {
+    ) -> Result<Self, ShimError> {
+        let fifos = Fifos {
+            dir: container.dir.join(exec_id),
             log: None,
             terminal,
             stdin: wanted.stdin,
             stdin_once: true,
         };
-        Streams::open(dir, note, true).map(Arc::new)
-    }
-}
-
-fn not_found(id: &str) -> ShimError {
-    ShimError::NotFound(format!("container {id:?} not found"))
-}
-
-impl Streams {
-    fn open(dir: PathBuf, note: Note, patient: bool) -> Result<Self, ShimError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| ShimError::File {
-                path: path.clone(),
-                source,
-            }
+        let failed = |path: PathBuf| move |source| ShimError::File { path, source };
+        std::fs::create_dir_all(&fifos.dir).map_err(failed(fifos.dir.clone()))?;
+        let fifo = |kind, access| {
+            let path = fifos.path(kind);
+            AsyncPipe::open_fifo(&path, access).map_err(failed(path))
         };
-        let log = note.log.as_deref();
-        let hub = Hub::new(log, patient).map_err(failed(log.unwrap_or(&dir)))?;
-        let streams = Self {
-            dir,
-            hub: Arc::new(hub),
-            note,
-            temporary: patient,
-            stdin: Mutex::default(),
-            exited: watch::Sender::new(false),
-            undrained: watch::Sender::new(0),
-            pumps: Mutex::default(),
-        };
-        if streams.note.stdin {
-            // Both ways: opening never waits for the shim, and its end does not see ours come and go.
-            let pipe = streams.fifo("0", OFlags::RDWR)?;
-            *streams.stdin.lock() = Some(Arc::new(pipe));
-        }
-        let outputs = [(Kind::Stdout, "1"), (Kind::Stderr, "2")];
-        let count = if streams.note.terminal { 1 } else { 2 };
-        for (kind, name) in outputs.into_iter().take(count) {
-            let pump = Pump {
-                kind,
-                pipe: Arc::new(streams.fifo(name, OFlags::RDONLY)?),
-                target: Target::Hub,
-                hub: Arc::clone(&streams.hub),
-                exited: streams.exited.subscribe(),
-                undrained: streams.undrained.clone(),
-                terminal: streams.note.terminal,
-                linger: None,
-            };
-            streams.undrained.send_modify(|n| *n += 1);
-            streams.pumps.lock().push(tokio::spawn(pump.run()));
-        }
-        Ok(streams)
-    }
-
-    /// Opens a FIFO of ours, made when it isn't there.
-    fn fifo(&self, name: &str, access: OFlags) -> Result<AsyncPipe, ShimError> {
-        let path = self.dir.join(name);
-        let failed = |source: io::Error| ShimError::File {
-            path: path.clone(),
-            source,
-        };
-        if !path.exists() {
-            let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
-            nix::unistd::mkfifo(&path, mode).map_err(|e| failed(e.into()))?;
-        }
-        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-        AsyncPipe::new(fd).map_err(failed)
-    }
-
-    fn path(&self, kind: Kind) -> String {
-        let name = match kind {
-            Kind::Stdin => "0",
-            Kind::Stdout => "1",
-            Kind::Stderr => "2",
-        };
-        self.dir.join(name).to_string_lossy().into_owned()
-    }
-
-    fn stdin_path(&self) -> String {
-        if self.note.stdin {
-            self.path(Kind::Stdin)
-        } else {
-            String::new()
-        }
-    }
-
-    fn stderr_path(&self) -> String {
-        if self.note.terminal {
-            String::new()
-        } else {
-            self.path(Kind::Stderr)
-        }
-    }
-
-    pub(super) fn fill(&self, request: &mut api::ExecProcessRequest) {
-        request.stdin = self.stdin_path();
-        request.stdout = self.path(Kind::Stdout);
-        request.stderr = self.stderr_path();
-    }
-
-    async fn drain(&self) {
-        self.exited.send_replace(true);
-        let mut undrained = self.undrained.subscribe();
-        let _ = tokio::time::timeout(DRAIN, undrained.wait_for(|n| *n == 0)).await;
-    }
-
-    /// The streams for one client.
-    pub(super) fn session(
-        self: Arc<Self>,
-        control: Control,
-        wanted: AttachStreams,
-    ) -> Result<Session, ShimError> {
-        let stdin = if wanted.stdin {
-            let pipe = self.stdin.lock().clone();
-            let missing = || ShimError::Failed("the process was made without stdin".to_owned());
-            Some(pipe.ok_or_else(missing)?)
+        let stdin = if fifos.stdin {
+            // Both ways: opening never waits for the shim.
+            Some(Arc::new(fifo(Kind::Stdin, OFlags::RDWR)?))
         } else {
             None
         };
-        let stderr = wanted.stderr && !self.note.terminal;
-        let (_, chunks) = self.hub.attach(wanted.stdout, stderr);
-        let outputs = AttachStreams {
-            stdin: wanted.stdin,
-            stdout: wanted.stdout,
-            stderr,
+        let hub = Hub::new(None, true).map_err(failed(fifos.dir.clone()))?;
+        let hub = Arc::new(hub);
+        let exited = watch::Sender::new(false);
+        let kinds = if terminal {
+            &[Kind::Stdout][..]
+        } else {
+            &[Kind::Stdout, Kind::Stderr]
         };
-        let once = self.note.stdin_once;
-        Ok(channel_session(control, chunks, outputs, stdin, once, self))
+        let mut pumps = Vec::new();
+        for kind in kinds.iter().copied() {
+            let pump = Pump {
+                kind,
+                pipe: Arc::new(fifo(kind, OFlags::RDONLY)?),
+                target: Target::Hub,
+                hub: Arc::clone(&hub),
+                exited: exited.subscribe(),
+                undrained: watch::Sender::new(1),
+                source: Source::Fifo,
+                linger: None,
+            };
+            pumps.push(tokio::spawn(pump.run()));
+        }
+        Ok(Self {
+            fifos,
+            hub,
+            stdin: Mutex::new(stdin),
+            pumps,
+            _exited: exited,
+        })
     }
 
-    /// Lets go of stdin, so that its end can reach the process.
-    pub(super) fn drop_stdin(&self) {
-        *self.stdin.lock() = None;
+    pub(super) fn fill(&self, request: &mut api::ExecProcessRequest) {
+        (request.stdin, request.stdout, request.stderr) = keeper::fields(&self.fifos);
+    }
+
+    /// The streams for the exec's client.
+    pub(super) fn session(self, control: Control, wanted: AttachStreams) -> Session {
+        let stderr = wanted.stderr && !self.fifos.terminal;
+        let (_, chunks) = self.hub.attach(wanted.stdout, stderr);
+        let owner = Arc::new(self);
+        let stdin = owner.stdin.lock().clone();
+        let stdin = stdin.map(|to| feed(to, control.clone(), Arc::clone(&owner)));
+        let (stdout, out) = pipe(wanted.stdout);
+        let (stderr, err) = pipe(stderr);
+        tokio::spawn(async move {
+            hand_out(chunks, out, err).await;
+            drop(owner);
+        });
+        Session {
+            stdin,
+            stdout,
+            stderr,
+            control,
+        }
+    }
+}
+
+/// What the client writes goes to the FIFO, and its end to the process.
+fn feed(to: Arc<AsyncPipe>, control: Control, owner: Arc<ExecStreams>) -> WriteHalf {
+    let (ours, mut theirs) = tokio::io::duplex(BUFFER);
+    tokio::spawn(async move {
+        let mut buf = vec![0; BUFFER];
+        while let Ok(n @ 1..) = theirs.read(&mut buf).await {
+            let bytes = buf.get(..n).unwrap_or_default();
+            if to.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+        drop(to);
+        *owner.stdin.lock() = None;
+        let _ = control.close_stdin().await;
+    });
+    Box::new(ours)
+}
+
+async fn hand_out(
+    mut chunks: mpsc::Receiver<Chunk>,
+    mut out: Option<WriteHalf>,
+    mut err: Option<WriteHalf>,
+) {
+    while out.is_some() || err.is_some() {
+        let Some((kind, bytes)) = chunks.recv().await else {
+            return;
+        };
+        let target = if kind == Kind::Stderr {
+            &mut err
+        } else {
+            &mut out
+        };
+        let gone = match target {
+            Some(_) if bytes.is_empty() => true,
+            Some(writer) => writer.write_all(&bytes).await.is_err(),
+            None => false,
+        };
+        if gone {
+            *target = None;
+        }
     }
 }

@@ -1,22 +1,17 @@
 //! Attached and exec'd streams.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
 
-use super::fifo::Streams;
 use super::{AttachStreams, ExecOutput, Exit, Shim, ShimError};
-use crate::fd::AsyncPipe;
-use crate::hub::Chunk;
 use crate::stdio::stream_socket;
 use crate::stream::{self, Hello, Kind, MAX_FRAME, Reply};
 
 /// Bytes kept between the shim's socket and a reader that is slow.
-const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// Readable end of a stream.
 pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -171,7 +166,14 @@ async fn drain(stream: Option<ReadHalf>, limit: usize) -> Vec<u8> {
     kept
 }
 
-async fn hello(address: &str, message: &Hello) -> Result<BufReader<UnixStream>, ShimError> {
+/// A connection whose request was granted.
+pub(super) struct Opened {
+    pub(super) socket: BufReader<UnixStream>,
+    pub(super) reply: Reply,
+}
+
+/// Asks whoever serves the streams at an address.
+pub(super) async fn hello(address: &str, message: &Hello) -> Result<Opened, ShimError> {
     let path: PathBuf = stream_socket(address);
     let failed = |source| ShimError::Stream {
         path: path.clone(),
@@ -183,24 +185,14 @@ async fn hello(address: &str, message: &Hello) -> Result<BufReader<UnixStream>, 
         .map_err(failed)?;
     let reply: Reply = stream::read_line(&mut socket).await.map_err(failed)?;
     match reply.error {
-        None => Ok(socket),
+        None => Ok(Opened { socket, reply }),
         Some(e) if e.contains("not found") => Err(ShimError::NotFound(e)),
         Some(e) => Err(ShimError::Failed(e)),
     }
 }
 
-pub(super) async fn reopen_log(address: &str, id: &str) -> Result<(), ShimError> {
-    hello(address, &Hello::ReopenLog { id: id.to_owned() })
-        .await
-        .map(|_| ())
-}
-
-/// Claims or joins the streams of a process of our own shim.
-pub(super) async fn open(
-    address: &str,
-    control: Control,
-    streams: AttachStreams,
-) -> Result<Session, ShimError> {
+/// Claims or joins the streams of a process.
+pub(super) async fn open(control: Control, streams: AttachStreams) -> Result<Session, ShimError> {
     let message = Hello::Attach {
         id: control.id.clone(),
         exec_id: control.exec_id.clone(),
@@ -208,7 +200,10 @@ pub(super) async fn open(
         stdout: streams.stdout,
         stderr: streams.stderr,
     };
-    let (from_shim, mut to_shim) = tokio::io::split(hello(address, &message).await?);
+    let Opened { socket, reply } = control.shim.hello(&message).await?;
+    // A stranger's shim has to be told of the end itself.
+    let closing = (reply.stdin_once && control.shim.0.keeper.is_some()).then(|| control.clone());
+    let (from_shim, mut to_shim) = tokio::io::split(socket);
     let stdin = streams.stdin.then(|| {
         let (ours, mut theirs) = tokio::io::duplex(BUFFER);
         tokio::spawn(async move {
@@ -230,7 +225,7 @@ pub(super) async fn open(
     });
     let (stdout, out_writer) = pipe(streams.stdout);
     let (stderr, err_writer) = pipe(streams.stderr);
-    tokio::spawn(demultiplex(from_shim, out_writer, err_writer));
+    tokio::spawn(demultiplex(from_shim, out_writer, err_writer, closing));
     Ok(Session {
         stdin,
         stdout,
@@ -239,7 +234,8 @@ pub(super) async fn open(
     })
 }
 
-fn pipe(wanted: bool) -> (Option<ReadHalf>, Option<WriteHalf>) {
+/// A stream on its way to whoever reads the session.
+pub(super) fn pipe(wanted: bool) -> (Option<ReadHalf>, Option<WriteHalf>) {
     if !wanted {
         return (None, None);
     }
@@ -247,20 +243,30 @@ fn pipe(wanted: bool) -> (Option<ReadHalf>, Option<WriteHalf>) {
     (Some(Box::new(reader)), Some(Box::new(writer)))
 }
 
+/// Hands the outputs out, and passes on that stdin is at its end.
 async fn demultiplex(
     mut from: impl AsyncRead + Unpin,
     mut out: Option<WriteHalf>,
     mut err: Option<WriteHalf>,
+    mut closing: Option<Control>,
 ) {
     let mut buf = Vec::new();
-    while out.is_some() || err.is_some() {
+    while out.is_some() || err.is_some() || closing.is_some() {
         let Ok(Some(kind)) = stream::read_frame(&mut from, &mut buf).await else {
             return;
         };
         let target = match kind {
             Kind::Stdout => &mut out,
             Kind::Stderr => &mut err,
-            Kind::Stdin => continue,
+            Kind::Stdin => {
+                if let Some(control) = closing.take() {
+                    // The shim may take until the process has read all of it, and the outputs must go on meanwhile.
+                    tokio::spawn(async move {
+                        let _ = control.close_stdin().await;
+                    });
+                }
+                continue;
+            }
         };
         let gone = match target {
             Some(writer) if !buf.is_empty() => writer.write_all(&buf).await.is_err(),
@@ -270,67 +276,5 @@ async fn demultiplex(
         if gone {
             *target = None;
         }
-    }
-}
-
-/// Streams that come from FIFOs which we read ourselves. `owner` lives as long as they are in use.
-pub(super) fn channel_session(
-    control: Control,
-    mut chunks: mpsc::Receiver<Chunk>,
-    wanted: AttachStreams,
-    stdin: Option<Arc<AsyncPipe>>,
-    once: bool,
-    owner: Arc<Streams>,
-) -> Session {
-    let input = stdin.map(|to| {
-        let (ours, mut theirs) = tokio::io::duplex(BUFFER);
-        let (control, owner) = (control.clone(), Arc::clone(&owner));
-        tokio::spawn(async move {
-            let mut buf = vec![0; BUFFER];
-            while let Ok(n @ 1..) = theirs.read(&mut buf).await {
-                if to
-                    .write_all(buf.get(..n).unwrap_or_default())
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            drop(to);
-            if once {
-                owner.drop_stdin();
-                let _ = control.close_stdin().await;
-            }
-        });
-        Box::new(ours) as WriteHalf
-    });
-    let (stdout, mut out) = pipe(wanted.stdout);
-    let (stderr, mut err) = pipe(wanted.stderr);
-    tokio::spawn(async move {
-        while out.is_some() || err.is_some() {
-            let Some((kind, bytes)) = chunks.recv().await else {
-                break;
-            };
-            let target = if kind == Kind::Stderr {
-                &mut err
-            } else {
-                &mut out
-            };
-            let gone = match target {
-                Some(_) if bytes.is_empty() => true,
-                Some(writer) => writer.write_all(&bytes).await.is_err(),
-                None => false,
-            };
-            if gone {
-                *target = None;
-            }
-        }
-        drop(owner);
-    });
-    Session {
-        stdin: input,
-        stdout,
-        stderr,
-        control,
     }
 }

@@ -12,9 +12,11 @@ pub struct ShimConfig {
     pub command: Vec<PathBuf>,
     /// Whether this is berth's own shim (log URIs, stream socket) or a stranger's (FIFOs).
     pub own: bool,
+    /// Program and leading arguments of berth's own shim, which beside a stranger's keeps the containers' streams.
+    pub keeper: Vec<PathBuf>,
     /// containerd's namespace; `k8s.io` as everybody's.
     pub namespace: String,
-    /// Where our shim makes its sockets; keep it under 40 bytes.
+    /// Where our shim and keeper make their sockets; keep it under 40 bytes.
     pub socket_dir: PathBuf,
     /// The address passed as `-address` (our gRPC socket); some shims want one.
     pub address: String,

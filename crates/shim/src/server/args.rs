@@ -10,6 +10,8 @@ pub(super) enum Action {
     Start,
     /// Clean up after a daemon that died.
     Delete,
+    /// Start a keeper of a stranger's streams and print its address.
+    Keep,
 }
 
 /// The parsed command line.
@@ -38,7 +40,12 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Args, String> {
             action = Some(match arg.as_str() {
                 "start" => Action::Start,
                 "delete" => Action::Delete,
-                other => return Err(format!("unknown action {other:?}: it is start or delete")),
+                "keep" => Action::Keep,
+                other => {
+                    return Err(format!(
+                        "unknown action {other:?}: it is start, delete or keep"
+                    ));
+                }
             });
             continue;
         };
@@ -62,7 +69,7 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Args, String> {
             other => return Err(format!("unknown flag -{other}")),
         }
     }
-    out.action = action.ok_or("no action: start or delete")?;
+    out.action = action.ok_or("no action: start, delete or keep")?;
     if out.id.is_empty() || out.id.contains('/') || out.id.starts_with('.') {
         return Err(format!("-id {:?} is not a container's id", out.id));
     }

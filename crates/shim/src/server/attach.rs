@@ -2,22 +2,32 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::error::Error;
-use super::process::Process;
-use super::state::Shim;
+use super::io::Io;
 use crate::hub::Chunk;
 use crate::stream::{self, Hello, Kind, Reply};
 
+/// Who has the streams that a socket serves.
+#[async_trait]
+pub(super) trait Holder: Send + Sync + 'static {
+    /// The streams of a process: an exec's, or the container's first one's when `exec_id` is empty.
+    fn streams(&self, id: &str, exec_id: &str) -> Result<Arc<Io>, Error>;
+
+    /// What only a keeper is asked.
+    async fn keep(&self, hello: Hello) -> Result<Reply, Error>;
+}
+
 /// Takes clients, one task each.
-pub(super) async fn listen(listener: UnixListener, shim: Arc<Shim>) {
+pub(super) async fn listen(listener: UnixListener, holder: Arc<impl Holder>) {
     loop {
         match listener.accept().await {
-            Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&shim)))),
+            Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&holder)))),
             Err(e) => {
                 tracing::warn!(error = %e, "stream socket");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -26,27 +36,34 @@ pub(super) async fn listen(listener: UnixListener, shim: Arc<Shim>) {
     }
 }
 
-async fn serve(client: UnixStream, shim: Arc<Shim>) {
+async fn serve(client: UnixStream, holder: Arc<impl Holder>) {
     let (reader, mut writer) = client.into_split();
     let mut reader = BufReader::with_capacity(4096, reader);
     let Ok(hello) = stream::read_line::<Hello>(&mut reader).await else {
         return;
     };
-    let prepared = prepare(&hello, &shim);
-    let reply = Reply {
-        error: prepared.as_ref().err().map(ToString::to_string),
+    let (reply, session) = match prepare(hello, &*holder).await {
+        Ok(prepared) => prepared,
+        Err(e) => {
+            let error = Some(e.to_string());
+            let reply = Reply {
+                error,
+                ..Reply::default()
+            };
+            (reply, None)
+        }
     };
     let answered = stream::write_line(&mut writer, &reply).await.is_ok();
-    let Ok(Some(session)) = prepared else { return };
-    let (process, serial) = (Arc::clone(&session.process), session.serial);
+    let Some(session) = session else { return };
+    let (io, serial) = (Arc::clone(&session.io), session.serial);
     if answered {
         run(session, reader, writer).await;
     }
-    process.io.hub.detach(serial);
+    io.hub.detach(serial);
 }
 
 struct Session {
-    process: Arc<Process>,
+    io: Arc<Io>,
     serial: u64,
     chunks: mpsc::Receiver<Chunk>,
     stdin: bool,
@@ -54,17 +71,13 @@ struct Session {
     outputs: usize,
 }
 
-fn prepare(hello: &Hello, shim: &Shim) -> Result<Option<Session>, Error> {
+async fn prepare(hello: Hello, holder: &impl Holder) -> Result<(Reply, Option<Session>), Error> {
     match hello {
         Hello::ReopenLog { id } => {
-            let container = shim.container(id)?;
-            container
-                .init
-                .io
-                .hub
-                .reopen_log()
-                .map_err(Error::io("log can't be reopened"))?;
-            Ok(None)
+            let io = holder.streams(&id, "")?;
+            let reopened = io.hub.reopen_log();
+            reopened.map_err(Error::io("log can't be reopened"))?;
+            Ok((Reply::default(), None))
         }
         Hello::Attach {
             id,
@@ -73,38 +86,49 @@ fn prepare(hello: &Hello, shim: &Shim) -> Result<Option<Session>, Error> {
             stdout,
             stderr,
         } => {
-            let process = shim.container(id)?.process(exec_id)?;
-            if *stdin && !process.io.has_stdin() {
+            let io = holder.streams(&id, &exec_id)?;
+            if stdin && !io.has_stdin() {
                 return Err(Error::Invalid(
                     "the process was made without stdin".to_owned(),
                 ));
             }
-            let stderr = *stderr && !process.io.terminal();
-            let (serial, chunks) = process.io.hub.attach(*stdout, stderr);
-            let outputs = usize::from(*stdout) + usize::from(stderr);
-            Ok(Some(Session {
-                process,
+            let stderr = stderr && !io.terminal();
+            let (serial, chunks) = io.hub.attach(stdout, stderr);
+            let outputs = usize::from(stdout) + usize::from(stderr);
+            let reply = Reply {
+                stdin_once: stdin && io.stdin_once(),
+                ..Reply::default()
+            };
+            let session = Session {
+                io,
                 serial,
                 chunks,
-                stdin: *stdin,
+                stdin,
                 outputs,
-            }))
+            };
+            Ok((reply, Some(session)))
         }
+        hello @ (Hello::Keep { .. }
+        | Hello::Drain { .. }
+        | Hello::CloseStdin { .. }
+        | Hello::Release { .. }
+        | Hello::End) => Ok((holder.keep(hello).await?, None)),
     }
 }
 
 /// Until the process' streams have ended or the client has left.
 async fn run(session: Session, reader: BufReader<OwnedReadHalf>, writer: OwnedWriteHalf) {
     let Session {
-        process,
+        io,
         chunks,
         stdin,
         outputs,
         ..
     } = session;
-    let mut input = tokio::spawn(read_input(reader, process, stdin));
+    let (closed, stdin_closed) = oneshot::channel();
+    let mut input = tokio::spawn(read_input(reader, io, stdin, closed));
     tokio::select! {
-        () = write_output(writer, chunks, outputs) => input.abort(),
+        () = write_output(writer, chunks, outputs, stdin_closed) => input.abort(),
         _ = &mut input => {}
     }
 }
@@ -113,15 +137,30 @@ async fn write_output(
     mut writer: OwnedWriteHalf,
     mut chunks: mpsc::Receiver<Chunk>,
     mut outputs: usize,
+    mut stdin_closed: oneshot::Receiver<()>,
 ) {
-    while let Some((kind, bytes)) = chunks.recv().await {
+    let mut stdin_open = true;
+    loop {
+        let (kind, bytes) = tokio::select! {
+            chunk = chunks.recv() => match chunk {
+                Some(chunk) => chunk,
+                None => return,
+            },
+            closed = &mut stdin_closed, if stdin_open => {
+                stdin_open = false;
+                match closed {
+                    Ok(()) => (Kind::Stdin, bytes::Bytes::new()),
+                    Err(_) => continue,
+                }
+            }
+        };
         if stream::write_frame(&mut writer, kind, &bytes)
             .await
             .is_err()
         {
             return;
         }
-        if bytes.is_empty() {
+        if bytes.is_empty() && kind != Kind::Stdin {
             outputs = outputs.saturating_sub(1);
             if outputs == 0 {
                 return;
@@ -131,25 +170,33 @@ async fn write_output(
 }
 
 /// Feeds stdin; ends when the client leaves.
-async fn read_input(mut reader: BufReader<OwnedReadHalf>, process: Arc<Process>, stdin: bool) {
+async fn read_input(
+    mut reader: BufReader<OwnedReadHalf>,
+    io: Arc<Io>,
+    stdin: bool,
+    closed: oneshot::Sender<()>,
+) {
     let mut buf = Vec::new();
     let mut open = stdin;
+    let mut closed = Some(closed);
     while let Ok(Some(kind)) = stream::read_frame(&mut reader, &mut buf).await {
-        if kind != Kind::Stdin || !open {
+        if kind != Kind::Stdin || !stdin {
             continue;
         }
         if buf.is_empty() {
             open = false;
-            if process.io.stdin_once() {
-                process.io.close_stdin();
+            if io.stdin_once() {
+                io.close_stdin();
+                // Nobody listens when the outputs have ended.
+                let _ = closed.take().map(|closed| closed.send(()));
             }
-        } else if process.io.write_stdin(&buf).await.is_err() {
+        } else if open && io.write_stdin(&buf).await.is_err() {
             // The process doesn't read (any more); what it still writes is wanted.
             open = false;
         }
         buf.shrink_to(64 * 1024);
     }
-    if stdin && process.io.stdin_once() {
-        process.io.close_stdin();
+    if stdin && io.stdin_once() {
+        io.close_stdin();
     }
 }

@@ -1,4 +1,5 @@
-//! The streams of one process: its ends of pipes or a terminal, and the tasks that pump them.
+//! The streams of one process: its ends of pipes or a terminal, and the tasks that pump them. In a keeper the FIFOs of
+//! a stranger's shim stand in for the process' ends.
 //!
 //! Tasks: one pump for each of stdout and stderr (one for a terminal), and one that feeds stdin from a FIFO when a
 //! stranger drives us. All are owned by [`Io`] and end with it.
@@ -6,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +21,15 @@ use tokio::task::JoinHandle;
 use super::error::Error;
 use crate::fd::AsyncPipe;
 use crate::hub::Hub;
-use crate::pump::{self, Target};
+use crate::pump::{self, Source, Target};
 use crate::stdio::{Input, Output};
 use crate::stream::Kind;
 
 /// Longest time for which an exit waits until the output before it is in the log.
 const DRAIN: Duration = Duration::from_secs(2);
+/// The same for FIFOs, which end only when their shim has copied all of it. More than the hub's patience with a client
+/// that does not read, and less than `berth cri` waits for a killed container.
+const DRAIN_FIFOS: Duration = Duration::from_secs(15);
 
 /// Where the streams are to go.
 #[derive(Debug)]
@@ -83,6 +88,7 @@ pub(super) struct Io {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     exited: watch::Sender<bool>,
     undrained: watch::Sender<usize>,
+    source: Source,
     /// After the exit, how long others may keep an exec's pipes open; none for containers.
     linger: Option<Duration>,
 }
@@ -98,22 +104,13 @@ impl Io {
             Output::Stream => (None, true),
             Output::Null | Output::Fifo(_) | Output::File(_) => (None, false),
         };
-        let hub = Hub::new(log, patient).map_err(|source| Error::File {
-            what: "log file",
-            path: log.map(ToOwned::to_owned).unwrap_or_default(),
-            source,
-        })?;
-        let mut io = Self {
-            hub: Arc::new(hub),
-            wiring,
-            stdin: Mutex::default(),
-            console: Mutex::default(),
-            outputs: Mutex::default(),
-            tasks: Mutex::default(),
-            exited: watch::Sender::new(false),
-            undrained: watch::Sender::new(0),
-            linger,
+        let source = if wiring.terminal {
+            Source::Terminal
+        } else {
+            Source::Pipe
         };
+        let hub = hub(log, patient)?;
+        let mut io = Self::over(hub, wiring, source, linger);
         let mut child = ChildStdio::default();
         if !io.wiring.terminal {
             if io.wiring.stdin != Input::Null {
@@ -127,6 +124,41 @@ impl Io {
             child.stderr = io.output(Kind::Stderr)?;
         }
         Ok((io, child))
+    }
+
+    /// The streams of a process that a stranger's shim serves by these FIFOs: our end of stdin (if any), and its outputs.
+    pub(super) fn of_fifos(
+        wiring: Wiring,
+        stdin: Option<AsyncPipe>,
+        outputs: Vec<(Kind, AsyncPipe)>,
+    ) -> Result<Self, Error> {
+        let log = match &wiring.stdout {
+            Output::Log(path) => path.as_deref(),
+            Output::Null | Output::Stream | Output::Fifo(_) | Output::File(_) => None,
+        };
+        let hub = hub(log, false)?;
+        let mut io = Self::over(hub, wiring, Source::Fifo, None);
+        *io.stdin.get_mut() = stdin.map(Arc::new);
+        let outputs = outputs.into_iter();
+        *io.outputs.get_mut() = outputs
+            .map(|(kind, pipe)| (kind, Arc::new(pipe), Target::Hub))
+            .collect();
+        Ok(io)
+    }
+
+    fn over(hub: Hub, wiring: Wiring, source: Source, linger: Option<Duration>) -> Self {
+        Self {
+            hub: Arc::new(hub),
+            wiring,
+            stdin: Mutex::default(),
+            console: Mutex::default(),
+            outputs: Mutex::default(),
+            tasks: Mutex::default(),
+            exited: watch::Sender::new(false),
+            undrained: watch::Sender::new(0),
+            source,
+            linger,
+        }
     }
 
     fn output(&mut self, kind: Kind) -> Result<Option<OwnedFd>, Error> {
@@ -170,7 +202,7 @@ impl Io {
                 hub: Arc::clone(&self.hub),
                 exited: self.exited.subscribe(),
                 undrained: self.undrained.clone(),
-                terminal: self.wiring.terminal,
+                source: self.source,
                 linger: self.linger,
             };
             tasks.push(tokio::spawn(job.run()));
@@ -205,8 +237,12 @@ impl Io {
             // The client reads the streams to their end itself.
             return;
         }
+        let limit = match self.source {
+            Source::Pipe | Source::Terminal => DRAIN,
+            Source::Fifo => DRAIN_FIFOS,
+        };
         let mut undrained = self.undrained.subscribe();
-        let _ = tokio::time::timeout(DRAIN, undrained.wait_for(|n| *n == 0)).await;
+        let _ = tokio::time::timeout(limit, undrained.wait_for(|n| *n == 0)).await;
     }
 
     /// Ends all tasks and streams; for a process that is deleted. Claimed streams may still be on their way to
@@ -229,6 +265,11 @@ impl Io {
     /// Whether a client's leaving closes stdin.
     pub(super) fn stdin_once(&self) -> bool {
         self.wiring.stdin == Input::Stream { once: true }
+    }
+
+    /// Whether stdin was closed by us.
+    pub(super) fn stdin_ended(&self) -> bool {
+        self.has_stdin() && self.stdin.lock().is_none()
     }
 
     pub(super) fn has_stdin(&self) -> bool {
@@ -272,6 +313,14 @@ impl Io {
         };
         rustix::termios::tcsetwinsize(console.fd(), size).map_err(Error::errno("resize"))
     }
+}
+
+fn hub(log: Option<&Path>, patient: bool) -> Result<Hub, Error> {
+    Hub::new(log, patient).map_err(|source| Error::File {
+        what: "log file",
+        path: log.map(ToOwned::to_owned).unwrap_or_default(),
+        source,
+    })
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {

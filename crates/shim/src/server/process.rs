@@ -5,6 +5,7 @@
 //!      \--------------------------(exec: start)----/
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use containerd_shim_protos::types::task::Status as WireStatus;
@@ -59,7 +60,7 @@ pub(super) struct Fields {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) fields: Fields,
-    pub(super) io: Io,
+    pub(super) io: Arc<Io>,
     /// Host pid; 0 before it is known.
     pid: AtomicI32,
     /// gVisor's pid within the sandbox, of an exec.
@@ -71,7 +72,7 @@ impl Process {
     pub(super) fn new(fields: Fields, io: Io, phase: Phase) -> Self {
         Self {
             fields,
-            io,
+            io: Arc::new(io),
             pid: AtomicI32::new(0),
             internal: AtomicI32::new(0),
             phase: watch::Sender::new(phase),

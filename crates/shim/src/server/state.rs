@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use containerd_shim_protos::api::CreateTaskRequest;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::attach::Holder;
 use super::container::{self, Container};
 use super::error::Error;
+use super::io::Io;
 use super::reaper::Reaper;
+use crate::stream::{Hello, Reply};
 
 /// What the daemon's tasks share.
 #[derive(Debug)]
@@ -102,5 +106,19 @@ impl Shim {
 
     pub(super) fn is_empty(&self) -> bool {
         self.containers.lock().is_empty()
+    }
+}
+
+#[async_trait]
+impl Holder for Shim {
+    fn streams(&self, id: &str, exec_id: &str) -> Result<Arc<Io>, Error> {
+        let process = self.container(id)?.process(exec_id)?;
+        Ok(Arc::clone(&process.io))
+    }
+
+    async fn keep(&self, _: Hello) -> Result<Reply, Error> {
+        Err(Error::Unsupported(
+            "a shim keeps no streams but its own".to_owned(),
+        ))
     }
 }

@@ -90,11 +90,13 @@ impl Pod {
         let id = format!("pod{:012x}", rand::random::<u64>() >> 16);
         let bin = binary.unwrap_or(&found.binary);
         let command = RuntimeCommand::new(found.kind, bin, dir.path().join("r"));
+        let own = vec![PathBuf::from(env!(
+            "CARGO_BIN_EXE_containerd-shim-berth-v2"
+        ))];
         let config = ShimConfig {
-            command: vec![PathBuf::from(env!(
-                "CARGO_BIN_EXE_containerd-shim-berth-v2"
-            ))],
+            command: own.clone(),
             own: true,
+            keeper: own,
             namespace: "test".to_owned(),
             socket_dir: dir.path().join("s"),
             address: "/nowhere".to_owned(),
@@ -145,6 +147,16 @@ impl Pod {
     /// From now on the client treats the shim as a stranger's.
     pub(crate) async fn as_stranger(&mut self) {
         self.config.own = false;
+        self.return_to().await;
+    }
+
+    /// Lets go of the shim, as a server that ends.
+    pub(crate) fn leave(&mut self) {
+        self.shim = None;
+    }
+
+    /// Finds the shim again.
+    pub(crate) async fn return_to(&mut self) {
         let bundle = self.dir.path().join("pod");
         self.shim = Some(
             Shim::reconnect(&self.config, &bundle)
@@ -168,7 +180,7 @@ impl Pod {
         std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
         for applet in [
             "sh", "sleep", "echo", "cat", "true", "ls", "id", "stty", "dd", "head", "kill", "ps",
-            "mount", "grep", "unshare", "wc", "yes", "trap", "hostname",
+            "mount", "grep", "unshare", "wc", "yes", "trap", "hostname", "printf", "touch",
         ] {
             let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
         }

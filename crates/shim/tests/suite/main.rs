@@ -5,6 +5,7 @@
 mod confinement;
 mod exec;
 mod harness;
+mod keeper;
 mod lifecycle;
 mod logs;
 mod strangers;

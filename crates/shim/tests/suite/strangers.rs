@@ -141,7 +141,10 @@ async fn containerds_shim_keeps_output_while_we_restart() {
     let again = Shim::reconnect(&pod.config, &pod.dir.path().join("pod"))
         .await
         .expect("reconnect");
-    again.adopt(&id, &pod.dir.path().join(&id)).expect("adopt");
+    again
+        .adopt(&id, &pod.dir.path().join(&id))
+        .await
+        .expect("adopt");
     let second = again.attach(&id, ALL).await.expect("attach");
     second
         .stdin

@@ -1,0 +1,113 @@
+//! A pod under somebody else's shim while the server is away.
+
+use std::path::{Path, PathBuf};
+
+use berth_cri_api::v1::*;
+use berth_testkit::wait_for_async;
+
+use crate::daemon::{Daemon, LIMIT};
+use crate::kill::{ended, nothing_left};
+use crate::leftovers::remove_cgroup;
+use crate::words::{exec, launch, pod, remove, run, shell, status};
+
+const HANDLERS: &str = "[handlers.runc]\n[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
+
+/// A directory in which a file lets containers go on.
+struct Gate(PathBuf);
+
+impl Gate {
+    fn new(daemon: &Daemon) -> Self {
+        let dir = daemon.path().join("gate");
+        std::fs::create_dir(&dir).expect("a directory");
+        Self(dir)
+    }
+
+    fn open(&self) {
+        std::fs::write(self.0.join("open"), "").expect("the gate opens");
+    }
+
+    /// A container that waits for the gate to open, then does the rest.
+    fn container(&self, name: &str, rest: &str) -> ContainerConfig {
+        let script = format!("until [ -e /gate/open ]; do sleep 0.05; done; {rest}");
+        let mut config = shell(name, &script);
+        config.mounts.push(Mount {
+            container_path: "/gate".to_owned(),
+            host_path: self.0.to_string_lossy().into_owned(),
+            ..Mount::default()
+        });
+        config
+    }
+}
+
+/// The lines of a log, without their times.
+fn lines(log: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(_, rest)| rest.to_owned()).collect()
+}
+
+async fn wait_for_lines(log: &Path, wanted: &[&str]) {
+    wait_for_async("the log", LIMIT, async || {
+        let seen = lines(log);
+        if seen == wanted {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await;
+}
+
+/// The shim holds the containers, and our keeper their streams: what they write is in their logs before anybody is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_shim_is_found_again() {
+    let mut daemon = Daemon::start(HANDLERS).await;
+    let mut client = daemon.client.clone();
+    let parent = format!("berth-stranger-{}", std::process::id());
+    let logs = daemon.path().join("logs");
+    let config = pod("stranger", &logs, &parent);
+    let id = run(&mut client, &config, "stranger").await.expect("a pod");
+    let gate = Gate::new(&daemon);
+    let lasting = gate.container("last", "echo late; exec sleep 10000");
+    let lasting = launch(&mut client, &id, &config, lasting)
+        .await
+        .expect("starts");
+    let ending = gate.container(
+        "end",
+        "for n in 1 2 3; do echo line $n; done; printf rest; exit 9",
+    );
+    let ending = launch(&mut client, &id, &config, ending)
+        .await
+        .expect("starts");
+    daemon.kill();
+    // Both write, and one ends, while nobody serves.
+    gate.open();
+    let whole = [
+        "stdout F line 1",
+        "stdout F line 2",
+        "stdout F line 3",
+        "stdout P rest",
+    ];
+    wait_for_lines(&logs.join("stranger/end.log"), &whole).await;
+    wait_for_lines(&logs.join("stranger/last.log"), &["stdout F late"]).await;
+    daemon.launch().await;
+
+    let ended = ended(&mut client, &ending).await;
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (9, "Error"));
+    assert_eq!(lines(&logs.join("stranger/end.log")), whole);
+    let state = status(&mut client, &lasting)
+        .await
+        .expect("a status")
+        .state();
+    assert_eq!(state, ContainerState::ContainerRunning);
+    assert_eq!(
+        exec(&mut client, &lasting, "echo on")
+            .await
+            .expect("an exec"),
+        "on\n"
+    );
+    remove(&mut client, &id).await.expect("it can be removed");
+    nothing_left(&daemon, &parent).await;
+    daemon.stop();
+    remove_cgroup(&parent);
+}
