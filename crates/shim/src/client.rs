@@ -12,6 +12,7 @@ mod exec;
 mod fifo;
 mod keeper;
 mod log;
+mod orphans;
 mod session;
 mod stats;
 mod task;
@@ -41,6 +42,9 @@ use crate::stream::Hello;
 
 /// Type URL of the options that our own shim takes: JSON of [`RuntimeCommand`].
 pub const OWN_OPTIONS: &str = "berth.dev/shim.v1.RuntimeCommand";
+
+/// Metadata of a call of `Exec` to our own shim: milliseconds after the start at which it kills the process' tree.
+pub const EXEC_LIMIT: &str = "berth-exec-limit-ms";
 
 /// A running shim.
 #[derive(Debug, Clone)]
@@ -215,7 +219,7 @@ impl Shim {
     }
 
     /// Takes up after [`Shim::reconnect`] what we did for a container: with our own shim nothing; with a stranger's the
-    /// keeper is to hold its streams (as it does, if it lives).
+    /// keeper is to hold its streams (as it does, if it lives), and what was being executed in it is ended in time.
     ///
     /// # Errors
     /// When the bundle has no note of its streams, or no keeper takes them.
@@ -223,6 +227,7 @@ impl Shim {
         let Some(keeper) = &self.0.keeper else {
             return Ok(());
         };
+        orphans::adopt(self, id, &keeper::streams_dir(bundle));
         if keeper.adopt(id, bundle).await? {
             // Our predecessor may not have come to it.
             let _ = self.close_process_stdin(id, "").await;

@@ -42,17 +42,9 @@ pub(crate) fn leftovers(daemon: &Daemon, cgroup_parent: &str) -> Vec<String> {
         .expect("ip runs");
     let links = String::from_utf8_lossy(&links.stdout).into_owned();
     left.extend(links.lines().map(|line| format!("interface {line}")));
-    for process in names(Path::new("/proc")) {
-        let words = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        let ours = process
-            .parse::<u32>()
-            .is_ok_and(|pid| pid != std::process::id());
-        // The server itself runs.
-        if ours && words.contains(&dir) && !words.contains(" cri ") {
-            left.push(format!("process {process} {words}"));
-        }
-    }
+    // The server itself runs.
+    let running = processes(&dir).into_iter();
+    left.extend(running.filter(|line| !line.contains(" cri ")));
     for hierarchy in hierarchies() {
         let parent = format!("{hierarchy}/{cgroup_parent}");
         for name in names(Path::new(&parent)) {
@@ -62,6 +54,22 @@ pub(crate) fn leftovers(daemon: &Daemon, cgroup_parent: &str) -> Vec<String> {
         }
     }
     left
+}
+
+/// Processes other than ourselves that have this among their words, each of which ends with a blank.
+pub(crate) fn processes(wanted: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for process in names(Path::new("/proc")) {
+        let words = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        let other = process
+            .parse::<u32>()
+            .is_ok_and(|pid| pid != std::process::id());
+        if other && words.contains(wanted) {
+            found.push(format!("process {process} {words}"));
+        }
+    }
+    found
 }
 
 /// Removes the pods' cgroup, which is whoever's who named it.

@@ -7,7 +7,7 @@ use berth_testkit::wait_for_async;
 
 use crate::daemon::{Daemon, LIMIT};
 use crate::kill::{ended, nothing_left};
-use crate::leftovers::remove_cgroup;
+use crate::leftovers::{processes, remove_cgroup};
 use crate::words::{exec, launch, pod, remove, run, shell, status};
 
 const HANDLERS: &str = "[handlers.runc]\n[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
@@ -107,6 +107,60 @@ async fn a_strangers_shim_is_found_again() {
         "on\n"
     );
     remove(&mut client, &id).await.expect("it can be removed");
+    nothing_left(&daemon, &parent).await;
+    daemon.stop();
+    remove_cgroup(&parent);
+}
+
+/// What runs against a timeout does so without the server, or until the next one under a shim that knows no timeouts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commands_timeout_outlives_the_server() {
+    let mut daemon = Daemon::start(HANDLERS).await;
+    let client = daemon.client.clone();
+    let parent = format!("berth-timeout-{}", std::process::id());
+    let logs = daemon.path().join("logs");
+    // Numbers that no other process has among its words.
+    let number = |handler: usize| format!("3{}{handler}", std::process::id());
+    let runs = async |number: String, wanted: bool| {
+        wait_for_async("the command", LIMIT, async || {
+            let seen = processes(&format!("sleep {number} "));
+            if seen.is_empty() != wanted {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        })
+        .await;
+    };
+    let mut pods = Vec::new();
+    for (handler, name) in ["runc", "stranger"].into_iter().enumerate() {
+        let mut client = client.clone();
+        let config = pod(name, &logs, &parent);
+        let id = run(&mut client, &config, name).await.expect("a pod");
+        let lasting = shell("last", "exec sleep 10000");
+        let container_id = launch(&mut client, &id, &config, lasting)
+            .await
+            .expect("starts");
+        let cmd = ["sleep".to_owned(), number(handler)].to_vec();
+        tokio::spawn(async move {
+            let request = ExecSyncRequest {
+                container_id,
+                cmd,
+                timeout: 2,
+            };
+            client.exec_sync(request).await
+        });
+        runs(number(handler), true).await;
+        pods.push(id);
+    }
+    daemon.kill();
+    runs(number(0), false).await;
+    daemon.launch().await;
+    runs(number(1), false).await;
+    for id in pods {
+        let mut client = client.clone();
+        remove(&mut client, &id).await.expect("it can be removed");
+    }
     nothing_left(&daemon, &parent).await;
     daemon.stop();
     remove_cgroup(&parent);

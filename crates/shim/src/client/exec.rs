@@ -9,11 +9,13 @@ use protobuf::well_known_types::any::Any;
 
 use super::fifo::ExecStreams;
 use super::session::{self, Control, Session};
-use super::{AttachStreams, CALL, ExecOutput, Shim, ShimError};
+use super::{AttachStreams, CALL, EXEC_LIMIT, ExecOutput, Shim, ShimError, orphans};
 use crate::stdio::{Input, Output};
 
 /// Limit of each of exec_sync's outputs, as the kubelet's.
 const MAX_SYNC_OUTPUT: usize = 16 << 20;
+/// How long after a command's timeout somebody else ends it, for we come first while we live.
+const LATER: Duration = Duration::from_secs(1);
 
 impl Shim {
     /// Attaches to a container's streams. Output from before is in the log, not here.
@@ -35,7 +37,17 @@ impl Shim {
         process: &Process,
         streams: AttachStreams,
     ) -> Result<Session, ShimError> {
-        let session = self.register(id, process, streams).await?;
+        self.exec_for(id, process, streams, Duration::ZERO).await
+    }
+
+    async fn exec_for(
+        &self,
+        id: &str,
+        process: &Process,
+        streams: AttachStreams,
+        timeout: Duration,
+    ) -> Result<Session, ShimError> {
+        let session = self.register(id, process, streams, timeout).await?;
         let exec_id = session.control.exec_id().to_owned();
         match self.start_process(id, &exec_id).await {
             Ok(_) => Ok(session),
@@ -46,12 +58,14 @@ impl Shim {
         }
     }
 
-    /// Makes a process known to the shim, with its streams open. It is still to be started.
+    /// Makes a process known to the shim, with its streams open. It is still to be started. Should we be gone by its
+    /// timeout (zero: none), our shim ends it by itself a little later; with a stranger's, our successor does.
     async fn register(
         &self,
         id: &str,
         process: &Process,
         streams: AttachStreams,
+        timeout: Duration,
     ) -> Result<Session, ShimError> {
         let exec_id = format!("{:016x}", rand::random::<u64>());
         let terminal = process.terminal().unwrap_or(false);
@@ -67,9 +81,13 @@ impl Shim {
             ..Default::default()
         };
         let control = Control::new(self.clone(), id, &exec_id);
+        let limit = (!timeout.is_zero()).then(|| timeout + LATER);
         if let Some(keeper) = &self.0.keeper {
             let fifos = ExecStreams::open(&keeper.fifos(id)?, &exec_id, streams, terminal)?;
             fifos.fill(&mut request);
+            if let Some(limit) = limit {
+                orphans::note(fifos.dir(), limit)?;
+            }
             self.0.task.call_empty("Exec", &request, CALL).await?;
             return Ok(fifos.session(control, streams));
         }
@@ -77,7 +95,9 @@ impl Shim {
         if streams.stdin {
             request.stdin = Input::stream_uri(true);
         }
-        self.0.task.call_empty("Exec", &request, CALL).await?;
+        let limit = limit.map(|limit| (EXEC_LIMIT, limit.as_millis().to_string()));
+        let task = &self.0.task;
+        task.call_with("Exec", &request, CALL, limit).await?;
         let session = session::open(control, streams).await;
         if session.is_err() {
             let _ = self.delete_process(id, &exec_id).await;
@@ -101,12 +121,12 @@ impl Shim {
             stderr: true,
         };
         if self.0.keeper.is_some() {
-            let session = self.exec(id, process, streams).await?;
+            let session = self.exec_for(id, process, streams, timeout).await?;
             let begun = std::future::ready(());
             return session.collect(begun, timeout, MAX_SYNC_OUTPUT).await;
         }
         // Ours may be asked for the end of what has not begun: a short command's end is known at once then.
-        let session = self.register(id, process, streams).await?;
+        let session = self.register(id, process, streams, timeout).await?;
         let exec_id = session.control.exec_id().to_owned();
         let (begin, begun) = tokio::sync::oneshot::channel::<()>();
         let start = async {

@@ -4,7 +4,7 @@
 //!
 //! Tasks: a pump for each output; one for each stream of the session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use containerd_shim_protos::api;
@@ -97,6 +97,11 @@ impl ExecStreams {
             pumps,
             _exited: exited,
         })
+    }
+
+    /// The exec's own directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.fifos.dir
     }
 
     pub(super) fn fill(&self, request: &mut api::ExecProcessRequest) {

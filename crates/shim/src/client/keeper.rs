@@ -25,8 +25,7 @@ use crate::stdio::stream_socket;
 use crate::stream::{Fifos, Hello};
 
 use kept::Kept;
-pub(super) use kept::fields;
-use kept::streams_dir;
+pub(super) use kept::{fields, streams_dir};
 
 /// Between two starts of a keeper that dies again and again.
 const PAUSE: Duration = Duration::from_secs(1);

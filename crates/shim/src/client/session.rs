@@ -1,7 +1,8 @@
 //! Attached and exec'd streams.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -12,6 +13,9 @@ use crate::stream::{self, Hello, Kind, MAX_FRAME, Reply};
 
 /// Bytes kept between the shim's socket and a reader that is slow.
 pub(super) const BUFFER: usize = 64 * 1024;
+
+/// How a process ends that was killed.
+const KILLED: u32 = 128 + 9;
 
 /// Readable end of a stream.
 pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -127,8 +131,10 @@ impl Session {
                 stderr,
             })
         };
+        let began = OnceLock::new();
         let expired = async {
             begun.await;
+            let _ = began.set(Instant::now());
             if timeout.is_zero() {
                 std::future::pending::<()>().await;
             }
@@ -142,6 +148,12 @@ impl Session {
                 let _ = tokio::time::timeout(Duration::from_secs(5), self.control.wait()).await;
                 return Err(ShimError::Timeout(timeout));
             }
+        };
+        let late = !timeout.is_zero() && began.get().is_some_and(|at| at.elapsed() >= timeout);
+        let result = match result {
+            // We were so late that the shim came before us.
+            Ok(output) if late && output.code == KILLED => Err(ShimError::Timeout(timeout)),
+            other => other,
         };
         if !exec_id.is_empty() {
             // The result need not wait for the shim to forget it.

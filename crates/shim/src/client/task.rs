@@ -56,11 +56,36 @@ impl TaskClient {
         request: &impl Message,
         timeout: Duration,
     ) -> Result<T, ShimError> {
+        let payload = self.request(method, request, timeout, None).await?;
+        T::parse_from_bytes(&payload).map_err(|source| ShimError::Decode { method, source })
+    }
+
+    /// A call without an answer, with metadata, which whoever does not know it ignores.
+    pub(super) async fn call_with(
+        &self,
+        method: &'static str,
+        request: &impl Message,
+        timeout: Duration,
+        metadata: Option<(&'static str, String)>,
+    ) -> Result<(), ShimError> {
+        self.request(method, request, timeout, metadata)
+            .await
+            .map(drop)
+    }
+
+    async fn request(
+        &self,
+        method: &'static str,
+        request: &impl Message,
+        timeout: Duration,
+        metadata: Option<(&'static str, String)>,
+    ) -> Result<Vec<u8>, ShimError> {
+        let metadata = metadata.as_ref();
         let v3 = self.v3.load(Ordering::Relaxed);
-        let first = self.try_call(v3, method, request, timeout).await;
+        let first = self.try_call(v3, method, request, timeout, metadata).await;
         let answer = match first {
             Err(e) if is_unknown_service(&e) => {
-                let second = self.try_call(!v3, method, request, timeout).await;
+                let second = self.try_call(!v3, method, request, timeout, metadata).await;
                 if second.is_ok() {
                     self.v3.store(!v3, Ordering::Relaxed);
                 }
@@ -68,8 +93,7 @@ impl TaskClient {
             }
             other => other,
         };
-        let payload = answer.map_err(|e| ShimError::from_ttrpc(method, e, timeout))?;
-        T::parse_from_bytes(&payload).map_err(|source| ShimError::Decode { method, source })
+        answer.map_err(|e| ShimError::from_ttrpc(method, e, timeout))
     }
 
     pub(super) async fn call_empty(
@@ -89,7 +113,13 @@ impl TaskClient {
         method: &'static str,
         message: &impl Message,
         timeout: Duration,
+        metadata: Option<&(&'static str, String)>,
     ) -> Result<Vec<u8>, ttrpc::Error> {
+        let metadata = metadata.map(|(key, value)| ttrpc::proto::KeyValue {
+            key: (*key).to_owned(),
+            value: value.clone(),
+            ..Default::default()
+        });
         let request = ttrpc::Request {
             service: if v3 { V3 } else { V2 }.to_owned(),
             method: method.to_owned(),
@@ -97,6 +127,7 @@ impl TaskClient {
             payload: message
                 .write_to_bytes()
                 .map_err(|e| ttrpc::Error::Others(e.to_string()))?,
+            metadata: metadata.into_iter().collect(),
             ..Default::default()
         };
         self.client.request(request).await.map(|r| r.payload)

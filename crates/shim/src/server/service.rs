@@ -1,7 +1,7 @@
 //! The task service: from messages to calls and back.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use containerd_shim_protos::api::{
@@ -20,7 +20,7 @@ use super::error::Error;
 use super::metrics;
 use super::process::Phase;
 use super::state::Shim;
-use crate::client::Exit;
+use crate::client::{EXEC_LIMIT, Exit};
 
 type Answer<T> = ttrpc::Result<T>;
 
@@ -99,8 +99,11 @@ impl Task for TaskService {
         Ok(delete_response(pid, exit))
     }
 
-    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> Answer<Empty> {
-        self.0.container(&request.id)?.register(&request)?;
+    async fn exec(&self, context: &TtrpcContext, request: ExecProcessRequest) -> Answer<Empty> {
+        let limit = context.metadata.get(EXEC_LIMIT);
+        let limit = limit.and_then(|values| values.first()?.parse().ok());
+        let limit = limit.map(Duration::from_millis);
+        self.0.container(&request.id)?.register(&request, limit)?;
         Ok(Empty::new())
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_shim::client::{AttachStreams, ShimError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Pod, RUNTIMES, Settings, eventually, within};
+use crate::harness::{Pod, RUNTIMES, Settings, eventually, eventually_so, within};
 
 const ALL: AttachStreams = AttachStreams {
     stdin: true,
@@ -64,25 +64,47 @@ async fn a_timeout_ends_the_whole_tree() {
             matches!(got, Err(ShimError::Timeout(_))),
             "{runtime}: {got:?}"
         );
-        let look = pod.exec_process(&id, &["ps", "-o", "args"], false);
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        loop {
-            let seen = within(pod.shim().exec_sync(&id, &look, Duration::ZERO))
-                .await
-                .expect("ps");
-            let text = String::from_utf8_lossy(&seen.stdout).into_owned();
-            assert!(text.contains("sleep 1000"), "{runtime}: {text}");
-            if !text.contains("sleep 2000") && !text.contains("sleep 3000") {
-                break;
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{runtime}: processes are left: {text}"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        shows(&pod, &id, |seen| {
+            seen.contains("sleep 1000")
+                && !seen.contains("sleep 2000")
+                && !seen.contains("sleep 3000")
+        })
+        .await;
         pod.end().await;
     }
+}
+
+/// A server that is killed can't end what it executes; the shim does.
+#[tokio::test]
+async fn a_timeout_holds_without_its_client() {
+    for runtime in RUNTIMES {
+        let pod = Pod::start(runtime).await;
+        let id = pod.run(&["sleep", "1000"], &Settings::default()).await;
+        let process = pod.exec_process(&id, &["sh", "-c", "sleep 2000 & sleep 3000"], false);
+        let executing = tokio::spawn({
+            let (shim, id) = (pod.shim().clone(), id.clone());
+            async move { shim.exec_sync(&id, &process, Duration::from_secs(2)).await }
+        });
+        shows(&pod, &id, |seen| seen.contains("sleep 3000")).await;
+        executing.abort();
+        shows(&pod, &id, |seen| {
+            seen.contains("sleep 1000")
+                && !seen.contains("sleep 2000")
+                && !seen.contains("sleep 3000")
+        })
+        .await;
+        pod.end().await;
+    }
+}
+
+/// Waits until the processes in a container are as wanted.
+async fn shows(pod: &Pod, id: &str, wanted: impl Fn(&str) -> bool) {
+    let look = pod.exec_process(id, &["ps", "-o", "args"], false);
+    eventually_so("processes as wanted", async || {
+        let seen = within(pod.shim().exec_sync(id, &look, Duration::ZERO)).await;
+        wanted(&String::from_utf8_lossy(&seen.expect("ps").stdout))
+    })
+    .await;
 }
 
 #[tokio::test]

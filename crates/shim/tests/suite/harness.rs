@@ -308,8 +308,13 @@ pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
 
 /// Waits for a condition.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually_so(what, async || holds()).await;
+}
+
+/// Waits for a condition that has to be asked for.
+pub(crate) async fn eventually_so(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while !holds() {
+    while !holds().await {
         assert!(std::time::Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::create::read_pid;
 use super::gvisor::Ending;
-use super::{Container, signal_tree};
+use super::{Container, SIGKILL, signal_tree};
 use crate::client::Exit;
 use crate::server::console::ConsoleSocket;
 use crate::server::error::Error;
@@ -17,18 +17,25 @@ use crate::server::process::{Fields, Phase, Process};
 
 /// After an exec's exit, how long what it left in the background may still write to its streams.
 const LINGER: Duration = Duration::from_millis(500);
+/// How long an exec that we ended may still be asked for.
+const FORGET: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Exec {
     pub(super) process: Arc<Process>,
     spec: Vec<u8>,
+    limit: Option<Duration>,
     /// The process' ends of the streams, until it starts.
     stdio: Mutex<Option<ChildStdio>>,
 }
 
 impl Container {
-    /// `Exec`: registers a process, to be started by `Start`.
-    pub(in crate::server) fn register(&self, request: &ExecProcessRequest) -> Result<(), Error> {
+    /// `Exec`: registers a process, to be started by `Start`. One with a limit is ended when it runs longer.
+    pub(in crate::server) fn register(
+        &self,
+        request: &ExecProcessRequest,
+        limit: Option<Duration>,
+    ) -> Result<(), Error> {
         if request.exec_id.is_empty() || request.exec_id.contains('/') {
             return Err(Error::Invalid(format!("exec id {:?}", request.exec_id)));
         }
@@ -58,6 +65,7 @@ impl Container {
         let exec = Exec {
             process,
             spec,
+            limit,
             stdio: Mutex::new(Some(stdio)),
         };
         self.execs
@@ -151,7 +159,25 @@ impl Container {
             watched.io.drain().await;
             watched.set_phase(Phase::Exited(Exit { code, at }));
         });
+        if let Some(limit) = exec.limit {
+            let (container, exec_id) = (Arc::clone(self), exec_id.to_owned());
+            let process = Arc::clone(process);
+            tokio::spawn(async move { container.end_after(limit, &exec_id, &process).await });
+        }
         Ok(process.wire_pid())
+    }
+
+    /// Ends an exec whose client ought to have done so but is gone, and forgets it.
+    async fn end_after(&self, limit: Duration, exec_id: &str, process: &Process) {
+        if tokio::time::timeout(limit, process.wait()).await.is_ok() {
+            return;
+        }
+        if let Err(error) = self.kill_exec(exec_id, SIGKILL, true).await {
+            tracing::warn!(id = self.id, exec_id, %error, "an exec can't be ended");
+        }
+        process.wait().await;
+        tokio::time::sleep(FORGET).await;
+        let _ = self.delete_exec(exec_id).await;
     }
 
     /// Signals an exec; with `all` its whole process tree.
