@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::apparmor::AppArmor;
 use crate::cni::{self, CniError, Network};
 use crate::container::Container;
 use crate::error::CriError;
@@ -26,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) handlers: ArcSwap<HandlerTable>,
     pub(crate) images: ImageStore,
     pub(crate) host: berth_oci::Host,
+    pub(crate) apparmor: AppArmor,
     pub(crate) sandboxes: Registry<Sandbox>,
     pub(crate) containers: Registry<Container>,
     pub(crate) events: Events,
@@ -58,6 +60,7 @@ impl Engine {
             handlers: ArcSwap::from_pointee(handlers),
             images,
             host: berth_oci::Host::detect(),
+            apparmor: AppArmor::default(),
             sandboxes: Registry::new("pod sandbox"),
             containers: Registry::new("container"),
             events: Events::default(),

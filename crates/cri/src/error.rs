@@ -6,6 +6,7 @@ use berth_image::{ErrorKind, ImageError};
 use berth_shim::client::ShimError;
 use tonic::{Code, Status};
 
+use crate::apparmor::AppArmorError;
 use crate::cni::CniError;
 use crate::handlers::HandlerRefused;
 use crate::netns::NamespaceError;
@@ -39,6 +40,8 @@ pub(crate) enum CriError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Spec(#[from] berth_oci::SpecError),
+    #[error(transparent)]
+    AppArmor(#[from] AppArmorError),
     #[error("cannot {action} {id}")]
     Shim {
         action: &'static str,
@@ -84,6 +87,10 @@ impl CriError {
             Self::Handler(HandlerRefused::Broken { .. }) | Self::State(_) => {
                 Code::FailedPrecondition
             }
+            Self::AppArmor(error) => match error {
+                AppArmorError::NotLoaded(_) | AppArmorError::NoParser => Code::FailedPrecondition,
+                AppArmorError::Parser(_) | AppArmorError::Refused(_) => Code::Internal,
+            },
             Self::Unsupported(_) => Code::Unimplemented,
             Self::Cni(CniError::NoNetwork { .. }) => Code::FailedPrecondition,
             Self::Cni(CniError::Timeout { .. }) => Code::DeadlineExceeded,

@@ -12,6 +12,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod handlers;
 
+mod apparmor;
 mod cni;
 mod container;
 mod elf;

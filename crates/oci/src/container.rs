@@ -153,10 +153,10 @@ pub enum SeccompProfile {
 /// An AppArmor profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// The runtime's default: none of our own is loaded yet, so the process stays unconfined.
-    #[default]
+    /// berth's own ([`crate::apparmor::DEFAULT_PROFILE`]), which the caller has loaded.
     RuntimeDefault,
     /// No profile.
+    #[default]
     Unconfined,
     /// A profile loaded on the host, by name.
     Localhost(String),

@@ -9,8 +9,10 @@
 //! * [`runtime`] describes the runtimes driven by their command line (runc, crun, youki, runsc) and
 //!   probes what a binary is and can do;
 //! * [`cgroup`] tells which cgroup hierarchy the host has;
-//! * [`seccomp`] holds the default profile and loads local ones.
+//! * [`seccomp`] holds the default profile and loads local ones;
+//! * [`apparmor`] holds the default profile of AppArmor.
 
+pub mod apparmor;
 pub mod cdi;
 pub mod cgroup;
 pub mod container;

@@ -9,11 +9,12 @@ use berth_cri_api::v1::{
 };
 use berth_image::ImageConfig;
 use berth_oci::{
-    Container, Device, HugepageLimit, Mount, Namespace, Process, Profile, Propagation, Resources,
+    Container, Device, HugepageLimit, Mount, Namespace, Process, Propagation, Resources,
     SeccompProfile, Security, SelinuxOptions, Spec, User,
 };
 
 use super::volumes::Volume;
+use crate::apparmor;
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::filtered;
@@ -70,7 +71,14 @@ pub(super) fn build(
             .map(|device| device.name.clone())
             .collect(),
         resources: oci_resources(linux.resources.as_ref()),
-        security: security(pod, given)?,
+        security: Security {
+            apparmor: if pod.runtime.kind().shares_host_kernel() {
+                engine.apparmor.profile(engine.host.apparmor, given)?
+            } else {
+                apparmor::elsewhere(given)
+            },
+            ..security(pod, given)?
+        },
         annotations: pass_annotations(&pod.runtime.container_annotations, &config.annotations),
     };
     let mut spec =
@@ -366,7 +374,6 @@ fn security(
         ambient_capabilities: capabilities.add_ambient_capabilities,
         no_new_privs: given.no_new_privs,
         seccomp: seccomp(given)?,
-        apparmor: apparmor(given),
         selinux: given
             .selinux_options
             .as_ref()
@@ -379,6 +386,7 @@ fn security(
         // A kubelet always says which paths to mask; an empty list is procMount: Unmasked.
         masked_paths: Some(given.masked_paths.clone()),
         readonly_paths: Some(given.readonly_paths.clone()),
+        ..Security::default()
     })
 }
 
@@ -409,28 +417,6 @@ fn seccomp(given: &LinuxContainerSecurityContext) -> Result<SeccompProfile, CriE
 fn local(profile: &SecurityProfile) -> PathBuf {
     let path = profile.localhost_ref.as_str();
     PathBuf::from(path.strip_prefix("localhost/").unwrap_or(path))
-}
-
-#[allow(deprecated)]
-fn apparmor(given: &LinuxContainerSecurityContext) -> Profile {
-    if given.privileged {
-        return Profile::Unconfined;
-    }
-    if let Some(profile) = &given.apparmor {
-        let name = profile.localhost_ref.as_str();
-        return match profile.profile_type() {
-            ProfileType::RuntimeDefault => Profile::RuntimeDefault,
-            ProfileType::Unconfined => Profile::Unconfined,
-            ProfileType::Localhost => {
-                Profile::Localhost(name.strip_prefix("localhost/").unwrap_or(name).to_owned())
-            }
-        };
-    }
-    match given.apparmor_profile.as_str() {
-        "" | "runtime/default" => Profile::RuntimeDefault,
-        "unconfined" => Profile::Unconfined,
-        name => Profile::Localhost(name.strip_prefix("localhost/").unwrap_or(name).to_owned()),
-    }
 }
 
 /// Only the limits of a container, as its runtime takes them for an update.

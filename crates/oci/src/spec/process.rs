@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
 use super::{SpecError, capabilities};
+use crate::apparmor::DEFAULT_NAME;
 use crate::container::{Container, Profile, Rlimit};
 use crate::{Host, SelinuxOptions};
 
@@ -95,13 +96,19 @@ fn rlimits(host: &Host, wanted: &[Rlimit]) -> Result<Option<Vec<PosixRlimit>>, S
     Ok((!out.is_empty()).then_some(out))
 }
 
-/// A profile where the kernel has no AppArmor is fatal in every runtime, so it is dropped or refused here.
+/// A profile where the kernel has no AppArmor is fatal in every runtime, so it is refused here.
 fn apparmor(host: &Host, profile: &Profile, privileged: bool) -> Result<Option<String>, SpecError> {
-    match profile {
-        Profile::RuntimeDefault | Profile::Unconfined => Ok(None),
-        Profile::Localhost(_) if privileged => Ok(None),
-        Profile::Localhost(name) if host.apparmor => Ok(Some(name.clone())),
-        Profile::Localhost(name) => Err(SpecError::NoAppArmor(name.clone())),
+    let name = match profile {
+        Profile::Unconfined => return Ok(None),
+        Profile::RuntimeDefault => DEFAULT_NAME,
+        Profile::Localhost(name) => name,
+    };
+    if privileged {
+        Ok(None)
+    } else if host.apparmor {
+        Ok(Some(name.to_owned()))
+    } else {
+        Err(SpecError::NoAppArmor(name.to_owned()))
     }
 }
 
