@@ -18,6 +18,7 @@ mod delete;
 mod error;
 mod io;
 pub(crate) mod keeper;
+mod kills;
 mod metrics;
 mod options;
 pub mod persist;

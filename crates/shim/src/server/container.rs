@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::config::Config;
 use super::error::Error;
 use super::io::ChildStdio;
+use super::kills::Kills;
 use super::metrics::Groups;
 use super::process::{Phase, Process, send};
 use super::reaper::{Code, Reaper};
@@ -37,6 +38,7 @@ pub(super) struct Container {
     execs: Mutex<HashMap<String, Arc<exec::Exec>>>,
     config: Config,
     reaper: Arc<Reaper>,
+    kills: Arc<Mutex<Kills>>,
     /// Calls that change the container's state exclude each other.
     changing: tokio::sync::Mutex<()>,
     /// gVisor takes a later container's streams only at start.
@@ -118,11 +120,12 @@ impl Container {
             code,
             at: std::time::SystemTime::now(),
         };
+        // First: a group may not be there for long.
+        let oom_killed = self.oom_killed();
         if !self.runtime.is_gvisor() && !self.config.own_pid_namespace() {
             let _ = self.kill_all(SIGKILL).await;
         }
         self.init.io.drain().await;
-        let oom_killed = self.groups().oom_killed();
         if let Err(e) = persist::save_exit(&self.bundle, exit, oom_killed) {
             tracing::warn!(id = self.id, error = %e, "exit can't be noted");
         }
@@ -203,10 +206,22 @@ impl Container {
             self.ended(128 + SIGKILL).await;
         }
         self.init.io.close().await;
+        if let Some(cgroup) = self.groups().unified() {
+            self.kills.lock().forget(&cgroup);
+        }
         for _ in 0..self.mounted {
             rootfs::unmount(&self.bundle.join("rootfs"));
         }
         Ok((self.init.wire_pid(), self.init.wait().await))
+    }
+
+    /// Whether the kernel has killed something in it for want of memory.
+    fn oom_killed(&self) -> bool {
+        let groups = self.groups();
+        groups.oom_killed()
+            || groups
+                .unified()
+                .is_some_and(|cgroup| self.kills.lock().count(&cgroup) > 0)
     }
 
     /// The cgroups that the runtime put it into.

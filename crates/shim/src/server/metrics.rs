@@ -93,15 +93,17 @@ impl Groups {
         }
     }
 
-    /// Whether the kernel has killed something in these groups for want of memory.
+    /// Whether version 1 has counted something killed in these groups for want of memory; [`super::kills`] asks
+    /// version 2.
     pub(super) fn oom_killed(&self) -> bool {
-        let count =
-            |dir: PathBuf, file: &str| table(&dir, file).get("oom_kill").copied().unwrap_or(0);
-        let v2 = self.dir("").map_or(0, |d| count(d, "memory.events"));
-        let v1 = self
-            .dir("memory")
-            .map_or(0, |d| count(d, "memory.oom_control"));
-        v1 + v2 > 0
+        self.dir("memory")
+            .and_then(|dir| table(&dir, "memory.oom_control").get("oom_kill").copied())
+            .is_some_and(|count| count > 0)
+    }
+
+    /// The group of version 2.
+    pub(super) fn unified(&self) -> Option<PathBuf> {
+        self.dir("")
     }
 
     /// The directory of a v1 controller, or of v2 (the empty name).

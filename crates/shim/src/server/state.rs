@@ -13,6 +13,7 @@ use super::attach::Holder;
 use super::container::{self, Container};
 use super::error::Error;
 use super::io::Io;
+use super::kills::Kills;
 use super::reaper::Reaper;
 use crate::stream::{Hello, Reply};
 
@@ -22,6 +23,7 @@ pub(super) struct Shim {
     pub(super) namespace: String,
     pub(super) socket_dir: PathBuf,
     pub(super) reaper: Arc<Reaper>,
+    kills: Arc<Mutex<Kills>>,
     /// Rung when the daemon is to end.
     pub(super) shutdown: Notify,
     /// Rung at each piece of work.
@@ -38,6 +40,7 @@ impl Shim {
             namespace,
             socket_dir,
             reaper,
+            kills: Arc::default(),
             shutdown: Notify::new(),
             work: Notify::new(),
             made: Notify::new(),
@@ -59,8 +62,14 @@ impl Shim {
             }
             containers.insert(request.id.clone(), None);
         }
-        let made =
-            container::create(request, &self.namespace, &self.socket_dir, &self.reaper).await;
+        let made = container::create(
+            request,
+            &self.namespace,
+            &self.socket_dir,
+            &self.reaper,
+            &self.kills,
+        )
+        .await;
         let mut containers = self.containers.lock();
         // Whoever wakes has to wait for the lock.
         self.made.notify_waiters();

@@ -12,6 +12,7 @@ use crate::server::config::Config;
 use crate::server::console::ConsoleSocket;
 use crate::server::error::Error;
 use crate::server::io::{ChildStdio, Io, Wiring};
+use crate::server::kills::Kills;
 use crate::server::process::{Fields, Phase, Process};
 use crate::server::reaper::Reaper;
 use crate::server::runtime::Runtime;
@@ -23,6 +24,7 @@ pub(in crate::server) async fn create(
     namespace: &str,
     socket_dir: &Path,
     reaper: &Arc<Reaper>,
+    kills: &Arc<Mutex<Kills>>,
 ) -> Result<Arc<Container>, Error> {
     let bundle = PathBuf::from(&request.bundle);
     let config = Config::load(&bundle)?;
@@ -68,6 +70,7 @@ pub(in crate::server) async fn create(
         execs: Mutex::default(),
         config,
         reaper: Arc::clone(reaper),
+        kills: Arc::clone(kills),
         changing: tokio::sync::Mutex::default(),
         late_stdio: Mutex::new(later),
         mounted: request.rootfs.len(),
@@ -121,7 +124,9 @@ impl Container {
         let pid = read_pid(&pid_file)?;
         self.init.set_pid(pid);
         // Now, while the process shows them.
-        let _ = self.groups();
+        if let Some(cgroup) = self.groups().unified() {
+            self.kills.lock().watch(&cgroup);
+        }
         // All of a gVisor pod's containers share one host process. Its end is the sandbox container's; the other
         // containers' is the runtime's to tell.
         let exit = match (self.runtime.is_gvisor(), self.config.joins_sandbox()) {
