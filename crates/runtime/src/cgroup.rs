@@ -14,7 +14,7 @@ use libcgroups::common::{
     create_cgroup_manager, get_cgroup_setup,
 };
 use libcontainer::container::Container;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::error::Error;
 pub(crate) use others::join as join_others;
@@ -151,6 +151,39 @@ pub(crate) fn holds(folder: &Path, pid: i32) -> Result<bool, Error> {
     let file = folder.join("cgroup.procs");
     let text = std::fs::read_to_string(&file).map_err(Error::file("read", &file))?;
     Ok(text.lines().any(|line| line.parse() == Ok(pid)))
+}
+
+/// Sets a container's limits of huge pages, for which libcgroups does nothing where systemd has made the cgroup.
+pub(crate) fn limit_huge_pages(container: &Container, spec: &Spec) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let limits = resources
+        .and_then(|resources| resources.hugepage_limits().clone())
+        .unwrap_or_default();
+    if limits.is_empty() || !container.systemd() || !is_unified() {
+        return Ok(());
+    }
+    let folder = unified(container)?;
+    pass_on("hugetlb", &folder)?;
+    for limit in &limits {
+        let file = folder.join(format!("hugetlb.{}.max", limit.page_size()));
+        std::fs::write(&file, limit.limit().to_string()).map_err(Error::file("write", &file))?;
+    }
+    Ok(())
+}
+
+/// Has the cgroups above a folder pass a controller on to it.
+fn pass_on(controller: &str, folder: &Path) -> Result<(), Error> {
+    let above: Vec<&Path> = folder
+        .ancestors()
+        .skip(1)
+        .take_while(|path| path.starts_with(ROOT))
+        .collect();
+    for path in above.into_iter().rev() {
+        let file = path.join("cgroup.subtree_control");
+        std::fs::write(&file, format!("+{controller}")).map_err(Error::file("write", &file))?;
+    }
+    Ok(())
 }
 
 /// Whether all controllers are of version 2.

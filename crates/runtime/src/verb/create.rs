@@ -131,11 +131,15 @@ fn build(
         .build()
         .map_err(failed)?;
     drop(away);
-    if let Some(devices) = &devices {
-        restrict(&container, devices).inspect_err(|_| {
+    // Before `start` nothing of the image runs.
+    cgroup::limit_huge_pages(&container, &bundle.spec)
+        .and_then(|()| match &devices {
+            Some(devices) => restrict(&container, devices),
+            None => Ok(()),
+        })
+        .inspect_err(|_| {
             let _ = delete::remove(global, &args.id, true);
         })?;
-    }
     Ok(container.pid().map(|pid| pid.as_raw()))
 }
 
