@@ -1,5 +1,7 @@
 //! Pod cgroups: `kubepods[/burstable|/besteffort]/pod<uid>`, with the pod's overhead counted, on
-//! cgroup v1, hybrid and v2, by the cgroupfs driver.
+//! cgroup v1, hybrid and v2; made here, or by systemd as slices where the runtime uses its driver.
+
+mod slice;
 
 use std::fs;
 use std::io;
@@ -26,6 +28,16 @@ enum Layout {
     Unified(PathBuf),
     /// None that can be written.
     Absent,
+}
+
+/// What a pod may use in all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Limits {
+    shares: i64,
+    weight: i64,
+    /// Of [`PERIOD_US`].
+    quota: Option<i64>,
+    memory: Option<i64>,
 }
 
 /// Makes and removes pod cgroups.
@@ -59,13 +71,7 @@ impl PodCgroups {
     /// The cgroup parent to hand to the runtime; empty leaves the choice to it.
     pub(crate) fn parent(&self, pod: &Pod, systemd: bool) -> String {
         if systemd {
-            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            let uid = uid.replace('-', "_");
-            return match qos(pod) {
-                Qos::Guaranteed => format!("kubepods-pod{uid}.slice"),
-                Qos::Burstable => format!("kubepods-burstable-pod{uid}.slice"),
-                Qos::BestEffort => format!("kubepods-besteffort-pod{uid}.slice"),
-            };
+            return slice_name(pod);
         }
         if self.layout == Layout::Absent {
             return String::new();
@@ -75,7 +81,18 @@ impl PodCgroups {
 
     /// Makes the pod's cgroup with its limits. A machine where that cannot be done still runs the
     /// pod, with a warning: the containers' own limits hold.
-    pub(crate) fn ensure(&self, pod: &Pod) {
+    pub(crate) async fn ensure(&self, pod: &Pod, systemd: bool) {
+        if !systemd {
+            return self.make(pod);
+        }
+        if let Some(limits) = self.limits(pod).filter(|_| self.layout != Layout::Absent)
+            && let Err(error) = slice::ensure(&slice_name(pod), self.is_unified(), &limits).await
+        {
+            warn!(pod = ?pod.metadata.name, error = told(&error), "the pod's slice could not be set up whole");
+        }
+    }
+
+    fn make(&self, pod: &Pod) {
         let relative = Self::relative(pod);
         let result = match &self.layout {
             Layout::Absent => Ok(()),
@@ -90,7 +107,7 @@ impl PodCgroups {
     fn split(&self, root: &Path, relative: &Path, pod: &Pod) -> io::Result<()> {
         let dir = root.join(relative);
         make_split(root, relative)?;
-        let Some(spec) = &pod.spec else {
+        let Some(limits) = self.limits(pod) else {
             return Ok(());
         };
         let name = root
@@ -98,15 +115,14 @@ impl PodCgroups {
             .and_then(|n| n.to_str())
             .unwrap_or_default();
         if name.split(',').any(|c| c == "cpu") {
-            let shares = cpu_shares(amount::pod_request(spec, "cpu", self.overhead));
-            write(&dir, "cpu.shares", &shares.to_string());
-            if let Some(limit) = amount::pod_limit(spec, "cpu", self.overhead) {
+            write(&dir, "cpu.shares", &limits.shares.to_string());
+            if let Some(quota) = limits.quota {
                 write(&dir, "cpu.cfs_period_us", PERIOD_US);
-                write(&dir, "cpu.cfs_quota_us", &cpu_quota(limit).to_string());
+                write(&dir, "cpu.cfs_quota_us", &quota.to_string());
             }
         }
         if name == "memory"
-            && let Some(limit) = amount::pod_limit(spec, "memory", self.overhead)
+            && let Some(limit) = limits.memory
         {
             write(&dir, "memory.limit_in_bytes", &limit.to_string());
         }
@@ -121,23 +137,42 @@ impl PodCgroups {
             mkdir(&here)?;
         }
         enable(&here);
-        let Some(spec) = &pod.spec else {
+        let Some(limits) = self.limits(pod) else {
             return Ok(());
         };
-        let shares = cpu_shares(amount::pod_request(spec, "cpu", self.overhead));
-        write(&here, "cpu.weight", &cpu_weight(shares).to_string());
-        if let Some(limit) = amount::pod_limit(spec, "cpu", self.overhead) {
-            let quota = cpu_quota(limit);
+        write(&here, "cpu.weight", &limits.weight.to_string());
+        if let Some(quota) = limits.quota {
             write(&here, "cpu.max", &format!("{quota} {PERIOD_US}"));
         }
-        if let Some(limit) = amount::pod_limit(spec, "memory", self.overhead) {
+        if let Some(limit) = limits.memory {
             write(&here, "memory.max", &limit.to_string());
         }
         Ok(())
     }
 
+    fn limits(&self, pod: &Pod) -> Option<Limits> {
+        let spec = pod.spec.as_ref()?;
+        let shares = cpu_shares(amount::pod_request(spec, "cpu", self.overhead));
+        Some(Limits {
+            shares,
+            weight: cpu_weight(shares),
+            quota: amount::pod_limit(spec, "cpu", self.overhead).map(cpu_quota),
+            memory: amount::pod_limit(spec, "memory", self.overhead),
+        })
+    }
+
+    fn is_unified(&self) -> bool {
+        matches!(self.layout, Layout::Unified(_))
+    }
+
     /// Removes the pod's cgroup; what is not empty yet is tried again by the caller's next pass.
-    pub(crate) fn remove(&self, pod: &Pod) {
+    pub(crate) async fn remove(&self, pod: &Pod, systemd: bool) {
+        if systemd
+            && self.layout != Layout::Absent
+            && let Err(error) = slice::stop(&slice_name(pod)).await
+        {
+            debug!(error = told(&error), "pod slice not stopped");
+        }
         let relative = Self::relative(pod);
         let roots: &[PathBuf] = match &self.layout {
             Layout::Absent => &[],
@@ -152,8 +187,12 @@ impl PodCgroups {
     }
 
     /// The directory with the pod's memory accounting, for stats and eviction.
-    pub(crate) fn memory_usage(&self, pod: &Pod) -> Option<i64> {
-        let relative = Self::relative(pod);
+    pub(crate) fn memory_usage(&self, pod: &Pod, systemd: bool) -> Option<i64> {
+        let relative = if systemd {
+            slice_path(&slice_name(pod))
+        } else {
+            Self::relative(pod)
+        };
         let read =
             |path: PathBuf| -> Option<i64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
         match &self.layout {
@@ -164,6 +203,34 @@ impl PodCgroups {
             }
             Layout::Unified(root) => read(root.join(relative).join("memory.current")),
         }
+    }
+}
+
+fn slice_name(pod: &Pod) -> String {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let uid = uid.replace('-', "_");
+    match qos(pod) {
+        Qos::Guaranteed => format!("kubepods-pod{uid}.slice"),
+        Qos::Burstable => format!("kubepods-burstable-pod{uid}.slice"),
+        Qos::BestEffort => format!("kubepods-besteffort-pod{uid}.slice"),
+    }
+}
+
+/// Where systemd has a slice: each dash of its name is a level.
+fn slice_path(name: &str) -> PathBuf {
+    let stem = name.strip_suffix(".slice").unwrap_or(name);
+    stem.match_indices('-')
+        .map(|(at, _)| at)
+        .chain([stem.len()])
+        .map(|end| format!("{}.slice", &stem[..end]))
+        .collect()
+}
+
+/// An error with its cause.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 
@@ -303,7 +370,7 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let cgroups = split(dir.path(), overhead);
-            cgroups.ensure(&guaranteed);
+            cgroups.make(&guaranteed);
             let at = |path: &str| read(dir.path().join(path));
             assert_eq!(at("cpu/kubepods/podu/cpu.shares"), shares);
             assert_eq!(at("cpu/kubepods/podu/cpu.cfs_quota_us"), quota);
@@ -317,7 +384,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cgroups = split(dir.path(), true);
         let burstable = pod(("100m", ""), ("", ""), ("50m", "8Mi"));
-        cgroups.ensure(&burstable);
+        cgroups.make(&burstable);
         let at = |path: &str| read(dir.path().join(path));
         assert_eq!(at("cpu/kubepods/burstable/podu/cpu.shares"), "153");
         assert_eq!(at("cpu/kubepods/burstable/podu/cpu.cfs_quota_us"), "-");
@@ -331,6 +398,10 @@ mod tests {
             cgroups.parent(&burstable, true),
             "kubepods-burstable-podu.slice"
         );
+        assert_eq!(
+            slice_path("kubepods-burstable-podu.slice"),
+            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podu.slice")
+        );
     }
 
     #[test]
@@ -342,7 +413,7 @@ mod tests {
             overhead: true,
         };
         assert_eq!(cgroups.layout, Layout::Unified(dir.path().to_owned()));
-        cgroups.ensure(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")));
+        cgroups.make(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")));
         let at = |file: &str| read(dir.path().join("kubepods/podu").join(file));
         assert_eq!(at("cpu.weight"), "49");
         assert_eq!(at("cpu.max"), "125000 100000");

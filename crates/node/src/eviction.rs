@@ -183,7 +183,10 @@ fn evict_one(agent: &Agent, short: Short, available: i64, threshold: i64) {
 
 fn usage(agent: &Agent, pod: &Pod, short: Short) -> i64 {
     match short {
-        Short::Memory => agent.cgroups.memory_usage(pod).unwrap_or(0),
+        Short::Memory => {
+            let systemd = agent.runtime.borrow().systemd_cgroups;
+            agent.cgroups.memory_usage(pod, systemd).unwrap_or(0)
+        }
         Short::Disk => {
             let volumes = agent.pod_dir(pod).join("volumes/kubernetes.io~empty-dir");
             let bytes = on_disk(&volumes) + on_disk(&log_directory(agent, pod));

@@ -62,7 +62,8 @@ impl Worker {
             return self.later(RETRY);
         }
         self.volumes = None;
-        self.agent.cgroups.remove(&self.pod);
+        let systemd = self.agent.runtime.borrow().systemd_cgroups;
+        self.agent.cgroups.remove(&self.pod, systemd).await;
         Next::Idle
     }
 
@@ -90,7 +91,8 @@ impl Worker {
             warn!(pod = %self.name(), %error, "the pod's directory is not removed yet");
             return false;
         }
-        self.agent.cgroups.remove(&self.pod);
+        let systemd = self.agent.runtime.borrow().systemd_cgroups;
+        self.agent.cgroups.remove(&self.pod, systemd).await;
         if logs {
             let dir = log_directory(&self.agent, &self.pod);
             if let Err(error) = std::fs::remove_dir_all(&dir)

@@ -240,7 +240,8 @@ impl Worker {
         let config = self.sandbox_config(attempt);
         self.handler = Some(handler.clone());
         self.begin_pulls(start, &config);
-        self.agent.cgroups.ensure(&self.pod);
+        let systemd = self.agent.runtime.borrow().systemd_cgroups;
+        self.agent.cgroups.ensure(&self.pod, systemd).await;
         let logs = log_directory(&self.agent, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&logs) {
             self.sandbox_failed(format!("cannot make {}: {error}", logs.display()));
