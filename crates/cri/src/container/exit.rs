@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
+use berth_shim::client::{self, Exit, Shim, recorded_exit, recorded_oom_kill};
 
 use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};
 use crate::error::CriError;
-use crate::record::{ContainerPhase, Ended, Phase};
+use crate::record::{ContainerPhase, Ended};
 use crate::sandbox;
 
 /// The code of a process whose end nobody saw, as containerd's.
@@ -21,11 +21,10 @@ pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: 
         Err(error) => {
             tracing::warn!(id = container.id, %error, "lost sight of a container");
             // The shim notes an exit before it tells, so a note is as good.
-            let noted = recorded_exit(&engine.layout.bundle(&container.id));
-            if noted.is_none() {
-                lose_sandbox(&engine, &container);
+            match recorded_exit(&engine.layout.bundle(&container.id)) {
+                Some(noted) => Some(noted),
+                None => lost(&engine, &container).await,
             }
-            noted
         }
     };
     if let Err(error) = note(&engine, &container, exit) {
@@ -98,18 +97,16 @@ pub(crate) fn ended(exit: Option<Exit>, oom_killed: bool) -> Ended {
     }
 }
 
-/// Without its shim a pod is not ready.
-fn lose_sandbox(engine: &Engine, container: &Container) {
-    let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) else {
-        return;
-    };
-    if sandbox.phase() == Phase::Ready
-        && let Err(error) = sandbox.update(|record| record.phase = Phase::NotReady)
-    {
-        tracing::error!(
-            id = sandbox.id,
-            error = crate::error::chain(&error),
-            "record not written"
-        );
-    }
+/// Ends a container whose shim has died, since nobody else would; gives how it ended.
+async fn lost(engine: &Shared, container: &Container) -> Option<Exit> {
+    let sandbox = engine.sandboxes.get(&container.record().sandbox_id).ok()?;
+    sandbox::lose(engine, &sandbox).await;
+    let config = sandbox.record().runtime.shim(&engine.config);
+    let bundle = engine.layout.bundle(&container.id);
+    let ended = client::cleanup(&config, &container.id, &bundle).await;
+    ended
+        .inspect_err(|error| {
+            tracing::error!(id = container.id, %error, "a container that lost its shim could not be ended");
+        })
+        .ok()
 }

@@ -90,6 +90,9 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
             Ok(())
         }
         Err(error) => {
+            if error.is_disconnected() {
+                sandbox::lose(engine, &sandbox).await;
+            }
             let error = CriError::shim("start container", &record.id)(error);
             not_started(&container, &crate::error::chain(&error))?;
             engine.events.container(

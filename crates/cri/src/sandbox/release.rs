@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_cri_api::v1::ContainerEventType;
 use berth_shim::client::Shim;
 
-use super::{Sandbox, unmount};
+use super::{Sandbox, lost, unmount};
 use crate::cni;
 use crate::container;
 use crate::engine::{Engine, Shared, blocking};
@@ -125,10 +125,10 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
     };
     if record.runtime.gvisor().is_some() {
         // Its processes have ended together; what is left are files, each container's its own.
-        tokio::join!(deleted, end_pause(&record, &shim));
+        tokio::join!(deleted, end_pause(engine, &record, &shim));
     } else {
         deleted.await;
-        end_pause(&record, &shim).await;
+        end_pause(engine, &record, &shim).await;
     }
     let _ = shim.shutdown(&record.id, true).await;
     sandbox.set_shim(None);
@@ -136,7 +136,7 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
 }
 
 /// Ends the sandbox container, where there is one. Gone already is as good.
-async fn end_pause(record: &SandboxRecord, shim: &Shim) {
+async fn end_pause(engine: &Engine, record: &SandboxRecord, shim: &Shim) {
     if !record.pause {
         return;
     }
@@ -146,6 +146,7 @@ async fn end_pause(record: &SandboxRecord, shim: &Shim) {
     match shim.delete(&record.id).await {
         Ok(_) => {}
         Err(error) if error.is_not_found() => {}
+        Err(error) if error.is_disconnected() => lost::end_pause(engine, record).await,
         Err(error) => {
             tracing::warn!(id = record.id, %error, "the sandbox container could not be deleted")
         }

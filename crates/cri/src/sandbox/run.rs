@@ -316,20 +316,20 @@ fn bits_per_second(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// A sandbox whose container ends is not ready any more.
+/// A sandbox whose container ends, or whose shim dies, is not ready any more.
 pub(crate) async fn watch_pause(engine: Shared, sandbox: Arc<Sandbox>, shim: Shim) {
-    let _ = shim.wait(&sandbox.id).await;
-    if sandbox.phase() == Phase::Ready {
-        tracing::warn!(id = sandbox.id, "the sandbox container has ended");
-        if let Err(error) = sandbox.update(|record| record.phase = Phase::NotReady) {
-            tracing::error!(
-                id = sandbox.id,
-                error = crate::error::chain(&error),
-                "record not written"
-            );
+    let ended = shim.wait(&sandbox.id).await;
+    if sandbox.phase() != Phase::Ready {
+        return;
+    }
+    match ended {
+        Ok(_) => {
+            tracing::warn!(id = sandbox.id, "the sandbox container has ended");
+            let _ = super::not_ready(&engine, &sandbox);
         }
-        engine
-            .events
-            .sandbox(&engine, ContainerEventType::ContainerStoppedEvent, &sandbox);
+        Err(error) => {
+            tracing::warn!(id = sandbox.id, %error, "lost sight of the sandbox container");
+            super::lose(&engine, &sandbox).await;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use berth_cri_api::v1::*;
 
-use crate::client::{pod, shell, until};
+use crate::client::{options, pod, shell, until};
 use crate::server::Server;
 
 async fn survives(handler: &str) {
@@ -78,10 +78,7 @@ async fn a_dead_shim_is_noticed() {
     let id = server.run(&config, "").await;
     let container = server.launch(&id, &config, shell("c", "sleep 1000")).await;
     server.stop().await;
-    let pid = std::fs::read_to_string(server.path().join(format!("r/cri/bundles/{id}/shim.pid")))
-        .unwrap();
-    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    kill_shim(&server, &id);
     server.resume().await;
     assert_eq!(
         server.sandbox(&id).await.state(),
@@ -89,6 +86,67 @@ async fn a_dead_shim_is_noticed() {
     );
     let status = server.ended(&container).await;
     assert_ne!(status.exit_code, 0, "{status:?}");
+    server.finish().await;
+}
+
+fn kill_shim(server: &Server, id: &str) {
+    let pid = std::fs::read_to_string(server.bundle(id).join("shim.pid")).unwrap();
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// A shim dies under a server that lives: what it ran is ended, not only forgotten.
+async fn nothing_outlives_its_shim(handler: &str, share: NamespaceMode) {
+    let mut server = Server::start().await;
+    let mut config = pod(&server, "orphan");
+    let linux = config.linux.as_mut().unwrap();
+    let security = linux.security_context.as_mut().unwrap();
+    security.namespace_options = Some(options(share));
+    let id = server.run(&config, handler).await;
+    let container = server.launch(&id, &config, shell("c", "sleep 1000")).await;
+    let late = server.try_create(&id, &config, shell("late", "true")).await;
+    let process = std::path::PathBuf::from(format!("/proc/{}", server.pid(&container).await));
+    kill_shim(&server, &id);
+    let status = server.ended(&container).await;
+    assert_ne!(status.exit_code, 0, "{status:?}");
+    let ready = PodSandboxState::SandboxNotready;
+    until("end of the pod", async || {
+        match server.sandbox(&id).await.state() {
+            state if state != ready => Err(format!("{state:?}")),
+            _ if process.exists() => Err(format!("{} lives", process.display())),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let error = server.start_container(&late.unwrap()).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outlives_its_shim_under_runc() {
+    nothing_outlives_its_shim("runc", NamespaceMode::Container).await;
+    nothing_outlives_its_shim("runc", NamespaceMode::Pod).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outlives_its_shim_under_runsc() {
+    nothing_outlives_its_shim("runsc", NamespaceMode::Container).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_pod_that_lost_its_shim_is_not_ready() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "empty");
+    let id = server.run(&config, "").await;
+    let container = server.try_create(&id, &config, shell("c", "true")).await;
+    kill_shim(&server, &id);
+    server
+        .start_container(&container.unwrap())
+        .await
+        .unwrap_err();
+    let state = server.sandbox(&id).await.state();
+    assert_eq!(state, PodSandboxState::SandboxNotready);
     server.finish().await;
 }
 

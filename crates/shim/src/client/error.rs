@@ -116,6 +116,12 @@ impl ShimError {
         matches!(self, Self::NotFound(_))
     }
 
+    /// Whether the shim has died.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Disconnected { .. } | Self::Connect { .. })
+    }
+
     /// From a ttrpc failure; strangers put some states only into the text.
     pub(super) fn from_ttrpc(
         method: &'static str,
@@ -143,6 +149,10 @@ impl ShimError {
                 }
             }
             ttrpc::Error::RemoteClosed | ttrpc::Error::LocalClosed | ttrpc::Error::Socket(_) => {
+                Self::Disconnected { method }
+            }
+            // How ttrpc says that the task of a connection is gone.
+            ttrpc::Error::Others(text) if text.contains("channel closed") => {
                 Self::Disconnected { method }
             }
             other => Self::Failed(format!("{method}: {other}")),
