@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use berth_oci::cgroup::{Cgroups, directory};
 use serde::Deserialize;
 
 use super::error::Error;
@@ -20,6 +21,8 @@ struct Linux {
     namespaces: Vec<Namespace>,
     #[serde(default, rename = "uidMappings")]
     uids: Vec<Mapping>,
+    #[serde(rename = "cgroupsPath")]
+    cgroup: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +76,21 @@ impl Config {
         self.annotations
             .get(berth_oci::CONTAINER_TYPE)
             .is_some_and(|t| t == wanted)
+    }
+
+    /// Removes the container's cgroup, should the runtime have left it; one that is in use stays.
+    pub(super) fn remove_cgroup(&self) {
+        let Some(path) = self.linux.as_ref().and_then(|linux| linux.cgroup.as_ref()) else {
+            return;
+        };
+        let path = directory(path);
+        let Ok(path) = path.strip_prefix("/") else {
+            return;
+        };
+        let cgroups = Cgroups::detect();
+        for mount in cgroups.mounts.values().chain(&cgroups.unified) {
+            let _ = std::fs::remove_dir(mount.join(path));
+        }
     }
 
     /// Who root of the container is, when it has a user namespace.

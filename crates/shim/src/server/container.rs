@@ -7,6 +7,7 @@ mod start;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -49,6 +50,8 @@ pub(super) struct Container {
     groups: OnceLock<Groups>,
     /// Whether the first process is a child of ours and this container's alone. Unknown before the creation.
     own_process: OnceLock<bool>,
+    /// The most that gVisor has counted.
+    cpu_time: AtomicU64,
 }
 
 impl Container {
@@ -72,6 +75,18 @@ impl Container {
 
     fn has_own_process(&self) -> bool {
         self.own_process.get().copied().unwrap_or(false)
+    }
+
+    /// Whether it is the pod's sandbox container.
+    pub(super) fn is_sandbox(&self) -> bool {
+        self.config.is_sandbox()
+    }
+
+    /// CPU time that was counted, in nanoseconds, or what was before: time that was used stays so.
+    pub(super) fn cpu_time(&self, counted: u64) -> u64 {
+        self.cpu_time
+            .fetch_max(counted, Ordering::Relaxed)
+            .max(counted)
     }
 
     /// Waits for a change that is under way.
@@ -210,6 +225,10 @@ impl Container {
             Ok(_) => {}
             Err(Error::Runtime { message, .. }) if message.contains("does not exist") => {}
             Err(e) => return Err(e),
+        }
+        if self.runtime.is_gvisor() {
+            // runsc leaves it where a container and its sandbox end at the same time.
+            self.config.remove_cgroup();
         }
         let execs = std::mem::take(&mut *self.execs.lock());
         for exec in execs.into_values() {

@@ -16,7 +16,8 @@ use super::error::Error;
 
 /// The container's metrics as the kernel (or gVisor) counts them.
 pub(super) async fn metrics(container: &Container) -> Result<Any, Error> {
-    if container.runtime.is_gvisor() {
+    // The sandbox's group has all of the pod, and counts what gVisor itself needs.
+    if container.runtime.is_gvisor() && !container.is_sandbox() {
         return gvisor::metrics(container).await;
     }
     let groups = container.groups();

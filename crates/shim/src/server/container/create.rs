@@ -1,6 +1,7 @@
 //! `Create`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use berth_oci::runtime::GvisorNetwork;
@@ -77,6 +78,7 @@ pub(in crate::server) async fn create(
         socket_dir: socket_dir.to_owned(),
         groups: OnceLock::new(),
         own_process: OnceLock::new(),
+        cpu_time: AtomicU64::new(0),
     });
     match container.create(now).await {
         Ok(()) => Ok(container),

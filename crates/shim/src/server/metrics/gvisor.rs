@@ -1,4 +1,5 @@
-//! gVisor counts by itself (`runsc events --stats`), for the whole sandbox.
+//! gVisor counts by itself (`runsc events --stats`): memory for the whole sandbox, CPU time by a container's share of
+//! it, which may become less.
 
 use containerd_shim_protos::cgroups::metrics::{
     CPUStat, CPUUsage, MemoryEntry, MemoryStat, Metrics, PidsStat,
@@ -30,7 +31,7 @@ pub(super) async fn metrics(container: &Container) -> Result<Any, Error> {
     };
     let mut out = Metrics::new();
     let usage = CPUUsage {
-        total: get("/data/cpu/usage/total"),
+        total: container.cpu_time(get("/data/cpu/usage/total")),
         ..Default::default()
     };
     out.cpu = MessageField::some(CPUStat {
