@@ -54,6 +54,22 @@ pub(crate) fn import(path: &Path, has_embedded: bool) -> Result<Imported, Handle
 }
 
 fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersError> {
+    for (key, node) in root.iter() {
+        if !SECTIONS.contains(&key) {
+            let hint = match key {
+                "version" | "plugins" | "imports" => ": give containerd's with --containerd-config",
+                "crio" => ": give CRI-O's with --crio-config",
+                _ => "",
+            };
+            return Err(invalid(
+                &node.origin,
+                format!(
+                    "{key:?} is not a key of berth's configuration{hint}; known are {}",
+                    SECTIONS.join(", ")
+                ),
+            ));
+        }
+    }
     let mut imported = Imported::default();
     if let Some(handlers) = root.at(&["handlers"]) {
         for (name, node) in handlers.iter() {
@@ -127,33 +143,75 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
     Ok(imported)
 }
 
-const KEYS: &[&str] = &[
-    "kind",
-    "binary",
-    "root",
-    "systemd_cgroup",
-    "config",
-    "args",
-    "runtime_binary",
-    "vm",
-    "privileged_without_host_devices",
-    "pod_annotations",
-    "container_annotations",
-    "base_runtime_spec",
-    "cni_conf_dir",
-    "container_min_memory",
+const SECTIONS: &[&str] = &["default_handler", "handlers", "registry", "cni"];
+
+/// What a key of a handler takes.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    Flag,
+    Number,
+    Texts,
+}
+
+const KEYS: &[(&str, Kind)] = &[
+    ("kind", Kind::Text),
+    ("binary", Kind::Text),
+    ("root", Kind::Text),
+    ("systemd_cgroup", Kind::Flag),
+    ("config", Kind::Text),
+    ("args", Kind::Texts),
+    ("runtime_binary", Kind::Text),
+    ("vm", Kind::Flag),
+    ("privileged_without_host_devices", Kind::Flag),
+    ("pod_annotations", Kind::Texts),
+    ("container_annotations", Kind::Texts),
+    ("base_runtime_spec", Kind::Text),
+    ("cni_conf_dir", Kind::Text),
+    ("container_min_memory", Kind::Number),
 ];
+
+impl Kind {
+    fn fits(self, item: &Item) -> bool {
+        match (self, item) {
+            (Self::Text, Item::Text(_))
+            | (Self::Flag, Item::Flag(_))
+            | (Self::Number, Item::Number(_)) => true,
+            (Self::Texts, Item::List(list)) => {
+                list.iter().all(|node| matches!(node.item, Item::Text(_)))
+            }
+            (Self::Text | Self::Flag | Self::Number | Self::Texts, _) => false,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Flag => "true or false",
+            Self::Number => "a whole number",
+            Self::Texts => "a list of texts",
+        }
+    }
+}
 
 fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, HandlersError> {
     // Our own file: a key that nobody knows is a mistake, not another version's.
     for (key, node) in table.iter() {
-        if !KEYS.contains(&key) {
+        let Some((_, kind)) = KEYS.iter().find(|(known, _)| *known == key) else {
+            let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
             return Err(invalid(
                 &node.origin,
                 format!(
                     "handlers.{name}: unknown key {key:?}; known are {}",
-                    KEYS.join(", ")
+                    known.join(", ")
                 ),
+            ));
+        };
+        if !kind.fits(&node.item) {
+            let wanted = kind.name();
+            return Err(invalid(
+                &node.origin,
+                format!("handlers.{name}.{key} must be {wanted}"),
             ));
         }
     }

@@ -347,3 +347,36 @@ fn missing_binaries_are_listed_and_refused_but_a_broken_default_is_fatal() {
         "{error}: {source}"
     );
 }
+
+#[test]
+fn what_is_wrong_in_our_own_file_is_said_with_its_line() {
+    for (text, line, words) in [
+        ("\ndefault_handlr = \"runc\"\n", 2, "default_handlr"),
+        ("[handler.gvisor]\n", 1, "handler"),
+        ("version = 2\n[plugins]\n", 2, "--containerd-config"),
+        ("[crio.runtime]\n", 1, "--crio-config"),
+        (
+            "[handlers.runc]\nsystemd_cgroup = \"yes\"\n",
+            2,
+            "handlers.runc.systemd_cgroup must be true or false",
+        ),
+        (
+            "[handlers.runc]\nargs = \"--x\"\n",
+            2,
+            "handlers.runc.args must be a list of texts",
+        ),
+        (
+            "[handlers.runc]\nbinary = 3\n",
+            2,
+            "handlers.runc.binary must be a text",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "config.toml", text);
+        let Err(HandlersError::Invalid { origin, message }) = own::import(&path, true) else {
+            panic!("{text} is taken");
+        };
+        assert!(message.contains(words), "{message}");
+        assert_eq!(origin.line, line, "{text}");
+    }
+}
