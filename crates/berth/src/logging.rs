@@ -40,7 +40,8 @@ impl LogArgs {
         // A bare level speaks of berth; its libraries are heard from `warn` on.
         let directives = match level {
             "error" => "error".to_owned(),
-            "warn" | "info" | "debug" | "trace" => format!("warn,berth={level}"),
+            // libcgroups warns of each controller that a machine has not.
+            "warn" | "info" | "debug" | "trace" => format!("warn,libcgroups=error,berth={level}"),
             other => other.to_owned(),
         };
         let filter = EnvFilter::try_new(&directives)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::CheckpointContainerRequest;
+use berth_oci::runtime::RuntimeKind;
 use serde_json::json;
 
 use crate::engine::{Engine, Shared, blocking};
@@ -33,6 +34,12 @@ pub(crate) async fn checkpoint(
             "gVisor can't checkpoint one container of a pod".to_owned(),
         ));
     }
+    if sandbox.record().runtime.kind() == RuntimeKind::Berth {
+        return Err(CriError::Unsupported(
+            "the runtime inside berth makes no checkpoints; runc does, with criu installed"
+                .to_owned(),
+        ));
+    }
     let shim = sandbox.shim()?;
     let work = engine.layout.bundle(&container.id).join("checkpoint");
     let images = work.join("checkpoint");
@@ -50,6 +57,13 @@ pub(crate) async fn checkpoint(
         Ok(()) => {
             let (shared, record, work) = (Arc::clone(engine), container.record(), work.clone());
             blocking(move || pack(&shared, &record, &work, Path::new(&request.location))).await
+        }
+        // Debian's crun is built without CRIU.
+        Err(error) if error.to_string().contains("unknown command") => {
+            let handler = sandbox.record().runtime.handler;
+            Err(CriError::Unsupported(format!(
+                "the build of runtime handler {handler:?} makes no checkpoints"
+            )))
         }
         Err(error) => {
             if let Some(line) = last_error(&images) {

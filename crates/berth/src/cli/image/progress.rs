@@ -26,7 +26,10 @@ impl Bar {
                 }
             }
             Progress::Downloading { layer, done, total } => {
-                self.layers.insert(layer.to_string(), (*done, *total));
+                // The image's documents are fetched, too, and are no layers.
+                if let Some(entry) = self.layers.get_mut(&layer.to_string()) {
+                    *entry = (*done, *total);
+                }
             }
             Progress::Present { layer } | Progress::Unpacked { layer } => {
                 if let Some(entry) = self.layers.get_mut(&layer.to_string()) {
@@ -64,6 +67,10 @@ pub(super) fn to_stderr() -> ProgressFn {
         let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
         bar.take(&progress);
         let mut out = std::io::stderr().lock();
+        if terminal && matches!(progress, Progress::Done { .. }) && bar.shown {
+            // The last bytes may have come too soon after the ones before to be drawn.
+            let _unshown = write!(out, "\r{}\x1b[K", bar.line());
+        }
         let mut line = |text: &str| {
             // Progress that can't be shown is no reason to fail.
             let _unshown = writeln!(out, "{text}");
@@ -81,8 +88,12 @@ pub(super) fn to_stderr() -> ProgressFn {
             | Progress::Done { .. } => {}
         }
         let due = bar.drawn.is_none_or(|at| at.elapsed() >= REDRAW);
-        if terminal && due && matches!(progress, Progress::Downloading { .. }) {
-            let _unshown = write!(out, "\r{}", bar.line());
+        if terminal
+            && due
+            && !bar.layers.is_empty()
+            && matches!(progress, Progress::Downloading { .. })
+        {
+            let _unshown = write!(out, "\r{}\x1b[K", bar.line());
             let _unshown = out.flush();
             bar.drawn = Some(Instant::now());
             bar.shown = true;
