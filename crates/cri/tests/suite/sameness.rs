@@ -9,7 +9,8 @@ use crate::server::Server;
 const LOOK: &str = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/status; \
     cat /proc/self/oom_score_adj; umask; pwd; env | grep -v -E '^(HOSTNAME|SHLVL|_)='; \
     grep -v 'Max pending' /proc/self/limits; cat /proc/self/cgroup; \
-    ls -l /dev | grep -v null | while read mode links user group size month day time rest; do echo $mode $user $group $rest; done; \
+    ls -l /dev | grep -v null | while read mode links user group size month day time rest; do \
+    case $mode in [bc]*) rest=${rest#* };; esac; echo $mode $user $group $rest; done; \
     while read id parent dev root point options rest; do echo $point $options; done < /proc/self/mountinfo; \
     ls /proc/self/fd; echo x 2>&1 > /proc/sys/kernel/hostname && echo changed; cat /proc/kcore 2>&1 | head -c 9";
 
