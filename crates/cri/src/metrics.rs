@@ -81,13 +81,8 @@ fn of_container(engine: &Engine, container: &Container) -> ContainerMetrics {
     let image = config.image.clone().unwrap_or_default().image;
     let cgroups = &engine.host.cgroups;
     let path = berth_oci::cgroup::directory(&record.cgroup);
-    let mut samples = Vec::new();
-    // A gVisor container's own cgroup is empty: there its processes are not the host's.
-    let pod = engine.sandboxes.get(&record.sandbox_id);
-    if pod.is_ok_and(|pod| pod.record().runtime.gvisor().is_none()) {
-        samples.extend(cgroup::samples(cgroups, &path));
-        samples.extend(process::samples(&cgroup::processes(cgroups, &path)));
-    }
+    let mut samples = cgroup::samples(cgroups, &path);
+    samples.extend(process::samples(&cgroup::processes(cgroups, &path)));
     samples.extend(filesystem(engine, &record.id));
     let seconds = |nanoseconds: i64| u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0);
     samples.push((
