@@ -412,11 +412,14 @@ impl Drop for Cluster {
             let _gone = child.kill();
             let _gone = child.wait();
         }
-        let reset = berth()
+        let mut reset = berth();
+        reset
             .args(["reset", "--yes", "--data-dir"])
-            .arg(self.data())
-            .output()
-            .expect("berth reset runs");
+            .arg(self.data());
+        if let Some(at) = self.arguments.iter().position(|word| word == "--run-dir") {
+            reset.args(self.arguments.iter().skip(at).take(2));
+        }
+        let reset = reset.output().expect("berth reset runs");
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(80).collect();
