@@ -22,7 +22,7 @@ use crate::stats::Rate;
 
 pub(crate) use files::unmount;
 pub(crate) use gvisor::{empty as gvisor_empty, limit, proc_net, try_limit};
-pub(crate) use lost::{lose, not_ready};
+pub(crate) use lost::{end_without_shim, lose, not_ready};
 pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{run, watch_pause};
 pub(crate) use spec::{host_network, oci_sandbox, privileged};

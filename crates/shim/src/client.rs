@@ -111,9 +111,7 @@ impl Shim {
         // A dying shim may still have accepted us; any answer at all shows life.
         match tokio::time::timeout(ALIVE, shim_pid(&task, &id)).await {
             Err(_) => return Err(ShimError::Timeout(ALIVE)),
-            Ok(Err(e @ (ShimError::Disconnected { .. } | ShimError::Connect { .. }))) => {
-                return Err(e);
-            }
+            Ok(Err(e)) if e.is_disconnected() => return Err(e),
             Ok(_) => {}
         }
         let keeper = if config.own {

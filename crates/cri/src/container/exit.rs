@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client::{self, Exit, Shim, recorded_exit, recorded_oom_kill};
+use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
 
 use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};
@@ -52,7 +52,8 @@ async fn delete(container: &Container, shim: &Shim) {
     for wait in [10, 50, 250, 1000, 0] {
         match shim.delete(&container.id).await {
             Ok(_) => return,
-            Err(error) if error.is_not_found() => return,
+            // With the shim its list of containers is gone, too.
+            Err(error) if error.is_not_found() || error.is_disconnected() => return,
             Err(error) if wait == 0 => {
                 tracing::warn!(id = container.id, %error, "an ended container could not be deleted")
             }
@@ -101,12 +102,5 @@ pub(crate) fn ended(exit: Option<Exit>, oom_killed: bool) -> Ended {
 async fn lost(engine: &Shared, container: &Container) -> Option<Exit> {
     let sandbox = engine.sandboxes.get(&container.record().sandbox_id).ok()?;
     sandbox::lose(engine, &sandbox).await;
-    let config = sandbox.record().runtime.shim(&engine.config);
-    let bundle = engine.layout.bundle(&container.id);
-    let ended = client::cleanup(&config, &container.id, &bundle).await;
-    ended
-        .inspect_err(|error| {
-            tracing::error!(id = container.id, %error, "a container that lost its shim could not be ended");
-        })
-        .ok()
+    sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await
 }

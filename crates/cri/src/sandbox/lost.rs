@@ -1,7 +1,7 @@
 //! Pods that are not whole any more: the sandbox container has ended, or the shim has died.
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client;
+use berth_shim::client::{self, Exit};
 
 use super::Sandbox;
 use crate::engine::{Engine, Shared};
@@ -33,16 +33,28 @@ pub(crate) async fn lose(engine: &Shared, sandbox: &Sandbox) {
 
 /// Ends a sandbox container that has no shim.
 pub(super) async fn end_pause(engine: &Engine, record: &SandboxRecord) {
-    let bundle = engine.layout.bundle(&record.id);
-    if !record.pause || !bundle.exists() {
-        return;
+    if record.pause && engine.layout.bundle(&record.id).exists() {
+        let _ = end_without_shim(engine, record, &record.id).await;
     }
-    let config = record.runtime.shim(&engine.config);
-    if let Err(error) = client::cleanup(&config, &record.id, &bundle).await {
-        tracing::error!(
-            id = record.id,
-            error = crate::error::chain(&error),
-            "a sandbox container that lost its shim could not be ended"
-        );
-    }
+}
+
+/// Ends a container of a pod whose shim has died; gives how it ended.
+pub(crate) async fn end_without_shim(
+    engine: &Engine,
+    pod: &SandboxRecord,
+    id: &str,
+) -> Option<Exit> {
+    let config = pod.runtime.shim(&engine.config);
+    let bundle = engine.layout.bundle(id);
+    let ended = client::cleanup(&config, id, &bundle).await;
+    ended
+        .inspect_err(|error| {
+            let error = crate::error::chain(error);
+            tracing::error!(
+                id,
+                error,
+                "a container that lost its shim could not be ended"
+            );
+        })
+        .ok()
 }
