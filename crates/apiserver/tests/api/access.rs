@@ -2,41 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, PODS, class, pod};
+use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, PODS, RBAC, as_user, bind, class, pod};
 
-const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const AUTHENTICATED: &str = "system:authenticated";
-
-/// A request as somebody else.
-async fn as_user(
-    api: &Api,
-    user: &str,
-    groups: &[&str],
-    method: &str,
-    path: &str,
-    body: Option<Value>,
-) -> Answer {
-    let mut headers = vec![
-        ("impersonate-user", user),
-        ("content-type", "application/json"),
-    ];
-    headers.extend(groups.iter().map(|group| ("impersonate-group", *group)));
-    api.raw(
-        method,
-        path,
-        &headers,
-        body.map(|b| b.to_string()).unwrap_or_default(),
-    )
-    .await
-}
-
-async fn bind(api: &Api, name: &str, role: &str, user: &str) {
-    let binding = json!({"metadata": {"name": name}, "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}});
-    api.post(&format!("{RBAC}/clusterrolebindings"), binding)
-        .await
-        .expect(201);
-}
 
 #[tokio::test]
 async fn only_admins_write_runtime_classes() {

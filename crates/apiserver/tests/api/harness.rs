@@ -200,6 +200,7 @@ impl Api {
     }
 }
 
+pub(crate) const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 pub(crate) const CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -258,4 +259,36 @@ pub(crate) fn names(list: &Value) -> Vec<String> {
         .iter()
         .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned())
         .collect()
+}
+
+/// A request as somebody else.
+pub(crate) async fn as_user(
+    api: &Api,
+    user: &str,
+    groups: &[&str],
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> Answer {
+    let mut headers = vec![
+        ("impersonate-user", user),
+        ("content-type", "application/json"),
+    ];
+    headers.extend(groups.iter().map(|group| ("impersonate-group", *group)));
+    api.raw(
+        method,
+        path,
+        &headers,
+        body.map(|b| b.to_string()).unwrap_or_default(),
+    )
+    .await
+}
+
+/// Binds a ClusterRole to a user.
+pub(crate) async fn bind(api: &Api, name: &str, role: &str, user: &str) {
+    let binding = json!({"metadata": {"name": name}, "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}});
+    api.post(&format!("{RBAC}/clusterrolebindings"), binding)
+        .await
+        .expect(201);
 }

@@ -1,0 +1,1 @@
+//! CustomResourceDefinitions that would take over what a built-in kind owns.

@@ -1,0 +1,1 @@
+//! Bodies and patches that cost more than they are worth.

@@ -1,0 +1,18 @@
+//! Attacks on the API server: each scenario is tried by somebody with the least rights that it needs, and must be refused
+//! (or bounded) without hurting anybody else. The threat model is docs/security.md.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[allow(dead_code, reason = "the suite in tests/api uses the rest")]
+#[path = "../api/harness.rs"]
+mod harness;
+
+mod custom_resources;
+mod decoding;
+mod identity;
+mod node_restriction;
+mod pod_security;
+mod proxying;
+mod request_reading;
+mod resources;
+mod subresources;

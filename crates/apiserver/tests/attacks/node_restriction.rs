@@ -1,0 +1,1 @@
+//! A node's credentials in the wrong hands.

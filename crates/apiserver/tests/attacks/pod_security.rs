@@ -1,0 +1,1 @@
+//! Pods that the namespace's Pod Security level forbids.

@@ -1,0 +1,1 @@
+//! Requests that the API server is asked to send for somebody else.

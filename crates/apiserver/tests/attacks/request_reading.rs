@@ -1,0 +1,1 @@
+//! Requests that could be read in two ways.

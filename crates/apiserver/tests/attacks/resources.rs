@@ -1,0 +1,1 @@
+//! Clients that take connections, memory, watches or workers from others.

@@ -1,0 +1,1 @@
+//! Writes that reach an object by a subresource.
