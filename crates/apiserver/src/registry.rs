@@ -1,6 +1,7 @@
 //! The one table of what is served. A kind is a row plus its rules, never a new handler.
 
 pub mod builtin;
+mod connect;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use arc_swap::ArcSwap;
 
 use crate::printer::Printer;
 use crate::strategy::Strategy;
+
+pub use connect::Connect;
 
 /// Whether objects live in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

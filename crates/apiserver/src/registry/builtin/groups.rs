@@ -132,6 +132,7 @@ pub(super) fn rows() -> Vec<Resource> {
             "runtimeclasses",
             Scope::Cluster,
             Typed::<RuntimeClass>::new(Traits {
+                create_on_update: true,
                 conditional_update: true,
                 decode: Some(runtime_class::decode),
                 ..Traits::default()
