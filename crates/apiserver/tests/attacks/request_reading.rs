@@ -4,9 +4,12 @@
 //! permission that it needs. It is sent by users who hold one permission each, of all that there are; whoever holds
 //! another one is refused, and whoever holds the right one gets what the permission says and nothing more.
 
+mod forms;
+
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use self::forms::Form;
 use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, RBAC, bind, class, pod};
 
 const VERBS: [&str; 8] = [
@@ -110,379 +113,6 @@ fn shown(answer: &Answer) -> Vec<String> {
     names
 }
 
-/// A form of a request: method, path and query; the permission that it needs; the one name that it is limited to.
-type Form = (
-    &'static str,
-    &'static str,
-    Option<(&'static str, &'static str)>,
-    Option<&'static str>,
-);
-
-const FORMS: &[Form] = &[
-    // One object.
-    (
-        "GET",
-        "/api/v1/namespaces/default/configmaps/a",
-        Some(("get", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "HEAD",
-        "/api/v1/namespaces/default/configmaps/a",
-        Some(("get", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default/configmaps/b",
-        Some(("get", "configmaps")),
-        Some("b"),
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default/configmaps/a?watch=1",
-        Some(("get", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default/configmaps/b?fieldSelector=metadata.name=a",
-        Some(("get", "configmaps")),
-        Some("b"),
-    ),
-    (
-        "PUT",
-        "/api/v1/namespaces/default/configmaps/a?dryRun=All",
-        Some(("update", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "PATCH",
-        "/api/v1/namespaces/default/configmaps/a?dryRun=All",
-        Some(("patch", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "PATCH",
-        "/api/v1/namespaces/default/configmaps/b?dryRun=All&fieldSelector=metadata.name=a",
-        Some(("patch", "configmaps")),
-        Some("b"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/namespaces/default/configmaps/a?dryRun=All",
-        Some(("delete", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/namespaces/default/configmaps/b?dryRun=All&fieldSelector=metadata.name=a",
-        Some(("delete", "configmaps")),
-        Some("b"),
-    ),
-    // Collections.
-    (
-        "GET",
-        "/api/v1/namespaces/default/configmaps",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "HEAD",
-        "/api/v1/namespaces/default/configmaps",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch=false",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch=0&limit=1",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.name=a",
-        Some(("list", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.name==a",
-        Some(("list", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.name!=a",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.namespace=default,metadata.name=a",
-        Some(("list", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.namespace!=x%5C,metadata.name%5C=a",
-        Some(("list", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch=1&timeoutSeconds=1",
-        Some(("watch", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch&timeoutSeconds=1",
-        Some(("watch", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch=1&timeoutSeconds=1&fieldSelector=metadata.name=a",
-        Some(("watch", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/watch/configmaps?timeoutSeconds=1",
-        Some(("watch", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/watch/namespaces/default/configmaps?timeoutSeconds=1&watch=false",
-        Some(("watch", "configmaps")),
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/watch/namespaces/default/configmaps/a?timeoutSeconds=1",
-        Some(("watch", "configmaps")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/apis/node.k8s.io/v1/watch/runtimeclasses/a?timeoutSeconds=1",
-        Some(("watch", "runtimeclasses")),
-        Some("a"),
-    ),
-    (
-        "POST",
-        "/api/v1/namespaces/default/configmaps?dryRun=All",
-        Some(("create", "configmaps")),
-        None,
-    ),
-    (
-        "POST",
-        "/api/v1/namespaces/default/configmaps?dryRun=All&fieldSelector=metadata.name=a",
-        Some(("create", "configmaps")),
-        None,
-    ),
-    (
-        "DELETE",
-        "/api/v1/namespaces/default/configmaps?dryRun=All",
-        Some(("deletecollection", "configmaps")),
-        None,
-    ),
-    (
-        "DELETE",
-        "/api/v1/namespaces/default/configmaps?dryRun=All&fieldSelector=metadata.name=a",
-        Some(("deletecollection", "configmaps")),
-        None,
-    ),
-    // Namespaces.
-    (
-        "GET",
-        "/api/v1/namespaces/a",
-        Some(("get", "namespaces")),
-        Some("a"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/namespaces/a?dryRun=All",
-        Some(("delete", "namespaces")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/watch/namespaces/a?timeoutSeconds=1",
-        Some(("watch", "namespaces")),
-        Some("a"),
-    ),
-    // Subresources and connections.
-    (
-        "PATCH",
-        "/api/v1/namespaces/default/pods/a/status?dryRun=All",
-        Some(("patch", "pods/status")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default/pods/a/exec?command=x",
-        Some(("create", "pods/exec")),
-        Some("a"),
-    ),
-    (
-        "POST",
-        "/api/v1/namespaces/default/pods/a/exec?command=x",
-        Some(("create", "pods/exec")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default/pods/a/log",
-        Some(("get", "pods/log")),
-        Some("a"),
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default/pods/a/proxy/x?watch=1&watch=0",
-        Some(("get", "pods/proxy")),
-        Some("a"),
-    ),
-    (
-        "POST",
-        "/api/v1/namespaces/default/pods/a/proxy/x",
-        Some(("create", "pods/proxy")),
-        Some("a"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/namespaces/default/pods/a/proxy/x",
-        Some(("delete", "pods/proxy")),
-        Some("a"),
-    ),
-    // Nobody gets these: what they ask for is not clear, or not there.
-    ("GET", "/api/v1/configmaps?watch=false&watch=1", None, None),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.name=a&fieldSelector=metadata.namespace=default",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?fieldSelector=metadata.namespace!=x%5C,metadata.name=a",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?labelSelector=x&labelSelector=y",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?resourceVersion=0&resourceVersion=1",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch=1&timeoutSeconds=-1",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/configmaps?watch=1&timeoutSeconds=9223372036854775807",
-        None,
-        None,
-    ),
-    (
-        "POST",
-        "/api/v1/watch/namespaces/default/configmaps",
-        None,
-        None,
-    ),
-    (
-        "PUT",
-        "/api/v1/watch/namespaces/default/configmaps/a",
-        None,
-        None,
-    ),
-    (
-        "PATCH",
-        "/api/v1/watch/namespaces/default/configmaps/a",
-        None,
-        None,
-    ),
-    (
-        "DELETE",
-        "/api/v1/watch/namespaces/default/configmaps/a",
-        None,
-        None,
-    ),
-    (
-        "DELETE",
-        "/api/v1/watch/namespaces/default/configmaps",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/watch/namespaces/default/pods/a/exec?command=x",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/watch/namespaces/default/pods/a/log",
-        None,
-        None,
-    ),
-    ("GET", "/api/v1/namespaces/a/namespaces/a", None, None),
-    (
-        "DELETE",
-        "/api/v1/namespaces/default/namespaces/a",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/apis/node.k8s.io/v1/namespaces/default/runtimeclasses/a",
-        None,
-        None,
-    ),
-    (
-        "DELETE",
-        "/apis/node.k8s.io/v1/namespaces/default/runtimeclasses/a",
-        None,
-        None,
-    ),
-    (
-        "GET",
-        "/api/v1/namespaces/default//configmaps/a",
-        None,
-        None,
-    ),
-    ("GET", "/api/v1/namespaces/default/pods/a%2Flog", None, None),
-    (
-        "OPTIONS",
-        "/api/v1/namespaces/default/configmaps/a",
-        None,
-        None,
-    ),
-];
-
 async fn prepare() -> Api {
     let api = Api::start().await;
     for name in ["a", "b"] {
@@ -513,7 +143,13 @@ async fn what_is_authorized_is_what_is_executed() {
     let api = prepare().await;
     let before = revision(&api).await;
     let users = Permission::all();
-    for &(method, path, needed, limit) in FORMS {
+    for form in Form::all() {
+        let Form {
+            method,
+            path,
+            needed,
+            limit,
+        } = form;
         let new = path.contains("dryRun") && method == "POST";
         let name = if new { "new" } else { limit.unwrap_or(LIMIT) };
         let kind = if path.contains("/pods/") {
@@ -677,6 +313,27 @@ async fn a_node_sees_no_secret_but_those_of_its_pods() {
             answer.text
         );
     }
+}
+
+/// Anybody can ask for what is not there; what is counted must not grow with it.
+#[tokio::test]
+async fn made_up_names_are_not_counted() {
+    let api = Api::start().await;
+    for path in [
+        "/api/v1/madeup",
+        "/apis/madeup.io/v1/things",
+        "/api/v1/namespaces/default/pods/p/madeup",
+        "/api/v1/namespaces/default/pods?limit=madeup",
+        "/madeup",
+    ] {
+        for user in ["system:anonymous", "nobody"] {
+            send(&api, user, "GET", path, &json!({})).await;
+            send(&api, user, "MADEUP", path, &json!({})).await;
+        }
+    }
+    let metrics = api.get("/metrics").await.text;
+    assert!(metrics.contains("apiserver_request_total"), "{metrics}");
+    assert!(!metrics.to_lowercase().contains("madeup"), "{metrics}");
 }
 
 /// Times that no clock can show ended a worker.
