@@ -105,7 +105,7 @@ impl Call {
     /// # Errors
     /// `Forbidden` when he may not.
     pub(crate) fn authorize(&self, verb: Verb) -> Result<(), ApiError> {
-        let attributes = Attributes::of_target(&self.user, verb, &self.target, self.name());
+        let attributes = Attributes::of_target(&self.user, verb, &self.target, &self.selection);
         match self.api.authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),
             Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),

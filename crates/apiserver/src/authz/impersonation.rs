@@ -92,6 +92,7 @@ impl Wanted {
                 resource,
                 subresource,
                 name,
+                selection: None,
             }),
         };
         let mut asked = vec![match service_account(&self.name) {
