@@ -28,6 +28,8 @@ pub struct RequestInfo {
     pub name: String,
     /// The path's parts from the resource on.
     pub parts: Vec<String>,
+    /// What a list's field selector demands to be equal; empty when it can be read in two ways.
+    pub fields: Vec<(String, String)>,
 }
 
 /// Subresources of namespaces that the path grammar must not take for resources inside one.
@@ -121,6 +123,7 @@ impl RequestInfo {
 
     fn read_list_verb(&mut self, query: &str) {
         "list".clone_into(&mut self.verb);
+        self.fields = demanded_fields(query);
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match key.as_ref() {
                 "watch" if !matches!(value.as_ref(), "false" | "0") => {
@@ -140,6 +143,13 @@ impl RequestInfo {
         }
     }
 
+    /// The value that a list's field selector demands of a field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut values = self.fields.iter().filter(|(field, _)| field == name);
+        values.next().map(|(_, value)| value.as_str())
+    }
+
     /// Whether the method only reads.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
@@ -155,6 +165,28 @@ impl RequestInfo {
             format!("{}/{}", self.api_group, self.api_version)
         }
     }
+}
+
+/// The terms `field=value` and `field==value` of the only field selector of a query, if it escapes nothing.
+fn demanded_fields(query: &str) -> Vec<(String, String)> {
+    let mut selectors = form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == "fieldSelector")
+        .map(|(_, value)| value);
+    let (Some(selector), None) = (selectors.next(), selectors.next()) else {
+        return Vec::new();
+    };
+    if selector.contains('\\') {
+        return Vec::new();
+    }
+    selector
+        .split(',')
+        .filter_map(|term| term.split_once('='))
+        .filter(|(field, _)| !field.ends_with('!'))
+        .map(|(field, value)| {
+            let value = value.strip_prefix('=').unwrap_or(value);
+            (field.to_owned(), value.to_owned())
+        })
+        .collect()
 }
 
 #[cfg(test)]

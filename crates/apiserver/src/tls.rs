@@ -12,7 +12,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use tokio_rustls::TlsAcceptor;
 
-use crate::authn::Certificate;
+use crate::authn::{Certificate, VerifiedCertificate};
 
 /// Serving certificate and client CA.
 #[derive(Clone, Debug)]
@@ -90,8 +90,13 @@ impl ServerTls {
         else {
             return Certificate::None;
         };
-        match clients.verify_client_cert(leaf, between, UnixTime::now()) {
-            Ok(_) => Certificate::Verified(leaf.clone().into_owned()),
+        let now = UnixTime::now();
+        match clients.verify_client_cert(leaf, between, now) {
+            Ok(_) => {
+                let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+                VerifiedCertificate::new(leaf, between, now)
+                    .map_or(Certificate::Refused, Certificate::Verified)
+            }
             Err(error) => {
                 tracing::debug!(%error, "a client certificate is refused");
                 Certificate::Refused

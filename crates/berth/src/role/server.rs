@@ -56,6 +56,9 @@ pub(crate) struct ServerArgs {
     /// Admission plugins to switch off, comma-separated
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// Longest life of a service account token in seconds [default: as asked for, up to 2^32]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
+    pub(crate) service_account_max_token_expiration: Option<i64>,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
@@ -112,6 +115,7 @@ impl ServerArgs {
             issuer: ISSUER.to_owned(),
             audiences: vec![ISSUER.to_owned()],
             key: pki.service_account_key_pem.clone().into_bytes(),
+            max_expiration_seconds: self.service_account_max_token_expiration,
         });
         let to_nodes = pki.client("kube-apiserver-kubelet-client", &["system:masters"])?;
         config.nodes = Some(NodeClientConfig {
