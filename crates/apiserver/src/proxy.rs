@@ -1,11 +1,14 @@
 //! Requests that a node answers: pods log, exec, attach, portforward; nodes proxy; pods proxy.
 //!
-//! [`target`] decides where a request goes and in which words, [`client`] takes it there. Upgraded
-//! connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
+//! [`target`] decides where a request goes and in which words, [`address`] which addresses that may be, [`identity`]
+//! who must be there, and [`client`] takes it there. Upgraded connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
 
+mod address;
 mod client;
+mod identity;
 mod target;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{StatusCode, header};
@@ -35,8 +38,20 @@ pub struct NodeClientConfig {
     pub certificate: Vec<u8>,
     /// Its key, PEM.
     pub key: Vec<u8>,
-    /// CA of the nodes' serving certificates, PEM; none accepts any, as the stock default.
+    /// CA of the nodes' serving certificates, PEM (stock: `--kubelet-certificate-authority`): every node must show one
+    /// of it. With none, a node must go on to show what it showed first.
     pub ca: Option<Vec<u8>>,
+    /// This server's own CA, PEM: its certificates count only for the nodes that they name.
+    pub issuer: Option<Vec<u8>>,
+    /// The nodes on this machine, by name: they may be reached at a loopback address.
+    pub local_nodes: BTreeMap<String, LocalNode>,
+}
+
+/// A node on the API server's machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalNode {
+    /// Whether it has a certificate of this server's own CA, and must show that.
+    pub issued: bool,
 }
 
 impl NodeClientConfig {
@@ -81,7 +96,7 @@ pub async fn handle(
         return Ok(http_types::text(StatusCode::OK, ""));
     };
     let is_log = info.subresource == "log";
-    let response = nodes.send(target, request).await?;
+    let response = nodes.send(target, request, &api.storage).await?;
     if is_log && !response.status().is_success() {
         return Err(refusal(&info, response).await);
     }
@@ -107,7 +122,11 @@ fn target(api: &Api, info: &RequestInfo, request: &Request) -> Result<Option<Tar
         .read("core/pods", &info.namespace, name)
         .ok_or_else(|| ApiError::not_found("", "pods", name))?;
     match &*info.subresource {
-        "proxy" => target::pod_proxy(info, request.uri(), &pod).map(Some),
+        "proxy" => {
+            let nodes = api.storage.list("core/nodes", None);
+            let nodes: Vec<_> = nodes.iter().map(|node| node.value()).collect();
+            target::pod_proxy(info, request.uri(), &pod, &nodes).map(Some)
+        }
         "log" => target::log(&pod, query, find_node),
         "portforward" => target::port_forward(&pod, query, find_node).map(Some),
         "exec" | "attach" => target::exec(&info.subresource, &pod, query, find_node).map(Some),
