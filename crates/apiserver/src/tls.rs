@@ -34,8 +34,8 @@ pub enum TlsError {
     /// rustls refuses it.
     #[error("the certificate and key cannot be used")]
     Rustls(#[from] rustls::Error),
-    /// The client CA cannot be used.
-    #[error("the client CA cannot be used")]
+    /// A CA cannot be used.
+    #[error("the CA cannot be used")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 

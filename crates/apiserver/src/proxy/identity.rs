@@ -110,22 +110,22 @@ impl NodeVerifier {
             .map(|issuer| verify(issuer, leaf, between, &name));
         let shown = match issued {
             Some(Ok(())) => ISSUED.to_owned(),
-            // another CA may have the same name as this server's
-            Some(Err(rustls::Error::InvalidCertificate(
-                CertificateError::UnknownIssuer | CertificateError::BadSignature,
-            )))
-            | None => {
-                if must_be_issued {
-                    return Err(IdentityError::NotIssued(node.name.clone()));
-                }
-                fingerprint(leaf, between, &name)
-            }
-            Some(Err(source)) => {
+            // the name is looked at last: this server's CA vouches for it, but it is somebody else's
+            Some(Err(
+                source @ rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName
+                    | CertificateError::NotValidForNameContext { .. },
+                ),
+            )) => {
                 return Err(IdentityError::Refused {
                     node: node.name.clone(),
                     source,
                 });
             }
+            Some(Err(_)) | None if must_be_issued => {
+                return Err(IdentityError::NotIssued(node.name.clone()));
+            }
+            Some(Err(_)) | None => fingerprint(leaf, between, &name),
         };
         remember(node, &shown, storage).await
     }
