@@ -1,12 +1,14 @@
 //! Admission: what may change or refuse a write after authorization, in the stock order.
 
 mod namespace_lifecycle;
+mod node_restriction;
 mod pod;
 mod resource_quota;
 
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
+use k8s_openapi::api::authentication::v1::TokenRequestSpec;
 use serde_json::Value;
 
 use crate::rest::Call;
@@ -25,6 +27,7 @@ pub(crate) enum Plugin {
     NamespaceLifecycle,
     LimitRanger,
     ServiceAccount,
+    NodeRestriction,
     Priority,
     DefaultTolerationSeconds,
     RuntimeClass,
@@ -33,10 +36,11 @@ pub(crate) enum Plugin {
 
 impl Plugin {
     /// Every plugin, in the order in which they run.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::NamespaceLifecycle,
         Self::LimitRanger,
         Self::ServiceAccount,
+        Self::NodeRestriction,
         Self::Priority,
         Self::DefaultTolerationSeconds,
         Self::RuntimeClass,
@@ -48,6 +52,7 @@ impl Plugin {
             Self::NamespaceLifecycle => "NamespaceLifecycle",
             Self::LimitRanger => "LimitRanger",
             Self::ServiceAccount => "ServiceAccount",
+            Self::NodeRestriction => "NodeRestriction",
             Self::Priority => "Priority",
             Self::DefaultTolerationSeconds => "DefaultTolerationSeconds",
             Self::RuntimeClass => "RuntimeClass",
@@ -57,7 +62,7 @@ impl Plugin {
 }
 
 /// Plugins of the stock server that berth accepts by name and that have nothing to do here.
-const INERT: [&str; 29] = [
+const INERT: [&str; 28] = [
     "AlwaysAdmit",
     "AlwaysDeny",
     "AlwaysPullImages",
@@ -76,7 +81,6 @@ const INERT: [&str; 29] = [
     "MutatingAdmissionWebhook",
     "NamespaceAutoProvision",
     "NamespaceExists",
-    "NodeRestriction",
     "OwnerReferencesPermissionEnforcement",
     "PersistentVolumeClaimResize",
     "PodNodeSelector",
@@ -158,10 +162,13 @@ impl Chain {
         call: &Call,
         operation: Operation,
         object: &mut Value,
-        _old: Option<&Value>,
+        old: Option<&Value>,
     ) -> Result<(), ApiError> {
         if self.has(Plugin::NamespaceLifecycle) {
             namespace_lifecycle::admit(call, operation, object).await?;
+        }
+        if self.has(Plugin::NodeRestriction) {
+            node_restriction::admit(call, operation, Some(object), old)?;
         }
         if operation == Operation::Create && is_pod(call) {
             pod::mutate(self, call, object)?;
@@ -181,6 +188,9 @@ impl Chain {
             if self.has(Plugin::NamespaceLifecycle) {
                 namespace_lifecycle::check_delete(call, old)?;
             }
+            if self.has(Plugin::NodeRestriction) {
+                node_restriction::admit(call, operation, None, old)?;
+            }
             return Ok(());
         }
         let Some(object) = object.filter(|_| operation == Operation::Create) else {
@@ -191,6 +201,22 @@ impl Chain {
         }
         if self.has(Plugin::ResourceQuota) {
             resource_quota::check(call, object)?;
+        }
+        Ok(())
+    }
+
+    /// What may refuse the binding of a pod.
+    pub(crate) fn binding(&self, call: &Call, pod: &str) -> Result<(), ApiError> {
+        if self.has(Plugin::NodeRestriction) {
+            node_restriction::refuse_subresource(call, pod)?;
+        }
+        Ok(())
+    }
+
+    /// What may refuse a token.
+    pub(crate) fn token(&self, call: &Call, spec: &TokenRequestSpec) -> Result<(), ApiError> {
+        if self.has(Plugin::NodeRestriction) {
+            node_restriction::admit_token(call, spec)?;
         }
         Ok(())
     }

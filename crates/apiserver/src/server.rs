@@ -129,6 +129,12 @@ impl Config {
                 source,
             })?;
         let local_addr = listener.local_addr().unwrap_or(self.bind);
+        let built_in = registry.table();
+        let built_in = built_in.rows().iter().map(|row| row.storage.clone());
+        storage
+            .migrate(&built_in.collect())
+            .await
+            .map_err(BuildError::Load)?;
         storage.load().await.map_err(BuildError::Load)?;
         let api = Arc::new(Api {
             registry,

@@ -6,9 +6,10 @@
 
 pub mod cache;
 pub mod key;
+mod migrate;
 mod stored;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -251,6 +252,19 @@ impl Storage {
                     .map(Arc::new),
             )),
         }
+    }
+
+    /// Moves the objects that older versions kept under other keys; must precede `load`. `built_in` are the storage
+    /// names of built-in kinds.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn migrate(&self, built_in: &BTreeSet<String>) -> Result<(), StoreError> {
+        let moved = migrate::custom_resources(self.store.as_ref(), built_in).await?;
+        if moved > 0 {
+            tracing::info!(moved, "custom resources were moved to keys of their own");
+        }
+        Ok(())
     }
 
     /// Reads everything, and a little of the past so that watches can resume.

@@ -7,6 +7,7 @@
 pub mod default_tolerations;
 pub mod limit_range;
 pub mod namespace_policy;
+pub mod node_restriction;
 pub mod priority;
 pub mod quota;
 pub mod runtime_class;

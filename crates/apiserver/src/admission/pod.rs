@@ -46,7 +46,7 @@ pub(super) fn mutate(chain: &Chain, call: &Call, object: &mut Value) -> Result<(
                 Ok(())
             }
             Plugin::RuntimeClass => class(call, &mut pod),
-            Plugin::NamespaceLifecycle | Plugin::ResourceQuota => Ok(()),
+            Plugin::NamespaceLifecycle | Plugin::NodeRestriction | Plugin::ResourceQuota => Ok(()),
         };
         admitted.map_err(|rejection| forbidden(call, name(&pod), rejection.to_string()))?;
     }

@@ -1,7 +1,9 @@
 //! Requests whose answer is computed and not stored: reviews and tokens.
 
+use berth_api::decode;
 use berth_api::status::ApiError;
 use http::StatusCode;
+use k8s_openapi::api::authentication::v1::TokenRequest;
 
 use super::incoming::check_kind;
 use super::{Call, meta};
@@ -33,7 +35,22 @@ impl Call {
                 self.name()
             )));
         }
-        let answer = tokens::create(&self.api, &self.user, self.namespace(), self.name(), body)?;
+        let request: TokenRequest = decode::from_value(&body).map_err(|e| {
+            ApiError::BadRequest(format!(
+                "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {e}"
+            ))
+        })?;
+        let spec = request.spec.unwrap_or_default();
+        self.api.admission.token(self, &spec)?;
+        let answer = tokens::create(&self.api, self.namespace(), self.name(), &spec)?;
+        let got = answer["spec"]["expirationSeconds"].as_i64();
+        if let (Some(asked), Some(got)) = (spec.expiration_seconds, got)
+            && got < asked
+        {
+            self.warn(format!(
+                "requested expiration of {asked} seconds shortened to {got} seconds"
+            ));
+        }
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 }

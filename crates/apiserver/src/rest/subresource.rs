@@ -60,6 +60,7 @@ impl Call {
                 "name in URL does not match name in Binding object".to_owned(),
             ));
         }
+        self.api.admission.binding(self, name)?;
         let errors = binding::validate(&binding);
         if !errors.is_empty() {
             return Err(ApiError::Unexplained(aggregate(&errors)));
