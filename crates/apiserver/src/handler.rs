@@ -2,22 +2,22 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use berth_api::status::{ApiError, Subject};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::authn::Certificate;
 use crate::authz::Decision;
+use crate::connections::Connection;
 use crate::finish::Finish;
+use crate::flow::{self, Asked};
 use crate::http_types::{self, Request, Response};
 use crate::negotiate;
 use crate::query::Query;
@@ -26,10 +26,7 @@ use crate::request::RequestInfo;
 use crate::rest::Call;
 use crate::rest::update::Part;
 use crate::user::User;
-use crate::{discovery, health, openapi, proxy};
-
-/// Largest request body: as much as the stock server takes.
-const BODY_MAX: usize = 3 << 20;
+use crate::{body, discovery, health, openapi, proxy};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -38,6 +35,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The certificate that it showed.
     pub(crate) certificate: Certificate,
+    /// The connection, which counts for the first user of it.
+    pub(crate) connection: Connection,
 }
 
 /// Answers a request.
@@ -55,14 +54,18 @@ pub(crate) async fn handle(
         request.uri().path(),
         request.uri().query().unwrap_or(""),
     );
-    let answered = answer(
+    let answering = answer(
         Arc::clone(&api),
         Arc::clone(&peer),
         request,
         info.clone(),
         shutdown,
-    )
-    .await;
+    );
+    let answered = if flow::is_long_running(&info.verb, &info.subresource) {
+        answering.await
+    } else {
+        within(api.limits.request_timeout, answering).await
+    };
     let response = answered.unwrap_or_else(|error| http_types::error(&error));
     let mut response = finish.apply(response).await;
     if head {
@@ -90,10 +93,66 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
+    peer.connection.authenticated(&user)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {
         Some(impersonated) => impersonated,
         None => user,
     };
+    let permit = api.flow.admit(&user, &asked(&api, &info)).await?;
+    let request = Request::from_parts(parts, body);
+    let mut response = serve(api, user, request, info, shutdown).await?;
+    permit.accompany(&mut response);
+    Ok(response)
+}
+
+/// What flow control needs to know of a request.
+fn asked<'a>(api: &Api, info: &'a RequestInfo) -> Asked<'a> {
+    let lists = matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
+    let width = match api
+        .registry
+        .table()
+        .find(&info.api_group, &info.api_version, &info.resource)
+    {
+        Some(row) if lists => {
+            let cache = api.storage.cache(&row.storage);
+            flow::of_list(cache.len(), cache.bytes(), 0)
+        }
+        Some(_) | None => 1,
+    };
+    Asked {
+        verb: &info.verb,
+        is_resource: info.is_resource_request,
+        group: &info.api_group,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        path: &info.path,
+        width,
+    }
+}
+
+/// An answer in time, or 504 with the stock words.
+async fn within(
+    limit: Duration,
+    answering: impl Future<Output = Result<Response, ApiError>>,
+) -> Result<Response, ApiError> {
+    tokio::time::timeout(limit, answering)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ApiError::Timeout(
+                "request did not complete within the allotted timeout".to_owned(),
+            ))
+        })
+}
+
+async fn serve(
+    api: Arc<Api>,
+    user: User,
+    request: Request,
+    info: RequestInfo,
+    shutdown: CancellationToken,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
     authorize(&api, &user, &info)?;
     if !info.is_resource_request {
         return plain(&api, &parts);
@@ -108,7 +167,7 @@ async fn answer(
     }
     let accepted = negotiate::accept(&parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or(""))?;
-    let body = read(body).await?;
+    let body = body::read(body, &api.limits.deadlines).await?;
     let call = Call {
         row,
         accepted,
@@ -190,36 +249,6 @@ fn check_scope(row: &Resource, info: &RequestInfo) -> Result<(), ApiError> {
         return Err(ApiError::NoSuchPath);
     }
     Ok(())
-}
-
-async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
-    let mut first = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|e| ApiError::BadRequest(format!("the body could not be read: {e}")))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if first.len() + joined.len() + data.len() > BODY_MAX {
-            return Err(ApiError::RequestEntityTooLarge(format!(
-                "Request entity too large: limit is {BODY_MAX}"
-            )));
-        }
-        if first.is_empty() && joined.is_empty() {
-            first = data;
-        } else {
-            if joined.is_empty() {
-                joined.extend_from_slice(&std::mem::take(&mut first));
-            }
-            joined.extend_from_slice(&data);
-        }
-    }
-    Ok(if joined.is_empty() {
-        first
-    } else {
-        joined.freeze()
-    })
 }
 
 /// One type for the futures of all verbs, which keeps connections' own small.

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::flow::Measures;
 use crate::request::RequestInfo;
 use crate::storage::Storage;
 
@@ -86,6 +87,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Adds what flow control counts.
+    pub(crate) fn include(&mut self, flow: &Measures) {
+        flow.register(&mut self.registry);
+    }
+
     /// Counts a request. Paths that name no known thing are counted as one, so that nobody can
     /// fill the memory with them.
     pub(crate) fn request(&self, info: &RequestInfo, code: StatusCode, elapsed: Duration) {

@@ -1,5 +1,7 @@
 //! `berth server`: API server, scheduler and controllers.
 
+mod limits;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -12,6 +14,7 @@ use berth_apiserver::user::User;
 use berth_apiserver::{Config, Server, StoreConfig};
 use berth_core::gates::FeatureGates;
 
+use self::limits::LimitArgs;
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
@@ -56,6 +59,8 @@ pub(crate) struct ServerArgs {
     /// Admission plugins to switch off, comma-separated
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
@@ -119,6 +124,7 @@ impl ServerArgs {
             key: to_nodes.key_pem.into_bytes(),
             ca: None,
         });
+        config.limits = self.limits.limits();
         config.gates = gates;
         config
             .enable_admission_plugins
@@ -191,8 +197,7 @@ impl Built {
             controllers,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
-            server.serve(token).await;
-            Ok(())
+            Ok(server.serve(token).await?)
         });
         let client = async |user: &str, groups: &[&str]| {
             let identity = pki.client(user, groups)?;
