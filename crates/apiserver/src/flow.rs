@@ -33,7 +33,7 @@ use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::user::User;
 
-pub(crate) use self::level::is_long_running;
+pub(crate) use self::level::{Asked, is_long_running};
 pub(crate) use self::measures::Measures;
 pub(crate) use self::width::of_list;
 
@@ -43,27 +43,6 @@ const QUEUE_OF_FLOW: usize = 200;
 const QUEUE: usize = 2000;
 /// When a refused client should come again (stock: 1 second).
 const RETRY_AFTER: u32 = 1;
-
-/// What flow control needs to know of a request. Empty strings stand for "none".
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    /// The verb, as authorization has it.
-    pub(crate) verb: &'a str,
-    /// Whether a resource is asked for, or a path.
-    pub(crate) is_resource: bool,
-    /// API group.
-    pub(crate) group: &'a str,
-    /// Plural resource name.
-    pub(crate) resource: &'a str,
-    /// Subresource.
-    pub(crate) subresource: &'a str,
-    /// Namespace.
-    pub(crate) namespace: &'a str,
-    /// Path of a request for no resource.
-    pub(crate) path: &'a str,
-    /// Seats that it takes: 1, or what [`of_list`] says of a list.
-    pub(crate) width: u32,
-}
 
 /// Why a request has no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

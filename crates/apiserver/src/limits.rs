@@ -1,6 +1,6 @@
 //! What clients may use of a server: connections, requests in flight, watches, time.
 //!
-//! Flags with the names of the stock server set what it has too; the others are berth's own. docs/security.md has the
+//! Flags with the names of the stock server set what it has too; the others are berth's own. docs/limits.md has the
 //! table.
 
 use std::time::Duration;

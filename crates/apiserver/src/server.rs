@@ -196,6 +196,8 @@ impl Server {
     }
 
     async fn answer(mut self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        // Its own, so that it can end what is left when a task has failed.
+        let shutdown = shutdown.child_token();
         let api = &self.api;
         let aggregation = authz::aggregation::run(Arc::clone(&api.storage));
         self.tasks.spawn("clusterrole-aggregation", aggregation);
@@ -258,5 +260,37 @@ async fn accept(listener: &TcpListener, slots: &Arc<SlotTable>, context: &Contex
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_whose_task_breaks_ends_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StoreConfig::Sqlite {
+            dir: dir.path().to_owned(),
+        };
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut server = Config::new(bind, store).build().await.unwrap();
+        let address = server.local_addr();
+        let (break_it, broken) = tokio::sync::oneshot::channel::<()>();
+        server.tasks.spawn("store-follower", async {
+            let _ = broken.await;
+            panic!("no such revision");
+        });
+        let serving = tokio::spawn(server.serve(CancellationToken::new()));
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        break_it.send(()).unwrap();
+        let error = serving.await.unwrap().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the API server's task \"store-follower\" panicked: no such revision"
+        );
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
     }
 }

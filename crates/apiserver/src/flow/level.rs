@@ -3,13 +3,33 @@
 //! The levels are those that the stock server's API Priority and Fairness begins with, by the stock FlowSchemas; they
 //! are fixed here, and their objects (`flowcontrol.apiserver.k8s.io`) are not served.
 
-use super::Asked;
 use crate::user::{MASTERS, UNAUTHENTICATED, User};
 
 const NODES: &str = "system:nodes";
 const NODE_PREFIX: &str = "system:node:";
 const ACCOUNTS: &str = "system:serviceaccounts";
 const SYSTEM_ACCOUNTS: &str = "system:serviceaccounts:kube-system";
+
+/// What flow control needs to know of a request. Empty strings stand for "none".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The verb, as authorization has it.
+    pub(crate) verb: &'a str,
+    /// Whether a resource is asked for, or a path.
+    pub(crate) is_resource: bool,
+    /// API group.
+    pub(crate) group: &'a str,
+    /// Plural resource name.
+    pub(crate) resource: &'a str,
+    /// Subresource.
+    pub(crate) subresource: &'a str,
+    /// Namespace.
+    pub(crate) namespace: &'a str,
+    /// Path of a request for no resource.
+    pub(crate) path: &'a str,
+    /// Seats that it takes: 1, or what [`super::of_list`] says of a list.
+    pub(crate) width: u32,
+}
 
 /// A priority level: a share of the seats that the other levels cannot take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -137,10 +137,7 @@ async fn a_long_list_is_whole_in_every_form() {
             .expect(201);
     }
     let list = api.get(CONFIG_MAPS).await.expect(200);
-    assert_eq!(
-        crate::harness::names(&list),
-        ["a0", "a1", "a2", "kube-root-ca.crt"][..3].to_vec()
-    );
+    assert_eq!(crate::harness::names(&list), ["a0", "a1", "a2"]);
     assert_eq!(list["kind"], "ConfigMapList");
     for (n, item) in list["items"].as_array().unwrap().iter().enumerate() {
         assert_eq!(item["data"], large("", n)["data"]);
