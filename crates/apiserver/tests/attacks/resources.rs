@@ -21,6 +21,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::harness::{Api, PATIENCE};
 
@@ -117,12 +118,16 @@ fn never() -> Body {
 
 /// An HTTP/2 connection.
 async fn http2(api: &Api) -> SendRequest<Body> {
+    http2_with_end(api).await.0
+}
+
+/// An HTTP/2 connection, and the task that is it.
+async fn http2_with_end(api: &Api) -> (SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
     let io = TokioIo::new(connect(api).await);
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
         .unwrap();
-    tokio::spawn(connection);
-    sender
+    (sender, tokio::spawn(connection))
 }
 
 fn request(method: &str, path: &str, user: &str, body: Body) -> Request<Body> {

@@ -14,9 +14,9 @@ async fn a_thousand_requests_of_one_user_do_not_starve_others() {
     })
     .await;
     let (refusals, mut refused) = tokio::sync::mpsc::unbounded_channel();
-    let mut senders = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..5 {
-        let mut sender = http2(&api).await;
+        let (mut sender, connection) = http2_with_end(&api).await;
         for _ in 0..200 {
             let answer = sender.send_request(request("POST", REVIEWS, "mallory", never()));
             let refusals = refusals.clone();
@@ -26,7 +26,7 @@ async fn a_thousand_requests_of_one_user_do_not_starve_others() {
                 }
             });
         }
-        senders.push(sender);
+        connections.push((sender, connection));
     }
     // More than have a place in the queue are refused, and told when to come again.
     for _ in 0..700 {
@@ -43,8 +43,9 @@ async fn a_thousand_requests_of_one_user_do_not_starve_others() {
     let rejected = "apiserver_flowcontrol_rejected_requests_total{priority_level=\"global-default\",flow_schema=\"global-default\",reason=\"queue-full\"}";
     assert!(metrics.text.contains(rejected), "{}", metrics.text);
     // When they are gone nothing of them is left.
-    drop(senders);
-    drop(refusals);
+    for (_, connection) in connections {
+        connection.abort();
+    }
     let deadline = Instant::now() + PATIENCE;
     let seats =
         "apiserver_flowcontrol_current_executing_seats{priority_level=\"global-default\"} 0";

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::*;
-use crate::harness::{CONFIG_MAPS, bind};
+use crate::harness::{CONFIG_MAPS, RBAC, bind};
 
 #[tokio::test]
 async fn one_user_has_so_many_watches() {
@@ -94,21 +94,26 @@ async fn one_large_object_does_not_end_the_watches_of_others() {
 #[tokio::test]
 async fn an_object_has_a_size() {
     let api = Api::start().await;
-    let map = |size: usize| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "x".repeat(size)}});
-    let refused = api.post(CONFIG_MAPS, map(1600 << 10)).await.expect(413);
+    let roles = format!("{RBAC}/clusterroles");
+    let role = |size: usize| json!({"metadata": {"name": "a"}, "rules": [rule('x', size)]});
+    let refused = api.post(&roles, role(1600 << 10)).await.expect(413);
     assert_eq!(refused["reason"], "RequestEntityTooLarge");
     let text = refused["message"].as_str().unwrap();
     assert!(
         text.starts_with("etcdserver: request is too large"),
         "{text}"
     );
-    api.post(CONFIG_MAPS, map(1500 << 10)).await.expect(201);
+    api.post(&roles, role(1500 << 10)).await.expect(201);
     // Nor by growing.
-    let path = format!("{CONFIG_MAPS}/a");
-    let more = json!({"data": {"y": "y".repeat(100 << 10)}});
+    let path = format!("{roles}/a");
+    let more = json!({"rules": [rule('x', 1500 << 10), rule('y', 100 << 10)]});
     api.merge(&path, more).await.expect(413);
-    api.put(&path, &map(1600 << 10)).await;
+    api.put(&path, &role(1600 << 10)).await.expect(413);
     let kept = api.get(&path).await.expect(200);
-    assert_eq!(kept["data"]["x"].as_str().unwrap().len(), 1500 << 10);
-    assert_eq!(kept["data"]["y"], serde_json::Value::Null);
+    assert_eq!(kept["rules"], json!([rule('x', 1500 << 10)]));
+}
+
+/// A rule of so many bytes.
+fn rule(fill: char, size: usize) -> serde_json::Value {
+    json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": [fill.to_string().repeat(size)]})
 }
