@@ -83,29 +83,43 @@ mod tests {
 
     use super::*;
 
-    /// A body of so many parts of so many bytes, one a second.
+    /// A body of so many parts of so many bytes, one in 20 ms.
     fn slow(parts: usize, size: usize) -> impl Body<Data = Bytes, Error = Infallible> {
         let parts = futures::stream::iter(0..parts).then(move |_| async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             Ok(Frame::data(Bytes::from(vec![b'x'; size])))
         });
         StreamBody::new(parts)
     }
 
     async fn error(body: impl Body<Data = Bytes, Error = Infallible>) -> String {
-        let read = read(body, &Deadlines::default()).await;
+        let deadlines = Deadlines {
+            body: Duration::from_millis(100),
+            ..Deadlines::default()
+        };
+        let read = read(body, &deadlines).await;
         read.map(|bytes| bytes.len()).unwrap_err().to_string()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_body_must_come_on() {
+        let deadlines = Deadlines {
+            body: Duration::from_millis(100),
+            ..Deadlines::default()
+        };
+        let whole = read(slow(20, 10_000), &deadlines).await.unwrap();
+        assert_eq!(whole.len(), 200_000);
+        let error = error(slow(1000, 1)).await;
+        let text = "Timeout: the body of the request came too slowly: ";
+        assert!(error.starts_with(text), "{error}");
+    }
+
+    #[test]
+    fn what_has_come_buys_time() {
+        let begun = Instant::now();
         let deadlines = Deadlines::default();
-        let whole = read(slow(60, 1024), &deadlines).await.unwrap();
-        assert_eq!(whole.len(), 60 << 10);
-        assert_eq!(
-            error(slow(60, 16)).await,
-            "Timeout: the body of the request came too slowly: 160 bytes in 10 s"
-        );
+        let after = |read| due(begun, read, &deadlines).duration_since(begun).as_secs();
+        assert_eq!([after(0), after(1024), after(102_400)], [10, 11, 110]);
     }
 
     #[tokio::test]

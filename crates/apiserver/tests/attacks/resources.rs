@@ -21,7 +21,6 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use crate::harness::{Api, PATIENCE};
 
@@ -121,13 +120,16 @@ async fn http2(api: &Api) -> SendRequest<Body> {
     http2_with_end(api).await.0
 }
 
-/// An HTTP/2 connection, and the task that is it.
-async fn http2_with_end(api: &Api) -> (SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
-    let io = TokioIo::new(connect(api).await);
+/// An HTTP/2 connection, and its socket, by which it can be cut off whatever is under way on it.
+async fn http2_with_end(api: &Api) -> (SendRequest<Body>, std::net::TcpStream) {
+    let stream = connect(api).await.into_std().unwrap();
+    let socket = stream.try_clone().unwrap();
+    let io = TokioIo::new(TcpStream::from_std(stream).unwrap());
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
         .unwrap();
-    (sender, tokio::spawn(connection))
+    tokio::spawn(connection);
+    (sender, socket)
 }
 
 fn request(method: &str, path: &str, user: &str, body: Body) -> Request<Body> {

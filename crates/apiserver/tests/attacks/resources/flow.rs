@@ -16,7 +16,7 @@ async fn a_thousand_requests_of_one_user_do_not_starve_others() {
     let (refusals, mut refused) = tokio::sync::mpsc::unbounded_channel();
     let mut connections = Vec::new();
     for _ in 0..5 {
-        let (mut sender, connection) = http2_with_end(&api).await;
+        let (mut sender, socket) = http2_with_end(&api).await;
         for _ in 0..200 {
             let answer = sender.send_request(request("POST", REVIEWS, "mallory", never()));
             let refusals = refusals.clone();
@@ -26,7 +26,7 @@ async fn a_thousand_requests_of_one_user_do_not_starve_others() {
                 }
             });
         }
-        connections.push((sender, connection));
+        connections.push((sender, socket));
     }
     // More than have a place in the queue are refused, and told when to come again.
     for _ in 0..700 {
@@ -43,8 +43,8 @@ async fn a_thousand_requests_of_one_user_do_not_starve_others() {
     let rejected = "apiserver_flowcontrol_rejected_requests_total{priority_level=\"global-default\",flow_schema=\"global-default\",reason=\"queue-full\"}";
     assert!(metrics.text.contains(rejected), "{}", metrics.text);
     // When they are gone nothing of them is left.
-    for (_, connection) in connections {
-        connection.abort();
+    for (_, socket) in connections {
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
     }
     let deadline = Instant::now() + PATIENCE;
     let seats =

@@ -69,7 +69,7 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
     }
     let api = Api::start_with(|config| {
         with_users(config);
-        config.limits.deadlines.stall = Duration::from_secs(2);
+        config.limits.deadlines.stall = Duration::from_secs(1);
     })
     .await;
     api.post(CONFIG_MAPS, large("a", 0)).await.expect(201);
@@ -85,7 +85,7 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
         watches.push(deaf(&api, &format!("{CONFIG_MAPS}?watch=true")).await);
     }
     let mut most = 0;
-    for n in 0..10 {
+    for n in 0..6 {
         api.put(&format!("{CONFIG_MAPS}/a"), &large("a", n))
             .await
             .expect(200);
