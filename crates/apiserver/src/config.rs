@@ -7,6 +7,7 @@ use berth_core::gates::FeatureGates;
 
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
+use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
 use crate::tokens::TokenConfig;
@@ -47,6 +48,8 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// How nodes are reached for logs, exec, attach and port-forward.
     pub nodes: Option<NodeClientConfig>,
+    /// What clients may use.
+    pub limits: Limits,
     /// Feature gates.
     pub gates: FeatureGates,
     /// `--enable-admission-plugins`.
@@ -68,6 +71,7 @@ impl Config {
             authz: AuthzMode::default(),
             tokens: None,
             nodes: None,
+            limits: Limits::default(),
             gates: FeatureGates::default(),
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),

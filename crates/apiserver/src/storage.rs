@@ -31,6 +31,10 @@ const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many revisions before the present a start brings back for watches to resume from.
 const REPLAY: Revision = 500;
 
+/// Most bytes of an object: as much as etcd takes by default (`--max-request-bytes`). Each is held in memory, and again
+/// by each watch that hasn't been read.
+const OBJECT_MAX: usize = 3 << 19;
+
 /// All objects, by storage name (`group/plural`, e.g. `core/pods`).
 pub struct Storage {
     store: Arc<dyn Store>,
@@ -183,7 +187,7 @@ impl Storage {
     /// Writes an object if it still is as expected, and waits until reads see it.
     ///
     /// # Errors
-    /// When the store fails.
+    /// `RequestEntityTooLarge` past 1.5 MiB; when the store fails.
     pub async fn put(
         &self,
         storage: &str,
@@ -193,6 +197,12 @@ impl Storage {
         object: &Value,
     ) -> Result<Written, ApiError> {
         let value = stored::encode(object);
+        if value.len() > OBJECT_MAX {
+            return Err(ApiError::RequestEntityTooLarge(format!(
+                "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
+                value.len()
+            )));
+        }
         self.write(storage, namespace, name, expect, Some(value))
             .await
     }

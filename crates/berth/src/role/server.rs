@@ -1,5 +1,7 @@
 //! `berth server`: API server, scheduler and controllers.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use berth_apiserver::user::User;
 use berth_apiserver::{Config, Server, StoreConfig};
 use berth_core::gates::FeatureGates;
 
+use self::limits::LimitArgs;
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
@@ -67,6 +70,8 @@ pub(crate) struct ServerArgs {
     /// Longest life of a service account token in seconds [default: as asked for, up to 2^32]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
     pub(crate) service_account_max_token_expiration: Option<i64>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
@@ -134,6 +139,7 @@ impl ServerArgs {
             issuer: Some(pki.ca_pem.clone().into_bytes()),
             local_nodes: self.local_nodes(own_node),
         });
+        config.limits = self.limits.limits();
         config.gates = gates;
         config
             .enable_admission_plugins
@@ -224,8 +230,7 @@ impl Built {
             controllers,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
-            server.serve(token).await;
-            Ok(())
+            Ok(server.serve(token).await?)
         });
         let client = async |user: &str, groups: &[&str]| {
             let identity = pki.client(user, groups)?;
