@@ -81,7 +81,7 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
                 used.add(&given[n]);
             }
         }
-        let (names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);
+        let (mut names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);
         let mut established = conflict.is_none() || status::holds(definition, "Established");
         if established && let Err(refused) = serve(api, served, stored, definition, &names) {
             established = false;
@@ -89,8 +89,9 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
             let message = refused.to_string();
             tracing::warn!(definition = %stored.name, error = message, "a CustomResourceDefinition is not served");
             conflict = Some(Conflict { reason, message });
+            names = Names::default();
         }
-        given[at] = if established { names } else { Names::default() };
+        given[at] = names;
         let written = write_status(
             api,
             stored,
