@@ -32,9 +32,7 @@ use crate::tls::ServerTls;
 /// How long a connection may take to end after it was told so.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
-const HEAD_MAX: usize = 128 << 10;
-/// Headers of a request.
-const HEADERS_MAX: usize = 128;
+const HEAD_MAX: usize = 64 << 10;
 /// Bytes of bodies that wait for being read, for each stream of an HTTP/2 connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 /// The same for a whole connection.
@@ -198,8 +196,7 @@ fn builder(context: &Context) -> auto::Builder<Owned> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(deadlines.header)
-        .max_buf_size(HEAD_MAX)
-        .max_headers(HEADERS_MAX);
+        .max_buf_size(HEAD_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
