@@ -203,7 +203,7 @@ impl Chain {
 }
 
 fn is_pod(call: &Call) -> bool {
-    call.row.storage == "core/pods" && call.info.subresource.is_empty()
+    call.row.storage == "core/pods" && call.subresource().is_empty()
 }
 
 /// The refusal of the object being written, in the stock server's form.

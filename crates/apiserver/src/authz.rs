@@ -165,7 +165,8 @@ impl Authorizer {
     pub fn check_escalation(
         &self,
         user: &User,
-        info: &RequestInfo,
+        resource: &str,
+        namespace: &str,
         old: Option<&Value>,
         new: &Value,
     ) -> Result<(), ApiError> {
@@ -178,12 +179,12 @@ impl Authorizer {
             .and_then(Value::as_str)
             .unwrap_or_default();
         let (policy, subject) = (self.policy(), rbac_user(user));
-        let checked = match &*info.resource {
+        let checked = match resource {
             "roles" if same("rules") => Ok(()),
             "roles" => {
                 let rules: Vec<PolicyRule> =
                     read(new.get("rules").unwrap_or(&Value::Null))?.unwrap_or_default();
-                escalation::check_role(&policy, &subject, &info.namespace, name, &rules)
+                escalation::check_role(&policy, &subject, namespace, name, &rules)
             }
             "clusterroles" if same("rules") && same("aggregationRule") => Ok(()),
             "clusterroles" => {
@@ -198,17 +199,13 @@ impl Authorizer {
             "rolebindings" | "clusterrolebindings" if same("roleRef") && same("subjects") => Ok(()),
             "rolebindings" | "clusterrolebindings" => {
                 match read::<RoleRef>(new.get("roleRef").unwrap_or(&Value::Null))? {
-                    Some(role) => {
-                        escalation::check_binding(&policy, &subject, &info.namespace, &role)
-                    }
+                    Some(role) => escalation::check_binding(&policy, &subject, namespace, &role),
                     None => Ok(()),
                 }
             }
             _ => Ok(()),
         };
-        checked.map_err(|error| {
-            ApiError::forbidden(&info.api_group, &info.resource, name, error.to_string())
-        })
+        checked.map_err(|error| ApiError::forbidden(rbac::GROUP, resource, name, error.to_string()))
     }
 }
 

@@ -64,6 +64,26 @@ impl Call {
         }
     }
 
+    /// Name of the object that the request is for; empty for a collection.
+    pub(crate) fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Subresource that the request is for; empty for the object itself.
+    pub(crate) fn subresource(&self) -> &str {
+        &self.info.subresource
+    }
+
+    /// Version of the API that the request speaks.
+    pub(crate) fn version(&self) -> &str {
+        &self.info.api_version
+    }
+
+    /// `group/version` that the request speaks.
+    pub(crate) fn api_version(&self) -> String {
+        self.row.api_version(self.version())
+    }
+
     pub(crate) fn rules(&self) -> RuleContext<'_> {
         RuleContext {
             gates: &self.api.gates,
@@ -116,8 +136,8 @@ impl Call {
     pub(crate) fn write_context<'a>(&'a self, manager: &'a str) -> WriteContext<'a> {
         WriteContext {
             resource: &self.row,
-            version: &self.info.api_version,
-            subresource: &self.info.subresource,
+            version: self.version(),
+            subresource: self.subresource(),
             manager,
             force: self.query.force,
             now: self.now,
@@ -131,11 +151,7 @@ impl Call {
 
     /// A stored object in the request's version.
     pub(crate) fn to_request(&self, object: &mut Value) -> Result<(), ApiError> {
-        convert(
-            &self.row,
-            object,
-            &self.row.api_version(&self.info.api_version),
-        )
+        convert(&self.row, object, &self.api_version())
     }
 }
 

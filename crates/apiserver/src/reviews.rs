@@ -26,7 +26,7 @@ pub fn create(
     api: &Arc<Api>,
     user: &User,
     row: &Resource,
-    info: &RequestInfo,
+    namespace: &str,
     mut review: Value,
 ) -> Result<Value, ApiError> {
     let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
@@ -35,14 +35,12 @@ pub fn create(
         "SubjectAccessReview" => access(api, &asked_user(row, &spec)?, &question(row, &spec)?),
         "LocalSubjectAccessReview" => {
             let question = question(row, &spec)?;
-            if question.namespace != info.namespace {
+            if question.namespace != namespace {
                 let field = FieldPath::new("spec")
                     .child("resourceAttributes")
                     .child("namespace");
-                let detail = format!(
-                    "namespace must be set and match metadata.namespace ({:?})",
-                    info.namespace
-                );
+                let detail =
+                    format!("namespace must be set and match metadata.namespace ({namespace:?})");
                 return Err(invalid(
                     row,
                     FieldError::invalid(&field, &question.namespace, detail),

@@ -18,7 +18,7 @@ impl Call {
         if self.row.namespaced() {
             self.settle_namespace(&mut review)?;
         }
-        let answer = reviews::create(&self.api, &self.user, &self.row, &self.info, review)?;
+        let answer = reviews::create(&self.api, &self.user, &self.row, self.namespace(), review)?;
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 
@@ -27,13 +27,13 @@ impl Call {
         let mut body = negotiate::body(&self.headers, &self.body)?;
         check_kind(&mut body, "TokenRequest", "authentication.k8s.io/v1")?;
         let name = meta::name(&body);
-        if !name.is_empty() && name != self.info.name {
+        if !name.is_empty() && name != self.name() {
             return Err(ApiError::BadRequest(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
-                self.info.name
+                self.name()
             )));
         }
-        let answer = tokens::create(&self.api, &self.user, &self.info, body)?;
+        let answer = tokens::create(&self.api, &self.user, self.namespace(), self.name(), body)?;
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 }

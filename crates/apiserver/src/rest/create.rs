@@ -178,9 +178,13 @@ impl Call {
         if self.row.group != "rbac.authorization.k8s.io" {
             return Ok(());
         }
-        self.api
-            .authorizer
-            .check_escalation(&self.user, &self.info, old, new)
+        self.api.authorizer.check_escalation(
+            &self.user,
+            &self.row.plural,
+            self.namespace(),
+            old,
+            new,
+        )
     }
 }
 

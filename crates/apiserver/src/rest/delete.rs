@@ -57,7 +57,7 @@ impl Call {
     /// Answers a DELETE.
     pub(crate) async fn delete(&self) -> Result<Response, ApiError> {
         let deletion = self.deletion()?;
-        match self.delete_object(&self.info.name, &deletion).await? {
+        match self.delete_object(self.name(), &deletion).await? {
             Deleted::Gone(stored) if self.row.storage == "core/pods" => {
                 self.respond_stored(StatusCode::OK, &stored)
             }

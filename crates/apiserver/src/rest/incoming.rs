@@ -20,7 +20,7 @@ impl Call {
         let refused = |why: String| {
             ApiError::BadRequest(format!(
                 "{kind} in version {:?} cannot be handled as a {kind}: {why}",
-                self.info.api_version
+                self.version()
             ))
         };
         let mut strict = duplicates(&document.repeated);
@@ -46,7 +46,7 @@ impl Call {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
         };
-        let api_version = self.row.api_version(&self.info.api_version);
+        let api_version = self.api_version();
         if text("kind") != self.row.kind || text("apiVersion") != api_version {
             return Err(refused(format!(
                 "no kind {:?} is registered for version {:?} here",
@@ -83,10 +83,10 @@ impl Call {
             let config = patch::configuration(&self.body, &self.write_context(manager))?;
             let title = format!(
                 "failed to create typed patch object ({}/{}; {}/{}, Kind={})",
-                self.info.namespace,
-                self.info.name,
+                self.namespace(),
+                self.name(),
                 self.row.group,
-                self.info.api_version,
+                self.version(),
                 self.row.kind
             );
             let refused = |why: String| ApiError::Unexplained(format!("{title}: .{why}"));
@@ -123,13 +123,13 @@ impl Call {
         strict: &mut Vec<String>,
         refused: impl Fn(String) -> ApiError,
     ) -> Result<Value, ApiError> {
-        let api_version = self.row.api_version(&self.info.api_version);
+        let api_version = self.api_version();
         check_kind(&mut object, &self.row.kind, &api_version)?;
         let mut unknown = Vec::new();
         let mut decoded = self
             .row
             .strategy
-            .decode(&self.info.api_version, object, &mut unknown)
+            .decode(self.version(), object, &mut unknown)
             .map_err(|error| match error {
                 ApiError::BadRequest(why) => refused(why),
                 other => other,
@@ -172,13 +172,13 @@ impl Call {
             return Ok(());
         }
         let given = meta::text(object, "/metadata/namespace");
-        if !given.is_empty() && given != self.info.namespace {
+        if !given.is_empty() && given != self.namespace() {
             return Err(ApiError::BadRequest(
                 "the namespace of the provided object does not match the namespace sent on the request"
                     .to_owned(),
             ));
         }
-        let namespace = Value::String(self.info.namespace.clone());
+        let namespace = Value::String(self.namespace().to_owned());
         meta::set(object, "namespace", Some(namespace));
         Ok(())
     }
@@ -186,18 +186,18 @@ impl Call {
     /// Refuses an object whose name is not the path's.
     pub(crate) fn check_name(&self, object: &Value) -> Result<(), ApiError> {
         let name = meta::name(object);
-        if name == self.info.name {
+        if name == self.name() {
             return Ok(());
         }
         if name.is_empty() {
             return Err(ApiError::BadRequest(format!(
                 "the name of the object ({} based on URL) was undeterminable: name must be provided",
-                self.info.name
+                self.name()
             )));
         }
         Err(ApiError::BadRequest(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
-            self.info.name
+            self.name()
         )))
     }
 }

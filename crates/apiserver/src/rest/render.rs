@@ -103,7 +103,7 @@ impl Call {
         match self.accepted.shape {
             Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()).to_string())),
             Shape::Object | Shape::Table => {
-                let wanted = self.row.api_version(&self.info.api_version);
+                let wanted = self.api_version();
                 if self.row.convert.is_none() || wanted == self.row.storage_gvk.api_version() {
                     return Ok(stored.bytes.clone());
                 }
@@ -122,10 +122,7 @@ impl Call {
                 "PartialObjectMetadataList",
                 self.accepted.meta_version.api_version().to_owned(),
             ),
-            Shape::Object => (
-                self.row.list_kind.as_str(),
-                self.row.api_version(&self.info.api_version),
-            ),
+            Shape::Object => (self.row.list_kind.as_str(), self.api_version()),
         };
         let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",

@@ -50,10 +50,10 @@ impl Call {
         self.report(&strict, refused)?;
         let binding = decoded.object;
         let named = binding.metadata.name.as_deref().unwrap_or_default();
-        let name = if self.info.name.is_empty() {
+        let name = if self.name().is_empty() {
             named
         } else {
-            &self.info.name
+            self.name()
         };
         if named != name {
             return Err(ApiError::BadRequest(
@@ -76,7 +76,7 @@ impl Call {
                 .storage
                 .put(
                     "core/pods",
-                    &self.info.namespace,
+                    self.namespace(),
                     name,
                     Expect::Revision(stored.revision),
                     &bound,
@@ -91,9 +91,7 @@ impl Call {
     }
 
     fn pod(&self, name: &str) -> Option<Arc<Stored>> {
-        self.api
-            .storage
-            .get("core/pods", &self.info.namespace, name)
+        self.api.storage.get("core/pods", self.namespace(), name)
     }
 
     fn bound(&self, stored: &Stored, binding: &Binding) -> Result<Value, ApiError> {
@@ -117,15 +115,15 @@ impl Call {
         let eviction: Eviction =
             decode::from_value(&body).map_err(|e| ApiError::BadRequest(e.to_string()))?;
         let named = eviction.metadata.name.as_deref().unwrap_or("");
-        if !named.is_empty() && named != self.info.name {
+        if !named.is_empty() && named != self.name() {
             return Err(ApiError::BadRequest(format!(
                 "name in URL does not match name in Eviction object: {} != {named}",
-                self.info.name
+                self.name()
             )));
         }
         let options = eviction.delete_options.unwrap_or_default();
         let deletion = Self::deletion_of(options, &self.query)?;
-        self.delete_object(&self.info.name, &deletion).await?;
+        self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }
 }

@@ -72,10 +72,7 @@ impl Call {
         let unconditional = meta::text(&object, "/metadata/resourceVersion").is_empty();
         if part == Part::Main
             && strategy.create_on_update()
-            && self
-                .cache()
-                .get(self.namespace(), &self.info.name)
-                .is_none()
+            && self.cache().get(self.namespace(), self.name()).is_none()
             && unconditional
         {
             return match self.create_object(object, true).await? {
@@ -101,10 +98,7 @@ impl Call {
         let manager = self.manager();
         self.query.check(Options::Patch(kind))?;
         let strict = self.strict_patch(kind, &manager)?;
-        let absent = self
-            .cache()
-            .get(self.namespace(), &self.info.name)
-            .is_none();
+        let absent = self.cache().get(self.namespace(), self.name()).is_none();
         if kind == PatchKind::Apply
             && part == Part::Main
             && absent
@@ -129,7 +123,7 @@ impl Call {
                 let (mine, theirs) = (&patched["metadata"]["uid"], &spoken["metadata"]["uid"]);
                 if mine.as_str().is_some_and(|u| !u.is_empty()) && mine != theirs {
                     let error = FieldError::invalid(&uid, mine, "field is immutable");
-                    self.invalid(&self.info.name, vec![error])?;
+                    self.invalid(self.name(), vec![error])?;
                 }
                 let managed = patched["metadata"].get("managedFields").cloned();
                 let mut object = if kind == PatchKind::Apply {
@@ -160,7 +154,7 @@ impl Call {
         let uid = meta::text(&applied, "/metadata/uid");
         if !uid.is_empty() {
             return Err(self.conflict(
-                &self.info.name,
+                self.name(),
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found"),
             ));
         }
@@ -202,7 +196,7 @@ impl Call {
         part: Part,
         make: impl Fn(&Value) -> Result<Replacement, ApiError> + Send + Sync,
     ) -> Result<Updated, ApiError> {
-        let name = &self.info.name;
+        let name = self.name();
         let mut current = self.cache().get(self.namespace(), name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
@@ -223,7 +217,7 @@ impl Call {
         old: &Value,
         replacement: Replacement,
     ) -> Result<Result<Updated, Option<Arc<Stored>>>, ApiError> {
-        let name = &self.info.name;
+        let name = self.name();
         let Replacement {
             mut object,
             track,

@@ -255,7 +255,7 @@ impl Watching {
         let object = match self.call.accepted.shape {
             Shape::Object => json!({
                 "kind": self.call.row.kind,
-                "apiVersion": self.call.row.api_version(&self.call.info.api_version),
+                "apiVersion": self.call.api_version(),
                 "metadata": metadata,
             }),
             Shape::Metadata => json!({
