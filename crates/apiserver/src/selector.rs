@@ -31,10 +31,13 @@ impl Selector {
     }
 
     /// Whether an object is taken.
+    /// One that is not what its key says is never taken; it was reported when it was read.
     pub(crate) fn matches(&self, object: &Stored) -> bool {
-        self.namespace
-            .as_deref()
-            .is_none_or(|namespace| namespace == object.namespace.as_ref())
+        !object.corrupt
+            && self
+                .namespace
+                .as_deref()
+                .is_none_or(|namespace| namespace == object.namespace.as_ref())
             && self
                 .labels
                 .iter()

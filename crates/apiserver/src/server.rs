@@ -31,7 +31,8 @@ use crate::http_types::Response;
 use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
-use crate::registry::{Registry, builtin};
+use crate::kinds;
+use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
@@ -118,7 +119,7 @@ impl Config {
             }
         };
         let storage = Arc::new(Storage::new(store));
-        let registry = Registry::new(builtin::rows());
+        let registry = Registry::new(kinds::rows());
         for row in registry.table().rows() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
