@@ -20,8 +20,7 @@ use berth_core::rbac::{self, Policy, escalation};
 use berth_store::Revision;
 
 use crate::{
-    handler,
-    request::RequestInfo,
+    attributes::{Asked, Attributes},
     storage::Storage,
     user::{MASTERS, User},
 };
@@ -113,22 +112,24 @@ impl Authorizer {
         policy
     }
 
-    /// Whether `user` may do what `info` says.
+    /// Whether the user may do what the attributes say.
     #[must_use]
-    pub fn authorize(&self, user: &User, info: &RequestInfo) -> Decision {
+    pub fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let user = attributes.user;
         if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
             return Decision::Allow(String::new());
         }
         let mut subject = rbac_user(user);
         let mut refusal = String::new();
         if let Some(node) = node::name(user)
-            && let Err(reason) = node::check(node, info, &self.storage)
+            && let Asked::Resource(asked) = &attributes.asked
+            && let Err(reason) = node::check(node, asked, &self.storage)
         {
             // what the node's own role allows does not count; other bindings may still allow it
             subject.groups.retain(|group| group != node::GROUP);
             refusal = reason;
         }
-        match self.policy().authorize(&subject, &rbac_request(info)) {
+        match self.policy().authorize(&subject, &rbac_request(attributes)) {
             rbac::Decision::Allow(why) => Decision::Allow(why),
             rbac::Decision::NoOpinion => Decision::NoOpinion(refusal),
         }
@@ -149,9 +150,9 @@ impl Authorizer {
         let Some(wanted) = impersonation::requested(headers)? else {
             return Ok(None);
         };
-        for info in wanted.permissions() {
-            if let Decision::NoOpinion(reason) = self.authorize(user, &info) {
-                return Err(handler::forbidden(user, &info, &reason));
+        for attributes in wanted.permissions(user) {
+            if let Decision::NoOpinion(reason) = self.authorize(&attributes) {
+                return Err(attributes.forbidden(&reason));
             }
         }
         Ok(Some(wanted.user()))
@@ -225,20 +226,16 @@ fn rbac_user(user: &User) -> rbac::User {
     }
 }
 
-fn rbac_request(info: &RequestInfo) -> rbac::Request<'_> {
-    if info.is_resource_request {
-        rbac::Request::Resource {
-            verb: &info.verb,
-            namespace: &info.namespace,
-            group: &info.api_group,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            name: &info.name,
-        }
-    } else {
-        rbac::Request::Path {
-            verb: &info.verb,
-            path: &info.path,
-        }
+fn rbac_request<'a>(attributes: &Attributes<'a>) -> rbac::Request<'a> {
+    match attributes.asked {
+        Asked::Resource(asked) => rbac::Request::Resource {
+            verb: asked.action.as_str(),
+            namespace: asked.namespace,
+            group: asked.group,
+            resource: asked.resource,
+            subresource: asked.subresource,
+            name: asked.name,
+        },
+        Asked::Path { method, path } => rbac::Request::Path { verb: method, path },
     }
 }

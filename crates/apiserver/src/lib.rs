@@ -3,11 +3,12 @@
 //! [`Config`] says everything, [`Config::build`] checks it, opens the store and binds the port,
 //! [`Server::serve`] answers until it is told to stop.
 //!
-//! A request passes `handler` (request info, who, may) and then one of the generic verbs in `rest`,
-//! which know kinds only through the rows of the [`registry`] and their [`strategy`].
+//! A request is read once ([`request`]), passes `handler` (who, may) and then one of the generic verbs in `rest`, which know
+//! kinds only through the rows of the [`registry`] and their [`strategy`].
 
 mod admission;
 pub mod api;
+pub mod attributes;
 pub mod authn;
 pub mod authz;
 pub mod config;

@@ -1,5 +1,7 @@
 //! The one table of what is served. A kind is a row plus its rules, never a new handler.
 
+mod connect;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use arc_swap::ArcSwap;
 
 use crate::printer::Printer;
 use crate::strategy::Strategy;
+
+pub use connect::Connect;
 
 /// Whether objects live in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,11 +24,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::attributes::Attributes;
+use crate::authz::Decision;
 use crate::negotiate::Accepted;
 use crate::patch::WriteContext;
-use crate::query::Query;
+use crate::query::{PatchKind, Query};
 use crate::registry::Resource;
-use crate::request::RequestInfo;
+use crate::request::{Target, Verb};
+use crate::selector::Selection;
 use crate::storage::ResourceCache;
 use crate::strategy::RuleContext;
 use crate::user::User;
@@ -37,9 +40,13 @@ use crate::user::User;
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
     pub(crate) row: Arc<Resource>,
-    pub(crate) info: RequestInfo,
+    pub(crate) verb: Verb,
+    pub(crate) target: Target,
+    pub(crate) selection: Selection,
     pub(crate) user: User,
     pub(crate) query: Query,
+    /// The kind of a patch; none when the `Content-Type` is no patch.
+    pub(crate) patch: Option<PatchKind>,
     pub(crate) accepted: Accepted,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -58,7 +65,7 @@ impl Call {
     /// Namespace of the objects, empty for cluster-scoped kinds.
     pub(crate) fn namespace(&self) -> &str {
         if self.row.namespaced() {
-            &self.info.namespace
+            &self.target.namespace
         } else {
             ""
         }
@@ -66,22 +73,43 @@ impl Call {
 
     /// Name of the object that the request is for; empty for a collection.
     pub(crate) fn name(&self) -> &str {
-        &self.info.name
+        &self.target.name
     }
 
     /// Subresource that the request is for; empty for the object itself.
     pub(crate) fn subresource(&self) -> &str {
-        &self.info.subresource
+        &self.target.subresource
     }
 
     /// Version of the API that the request speaks.
     pub(crate) fn version(&self) -> &str {
-        &self.info.api_version
+        &self.target.version
     }
 
     /// `group/version` that the request speaks.
     pub(crate) fn api_version(&self) -> String {
         self.row.api_version(self.version())
+    }
+
+    /// What kind of patch this is.
+    ///
+    /// # Errors
+    /// `UnsupportedMediaType` for a body that is none.
+    pub(crate) fn patch_kind(&self) -> Result<PatchKind, ApiError> {
+        self.patch
+            .ok_or_else(|| ApiError::UnsupportedMediaType(PatchKind::MEDIA_TYPES.join(", ")))
+    }
+
+    /// Whether the user may do more with the object than the request's verb says.
+    ///
+    /// # Errors
+    /// `Forbidden` when he may not.
+    pub(crate) fn authorize(&self, verb: Verb) -> Result<(), ApiError> {
+        let attributes = Attributes::of_target(&self.user, verb, &self.target, self.name());
+        match self.api.authorizer.authorize(&attributes) {
+            Decision::Allow(_) => Ok(()),
+            Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+        }
     }
 
     pub(crate) fn rules(&self) -> RuleContext<'_> {

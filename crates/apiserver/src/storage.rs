@@ -170,16 +170,16 @@ impl Storage {
     /// Waits until reads are complete up to `revision`.
     ///
     /// # Errors
-    /// `Timeout` when that takes too long.
+    /// `TooLargeResourceVersion` when that takes too long.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
         let mut applied = self.applied.subscribe();
         let fresh = applied.wait_for(|at| *at >= revision);
         match tokio::time::timeout(FRESHNESS_TIMEOUT, fresh).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(ApiError::Timeout(format!(
-                "Too large resource version: {revision}, current: {}",
-                self.applied()
-            ))),
+            Ok(Err(_)) | Err(_) => Err(ApiError::TooLargeResourceVersion {
+                asked: revision,
+                current: self.applied(),
+            }),
         }
     }
 
@@ -404,9 +404,9 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
             "The provided continue parameter is too old to display a consistent list result."
                 .to_owned(),
         ),
-        StoreError::Future { asked, current } => ApiError::Timeout(format!(
-            "Too large resource version: {asked}, current: {current}"
-        )),
+        StoreError::Future { asked, current } => {
+            ApiError::TooLargeResourceVersion { asked, current }
+        }
         StoreError::DiskFull { .. } => ApiError::InsufficientStorage(error.to_string()),
         StoreError::Closed => {
             ApiError::ServiceUnavailable("the server is shutting down".to_owned())

@@ -40,7 +40,7 @@ impl Kind for RuntimeClass {
     const FIELD_LABELS: &'static [FieldLabel] = &[];
     const GENERATION: Option<MovedOn<Self::Object>> = None;
     const UPDATES: Updates = Updates {
-        create: false,
+        create: true,
         unconditional: false,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;

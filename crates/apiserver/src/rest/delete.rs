@@ -90,7 +90,7 @@ impl Call {
         let query = &self.query;
         if self.body.is_empty() {
             let (policy, orphan) = (query.propagation.as_deref(), query.orphan_dependents);
-            query.check_delete(policy, orphan, query.dry_runs())?;
+            query.check_delete(query.grace_period_seconds, policy, orphan, query.dry_runs())?;
             return Ok(Deletion {
                 grace: query.grace_period_seconds,
                 propagation: propagation(policy, orphan),
@@ -117,10 +117,11 @@ impl Call {
         let orphan = options.orphan_dependents.or(query.orphan_dependents);
         let mut dry_runs = options.dry_run.unwrap_or_default();
         dry_runs.extend_from_slice(query.dry_runs());
-        query.check_delete(policy, orphan, &dry_runs)?;
+        let grace = options.grace_period_seconds.or(query.grace_period_seconds);
+        query.check_delete(grace, policy, orphan, &dry_runs)?;
         let preconditions = options.preconditions.unwrap_or_default();
         Ok(Deletion {
-            grace: options.grace_period_seconds.or(query.grace_period_seconds),
+            grace,
             propagation: propagation(policy, orphan),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
@@ -247,7 +248,11 @@ impl Call {
         }
         let mut marked = object.clone();
         let grace = old_grace.map_or(grace, |old| old.min(grace));
-        let at = self.now + jiff::SignedDuration::from_secs(grace.max(0));
+        let grace_period = jiff::SignedDuration::from_secs(grace.max(0));
+        let at = self
+            .now
+            .saturating_add(grace_period)
+            .unwrap_or(jiff::Timestamp::MAX);
         meta::set(&mut marked, "deletionTimestamp", Some(meta::time(at)));
         if !namespace {
             meta::set(

@@ -18,6 +18,7 @@ use crate::http_types::Response;
 use crate::negotiate;
 use crate::patch::{self, PatchKind};
 use crate::query::Options;
+use crate::request::Verb;
 use crate::storage::{Stored, Written};
 
 /// How often a write that others keep overtaking is tried.
@@ -75,6 +76,7 @@ impl Call {
             && self.cache().get(self.namespace(), self.name()).is_none()
             && unconditional
         {
+            self.authorize(Verb::Create)?;
             return match self.create_object(object, true).await? {
                 Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),
                 Created::Dry(object) => self.respond_value(StatusCode::CREATED, &object),
@@ -94,7 +96,7 @@ impl Call {
 
     /// Answers a PATCH.
     pub(crate) async fn patch(&self, part: Part) -> Result<Response, ApiError> {
-        let kind = negotiate::patch_kind(&self.headers)?;
+        let kind = self.patch_kind()?;
         let manager = self.manager();
         self.query.check(Options::Patch(kind))?;
         let strict = self.strict_patch(kind, &manager)?;
@@ -148,6 +150,7 @@ impl Call {
         manager: &str,
         strict: &[String],
     ) -> Result<Option<Response>, ApiError> {
+        self.authorize(Verb::Create)?;
         let ctx = self.write_context(manager);
         let applied = patch::apply(PatchKind::Apply, None, &self.body, &ctx)?;
         self.check_patched(&applied)?;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Unreadable;
 use super::key;
+use crate::selector::Selectable;
 use crate::strategy::FieldLabel;
 
 /// An object in its storage version: the bytes that clients get, and what selectors look at.
@@ -192,6 +193,28 @@ impl Stored {
             .binary_search_by(|(k, _)| k.as_ref().cmp(key))
             .ok()
             .map(|at| self.labels[at].1.as_ref())
+    }
+}
+
+impl Selectable for Stored {
+    fn is_corrupt(&self) -> bool {
+        self.corrupt
+    }
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        Self::label(self, key)
+    }
+
+    fn field(&self, at: usize) -> &str {
+        self.fields.get(at).map_or("", |value| value)
     }
 }
 
