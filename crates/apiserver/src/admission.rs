@@ -24,8 +24,8 @@ use crate::object::Object;
 use crate::registry::Resource;
 use crate::storage::Storage;
 use crate::user::User;
-pub use plugins::PluginsError;
 pub(crate) use plugins::Plugins;
+pub use plugins::PluginsError;
 
 /// Where namespaces are stored.
 const NAMESPACES: &str = "core/namespaces";
@@ -46,7 +46,10 @@ pub(crate) enum Operation {
 /// What plugins are asked about.
 pub(crate) struct Attributes<'a> {
     /// Who asks.
-    #[allow(dead_code, reason = "for plugins that judge the user, such as NodeRestriction")]
+    #[allow(
+        dead_code,
+        reason = "for plugins that judge the user, such as NodeRestriction"
+    )]
     pub(crate) user: &'a User,
     /// What is done.
     pub(crate) operation: Operation,
@@ -103,7 +106,11 @@ pub(crate) trait Plugin: Send + Sync {
     ///
     /// # Errors
     /// A refusal, or that something that the plugin depends on cannot be read.
-    fn admit(&self, _attributes: &Attributes<'_>, _object: &mut dyn Object) -> Result<(), ApiError> {
+    fn admit(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: &mut dyn Object,
+    ) -> Result<(), ApiError> {
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Chain, PluginsError};
+use crate::admission::{Parts, Plugins, PluginsError};
 use crate::api::Api;
 use crate::authn::{Authenticator, Certificate};
 use crate::authz::{self, Authorizer};
@@ -28,10 +28,10 @@ use crate::config::{Config, StoreConfig};
 use crate::custom;
 use crate::handler::{self, Peer};
 use crate::http_types::Response;
+use crate::kinds;
 use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
-use crate::kinds;
 use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tls::{ServerTls, TlsError};
@@ -94,7 +94,7 @@ impl Config {
     }
 
     async fn built(self) -> Result<Server, BuildError> {
-        let admission = Chain::new(
+        let plugins = Plugins::choose(
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
         )?;
@@ -131,6 +131,10 @@ impl Config {
             })?;
         let local_addr = listener.local_addr().unwrap_or(self.bind);
         storage.load().await.map_err(BuildError::Load)?;
+        let admission = plugins.build(&Parts {
+            storage: Arc::clone(&storage),
+            gates: self.gates,
+        });
         let api = Arc::new(Api {
             registry,
             authenticator: Authenticator::new(self.authn, tokens.clone(), Arc::clone(&storage)),

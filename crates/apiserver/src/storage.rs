@@ -27,7 +27,7 @@ use crate::strategy::FieldLabel;
 pub use cache::ResourceCache;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
-pub(crate) use unreadable::VERB as READ_ERRORS_VERB;
+pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
 
 /// How long a read waits for the cache to reach a revision.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -128,6 +128,17 @@ impl Storage {
             .iter()
             .map(|stored| stored.decode())
             .collect()
+    }
+
+    /// An object that can be decoded, where one that is missing gives nobody anything. Another is logged.
+    #[must_use]
+    pub fn find<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<T> {
+        self.get(storage, namespace, name)?.decode().ok()
     }
 
     /// All objects that can be decoded, where one that is missing gives nobody anything: roles and bindings, what is
@@ -267,9 +278,11 @@ impl Storage {
                     ApiError::Internal("the written object cannot be read back".to_owned())
                 })
             }
-            Outcome::Failed { current, .. } => Ok(Written::Changed(
-                current.map(|kv| Arc::new(cache.parse(&kv.key, &kv.value, kv.revision))),
-            )),
+            Outcome::Failed { current, .. } => {
+                Ok(Written::Changed(current.map(|kv| {
+                    Arc::new(cache.parse(&kv.key, &kv.value, kv.revision))
+                })))
+            }
         }
     }
 

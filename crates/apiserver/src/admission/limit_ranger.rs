@@ -26,9 +26,7 @@ impl LimitRanger {
 
     /// The limits of the namespace, by name. One that cannot be read may be the strictest: nothing is admitted then.
     fn ranges(&self, namespace: &str) -> Result<Vec<LimitRange>, ApiError> {
-        Ok(self
-            .storage
-            .read_all("core/limitranges", Some(namespace))?)
+        Ok(self.storage.read_all("core/limitranges", Some(namespace))?)
     }
 }
 

@@ -58,7 +58,10 @@ const BUILT: &[Built] = &[
 
 /// Plugins of the stock server whose whole effect is there without them, and why.
 const NEEDLESS: &[(&str, &str)] = &[
-    ("AlwaysAdmit", "it admits everything, in the stock server too"),
+    (
+        "AlwaysAdmit",
+        "it admits everything, in the stock server too",
+    ),
     (
         "CertificateApproval",
         "CertificateSigningRequests are not served",
@@ -151,7 +154,9 @@ pub enum PluginsError {
         known: String,
     },
     /// A plugin whose work another one does, which is disabled.
-    #[error("admission plugin {name:?} has no effect while {by} is disabled; remove one of the two")]
+    #[error(
+        "admission plugin {name:?} has no effect while {by} is disabled; remove one of the two"
+    )]
     Disabled {
         /// As it was given.
         name: String,
@@ -209,9 +214,7 @@ impl Plugins {
                 by: by.to_owned(),
             });
         }
-        let runs = |p: &&Built| {
-            names(enable, p.name) || (p.by_default && !names(disable, p.name))
-        };
+        let runs = |p: &&Built| names(enable, p.name) || (p.by_default && !names(disable, p.name));
         Ok(Self(BUILT.iter().filter(runs).collect()))
     }
 

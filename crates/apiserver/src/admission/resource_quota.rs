@@ -81,9 +81,7 @@ impl Plugin for ResourceQuota {
                     && attributes.resource.handler == ResourceHandler::Stored
                     && attributes.subresource.is_empty()
             }
-            Operation::Update => {
-                attributes.is("", "pods", "") || attributes.is("", "pods", RESIZE)
-            }
+            Operation::Update => attributes.is("", "pods", "") || attributes.is("", "pods", RESIZE),
             Operation::Delete | Operation::Connect => false,
         }
     }

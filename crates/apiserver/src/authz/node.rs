@@ -74,7 +74,9 @@ pub(super) fn check(
         }
         ("", "pods") if info.name.is_empty() => Ok(()),
         ("", "pods") => {
-            let pod: Option<Value> = storage.read("core/pods", info.namespace, info.name);
+            let pod: Option<Value> = storage
+                .read("core/pods", info.namespace, info.name)
+                .map_err(|error| error.to_string())?;
             // that there is no such pod is for the handler to say
             if pod.is_none_or(|pod| runs_on(&pod, node)) {
                 Ok(())
@@ -90,8 +92,9 @@ fn runs_on(pod: &Value, node: &str) -> bool {
     pod.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node)
 }
 
+/// A pod that cannot be read relates the node to nothing.
 fn pods_of(node: &str, namespace: &str, storage: &Storage) -> impl Iterator<Item = Value> {
-    let pods: Vec<Value> = storage.read_all("core/pods", Some(namespace));
+    let pods: Vec<Value> = storage.readable("core/pods", Some(namespace));
     pods.into_iter().filter(move |pod| runs_on(pod, node))
 }
 

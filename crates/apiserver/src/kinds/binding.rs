@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Binding;
 
 use super::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{self, Printer};
-use crate::registry::{Scope, Subresource, ResourceHandler};
+use crate::registry::{ResourceHandler, Scope, Subresource};
 use crate::strategy::FieldLabel;
 
 impl Kind for Binding {

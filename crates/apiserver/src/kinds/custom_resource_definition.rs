@@ -8,8 +8,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde::{Deserialize, Serialize};
 
 use berth_core::rules::Rules;
-use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
 use serde_json::json;
 
 use super::{Deletion, Kind, MovedOn, Updates};

@@ -91,11 +91,7 @@ impl Kind for EventsEvent {
         columns()
     }
 
-    fn decode(
-        _version: &str,
-        object: Value,
-        unknown: &mut Vec<String>,
-    ) -> Result<Event, ApiError> {
+    fn decode(_version: &str, object: Value, unknown: &mut Vec<String>) -> Result<Event, ApiError> {
         let typed: events::Event = decode_as(&object, unknown)?;
         let mut object =
             serde_json::to_value(&typed).map_err(|e| ApiError::Internal(e.to_string()))?;

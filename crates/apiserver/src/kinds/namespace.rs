@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, name, text};
-use crate::registry::{Scope, Subresource, SubresourceHandler, Gvk};
+use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
 use crate::strategy::FieldLabel;
 
 impl Kind for Namespace {

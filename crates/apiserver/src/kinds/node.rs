@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Deletion, Kind, MovedOn, PROXY, Updates};
 use crate::printer::{NONE, Printer, created_ago, items, name, or_none, text};
-use crate::registry::{Scope, Subresource, SubresourceHandler, Gvk};
+use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
 use crate::strategy::FieldLabel;
 
 impl Kind for Node {

@@ -1,12 +1,12 @@
 //! core/v1 Pod.
 
+use berth_api::status::ApiError;
+use berth_core::gates::Gate;
+use berth_core::pod;
+use berth_core::{early, warnings};
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::Eviction;
-use berth_api::status::ApiError;
-use berth_core::gates::Gate;
-use berth_core::{early, warnings};
-use berth_core::pod;
 
 mod printer;
 
@@ -125,8 +125,9 @@ fn class_warning(pod: &Pod, cluster: Cluster<'_>) -> Result<Option<String>, ApiE
         return Ok(None);
     }
     let class = class.map_or("", String::as_str);
-    let class: Option<RuntimeClass> = cluster
-        .storage
-        .read("node.k8s.io/runtimeclasses", "", class)?;
+    let class: Option<RuntimeClass> =
+        cluster
+            .storage
+            .read("node.k8s.io/runtimeclasses", "", class)?;
     Ok(class.and_then(|class| early::pod_warning(pod, &class, &nodes(cluster.storage))))
 }

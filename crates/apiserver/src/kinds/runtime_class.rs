@@ -66,11 +66,7 @@ impl Kind for RuntimeClass {
         )
     }
 
-    fn decode(
-        version: &str,
-        object: Value,
-        unknown: &mut Vec<String>,
-    ) -> Result<Self, ApiError> {
+    fn decode(version: &str, object: Value, unknown: &mut Vec<String>) -> Result<Self, ApiError> {
         decode(version, object, unknown)
     }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{CREATE, Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name};
-use crate::registry::{Scope, Subresource, SubresourceHandler, Gvk};
+use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
 use crate::strategy::FieldLabel;
 
 impl Kind for ServiceAccount {

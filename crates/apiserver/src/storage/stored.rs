@@ -263,7 +263,9 @@ mod tests {
             assert!(stored.value().is_err());
             assert_eq!(stored.at(8).revision, 8);
         }
-        let good = parsed(r#"{"metadata": {"name": "p", "namespace": "n", "ownerReferences": [{"uid": "u"}]}}"#);
+        let good = parsed(
+            r#"{"metadata": {"name": "p", "namespace": "n", "ownerReferences": [{"uid": "u"}]}}"#,
+        );
         assert!(!good.corrupt);
         assert_eq!(good.value().unwrap()["metadata"]["resourceVersion"], "7");
         assert_eq!(good.owners.iter().map(|o| &**o).collect::<Vec<_>>(), ["u"]);
