@@ -28,7 +28,6 @@ mod service_account;
 
 use berth_api::status::ApiError;
 use berth_core::rbac::escalation::Grant;
-use k8s_openapi::Resource as _;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
@@ -65,7 +64,7 @@ const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// All built-in rows, in the order that discovery lists them.
 #[must_use]
-pub fn rows() -> Vec<Resource> {
+pub(crate) fn rows() -> Vec<Resource> {
     vec![
         row::<Binding>(),
         row::<ConfigMap>(),
