@@ -35,6 +35,9 @@ const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.i
 /// # Errors
 /// When the store cannot be written.
 pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
+    // The caches begin a little in the past. No request may be judged by it: a quota or a policy that was written last
+    // would not hold yet.
+    storage.wait_for(storage.current_revision().await?).await?;
     let mut wanted: Vec<(&'static str, Value)> = Vec::new();
     for name in NAMESPACES {
         wanted.push(("core/namespaces", namespace(name)));
