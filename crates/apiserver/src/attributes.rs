@@ -5,7 +5,8 @@
 
 use berth_api::status::{ApiError, Subject};
 
-use crate::request::{ApiRequest, Target, Verb};
+use crate::request::{ApiRequest, Target, Verb, limited_to};
+use crate::selector::Selection;
 use crate::user::User;
 
 /// Who asks for what.
@@ -48,6 +49,16 @@ pub struct ResourceAttributes<'a> {
     pub subresource: &'a str,
     /// Name of the object.
     pub name: &'a str,
+    /// What a request for a collection selects.
+    pub(crate) selection: Option<&'a Selection>,
+}
+
+impl<'a> ResourceAttributes<'a> {
+    /// The value that the selection demands of a field, e.g. `spec.nodeName`.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&'a str> {
+        self.selection?.field(name)
+    }
 }
 
 /// What is to be done with objects.
@@ -95,7 +106,7 @@ impl<'a> Attributes<'a> {
         match request {
             ApiRequest::Resource(request) => request
                 .needed_verbs()
-                .map(|verb| Self::of_target(user, verb, &request.target, request.name()))
+                .map(|verb| Self::of_target(user, verb, &request.target, &request.selection))
                 .collect(),
             ApiRequest::Path(request) => vec![Self {
                 user,
@@ -108,8 +119,12 @@ impl<'a> Attributes<'a> {
     }
 
     /// Those of a verb on a target.
-    #[must_use]
-    pub fn of_target(user: &'a User, verb: Verb, target: &'a Target, name: &'a str) -> Self {
+    pub(crate) fn of_target(
+        user: &'a User,
+        verb: Verb,
+        target: &'a Target,
+        selection: &'a Selection,
+    ) -> Self {
         Self {
             user,
             asked: Asked::Resource(ResourceAttributes {
@@ -119,7 +134,8 @@ impl<'a> Attributes<'a> {
                 namespace: &target.namespace,
                 resource: &target.resource,
                 subresource: &target.subresource,
-                name,
+                name: limited_to(target, verb, selection),
+                selection: Some(selection),
             }),
         }
     }

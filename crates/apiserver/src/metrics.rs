@@ -39,11 +39,12 @@ struct Resource {
 pub(crate) struct RequestLabels(Request);
 
 impl RequestLabels {
-    /// Those of a request; one that could not be read has none.
+    /// Those of a request; one that could not be read has none. Resources and subresources that nothing serves are counted
+    /// as one, whatever the answer, so that nobody can fill the memory with made-up names.
     pub(crate) fn of(request: Option<&ApiRequest>) -> Self {
         let verb = request.map(known_verb).unwrap_or_default();
         Self(match request {
-            Some(ApiRequest::Resource(request)) => Request {
+            Some(ApiRequest::Resource(request)) if request.target.is_served() => Request {
                 verb,
                 group: request.target.group.clone(),
                 version: request.target.version.clone(),
@@ -51,7 +52,7 @@ impl RequestLabels {
                 subresource: request.target.subresource.clone(),
                 code: 0,
             },
-            Some(ApiRequest::Path(_)) | None => Request {
+            Some(ApiRequest::Resource(_) | ApiRequest::Path(_)) | None => Request {
                 verb,
                 ..Request::default()
             },
@@ -127,8 +128,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request. Paths that name no known thing are counted as one, so that nobody can
-    /// fill the memory with them.
+    /// Counts a request; objects that are not there are counted as one.
     pub(crate) fn request(&self, labels: RequestLabels, code: StatusCode, elapsed: Duration) {
         let RequestLabels(mut request) = labels;
         request.code = u32::from(code.as_u16());

@@ -83,6 +83,13 @@ impl Target {
     pub fn row(&self) -> Result<&Arc<Resource>, ApiError> {
         self.row.as_ref().ok_or(ApiError::NoSuchPath)
     }
+
+    /// Whether there is such a resource, and subresource, at this scope.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        let has = |row: &Arc<Resource>| row.subresource(&self.subresource).is_some();
+        (self.row.as_ref()).is_some_and(|row| self.subresource.is_empty() || has(row))
+    }
 }
 
 impl ApiRequest {

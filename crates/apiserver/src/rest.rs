@@ -116,7 +116,7 @@ impl Call {
     /// `Forbidden` when he may not.
     pub(crate) fn authorize_action(&self, action: Action<'_>) -> Result<(), ApiError> {
         let mut attributes =
-            Attributes::of_target(&self.user, self.verb, &self.target, self.name());
+            Attributes::of_target(&self.user, self.verb, &self.target, &self.selection);
         if let Asked::Resource(asked) = &mut attributes.asked {
             asked.action = action;
         }

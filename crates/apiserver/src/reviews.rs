@@ -104,6 +104,7 @@ impl Question {
                 resource: &self.resource,
                 subresource: &self.subresource,
                 name: &self.name,
+                selection: None,
             }),
         };
         Attributes { user, asked }

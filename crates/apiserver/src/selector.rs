@@ -9,8 +9,8 @@ use crate::strategy::FieldLabel;
 
 /// What a request selects of a collection, as it was read. Authorization sees [`Selection::name`]; a [`Selector`] that is
 /// made from the same value takes no other object.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Selection {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
     labels: Vec<label::Requirement>,
     fields: Vec<field::Term>,
     name: Option<String>,
@@ -36,6 +36,11 @@ impl Selection {
             self.name = Some(name);
         }
         self
+    }
+
+    /// The value that a field of all selected objects must have.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        field::required(&self.fields, name)
     }
 
     /// The one name that it is limited to.

@@ -26,7 +26,7 @@ pub(super) struct Wanted {
 /// Reads the headers; none when there are none.
 ///
 /// # Errors
-/// Groups, UID or extras without a user.
+/// Groups, UID or extras without a user; two users or UIDs.
 pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError> {
     let all = |name: &str| -> Vec<String> {
         headers
@@ -35,7 +35,15 @@ pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError>
             .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
             .collect()
     };
-    let first = |name: &str| all(name).into_iter().next().unwrap_or_default();
+    let one = |name: &str| -> Result<String, ApiError> {
+        let mut values = all(name);
+        if values.len() > 1 {
+            return Err(ApiError::BadRequest(format!(
+                "the header {name:?} is given more than once"
+            )));
+        }
+        Ok(values.pop().unwrap_or_default())
+    };
     let mut extra = BTreeMap::new();
     for name in headers.keys() {
         if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
@@ -46,9 +54,9 @@ pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError>
         }
     }
     let wanted = Wanted {
-        name: first("impersonate-user"),
+        name: one("impersonate-user")?,
         groups: all("impersonate-group"),
-        uid: first("impersonate-uid"),
+        uid: one("impersonate-uid")?,
         extra,
     };
     if !wanted.name.is_empty() {
@@ -84,6 +92,7 @@ impl Wanted {
                 resource,
                 subresource,
                 name,
+                selection: None,
             }),
         };
         let mut asked = vec![match service_account(&self.name) {
@@ -215,6 +224,8 @@ mod tests {
     #[test]
     fn a_group_without_a_user_is_refused() {
         assert!(requested(&headers(&[("impersonate-group", "a")])).is_err());
+        let twice = [("impersonate-user", "a"), ("impersonate-user", "b")];
+        assert!(requested(&headers(&twice)).is_err());
         assert_eq!(requested(&headers(&[])), Ok(None));
     }
 }

@@ -68,10 +68,15 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Term>, ApiError> {
     Ok(terms)
 }
 
+/// The value that a field of all selected objects must have.
+pub(crate) fn required<'a>(terms: &'a [Term], field: &str) -> Option<&'a str> {
+    let mut wanted = terms.iter().filter(|term| term.equal && term.key == field);
+    wanted.next().map(|term| term.value.as_str())
+}
+
 /// The name that all selected objects must have, when it is one that a path could name.
 pub(crate) fn required_name(terms: &[Term]) -> Option<&str> {
-    let term = terms.iter().find(|t| t.equal && t.key == NAME)?;
-    let name = term.value.as_str();
+    let name = required(terms, NAME)?;
     let segment = !name.is_empty() && !matches!(name, "." | "..") && !name.contains(['/', '%']);
     segment.then_some(name)
 }

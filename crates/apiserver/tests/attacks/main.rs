@@ -7,6 +7,7 @@
 #[path = "../api/harness.rs"]
 mod harness;
 
+mod connects;
 mod custom_resources;
 mod decoding;
 mod identity;
