@@ -5,7 +5,7 @@ pub(crate) mod label;
 
 use berth_api::status::ApiError;
 
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 
 /// What a request selects of a collection, as it was read. Authorization sees [`Selection::name`]; a [`Selector`] that is
 /// made from the same value takes no other object.

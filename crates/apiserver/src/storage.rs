@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
 pub use stored::Stored;
 pub use unreadable::Unreadable;

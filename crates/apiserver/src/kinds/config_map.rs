@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, name, size};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 impl Kind for ConfigMap {
     type Object = Self;

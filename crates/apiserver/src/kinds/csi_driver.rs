@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::storage::v1::CSIDriver;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{self, Printer};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 impl Kind for CSIDriver {
     type Object = Self;

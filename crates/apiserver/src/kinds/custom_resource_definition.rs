@@ -12,10 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
 use serde_json::json;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, name, text};
 use crate::registry::{Scope as RowScope, Subresource};
-use crate::strategy::FieldLabel;
 
 /// A definition with its rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

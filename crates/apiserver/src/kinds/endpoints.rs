@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::Endpoints;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{self, Printer};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 impl Kind for Endpoints {
     type Object = Self;

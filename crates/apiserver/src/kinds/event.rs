@@ -8,11 +8,10 @@ use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::events::v1 as events;
 use serde_json::{Value, json};
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates, decode_as};
 use crate::printer::{NONE, Printer, age, name, text};
 use crate::registry::{Convert, Gvk, Scope, Subresource};
-use crate::strategy::FieldLabel;
-use crate::strategy::typed::decode_as;
 
 const CORE: &str = "v1";
 const EVENTS: &str = "events.k8s.io/v1";

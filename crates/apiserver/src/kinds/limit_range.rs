@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::LimitRange;
 use serde_json::json;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, name, text};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 impl Kind for LimitRange {
     type Object = Self;

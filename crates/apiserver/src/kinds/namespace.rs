@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, name, text};
 use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
-use crate::strategy::FieldLabel;
 
 impl Kind for Namespace {
     type Object = Self;

@@ -3,10 +3,11 @@
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::{Deletion, Kind, MovedOn, PROXY, Updates};
+use super::PROXY;
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{NONE, Printer, created_ago, items, name, or_none, text};
 use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
-use crate::strategy::FieldLabel;
 
 impl Kind for Node {
     type Object = Self;

@@ -11,10 +11,12 @@ use k8s_openapi::api::policy::v1::Eviction;
 mod printer;
 
 use super::runtime_class::nodes;
-use super::{CONNECT, CREATE, Deletion, Kind, MovedOn, PROXY, READ_WRITE, Updates};
+use super::{CONNECT, CREATE, PROXY, READ_WRITE};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::Printer;
 use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
-use crate::strategy::{Cluster, FieldLabel};
+use crate::strategy::Cluster;
 
 impl Kind for Pod {
     type Object = Self;

@@ -5,10 +5,10 @@ use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{self, Printer};
 use crate::registry::{ResourceHandler, Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 macro_rules! review {
     ($($kind:ty: $scope:ident,)*) => {

@@ -3,10 +3,10 @@
 use berth_core::rbac::escalation::Grant;
 use k8s_openapi::api::rbac::v1::Role;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{self, Printer};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 impl Kind for Role {
     type Object = Self;

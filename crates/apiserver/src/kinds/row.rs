@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Kind;
+use crate::kind::Kind;
 use crate::registry::{Gvk, Resource, ResourceHandler, Subresource, SubresourceHandler};
 use crate::strategy::typed::TypedKind;
 

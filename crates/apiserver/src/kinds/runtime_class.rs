@@ -14,12 +14,12 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::{Value, json};
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, name, text};
 use crate::registry::{Convert, Scope, Subresource};
 use crate::storage::Storage;
-use crate::strategy::typed::decode_as;
-use crate::strategy::{Cluster, FieldLabel};
+use crate::strategy::Cluster;
 
 /// Fields at the top of a v1alpha1 object.
 const TOP: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];

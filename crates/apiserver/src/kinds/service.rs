@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
-use super::{Deletion, Kind, MovedOn, Updates};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name, or_none, text};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::FieldLabel;
 
 impl Kind for Service {
     type Object = Self;

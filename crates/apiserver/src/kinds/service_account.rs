@@ -4,10 +4,11 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::json;
 
-use super::{CREATE, Deletion, Kind, MovedOn, Updates};
+use super::CREATE;
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name};
 use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
-use crate::strategy::FieldLabel;
 
 impl Kind for ServiceAccount {
     type Object = Self;

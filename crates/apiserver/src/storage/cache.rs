@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::owners::Owners;
 use super::{Stored, key};
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 
 /// Most events that are kept for watches to resume from.
 const HISTORY_EVENTS: usize = 1024;

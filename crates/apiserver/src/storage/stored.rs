@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::Unreadable;
 use super::key;
+use crate::field_label::FieldLabel;
 use crate::selector::Selectable;
-use crate::strategy::FieldLabel;
 
 /// An object in its storage version: the bytes that clients get, and what selectors look at.
 #[derive(Clone, Debug)]

@@ -16,7 +16,8 @@ use berth_core::rbac::escalation::Grant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
-use super::{Cluster, Ending, FieldLabel, Strategy};
+use super::{Cluster, Ending, Strategy};
+use crate::field_label::FieldLabel;
 use crate::object::{Object, Part};
 use crate::printer::Printer;
 use crate::registry::Gvk;

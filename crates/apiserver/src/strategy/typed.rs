@@ -8,31 +8,12 @@ use berth_core::admission::quota;
 use berth_core::rbac::escalation::Grant;
 use serde_json::Value;
 
-use super::{Cluster, Ending, FieldLabel, Strategy};
-use crate::kinds::{Deletion, Kind};
-use crate::object::{Object, Typed};
+use super::{Cluster, Ending, Strategy};
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind};
+use crate::object::Object;
 use crate::printer::Printer;
 use crate::storage::Storage;
-
-/// What a client is told of an object that does not fit its type.
-pub(crate) fn decode_error(error: &decode::DecodeError) -> ApiError {
-    ApiError::BadRequest(error.to_string())
-}
-
-/// Decodes what a client has sent into `T`, with the fields that `T` lacks, and fills in defaults.
-///
-/// # Errors
-/// `BadRequest` for what does not fit the type.
-pub(crate) fn decode_as<T: Typed>(
-    object: &Value,
-    unknown: &mut Vec<String>,
-) -> Result<T, ApiError> {
-    let decoded = decode::decode::<T>(object).map_err(|e| decode_error(&e))?;
-    unknown.extend(decoded.unknown_fields);
-    let mut typed = decoded.object;
-    typed.default();
-    Ok(typed)
-}
 
 /// The strategy of the kind `K`.
 pub(crate) struct TypedKind<K> {
