@@ -25,7 +25,7 @@ pub struct Api {
     /// Who a request is.
     pub authenticator: Authenticator,
     /// What a user may do.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// What may change or refuse writes.
     pub(crate) admission: Chain,
     /// What the server counts.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
-use serde_json::Value;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use berth_api::status::ApiError;
-use berth_core::rbac::{self, Policy, escalation};
+use berth_core::rbac::escalation::Grant;
+use berth_core::rbac::{self, Policy};
 use berth_store::Revision;
 
 use crate::{
@@ -87,7 +87,7 @@ impl Authorizer {
         self.mode
     }
 
-    /// The policy as the roles and bindings are now.
+    /// The policy as the roles and bindings are now. One that cannot be decoded gives nothing, and was logged.
     fn policy(&self) -> Arc<Policy> {
         let revisions = [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS]
             .map(|kind| self.storage.changed_at(kind));
@@ -100,10 +100,10 @@ impl Authorizer {
             return Arc::clone(&snapshot.policy);
         }
         let policy = Arc::new(Policy::new(
-            &self.storage.read_all(CLUSTER_ROLES, None),
-            &self.storage.read_all(ROLES, None),
-            self.storage.read_all(CLUSTER_ROLE_BINDINGS, None),
-            self.storage.read_all(ROLE_BINDINGS, None),
+            &self.storage.readable(CLUSTER_ROLES, None),
+            &self.storage.readable(ROLES, None),
+            self.storage.readable(CLUSTER_ROLE_BINDINGS, None),
+            self.storage.readable(ROLE_BINDINGS, None),
         ));
         self.snapshot.store(Some(Arc::new(Snapshot {
             revisions,
@@ -166,60 +166,21 @@ impl Authorizer {
     ///
     /// # Errors
     /// `Forbidden` naming what is too much.
-    pub fn check_escalation(
+    pub(crate) fn check_escalation(
         &self,
         user: &User,
         resource: &str,
         namespace: &str,
-        old: Option<&Value>,
-        new: &Value,
+        name: &str,
+        grant: &Grant<'_>,
     ) -> Result<(), ApiError> {
         if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
             return Ok(());
         }
-        let same = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
-        let name = new
-            .pointer("/metadata/name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let (policy, subject) = (self.policy(), rbac_user(user));
-        let checked = match resource {
-            "roles" if same("rules") => Ok(()),
-            "roles" => {
-                let rules: Vec<PolicyRule> =
-                    read(new.get("rules").unwrap_or(&Value::Null))?.unwrap_or_default();
-                escalation::check_role(&policy, &subject, namespace, name, &rules)
-            }
-            "clusterroles" if same("rules") && same("aggregationRule") => Ok(()),
-            "clusterroles" => {
-                let old: Option<ClusterRole> = old.map(read).transpose()?.flatten();
-                match read::<ClusterRole>(new)? {
-                    Some(new) => {
-                        escalation::check_cluster_role(&policy, &subject, &new, old.as_ref())
-                    }
-                    None => Ok(()),
-                }
-            }
-            "rolebindings" | "clusterrolebindings" if same("roleRef") && same("subjects") => Ok(()),
-            "rolebindings" | "clusterrolebindings" => {
-                match read::<RoleRef>(new.get("roleRef").unwrap_or(&Value::Null))? {
-                    Some(role) => escalation::check_binding(&policy, &subject, namespace, &role),
-                    None => Ok(()),
-                }
-            }
-            _ => Ok(()),
-        };
-        checked.map_err(|error| ApiError::forbidden(rbac::GROUP, resource, name, error.to_string()))
+        grant
+            .check(&self.policy(), &rbac_user(user), namespace, name)
+            .map_err(|error| ApiError::forbidden(rbac::GROUP, resource, name, error.to_string()))
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<Option<T>, ApiError> {
-    if value.is_null() {
-        return Ok(None);
-    }
-    T::deserialize(value)
-        .map(Some)
-        .map_err(|error| ApiError::BadRequest(error.to_string()))
 }
 
 fn rbac_user(user: &User) -> rbac::User {

@@ -153,7 +153,7 @@ async fn write_status(
     established: bool,
 ) -> Result<(), ApiError> {
     let now = meta::time(jiff::Timestamp::now());
-    let mut before = stored.value();
+    let mut before = stored.value()?;
     meta::set(&mut before, "resourceVersion", None);
     let object = status::with_status(
         before.clone(),
@@ -169,7 +169,7 @@ async fn write_status(
     let expect = Expect::Revision(stored.revision);
     // When somebody changed it meanwhile, the change brings us here again.
     api.storage
-        .put(DEFINITIONS, "", &stored.name, expect, &object)
+        .put(DEFINITIONS, "", &stored.name, expect, object)
         .await
         .map(|_| ())
 }

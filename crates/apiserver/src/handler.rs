@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, Operation};
 use crate::api::Api;
 use crate::attributes::Attributes;
 use crate::authn::Certificate;
@@ -22,7 +23,8 @@ use crate::flow::{self, Asked};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
-use crate::request::{self, ApiRequest, Verb};
+use crate::registry::{Connect, Resource};
+use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
 use crate::{body, negotiate, proxy};
@@ -176,6 +178,7 @@ async fn serve(
     let row = Arc::clone(asked.target.row()?);
     dispatch::check_served(&row, &asked)?;
     if let Some(connect) = &asked.connect {
+        admit_connection(&api, &user, &row, &asked.target, connect)?;
         let request = Request::from_parts(parts, body);
         return proxy::handle(&api, &asked.target, connect, request).await;
     }
@@ -198,6 +201,31 @@ async fn serve(
         shutdown,
     };
     dispatch::boxed(call).await
+}
+
+/// Logs are read; all else opens a connection, which admission is asked about.
+fn admit_connection(
+    api: &Api,
+    user: &User,
+    row: &Resource,
+    target: &Target,
+    connect: &ConnectRequest,
+) -> Result<(), ApiError> {
+    if connect.kind == Connect::Log {
+        return Ok(());
+    }
+    let attributes = admission::Attributes {
+        user,
+        operation: Operation::Connect,
+        resource: row,
+        subresource: &target.subresource,
+        namespace: &target.namespace,
+        name: &target.name,
+        old: None,
+        dry_run: false,
+        warnings: &Mutex::default(),
+    };
+    api.admission.validate(&attributes, None)
 }
 
 fn authorize(api: &Api, attributes: &Attributes<'_>) -> Result<(), ApiError> {

@@ -102,7 +102,7 @@ fn target(
     let query = &connect.parameters;
     let find_node = |name: &str| {
         api.storage
-            .read::<serde_json::Value>("core/nodes", "", name)
+            .find::<serde_json::Value>("core/nodes", "", name)
     };
     let path_and_query = || connect.path_and_query.clone();
     if asked.resource == "nodes" {
@@ -114,7 +114,7 @@ fn target(
     };
     let pod: serde_json::Value = api
         .storage
-        .read("core/pods", &asked.namespace, name)
+        .read("core/pods", &asked.namespace, name)?
         .ok_or_else(|| ApiError::not_found("", "pods", name))?;
     match connect.kind {
         Connect::Proxy => {

@@ -12,7 +12,7 @@ pub use patch::PatchKind;
 
 /// Parameters that count once. A second one is refused: this server and whoever reads the request beside it (a proxy, an
 /// audit log) could take different ones.
-const ONCE: [&str; 17] = [
+const ONCE: [&str; 18] = [
     "allowWatchBookmarks",
     "continue",
     "fieldManager",
@@ -20,6 +20,7 @@ const ONCE: [&str; 17] = [
     "fieldValidation",
     "force",
     "gracePeriodSeconds",
+    "ignoreStoreReadErrorWithClusterBreakingPotential",
     "includeObject",
     "labelSelector",
     "limit",
@@ -101,6 +102,8 @@ pub(crate) struct Query {
     pub(crate) propagation: Option<String>,
     pub(crate) include_object: Option<String>,
     pub(crate) orphan_dependents: Option<bool>,
+    /// `ignoreStoreReadErrorWithClusterBreakingPotential`.
+    pub(crate) ignore_read_errors: bool,
 }
 
 fn boolean(value: &str) -> bool {
@@ -183,6 +186,9 @@ impl Query {
                 }
                 "propagationPolicy" if !value.is_empty() => {
                     q.propagation = Some(value.to_owned());
+                }
+                "ignoreStoreReadErrorWithClusterBreakingPotential" if !value.is_empty() => {
+                    q.ignore_read_errors = boolean(value);
                 }
                 "orphanDependents" if !value.is_empty() => {
                     q.orphan_dependents = Some(boolean(value));

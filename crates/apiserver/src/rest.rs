@@ -4,7 +4,7 @@ pub(crate) mod answered;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
-pub(crate) mod early;
+mod delete_unreadable;
 pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
@@ -24,17 +24,19 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, Operation};
 use crate::api::Api;
-use crate::attributes::Attributes;
+use crate::attributes::{Action, Asked, Attributes};
 use crate::authz::Decision;
 use crate::negotiate::Accepted;
+use crate::object::Object;
 use crate::patch::WriteContext;
 use crate::query::{PatchKind, Query};
 use crate::registry::Resource;
 use crate::request::{Target, Verb};
 use crate::selector::Selection;
-use crate::storage::ResourceCache;
-use crate::strategy::RuleContext;
+use crate::storage::{ResourceCache, Stored};
+use crate::strategy::Cluster;
 use crate::user::User;
 
 /// One request for a row of the registry.
@@ -106,17 +108,65 @@ impl Call {
     /// # Errors
     /// `Forbidden` when he may not.
     pub(crate) fn authorize(&self, verb: Verb) -> Result<(), ApiError> {
-        let attributes = Attributes::of_target(&self.user, verb, &self.target, &self.selection);
+        self.authorize_action(Action::Verb(verb))
+    }
+
+    /// [`Self::authorize`] of an action that may not be a verb of the API.
+    ///
+    /// # Errors
+    /// `Forbidden` when he may not.
+    pub(crate) fn authorize_action(&self, action: Action<'_>) -> Result<(), ApiError> {
+        let mut attributes =
+            Attributes::of_target(&self.user, self.verb, &self.target, &self.selection);
+        if let Asked::Resource(asked) = &mut attributes.asked {
+            asked.action = action;
+        }
         match self.api.authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),
             Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
         }
     }
 
-    pub(crate) fn rules(&self) -> RuleContext<'_> {
-        RuleContext {
+    /// What admission sees of a write to the request's own resource, or to a subresource of it.
+    pub(crate) fn admitted<'a>(
+        &'a self,
+        operation: Operation,
+        subresource: &'a str,
+        name: &'a str,
+        old: Option<&'a dyn Object>,
+    ) -> admission::Attributes<'a> {
+        admission::Attributes {
+            user: &self.user,
+            operation,
+            resource: &self.row,
+            subresource,
+            namespace: self.namespace(),
+            name,
+            old,
+            dry_run: self.query.dry_run,
+            warnings: &self.warnings,
+        }
+    }
+
+    /// What hooks of the kind may ask about.
+    pub(crate) fn cluster(&self) -> Cluster<'_> {
+        Cluster {
+            storage: &self.api.storage,
             gates: &self.api.gates,
         }
+    }
+
+    /// A stored object of the row as what it is; `value` is its JSON.
+    ///
+    /// # Errors
+    /// `Internal` that names the object when it does not fit its type.
+    pub(crate) fn typed(
+        &self,
+        stored: &Stored,
+        value: &Value,
+    ) -> Result<Box<dyn Object>, ApiError> {
+        let read = self.row.strategy.read(value);
+        read.map_err(|error| stored.report(&error).into())
     }
 
     pub(crate) fn warn(&self, text: impl Into<String>) {
@@ -171,11 +221,6 @@ impl Call {
             force: self.query.force,
             now: self.now,
         }
-    }
-
-    /// An object of the request's version, as it is stored.
-    pub(crate) fn to_storage(&self, object: &mut Value) -> Result<(), ApiError> {
-        convert(&self.row, object, &self.row.storage_gvk.api_version())
     }
 
     /// A stored object in the request's version.

@@ -5,7 +5,7 @@ pub(crate) mod label;
 
 use berth_api::status::ApiError;
 
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 
 /// What a request selects of a collection, as it was read. Authorization sees [`Selection::name`]; a [`Selector`] that is
 /// made from the same value takes no other object.
@@ -51,6 +51,8 @@ impl Selection {
 
 /// What selectors look at in an object.
 pub(crate) trait Selectable {
+    /// Whether it is not what its key says.
+    fn is_corrupt(&self) -> bool;
     /// Its namespace; empty for cluster-scoped kinds.
     fn namespace(&self) -> &str;
     /// Its name.
@@ -89,11 +91,13 @@ impl Selector {
     }
 
     /// Whether an object is taken.
+    /// One that is not what its key says is never taken; it was reported when it was read.
     pub(crate) fn matches(&self, object: &impl Selectable) -> bool {
         let is = |wanted: &Option<String>, given: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == given)
         };
-        is(&self.namespace, object.namespace())
+        !object.is_corrupt()
+            && is(&self.namespace, object.namespace())
             && is(&self.name, object.name())
             && self
                 .labels

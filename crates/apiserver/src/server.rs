@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Chain, PluginsError};
+use crate::admission::{Parts, Plugins, PluginsError};
 use crate::api::Api;
 use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
@@ -28,12 +28,13 @@ use crate::config::{Config, StoreConfig};
 use crate::connections::SlotTable;
 use crate::custom;
 use crate::flow::FlowControl;
+use crate::kinds;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
-use crate::registry::{Registry, builtin};
+use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
@@ -99,7 +100,7 @@ impl Config {
     }
 
     async fn built(self) -> Result<Server, BuildError> {
-        let admission = Chain::new(
+        let plugins = Plugins::choose(
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
         )?;
@@ -124,7 +125,7 @@ impl Config {
             }
         };
         let storage = Arc::new(Storage::new(store));
-        let registry = Registry::new(builtin::rows());
+        let registry = Registry::new(kinds::rows());
         for row in registry.table().rows() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
@@ -146,10 +147,16 @@ impl Config {
         let mut metrics = Metrics::default();
         metrics.include(flow.measures());
         let limits = Arc::new(self.limits);
+        let authorizer = Arc::new(Authorizer::new(self.authz, Arc::clone(&storage)));
+        let admission = plugins.build(&Parts {
+            storage: Arc::clone(&storage),
+            gates: self.gates,
+            authorizer: Arc::clone(&authorizer),
+        });
         let api = Arc::new(Api {
             registry,
             authenticator: Authenticator::new(self.authn, tokens.clone(), Arc::clone(&storage)),
-            authorizer: Authorizer::new(self.authz, Arc::clone(&storage)),
+            authorizer,
             storage,
             admission,
             metrics,

@@ -7,7 +7,9 @@
 pub mod cache;
 pub mod key;
 mod migrate;
+mod owners;
 mod stored;
+mod unreadable;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,9 +24,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
 pub use stored::Stored;
+pub use unreadable::Unreadable;
+pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
 
 /// How long a read waits for the cache to reach a revision.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -101,23 +105,54 @@ impl Storage {
         self.cache(storage).list(namespace)
     }
 
-    /// An object, decoded.
-    #[must_use]
+    /// An object, decoded; none when there is none.
+    ///
+    /// # Errors
+    /// [`Unreadable`] for an object that does not fit the type.
     pub fn read<T: DeserializeOwned>(
         &self,
         storage: &str,
         namespace: &str,
         name: &str,
-    ) -> Option<T> {
-        self.get(storage, namespace, name)?.decode()
+    ) -> Result<Option<T>, Unreadable> {
+        self.get(storage, namespace, name)
+            .map(|stored| stored.decode())
+            .transpose()
     }
 
     /// All objects of a namespace or of all namespaces, decoded.
-    #[must_use]
-    pub fn read_all<T: DeserializeOwned>(&self, storage: &str, namespace: Option<&str>) -> Vec<T> {
+    ///
+    /// # Errors
+    /// [`Unreadable`] for the first that does not fit the type: a check over the others would not hold.
+    pub fn read_all<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: Option<&str>,
+    ) -> Result<Vec<T>, Unreadable> {
         self.list(storage, namespace)
             .iter()
-            .filter_map(|stored| stored.decode())
+            .map(|stored| stored.decode())
+            .collect()
+    }
+
+    /// An object that can be decoded, where one that is missing gives nobody anything. Another is logged.
+    #[must_use]
+    pub fn find<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<T> {
+        self.get(storage, namespace, name)?.decode().ok()
+    }
+
+    /// All objects that can be decoded, where one that is missing gives nobody anything: roles and bindings, what is
+    /// printed. The others are logged.
+    #[must_use]
+    pub fn readable<T: DeserializeOwned>(&self, storage: &str, namespace: Option<&str>) -> Vec<T> {
+        self.list(storage, namespace)
+            .iter()
+            .filter_map(|stored| stored.decode().ok())
             .collect()
     }
 
@@ -177,9 +212,7 @@ impl Storage {
         let page = self.store.range(range).await.map_err(store_error)?;
         let mut items = Vec::with_capacity(page.items.len());
         for kv in page.items {
-            if let Some(stored) = cache.parse(&kv.key, &kv.value, kv.revision) {
-                items.push(Arc::new(stored));
-            }
+            items.push(Arc::new(cache.parse(&kv.key, &kv.value, kv.revision)));
         }
         Ok((items, page.revision, page.more))
     }
@@ -194,7 +227,7 @@ impl Storage {
         namespace: &str,
         name: &str,
         expect: Expect,
-        object: &Value,
+        object: Value,
     ) -> Result<Written, ApiError> {
         let value = stored::encode(object);
         if value.len() > OBJECT_MAX {
@@ -249,18 +282,18 @@ impl Storage {
                     Some(value) => cache
                         .get(namespace, name)
                         .filter(|s| s.revision == revision)
-                        .or_else(|| cache.parse(&key, &value, revision).map(Arc::new)),
+                        .or_else(|| Some(Arc::new(cache.parse(&key, &value, revision)))),
                     None => previous.map(|p| Arc::new(p.at(revision))),
                 };
                 stored.map(Written::Done).ok_or_else(|| {
                     ApiError::Internal("the written object cannot be read back".to_owned())
                 })
             }
-            Outcome::Failed { current, .. } => Ok(Written::Changed(
-                current
-                    .and_then(|kv| cache.parse(&kv.key, &kv.value, kv.revision))
-                    .map(Arc::new),
-            )),
+            Outcome::Failed { current, .. } => {
+                Ok(Written::Changed(current.map(|kv| {
+                    Arc::new(cache.parse(&kv.key, &kv.value, kv.revision))
+                })))
+            }
         }
     }
 

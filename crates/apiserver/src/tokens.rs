@@ -165,7 +165,7 @@ pub fn create(
         )));
     };
     let storage = Arc::clone(&api.storage);
-    let lookup = move |kind: &str, namespace: &str, name: &str| storage.read(kind, namespace, name);
+    let lookup = move |kind: &str, namespace: &str, name: &str| storage.find(kind, namespace, name);
     issue(
         verifier,
         &lookup,

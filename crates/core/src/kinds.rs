@@ -1,7 +1,10 @@
 //! The smaller kinds: one file each, all through [`crate::rules::Rules`].
 
 pub mod api_group;
+pub mod answered;
 pub mod config;
+pub mod csi;
+pub mod endpoints;
 pub mod event;
 pub mod lease;
 pub mod limit_range;
@@ -9,4 +12,5 @@ pub mod namespace;
 pub mod node;
 pub mod priority_class;
 pub mod quota;
+pub mod service;
 pub mod service_account;

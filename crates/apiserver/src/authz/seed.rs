@@ -36,6 +36,9 @@ const AUTO_UPDATE: &str = "/metadata/annotations/rbac.authorization.kubernetes.i
 /// # Errors
 /// When the store cannot be written.
 pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
+    // The caches begin a little in the past. No request may be judged by it: a quota or a policy that was written last
+    // would not hold yet.
+    storage.wait_for(storage.current_revision().await?).await?;
     let mut wanted: Vec<(&'static str, Value)> = Vec::new();
     for name in NAMESPACES {
         wanted.push(("core/namespaces", namespace(name)));
@@ -102,7 +105,8 @@ async fn bring(storage: &Storage, kind: &str, wanted: Value) -> Result<(), ApiEr
     let (expect, object) = match storage.get(kind, &namespace, &name) {
         None => (Expect::Absent, fresh(wanted)),
         Some(stored) => {
-            let Some(have) = stored.decode::<Value>() else {
+            // What cannot be read is left to an administrator; it gives nobody anything.
+            let Ok(have) = stored.value() else {
                 return Ok(());
             };
             let node_binding = kind == CLUSTER_ROLE_BINDINGS && name == stock::NODE;
@@ -119,7 +123,7 @@ async fn bring(storage: &Storage, kind: &str, wanted: Value) -> Result<(), ApiEr
     };
     // whoever was faster had the same in mind
     storage
-        .put(kind, &namespace, &name, expect, &object)
+        .put(kind, &namespace, &name, expect, object)
         .await
         .map(|_| ())
 }

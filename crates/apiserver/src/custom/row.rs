@@ -119,7 +119,8 @@ pub(super) fn of(
         storage: key::custom(&spec.group, &spec.names.plural),
         strategy: Arc::new(Custom::new(
             rule_scope,
-            storage_version.clone(),
+            &gvk,
+            &names.plural,
             schemas.clone(),
             has_status,
         )),

@@ -14,6 +14,9 @@ impl Call {
             .cache()
             .get(self.namespace(), self.name())
             .ok_or_else(|| self.not_found(self.name()))?;
+        if stored.corrupt {
+            return Err(stored.unreadable().into());
+        }
         self.respond_stored(StatusCode::OK, &stored)
     }
 

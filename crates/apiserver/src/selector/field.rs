@@ -3,7 +3,7 @@
 use berth_api::status::ApiError;
 
 use super::Selectable;
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 
 /// The field that can limit a request to one object.
 const NAME: &str = "metadata.name";

@@ -5,11 +5,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use berth_store::{Event, KeyValue, Revision};
+use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use super::owners::Owners;
 use super::{Stored, key};
-use crate::strategy::FieldLabel;
+use crate::field_label::FieldLabel;
 
 /// Most events that are kept for watches to resume from.
 const HISTORY_EVENTS: usize = 1024;
@@ -54,6 +56,8 @@ struct Inner {
     items: BTreeMap<Box<str>, Arc<Stored>>,
     /// Bytes of all items.
     bytes: usize,
+    /// Who owns the items.
+    owners: Owners,
     history: VecDeque<Change>,
     history_bytes: usize,
     /// Every change after this revision is in `history`.
@@ -98,7 +102,7 @@ impl Inner {
 
 /// Objects of one storage name, by `namespace/name` or `name`.
 pub struct ResourceCache {
-    storage: String,
+    storage: Arc<str>,
     labels: &'static [FieldLabel],
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
@@ -131,7 +135,7 @@ fn items_of(inner: &Inner, namespace: Option<&str>) -> Vec<Arc<Stored>> {
 impl ResourceCache {
     pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
         Self {
-            storage,
+            storage: storage.into(),
             labels,
             inner: RwLock::new(Inner {
                 history_start: start,
@@ -240,16 +244,14 @@ impl ResourceCache {
         Ok(changes)
     }
 
-    pub(super) fn parse(&self, key: &str, value: &[u8], revision: Revision) -> Option<Stored> {
-        let stored = Stored::parse(value, revision, self.labels);
-        if stored.is_none() {
-            tracing::error!(
-                key,
-                revision,
-                "an object in the store is not valid JSON; it is left alone"
-            );
-        }
-        stored
+    /// Whether an object of a namespace (or of all) names this UID as an owner.
+    #[must_use]
+    pub fn has_dependents(&self, uid: &str, namespace: Option<&str>) -> bool {
+        self.inner.read().owners.has_dependents(uid, namespace)
+    }
+
+    pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
+        Stored::parse(&self.storage, key, value, revision, self.labels)
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.
@@ -259,10 +261,11 @@ impl ResourceCache {
             ..Inner::default()
         };
         for kv in items {
-            let parsed = self.parse(&kv.key, &kv.value, kv.revision);
-            if let (Some(tail), Some(stored)) = (key::tail_of(&kv.key, &self.storage), parsed) {
+            if let Some(tail) = key::tail_of(&kv.key, &self.storage) {
+                let stored = self.parse(&kv.key, &kv.value, kv.revision);
                 fresh.changed_at = fresh.changed_at.max(kv.revision);
                 fresh.bytes += stored.bytes.len();
+                fresh.owners.add(&stored);
                 fresh.items.insert(tail.into(), Arc::new(stored));
             }
         }
@@ -274,21 +277,22 @@ impl ResourceCache {
         let Some(tail) = key::tail_of(&event.key, &self.storage) else {
             return;
         };
-        let parsed = match &event.value {
-            Some(value) => match self.parse(&event.key, value, event.revision) {
-                Some(stored) => Some(Arc::new(stored)),
-                None => return,
-            },
-            None => None,
-        };
+        let parsed = event
+            .value
+            .as_ref()
+            .map(|value| Arc::new(self.parse(&event.key, value, event.revision)));
         {
             let mut inner = self.inner.write();
             inner.changed_at = event.revision;
             let change = match parsed {
                 Some(object) => {
                     inner.bytes += object.bytes.len();
+                    inner.owners.add(&object);
                     let previous = inner.items.insert(tail.into(), Arc::clone(&object));
-                    inner.bytes -= previous.as_ref().map_or(0, |p| p.bytes.len());
+                    if let Some(previous) = &previous {
+                        inner.bytes -= previous.bytes.len();
+                        inner.owners.remove(previous);
+                    }
                     Change {
                         revision: event.revision,
                         object,
@@ -302,6 +306,7 @@ impl ResourceCache {
                         return;
                     };
                     inner.bytes -= previous.bytes.len();
+                    inner.owners.remove(&previous);
                     Change {
                         revision: event.revision,
                         object: Arc::new(previous.at(event.revision)),

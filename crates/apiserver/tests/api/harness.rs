@@ -113,6 +113,23 @@ impl Api {
         }
     }
 
+    /// Why it does not start with this configuration.
+    #[allow(dead_code, reason = "only the suite of attacks uses it")]
+    pub(crate) async fn refused(dir: &Path, change: impl FnOnce(&mut Config)) -> String {
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = Config::new(
+            bind,
+            StoreConfig::Sqlite {
+                dir: dir.to_owned(),
+            },
+        );
+        change(&mut config);
+        match config.build().await {
+            Ok(_) => panic!("it has started"),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Stops it; its directory can be used again.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();

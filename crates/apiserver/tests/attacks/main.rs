@@ -12,6 +12,7 @@ mod custom_resources;
 mod decoding;
 mod identity;
 mod node_restriction;
+mod objects;
 mod pod_security;
 mod proxying;
 mod request_reading;

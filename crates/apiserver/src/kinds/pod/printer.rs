@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{NONE, Printer, age, created_ago, items, name, or_none, text};
+use crate::printer::{NONE, Printer, age, created_ago, items, name, or_none, text};
 
 /// The node writes here which runtime really ran the pod.
 const RUNTIME: &str = "berth.dev/runtime";
 
 /// Columns of pods.
 #[must_use]
-pub fn pod() -> Printer {
+pub(super) fn pod() -> Printer {
     Printer::new(
         &[
             ("Name", "string", 0),

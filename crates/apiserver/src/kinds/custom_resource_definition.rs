@@ -9,11 +9,67 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde::{Deserialize, Serialize};
 
 use berth_core::rules::Rules;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
+use serde_json::json;
+
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
+use crate::printer::{Printer, name, text};
+use crate::registry::{Scope as RowScope, Subresource};
 
 /// A definition with its rules.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Definition(pub CustomResourceDefinition);
+pub(crate) struct Definition(pub(crate) CustomResourceDefinition);
+
+impl Resource for Definition {
+    const API_VERSION: &'static str = CustomResourceDefinition::API_VERSION;
+    const GROUP: &'static str = CustomResourceDefinition::GROUP;
+    const KIND: &'static str = CustomResourceDefinition::KIND;
+    const VERSION: &'static str = CustomResourceDefinition::VERSION;
+    const URL_PATH_SEGMENT: &'static str = CustomResourceDefinition::URL_PATH_SEGMENT;
+    type Scope = ClusterResourceScope;
+}
+
+impl Metadata for Definition {
+    type Ty = ObjectMeta;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
+    }
+}
+
+impl Kind for Definition {
+    type Object = Self;
+
+    const VERSIONS: &'static [&'static str] = &["v1"];
+    const SCOPE: RowScope = RowScope::Cluster;
+    const SHORT_NAMES: &'static [&'static str] = &["crd", "crds"];
+    const CATEGORIES: &'static [&'static str] = &["api-extensions"];
+    const FIELD_LABELS: &'static [FieldLabel] = &[];
+    const GENERATION: Option<MovedOn<Self::Object>> = Some(|new, old| new.0.spec != old.0.spec);
+    const UPDATES: Updates = Updates {
+        create: false,
+        unconditional: false,
+    };
+    const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+
+    fn subresources() -> Vec<Subresource> {
+        vec![Subresource::status::<Self>()]
+    }
+
+    fn printer() -> Printer {
+        Printer::new(
+            &[("Name", "string", 0), ("Created At", "date", 0)],
+            |crd, _| vec![name(crd), json!(text(crd, "/metadata/creationTimestamp"))],
+        )
+    }
+}
 
 impl Rules for Definition {
     fn default(&mut self) {
