@@ -24,4 +24,5 @@ test: setup
 bench: release
 	@scripts/bench
 	@scripts/bench-cri
+	@scripts/bench-api
 	@cargo bench --quiet --locked -p berth-core --bench admission

@@ -127,6 +127,14 @@ pub enum ApiError {
     /// 504.
     #[error("Timeout: {0}")]
     Timeout(String),
+    /// 504: a resourceVersion that the server has not come to within its patience.
+    #[error("Timeout: Too large resource version: {asked}, current: {current}")]
+    TooLargeResourceVersion {
+        /// What was asked for.
+        asked: i64,
+        /// Where the server is.
+        current: i64,
+    },
     /// 500.
     #[error("Internal error occurred: {0}")]
     Internal(String),
@@ -218,7 +226,7 @@ impl ApiError {
             Self::TooManyRequests { .. } => 429,
             Self::Internal(_) | Self::Unexplained(_) => 500,
             Self::ServiceUnavailable(_) => 503,
-            Self::Timeout(_) => 504,
+            Self::Timeout(_) | Self::TooLargeResourceVersion { .. } => 504,
             Self::InsufficientStorage(_) => 507,
         }
     }
@@ -244,9 +252,25 @@ impl ApiError {
             Self::Internal(_) => "InternalError",
             Self::Unexplained(_) => "",
             Self::ServiceUnavailable(_) => "ServiceUnavailable",
-            Self::Timeout(_) => "Timeout",
+            Self::Timeout(_) | Self::TooLargeResourceVersion { .. } => "Timeout",
             Self::InsufficientStorage(_) => "InsufficientStorage",
         }
+    }
+
+    /// Seconds after which the client may try again; none where it would be of no use.
+    #[must_use]
+    pub const fn retry_after_seconds(&self) -> Option<u32> {
+        if let Self::TooManyRequests {
+            retry_after_seconds,
+            ..
+        } = self
+        {
+            return Some(*retry_after_seconds);
+        }
+        if matches!(self, Self::TooLargeResourceVersion { .. }) {
+            return Some(1);
+        }
+        None
     }
 
     fn details(&self) -> Option<StatusDetails> {
@@ -294,6 +318,15 @@ impl ApiError {
                 ..
             } => StatusDetails {
                 retry_after_seconds: i32::try_from(*retry_after_seconds).ok(),
+                ..Default::default()
+            },
+            Self::TooLargeResourceVersion { .. } => StatusDetails {
+                causes: Some(vec![StatusCause {
+                    reason: Some("ResourceVersionTooLarge".to_owned()),
+                    message: Some("Too large resource version".to_owned()),
+                    field: None,
+                }]),
+                retry_after_seconds: Some(1),
                 ..Default::default()
             },
             Self::Internal(message) => StatusDetails {

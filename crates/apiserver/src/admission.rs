@@ -1,248 +1,224 @@
 //! Admission: what may change or refuse a write after authorization, in the stock order.
+//!
+//! It is asked on every write and every connection, with [`Attributes`]: who does what to which resource and
+//! subresource. A plugin is one file here; it says what it [`handles`](Plugin::handles), changes objects in
+//! [`admit`](Plugin::admit) and refuses in [`validate`](Plugin::validate). The rules are `core`'s; what they need from
+//! the cluster is looked up here. `plugins` has a line for each, and says what becomes of the stock server's others.
 
+mod always_pull_images;
+mod configured;
+mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
-mod pod;
+mod plugins;
+mod pod_security;
+mod priority;
 mod resource_quota;
+mod runtime_class;
+mod service_account;
 
 use std::sync::Arc;
 
-use berth_api::status::ApiError;
-use serde_json::Value;
+use berth_api::status::{ApiError, Subject};
+use berth_core::gates::FeatureGates;
+use parking_lot::Mutex;
 
-use crate::rest::Call;
+use crate::object::Object;
+use crate::registry::Resource;
+use crate::storage::Storage;
+use crate::user::User;
+pub use configured::ConfigFileError;
+pub(crate) use configured::pod_security as read_pod_security;
+pub(crate) use plugins::Plugins;
+pub use plugins::PluginsError;
 
-/// What a write does.
+/// Where namespaces are stored.
+const NAMESPACES: &str = "core/namespaces";
+
+/// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
+    /// An object is made, or something is posted to a subresource (a binding, an eviction, a token request).
     Create,
+    /// An object or a subresource of it is changed, by PUT or any patch.
     Update,
+    /// An object is deleted; once for each of a collection.
     Delete,
+    /// exec, attach, portforward, proxy.
+    Connect,
 }
 
-/// A plugin, by the name that `--enable-admission-plugins` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plugin {
-    NamespaceLifecycle,
-    LimitRanger,
-    ServiceAccount,
-    Priority,
-    DefaultTolerationSeconds,
-    RuntimeClass,
-    ResourceQuota,
+/// What plugins are asked about.
+pub(crate) struct Attributes<'a> {
+    /// Who asks.
+    pub(crate) user: &'a User,
+    /// What is done.
+    pub(crate) operation: Operation,
+    /// To which resource.
+    pub(crate) resource: &'a Resource,
+    /// To which subresource; empty for the object itself.
+    pub(crate) subresource: &'a str,
+    /// Namespace; empty for cluster-scoped kinds.
+    pub(crate) namespace: &'a str,
+    /// Name of the object.
+    pub(crate) name: &'a str,
+    /// The object as it is stored, where there is one.
+    pub(crate) old: Option<&'a dyn Object>,
+    /// Whether nothing will be stored.
+    #[allow(dead_code, reason = "for plugins with effects of their own")]
+    pub(crate) dry_run: bool,
+    /// What the client is told besides the answer.
+    pub(crate) warnings: &'a Mutex<Vec<String>>,
 }
 
-impl Plugin {
-    /// Every plugin, in the order in which they run.
-    const ALL: [Self; 7] = [
-        Self::NamespaceLifecycle,
-        Self::LimitRanger,
-        Self::ServiceAccount,
-        Self::Priority,
-        Self::DefaultTolerationSeconds,
-        Self::RuntimeClass,
-        Self::ResourceQuota,
-    ];
+impl Attributes<'_> {
+    /// Whether this is about a resource (of any version) and one of its subresources, or the object itself.
+    pub(crate) fn is(&self, group: &str, plural: &str, subresource: &str) -> bool {
+        self.resource.group == group
+            && self.resource.plural == plural
+            && self.subresource == subresource
+    }
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::NamespaceLifecycle => "NamespaceLifecycle",
-            Self::LimitRanger => "LimitRanger",
-            Self::ServiceAccount => "ServiceAccount",
-            Self::Priority => "Priority",
-            Self::DefaultTolerationSeconds => "DefaultTolerationSeconds",
-            Self::RuntimeClass => "RuntimeClass",
-            Self::ResourceQuota => "ResourceQuota",
+    /// The refusal, in the stock server's form.
+    pub(crate) fn forbidden(&self, message: impl Into<String>) -> ApiError {
+        ApiError::Forbidden {
+            subject: Subject::new(&*self.resource.group, &*self.resource.plural, self.name),
+            message: message.into(),
+        }
+    }
+
+    /// Tells the client something besides the answer.
+    pub(crate) fn warn(&self, text: String) {
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
         }
     }
 }
 
-/// Plugins of the stock server that berth accepts by name and that have nothing to do here.
-const INERT: [&str; 29] = [
-    "AlwaysAdmit",
-    "AlwaysDeny",
-    "AlwaysPullImages",
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
-    "ClusterTrustBundleAttest",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "DenyServiceExternalIPs",
-    "EventRateLimit",
-    "ExtendedResourceToleration",
-    "ImagePolicyWebhook",
-    "LimitPodHardAntiAffinityTopology",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
-    "NamespaceAutoProvision",
-    "NamespaceExists",
-    "NodeRestriction",
-    "OwnerReferencesPermissionEnforcement",
-    "PersistentVolumeClaimResize",
-    "PodNodeSelector",
-    "PodSecurity",
-    "PodTolerationRestriction",
-    "PodTopologyLabels",
-    "StorageObjectInUseProtection",
-    "TaintNodesByCondition",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
-];
+/// A plugin.
+pub(crate) trait Plugin: Send + Sync {
+    /// Whether it has anything to do with such a request: by operation, resource and subresource.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
 
-/// Lists of plugins that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PluginsError {
-    /// A name that is no plugin.
-    #[error("unknown admission plugin {name:?}; known: {known}")]
-    Unknown {
-        /// As it was given.
-        name: String,
-        /// All that do something here.
-        known: String,
-    },
-    /// A plugin in both lists.
-    #[error("{0} in enable-admission-plugins and disable-admission-plugins overlapped")]
-    Both(String),
+    /// Changes an object before it is validated. In a create or update the object is the resource's kind, in a create
+    /// of a subresource what was posted.
+    ///
+    /// # Errors
+    /// A refusal, or that something that the plugin depends on cannot be read.
+    fn admit(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: &mut dyn Object,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Refuses, after everybody has changed the object and it was found valid. Deletes and connections have none.
+    ///
+    /// # Errors
+    /// A refusal, or that something that the plugin depends on cannot be read.
+    fn validate(
+        &self,
+        _attributes: &Attributes<'_>,
+        _object: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Whether [`validate`](Self::validate) counts what others write at the same time, so that one write must be stored
+    /// before the next is judged.
+    fn is_exclusive(&self, _attributes: &Attributes<'_>) -> bool {
+        false
+    }
 }
 
+/// What plugins are made from.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    /// The objects.
+    pub(crate) storage: Arc<Storage>,
+    /// Feature gates.
+    pub(crate) gates: FeatureGates,
+    /// PodSecurity with its defaults and exemptions.
+    pub(crate) pod_security: Arc<berth_core::admission::pod_security::PodSecurity>,
+}
+
+/// Held while something is written that others must not overtake.
+pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 /// The enabled plugins, in order.
-#[derive(Clone, Debug)]
 pub(crate) struct Chain {
-    plugins: Vec<Plugin>,
-    quota_turn: Arc<tokio::sync::Mutex<()>>,
+    storage: Arc<Storage>,
+    plugins: Vec<Box<dyn Plugin>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Chain {
-    /// All plugins but those that are disabled.
+    fn new(parts: &Parts, plugins: Vec<Box<dyn Plugin>>) -> Self {
+        Self {
+            storage: Arc::clone(&parts.storage),
+            plugins,
+            turn: Arc::default(),
+        }
+    }
+
+    /// Lets the plugins change an object.
     ///
     /// # Errors
-    /// A name that is no plugin, and one that is in both lists.
-    pub(crate) fn new(enable: &[String], disable: &[String]) -> Result<Self, PluginsError> {
-        for name in enable.iter().chain(disable) {
-            let known =
-                Plugin::ALL.iter().any(|p| p.name() == name) || INERT.contains(&name.as_str());
-            if !known {
-                let known: Vec<_> = Plugin::ALL.iter().map(|p| p.name()).collect();
-                return Err(PluginsError::Unknown {
-                    name: name.clone(),
-                    known: known.join(", "),
-                });
-            }
-        }
-        if let Some(both) = enable.iter().find(|name| disable.contains(name)) {
-            return Err(PluginsError::Both(both.clone()));
-        }
-        for inert in enable.iter().filter(|name| INERT.contains(&name.as_str())) {
-            tracing::warn!(
-                plugin = inert,
-                "this admission plugin of the stock server does nothing in berth"
-            );
-        }
-        Ok(Self {
-            plugins: Plugin::ALL
-                .into_iter()
-                .filter(|plugin| !disable.iter().any(|name| name == plugin.name()))
-                .collect(),
-            quota_turn: Arc::default(),
-        })
-    }
-
-    /// Whether a plugin is enabled.
-    pub(crate) fn has(&self, plugin: Plugin) -> bool {
-        self.plugins.contains(&plugin)
-    }
-
-    /// The plugins that change an object before it is validated.
-    pub(crate) async fn mutate(
+    /// The first refusal.
+    pub(crate) async fn admit(
         &self,
-        call: &Call,
-        operation: Operation,
-        object: &mut Value,
-        _old: Option<&Value>,
+        attributes: &Attributes<'_>,
+        object: &mut dyn Object,
     ) -> Result<(), ApiError> {
-        if self.has(Plugin::NamespaceLifecycle) {
-            namespace_lifecycle::admit(call, operation, object).await?;
-        }
-        if operation == Operation::Create && is_pod(call) {
-            pod::mutate(self, call, object)?;
+        self.catch_up(attributes).await?;
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.admit(attributes, object)?;
+            }
         }
         Ok(())
     }
 
-    /// The plugins that refuse.
-    pub(crate) async fn validate(
+    /// Lets the plugins refuse.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) fn validate(
         &self,
-        call: &Call,
-        operation: Operation,
-        object: Option<&Value>,
-        old: Option<&Value>,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
-        if operation == Operation::Delete {
-            if self.has(Plugin::NamespaceLifecycle) {
-                namespace_lifecycle::check_delete(call, old)?;
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.validate(attributes, object)?;
             }
-            return Ok(());
-        }
-        let Some(object) = object.filter(|_| operation == Operation::Create) else {
-            return Ok(());
-        };
-        if is_pod(call) && self.has(Plugin::LimitRanger) {
-            pod::check_limits(call, object)?;
-        }
-        if self.has(Plugin::ResourceQuota) {
-            resource_quota::check(call, object)?;
         }
         Ok(())
     }
 
-    /// Waits until nothing else is created that quotas count; to be held until the object is
-    /// stored.
-    pub(crate) async fn turn(&self, call: &Call) -> Option<resource_quota::Turn> {
-        resource_quota::turn(self, call).await
+    /// Waits until nothing else is written that a plugin counts; to be held from before [`Self::validate`] until the
+    /// object is stored.
+    pub(crate) async fn turn(&self, attributes: &Attributes<'_>) -> Option<Turn> {
+        let exclusive = self
+            .plugins
+            .iter()
+            .any(|p| p.handles(attributes) && p.is_exclusive(attributes));
+        if exclusive {
+            Some(Arc::clone(&self.turn).lock_owned().await)
+        } else {
+            None
+        }
     }
-}
 
-fn is_pod(call: &Call) -> bool {
-    call.row.storage == "core/pods" && call.info.subresource.is_empty()
-}
-
-/// The refusal of the object being written, in the stock server's form.
-pub(crate) fn forbidden(call: &Call, name: &str, message: impl Into<String>) -> ApiError {
-    ApiError::Forbidden {
-        subject: call.subject(name),
-        message: message.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plugins_by_name() {
-        let names =
-            |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
-        let chain = |enable: &[&str], disable: &[&str]| {
-            Chain::new(&names(enable), &names(disable)).map(|chain| chain.plugins.len())
-        };
-        assert_eq!(chain(&[], &[]), Ok(Plugin::ALL.len()));
-        assert_eq!(
-            chain(&["NodeRestriction", "RuntimeClass"], &["PodSecurity"]),
-            Ok(Plugin::ALL.len())
-        );
-        assert_eq!(
-            chain(&[], &["RuntimeClass", "Priority"]),
-            Ok(Plugin::ALL.len() - 2)
-        );
-        assert_eq!(
-            chain(&["RuntimeClass"], &["RuntimeClass"]),
-            Err(PluginsError::Both("RuntimeClass".to_owned()))
-        );
-        let unknown = chain(&[], &["Runtime"]).unwrap_err().to_string();
-        assert!(
-            unknown
-                .starts_with("unknown admission plugin \"Runtime\"; known: NamespaceLifecycle, "),
-            "{unknown}"
-        );
+    /// With several servers this one may be behind: a namespace that it does not know may have just been made.
+    async fn catch_up(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        let namespace = attributes.namespace;
+        if namespace.is_empty() || self.storage.get(NAMESPACES, "", namespace).is_some() {
+            return Ok(());
+        }
+        let current = self.storage.current_revision().await?;
+        self.storage.wait_for(current).await
     }
 }

@@ -77,7 +77,7 @@ impl Authenticator {
         storage: Arc<Storage>,
     ) -> Self {
         let lookup =
-            move |kind: &str, namespace: &str, name: &str| storage.read(kind, namespace, name);
+            move |kind: &str, namespace: &str, name: &str| storage.find(kind, namespace, name);
         Self::with_lookup(config, service_accounts, Box::new(lookup))
     }
 

@@ -12,16 +12,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
-use serde_json::Value;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use berth_api::status::ApiError;
-use berth_core::rbac::{self, Policy, escalation};
+use berth_core::rbac::escalation::Grant;
+use berth_core::rbac::{self, Policy};
 use berth_store::Revision;
 
 use crate::{
-    handler,
-    request::RequestInfo,
+    attributes::{Asked, Attributes},
     storage::Storage,
     user::{MASTERS, User},
 };
@@ -88,7 +87,7 @@ impl Authorizer {
         self.mode
     }
 
-    /// The policy as the roles and bindings are now.
+    /// The policy as the roles and bindings are now. One that cannot be decoded gives nothing, and was logged.
     fn policy(&self) -> Arc<Policy> {
         let revisions = [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS]
             .map(|kind| self.storage.changed_at(kind));
@@ -101,10 +100,10 @@ impl Authorizer {
             return Arc::clone(&snapshot.policy);
         }
         let policy = Arc::new(Policy::new(
-            &self.storage.read_all(CLUSTER_ROLES, None),
-            &self.storage.read_all(ROLES, None),
-            self.storage.read_all(CLUSTER_ROLE_BINDINGS, None),
-            self.storage.read_all(ROLE_BINDINGS, None),
+            &self.storage.readable(CLUSTER_ROLES, None),
+            &self.storage.readable(ROLES, None),
+            self.storage.readable(CLUSTER_ROLE_BINDINGS, None),
+            self.storage.readable(ROLE_BINDINGS, None),
         ));
         self.snapshot.store(Some(Arc::new(Snapshot {
             revisions,
@@ -113,22 +112,24 @@ impl Authorizer {
         policy
     }
 
-    /// Whether `user` may do what `info` says.
+    /// Whether the user may do what the attributes say.
     #[must_use]
-    pub fn authorize(&self, user: &User, info: &RequestInfo) -> Decision {
+    pub fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let user = attributes.user;
         if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
             return Decision::Allow(String::new());
         }
         let mut subject = rbac_user(user);
         let mut refusal = String::new();
         if let Some(node) = node::name(user)
-            && let Err(reason) = node::check(node, info, &self.storage)
+            && let Asked::Resource(asked) = &attributes.asked
+            && let Err(reason) = node::check(node, asked, &self.storage)
         {
             // what the node's own role allows does not count; other bindings may still allow it
             subject.groups.retain(|group| group != node::GROUP);
             refusal = reason;
         }
-        match self.policy().authorize(&subject, &rbac_request(info)) {
+        match self.policy().authorize(&subject, &rbac_request(attributes)) {
             rbac::Decision::Allow(why) => Decision::Allow(why),
             rbac::Decision::NoOpinion => Decision::NoOpinion(refusal),
         }
@@ -149,9 +150,9 @@ impl Authorizer {
         let Some(wanted) = impersonation::requested(headers)? else {
             return Ok(None);
         };
-        for info in wanted.permissions() {
-            if let Decision::NoOpinion(reason) = self.authorize(user, &info) {
-                return Err(handler::forbidden(user, &info, &reason));
+        for attributes in wanted.permissions(user) {
+            if let Decision::NoOpinion(reason) = self.authorize(&attributes) {
+                return Err(attributes.forbidden(&reason));
             }
         }
         Ok(Some(wanted.user()))
@@ -162,63 +163,21 @@ impl Authorizer {
     ///
     /// # Errors
     /// `Forbidden` naming what is too much.
-    pub fn check_escalation(
+    pub(crate) fn check_escalation(
         &self,
         user: &User,
-        info: &RequestInfo,
-        old: Option<&Value>,
-        new: &Value,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        grant: &Grant<'_>,
     ) -> Result<(), ApiError> {
         if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
             return Ok(());
         }
-        let same = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
-        let name = new
-            .pointer("/metadata/name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let (policy, subject) = (self.policy(), rbac_user(user));
-        let checked = match &*info.resource {
-            "roles" if same("rules") => Ok(()),
-            "roles" => {
-                let rules: Vec<PolicyRule> =
-                    read(new.get("rules").unwrap_or(&Value::Null))?.unwrap_or_default();
-                escalation::check_role(&policy, &subject, &info.namespace, name, &rules)
-            }
-            "clusterroles" if same("rules") && same("aggregationRule") => Ok(()),
-            "clusterroles" => {
-                let old: Option<ClusterRole> = old.map(read).transpose()?.flatten();
-                match read::<ClusterRole>(new)? {
-                    Some(new) => {
-                        escalation::check_cluster_role(&policy, &subject, &new, old.as_ref())
-                    }
-                    None => Ok(()),
-                }
-            }
-            "rolebindings" | "clusterrolebindings" if same("roleRef") && same("subjects") => Ok(()),
-            "rolebindings" | "clusterrolebindings" => {
-                match read::<RoleRef>(new.get("roleRef").unwrap_or(&Value::Null))? {
-                    Some(role) => {
-                        escalation::check_binding(&policy, &subject, &info.namespace, &role)
-                    }
-                    None => Ok(()),
-                }
-            }
-            _ => Ok(()),
-        };
-        checked.map_err(|error| {
-            ApiError::forbidden(&info.api_group, &info.resource, name, error.to_string())
-        })
+        grant
+            .check(&self.policy(), &rbac_user(user), namespace, name)
+            .map_err(|error| ApiError::forbidden(rbac::GROUP, resource, name, error.to_string()))
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<Option<T>, ApiError> {
-    if value.is_null() {
-        return Ok(None);
-    }
-    T::deserialize(value)
-        .map(Some)
-        .map_err(|error| ApiError::BadRequest(error.to_string()))
 }
 
 fn rbac_user(user: &User) -> rbac::User {
@@ -228,20 +187,16 @@ fn rbac_user(user: &User) -> rbac::User {
     }
 }
 
-fn rbac_request(info: &RequestInfo) -> rbac::Request<'_> {
-    if info.is_resource_request {
-        rbac::Request::Resource {
-            verb: &info.verb,
-            namespace: &info.namespace,
-            group: &info.api_group,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            name: &info.name,
-        }
-    } else {
-        rbac::Request::Path {
-            verb: &info.verb,
-            path: &info.path,
-        }
+fn rbac_request<'a>(attributes: &Attributes<'a>) -> rbac::Request<'a> {
+    match attributes.asked {
+        Asked::Resource(asked) => rbac::Request::Resource {
+            verb: asked.action.as_str(),
+            namespace: asked.namespace,
+            group: asked.group,
+            resource: asked.resource,
+            subresource: asked.subresource,
+            name: asked.name,
+        },
+        Asked::Path { method, path } => rbac::Request::Path { verb: method, path },
     }
 }

@@ -59,7 +59,8 @@ async fn reconcile(api: &Api, served: &mut Served) {
         if current == Some(stored.revision) {
             continue;
         }
-        let Some(definition) = stored.decode::<CustomResourceDefinition>() else {
+        // One that cannot be decoded is not served; it was logged.
+        let Ok(definition) = stored.decode::<CustomResourceDefinition>() else {
             continue;
         };
         let spec = &definition.spec;
@@ -122,7 +123,7 @@ async fn write_status(
         ])
     };
     let stored_version = row::storage_version(definition);
-    let mut object = stored.value();
+    let mut object = stored.value()?;
     let is = |object: &Value| {
         let mut found: Vec<(String, String)> = object
             .pointer("/status/conditions")
@@ -159,7 +160,7 @@ async fn write_status(
     let expect = Expect::Revision(stored.revision);
     // When somebody changed it meanwhile, the change brings us here again.
     api.storage
-        .put(DEFINITIONS, "", &stored.name, expect, &object)
+        .put(DEFINITIONS, "", &stored.name, expect, object)
         .await
         .map(|_| ())
 }

@@ -8,7 +8,7 @@ mod lists;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +18,7 @@ use crate::{
     api::Api,
     http_types::{self, Response},
     registry::group_version,
+    request::PathRequest,
 };
 
 /// The version that this server says it is: the API types and rules are those of Kubernetes 1.36.
@@ -25,9 +26,9 @@ pub const GIT_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"
 
 /// Answers a GET under `/api` or `/apis` that is not about a resource; none: not a discovery path.
 #[must_use]
-pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
+pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Option<Response> {
     let table = api.registry.table();
-    let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
+    let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let list = match path.as_slice() {
         ["version"] => version(),
         [".well-known", "openid-configuration"] => return api.tokens.as_ref().map(|t| {
@@ -42,11 +43,11 @@ pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
         }
         ["api" | "apis"] => {
             let core = path == ["api"];
-            if let Some(version) = wants_aggregated(&parts.headers) {
+            if let Some(version) = wants_aggregated(headers) {
                 let body = aggregated::groups(&table, version, core);
-                return Some(with_etag(&parts.headers, version.content_type(), body.to_string()));
+                return Some(with_etag(headers, version.content_type(), body.to_string()));
             }
-            if core { lists::core_versions(&address(api, &parts.headers)) } else { lists::groups(&table) }
+            if core { lists::core_versions(&address(api, headers)) } else { lists::groups(&table) }
         }
         ["apis", group] => lists::group(&table, group)?,
         ["api", version] | ["apis", _, version] => {

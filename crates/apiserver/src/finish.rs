@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::http_types::{self, Response};
+use crate::query::Parameters;
 
 /// What is not longer than this is sent as it is.
 const PLAIN_MAX: u64 = 128 << 10;
@@ -27,16 +28,17 @@ pub(crate) struct Finish {
 
 impl Finish {
     /// Reads it from a request.
-    pub(crate) fn of(headers: &HeaderMap, query: Option<&str>) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, parameters: &Parameters) -> Self {
         let text = |name: header::HeaderName| {
             headers
                 .get(name)
                 .and_then(|v| v.to_str().ok())
                 .unwrap_or_default()
         };
-        let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-            .find(|(key, value)| key == "pretty" && !value.is_empty())
-            .map(|(_, value)| matches!(value.as_ref(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let asked = parameters
+            .first("pretty")
+            .filter(|value| !value.is_empty())
+            .map(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"));
         let agent = text(header::USER_AGENT);
         let person = ["curl", "Wget", "Mozilla/5.0"]
             .iter()
@@ -112,7 +114,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-        Finish::of(&headers, Some(query))
+        Finish::of(&headers, &Parameters::decode(query))
     }
 
     #[test]

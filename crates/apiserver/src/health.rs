@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::request::Parts;
 use serde_json::json;
 
 use crate::api::Api;
 use crate::http_types::{Response, json, text};
+use crate::request::PathRequest;
 
 /// The minor version of Kubernetes whose API this is.
 const MINOR: &str = "36";
 
 /// Answers these paths; none: no such check.
-pub(crate) fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
-    match parts.uri.path() {
+pub(crate) fn handle(api: &Arc<Api>, request: &PathRequest) -> Option<Response> {
+    match request.path.as_str() {
         "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" => {
-            Some(checks(parts, &[("ping", true)]))
+            Some(checks(request, &[("ping", true)]))
         }
         "/readyz" | "/readyz/etcd" | "/healthz/etcd" | "/livez/etcd" => Some(checks(
-            parts,
+            request,
             &[("ping", true), ("store", api.storage.is_following())],
         )),
         "/version" => Some(json(
@@ -53,9 +53,9 @@ fn architecture() -> &'static str {
     }
 }
 
-fn checks(parts: &Parts, checks: &[(&str, bool)]) -> Response {
+fn checks(request: &PathRequest, checks: &[(&str, bool)]) -> Response {
     let all = checks.iter().all(|(_, good)| *good);
-    let verbose = parts.uri.query().is_some_and(|q| q.contains("verbose"));
+    let verbose = request.parameters.first("verbose").is_some();
     if all && !verbose {
         return text(StatusCode::OK, "ok");
     }
@@ -67,7 +67,7 @@ fn checks(parts: &Parts, checks: &[(&str, bool)]) -> Response {
             format!("[-]{name} failed\n")
         });
     }
-    let probe = parts.uri.path().trim_start_matches('/');
+    let probe = request.path.trim_start_matches('/');
     if all {
         text(StatusCode::OK, format!("{lines}{probe} check passed\n"))
     } else {

@@ -51,15 +51,10 @@ pub fn error(err: &ApiError) -> Response {
     let code = StatusCode::from_u16(err.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(&err.status()).unwrap_or_default();
     let mut response = respond(code, "application/json", body);
-    if let ApiError::TooManyRequests {
-        retry_after_seconds,
-        ..
-    } = err
-    {
-        response.headers_mut().insert(
-            header::RETRY_AFTER,
-            header::HeaderValue::from(*retry_after_seconds),
-        );
+    if let Some(seconds) = err.retry_after_seconds() {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
     }
     response
 }

@@ -3,23 +3,27 @@
 //! [`Config`] says everything, [`Config::build`] checks it, opens the store and binds the port,
 //! [`Server::serve`] answers until it is told to stop.
 //!
-//! A request passes `handler` (request info, who, may) and then one of the generic verbs in `rest`,
-//! which know kinds only through the rows of the [`registry`] and their [`strategy`].
+//! A request is read once ([`request`]), passes `handler` (who, may) and then one of the generic verbs in `rest`, which know
+//! kinds only through the rows of the [`registry`] and their [`strategy`].
 
 mod admission;
 pub mod api;
+pub mod attributes;
 pub mod authn;
 pub mod authz;
 pub mod config;
 mod custom;
 pub mod discovery;
 mod finish;
+mod generated_name;
 mod handler;
 mod health;
 pub mod http_types;
+mod kinds;
 mod maintenance;
 mod metrics;
 mod negotiate;
+mod object;
 pub mod openapi;
 pub mod patch;
 pub mod printer;
@@ -33,7 +37,7 @@ pub mod reviews;
 mod selector;
 mod server;
 pub mod storage;
-pub mod strategy;
+mod strategy;
 pub mod tls;
 pub mod tokens;
 pub mod user;

@@ -11,10 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::request::RequestInfo;
+use crate::request::{ApiRequest, Verb};
 use crate::storage::Storage;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
     verb: String,
     group: String,
@@ -25,7 +25,7 @@ struct Request {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Verb {
+struct Timed {
     verb: String,
     resource: String,
 }
@@ -35,11 +35,53 @@ struct Resource {
     resource: String,
 }
 
+/// What a request is counted as.
+pub(crate) struct RequestLabels(Request);
+
+impl RequestLabels {
+    /// Those of a request; one that could not be read has none. Resources and subresources that nothing serves are counted
+    /// as one, whatever the answer, so that nobody can fill the memory with made-up names.
+    pub(crate) fn of(request: Option<&ApiRequest>) -> Self {
+        let verb = request.map(known_verb).unwrap_or_default();
+        Self(match request {
+            Some(ApiRequest::Resource(request)) if request.target.is_served() => Request {
+                verb,
+                group: request.target.group.clone(),
+                version: request.target.version.clone(),
+                resource: request.target.resource.clone(),
+                subresource: request.target.subresource.clone(),
+                code: 0,
+            },
+            Some(ApiRequest::Resource(_) | ApiRequest::Path(_)) | None => Request {
+                verb,
+                ..Request::default()
+            },
+        })
+    }
+
+    pub(crate) fn verb(&self) -> &str {
+        &self.0.verb
+    }
+
+    pub(crate) fn resource(&self) -> &str {
+        &self.0.resource
+    }
+}
+
+/// The verb, unless it is a method that a client made up.
+fn known_verb(request: &ApiRequest) -> String {
+    match request {
+        ApiRequest::Resource(request) => request.verb.as_str().to_owned(),
+        ApiRequest::Path(request) if request.reads() => request.method.clone(),
+        ApiRequest::Path(_) => "other".to_owned(),
+    }
+}
+
 /// The counters of a server.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
-    durations: Family<Verb, Histogram, fn() -> Histogram>,
+    durations: Family<Timed, Histogram, fn() -> Histogram>,
     objects: Family<Resource, Gauge>,
     revision: Gauge,
 }
@@ -86,35 +128,26 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request. Paths that name no known thing are counted as one, so that nobody can
-    /// fill the memory with them.
-    pub(crate) fn request(&self, info: &RequestInfo, code: StatusCode, elapsed: Duration) {
-        let known = code != StatusCode::NOT_FOUND && info.is_resource_request;
-        let of = |text: &str| {
-            if known {
-                text.to_owned()
-            } else {
-                String::new()
-            }
-        };
-        self.requests
-            .get_or_create(&Request {
-                verb: info.verb.clone(),
-                group: of(&info.api_group),
-                version: of(&info.api_version),
-                resource: of(&info.resource),
-                subresource: of(&info.subresource),
-                code: u32::from(code.as_u16()),
-            })
-            .inc();
-        if info.verb != "watch" {
+    /// Counts a request; objects that are not there are counted as one.
+    pub(crate) fn request(&self, labels: RequestLabels, code: StatusCode, elapsed: Duration) {
+        let RequestLabels(mut request) = labels;
+        request.code = u32::from(code.as_u16());
+        if code == StatusCode::NOT_FOUND {
+            request = Request {
+                verb: request.verb,
+                code: request.code,
+                ..Request::default()
+            };
+        }
+        if request.verb != Verb::Watch.as_str() {
             self.durations
-                .get_or_create(&Verb {
-                    verb: info.verb.clone(),
-                    resource: of(&info.resource),
+                .get_or_create(&Timed {
+                    verb: request.verb.clone(),
+                    resource: request.resource.clone(),
                 })
                 .observe(elapsed.as_secs_f64());
         }
+        self.requests.get_or_create(&request).inc();
     }
 
     /// All of it in the text format.

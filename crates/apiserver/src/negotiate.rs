@@ -7,7 +7,6 @@ use serde_json::Value;
 use berth_api::decode::Document;
 use berth_api::status::ApiError;
 
-use crate::patch::PatchKind;
 use crate::protobuf;
 
 /// The form of an answer.
@@ -198,23 +197,6 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
         Document::read(deserializer)
     })
     .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
-}
-
-/// The kind of a patch, from its content type.
-///
-/// # Errors
-/// `UnsupportedMediaType`.
-pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, ApiError> {
-    match content_type(headers) {
-        "application/json-patch+json" => Ok(PatchKind::Json),
-        "application/merge-patch+json" => Ok(PatchKind::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
-        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
-        _ => Err(ApiError::UnsupportedMediaType(
-            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"
-                .to_owned(),
-        )),
-    }
 }
 
 #[cfg(test)]

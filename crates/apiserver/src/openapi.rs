@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,7 @@ use crate::{
     api::Api,
     http_types::{self, Response},
     registry::Table,
+    request::PathRequest,
 };
 
 const JSON: &str = "application/json";
@@ -34,27 +35,34 @@ static DOCUMENTS: LazyLock<Mutex<HashMap<String, (String, Bytes)>>> = LazyLock::
 
 /// Answers a GET under `/openapi`; none: no such document.
 #[must_use]
-pub fn handle(api: &Arc<Api>, parts: &Parts) -> Option<Response> {
+pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Option<Response> {
     let table = api.registry.table();
-    match parts.uri.path().trim_end_matches('/') {
+    match request.path.trim_end_matches('/') {
         "/openapi/v3" => Some(http_types::json(StatusCode::OK, &index(&table))),
         "/openapi/v2" => {
             let hash = document::hash_of_all(&table);
             // clients' caches must not take one encoding for the other
-            Some(if accepts_proto(parts) {
+            Some(if accepts_proto(headers) {
                 let hash = format!("{hash}-proto");
-                serve(parts, "v2 in protobuf", proto::MEDIA_TYPE, hash, || {
-                    document::swagger_proto(&table)
-                })
+                serve(
+                    request,
+                    headers,
+                    "v2 in protobuf",
+                    proto::MEDIA_TYPE,
+                    hash,
+                    || document::swagger_proto(&table),
+                )
             } else {
-                serve(parts, "v2", JSON, hash, || document::swagger(&table))
+                serve(request, headers, "v2", JSON, hash, || {
+                    document::swagger(&table)
+                })
             })
         }
         path => {
             let path = path.strip_prefix("/openapi/v3/")?;
             let (group, version) = group_version(path)?;
             let hash = document::hash(&table, &group, &version)?;
-            Some(serve(parts, path, JSON, hash, || {
+            Some(serve(request, headers, path, JSON, hash, || {
                 document::openapi(&table, &group, &version)
             }))
         }
@@ -89,9 +97,8 @@ fn index(table: &Table) -> Value {
     json!({"paths": paths})
 }
 
-fn accepts_proto(parts: &Parts) -> bool {
-    let accepted = parts
-        .headers
+fn accepts_proto(headers: &HeaderMap) -> bool {
+    let accepted = headers
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|v| v.to_str().ok());
@@ -103,15 +110,15 @@ fn accepts_proto(parts: &Parts) -> bool {
 }
 
 fn serve(
-    parts: &Parts,
+    request: &PathRequest,
+    asked: &HeaderMap,
     name: &str,
     content_type: &'static str,
     hash: String,
     make: impl FnOnce() -> Vec<u8>,
 ) -> Response {
     let etag = format!("\"{hash}\"");
-    let known = parts
-        .headers
+    let known = asked
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .any(|v| v.as_bytes() == etag.as_bytes());
@@ -119,7 +126,7 @@ fn serve(
         http_types::respond(StatusCode::NOT_MODIFIED, content_type, "")
     } else {
         let zipped = cached(name, &hash, make);
-        if accepts_gzip(parts) {
+        if accepts_gzip(asked) {
             let mut response = http_types::respond(StatusCode::OK, content_type, zipped);
             response
                 .headers_mut()
@@ -137,11 +144,7 @@ fn serve(
         }
     };
     let headers = response.headers_mut();
-    let cache = if parts
-        .uri
-        .query()
-        .is_some_and(|q| q.contains(&format!("hash={hash}")))
-    {
+    let cache = if request.parameters.first("hash") == Some(hash.as_str()) {
         // as fresh as the stock server's documents: the address changes with the content
         "public, immutable, max-age=31536000"
     } else {
@@ -158,9 +161,8 @@ fn serve(
     response
 }
 
-fn accepts_gzip(parts: &Parts) -> bool {
-    let accepted = parts
-        .headers
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|v| v.to_str().ok());

@@ -31,29 +31,17 @@ pub struct Printer {
     pub cells: Cells,
 }
 
-pub mod age;
-mod cluster;
-mod core;
-mod pod;
+pub(crate) mod age;
 mod rbac;
-mod runtime_class;
 
-pub use self::cluster::{custom_resource_definition, lease, node, priority_class};
-pub use self::core::{
-    config_map, event, limit_range, namespace, plain, resource_quota, secret, service,
-    service_account,
-};
-pub use self::pod::pod;
-pub use self::rbac::{binding, role};
-pub use self::runtime_class::runtime_class;
-pub(crate) use self::runtime_class::runtime_class_use;
+pub(crate) use self::rbac::{binding, role};
 
 /// What a column shows when there is nothing.
-const NONE: &str = "<none>";
+pub(crate) const NONE: &str = "<none>";
 
 impl Printer {
     /// Columns given as name, type and priority; the one called `Name` names the object.
-    fn new(
+    pub(crate) fn new(
         columns: &[(&str, &'static str, i32)],
         cells: impl Fn(&Value, jiff::Timestamp) -> Vec<Value> + Send + Sync + 'static,
     ) -> Self {
@@ -79,7 +67,7 @@ impl Printer {
 }
 
 /// A text at a JSON pointer.
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -87,12 +75,12 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 /// A text, or `<none>`.
-fn or_none(text: &str) -> Value {
+pub(crate) fn or_none(text: &str) -> Value {
     Value::from(if text.is_empty() { NONE } else { text })
 }
 
 /// The items of a list at a JSON pointer.
-fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+pub(crate) fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object
         .pointer(pointer)
         .and_then(Value::as_array)
@@ -100,11 +88,24 @@ fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 /// `metadata.name`.
-fn name(object: &Value) -> Value {
+pub(crate) fn name(object: &Value) -> Value {
     object["metadata"]["name"].clone()
 }
 
 /// The time since creation.
-fn created_ago(object: &Value, now: jiff::Timestamp) -> Value {
+pub(crate) fn created_ago(object: &Value, now: jiff::Timestamp) -> Value {
     Value::from(age::since(text(object, "/metadata/creationTimestamp"), now))
+}
+
+/// How many entries a map of the object has.
+pub(crate) fn size(object: &Value, field: &str) -> usize {
+    object[field].as_object().map_or(0, serde_json::Map::len)
+}
+
+/// Columns of kinds that have none of their own.
+pub(crate) fn plain() -> Printer {
+    Printer::new(
+        &[("Name", "string", 0), ("Age", "string", 0)],
+        |object, now| vec![name(object), created_ago(object, now)],
+    )
 }

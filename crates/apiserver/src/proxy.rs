@@ -6,8 +6,6 @@
 mod client;
 mod target;
 
-use std::sync::Arc;
-
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
 
@@ -16,12 +14,10 @@ use berth_api::status::{ApiError, Subject};
 use self::target::Target;
 use crate::{
     api::Api,
-    authz::Decision,
-    handler,
     http_types::{self, Request, Response},
-    request::RequestInfo,
+    registry::Connect,
+    request::{self, ConnectRequest},
     tls::TlsError,
-    user::User,
 };
 pub use client::NodeClient;
 
@@ -54,69 +50,67 @@ impl NodeClientConfig {
 /// # Errors
 /// `NotFound` for no such pod, `BadRequest` for one without a node or with several containers and
 /// none named, `ServiceUnavailable` or `InternalError` when the node cannot be reached.
-pub async fn handle(
-    api: Arc<Api>,
-    user: User,
-    info: RequestInfo,
-    request: Request,
+pub(crate) async fn handle(
+    api: &Api,
+    asked: &request::Target,
+    connect: &ConnectRequest,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
     let nodes = api.nodes.as_ref().ok_or_else(|| {
         ApiError::ServiceUnavailable(
             "this server was started without a client certificate for nodes".to_owned(),
         )
     })?;
-    // A WebSocket handshake is a GET, and yet runs commands: who may only get must not.
-    if info.verb == "get" && matches!(&*info.subresource, "exec" | "attach" | "portforward") {
-        let create = RequestInfo {
-            verb: "create".to_owned(),
-            ..info.clone()
-        };
-        if let Decision::NoOpinion(reason) = api.authorizer.authorize(&user, &create) {
-            return Err(handler::forbidden(&user, &create, &reason));
-        }
-    }
-    let target = target(&api, &info, &request)?;
-    let Some(target) = target else {
+    let Some(target) = target(api, asked, connect)? else {
         // logs of a pod that no node has yet: there are none
-        return Ok(http_types::text(StatusCode::OK, ""));
+        let mut nothing = http::Response::new(http_types::full(""));
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
     };
-    let is_log = info.subresource == "log";
+    if !connect.upgrade {
+        // Not authorized as an upgrade: the other side must not see one.
+        request.headers_mut().remove(header::UPGRADE);
+    }
     let response = nodes.send(target, request).await?;
-    if is_log && !response.status().is_success() {
-        return Err(refusal(&info, response).await);
+    if connect.kind == Connect::Log && !response.status().is_success() {
+        return Err(refusal(asked, response).await);
     }
     Ok(response)
 }
 
-fn target(api: &Api, info: &RequestInfo, request: &Request) -> Result<Option<Target>, ApiError> {
-    let query = request.uri().query().unwrap_or_default();
+fn target(
+    api: &Api,
+    asked: &request::Target,
+    connect: &ConnectRequest,
+) -> Result<Option<Target>, ApiError> {
+    let query = &connect.parameters;
     let find_node = |name: &str| {
         api.storage
-            .read::<serde_json::Value>("core/nodes", "", name)
+            .find::<serde_json::Value>("core/nodes", "", name)
     };
-    if info.resource == "nodes" {
-        return target::node_proxy(info, request.uri(), find_node).map(Some);
+    let path_and_query = || connect.path_and_query.clone();
+    if asked.resource == "nodes" {
+        return target::node_proxy(&asked.name, path_and_query(), find_node).map(Some);
     }
-    let name = if info.subresource == "proxy" {
-        target::split_name(&info.name).1
-    } else {
-        &info.name
+    let name = match connect.kind {
+        Connect::Proxy => target::split_name(&asked.name).1,
+        Connect::Exec | Connect::Attach | Connect::PortForward | Connect::Log => &asked.name,
     };
     let pod: serde_json::Value = api
         .storage
-        .read("core/pods", &info.namespace, name)
+        .read("core/pods", &asked.namespace, name)?
         .ok_or_else(|| ApiError::not_found("", "pods", name))?;
-    match &*info.subresource {
-        "proxy" => target::pod_proxy(info, request.uri(), &pod).map(Some),
-        "log" => target::log(&pod, query, find_node),
-        "portforward" => target::port_forward(&pod, query, find_node).map(Some),
-        "exec" | "attach" => target::exec(&info.subresource, &pod, query, find_node).map(Some),
-        _ => Err(ApiError::NoSuchPath),
+    match connect.kind {
+        Connect::Proxy => target::pod_proxy(&asked.name, path_and_query(), &pod).map(Some),
+        Connect::Log => target::log(&pod, query, find_node),
+        Connect::PortForward => target::port_forward(&pod, query, find_node).map(Some),
+        Connect::Exec => target::exec("exec", &pod, query, find_node).map(Some),
+        Connect::Attach => target::exec("attach", &pod, query, find_node).map(Some),
     }
 }
 
 /// A node's refusal as a Status.
-async fn refusal(info: &RequestInfo, response: Response) -> ApiError {
+async fn refusal(asked: &request::Target, response: Response) -> ApiError {
     let code = response.status();
     let mut body = response.into_body();
     let mut message = Vec::new();
@@ -128,7 +122,7 @@ async fn refusal(info: &RequestInfo, response: Response) -> ApiError {
         }
     }
     let message = String::from_utf8_lossy(&message).trim().to_owned();
-    let subject = || Subject::new("", format!("pods/{}", info.subresource), &*info.name);
+    let subject = || Subject::new("", format!("pods/{}", asked.subresource), &*asked.name);
     match code {
         StatusCode::BAD_REQUEST => ApiError::BadRequest(message),
         StatusCode::NOT_FOUND => ApiError::NotFound(subject()),

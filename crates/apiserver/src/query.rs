@@ -1,10 +1,40 @@
 //! The query parameters of resource requests.
 
 mod options;
+mod parameters;
+mod patch;
 
 use berth_api::status::ApiError;
 
 pub(crate) use options::Options;
+pub(crate) use parameters::Parameters;
+pub use patch::PatchKind;
+
+/// Parameters that count once. A second one is refused: this server and whoever reads the request beside it (a proxy, an
+/// audit log) could take different ones.
+const ONCE: [&str; 18] = [
+    "allowWatchBookmarks",
+    "continue",
+    "fieldManager",
+    "fieldSelector",
+    "fieldValidation",
+    "force",
+    "gracePeriodSeconds",
+    "ignoreStoreReadErrorWithClusterBreakingPotential",
+    "includeObject",
+    "labelSelector",
+    "limit",
+    "orphanDependents",
+    "propagationPolicy",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sendInitialEvents",
+    "timeoutSeconds",
+    "watch",
+];
+
+/// Longest `timeoutSeconds`; more would be no time that a clock can show.
+const TIMEOUT_SECONDS_MAX: i64 = i32::MAX as i64;
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +85,7 @@ pub(crate) struct Query {
     pub(crate) force: bool,
     /// Whether `force` was given at all.
     force_given: bool,
+    pub(crate) watch: bool,
     pub(crate) label_selector: String,
     pub(crate) field_selector: String,
     pub(crate) limit: usize,
@@ -71,10 +102,12 @@ pub(crate) struct Query {
     pub(crate) propagation: Option<String>,
     pub(crate) include_object: Option<String>,
     pub(crate) orphan_dependents: Option<bool>,
+    /// `ignoreStoreReadErrorWithClusterBreakingPotential`.
+    pub(crate) ignore_read_errors: bool,
 }
 
 fn boolean(value: &str) -> bool {
-    !matches!(value, "false" | "0")
+    value != "0" && !value.eq_ignore_ascii_case("false")
 }
 
 fn number(key: &str, value: &str) -> Result<i64, ApiError> {
@@ -83,13 +116,26 @@ fn number(key: &str, value: &str) -> Result<i64, ApiError> {
     })
 }
 
+/// A watch's life; none, as for 0, is the server's to choose.
+fn timeout(seconds: i64) -> Result<Option<u64>, ApiError> {
+    if !(0..=TIMEOUT_SECONDS_MAX).contains(&seconds) {
+        return Err(ApiError::BadRequest(format!(
+            "query parameter timeoutSeconds={seconds} is out of range: it must be between 0 and {TIMEOUT_SECONDS_MAX}"
+        )));
+    }
+    Ok(u64::try_from(seconds).ok().filter(|seconds| *seconds > 0))
+}
+
 impl Query {
-    /// Reads a query string; parameters that nobody knows are ignored, as on the stock server.
-    pub(crate) fn parse(query: &str) -> Result<Self, ApiError> {
+    /// Reads the options; parameters that nobody knows are ignored, as on the stock server.
+    ///
+    /// # Errors
+    /// `BadRequest` for a number that is none or out of range, and for what is given more than once.
+    pub(crate) fn read(parameters: &Parameters) -> Result<Self, ApiError> {
+        parameters.check_once(&ONCE)?;
         let mut q = Self::default();
-        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            let value = value.as_ref();
-            match key.as_ref() {
+        for (key, value) in parameters.pairs() {
+            match key {
                 "dryRun" => {
                     q.dry_run = true;
                     q.dry_runs.push(value.to_owned());
@@ -110,6 +156,7 @@ impl Query {
                     q.force = boolean(value);
                     q.force_given = true;
                 }
+                "watch" => q.watch = boolean(value),
                 "labelSelector" => value.clone_into(&mut q.label_selector),
                 "fieldSelector" => value.clone_into(&mut q.field_selector),
                 "limit" if !value.is_empty() => {
@@ -130,7 +177,7 @@ impl Query {
                     }
                 }
                 "timeoutSeconds" if !value.is_empty() => {
-                    q.timeout_seconds = u64::try_from(number("timeoutSeconds", value)?).ok();
+                    q.timeout_seconds = timeout(number("timeoutSeconds", value)?)?;
                 }
                 "allowWatchBookmarks" => q.bookmarks = boolean(value),
                 "sendInitialEvents" => q.send_initial_events = Some(boolean(value)),
@@ -139,6 +186,9 @@ impl Query {
                 }
                 "propagationPolicy" if !value.is_empty() => {
                     q.propagation = Some(value.to_owned());
+                }
+                "ignoreStoreReadErrorWithClusterBreakingPotential" if !value.is_empty() => {
+                    q.ignore_read_errors = boolean(value);
                 }
                 "orphanDependents" if !value.is_empty() => {
                     q.orphan_dependents = Some(boolean(value));

@@ -1,6 +1,6 @@
 //! The one table of what is served. A kind is a row plus its rules, never a new handler.
 
-pub mod builtin;
+mod connect;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use arc_swap::ArcSwap;
 
 use crate::printer::Printer;
 use crate::strategy::Strategy;
+
+pub use connect::Connect;
 
 /// Whether objects live in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +146,7 @@ pub struct Resource {
     /// Group and version of the objects in `storage` when another row owns it.
     pub storage_gvk: Gvk,
     /// The rules of the kind.
-    pub strategy: Arc<dyn Strategy>,
+    pub(crate) strategy: Arc<dyn Strategy>,
     /// Printed columns.
     pub printer: Printer,
     /// Conversion between `storage_gvk`'s version and the served ones; none when there is but one.

@@ -1,348 +1,269 @@
-//! What a request asks for, read from its method and path alone (stock: `RequestInfo`).
+//! What a request asks for, read once.
+//!
+//! [`ApiRequest::read`] turns method, path, query and headers into a typed value. Authorization (through
+//! [`crate::attributes`]), dispatch, the verbs and the proxy use this value and nothing else, so that what was authorized is
+//! what is executed. What could be read in two ways is refused here: a repeated parameter, an empty path segment, a slash
+//! hidden in a name, `/watch/` before anything but a read without subresource. A path of the wrong scope for its kind
+//! leads nowhere ([`Target::row`]), whoever asks.
 
-use http::Method;
+mod connect;
+mod path;
+mod verb;
 
-/// Verb, resource and name of a request. Empty strings stand for "none", as in the stock type.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestInfo {
-    /// Whether the path names a resource of an API group (else only `verb` and `path` count).
-    pub is_resource_request: bool,
-    /// The URL path as it was sent, percent-decoded.
+use std::sync::Arc;
+
+use berth_api::status::ApiError;
+use http::{HeaderMap, Method, Uri, header};
+
+use self::path::ResourcePath;
+use crate::query::{Parameters, PatchKind, Query};
+use crate::registry::{Resource, Subresource, Table};
+use crate::selector::Selection;
+
+pub(crate) use connect::ConnectRequest;
+pub use verb::Verb;
+
+/// A request, as everything behind the reading sees it.
+pub enum ApiRequest {
+    /// For objects.
+    Resource(Box<ResourceRequest>),
+    /// For discovery, OpenAPI, health and whatever else names no resource.
+    Path(PathRequest),
+}
+
+/// A request for a path that names no resource.
+pub struct PathRequest {
+    /// The HTTP method in lower case, which is what authorization calls the verb here.
+    pub method: String,
+    /// The path, percent-decoded.
     pub path: String,
-    /// get, list, watch, create, update, patch, delete, deletecollection; for other paths the
-    /// method in lower case.
-    pub verb: String,
-    /// `api` or `apis`.
-    pub api_prefix: String,
+    /// The query.
+    pub(crate) parameters: Parameters,
+}
+
+/// A request for objects of a resource.
+pub struct ResourceRequest {
+    /// What is to be done.
+    pub verb: Verb,
+    /// What to.
+    pub target: Target,
+    /// Which objects of a collection.
+    pub(crate) selection: Selection,
+    /// The other query parameters.
+    pub(crate) options: Query,
+    /// The kind of a patch; none for other verbs and for a `Content-Type` that is no patch.
+    pub(crate) patch: Option<PatchKind>,
+    /// What a connect subresource needs to know.
+    pub(crate) connect: Option<ConnectRequest>,
+}
+
+/// The resource, object and subresource that a path names. Empty strings stand for "none".
+#[derive(Clone, Debug)]
+pub struct Target {
     /// Group; empty for the core group.
-    pub api_group: String,
+    pub group: String,
     /// Version, e.g. `v1`.
-    pub api_version: String,
-    /// Namespace; empty for cluster-scoped requests and lists over all namespaces.
+    pub version: String,
+    /// Namespace; empty for cluster-scoped kinds and lists over all namespaces. A Namespace is in itself.
     pub namespace: String,
     /// Plural resource name.
     pub resource: String,
-    /// Subresource, e.g. `status`.
-    pub subresource: String,
     /// Name of the object.
     pub name: String,
-    /// The path's parts from the resource on.
-    pub parts: Vec<String>,
+    /// Subresource, e.g. `status`.
+    pub subresource: String,
+    row: Option<Arc<Resource>>,
 }
 
-/// Subresources of namespaces that the path grammar must not take for resources inside one.
-const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+impl Target {
+    /// What serves it.
+    ///
+    /// # Errors
+    /// `NoSuchPath` when nothing does: no such resource, or not at this scope.
+    pub fn row(&self) -> Result<&Arc<Resource>, ApiError> {
+        self.row.as_ref().ok_or(ApiError::NoSuchPath)
+    }
 
-impl RequestInfo {
-    /// Reads a method, a (raw) path and a query string.
+    /// Whether there is such a resource, and subresource, at this scope.
     #[must_use]
-    pub fn parse(method: &Method, raw_path: &str, query: &str) -> Self {
-        let path = percent_encoding::percent_decode_str(raw_path)
-            .decode_utf8_lossy()
-            .into_owned();
-        let mut info = Self {
-            verb: method.as_str().to_ascii_lowercase(),
-            path,
-            ..Self::default()
+    pub fn is_served(&self) -> bool {
+        let has = |row: &Arc<Resource>| row.subresource(&self.subresource).is_some();
+        (self.row.as_ref()).is_some_and(|row| self.subresource.is_empty() || has(row))
+    }
+}
+
+impl ApiRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// `BadRequest` for what could be read in two ways or not at all, `MethodNotAllowed` for methods that no resource has.
+    pub fn read(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        table: &Table,
+    ) -> Result<Self, ApiError> {
+        match path::read(uri.path())? {
+            path::ApiPath::Plain(path) => Ok(Self::Path(PathRequest {
+                method: method.as_str().to_ascii_lowercase(),
+                path,
+                parameters: Parameters::of(uri),
+            })),
+            path::ApiPath::Resource(path) => {
+                let request = ResourceRequest::read(method, uri.query(), headers, path, table)?;
+                Ok(Self::Resource(Box::new(request)))
+            }
+        }
+    }
+}
+
+impl PathRequest {
+    /// Whether it only reads.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        matches!(self.method.as_str(), "get" | "head")
+    }
+}
+
+impl ResourceRequest {
+    fn read(
+        method: &Method,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        path: ResourcePath,
+        table: &Table,
+    ) -> Result<Self, ApiError> {
+        let verb = verb_of(method)?;
+        let parameters = Parameters::decode(query.unwrap_or_default());
+        let watches = path.watch;
+        let behind = path.behind.clone();
+        let mut target = target(path, table);
+        if watches {
+            if verb != Verb::Get {
+                return Err(ApiError::MethodNotAllowed);
+            }
+            if !target.subresource.is_empty() {
+                target.row = None;
+            }
+        }
+        let connect = subresource(&target).and_then(Subresource::connect);
+        if behind.is_some() && connect.is_none_or(|kind| !kind.has_path()) {
+            target.row = None;
+        }
+        if let (Some(kind), false) = (connect, watches) {
+            let upgrade = headers.contains_key(header::UPGRADE);
+            return Ok(Self {
+                verb: connect::verb(kind, verb),
+                target,
+                selection: Selection::default(),
+                options: Query::default(),
+                patch: None,
+                connect: Some(ConnectRequest::read(
+                    kind, upgrade, parameters, behind, query,
+                )?),
+            });
+        }
+        let options = Query::read(&parameters)?;
+        let collection = target.name.is_empty();
+        let verb = match verb {
+            Verb::Get if watches => Verb::Watch,
+            Verb::Get if collection && options.watch => Verb::Watch,
+            Verb::Get if collection => Verb::List,
+            Verb::Delete if collection => Verb::DeleteCollection,
+            verb => verb,
         };
-        let parts: Vec<String> = raw_path
-            .trim_matches('/')
-            .split('/')
-            .filter(|p| !p.is_empty())
-            .map(|p| {
-                percent_encoding::percent_decode_str(p)
-                    .decode_utf8_lossy()
-                    .into_owned()
-            })
-            .collect();
-        info.read_resource(method, parts, query);
-        info
-    }
-
-    fn read_resource(&mut self, method: &Method, mut parts: Vec<String>, query: &str) {
-        let prefix_len = match parts.first().map(String::as_str) {
-            Some("api") => 2,
-            Some("apis") => 3,
-            _ => return,
+        let selection = match verb {
+            Verb::List | Verb::Watch => {
+                let name = std::mem::take(&mut target.name);
+                Selection::read(&options.label_selector, &options.field_selector)?.named(name)
+            }
+            Verb::DeleteCollection => {
+                Selection::read(&options.label_selector, &options.field_selector)?
+            }
+            _ => Selection::default(),
         };
-        if parts.len() < prefix_len {
-            return;
-        }
-        self.api_prefix.clone_from(&parts[0]);
-        if prefix_len == 3 {
-            self.api_group.clone_from(&parts[1]);
-        }
-        self.api_version.clone_from(&parts[prefix_len - 1]);
-        if parts.len() == prefix_len {
-            return;
-        }
-        parts.drain(..prefix_len);
-        self.is_resource_request = true;
-        self.verb = match *method {
-            Method::POST => "create",
-            Method::GET | Method::HEAD => "get",
-            Method::PUT => "update",
-            Method::PATCH => "patch",
-            Method::DELETE => "delete",
-            _ => "",
-        }
-        .to_owned();
-        // The old form /api/v1/watch/pods.
-        let mut watch_prefix = false;
-        if parts[0] == "watch" && parts.len() > 1 {
-            parts.remove(0);
-            watch_prefix = true;
-        }
-        if parts[0] == "namespaces" && parts.len() > 1 {
-            self.namespace.clone_from(&parts[1]);
-            if parts.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&parts[2].as_str()) {
-                parts.drain(..2);
-            }
-        }
-        self.resource.clone_from(&parts[0]);
-        if let Some(name) = parts.get(1) {
-            self.name.clone_from(name);
-        }
-        if let Some(sub) = parts.get(2) {
-            self.subresource.clone_from(sub);
-        }
-        self.parts = parts;
-        if self.name.is_empty() {
-            match self.verb.as_str() {
-                "get" => self.read_list_verb(query),
-                "delete" => "deletecollection".clone_into(&mut self.verb),
-                _ => {}
-            }
-        }
-        if watch_prefix {
-            "watch".clone_into(&mut self.verb);
-        }
+        Ok(Self {
+            verb,
+            target,
+            selection,
+            options,
+            patch: (verb == Verb::Patch).then(|| patch_kind(headers)).flatten(),
+            connect: None,
+        })
     }
 
-    fn read_list_verb(&mut self, query: &str) {
-        "list".clone_into(&mut self.verb);
-        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            match key.as_ref() {
-                "watch" if !matches!(value.as_ref(), "false" | "0") => {
-                    "watch".clone_into(&mut self.verb);
-                }
-                // A list of one name is authorized as that name.
-                "fieldSelector" => {
-                    if let Some(name) = value
-                        .split(',')
-                        .find_map(|term| term.strip_prefix("metadata.name="))
-                    {
-                        name.trim_start_matches('=').clone_into(&mut self.name);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Whether the method only reads.
+    /// The name that the request is limited to; empty when it is for more than one object, or for one without a name yet.
     #[must_use]
-    pub fn is_read_only(&self) -> bool {
-        matches!(self.verb.as_str(), "get" | "list" | "watch" | "head")
+    pub fn name(&self) -> &str {
+        limited_to(&self.target, self.verb, &self.selection)
     }
 
-    /// `group/version`, or only the version in the core group.
-    #[must_use]
-    pub fn group_version(&self) -> String {
-        if self.api_group.is_empty() {
-            self.api_version.clone()
-        } else {
-            format!("{}/{}", self.api_group, self.api_version)
-        }
+    /// The verbs that the user must have, beginning with the request's own: a connection that is upgraded can carry
+    /// anything, so that whoever may only read through a proxy must not open one.
+    pub fn needed_verbs(&self) -> impl Iterator<Item = Verb> {
+        let upgrade = self.connect.as_ref().is_some_and(|c| c.upgrade);
+        let more = (upgrade && self.verb != Verb::Create).then_some(Verb::Create);
+        std::iter::once(self.verb).chain(more)
     }
+}
+
+/// The name that a verb on a target is limited to.
+pub(crate) fn limited_to<'a>(target: &'a Target, verb: Verb, selection: &'a Selection) -> &'a str {
+    match verb {
+        Verb::List | Verb::Watch => selection.name().unwrap_or_default(),
+        _ => &target.name,
+    }
+}
+
+/// Whether the client wants the head of the answer alone.
+pub(crate) fn is_head(method: &Method) -> bool {
+    method == Method::HEAD
+}
+
+fn verb_of(method: &Method) -> Result<Verb, ApiError> {
+    match *method {
+        Method::POST => Ok(Verb::Create),
+        Method::GET | Method::HEAD => Ok(Verb::Get),
+        Method::PUT => Ok(Verb::Update),
+        Method::PATCH => Ok(Verb::Patch),
+        Method::DELETE => Ok(Verb::Delete),
+        _ => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+fn patch_kind(headers: &HeaderMap) -> Option<PatchKind> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    PatchKind::from_content_type(value)
+}
+
+fn target(path: ResourcePath, table: &Table) -> Target {
+    let row = table
+        .find(&path.group, &path.version, &path.resource)
+        .filter(|row| in_scope(row, &path))
+        .cloned();
+    Target {
+        row,
+        group: path.group,
+        version: path.version,
+        namespace: path.namespace,
+        resource: path.resource,
+        name: path.name,
+        subresource: path.subresource,
+    }
+}
+
+/// Whether a kind is served at the path's scope: `namespaces/X/...` for what lives in a namespace, `namespaces/X` for
+/// Namespaces alone, and no namespace for the others and for lists over all namespaces.
+fn in_scope(row: &Resource, path: &ResourcePath) -> bool {
+    if row.namespaced() {
+        return path.in_namespace || (path.namespace.is_empty() && path.name.is_empty());
+    }
+    path.namespace.is_empty() || (path.is_of_namespace() && !path.in_namespace)
+}
+
+fn subresource(target: &Target) -> Option<&Subresource> {
+    target.row.as_ref()?.subresource(&target.subresource)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(method: &str, path: &str, query: &str) -> RequestInfo {
-        RequestInfo::parse(&method.parse().unwrap(), path, query)
-    }
-
-    #[test]
-    fn paths_are_read_as_the_stock_server_reads_them() {
-        // method, path, query, verb, group, version, namespace, resource, subresource, name
-        let cases = [
-            (
-                "GET",
-                "/api/v1/namespaces",
-                "",
-                "list",
-                "",
-                "v1",
-                "",
-                "namespaces",
-                "",
-                "",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other",
-                "",
-                "get",
-                "",
-                "v1",
-                "other",
-                "namespaces",
-                "",
-                "other",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods",
-                "",
-                "list",
-                "",
-                "v1",
-                "other",
-                "pods",
-                "",
-                "",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods/foo",
-                "",
-                "get",
-                "",
-                "v1",
-                "other",
-                "pods",
-                "",
-                "foo",
-            ),
-            (
-                "HEAD",
-                "/api/v1/namespaces/other/pods/foo",
-                "",
-                "get",
-                "",
-                "v1",
-                "other",
-                "pods",
-                "",
-                "foo",
-            ),
-            (
-                "GET",
-                "/api/v1/pods",
-                "watch=true",
-                "watch",
-                "",
-                "v1",
-                "",
-                "pods",
-                "",
-                "",
-            ),
-            (
-                "GET",
-                "/api/v1/watch/pods",
-                "",
-                "watch",
-                "",
-                "v1",
-                "",
-                "pods",
-                "",
-                "",
-            ),
-            (
-                "PUT",
-                "/api/v1/namespaces/n/finalize",
-                "",
-                "update",
-                "",
-                "v1",
-                "n",
-                "namespaces",
-                "finalize",
-                "n",
-            ),
-            (
-                "POST",
-                "/api/v1/namespaces/n/pods/p/binding",
-                "",
-                "create",
-                "",
-                "v1",
-                "n",
-                "pods",
-                "binding",
-                "p",
-            ),
-            (
-                "DELETE",
-                "/apis/node.k8s.io/v1/runtimeclasses",
-                "",
-                "deletecollection",
-                "node.k8s.io",
-                "v1",
-                "",
-                "runtimeclasses",
-                "",
-                "",
-            ),
-            (
-                "PATCH",
-                "/apis/node.k8s.io/v1/runtimeclasses/x",
-                "",
-                "patch",
-                "node.k8s.io",
-                "v1",
-                "",
-                "runtimeclasses",
-                "",
-                "x",
-            ),
-            (
-                "GET",
-                "/api/v1/pods",
-                "fieldSelector=metadata.name%3Dfoo",
-                "list",
-                "",
-                "v1",
-                "",
-                "pods",
-                "",
-                "foo",
-            ),
-        ];
-        for (m, p, q, verb, group, version, ns, resource, sub, name) in cases {
-            let got = parse(m, p, q);
-            assert!(got.is_resource_request, "{m} {p}");
-            assert_eq!(
-                [
-                    got.verb.as_str(),
-                    &got.api_group,
-                    &got.api_version,
-                    &got.namespace,
-                    &got.resource,
-                    &got.subresource,
-                    &got.name
-                ],
-                [verb, group, version, ns, resource, sub, name],
-                "{m} {p}?{q}"
-            );
-        }
-        for path in [
-            "/",
-            "/api",
-            "/api/v1",
-            "/apis",
-            "/apis/node.k8s.io",
-            "/apis/node.k8s.io/v1",
-            "/healthz",
-        ] {
-            let got = parse("GET", path, "");
-            assert!(!got.is_resource_request, "{path}");
-            assert_eq!(got.verb, "get", "{path}");
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ pub(crate) mod answered;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
-pub(crate) mod early;
+mod delete_unreadable;
 pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
@@ -23,23 +23,32 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, Operation};
 use crate::api::Api;
+use crate::attributes::{Action, Asked, Attributes};
+use crate::authz::Decision;
 use crate::negotiate::Accepted;
+use crate::object::Object;
 use crate::patch::WriteContext;
-use crate::query::Query;
+use crate::query::{PatchKind, Query};
 use crate::registry::Resource;
-use crate::request::RequestInfo;
-use crate::storage::ResourceCache;
-use crate::strategy::RuleContext;
+use crate::request::{Target, Verb};
+use crate::selector::Selection;
+use crate::storage::{ResourceCache, Stored};
+use crate::strategy::Cluster;
 use crate::user::User;
 
 /// One request for a row of the registry.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
     pub(crate) row: Arc<Resource>,
-    pub(crate) info: RequestInfo,
+    pub(crate) verb: Verb,
+    pub(crate) target: Target,
+    pub(crate) selection: Selection,
     pub(crate) user: User,
     pub(crate) query: Query,
+    /// The kind of a patch; none when the `Content-Type` is no patch.
+    pub(crate) patch: Option<PatchKind>,
     pub(crate) accepted: Accepted,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -58,16 +67,105 @@ impl Call {
     /// Namespace of the objects, empty for cluster-scoped kinds.
     pub(crate) fn namespace(&self) -> &str {
         if self.row.namespaced() {
-            &self.info.namespace
+            &self.target.namespace
         } else {
             ""
         }
     }
 
-    pub(crate) fn rules(&self) -> RuleContext<'_> {
-        RuleContext {
+    /// Name of the object that the request is for; empty for a collection.
+    pub(crate) fn name(&self) -> &str {
+        &self.target.name
+    }
+
+    /// Subresource that the request is for; empty for the object itself.
+    pub(crate) fn subresource(&self) -> &str {
+        &self.target.subresource
+    }
+
+    /// Version of the API that the request speaks.
+    pub(crate) fn version(&self) -> &str {
+        &self.target.version
+    }
+
+    /// `group/version` that the request speaks.
+    pub(crate) fn api_version(&self) -> String {
+        self.row.api_version(self.version())
+    }
+
+    /// What kind of patch this is.
+    ///
+    /// # Errors
+    /// `UnsupportedMediaType` for a body that is none.
+    pub(crate) fn patch_kind(&self) -> Result<PatchKind, ApiError> {
+        self.patch
+            .ok_or_else(|| ApiError::UnsupportedMediaType(PatchKind::MEDIA_TYPES.join(", ")))
+    }
+
+    /// Whether the user may do more with the object than the request's verb says.
+    ///
+    /// # Errors
+    /// `Forbidden` when he may not.
+    pub(crate) fn authorize(&self, verb: Verb) -> Result<(), ApiError> {
+        self.authorize_action(Action::Verb(verb))
+    }
+
+    /// [`Self::authorize`] of an action that may not be a verb of the API.
+    ///
+    /// # Errors
+    /// `Forbidden` when he may not.
+    pub(crate) fn authorize_action(&self, action: Action<'_>) -> Result<(), ApiError> {
+        let mut attributes =
+            Attributes::of_target(&self.user, self.verb, &self.target, &self.selection);
+        if let Asked::Resource(asked) = &mut attributes.asked {
+            asked.action = action;
+        }
+        match self.api.authorizer.authorize(&attributes) {
+            Decision::Allow(_) => Ok(()),
+            Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+        }
+    }
+
+    /// What admission sees of a write to the request's own resource, or to a subresource of it.
+    pub(crate) fn admitted<'a>(
+        &'a self,
+        operation: Operation,
+        subresource: &'a str,
+        name: &'a str,
+        old: Option<&'a dyn Object>,
+    ) -> admission::Attributes<'a> {
+        admission::Attributes {
+            user: &self.user,
+            operation,
+            resource: &self.row,
+            subresource,
+            namespace: self.namespace(),
+            name,
+            old,
+            dry_run: self.query.dry_run,
+            warnings: &self.warnings,
+        }
+    }
+
+    /// What hooks of the kind may ask about.
+    pub(crate) fn cluster(&self) -> Cluster<'_> {
+        Cluster {
+            storage: &self.api.storage,
             gates: &self.api.gates,
         }
+    }
+
+    /// A stored object of the row as what it is; `value` is its JSON.
+    ///
+    /// # Errors
+    /// `Internal` that names the object when it does not fit its type.
+    pub(crate) fn typed(
+        &self,
+        stored: &Stored,
+        value: &Value,
+    ) -> Result<Box<dyn Object>, ApiError> {
+        let read = self.row.strategy.read(value);
+        read.map_err(|error| stored.report(&error).into())
     }
 
     pub(crate) fn warn(&self, text: impl Into<String>) {
@@ -116,26 +214,17 @@ impl Call {
     pub(crate) fn write_context<'a>(&'a self, manager: &'a str) -> WriteContext<'a> {
         WriteContext {
             resource: &self.row,
-            version: &self.info.api_version,
-            subresource: &self.info.subresource,
+            version: self.version(),
+            subresource: self.subresource(),
             manager,
             force: self.query.force,
             now: self.now,
         }
     }
 
-    /// An object of the request's version, as it is stored.
-    pub(crate) fn to_storage(&self, object: &mut Value) -> Result<(), ApiError> {
-        convert(&self.row, object, &self.row.storage_gvk.api_version())
-    }
-
     /// A stored object in the request's version.
     pub(crate) fn to_request(&self, object: &mut Value) -> Result<(), ApiError> {
-        convert(
-            &self.row,
-            object,
-            &self.row.api_version(&self.info.api_version),
-        )
+        convert(&self.row, object, &self.api_version())
     }
 }
 

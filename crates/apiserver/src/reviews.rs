@@ -12,9 +12,9 @@ use berth_api::{
 
 use crate::{
     api::Api,
+    attributes::{Action, Asked, Attributes, ResourceAttributes},
     authz::{AuthzMode, Decision},
     registry::Resource,
-    request::RequestInfo,
     user::User,
 };
 
@@ -26,7 +26,7 @@ pub fn create(
     api: &Arc<Api>,
     user: &User,
     row: &Resource,
-    info: &RequestInfo,
+    namespace: &str,
     mut review: Value,
 ) -> Result<Value, ApiError> {
     let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
@@ -35,14 +35,12 @@ pub fn create(
         "SubjectAccessReview" => access(api, &asked_user(row, &spec)?, &question(row, &spec)?),
         "LocalSubjectAccessReview" => {
             let question = question(row, &spec)?;
-            if question.namespace != info.namespace {
+            if question.namespace != namespace {
                 let field = FieldPath::new("spec")
                     .child("resourceAttributes")
                     .child("namespace");
-                let detail = format!(
-                    "namespace must be set and match metadata.namespace ({:?})",
-                    info.namespace
-                );
+                let detail =
+                    format!("namespace must be set and match metadata.namespace ({namespace:?})");
                 return Err(invalid(
                     row,
                     FieldError::invalid(&field, &question.namespace, detail),
@@ -77,25 +75,60 @@ fn invalid(row: &Resource, error: FieldError) -> ApiError {
     ApiError::invalid(&row.group, &row.kind, "", vec![error])
 }
 
+/// A question of an access review.
+#[derive(Default)]
+struct Question {
+    verb: String,
+    group: String,
+    version: String,
+    namespace: String,
+    resource: String,
+    subresource: String,
+    name: String,
+    /// The path; none when it is about a resource.
+    path: Option<String>,
+}
+
+impl Question {
+    fn about<'a>(&'a self, user: &'a User) -> Attributes<'a> {
+        let asked = match &self.path {
+            Some(path) => Asked::Path {
+                method: &self.verb,
+                path,
+            },
+            None => Asked::Resource(ResourceAttributes {
+                action: Action::from_name(&self.verb),
+                group: &self.group,
+                version: &self.version,
+                namespace: &self.namespace,
+                resource: &self.resource,
+                subresource: &self.subresource,
+                name: &self.name,
+                selection: None,
+            }),
+        };
+        Attributes { user, asked }
+    }
+}
+
 /// What is asked: exactly one of resourceAttributes and nonResourceAttributes.
-fn question(row: &Resource, spec: &Value) -> Result<RequestInfo, ApiError> {
+fn question(row: &Resource, spec: &Value) -> Result<Question, ApiError> {
     let part = |name: &str| spec.get(name).filter(|v| !v.is_null());
     match (part("resourceAttributes"), part("nonResourceAttributes")) {
-        (Some(resource), None) => Ok(RequestInfo {
-            is_resource_request: true,
+        (Some(resource), None) => Ok(Question {
             verb: text(resource, "verb"),
-            api_group: text(resource, "group"),
-            api_version: text(resource, "version"),
+            group: text(resource, "group"),
+            version: text(resource, "version"),
             namespace: text(resource, "namespace"),
             resource: text(resource, "resource"),
             subresource: text(resource, "subresource"),
             name: text(resource, "name"),
-            ..RequestInfo::default()
+            path: None,
         }),
-        (None, Some(path)) => Ok(RequestInfo {
+        (None, Some(path)) => Ok(Question {
             verb: text(path, "verb"),
-            path: text(path, "path"),
-            ..RequestInfo::default()
+            path: Some(text(path, "path")),
+            ..Question::default()
         }),
         (Some(_), Some(_)) => {
             let field = FieldPath::new("spec").child("nonResourceAttributes");
@@ -160,8 +193,8 @@ fn asked_user(row: &Resource, spec: &Value) -> Result<User, ApiError> {
     Ok(user)
 }
 
-fn access(api: &Api, user: &User, question: &RequestInfo) -> Value {
-    let (allowed, reason) = match api.authorizer.authorize(user, question) {
+fn access(api: &Api, user: &User, question: &Question) -> Value {
+    let (allowed, reason) = match api.authorizer.authorize(&question.about(user)) {
         Decision::Allow(why) => (true, why),
         Decision::NoOpinion(why) => (false, why),
     };

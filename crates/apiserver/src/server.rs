@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Chain, PluginsError};
+use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
 use crate::api::Api;
 use crate::authn::{Authenticator, Certificate};
 use crate::authz::{self, Authorizer};
@@ -28,10 +28,11 @@ use crate::config::{Config, StoreConfig};
 use crate::custom;
 use crate::handler::{self, Peer};
 use crate::http_types::Response;
+use crate::kinds;
 use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
-use crate::registry::{Registry, builtin};
+use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
@@ -62,6 +63,9 @@ pub enum BuildError {
     /// The lists of admission plugins cannot be used.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// The configuration of admission plugins cannot be used.
+    #[error(transparent)]
+    AdmissionConfig(#[from] ConfigFileError),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -93,10 +97,12 @@ impl Config {
     }
 
     async fn built(self) -> Result<Server, BuildError> {
-        let admission = Chain::new(
+        let plugins = Plugins::choose(
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
         )?;
+        let pod_security =
+            admission::read_pod_security(self.admission_control_config_file.as_deref())?;
         let tls = match &self.tls {
             Some(tls) => Some(tls.build()?),
             None => None,
@@ -118,7 +124,7 @@ impl Config {
             }
         };
         let storage = Arc::new(Storage::new(store));
-        let registry = Registry::new(builtin::rows());
+        let registry = Registry::new(kinds::rows());
         for row in registry.table().rows() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
@@ -130,6 +136,11 @@ impl Config {
             })?;
         let local_addr = listener.local_addr().unwrap_or(self.bind);
         storage.load().await.map_err(BuildError::Load)?;
+        let admission = plugins.build(&Parts {
+            storage: Arc::clone(&storage),
+            gates: self.gates,
+            pod_security: Arc::new(pod_security),
+        });
         let api = Arc::new(Api {
             registry,
             authenticator: Authenticator::new(self.authn, tokens.clone(), Arc::clone(&storage)),

@@ -6,7 +6,9 @@
 
 pub mod cache;
 pub mod key;
+mod owners;
 mod stored;
+mod unreadable;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use tokio::sync::watch;
 use crate::strategy::FieldLabel;
 pub use cache::ResourceCache;
 pub use stored::Stored;
+pub use unreadable::Unreadable;
+pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
 
 /// How long a read waits for the cache to reach a revision.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -96,23 +100,54 @@ impl Storage {
         self.cache(storage).list(namespace)
     }
 
-    /// An object, decoded.
-    #[must_use]
+    /// An object, decoded; none when there is none.
+    ///
+    /// # Errors
+    /// [`Unreadable`] for an object that does not fit the type.
     pub fn read<T: DeserializeOwned>(
         &self,
         storage: &str,
         namespace: &str,
         name: &str,
-    ) -> Option<T> {
-        self.get(storage, namespace, name)?.decode()
+    ) -> Result<Option<T>, Unreadable> {
+        self.get(storage, namespace, name)
+            .map(|stored| stored.decode())
+            .transpose()
     }
 
     /// All objects of a namespace or of all namespaces, decoded.
-    #[must_use]
-    pub fn read_all<T: DeserializeOwned>(&self, storage: &str, namespace: Option<&str>) -> Vec<T> {
+    ///
+    /// # Errors
+    /// [`Unreadable`] for the first that does not fit the type: a check over the others would not hold.
+    pub fn read_all<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: Option<&str>,
+    ) -> Result<Vec<T>, Unreadable> {
         self.list(storage, namespace)
             .iter()
-            .filter_map(|stored| stored.decode())
+            .map(|stored| stored.decode())
+            .collect()
+    }
+
+    /// An object that can be decoded, where one that is missing gives nobody anything. Another is logged.
+    #[must_use]
+    pub fn find<T: DeserializeOwned>(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<T> {
+        self.get(storage, namespace, name)?.decode().ok()
+    }
+
+    /// All objects that can be decoded, where one that is missing gives nobody anything: roles and bindings, what is
+    /// printed. The others are logged.
+    #[must_use]
+    pub fn readable<T: DeserializeOwned>(&self, storage: &str, namespace: Option<&str>) -> Vec<T> {
+        self.list(storage, namespace)
+            .iter()
+            .filter_map(|stored| stored.decode().ok())
             .collect()
     }
 
@@ -146,16 +181,16 @@ impl Storage {
     /// Waits until reads are complete up to `revision`.
     ///
     /// # Errors
-    /// `Timeout` when that takes too long.
+    /// `TooLargeResourceVersion` when that takes too long.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
         let mut applied = self.applied.subscribe();
         let fresh = applied.wait_for(|at| *at >= revision);
         match tokio::time::timeout(FRESHNESS_TIMEOUT, fresh).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(ApiError::Timeout(format!(
-                "Too large resource version: {revision}, current: {}",
-                self.applied()
-            ))),
+            Ok(Err(_)) | Err(_) => Err(ApiError::TooLargeResourceVersion {
+                asked: revision,
+                current: self.applied(),
+            }),
         }
     }
 
@@ -172,9 +207,7 @@ impl Storage {
         let page = self.store.range(range).await.map_err(store_error)?;
         let mut items = Vec::with_capacity(page.items.len());
         for kv in page.items {
-            if let Some(stored) = cache.parse(&kv.key, &kv.value, kv.revision) {
-                items.push(Arc::new(stored));
-            }
+            items.push(Arc::new(cache.parse(&kv.key, &kv.value, kv.revision)));
         }
         Ok((items, page.revision, page.more))
     }
@@ -189,7 +222,7 @@ impl Storage {
         namespace: &str,
         name: &str,
         expect: Expect,
-        object: &Value,
+        object: Value,
     ) -> Result<Written, ApiError> {
         let value = stored::encode(object);
         self.write(storage, namespace, name, expect, Some(value))
@@ -238,18 +271,18 @@ impl Storage {
                     Some(value) => cache
                         .get(namespace, name)
                         .filter(|s| s.revision == revision)
-                        .or_else(|| cache.parse(&key, &value, revision).map(Arc::new)),
+                        .or_else(|| Some(Arc::new(cache.parse(&key, &value, revision)))),
                     None => previous.map(|p| Arc::new(p.at(revision))),
                 };
                 stored.map(Written::Done).ok_or_else(|| {
                     ApiError::Internal("the written object cannot be read back".to_owned())
                 })
             }
-            Outcome::Failed { current, .. } => Ok(Written::Changed(
-                current
-                    .and_then(|kv| cache.parse(&kv.key, &kv.value, kv.revision))
-                    .map(Arc::new),
-            )),
+            Outcome::Failed { current, .. } => {
+                Ok(Written::Changed(current.map(|kv| {
+                    Arc::new(cache.parse(&kv.key, &kv.value, kv.revision))
+                })))
+            }
         }
     }
 
@@ -384,9 +417,9 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
             "The provided continue parameter is too old to display a consistent list result."
                 .to_owned(),
         ),
-        StoreError::Future { asked, current } => ApiError::Timeout(format!(
-            "Too large resource version: {asked}, current: {current}"
-        )),
+        StoreError::Future { asked, current } => {
+            ApiError::TooLargeResourceVersion { asked, current }
+        }
         StoreError::DiskFull { .. } => ApiError::InsufficientStorage(error.to_string()),
         StoreError::Closed => {
             ApiError::ServiceUnavailable("the server is shutting down".to_owned())

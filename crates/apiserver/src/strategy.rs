@@ -1,27 +1,44 @@
-//! What a kind adds to the generic verbs: decoding, defaults, preparation, validation.
+//! What a kind adds to the generic verbs: decoding, how its objects are updated and deleted, what it warns of and gives.
+//!
+//! Two strategies: [`typed::TypedKind`] for kinds with a Rust type (all of `kinds`), and [`custom::Custom`] for those of
+//! CustomResourceDefinitions.
 
-pub mod custom;
-pub mod definition;
-pub mod event;
-pub mod plain;
-pub mod runtime_class;
-pub mod typed;
+pub(crate) mod custom;
+pub(crate) mod typed;
 
-use berth_api::field::FieldError;
 use berth_api::status::ApiError;
+use berth_core::gates::FeatureGates;
+use berth_core::rbac::escalation::Grant;
 use serde_json::Value;
 
-/// What the rules of a kind may ask about the request.
-#[derive(Clone, Copy, Debug)]
-pub struct RuleContext<'a> {
+use crate::object::Object;
+use crate::printer::Printer;
+use crate::storage::Storage;
+
+/// What the hooks of a kind may ask about the rest of the cluster.
+#[derive(Clone, Copy)]
+pub(crate) struct Cluster<'a> {
+    /// The objects.
+    pub(crate) storage: &'a Storage,
     /// The feature gates of this server.
-    pub gates: &'a berth_core::gates::FeatureGates,
+    pub(crate) gates: &'a FeatureGates,
 }
 
-/// The rules of one kind. Objects are in the storage version, except in `decode`.
-pub trait Strategy: Send + Sync {
-    /// Checks an object in `version` against its type: wrong types are errors, fields that the
-    /// type lacks are removed and their paths are pushed to `unknown`. Fills in defaults.
+/// How objects of a kind end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// At once, unless finalizers keep them.
+    Immediate,
+    /// After a grace period that whoever runs them may use.
+    Graceful,
+    /// When finalizers of their own, besides those in their metadata, are gone.
+    Finalized,
+}
+
+/// The rules of one kind, whatever its type. Objects are in the storage version, except in `decode`.
+pub(crate) trait Strategy: Send + Sync {
+    /// Reads an object in `version`, which a client has sent: wrong types are errors, the paths of fields that the type
+    /// lacks are pushed to `unknown`. Fills in defaults; gives the object in its storage version.
     ///
     /// # Errors
     /// `BadRequest` for what does not fit the type.
@@ -30,62 +47,57 @@ pub trait Strategy: Send + Sync {
         version: &str,
         object: Value,
         unknown: &mut Vec<String>,
-    ) -> Result<Value, ApiError>;
+    ) -> Result<Box<dyn Object>, ApiError>;
 
-    /// Resets what a client may not set at creation.
-    fn prepare_create(&self, _object: &mut Value, _ctx: RuleContext<'_>) {}
+    /// Reads a stored object.
+    ///
+    /// # Errors
+    /// What does not fit the type.
+    fn read(&self, stored: &Value) -> Result<Box<dyn Object>, String>;
 
-    /// Checks a new object.
-    fn validate_create(&self, _object: &Value, _ctx: RuleContext<'_>) -> Vec<FieldError> {
-        Vec::new()
-    }
+    /// Whether `metadata.generation` counts changes.
+    fn has_generation(&self) -> bool;
 
-    /// Resets what an update may not change.
-    fn prepare_update(&self, _object: &mut Value, _old: &Value, _ctx: RuleContext<'_>) {}
-
-    /// Checks a changed object.
-    fn validate_update(
-        &self,
-        _object: &Value,
-        _old: &Value,
-        _ctx: RuleContext<'_>,
-    ) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    /// Resets what an update of `status` may not change.
-    fn prepare_status(&self, _object: &mut Value, _old: &Value, _ctx: RuleContext<'_>) {}
-
-    /// Checks a changed status.
-    fn validate_status(
-        &self,
-        _object: &Value,
-        _old: &Value,
-        _ctx: RuleContext<'_>,
-    ) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    /// Whether `metadata.generation` counts changes outside of `status`.
-    fn has_generation(&self) -> bool {
-        false
-    }
+    /// Whether what `metadata.generation` counts has changed.
+    fn moved_on(&self, new: &dyn Object, old: &dyn Object) -> Result<bool, ApiError>;
 
     /// Whether a PUT to a name that does not exist creates it.
-    fn create_on_update(&self) -> bool {
-        false
-    }
+    fn create_on_update(&self) -> bool;
 
     /// Whether a PUT without a resourceVersion is accepted.
-    fn unconditional_update(&self) -> bool {
-        true
-    }
+    fn unconditional_update(&self) -> bool;
 
     /// Field labels that selectors may name, beside `metadata.name` and `metadata.namespace`, with
     /// where in the object (a JSON pointer) each value is and what an absent one counts as.
-    fn field_labels(&self) -> &'static [FieldLabel] {
-        &[]
-    }
+    fn field_labels(&self) -> &'static [FieldLabel];
+
+    /// Names that quotas count objects under.
+    fn quota_names(&self) -> &[String];
+
+    /// How objects end.
+    fn ending(&self) -> Ending;
+
+    /// Seconds that the object may take to end, when `wanted` are asked for.
+    fn grace_seconds(&self, object: &dyn Object, wanted: Option<i64>) -> Result<i64, ApiError>;
+
+    /// Whether finalizers of the kind's own keep the object.
+    fn has_own_finalizers(&self, object: &dyn Object) -> Result<bool, ApiError>;
+
+    /// Changes what shows that the deletion has begun, beside the metadata.
+    fn mark_terminating(&self, object: &mut dyn Object) -> Result<(), ApiError>;
+
+    /// What the creator of an object is told besides.
+    fn warnings(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError>;
+
+    /// What the object would give to somebody who might not have it.
+    fn grant<'a>(
+        &self,
+        new: &'a dyn Object,
+        old: Option<&'a dyn Object>,
+    ) -> Result<Option<Grant<'a>>, ApiError>;
+
+    /// Columns for kubectl, which shows the wide ones only when asked to; none: the stock columns.
+    fn wide_printer(&self, storage: &Storage) -> Option<Printer>;
 }
 
 /// A field label, its place in the object and its value when absent.
@@ -97,4 +109,24 @@ pub struct FieldLabel {
     pub pointer: &'static str,
     /// Value when absent.
     pub absent: &'static str,
+}
+
+impl FieldLabel {
+    /// A label whose value is empty when absent.
+    pub(crate) const fn new(label: &'static str, pointer: &'static str) -> Self {
+        Self::or(label, pointer, "")
+    }
+
+    /// A label with another value when absent.
+    pub(crate) const fn or(
+        label: &'static str,
+        pointer: &'static str,
+        absent: &'static str,
+    ) -> Self {
+        Self {
+            label,
+            pointer,
+            absent,
+        }
+    }
 }

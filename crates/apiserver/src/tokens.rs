@@ -18,7 +18,7 @@ use berth_api::{
 
 use self::claims::{Claims, Reference};
 pub use self::key::{KeyError, SigningKey};
-use crate::{api::Api, request::RequestInfo, user::User};
+use crate::{api::Api, user::User};
 
 /// Where bound objects are looked up: storage name, namespace, name.
 pub type Lookup = dyn Fn(&str, &str, &str) -> Option<Value> + Send + Sync;
@@ -127,23 +127,24 @@ fn is_there(lookup: &Lookup, storage: &str, namespace: &str, at: &Reference) -> 
 pub fn create(
     api: &Arc<Api>,
     _user: &User,
-    info: &RequestInfo,
+    namespace: &str,
+    name: &str,
     request: Value,
 ) -> Result<Value, ApiError> {
     let Some(verifier) = &api.tokens else {
         return Err(ApiError::NotFound(berth_api::status::Subject::new(
             "",
             "serviceaccounts/token",
-            &*info.name,
+            name,
         )));
     };
     let storage = Arc::clone(&api.storage);
-    let lookup = move |kind: &str, namespace: &str, name: &str| storage.read(kind, namespace, name);
+    let lookup = move |kind: &str, namespace: &str, name: &str| storage.find(kind, namespace, name);
     issue(
         verifier,
         &lookup,
-        &info.namespace,
-        &info.name,
+        namespace,
+        name,
         request,
         Timestamp::now(),
     )

@@ -17,6 +17,8 @@ mod gates;
 mod limits;
 #[path = "api/lists.rs"]
 mod lists;
+#[path = "api/logs.rs"]
+mod logs;
 #[path = "api/owners.rs"]
 mod owners;
 #[path = "api/quotas.rs"]

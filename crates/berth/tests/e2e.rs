@@ -13,8 +13,6 @@ mod check;
 mod classes;
 #[path = "e2e/cluster.rs"]
 mod cluster;
-#[path = "e2e/conformance.rs"]
-mod conformance;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/faults.rs"]

@@ -1,6 +1,9 @@
 //! The smaller kinds: one file each, all through [`crate::rules::Rules`].
 
+pub mod answered;
 pub mod config;
+pub mod csi;
+pub mod endpoints;
 pub mod event;
 pub mod lease;
 pub mod limit_range;
@@ -8,4 +11,5 @@ pub mod namespace;
 pub mod node;
 pub mod priority_class;
 pub mod quota;
+pub mod service;
 pub mod service_account;

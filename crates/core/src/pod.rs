@@ -11,11 +11,11 @@ mod update;
 mod validate;
 pub mod volume_kind;
 
-use berth_api::field::{FieldError, bounded};
+use berth_api::field::{FieldError, FieldPath, bounded};
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 
 use crate::gates::FeatureGates;
-use crate::rules::Rules;
+use crate::rules::{Rules, UnknownSubresource};
 
 pub use default::image_pull_policy;
 pub use ephemeral::validate_ephemeral_containers;
@@ -49,6 +49,49 @@ impl Rules for Pod {
     fn validate_status(&self, old: &Self) -> Vec<FieldError> {
         bounded(status::validate(self, old))
     }
+
+    fn prepare_subresource(
+        &mut self,
+        subresource: &str,
+        old: &Self,
+    ) -> Result<(), UnknownSubresource> {
+        match subresource {
+            EPHEMERAL_CONTAINERS => prepare::ephemeral_containers(self, old),
+            RESIZE => prepare::resize(self, old),
+            other => return Err(UnknownSubresource(other.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn validate_subresource(
+        &self,
+        subresource: &str,
+        old: &Self,
+    ) -> Result<Vec<FieldError>, UnknownSubresource> {
+        match subresource {
+            EPHEMERAL_CONTAINERS => Ok(validate_ephemeral_containers(self, old)),
+            RESIZE => {
+                let mut errors = validate_resize(self, old);
+                errors.push(resize_unsupported());
+                Ok(errors)
+            }
+            other => Err(UnknownSubresource(other.to_owned())),
+        }
+    }
+}
+
+/// The subresource that adds ephemeral containers.
+pub const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+/// The subresource that changes the resources of running containers.
+pub const RESIZE: &str = "resize";
+
+/// Nothing is changed that nobody would act on: berth's nodes do not resize running containers yet.
+fn resize_unsupported() -> FieldError {
+    FieldError::forbidden(
+        &FieldPath::new("spec.containers[*].resources"),
+        "in-place pod resize is not supported: nodes of this server do not change the resources of running containers; \
+         delete the pod and create it again with the new resources",
+    )
 }
 
 /// Whether a container of the init list keeps running beside the others (a sidecar).

@@ -1,62 +1,72 @@
-//! NamespaceLifecycle: nothing new in namespaces that do not exist or are going, and the
+//! NamespaceLifecycle: nothing is written in namespaces that do not exist, nothing new in those that are going, and the
 //! namespaces that a cluster cannot be without stay.
 
-use berth_api::status::{ApiError, Subject};
-use serde_json::Value;
+use std::sync::Arc;
 
-use super::{Operation, forbidden};
-use crate::rest::{Call, meta};
+use berth_api::status::{ApiError, Subject};
+use k8s_openapi::api::core::v1::Namespace;
+
+use super::{Attributes, NAMESPACES, Operation, Parts, Plugin};
+use crate::object::Object;
+use crate::registry::ResourceHandler;
+use crate::storage::Storage;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// Refuses creates in absent or terminating namespaces.
-pub(super) async fn admit(
-    call: &Call,
-    operation: Operation,
-    object: &Value,
-) -> Result<(), ApiError> {
-    if operation != Operation::Create || !call.row.namespaced() {
-        return Ok(());
-    }
-    let namespace = call.namespace();
-    let storage = &call.api.storage;
-    let found = match storage.get("core/namespaces", "", namespace) {
-        Some(found) => Some(found),
-        None => {
-            // With several servers this one may be behind.
-            storage.wait_for(storage.current_revision().await?).await?;
-            storage.get("core/namespaces", "", namespace)
-        }
-    };
-    let Some(found) = found else {
-        return Err(ApiError::NotFound(Subject::new(
-            "",
-            "namespaces",
-            namespace,
-        )));
-    };
-    let found = found.value();
-    if meta::text(&found, "/status/phase") == "Terminating" || meta::is_terminating(&found) {
-        return Err(forbidden(
-            call,
-            meta::name(object),
-            format!(
-                "unable to create new content in namespace {namespace} because it is being terminated"
-            ),
-        ));
-    }
-    Ok(())
+pub(super) struct NamespaceLifecycle {
+    storage: Arc<Storage>,
 }
 
-/// Refuses to delete the immortal namespaces.
-pub(super) fn check_delete(call: &Call, old: Option<&Value>) -> Result<(), ApiError> {
-    if call.row.storage != "core/namespaces" {
-        return Ok(());
+impl NamespaceLifecycle {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            storage: Arc::clone(&parts.storage),
+        }
     }
-    let name = old.map_or("", meta::name);
-    if IMMORTAL.contains(&name) {
-        return Err(forbidden(call, name, "this namespace may not be deleted"));
+}
+
+impl Plugin for NamespaceLifecycle {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        match attributes.operation {
+            // Who asks what they may do need not know whether the namespace is there.
+            Operation::Create | Operation::Update => {
+                attributes.resource.namespaced()
+                    && attributes.resource.handler != ResourceHandler::Review
+            }
+            Operation::Delete => attributes.is("", "namespaces", ""),
+            Operation::Connect => false,
+        }
     }
-    Ok(())
+
+    fn admit(&self, attributes: &Attributes<'_>, _object: &mut dyn Object) -> Result<(), ApiError> {
+        let namespace = attributes.namespace;
+        let found = self
+            .storage
+            .get(NAMESPACES, "", namespace)
+            .ok_or_else(|| ApiError::NotFound(Subject::new("", "namespaces", namespace)))?;
+        if attributes.operation != Operation::Create {
+            return Ok(());
+        }
+        let found: Namespace = found.decode()?;
+        let phase = found.status.as_ref().and_then(|s| s.phase.as_deref());
+        if phase == Some("Terminating") || found.metadata.deletion_timestamp.is_some() {
+            return Err(attributes.forbidden(format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            )));
+        }
+        Ok(())
+    }
+
+    fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        _object: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
+        let delete = attributes.operation == Operation::Delete;
+        if delete && IMMORTAL.contains(&attributes.name) {
+            return Err(attributes.forbidden("this namespace may not be deleted"));
+        }
+        Ok(())
+    }
 }

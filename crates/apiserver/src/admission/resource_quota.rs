@@ -1,91 +1,126 @@
 //! ResourceQuota: what would take a namespace over its quota is refused.
 //!
-//! Creations in a namespace that has quotas go one after the other, so that two cannot both take
-//! what is left for one.
+//! Writes in a namespace that has quotas go one after the other, so that two cannot both take what is left for one.
 
-use berth_api::decode;
+use std::sync::Arc;
+
+use berth_api::quantity::{Format, Quantity};
 use berth_api::status::ApiError;
 use berth_core::admission::{Rejection, quota};
+use berth_core::gates::FeatureGates;
+use berth_core::pod::RESIZE;
 use berth_core::resources::Amounts;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota as Quota};
 
-use super::{Chain, Plugin, forbidden};
-use crate::rest::{Call, meta};
+use super::{Attributes, Operation, Parts, Plugin};
+use crate::object::Object;
+use crate::registry::ResourceHandler;
+use crate::storage::Storage;
 
-/// Held while something is created in a namespace with quotas.
-pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
+const QUOTAS: &str = "core/resourcequotas";
+const PODS: &str = "core/pods";
 
-fn quotas(call: &Call) -> Vec<ResourceQuota> {
-    call.api
-        .storage
-        .read_all("core/resourcequotas", Some(call.namespace()))
+pub(super) struct ResourceQuota {
+    storage: Arc<Storage>,
+    gates: FeatureGates,
 }
 
-/// Waits for the turn of a creation; none where nothing is limited.
-pub(super) async fn turn(chain: &Chain, call: &Call) -> Option<Turn> {
-    let limited = call.row.namespaced()
-        && chain.has(Plugin::ResourceQuota)
-        && !call
-            .api
+impl ResourceQuota {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            storage: Arc::clone(&parts.storage),
+            gates: parts.gates,
+        }
+    }
+
+    fn new_pod(&self, pods: &[Pod], pod: &Pod, quotas: &[Quota]) -> Result<(), Rejection> {
+        quotas.iter().try_for_each(|one| {
+            let used = quota::used(one, pods, &quota::Counts::new(), &self.gates);
+            quota::check_pod(one, &used, pod, &self.gates)
+        })
+    }
+
+    fn changed_pod(
+        &self,
+        pods: &[Pod],
+        pod: &Pod,
+        old: &Pod,
+        quotas: &[Quota],
+    ) -> Result<(), Rejection> {
+        quotas.iter().try_for_each(|one| {
+            let used = quota::used(one, pods, &quota::Counts::new(), &self.gates);
+            quota::check_pod_update(one, &used, pod, old, &self.gates)
+        })
+    }
+
+    /// Objects other than pods only count.
+    fn counted(&self, attributes: &Attributes<'_>, quotas: &[Quota]) -> Result<(), Rejection> {
+        let row = attributes.resource;
+        let names = row.strategy.quota_names();
+        let have = self
             .storage
-            .list("core/resourcequotas", Some(call.namespace()))
-            .is_empty();
-    if limited {
-        Some(std::sync::Arc::clone(&chain.quota_turn).lock_owned().await)
-    } else {
-        None
+            .list(&row.storage, Some(attributes.namespace))
+            .len();
+        let have = i64::try_from(have).unwrap_or(i64::MAX);
+        let counts: quota::Counts = names.iter().map(|name| (name.clone(), have)).collect();
+        let one = Quantity::new(1, Format::DecimalSi);
+        let more: Amounts = names.iter().map(|n| (n.clone(), one.clone())).collect();
+        quotas.iter().try_for_each(|limited| {
+            let used = quota::used(limited, [], &counts, &self.gates);
+            quota::check(limited, &used, &more)
+        })
     }
 }
 
-/// Refuses a new object that does not fit.
-pub(super) fn check(call: &Call, object: &Value) -> Result<(), ApiError> {
-    if !call.row.namespaced() {
-        return Ok(());
+impl Plugin for ResourceQuota {
+    /// Everything new in a namespace counts; of changes, those that can make a pod use more.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        match attributes.operation {
+            Operation::Create => {
+                attributes.resource.namespaced()
+                    && attributes.resource.handler == ResourceHandler::Stored
+                    && attributes.subresource.is_empty()
+            }
+            Operation::Update => attributes.is("", "pods", "") || attributes.is("", "pods", RESIZE),
+            Operation::Delete | Operation::Connect => false,
+        }
     }
-    let quotas = quotas(call);
-    if quotas.is_empty() {
-        return Ok(());
-    }
-    let fits = if call.row.storage == "core/pods" {
-        pod(call, object, &quotas)
-    } else {
-        counted(call, &quotas)
-    };
-    fits.map_err(|rejection| forbidden(call, meta::name(object), rejection.to_string()))
-}
 
-fn pod(call: &Call, object: &Value, quotas: &[ResourceQuota]) -> Result<(), Rejection> {
-    let Ok(pod) = decode::from_value::<Pod>(object) else {
-        return Ok(());
-    };
-    let gates = &call.api.gates;
-    let others: Vec<Pod> = call
-        .api
-        .storage
-        .read_all("core/pods", Some(call.namespace()));
-    for one in quotas {
-        let used = quota::used(one, &others, &quota::Counts::new(), gates);
-        quota::check_pod(one, &used, &pod, gates)?;
+    fn is_exclusive(&self, attributes: &Attributes<'_>) -> bool {
+        !self
+            .storage
+            .list(QUOTAS, Some(attributes.namespace))
+            .is_empty()
     }
-    Ok(())
-}
 
-/// Objects other than pods only count.
-fn counted(call: &Call, quotas: &[ResourceQuota]) -> Result<(), Rejection> {
-    let names = quota::object_names(&call.row.group, &call.row.plural);
-    let have = call
-        .api
-        .storage
-        .list(&call.row.storage, Some(call.namespace()))
-        .len();
-    let have = i64::try_from(have).unwrap_or(i64::MAX);
-    let counts: quota::Counts = names.iter().map(|name| (name.clone(), have)).collect();
-    let one = berth_api::quantity::Quantity::new(1, berth_api::quantity::Format::DecimalSi);
-    let more: Amounts = names.into_iter().map(|name| (name, one.clone())).collect();
-    for limited in quotas {
-        let used = quota::used(limited, [], &counts, &call.api.gates);
-        quota::check(limited, &used, &more)?;
+    fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
+        let namespace = Some(attributes.namespace);
+        // A quota that cannot be read may be the one that is full, a pod that cannot be read what fills it.
+        let quotas: Vec<Quota> = self.storage.read_all(QUOTAS, namespace)?;
+        let Some(object) = object.filter(|_| !quotas.is_empty()) else {
+            return Ok(());
+        };
+        let fits = match attributes.old {
+            _ if !attributes.is("", "pods", attributes.subresource) => {
+                self.counted(attributes, &quotas)
+            }
+            None => {
+                let pods: Vec<Pod> = self.storage.read_all(PODS, namespace)?;
+                self.new_pod(&pods, object.typed()?, &quotas)
+            }
+            Some(old) => {
+                let (pod, old): (&Pod, &Pod) = (object.typed()?, old.typed()?);
+                if pod.spec == old.spec {
+                    return Ok(());
+                }
+                let pods: Vec<Pod> = self.storage.read_all(PODS, namespace)?;
+                self.changed_pod(&pods, pod, old, &quotas)
+            }
+        };
+        fits.map_err(|rejection| attributes.forbidden(rejection.to_string()))
     }
-    Ok(())
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use berth_core::rbac::policy::{aggregated, effective_rules};
 use berth_store::Expect;
@@ -31,13 +31,14 @@ pub async fn run(storage: Arc<Storage>) {
 }
 
 async fn refresh(storage: &Storage) {
-    let all: Vec<ClusterRole> = storage.read_all(CLUSTER_ROLES, None);
+    // One that cannot be decoded gives its rules to nobody; it was logged.
+    let all: Vec<ClusterRole> = storage.readable(CLUSTER_ROLES, None);
     for role in stale(&all) {
         let name = role.metadata.name.clone().unwrap_or_default();
         let Some(stored) = storage.get(CLUSTER_ROLES, "", &name) else {
             continue;
         };
-        let Some(mut object) = stored.decode::<Value>() else {
+        let Ok(mut object) = stored.value() else {
             continue;
         };
         object["rules"] = json!(role.rules);
@@ -48,7 +49,7 @@ async fn refresh(storage: &Storage) {
                 "",
                 &name,
                 Expect::Revision(stored.revision),
-                &object,
+                object,
             )
             .await
         {
@@ -74,6 +75,7 @@ fn stale(all: &[ClusterRole]) -> Vec<ClusterRole> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn role(value: Value) -> ClusterRole {
         serde_json::from_value(value).unwrap()

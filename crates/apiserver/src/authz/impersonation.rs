@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use berth_api::status::ApiError;
 
 use crate::{
-    request::RequestInfo,
+    attributes::{Action, Asked, Attributes, ResourceAttributes},
     user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User},
 };
 
@@ -26,7 +26,7 @@ pub(super) struct Wanted {
 /// Reads the headers; none when there are none.
 ///
 /// # Errors
-/// Groups, UID or extras without a user.
+/// Groups, UID or extras without a user; two users or UIDs.
 pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError> {
     let all = |name: &str| -> Vec<String> {
         headers
@@ -35,7 +35,15 @@ pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError>
             .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
             .collect()
     };
-    let first = |name: &str| all(name).into_iter().next().unwrap_or_default();
+    let one = |name: &str| -> Result<String, ApiError> {
+        let mut values = all(name);
+        if values.len() > 1 {
+            return Err(ApiError::BadRequest(format!(
+                "the header {name:?} is given more than once"
+            )));
+        }
+        Ok(values.pop().unwrap_or_default())
+    };
     let mut extra = BTreeMap::new();
     for name in headers.keys() {
         if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
@@ -46,9 +54,9 @@ pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError>
         }
     }
     let wanted = Wanted {
-        name: first("impersonate-user"),
+        name: one("impersonate-user")?,
         groups: all("impersonate-group"),
-        uid: first("impersonate-uid"),
+        uid: one("impersonate-uid")?,
         extra,
     };
     if !wanted.name.is_empty() {
@@ -68,19 +76,24 @@ fn service_account(name: &str) -> Option<(&str, &str)> {
 }
 
 impl Wanted {
-    /// What the impersonator must be allowed to `impersonate`, one request each.
-    pub(super) fn permissions(&self) -> Vec<RequestInfo> {
-        let ask = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-            RequestInfo {
-                is_resource_request: true,
-                verb: "impersonate".to_owned(),
-                api_group: group.to_owned(),
-                resource: resource.to_owned(),
-                subresource: subresource.to_owned(),
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                ..RequestInfo::default()
-            }
+    /// What the impersonator must be allowed to `impersonate`, one by one.
+    pub(super) fn permissions<'a>(&'a self, impersonator: &'a User) -> Vec<Attributes<'a>> {
+        let ask = |group: &'a str,
+                   resource: &'a str,
+                   subresource: &'a str,
+                   namespace: &'a str,
+                   name: &'a str| Attributes {
+            user: impersonator,
+            asked: Asked::Resource(ResourceAttributes {
+                action: Action::Other("impersonate"),
+                group,
+                version: "",
+                namespace,
+                resource,
+                subresource,
+                name,
+                selection: None,
+            }),
         };
         let mut asked = vec![match service_account(&self.name) {
             Some((namespace, name)) => ask("", "serviceaccounts", "", namespace, name),
@@ -135,6 +148,20 @@ impl Wanted {
 mod tests {
     use super::*;
 
+    fn resources(wanted: &Wanted) -> Vec<(String, String)> {
+        let user = User::master("admin");
+        let asked = wanted.permissions(&user).into_iter();
+        asked
+            .map(|attributes| match attributes.asked {
+                Asked::Resource(i) => (
+                    format!("{}/{}/{}/{}", i.group, i.resource, i.subresource, i.name),
+                    i.namespace.to_owned(),
+                ),
+                Asked::Path { .. } => unreachable!("only resources are impersonated"),
+            })
+            .collect()
+    }
+
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
@@ -154,15 +181,9 @@ mod tests {
         ]))
         .unwrap()
         .unwrap();
-        let asked: Vec<_> = wanted
-            .permissions()
-            .iter()
-            .map(|i| {
-                format!(
-                    "{}/{}/{}/{}",
-                    i.api_group, i.resource, i.subresource, i.name
-                )
-            })
+        let asked: Vec<_> = resources(&wanted)
+            .into_iter()
+            .map(|(what, _)| what)
             .collect();
         assert_eq!(
             asked,
@@ -185,7 +206,7 @@ mod tests {
         )]))
         .unwrap()
         .unwrap();
-        assert_eq!(wanted.permissions()[0].namespace, "ns");
+        assert_eq!(resources(&wanted)[0].1, "ns");
         assert_eq!(
             wanted.user().groups,
             [
@@ -203,6 +224,8 @@ mod tests {
     #[test]
     fn a_group_without_a_user_is_refused() {
         assert!(requested(&headers(&[("impersonate-group", "a")])).is_err());
+        let twice = [("impersonate-user", "a"), ("impersonate-user", "b")];
+        assert!(requested(&headers(&twice)).is_err());
         assert_eq!(requested(&headers(&[])), Ok(None));
     }
 }

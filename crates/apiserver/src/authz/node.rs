@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{request::RequestInfo, storage::Storage, user::User};
+use crate::{attributes::ResourceAttributes, request::Verb, storage::Storage, user::User};
 
 /// The group of nodes.
 pub(super) const GROUP: &str = "system:nodes";
@@ -21,16 +21,17 @@ pub(super) fn name(user: &User) -> Option<&str> {
 ///
 /// # Errors
 /// The reason of the refusal.
-pub(super) fn check(node: &str, info: &RequestInfo, storage: &Storage) -> Result<(), String> {
-    if !info.is_resource_request {
-        return Ok(());
-    }
-    let reads = matches!(&*info.verb, "get" | "list" | "watch");
+pub(super) fn check(
+    node: &str,
+    info: &ResourceAttributes<'_>,
+    storage: &Storage,
+) -> Result<(), String> {
+    let reads = info.action.reads();
     let unrelated = || format!("no relationship found between node '{node}' and this object");
-    match (&*info.api_group, &*info.resource) {
+    match (info.group, info.resource) {
         ("", "nodes") if reads => Ok(()),
         ("", "nodes") | ("storage.k8s.io", "csinodes")
-            if info.verb == "create" && info.subresource.is_empty() =>
+            if info.action.is(Verb::Create) && info.subresource.is_empty() =>
         {
             Ok(())
         }
@@ -41,7 +42,9 @@ pub(super) fn check(node: &str, info: &RequestInfo, storage: &Storage) -> Result
         ("coordination.k8s.io", "leases") if info.namespace != LEASES => Err(format!(
             "can only access leases in the {LEASES:?} system namespace"
         )),
-        ("coordination.k8s.io", "leases") if info.verb == "create" || info.name == node => Ok(()),
+        ("coordination.k8s.io", "leases") if info.action.is(Verb::Create) || info.name == node => {
+            Ok(())
+        }
         ("coordination.k8s.io", "leases") => {
             Err("can only access node lease with the same name as the requesting node".to_owned())
         }
@@ -49,19 +52,19 @@ pub(super) fn check(node: &str, info: &RequestInfo, storage: &Storage) -> Result
             if !reads || info.name.is_empty() {
                 return Err("can only read namespaced object of this type".to_owned());
             }
-            let mut pods = pods_of(node, &info.namespace, storage);
-            if pods.any(|pod| refers(&pod, kind, &info.name)) {
+            let mut pods = pods_of(node, info.namespace, storage);
+            if pods.any(|pod| refers(&pod, kind, info.name)) {
                 Ok(())
             } else {
                 Err(unrelated())
             }
         }
         ("", "serviceaccounts") if !info.subresource.is_empty() || !reads => {
-            let mut pods = pods_of(node, &info.namespace, storage);
+            let mut pods = pods_of(node, info.namespace, storage);
             let runs = pods.any(|pod| {
                 pod.pointer("/spec/serviceAccountName")
                     .and_then(Value::as_str)
-                    == Some(&info.name)
+                    == Some(info.name)
             });
             if info.subresource == "token" && runs {
                 Ok(())
@@ -71,7 +74,9 @@ pub(super) fn check(node: &str, info: &RequestInfo, storage: &Storage) -> Result
         }
         ("", "pods") if info.name.is_empty() => Ok(()),
         ("", "pods") => {
-            let pod: Option<Value> = storage.read("core/pods", &info.namespace, &info.name);
+            let pod: Option<Value> = storage
+                .read("core/pods", info.namespace, info.name)
+                .map_err(|error| error.to_string())?;
             // that there is no such pod is for the handler to say
             if pod.is_none_or(|pod| runs_on(&pod, node)) {
                 Ok(())
@@ -87,8 +92,9 @@ fn runs_on(pod: &Value, node: &str) -> bool {
     pod.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node)
 }
 
+/// A pod that cannot be read relates the node to nothing.
 fn pods_of(node: &str, namespace: &str, storage: &Storage) -> impl Iterator<Item = Value> {
-    let pods: Vec<Value> = storage.read_all("core/pods", Some(namespace));
+    let pods: Vec<Value> = storage.readable("core/pods", Some(namespace));
     pods.into_iter().filter(move |pod| runs_on(pod, node))
 }
 

@@ -116,7 +116,8 @@ pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
         storage: format!("{}/{}", spec.group, names.plural),
         strategy: Arc::new(Custom::new(
             rule_scope,
-            storage_version.clone(),
+            &gvk,
+            &names.plural,
             schemas.clone(),
             has_status,
         )),

@@ -1,8 +1,9 @@
 use super::*;
-use crate::registry::{Registry, Table, builtin};
+use crate::kinds;
+use crate::registry::{Registry, Table};
 
 fn table() -> Arc<Table> {
-    Registry::new(builtin::rows()).table()
+    Registry::new(kinds::rows()).table()
 }
 
 fn unzip(zipped: &[u8]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 /// The time from an RFC 3339 text until now.
 #[must_use]
-pub fn since(text: &str, now: Timestamp) -> String {
+pub(crate) fn since(text: &str, now: Timestamp) -> String {
     match text.parse::<Timestamp>() {
         Ok(then) => human(now.as_second() - then.as_second()),
         Err(_) => "<unknown>".to_owned(),
@@ -21,7 +21,7 @@ fn two(big: i64, big_unit: &str, small: i64, small_unit: &str) -> String {
 
 /// Seconds in at most two units, the coarser the longer (stock: `duration.HumanDuration`).
 #[must_use]
-pub fn human(seconds: i64) -> String {
+pub(crate) fn human(seconds: i64) -> String {
     if seconds < -1 {
         return "<invalid>".to_owned();
     }

@@ -6,7 +6,7 @@ use super::{Printer, created_ago, items, name, text};
 
 /// Columns of Roles and ClusterRoles.
 #[must_use]
-pub fn role() -> Printer {
+pub(crate) fn role() -> Printer {
     Printer::new(
         &[("Name", "string", 0), ("Created At", "date", 0)],
         |role, _| vec![name(role), json!(text(role, "/metadata/creationTimestamp"))],
@@ -15,7 +15,7 @@ pub fn role() -> Printer {
 
 /// Columns of RoleBindings and ClusterRoleBindings.
 #[must_use]
-pub fn binding() -> Printer {
+pub(crate) fn binding() -> Printer {
     Printer::new(
         &[
             ("Name", "string", 0),

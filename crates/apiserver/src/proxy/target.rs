@@ -1,8 +1,7 @@
 //! Where a request goes: the node's or pod's address, and the path and query in the words of the
 //! kubelet.
 
-use form_urlencoded::{Serializer, parse};
-use http::Uri;
+use form_urlencoded::Serializer;
 use serde_json::Value;
 
 use berth_api::{
@@ -10,7 +9,7 @@ use berth_api::{
     status::ApiError,
 };
 
-use crate::request::RequestInfo;
+use crate::query::Parameters;
 
 /// One hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,10 +147,8 @@ fn container(pod: &Value, wanted: Option<String>) -> Result<String, ApiError> {
     Err(ApiError::BadRequest(message))
 }
 
-fn value(query: &str, wanted: &str) -> Option<String> {
-    parse(query.as_bytes())
-        .find(|(name, _)| name == wanted)
-        .map(|(_, value)| value.into_owned())
+fn value(query: &Parameters, wanted: &str) -> Option<String> {
+    query.first(wanted).map(str::to_owned)
 }
 
 fn is_true(value: &str) -> bool {
@@ -177,7 +174,7 @@ fn path(verb: &str, pod: &Value, container: Option<&str>) -> String {
 /// `pods/log`; none for a pod that no node has yet.
 pub(super) fn log(
     pod: &Value,
-    query: &str,
+    query: &Parameters,
     find: impl Fn(&str) -> Option<Value>,
 ) -> Result<Option<Target>, ApiError> {
     check_log_options(pod, query)?;
@@ -187,10 +184,8 @@ pub(super) fn log(
     }
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
-    for (name, value) in
-        parse(query.as_bytes()).filter(|(name, _)| LOG_OPTIONS.contains(&name.as_ref()))
-    {
-        passed.append_pair(&name, &value);
+    for (name, value) in query.pairs().filter(|(name, _)| LOG_OPTIONS.contains(name)) {
+        passed.append_pair(name, value);
     }
     kubelet(
         &node,
@@ -199,7 +194,7 @@ pub(super) fn log(
     .map(Some)
 }
 
-fn check_log_options(pod: &Value, query: &str) -> Result<(), ApiError> {
+fn check_log_options(pod: &Value, query: &Parameters) -> Result<(), ApiError> {
     let mut errors = Vec::new();
     for (option, least) in [("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1)] {
         let Some(given) = value(query, option) else {
@@ -239,25 +234,25 @@ fn check_log_options(pod: &Value, query: &str) -> Result<(), ApiError> {
 pub(super) fn exec(
     verb: &str,
     pod: &Value,
-    query: &str,
+    query: &Parameters,
     find: impl Fn(&str) -> Option<Value>,
 ) -> Result<Target, ApiError> {
     let container = container(pod, value(query, "container"))?;
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
-    for (name, value) in parse(query.as_bytes()) {
-        let renamed = match name.as_ref() {
+    for (name, value) in query.pairs() {
+        let renamed = match name {
             "stdin" => "input",
             "stdout" => "output",
             "stderr" => "error",
             "tty" => "tty",
             "command" => {
-                passed.append_pair("command", &value);
+                passed.append_pair("command", value);
                 continue;
             }
             _ => continue,
         };
-        if is_true(&value) {
+        if is_true(value) {
             passed.append_pair(renamed, "1");
         }
     }
@@ -270,12 +265,12 @@ pub(super) fn exec(
 /// `pods/portforward`.
 pub(super) fn port_forward(
     pod: &Value,
-    query: &str,
+    query: &Parameters,
     find: impl Fn(&str) -> Option<Value>,
 ) -> Result<Target, ApiError> {
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
-    for (_, ports) in parse(query.as_bytes()).filter(|(name, _)| name == "ports") {
+    for (_, ports) in query.pairs().filter(|(name, _)| *name == "ports") {
         for port in ports.split(',').filter(|p| !p.is_empty()) {
             passed.append_pair("port", port);
         }
@@ -296,33 +291,15 @@ pub(super) fn split_name(name: &str) -> (&str, &str, &str) {
     }
 }
 
-/// The path behind `.../proxy`, as it was sent.
-fn rest(info: &RequestInfo, uri: &Uri) -> String {
-    let before = usize::from(info.api_prefix == "apis")
-        + 2
-        + if info.namespace.is_empty() { 0 } else { 2 }
-        + 3;
-    let behind = uri
-        .path()
-        .trim_start_matches('/')
-        .splitn(before + 1, '/')
-        .nth(before)
-        .unwrap_or_default();
-    match uri.query() {
-        Some(query) => format!("/{behind}?{query}"),
-        None => format!("/{behind}"),
-    }
-}
-
 /// `nodes/NAME/proxy`: the node's own server, or another port of the node in plain HTTP.
 pub(super) fn node_proxy(
-    info: &RequestInfo,
-    uri: &Uri,
+    asked: &str,
+    path_and_query: String,
     find: impl Fn(&str) -> Option<Value>,
 ) -> Result<Target, ApiError> {
-    let (scheme, node, port) = split_name(&info.name);
+    let (scheme, node, port) = split_name(asked);
     let found = find(node).ok_or_else(|| ApiError::not_found("", "nodes", node))?;
-    let mut target = kubelet(&found, rest(info, uri))?;
+    let mut target = kubelet(&found, path_and_query)?;
     if !port.is_empty() && port != target.port.to_string() {
         target.port = parse_port(port)?;
         target.tls = scheme == "https";
@@ -332,8 +309,12 @@ pub(super) fn node_proxy(
 }
 
 /// `pods/NAME/proxy`: a port of the pod.
-pub(super) fn pod_proxy(info: &RequestInfo, uri: &Uri, pod: &Value) -> Result<Target, ApiError> {
-    let (scheme, _, port) = split_name(&info.name);
+pub(super) fn pod_proxy(
+    asked: &str,
+    path_and_query: String,
+    pod: &Value,
+) -> Result<Target, ApiError> {
+    let (scheme, _, port) = split_name(asked);
     let host = text(pod, "/status/podIP");
     if host.is_empty() {
         return Err(ApiError::BadRequest("address not allowed".to_owned()));
@@ -358,7 +339,7 @@ pub(super) fn pod_proxy(info: &RequestInfo, uri: &Uri, pod: &Value) -> Result<Ta
         port,
         tls: scheme == "https",
         node: false,
-        path_and_query: rest(info, uri),
+        path_and_query,
     })
 }
 
@@ -372,7 +353,6 @@ fn parse_port(port: &str) -> Result<u16, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Method;
     use serde_json::json;
 
     fn node(_: &str) -> Option<Value> {
@@ -387,6 +367,10 @@ mod tests {
         json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"nodeName": "n", "containers": containers}})
     }
 
+    fn query(text: &str) -> Parameters {
+        Parameters::decode(text)
+    }
+
     fn message(error: ApiError) -> String {
         assert_eq!(error.code(), 400, "{error}");
         error.to_string()
@@ -396,7 +380,7 @@ mod tests {
     fn logs_take_the_only_container_and_pass_their_options() {
         let target = log(
             &pod(&["c"]),
-            "follow=true&tailLines=5&insecureSkipTLSVerifyBackend=true",
+            &query("follow=true&tailLines=5&insecureSkipTLSVerifyBackend=true"),
             node,
         )
         .unwrap()
@@ -406,7 +390,7 @@ mod tests {
             target.path_and_query,
             "/containerLogs/ns/p/c?follow=true&tailLines=5"
         );
-        let target = log(&pod(&["a", "b"]), "container=b", node)
+        let target = log(&pod(&["a", "b"]), &query("container=b"), node)
             .unwrap()
             .unwrap();
         assert_eq!(target.path_and_query, "/containerLogs/ns/p/b");
@@ -417,27 +401,27 @@ mod tests {
         let mut two = pod(&["a", "b"]);
         two["spec"]["initContainers"] = json!([{"name": "i"}]);
         assert_eq!(
-            message(log(&two, "", node).unwrap_err()),
+            message(log(&two, &query(""), node).unwrap_err()),
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
         assert_eq!(
-            message(exec("exec", &two, "container=x", node).unwrap_err()),
+            message(exec("exec", &two, &query("container=x"), node).unwrap_err()),
             "container x is not valid for pod p"
         );
-        assert!(exec("exec", &two, "container=i", node).is_ok());
+        assert!(exec("exec", &two, &query("container=i"), node).is_ok());
     }
 
     #[test]
     fn an_unscheduled_pod_has_no_logs_and_takes_no_commands() {
         let mut pending = pod(&["c"]);
         pending["spec"]["nodeName"] = json!("");
-        assert_eq!(log(&pending, "", node), Ok(None));
+        assert_eq!(log(&pending, &query(""), node), Ok(None));
         assert_eq!(
-            message(exec("exec", &pending, "", node).unwrap_err()),
+            message(exec("exec", &pending, &query(""), node).unwrap_err()),
             "pod p does not have a host assigned"
         );
         assert_eq!(
-            message(port_forward(&pending, "", node).unwrap_err()),
+            message(port_forward(&pending, &query(""), node).unwrap_err()),
             "pod p does not have a host assigned"
         );
     }
@@ -447,7 +431,7 @@ mod tests {
         let target = exec(
             "exec",
             &pod(&["c"]),
-            "stdin=true&stdout=1&stderr=false&tty=true&command=sh&command=-c&command=a+b",
+            &query("stdin=true&stdout=1&stderr=false&tty=true&command=sh&command=-c&command=a+b"),
             node,
         )
         .unwrap();
@@ -455,40 +439,36 @@ mod tests {
             target.path_and_query,
             "/exec/ns/p/c?input=1&output=1&tty=1&command=sh&command=-c&command=a+b"
         );
-        let target = port_forward(&pod(&["c"]), "ports=80,81", node).unwrap();
+        let target = port_forward(&pod(&["c"]), &query("ports=80,81"), node).unwrap();
         assert_eq!(target.path_and_query, "/portForward/ns/p?port=80&port=81");
     }
 
     #[test]
     fn bad_log_options_are_refused() {
-        for (query, code) in [
+        for (text, code) in [
             ("tailLines=-1", 422),
             ("sinceSeconds=0", 422),
             ("sinceSeconds=5&sinceTime=x", 422),
             ("limitBytes=x", 400),
         ] {
             assert_eq!(
-                log(&pod(&["c"]), query, node).map_err(|e| e.code()),
+                log(&pod(&["c"]), &query(text), node).map_err(|e| e.code()),
                 Err(code),
-                "{query}"
+                "{text}"
             );
         }
     }
 
     #[test]
     fn proxies_keep_the_path_behind_them() {
-        let uri: Uri = "/api/v1/nodes/n/proxy/stats/summary?x=1".parse().unwrap();
-        let info = RequestInfo::parse(&Method::GET, uri.path(), "");
-        let target = node_proxy(&info, &uri, node).unwrap();
+        let target = node_proxy("n", "/stats/summary?x=1".to_owned(), node).unwrap();
         assert_eq!(
             (target.path_and_query.as_str(), target.tls),
             ("/stats/summary?x=1", true)
         );
-        let uri: Uri = "/api/v1/namespaces/ns/pods/p:8080/proxy".parse().unwrap();
-        let info = RequestInfo::parse(&Method::GET, uri.path(), "");
         let mut running = pod(&["c"]);
         running["status"] = json!({"podIP": "10.1.0.2"});
-        let target = pod_proxy(&info, &uri, &running).unwrap();
+        let target = pod_proxy("p:8080", "/".to_owned(), &running).unwrap();
         assert_eq!(
             (
                 target.host.as_str(),

@@ -3,8 +3,10 @@
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
 
-use super::{Propagation, Query, VersionMatch};
-use crate::patch::PatchKind;
+use super::{PatchKind, Propagation, Query, VersionMatch};
+
+/// Longest grace period; with more the time of deletion would be none that a clock can show.
+const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 
 /// Longest name of a field manager.
 const MANAGER_MAX: usize = 128;
@@ -148,17 +150,24 @@ impl Query {
             .then(|| FieldError::forbidden(&at("resourceVersionMatch"), why))
     }
 
-    /// Checks what a delete is told, in its body (`policy`, `orphan`, `dry_runs`) and in the query.
+    /// Checks what a delete is told, in its body (`grace`, `policy`, `orphan`, `dry_runs`) and in the query. A negative
+    /// grace period is one second, as on the stock server.
     ///
     /// # Errors
     /// `Invalid` with a cause for each.
     pub(crate) fn check_delete(
         &self,
+        grace: Option<i64>,
         policy: Option<&str>,
         orphan: Option<bool>,
         dry_runs: &[String],
     ) -> Result<(), ApiError> {
         let mut errors = Vec::new();
+        if let Some(seconds) = grace.filter(|seconds| *seconds > GRACE_SECONDS_MAX) {
+            let path = at("gracePeriodSeconds");
+            let why = format!("must be less than or equal to {GRACE_SECONDS_MAX}");
+            errors.push(FieldError::invalid(&path, seconds, why));
+        }
         let path = at("propagationPolicy");
         if orphan.is_some() && policy.is_some() {
             let why = "orphanDependents and deletionPropagation cannot be both set";
@@ -185,6 +194,7 @@ fn dry_run(values: &[String]) -> Option<FieldError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Parameters;
     use super::*;
 
     #[test]
@@ -266,7 +276,10 @@ mod tests {
                 ],
             ),
         ] {
-            let causes = match Query::parse(query).unwrap().check(options) {
+            let causes = match Query::read(&Parameters::decode(query))
+                .unwrap()
+                .check(options)
+            {
                 Ok(()) => vec![],
                 Err(ApiError::Invalid { errors, .. }) => errors
                     .iter()
@@ -282,9 +295,13 @@ mod tests {
     fn of_a_delete() {
         let query = Query::default();
         let all = ["All".to_owned()];
-        assert!(query.check_delete(Some("Orphan"), None, &all).is_ok());
+        assert!(
+            query
+                .check_delete(Some(5), Some("Orphan"), None, &all)
+                .is_ok()
+        );
         let error = query
-            .check_delete(Some("Odd"), Some(true), &[String::new()])
+            .check_delete(None, Some("Odd"), Some(true), &[String::new()])
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -293,5 +310,22 @@ mod tests {
              supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\", dryRun: Unsupported value: [\"\"]: \
              supported values: \"All\"]"
         );
+    }
+    #[test]
+    fn grace_periods_have_a_bound() {
+        let query = Query::default();
+        for (grace, fits) in [
+            (-1, true),
+            (0, true),
+            (GRACE_SECONDS_MAX, true),
+            (i64::MAX, false),
+        ] {
+            let checked = query.check_delete(Some(grace), None, None, &[]);
+            assert_eq!(
+                checked.map_err(|e| e.code()),
+                if fits { Ok(()) } else { Err(422) },
+                "{grace}"
+            );
+        }
     }
 }

@@ -3,9 +3,12 @@
 use berth_api::status::ApiError;
 use http::StatusCode;
 
-use super::incoming::check_kind;
-use super::{Call, meta};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+
+use super::Call;
+use crate::admission::Operation;
 use crate::http_types::Response;
+use crate::object::Object;
 use crate::query::Options;
 use crate::{negotiate, reviews, tokens};
 
@@ -16,24 +19,41 @@ impl Call {
         let body = negotiate::document(&self.headers, &self.body)?;
         let mut review = self.decode(body)?;
         if self.row.namespaced() {
-            self.settle_namespace(&mut review)?;
+            self.settle_namespace(review.metadata_mut())?;
         }
-        let answer = reviews::create(&self.api, &self.user, &self.row, &self.info, review)?;
+        let attributes = self.admitted(Operation::Create, "", "", None);
+        let admission = &self.api.admission;
+        admission.admit(&attributes, review.as_mut()).await?;
+        admission.validate(&attributes, Some(review.as_ref()))?;
+        let review = review.to_value()?;
+        let answer = reviews::create(&self.api, &self.user, &self.row, self.namespace(), review)?;
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 
     /// Answers a POST of a TokenRequest.
     pub(crate) async fn token(&self) -> Result<Response, ApiError> {
-        let mut body = negotiate::body(&self.headers, &self.body)?;
-        check_kind(&mut body, "TokenRequest", "authentication.k8s.io/v1")?;
-        let name = meta::name(&body);
-        if !name.is_empty() && name != self.info.name {
+        let document = negotiate::document(&self.headers, &self.body)?;
+        let mut request: Box<dyn Object> = Box::new(self.posted::<TokenRequest>(document)?);
+        self.settle_namespace(request.metadata_mut())?;
+        let name = request.name();
+        if !name.is_empty() && name != self.name() {
             return Err(ApiError::BadRequest(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
-                self.info.name
+                self.name()
             )));
         }
-        let answer = tokens::create(&self.api, &self.user, &self.info, body)?;
+        let attributes = self.admitted(Operation::Create, self.subresource(), self.name(), None);
+        let admission = &self.api.admission;
+        admission.admit(&attributes, request.as_mut()).await?;
+        admission.validate(&attributes, Some(request.as_ref()))?;
+        let request = request.to_value()?;
+        let answer = tokens::create(
+            &self.api,
+            &self.user,
+            self.namespace(),
+            self.name(),
+            request,
+        )?;
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 }

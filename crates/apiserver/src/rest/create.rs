@@ -6,23 +6,19 @@ use berth_api::field::FieldError;
 use berth_api::status::ApiError;
 use berth_store::Expect;
 use http::StatusCode;
-use rand::RngExt;
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::Value;
 
 use super::{Call, meta};
 use crate::admission::Operation;
+use crate::generated_name;
 use crate::http_types::Response;
 use crate::negotiate;
+use crate::object::Object;
 use crate::patch;
 use crate::query::Options;
 use crate::storage::{Stored, Written};
 
-/// Letters of generated names: no vowels, so no words.
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// Length of the random part of a generated name.
-const SUFFIX: usize = 5;
-/// Longest prefix that a generated name keeps.
-const PREFIX_MAX: usize = 63 - SUFFIX;
 /// How often a generated name that is taken is drawn again.
 const DRAWS: usize = 8;
 
@@ -49,15 +45,16 @@ impl Call {
     /// Creates a decoded object. `track` keeps managedFields (an apply has done so itself).
     pub(crate) async fn create_object(
         &self,
-        object: Value,
+        object: Box<dyn Object>,
         track: bool,
     ) -> Result<Created, ApiError> {
-        let generated = meta::name(&object).is_empty()
-            && !meta::text(&object, "/metadata/generateName").is_empty();
-        let draws = if generated { DRAWS } else { 1 };
+        let prefix = object.metadata().generate_name.as_deref();
+        if !object.name().is_empty() || prefix.unwrap_or_default().is_empty() {
+            return self.create_once(object, track).await;
+        }
         let mut last = None;
-        for _ in 0..draws {
-            match self.create_once(object.clone(), track).await {
+        for _ in 0..DRAWS {
+            match self.create_once(object.to_boxed(), track).await {
                 Err(error @ ApiError::AlreadyExists(_)) => last = Some(error),
                 other => return other,
             }
@@ -65,29 +62,40 @@ impl Call {
         Err(last.unwrap_or_else(|| ApiError::Internal("no name could be generated".to_owned())))
     }
 
-    async fn create_once(&self, mut object: Value, track: bool) -> Result<Created, ApiError> {
-        self.settle_namespace(&mut object)?;
-        if !meta::text(&object, "/metadata/resourceVersion").is_empty() {
+    async fn create_once(
+        &self,
+        mut object: Box<dyn Object>,
+        track: bool,
+    ) -> Result<Created, ApiError> {
+        let metadata = object.metadata_mut();
+        self.settle_namespace(metadata)?;
+        if metadata
+            .resource_version
+            .as_ref()
+            .is_some_and(|v| !v.is_empty())
+        {
             return Err(ApiError::BadRequest(
                 "resourceVersion should not be set on objects to be created".to_owned(),
             ));
         }
-        self.fill_metadata(&mut object);
-        let strategy = &self.row.strategy;
-        let chain = &self.api.admission;
-        chain
-            .mutate(self, Operation::Create, &mut object, None)
-            .await?;
-        strategy.prepare_create(&mut object, self.rules());
-        let name = meta::name(&object).to_owned();
-        let errors = strategy.validate_create(&object, self.rules());
-        self.invalid(&name, errors)?;
-        let _turn = chain.turn(self).await;
-        chain
-            .validate(self, Operation::Create, Some(&object), None)
-            .await?;
-        self.check_rbac(None, &object)?;
-        self.warn_new(&object);
+        self.fill_metadata(metadata);
+        let name = object.name().to_owned();
+        let attributes = self.admitted(Operation::Create, "", &name, None);
+        let admission = &self.api.admission;
+        admission.admit(&attributes, object.as_mut()).await?;
+        object.prepare_create(&self.api.gates);
+        self.invalid(&name, object.validate())?;
+        let _turn = admission.turn(&attributes).await;
+        admission.validate(&attributes, Some(object.as_ref()))?;
+        self.check_grant(object.as_ref(), None)?;
+        for warning in self
+            .row
+            .strategy
+            .warnings(object.as_ref(), self.cluster())?
+        {
+            self.warn(warning);
+        }
+        let mut object = object.to_value()?;
         if track {
             self.track(None, &mut object)?;
         }
@@ -97,15 +105,14 @@ impl Call {
             }
             return Ok(Created::Dry(object));
         }
-        let written = self
-            .api
-            .storage
+        let storage = &self.api.storage;
+        let written = storage
             .put(
                 &self.row.storage,
                 self.namespace(),
                 &name,
                 Expect::Absent,
-                &object,
+                object,
             )
             .await?;
         match written {
@@ -114,27 +121,24 @@ impl Call {
         }
     }
 
-    fn fill_metadata(&self, object: &mut Value) {
-        if meta::name(object).is_empty() {
-            let prefix = meta::text(object, "/metadata/generateName");
-            if !prefix.is_empty() {
-                let name = generate(prefix);
-                meta::set(object, "name", Some(Value::String(name)));
-            }
+    fn fill_metadata(&self, metadata: &mut ObjectMeta) {
+        let prefix = metadata.generate_name.as_deref().unwrap_or_default();
+        if metadata.name.as_ref().is_none_or(String::is_empty) && !prefix.is_empty() {
+            metadata.name = Some(generated_name::generate(prefix));
         }
-        let uid = uuid::Uuid::new_v4().to_string();
-        meta::set(object, "uid", Some(Value::String(uid)));
-        meta::set(object, "creationTimestamp", Some(meta::time(self.now)));
-        for field in [
-            "resourceVersion",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "selfLink",
-        ] {
-            meta::set(object, field, None);
-        }
-        let generation = self.row.strategy.has_generation().then(|| json!(1));
-        meta::set(object, "generation", generation);
+        metadata.uid = Some(uuid::Uuid::new_v4().to_string());
+        metadata.creation_timestamp = Some(self.time(0));
+        metadata.resource_version = None;
+        metadata.deletion_timestamp = None;
+        metadata.deletion_grace_period_seconds = None;
+        metadata.self_link = None;
+        metadata.generation = self.row.strategy.has_generation().then_some(1);
+    }
+
+    /// So many seconds from now, in whole seconds as the API writes times.
+    pub(crate) fn time(&self, seconds: i64) -> Time {
+        let at = self.now.as_second().saturating_add(seconds);
+        Time(jiff::Timestamp::from_second(at).unwrap_or(jiff::Timestamp::MAX))
     }
 
     /// `Invalid` unless there are no errors.
@@ -173,34 +177,21 @@ impl Call {
         Ok(())
     }
 
-    /// The escalation check of roles and bindings.
-    pub(crate) fn check_rbac(&self, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
-        if self.row.group != "rbac.authorization.k8s.io" {
-            return Ok(());
+    /// Refuses an object that would give somebody more than the user has.
+    pub(crate) fn check_grant(
+        &self,
+        new: &dyn Object,
+        old: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
+        match self.row.strategy.grant(new, old)? {
+            Some(grant) => self.api.authorizer.check_escalation(
+                &self.user,
+                &self.row.plural,
+                self.namespace(),
+                new.name(),
+                &grant,
+            ),
+            None => Ok(()),
         }
-        self.api
-            .authorizer
-            .check_escalation(&self.user, &self.info, old, new)
     }
-}
-
-fn generate(prefix: &str) -> String {
-    let mut kept = prefix.to_owned();
-    if kept.len() > PREFIX_MAX {
-        let mut end = PREFIX_MAX;
-        while !kept.is_char_boundary(end) {
-            end -= 1;
-        }
-        kept.truncate(end);
-    }
-    kept.push_str(&suffix());
-    kept
-}
-
-/// The random part of a generated name.
-pub(crate) fn suffix() -> String {
-    let mut rng = rand::rng();
-    (0..SUFFIX)
-        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
-        .collect()
 }

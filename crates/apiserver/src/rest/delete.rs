@@ -5,7 +5,6 @@ use std::sync::Arc;
 use berth_api::decode;
 use berth_api::status::ApiError;
 use berth_store::Expect;
-use bytes::Bytes;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Value, json};
@@ -14,13 +13,13 @@ use super::{Call, meta};
 use crate::admission::Operation;
 use crate::http_types::Response;
 use crate::negotiate;
+use crate::object::Object;
 use crate::query::{Propagation, Query};
 use crate::storage::{Stored, Written};
+use crate::strategy::Ending;
 
 /// How often a delete that others keep overtaking is tried.
 const TRIES: usize = 20;
-/// Grace of pods that name none.
-const POD_GRACE: i64 = 30;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -33,6 +32,8 @@ pub(crate) struct Deletion {
     pub(crate) resource_version: Option<String>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) dry_run: bool,
+    /// Whether what cannot be decoded from the store is meant, and nothing else.
+    pub(crate) ignore_read_errors: bool,
 }
 
 /// What became of a delete.
@@ -43,12 +44,14 @@ pub(crate) enum Deleted {
     Marked(Arc<Stored>),
     /// A dry run.
     Dry(Value),
+    /// It could not be decoded, and is gone.
+    Unreadable(Arc<Stored>),
 }
 
 /// What a delete does to the current object.
 enum Step {
     Remove,
-    Mark(Value),
+    Mark(Box<dyn Object>),
     /// It is going already.
     Nothing,
 }
@@ -57,32 +60,31 @@ impl Call {
     /// Answers a DELETE.
     pub(crate) async fn delete(&self) -> Result<Response, ApiError> {
         let deletion = self.deletion()?;
-        match self.delete_object(&self.info.name, &deletion).await? {
-            Deleted::Gone(stored) if self.row.storage == "core/pods" => {
-                self.respond_stored(StatusCode::OK, &stored)
-            }
+        let shows_object = self.row.strategy.ending() == Ending::Graceful;
+        match self.delete_object(self.name(), &deletion).await? {
+            Deleted::Gone(stored) if shows_object => self.respond_stored(StatusCode::OK, &stored),
             Deleted::Gone(stored) => {
-                self.respond_bytes(StatusCode::OK, self.success(&stored.value()))
+                let object = stored.value()?;
+                self.respond_success(&stored.name, meta::text(&object, "/metadata/uid"))
             }
+            Deleted::Unreadable(stored) => self.respond_success(&stored.name, ""),
             Deleted::Marked(stored) => self.respond_stored(StatusCode::OK, &stored),
-            Deleted::Dry(object) if self.row.storage == "core/pods" => {
-                self.respond_value(StatusCode::OK, &object)
+            Deleted::Dry(object) if shows_object => self.respond_value(StatusCode::OK, &object),
+            Deleted::Dry(object) => {
+                self.respond_success(meta::name(&object), meta::text(&object, "/metadata/uid"))
             }
-            Deleted::Dry(object) => self.respond_bytes(StatusCode::OK, self.success(&object)),
         }
     }
 
-    fn success(&self, object: &Value) -> Bytes {
+    fn respond_success(&self, name: &str, uid: &str) -> Result<Response, ApiError> {
+        let mut details = json!({"name": name, "group": self.row.group, "kind": self.row.plural});
+        if !uid.is_empty() {
+            details["uid"] = json!(uid);
+        }
         let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-            "details": {
-                "name": meta::name(object),
-                "group": self.row.group,
-                "kind": self.row.plural,
-                "uid": meta::text(object, "/metadata/uid"),
-            },
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
         });
-        Bytes::from(status.to_string())
+        self.respond_bytes(StatusCode::OK, status.to_string().into())
     }
 
     /// Reads DeleteOptions from the body and the query; the body wins.
@@ -90,11 +92,12 @@ impl Call {
         let query = &self.query;
         if self.body.is_empty() {
             let (policy, orphan) = (query.propagation.as_deref(), query.orphan_dependents);
-            query.check_delete(policy, orphan, query.dry_runs())?;
+            query.check_delete(query.grace_period_seconds, policy, orphan, query.dry_runs())?;
             return Ok(Deletion {
                 grace: query.grace_period_seconds,
                 propagation: propagation(policy, orphan),
                 dry_run: query.dry_run,
+                ignore_read_errors: query.ignore_read_errors,
                 ..Deletion::default()
             });
         }
@@ -117,14 +120,18 @@ impl Call {
         let orphan = options.orphan_dependents.or(query.orphan_dependents);
         let mut dry_runs = options.dry_run.unwrap_or_default();
         dry_runs.extend_from_slice(query.dry_runs());
-        query.check_delete(policy, orphan, &dry_runs)?;
+        let grace = options.grace_period_seconds.or(query.grace_period_seconds);
+        query.check_delete(grace, policy, orphan, &dry_runs)?;
         let preconditions = options.preconditions.unwrap_or_default();
         Ok(Deletion {
-            grace: options.grace_period_seconds.or(query.grace_period_seconds),
+            grace,
             propagation: propagation(policy, orphan),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
             dry_run: !dry_runs.is_empty(),
+            ignore_read_errors: options
+                .ignore_store_read_error_with_cluster_breaking_potential
+                .unwrap_or(query.ignore_read_errors),
         })
     }
 
@@ -135,6 +142,10 @@ impl Call {
         deletion: &Deletion,
     ) -> Result<Deleted, ApiError> {
         let mut current = self.cache().get(self.namespace(), name);
+        if deletion.ignore_read_errors {
+            let stored = current.ok_or_else(|| self.not_found(name))?;
+            return self.delete_unreadable(stored, deletion).await;
+        }
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
             match self.delete_stored(&stored, deletion).await? {
@@ -151,17 +162,16 @@ impl Call {
         stored: &Arc<Stored>,
         deletion: &Deletion,
     ) -> Result<Result<Deleted, Option<Arc<Stored>>>, ApiError> {
-        let object = stored.value();
-        self.check_preconditions(stored, &object, deletion)?;
-        self.api
-            .admission
-            .validate(self, Operation::Delete, None, Some(&object))
-            .await?;
-        let step = self.step(&object, deletion);
+        let value = stored.value()?;
+        let object = self.typed(stored, &value)?;
+        self.check_preconditions(stored, object.uid(), deletion)?;
+        let attributes = self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()));
+        self.api.admission.validate(&attributes, None)?;
+        let step = self.step(object.as_ref(), deletion)?;
         if deletion.dry_run {
             let shown = match step {
-                Step::Mark(marked) => marked,
-                Step::Remove | Step::Nothing => object,
+                Step::Mark(marked) => marked.to_value()?,
+                Step::Remove | Step::Nothing => value,
             };
             return Ok(Ok(Deleted::Dry(shown)));
         }
@@ -180,8 +190,9 @@ impl Call {
                 })
             }
             Step::Mark(marked) => {
+                let marked = marked.to_value()?;
                 let written = storage
-                    .put(&self.row.storage, namespace, name, expect, &marked)
+                    .put(&self.row.storage, namespace, name, expect, marked)
                     .await?;
                 Ok(match written {
                     Written::Done(stored) => Ok(Deleted::Marked(stored)),
@@ -194,10 +205,9 @@ impl Call {
     fn check_preconditions(
         &self,
         stored: &Stored,
-        object: &Value,
+        uid: &str,
         deletion: &Deletion,
     ) -> Result<(), ApiError> {
-        let uid = meta::text(object, "/metadata/uid");
         if let Some(wanted) = deletion.uid.as_deref().filter(|w| *w != uid) {
             return Err(self.conflict(
                 &stored.name,
@@ -220,130 +230,71 @@ impl Call {
         Ok(())
     }
 
-    fn step(&self, object: &Value, deletion: &Deletion) -> Step {
-        let grace = self.grace(object, deletion);
+    fn step(&self, object: &dyn Object, deletion: &Deletion) -> Result<Step, ApiError> {
+        let strategy = &self.row.strategy;
+        let grace = strategy.grace_seconds(object, deletion.grace)?;
         let finalizers = self.finalizers_for(object, deletion);
-        let terminating = meta::is_terminating(object);
-        let namespace = self.row.storage == "core/namespaces";
-        let spec_finalizers = namespace
-            && object
-                .pointer("/spec/finalizers")
-                .and_then(Value::as_array)
-                .is_some_and(|f| !f.is_empty());
-        if grace == 0 && finalizers.is_empty() && !spec_finalizers {
-            return Step::Remove;
+        if grace == 0 && finalizers.is_empty() && !strategy.has_own_finalizers(object)? {
+            return Ok(Step::Remove);
         }
-        let old_grace = object
-            .pointer("/metadata/deletionGracePeriodSeconds")
-            .and_then(Value::as_i64);
+        let terminating = object.is_terminating();
+        let metadata = object.metadata();
+        let old_grace = metadata.deletion_grace_period_seconds;
         if terminating
             && old_grace.is_some_and(|old| old <= grace)
-            && finalizers == meta::finalizers(object)
+            && finalizers == object.finalizers()
         {
-            return Step::Nothing;
+            return Ok(Step::Nothing);
         }
-        if terminating && namespace {
-            return Step::Nothing;
+        let finalized = strategy.ending() == Ending::Finalized;
+        if terminating && finalized {
+            return Ok(Step::Nothing);
         }
-        let mut marked = object.clone();
+        let mut marked = object.to_boxed();
         let grace = old_grace.map_or(grace, |old| old.min(grace));
-        let at = self.now + jiff::SignedDuration::from_secs(grace.max(0));
-        meta::set(&mut marked, "deletionTimestamp", Some(meta::time(at)));
-        if !namespace {
-            meta::set(
-                &mut marked,
-                "deletionGracePeriodSeconds",
-                Some(json!(grace)),
-            );
+        let generation = metadata.generation.unwrap_or(0);
+        let metadata = marked.metadata_mut();
+        metadata.deletion_timestamp = Some(self.time(grace.max(0)));
+        if !finalized {
+            metadata.deletion_grace_period_seconds = Some(grace);
         }
         if !finalizers.is_empty() {
-            meta::set(&mut marked, "finalizers", Some(json!(finalizers)));
+            metadata.finalizers = Some(finalizers);
         }
-        if namespace {
-            marked["status"]["phase"] = json!("Terminating");
-        }
-        let generation = object
-            .pointer("/metadata/generation")
-            .and_then(Value::as_i64)
-            .unwrap_or(0);
         if !terminating && generation > 0 {
-            meta::set(&mut marked, "generation", Some(json!(generation + 1)));
+            metadata.generation = Some(generation + 1);
         }
-        Step::Mark(marked)
-    }
-
-    /// Seconds that the object may take to end; only pods take any.
-    fn grace(&self, object: &Value, deletion: &Deletion) -> i64 {
-        if self.row.storage != "core/pods" {
-            return 0;
-        }
-        let unscheduled = meta::text(object, "/spec/nodeName").is_empty();
-        let finished = matches!(meta::text(object, "/status/phase"), "Succeeded" | "Failed");
-        if unscheduled || finished {
-            return 0;
-        }
-        let wanted = deletion.grace.or_else(|| {
-            object
-                .pointer("/spec/terminationGracePeriodSeconds")
-                .and_then(Value::as_i64)
-        });
-        match wanted {
-            None => POD_GRACE,
-            // Negative ones come from objects that validation let pass long ago.
-            Some(seconds) if seconds < 0 => 1,
-            Some(seconds) => seconds,
-        }
+        strategy.mark_terminating(marked.as_mut())?;
+        Ok(Step::Mark(marked))
     }
 
     /// The finalizers that must be on the object while it goes.
-    fn finalizers_for(&self, object: &Value, deletion: &Deletion) -> Vec<String> {
-        let mut finalizers = meta::finalizers(object);
-        match deletion.propagation {
-            None => {}
-            Some(Propagation::Background) => {
-                finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
-            }
-            Some(Propagation::Foreground) => {
-                finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
-                if self.has_dependents(object) {
-                    finalizers.push(FOREGROUND.to_owned());
-                }
-            }
-            Some(Propagation::Orphan) => {
-                finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
-                if self.has_dependents(object) {
-                    finalizers.push(ORPHAN.to_owned());
-                }
-            }
+    fn finalizers_for(&self, object: &dyn Object, deletion: &Deletion) -> Vec<String> {
+        let mut finalizers = object.finalizers().to_vec();
+        let waits_for = match deletion.propagation {
+            None => return finalizers,
+            Some(Propagation::Background) => None,
+            Some(Propagation::Foreground) => Some(FOREGROUND),
+            Some(Propagation::Orphan) => Some(ORPHAN),
+        };
+        finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
+        if let Some(finalizer) = waits_for.filter(|_| self.has_dependents(object)) {
+            finalizers.push(finalizer.to_owned());
         }
         finalizers
     }
 
     /// Whether any object names this one as its owner; without dependents there is nothing that a
-    /// collector would have to wait for.
-    fn has_dependents(&self, object: &Value) -> bool {
-        let uid = meta::text(object, "/metadata/uid");
-        let namespace = meta::text(object, "/metadata/namespace");
-        let namespace = (!namespace.is_empty()).then_some(namespace);
+    /// collector would have to wait for. An object in a namespace owns nothing outside of it.
+    fn has_dependents(&self, object: &dyn Object) -> bool {
+        let namespace = object.metadata().namespace.as_deref();
+        let namespace = namespace.filter(|n| !n.is_empty());
         let table = self.api.registry.table();
         table.rows().iter().any(|row| {
-            self.api
-                .storage
-                .list(&row.storage, namespace.filter(|_| row.namespaced()))
-                .iter()
-                .filter(|o| contains(&o.bytes, uid.as_bytes()))
-                .any(|o| {
-                    o.value()
-                        .pointer("/metadata/ownerReferences")
-                        .and_then(Value::as_array)
-                        .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == uid))
-                })
+            let cache = self.api.storage.cache(&row.storage);
+            cache.has_dependents(object.uid(), namespace)
         })
     }
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    !needle.is_empty() && haystack.windows(needle.len()).any(|w| w == needle)
 }
 
 fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Option<Propagation> {

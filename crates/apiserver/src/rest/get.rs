@@ -12,8 +12,11 @@ impl Call {
         self.freshen().await?;
         let stored = self
             .cache()
-            .get(self.namespace(), &self.info.name)
-            .ok_or_else(|| self.not_found(&self.info.name))?;
+            .get(self.namespace(), self.name())
+            .ok_or_else(|| self.not_found(self.name()))?;
+        if stored.corrupt {
+            return Err(stored.unreadable().into());
+        }
         self.respond_stored(StatusCode::OK, &stored)
     }
 

@@ -1,11 +1,13 @@
 //! From a request body to an object in the storage version.
 
-use berth_api::decode::Document;
+use berth_api::decode::{self, Document};
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{Call, meta};
+use super::Call;
+use crate::object::{self, Object, Typed};
 use crate::patch::{self, PatchKind};
 use crate::query::FieldValidation;
 
@@ -14,13 +16,13 @@ const NAMED: usize = 20;
 
 impl Call {
     /// Checks kind and version, the type and unknown fields; gives the object in the storage
-    /// version with its defaults.
-    pub(crate) fn decode(&self, document: Document) -> Result<Value, ApiError> {
+    /// version with its defaults. A body is decoded here and nowhere else.
+    pub(crate) fn decode(&self, document: Document) -> Result<Box<dyn Object>, ApiError> {
         let kind = &self.row.kind;
         let refused = |why: String| {
             ApiError::BadRequest(format!(
                 "{kind} in version {:?} cannot be handled as a {kind}: {why}",
-                self.info.api_version
+                self.version()
             ))
         };
         let mut strict = duplicates(&document.repeated);
@@ -34,7 +36,7 @@ impl Call {
         &self,
         patched: Value,
         strict: &[String],
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Box<dyn Object>, ApiError> {
         let shown = patched.to_string();
         let refused = |why: String| {
             let path = FieldPath::new("patch");
@@ -46,7 +48,7 @@ impl Call {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
         };
-        let api_version = self.row.api_version(&self.info.api_version);
+        let api_version = self.api_version();
         if text("kind") != self.row.kind || text("apiVersion") != api_version {
             return Err(refused(format!(
                 "no kind {:?} is registered for version {:?} here",
@@ -65,7 +67,7 @@ impl Call {
         &self,
         applied: Value,
         strict: &[String],
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Box<dyn Object>, ApiError> {
         let decoded = self.read(applied, &mut Vec::new(), ApiError::Unexplained)?;
         self.report(strict, |why| {
             ApiError::BadRequest(format!("error strict decoding YAML: {why}"))
@@ -83,10 +85,10 @@ impl Call {
             let config = patch::configuration(&self.body, &self.write_context(manager))?;
             let title = format!(
                 "failed to create typed patch object ({}/{}; {}/{}, Kind={})",
-                self.info.namespace,
-                self.info.name,
+                self.namespace(),
+                self.name(),
                 self.row.group,
-                self.info.api_version,
+                self.version(),
                 self.row.kind
             );
             let refused = |why: String| ApiError::Unexplained(format!("{title}: .{why}"));
@@ -122,21 +124,20 @@ impl Call {
         mut object: Value,
         strict: &mut Vec<String>,
         refused: impl Fn(String) -> ApiError,
-    ) -> Result<Value, ApiError> {
-        let api_version = self.row.api_version(&self.info.api_version);
+    ) -> Result<Box<dyn Object>, ApiError> {
+        let api_version = self.api_version();
         check_kind(&mut object, &self.row.kind, &api_version)?;
-        let mut unknown = Vec::new();
+        let mut lacking = Vec::new();
         let mut decoded = self
             .row
             .strategy
-            .decode(&self.info.api_version, object, &mut unknown)
+            .decode(self.version(), object, &mut lacking)
             .map_err(|error| match error {
                 ApiError::BadRequest(why) => refused(why),
                 other => other,
             })?;
-        strict.extend(unknown.iter().map(|f| format!("unknown field \"{f}\"")));
-        meta::prune(&mut decoded);
-        self.to_storage(&mut decoded)?;
+        strict.extend(unknown(&lacking));
+        object::prune(decoded.metadata_mut());
         Ok(decoded)
     }
 
@@ -165,41 +166,61 @@ impl Call {
         }
     }
 
+    /// Reads what is posted to a subresource.
+    pub(crate) fn posted<T: Typed>(&self, mut document: Document) -> Result<T, ApiError> {
+        let kind = T::KIND;
+        check_kind(&mut document.value, kind, T::API_VERSION)?;
+        let refused = |why: String| {
+            ApiError::BadRequest(format!(
+                "{kind} in version {:?} cannot be handled as a {kind}: {why}",
+                T::VERSION
+            ))
+        };
+        let decoded = decode::decode::<T>(&document.value).map_err(|e| refused(e.to_string()))?;
+        let mut strict = duplicates(&document.repeated);
+        strict.extend(unknown(&decoded.unknown_fields));
+        self.report(&strict, refused)?;
+        Ok(decoded.object)
+    }
+
     /// Brings the namespace of the object in line with the path's.
-    pub(crate) fn settle_namespace(&self, object: &mut Value) -> Result<(), ApiError> {
+    pub(crate) fn settle_namespace(&self, metadata: &mut ObjectMeta) -> Result<(), ApiError> {
         if !self.row.namespaced() {
-            meta::set(object, "namespace", None);
+            metadata.namespace = None;
             return Ok(());
         }
-        let given = meta::text(object, "/metadata/namespace");
-        if !given.is_empty() && given != self.info.namespace {
+        let given = metadata.namespace.as_deref().unwrap_or_default();
+        if !given.is_empty() && given != self.namespace() {
             return Err(ApiError::BadRequest(
                 "the namespace of the provided object does not match the namespace sent on the request"
                     .to_owned(),
             ));
         }
-        let namespace = Value::String(self.info.namespace.clone());
-        meta::set(object, "namespace", Some(namespace));
+        metadata.namespace = Some(self.namespace().to_owned());
         Ok(())
     }
 
     /// Refuses an object whose name is not the path's.
-    pub(crate) fn check_name(&self, object: &Value) -> Result<(), ApiError> {
-        let name = meta::name(object);
-        if name == self.info.name {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), ApiError> {
+        if name == self.name() {
             return Ok(());
         }
         if name.is_empty() {
             return Err(ApiError::BadRequest(format!(
                 "the name of the object ({} based on URL) was undeterminable: name must be provided",
-                self.info.name
+                self.name()
             )));
         }
         Err(ApiError::BadRequest(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
-            self.info.name
+            self.name()
         )))
     }
+}
+
+/// What is said of fields that the type does not have.
+fn unknown(fields: &[String]) -> impl Iterator<Item = String> {
+    fields.iter().map(|f| format!("unknown field \"{f}\""))
 }
 
 /// What is said of keys that are there twice.

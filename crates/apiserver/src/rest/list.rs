@@ -61,11 +61,10 @@ impl Call {
 
     /// The selector of the request.
     pub(crate) fn selector(&self) -> Result<Selector, ApiError> {
-        Selector::parse(
+        Selector::new(
             self.namespace(),
-            &self.query.label_selector,
-            &self.query.field_selector,
-            &self.cache(),
+            &self.selection,
+            self.cache().field_labels(),
         )
     }
 
@@ -108,7 +107,7 @@ impl Call {
         let mut selected: Vec<Arc<Stored>> = items
             .into_iter()
             .skip(skipped)
-            .filter(|i| selector.matches(i))
+            .filter(|i| selector.matches(i.as_ref()))
             .collect();
         let mut meta = ListMeta {
             revision,
@@ -164,7 +163,7 @@ impl Call {
             let (page, _, more) = self.api.storage.range_at(&self.row.storage, range).await?;
             let last = page.last().cloned();
             for item in page {
-                if !selector.matches(&item) {
+                if !selector.matches(item.as_ref()) {
                     continue;
                 }
                 if items.len() == limit {

@@ -46,34 +46,7 @@ pub(crate) fn carry(object: &mut Value, old: &Value, field: &str) {
     set(object, field, old["metadata"].get(field).cloned());
 }
 
-/// Names in `metadata.finalizers`.
-pub(crate) fn finalizers(object: &Value) -> Vec<String> {
-    object
-        .pointer("/metadata/finalizers")
-        .and_then(Value::as_array)
-        .map(|list| {
-            list.iter()
-                .filter_map(|f| f.as_str().map(str::to_owned))
-                .collect()
-        })
-        .unwrap_or_default()
-}
-
-/// Whether `metadata.deletionTimestamp` is set.
-pub(crate) fn is_terminating(object: &Value) -> bool {
-    !text(object, "/metadata/deletionTimestamp").is_empty()
-}
-
 /// A time as the API writes it.
 pub(crate) fn time(at: jiff::Timestamp) -> Value {
     Value::String(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
-
-/// Removes empty maps and lists from the metadata, which count as absent.
-pub(crate) fn prune(object: &mut Value) {
-    metadata(object).retain(|_, value| match value {
-        Value::Object(map) => !map.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        _ => true,
-    });
 }

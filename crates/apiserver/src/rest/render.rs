@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::http_types::{Response, respond};
 use crate::negotiate::{Encoding, Shape};
-use crate::printer::{self, Column, Printer};
+use crate::printer::{Column, Printer};
 use crate::storage::Stored;
 
 /// What a list says of itself.
@@ -101,13 +101,13 @@ impl Call {
     /// One object (or its metadata) in the request's version.
     pub(crate) fn item(&self, stored: &Stored) -> Result<Bytes, ApiError> {
         match self.accepted.shape {
-            Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()).to_string())),
+            Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()?).to_string())),
             Shape::Object | Shape::Table => {
-                let wanted = self.row.api_version(&self.info.api_version);
+                let wanted = self.api_version();
                 if self.row.convert.is_none() || wanted == self.row.storage_gvk.api_version() {
                     return Ok(stored.bytes.clone());
                 }
-                let mut object = stored.value();
+                let mut object = stored.value()?;
                 self.to_request(&mut object)?;
                 Ok(Bytes::from(object.to_string()))
             }
@@ -122,10 +122,7 @@ impl Call {
                 "PartialObjectMetadataList",
                 self.accepted.meta_version.api_version().to_owned(),
             ),
-            Shape::Object => (
-                self.row.list_kind.as_str(),
-                self.row.api_version(&self.info.api_version),
-            ),
+            Shape::Object => (self.row.list_kind.as_str(), self.api_version()),
         };
         let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
@@ -161,7 +158,10 @@ impl Call {
         items: &[&Stored],
         list: Option<&ListMeta>,
     ) -> Result<Bytes, ApiError> {
-        let objects: Vec<Value> = items.iter().map(|i| i.value()).collect();
+        let objects = items
+            .iter()
+            .map(|i| i.value())
+            .collect::<Result<Vec<Value>, _>>()?;
         self.table_of(&objects, list)
     }
 
@@ -186,18 +186,15 @@ impl Call {
         Ok(Bytes::from(table.to_string()))
     }
 
-    /// The columns of the kind. kubectl, which shows wide columns only when asked to, gets with
-    /// classes how many nodes and pods they have; other clients get the stock columns alone.
+    /// The columns of the kind. kubectl, which shows wide columns only when asked to, gets more of some kinds (how many
+    /// nodes and pods a class has); other clients get the stock columns alone.
     fn printer(&self) -> Printer {
         let kubectl = self
             .headers
             .get(header::USER_AGENT)
             .is_some_and(|agent| agent.as_bytes().starts_with(b"kubectl"));
-        if kubectl && self.row.storage == "node.k8s.io/runtimeclasses" {
-            printer::runtime_class_use(&self.api.storage)
-        } else {
-            self.row.printer.clone()
-        }
+        let wide = kubectl.then(|| self.row.strategy.wide_printer(&self.api.storage));
+        wide.flatten().unwrap_or_else(|| self.row.printer.clone())
     }
 
     /// One row of a Table.

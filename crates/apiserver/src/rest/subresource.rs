@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use berth_api::decode;
 use berth_api::field::aggregate;
 use berth_api::status::{ApiError, Subject};
+use berth_core::meta as core_meta;
 use berth_core::pod::binding;
 use berth_store::Expect;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::policy::v1::Eviction;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::incoming::{check_kind, duplicates};
-use super::{Call, meta};
+use super::{Call, delete_unreadable, meta};
+use crate::admission::{self, Operation};
 use crate::http_types::Response;
 use crate::negotiate;
+use crate::object::Object;
 use crate::query::Options;
+use crate::registry::Resource;
 use crate::storage::{Stored, Written};
 
 const TRIES: usize = 20;
@@ -31,31 +32,11 @@ impl Call {
     /// Answers a POST of a Binding: the pod gets its node.
     pub(crate) async fn bind(&self) -> Result<Response, ApiError> {
         self.query.check(Options::Create)?;
-        let mut document = negotiate::document(&self.headers, &self.body)?;
-        check_kind(&mut document.value, "Binding", "v1")?;
-        let refused = |why: String| {
-            ApiError::BadRequest(format!(
-                "Binding in version \"v1\" cannot be handled as a Binding: {why}"
-            ))
-        };
-        let decoded =
-            decode::decode::<Binding>(&document.value).map_err(|e| refused(e.to_string()))?;
-        let mut strict = duplicates(&document.repeated);
-        strict.extend(
-            decoded
-                .unknown_fields
-                .iter()
-                .map(|f| format!("unknown field {f:?}")),
-        );
-        self.report(&strict, refused)?;
-        let binding = decoded.object;
-        let named = binding.metadata.name.as_deref().unwrap_or_default();
-        let name = if self.info.name.is_empty() {
-            named
-        } else {
-            &self.info.name
-        };
-        if named != name {
+        let document = negotiate::document(&self.headers, &self.body)?;
+        let mut binding: Binding = self.posted(document)?;
+        self.settle_namespace(&mut binding.metadata)?;
+        let name = binding.metadata.name.clone().unwrap_or_default();
+        if !self.name().is_empty() && name != self.name() {
             return Err(ApiError::BadRequest(
                 "name in URL does not match name in Binding object".to_owned(),
             ));
@@ -64,68 +45,89 @@ impl Call {
         if !errors.is_empty() {
             return Err(ApiError::Unexplained(aggregate(&errors)));
         }
-        let mut current = self.pod(name);
+        let mut binding: Box<dyn Object> = Box::new(binding);
+        // Whichever of the two paths it came by, it is the pod that is bound.
+        let pods = self.pods()?;
+        let attributes = admission::Attributes {
+            resource: &pods,
+            ..self.admitted(Operation::Create, "binding", &name, None)
+        };
+        let admission = &self.api.admission;
+        admission.admit(&attributes, binding.as_mut()).await?;
+        admission.validate(&attributes, Some(binding.as_ref()))?;
+        let binding: &Binding = binding.typed()?;
+        let storage = &self.api.storage;
+        let mut current = storage.get(&pods.storage, self.namespace(), &name);
         for _ in 0..TRIES {
-            let stored = current.take().ok_or_else(|| self.not_found(name))?;
-            let bound = self.bound(&stored, &binding)?;
+            let stored = current.take().ok_or_else(|| self.not_found(&name))?;
+            let bound = self.bound(&pods, &stored, binding)?;
             if self.query.dry_run {
                 return self.accepted_status();
             }
-            let written = self
-                .api
-                .storage
-                .put(
-                    "core/pods",
-                    &self.info.namespace,
-                    name,
-                    Expect::Revision(stored.revision),
-                    &bound,
-                )
+            let expect = Expect::Revision(stored.revision);
+            let written = storage
+                .put(&pods.storage, self.namespace(), &name, expect, bound)
                 .await?;
             match written {
                 Written::Done(_) => return self.accepted_status(),
                 Written::Changed(newer) => current = newer,
             }
         }
-        Err(self.modified(name))
+        Err(self.modified(&name))
     }
 
-    fn pod(&self, name: &str) -> Option<Arc<Stored>> {
-        self.api
-            .storage
-            .get("core/pods", &self.info.namespace, name)
+    fn pods(&self) -> Result<Arc<Resource>, ApiError> {
+        let table = self.api.registry.table();
+        let row = table.find_any("", "pods").ok_or(ApiError::NoSuchPath)?;
+        Ok(Arc::clone(row))
     }
 
-    fn bound(&self, stored: &Stored, binding: &Binding) -> Result<Value, ApiError> {
-        let mut pod: Pod = decode::from_value(&stored.value())
-            .map_err(|e| ApiError::Internal(format!("a stored pod cannot be read: {e}")))?;
-        binding::assign(&mut pod, binding, Time(self.now)).map_err(|error| ApiError::Conflict {
+    fn bound(
+        &self,
+        pods: &Resource,
+        stored: &Stored,
+        binding: &Binding,
+    ) -> Result<Value, ApiError> {
+        let read = pods.strategy.read(&stored.value()?);
+        let mut object = read.map_err(|error| stored.report(&error))?;
+        let pod: &mut Pod = object.typed_mut()?;
+        let before = pod.metadata.clone();
+        binding::assign(pod, binding, self.time(0)).map_err(|error| ApiError::Conflict {
             subject: Subject::new("", "pods/binding", &*stored.name),
             message: error.to_string(),
         })?;
-        serde_json::to_value(&pod).map_err(|e| ApiError::Internal(e.to_string()))
+        // What the binding's labels and annotations have made of the pod's.
+        let errors = core_meta::validate_update(&pod.metadata, &before);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid("", "Pod", &stored.name, errors));
+        }
+        object.to_value()
     }
 
     /// Answers a POST of an Eviction. There are no disruption budgets, so it is a delete.
     pub(crate) async fn evict(&self) -> Result<Response, ApiError> {
-        let mut body = negotiate::body(&self.headers, &self.body)?;
-        let version = meta::text(&body, "/apiVersion").to_owned();
-        if version == "policy/v1beta1" {
-            body["apiVersion"] = json!("policy/v1");
+        let mut document = negotiate::document(&self.headers, &self.body)?;
+        if meta::text(&document.value, "/apiVersion") == "policy/v1beta1" {
+            document.value["apiVersion"] = json!("policy/v1");
         }
-        check_kind(&mut body, "Eviction", "policy/v1")?;
-        let eviction: Eviction =
-            decode::from_value(&body).map_err(|e| ApiError::BadRequest(e.to_string()))?;
-        let named = eviction.metadata.name.as_deref().unwrap_or("");
-        if !named.is_empty() && named != self.info.name {
+        let mut eviction: Box<dyn Object> = Box::new(self.posted::<Eviction>(document)?);
+        self.settle_namespace(eviction.metadata_mut())?;
+        let named = eviction.name();
+        if !named.is_empty() && named != self.name() {
             return Err(ApiError::BadRequest(format!(
                 "name in URL does not match name in Eviction object: {} != {named}",
-                self.info.name
+                self.name()
             )));
         }
-        let options = eviction.delete_options.unwrap_or_default();
+        let attributes = self.admitted(Operation::Create, self.subresource(), self.name(), None);
+        let admission = &self.api.admission;
+        admission.admit(&attributes, eviction.as_mut()).await?;
+        admission.validate(&attributes, Some(eviction.as_ref()))?;
+        let eviction: &Eviction = eviction.typed()?;
+        let options = eviction.delete_options.clone().unwrap_or_default();
         let deletion = Self::deletion_of(options, &self.query)?;
-        self.delete_object(&self.info.name, &deletion).await?;
+        delete_unreadable::refuse_option(&deletion)?;
+        self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }
 }

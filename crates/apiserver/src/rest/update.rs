@@ -1,41 +1,35 @@
 //! PUT and PATCH, of objects and of the subresources that change them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use berth_api::decode;
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
-use berth_core::pod::validate_ephemeral_containers;
 use berth_store::Expect;
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use super::create::Created;
 use super::{Call, meta};
 use crate::admission::Operation;
 use crate::http_types::Response;
 use crate::negotiate;
+use crate::object::Object;
+pub(crate) use crate::object::Part;
 use crate::patch::{self, PatchKind};
 use crate::query::Options;
+use crate::request::Verb;
 use crate::storage::{Stored, Written};
 
 /// How often a write that others keep overtaking is tried.
 const TRIES: usize = 20;
 
-/// Which part of the object a write may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// All but the status.
-    Main,
-    /// The status.
-    Status,
-    /// namespaces/finalize: `spec.finalizers`.
-    Finalize,
-    /// pods/ephemeralcontainers.
-    EphemeralContainers,
-    /// pods/resize.
-    Resize,
+/// The object that is to be replaced.
+struct Old {
+    stored: Arc<Stored>,
+    value: Value,
+    object: Box<dyn Object>,
 }
 
 /// What became of an update.
@@ -50,15 +44,12 @@ pub(crate) enum Updated {
 
 /// An object to be written in place of the current one.
 struct Replacement {
-    object: Value,
+    object: Box<dyn Object>,
     /// Whether managedFields are still to be kept.
     track: bool,
     /// Whether it can be made again from a newer object when somebody overtakes.
     again: bool,
 }
-
-/// The validation that follows once everybody has changed the object.
-type Check<'a> = Box<dyn FnOnce(&Value) -> Vec<FieldError> + Send + 'a>;
 
 impl Call {
     /// Answers a PUT.
@@ -66,27 +57,32 @@ impl Call {
         self.query.check(Options::Update)?;
         let body = negotiate::document(&self.headers, &self.body)?;
         let mut object = self.decode(body)?;
-        self.check_name(&object)?;
-        self.settle_namespace(&mut object)?;
-        let strategy = &self.row.strategy;
-        let unconditional = meta::text(&object, "/metadata/resourceVersion").is_empty();
+        self.check_name(object.name())?;
+        let metadata = object.metadata_mut();
+        self.settle_namespace(metadata)?;
+        let version = metadata.resource_version.as_deref().unwrap_or_default();
+        let unconditional = version.is_empty();
         if part == Part::Main
-            && strategy.create_on_update()
-            && self
-                .cache()
-                .get(self.namespace(), &self.info.name)
-                .is_none()
+            && self.row.strategy.create_on_update()
+            && self.cache().get(self.namespace(), self.name()).is_none()
             && unconditional
         {
+            self.authorize(Verb::Create)?;
             return match self.create_object(object, true).await? {
                 Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),
                 Created::Dry(object) => self.respond_value(StatusCode::CREATED, &object),
             };
         }
+        let mut given = Some(object);
         let updated = self
             .update_object(part, |_| {
+                let object = if unconditional {
+                    given.as_ref().map(|object| object.to_boxed())
+                } else {
+                    given.take()
+                };
                 Ok(Replacement {
-                    object: object.clone(),
+                    object: object.ok_or_else(|| self.modified(self.name()))?,
                     track: true,
                     again: unconditional,
                 })
@@ -97,14 +93,11 @@ impl Call {
 
     /// Answers a PATCH.
     pub(crate) async fn patch(&self, part: Part) -> Result<Response, ApiError> {
-        let kind = negotiate::patch_kind(&self.headers)?;
+        let kind = self.patch_kind()?;
         let manager = self.manager();
         self.query.check(Options::Patch(kind))?;
         let strict = self.strict_patch(kind, &manager)?;
-        let absent = self
-            .cache()
-            .get(self.namespace(), &self.info.name)
-            .is_none();
+        let absent = self.cache().get(self.namespace(), self.name()).is_none();
         if kind == PatchKind::Apply
             && part == Part::Main
             && absent
@@ -114,8 +107,7 @@ impl Call {
         }
         let updated = self
             .update_object(part, |current| {
-                let mut spoken = current.clone();
-                self.to_request(&mut spoken)?;
+                let spoken = self.spoken(current)?;
                 let ctx = self.write_context(&manager);
                 let mut patched = patch::apply(kind, Some(&spoken), &self.body, &ctx)?;
                 self.check_patched(&patched)?;
@@ -129,15 +121,20 @@ impl Call {
                 let (mine, theirs) = (&patched["metadata"]["uid"], &spoken["metadata"]["uid"]);
                 if mine.as_str().is_some_and(|u| !u.is_empty()) && mine != theirs {
                     let error = FieldError::invalid(&uid, mine, "field is immutable");
-                    self.invalid(&self.info.name, vec![error])?;
+                    self.invalid(self.name(), vec![error])?;
                 }
-                let managed = patched["metadata"].get("managedFields").cloned();
-                let mut object = if kind == PatchKind::Apply {
+                let object = if kind == PatchKind::Apply {
                     self.decode_applied(patched, &strict)?
                 } else {
-                    self.decode_patched(patched, &strict)?
+                    let reset = patched["metadata"]["managedFields"]
+                        .as_array()
+                        .is_some_and(Vec::is_empty);
+                    let mut object = self.decode_patched(patched, &strict)?;
+                    if reset {
+                        object.metadata_mut().managed_fields = Some(Vec::new());
+                    }
+                    object
                 };
-                meta::set(&mut object, "managedFields", managed);
                 Ok(Replacement {
                     object,
                     track: kind != PatchKind::Apply,
@@ -154,19 +151,18 @@ impl Call {
         manager: &str,
         strict: &[String],
     ) -> Result<Option<Response>, ApiError> {
+        self.authorize(Verb::Create)?;
         let ctx = self.write_context(manager);
         let applied = patch::apply(PatchKind::Apply, None, &self.body, &ctx)?;
         self.check_patched(&applied)?;
         let uid = meta::text(&applied, "/metadata/uid");
         if !uid.is_empty() {
             return Err(self.conflict(
-                &self.info.name,
+                self.name(),
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found"),
             ));
         }
-        let managed = applied["metadata"].get("managedFields").cloned();
-        let mut object = self.decode_applied(applied, strict)?;
-        meta::set(&mut object, "managedFields", managed);
+        let object = self.decode_applied(applied, strict)?;
         match self.create_object(object, false).await {
             Ok(Created::Stored(stored)) => {
                 self.respond_stored(StatusCode::CREATED, &stored).map(Some)
@@ -179,7 +175,7 @@ impl Call {
 
     fn check_patched(&self, patched: &Value) -> Result<(), ApiError> {
         if patched.is_object() {
-            return self.check_name(patched);
+            return self.check_name(meta::name(patched));
         }
         Err(ApiError::BadRequest(
             "the patched object is not an object".to_owned(),
@@ -200,14 +196,20 @@ impl Call {
     async fn update_object(
         &self,
         part: Part,
-        make: impl Fn(&Value) -> Result<Replacement, ApiError> + Send + Sync,
+        mut make: impl FnMut(&Value) -> Result<Replacement, ApiError> + Send,
     ) -> Result<Updated, ApiError> {
-        let name = &self.info.name;
+        let name = self.name();
         let mut current = self.cache().get(self.namespace(), name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
-            let old = stored.value();
-            match self.update_once(part, &stored, &old, make(&old)?).await? {
+            let value = stored.value()?;
+            let old = Old {
+                object: self.typed(&stored, &value)?,
+                stored,
+                value,
+            };
+            let replacement = make(&old.value)?;
+            match self.update_once(part, &old, replacement).await? {
                 Ok(updated) => return Ok(updated),
                 Err(changed) => current = changed,
             }
@@ -219,82 +221,49 @@ impl Call {
     async fn update_once(
         &self,
         part: Part,
-        stored: &Arc<Stored>,
-        old: &Value,
+        old: &Old,
         replacement: Replacement,
     ) -> Result<Result<Updated, Option<Arc<Stored>>>, ApiError> {
-        let name = &self.info.name;
+        let name = self.name();
         let Replacement {
             mut object,
             track,
             again,
         } = replacement;
-        let given = meta::text(&object, "/metadata/resourceVersion").to_owned();
-        let current_version = stored.revision.to_string();
-        if !given.is_empty() && given != current_version {
-            return Err(self.modified(name));
+        self.check_base(object.metadata(), old)?;
+        self.keep_metadata(object.metadata_mut(), old)?;
+        let was = old.object.as_ref();
+        let strategy = &self.row.strategy;
+        object.prepare_update(part, was, &self.api.gates)?;
+        if strategy.moved_on(object.as_ref(), was)? {
+            let generation = was.metadata().generation.unwrap_or(0) + 1;
+            object.metadata_mut().generation = Some(generation);
         }
-        let uid = meta::text(&object, "/metadata/uid");
-        let current_uid = meta::text(old, "/metadata/uid");
-        if !uid.is_empty() && uid != current_uid {
-            return Err(self.conflict(
-                name,
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current_uid}"),
-            ));
-        }
-        if given.is_empty() && !self.row.strategy.unconditional_update() {
-            let path = FieldPath::new("metadata").child("resourceVersion");
-            let error = FieldError::invalid(&path, 0, "must be specified for an update");
-            let (group, resource) = (&self.row.group, &self.row.plural);
-            return Err(ApiError::invalid(group, resource, name, vec![error]));
-        }
-        self.settle_namespace(&mut object)?;
-        for field in [
-            "uid",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-        ] {
-            meta::carry(&mut object, old, field);
-        }
-        meta::set(&mut object, "selfLink", None);
-        meta::set(
-            &mut object,
-            "resourceVersion",
-            Some(Value::String(current_version)),
-        );
-        let errors = self.apply_part(part, &mut object, old);
-        self.bump_generation(&mut object, old);
-        self.api
-            .admission
-            .mutate(self, Operation::Update, &mut object, Some(old))
-            .await?;
-        self.invalid(name, errors(&object))?;
-        self.api
-            .admission
-            .validate(self, Operation::Update, Some(&object), Some(old))
-            .await?;
-        self.check_rbac(Some(old), &object)?;
+        let attributes = self.admitted(Operation::Update, part.subresource(), name, Some(was));
+        let admission = &self.api.admission;
+        admission.admit(&attributes, object.as_mut()).await?;
+        self.invalid(name, object.validate_update(part, was)?)?;
+        let _turn = admission.turn(&attributes).await;
+        admission.validate(&attributes, Some(object.as_ref()))?;
+        self.check_grant(object.as_ref(), Some(was))?;
+        let removes = self.deletes_now(object.as_ref())?;
+        let mut object = object.to_value()?;
         if track {
-            self.track(Some(old), &mut object)?;
+            self.track(Some(&old.value), &mut object)?;
         }
-        if object == *old {
-            return Ok(Ok(Updated::Stored(Arc::clone(stored))));
+        if object == old.value {
+            return Ok(Ok(Updated::Stored(Arc::clone(&old.stored))));
         }
-        let removes = deletes_now(&object);
         if self.query.dry_run {
             return Ok(Ok(Updated::Dry(object)));
         }
-        let storage = &self.api.storage;
-        let expect = Expect::Revision(stored.revision);
+        let (storage, row) = (&self.api.storage, &self.row.storage);
+        let expect = Expect::Revision(old.stored.revision);
         let written = if removes {
-            storage
-                .remove(&self.row.storage, self.namespace(), name, expect)
-                .await?
+            storage.remove(row, self.namespace(), name, expect).await?
         } else {
             storage
-                .put(&self.row.storage, self.namespace(), name, expect, &object)
+                .put(row, self.namespace(), name, expect, object)
                 .await?
         };
         match written {
@@ -305,125 +274,64 @@ impl Call {
         }
     }
 
-    /// Restores what this part may not change; gives the validation that must follow.
-    fn apply_part<'a>(&'a self, part: Part, object: &mut Value, old: &'a Value) -> Check<'a> {
-        let strategy = &self.row.strategy;
-        let rules = self.rules();
-        match part {
-            Part::Main => {
-                strategy.prepare_update(object, old, rules);
-                Box::new(move |new| strategy.validate_update(new, old, rules))
-            }
-            Part::Status => {
-                strategy.prepare_status(object, old, rules);
-                Box::new(move |new| strategy.validate_status(new, old, rules))
-            }
-            Part::Finalize => {
-                let finalizers = object.pointer("/spec/finalizers").cloned();
-                restore(object, old, &["status"]);
-                object["spec"] = old["spec"].clone();
-                object["spec"]["finalizers"] = finalizers.unwrap_or(Value::Null);
-                Box::new(|_| Vec::new())
-            }
-            Part::EphemeralContainers => {
-                let added = object.pointer("/spec/ephemeralContainers").cloned();
-                restore(object, old, &["spec", "status"]);
-                object["spec"]["ephemeralContainers"] = added.unwrap_or(Value::Null);
-                Box::new(move |new| ephemeral_containers(new, old))
-            }
-            Part::Resize => {
-                let wanted = object
-                    .pointer("/spec/containers")
-                    .cloned()
-                    .unwrap_or_default();
-                restore(object, old, &["spec", "status"]);
-                resize(object, &wanted);
-                Box::new(|_| Vec::new())
-            }
+    /// Refuses what was made from another object or another state of it.
+    fn check_base(&self, given: &ObjectMeta, old: &Old) -> Result<(), ApiError> {
+        let name = self.name();
+        let version = given.resource_version.as_deref().unwrap_or_default();
+        if !version.is_empty() && version != old.stored.revision.to_string() {
+            return Err(self.modified(name));
         }
+        let uid = given.uid.as_deref().unwrap_or_default();
+        let current_uid = old.object.uid();
+        if !uid.is_empty() && uid != current_uid {
+            return Err(self.conflict(
+                name,
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current_uid}"),
+            ));
+        }
+        if version.is_empty() && !self.row.strategy.unconditional_update() {
+            let path = FieldPath::new("metadata").child("resourceVersion");
+            let error = FieldError::invalid(&path, 0, "must be specified for an update");
+            let (group, resource) = (&self.row.group, &self.row.plural);
+            return Err(ApiError::invalid(group, resource, name, vec![error]));
+        }
+        Ok(())
     }
 
-    fn bump_generation(&self, object: &mut Value, old: &Value) {
-        if !self.row.strategy.has_generation() {
-            return;
-        }
-        let changed = object
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
-            .any(|(k, v)| old.get(k) != Some(v));
-        if changed {
-            let generation = old
-                .pointer("/metadata/generation")
-                .and_then(Value::as_i64)
-                .unwrap_or(0);
-            meta::set(object, "generation", Some(json!(generation + 1)));
-        }
+    /// Restores the metadata that only the server writes.
+    fn keep_metadata(&self, metadata: &mut ObjectMeta, old: &Old) -> Result<(), ApiError> {
+        self.settle_namespace(metadata)?;
+        let was = old.object.metadata();
+        metadata.uid.clone_from(&was.uid);
+        metadata
+            .creation_timestamp
+            .clone_from(&was.creation_timestamp);
+        metadata
+            .deletion_timestamp
+            .clone_from(&was.deletion_timestamp);
+        metadata.deletion_grace_period_seconds = was.deletion_grace_period_seconds;
+        metadata.generation = was.generation;
+        metadata.self_link = None;
+        metadata.resource_version = Some(old.stored.revision.to_string());
+        Ok(())
     }
-}
 
-/// Whether nothing keeps a terminating object any longer.
-fn deletes_now(object: &Value) -> bool {
-    let grace = object
-        .pointer("/metadata/deletionGracePeriodSeconds")
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
-    let spec_finalizers = object
-        .pointer("/spec/finalizers")
-        .and_then(Value::as_array)
-        .is_some_and(|f| !f.is_empty());
-    meta::is_terminating(object)
-        && grace == 0
-        && meta::finalizers(object).is_empty()
-        && !(object["kind"] == "Namespace" && spec_finalizers)
-}
-
-fn restore(object: &mut Value, old: &Value, fields: &[&str]) {
-    for field in fields {
-        match old.get(*field) {
-            Some(value) => object[*field] = value.clone(),
-            None => {
-                if let Some(map) = object.as_object_mut() {
-                    map.remove(*field);
-                }
-            }
-        }
+    /// Whether nothing keeps a terminating object any longer.
+    fn deletes_now(&self, object: &dyn Object) -> Result<bool, ApiError> {
+        let grace = object.metadata().deletion_grace_period_seconds;
+        Ok(object.is_terminating()
+            && grace.unwrap_or(0) == 0
+            && object.finalizers().is_empty()
+            && !self.row.strategy.has_own_finalizers(object)?)
     }
-}
 
-/// Core's rules for pods/ephemeralcontainers, on JSON.
-fn ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
-    let read = |value: &Value| decode::from_value::<Pod>(value);
-    match (read(new), read(old)) {
-        (Ok(new), Ok(old)) => validate_ephemeral_containers(&new, &old),
-        (Err(error), _) | (_, Err(error)) => {
-            vec![FieldError::internal(
-                &FieldPath::new("spec"),
-                error.to_string(),
-            )]
+    /// A stored object in the request's version.
+    fn spoken<'a>(&self, stored: &'a Value) -> Result<Cow<'a, Value>, ApiError> {
+        if self.row.convert.is_none() {
+            return Ok(Cow::Borrowed(stored));
         }
-    }
-}
-
-fn resize(object: &mut Value, wanted: &Value) {
-    let Some(containers) = object
-        .pointer_mut("/spec/containers")
-        .and_then(Value::as_array_mut)
-    else {
-        return;
-    };
-    for container in containers {
-        let found = wanted
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|w| w["name"] == container["name"]);
-        if let Some(found) = found {
-            container["resources"] = found["resources"].clone();
-            if let Some(policy) = found.get("resizePolicy") {
-                container["resizePolicy"] = policy.clone();
-            }
-        }
+        let mut spoken = stored.clone();
+        self.to_request(&mut spoken)?;
+        Ok(Cow::Owned(spoken))
     }
 }

@@ -124,7 +124,7 @@ impl Watching {
         let applied = self.call.api.storage.applied();
         let (items, revision) = self.cache.snapshot(Some(self.call.namespace()), applied);
         for item in &items {
-            if !self.selector.matches(item) {
+            if !self.selector.matches(item.as_ref()) {
                 continue;
             }
             let bytes = self.frame("ADDED", item)?;
@@ -212,8 +212,8 @@ impl Watching {
             let before = change
                 .previous
                 .as_ref()
-                .filter(|p| self.selector.matches(p));
-            let after = (!change.deleted && self.selector.matches(&change.object))
+                .filter(|p| self.selector.matches(p.as_ref()));
+            let after = (!change.deleted && self.selector.matches(change.object.as_ref()))
                 .then_some(&change.object);
             let bytes = match (before, after) {
                 (None, None) => continue,
@@ -255,7 +255,7 @@ impl Watching {
         let object = match self.call.accepted.shape {
             Shape::Object => json!({
                 "kind": self.call.row.kind,
-                "apiVersion": self.call.row.api_version(&self.call.info.api_version),
+                "apiVersion": self.call.api_version(),
                 "metadata": metadata,
             }),
             Shape::Metadata => json!({

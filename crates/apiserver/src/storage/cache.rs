@@ -5,9 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use berth_store::{Event, KeyValue, Revision};
+use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use super::owners::Owners;
 use super::{Stored, key};
 use crate::strategy::FieldLabel;
 
@@ -32,6 +34,8 @@ pub struct Change {
 #[derive(Default)]
 struct Inner {
     items: BTreeMap<Box<str>, Arc<Stored>>,
+    /// Who owns the items.
+    owners: Owners,
     history: VecDeque<Change>,
     history_bytes: usize,
     /// Every change after this revision is in `history`.
@@ -41,7 +45,7 @@ struct Inner {
 
 /// Objects of one storage name, by `namespace/name` or `name`.
 pub struct ResourceCache {
-    storage: String,
+    storage: Arc<str>,
     labels: &'static [FieldLabel],
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
@@ -74,7 +78,7 @@ fn items_of(inner: &Inner, namespace: Option<&str>) -> Vec<Arc<Stored>> {
 impl ResourceCache {
     pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
         Self {
-            storage,
+            storage: storage.into(),
             labels,
             inner: RwLock::new(Inner {
                 history_start: start,
@@ -157,16 +161,14 @@ impl ResourceCache {
         Ok(inner.history.range(from..).cloned().collect())
     }
 
-    pub(super) fn parse(&self, key: &str, value: &[u8], revision: Revision) -> Option<Stored> {
-        let stored = Stored::parse(value, revision, self.labels);
-        if stored.is_none() {
-            tracing::error!(
-                key,
-                revision,
-                "an object in the store is not valid JSON; it is left alone"
-            );
-        }
-        stored
+    /// Whether an object of a namespace (or of all) names this UID as an owner.
+    #[must_use]
+    pub fn has_dependents(&self, uid: &str, namespace: Option<&str>) -> bool {
+        self.inner.read().owners.has_dependents(uid, namespace)
+    }
+
+    pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
+        Stored::parse(&self.storage, key, value, revision, self.labels)
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.
@@ -176,9 +178,10 @@ impl ResourceCache {
             ..Inner::default()
         };
         for kv in items {
-            let parsed = self.parse(&kv.key, &kv.value, kv.revision);
-            if let (Some(tail), Some(stored)) = (key::tail_of(&kv.key, &self.storage), parsed) {
+            if let Some(tail) = key::tail_of(&kv.key, &self.storage) {
+                let stored = self.parse(&kv.key, &kv.value, kv.revision);
                 fresh.changed_at = fresh.changed_at.max(kv.revision);
+                fresh.owners.add(&stored);
                 fresh.items.insert(tail.into(), Arc::new(stored));
             }
         }
@@ -190,19 +193,20 @@ impl ResourceCache {
         let Some(tail) = key::tail_of(&event.key, &self.storage) else {
             return;
         };
-        let parsed = match &event.value {
-            Some(value) => match self.parse(&event.key, value, event.revision) {
-                Some(stored) => Some(Arc::new(stored)),
-                None => return,
-            },
-            None => None,
-        };
+        let parsed = event
+            .value
+            .as_ref()
+            .map(|value| Arc::new(self.parse(&event.key, value, event.revision)));
         {
             let mut inner = self.inner.write();
             inner.changed_at = event.revision;
             let change = match parsed {
                 Some(object) => {
+                    inner.owners.add(&object);
                     let previous = inner.items.insert(tail.into(), Arc::clone(&object));
+                    if let Some(previous) = &previous {
+                        inner.owners.remove(previous);
+                    }
                     Change {
                         revision: event.revision,
                         object,
@@ -214,6 +218,7 @@ impl ResourceCache {
                     let Some(previous) = inner.items.remove(tail) else {
                         return;
                     };
+                    inner.owners.remove(&previous);
                     Change {
                         revision: event.revision,
                         object: Arc::new(previous.at(event.revision)),

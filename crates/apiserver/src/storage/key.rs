@@ -39,6 +39,13 @@ pub fn tail_of<'a>(key: &'a str, storage: &str) -> Option<&'a str> {
         .strip_prefix('/')
 }
 
+/// Namespace (empty for cluster-scoped kinds) and name of a key of this storage name.
+#[must_use]
+pub fn name_of<'a>(key: &'a str, storage: &str) -> (&'a str, &'a str) {
+    let tail = tail_of(key, storage).unwrap_or(key);
+    tail.split_once('/').unwrap_or(("", tail))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +59,7 @@ mod tests {
             let key = object(storage, namespace, name);
             assert_eq!(storage_of(&key), Some(storage));
             assert_eq!(tail_of(&key, storage), Some(tail));
+            assert_eq!(name_of(&key, storage), (namespace, name));
             assert!(key.starts_with(&prefix(storage, Some(namespace))));
         }
         assert_eq!(storage_of("/registry/pods"), None);

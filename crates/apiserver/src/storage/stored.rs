@@ -7,39 +7,90 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Unreadable;
+use super::key;
+use crate::selector::Selectable;
 use crate::strategy::FieldLabel;
 
 /// An object in its storage version: the bytes that clients get, and what selectors look at.
 #[derive(Clone, Debug)]
 pub struct Stored {
+    /// Storage name, e.g. `core/pods`.
+    pub storage: Arc<str>,
     /// Namespace; empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
     /// Revision of the last change; the object's resourceVersion.
     pub revision: Revision,
-    /// The object as JSON, resourceVersion included.
+    /// The object as JSON, resourceVersion included; what is in the store when that is no object.
     pub bytes: Bytes,
     /// Labels, sorted by key.
     pub labels: Arc<[(Box<str>, Box<str>)]>,
     /// Values of the kind's field labels, in their order.
     pub fields: Arc<[Box<str>]>,
+    /// UIDs of its owners.
+    pub owners: Arc<[Box<str>]>,
+    /// Whether `bytes` are not the object that the key names.
+    pub corrupt: bool,
 }
 
 impl Stored {
-    pub(super) fn parse(value: &[u8], revision: Revision, labels: &[FieldLabel]) -> Option<Self> {
-        let mut object: Value = serde_json::from_slice(value).ok()?;
-        set_resource_version(&mut object, revision);
-        Some(Self::from_value(&object, revision, labels))
+    /// Reads a value of the store. What is not an object with the name and namespace of its key is kept as corrupt.
+    pub(super) fn parse(
+        storage: &Arc<str>,
+        key: &str,
+        value: &Bytes,
+        revision: Revision,
+        labels: &[FieldLabel],
+    ) -> Self {
+        let (namespace, name) = key::name_of(key, storage);
+        let parsed = serde_json::from_slice::<Value>(value)
+            .map_err(|e| e.to_string())
+            .and_then(|object| {
+                let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+                let named = text("/metadata/name") == Some(name)
+                    && text("/metadata/namespace").unwrap_or("") == namespace;
+                if named {
+                    Ok(object)
+                } else {
+                    Err("its metadata does not have the name and namespace of its key".to_owned())
+                }
+            });
+        match parsed {
+            Ok(mut object) => {
+                set_resource_version(&mut object, revision);
+                Self::from_value(storage, &object, (namespace, name), revision, labels)
+            }
+            Err(error) => {
+                tracing::error!(
+                    key,
+                    revision,
+                    error,
+                    "an object in the store cannot be read; it is left alone"
+                );
+                Self {
+                    storage: Arc::clone(storage),
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    revision,
+                    bytes: value.clone(),
+                    labels: Arc::default(),
+                    fields: labels.iter().map(|label| label.absent.into()).collect(),
+                    owners: Arc::default(),
+                    corrupt: true,
+                }
+            }
+        }
     }
 
-    fn from_value(object: &Value, revision: Revision, field_labels: &[FieldLabel]) -> Self {
-        let text = |pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or("")
-        };
+    fn from_value(
+        storage: &Arc<str>,
+        object: &Value,
+        (namespace, name): (&str, &str),
+        revision: Revision,
+        field_labels: &[FieldLabel],
+    ) -> Self {
         let mut labels: Vec<(Box<str>, Box<str>)> = object
             .pointer("/metadata/labels")
             .and_then(Value::as_object)
@@ -58,42 +109,79 @@ impl Stored {
                 Some(other) => other.to_string().into(),
             })
             .collect();
+        let owners = object
+            .pointer("/metadata/ownerReferences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|owner| owner["uid"].as_str().map(Box::from))
+            .collect();
         Self {
-            namespace: text("/metadata/namespace").into(),
-            name: text("/metadata/name").into(),
+            storage: Arc::clone(storage),
+            namespace: namespace.into(),
+            name: name.into(),
             revision,
             bytes: object.to_string().into(),
             labels: labels.into(),
             fields,
+            owners,
+            corrupt: false,
         }
     }
 
     /// The object as JSON.
-    #[must_use]
-    pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it is corrupt, which was logged when it was read.
+    pub fn value(&self) -> Result<Value, Unreadable> {
+        self.decode()
     }
 
-    /// The object as a type; none when it does not fit, which validation on the way in rules out.
-    #[must_use]
-    pub fn decode<T: DeserializeOwned>(&self) -> Option<T> {
-        match serde_json::from_slice(&self.bytes) {
-            Ok(object) => Some(object),
-            Err(error) => {
-                tracing::warn!(namespace = %self.namespace, name = %self.name, %error, "a stored object does not fit its type");
-                None
-            }
+    /// The object as a type.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it does not fit, which is logged with the reason.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Unreadable> {
+        if self.corrupt {
+            return Err(self.unreadable());
+        }
+        serde_json::from_slice(&self.bytes).map_err(|error| self.report(&error.to_string()))
+    }
+
+    /// Logs why the object cannot be used.
+    pub(crate) fn report(&self, error: &str) -> Unreadable {
+        tracing::error!(
+            storage = %self.storage,
+            namespace = %self.namespace,
+            name = %self.name,
+            error,
+            "a stored object does not fit its type; it is left alone"
+        );
+        self.unreadable()
+    }
+
+    /// The error that names this object.
+    pub(crate) fn unreadable(&self) -> Unreadable {
+        Unreadable {
+            storage: self.storage.to_string(),
+            namespace: self.namespace.to_string(),
+            name: self.name.to_string(),
         }
     }
 
     /// The same object with another resourceVersion, as a deletion is reported.
     #[must_use]
     pub fn at(&self, revision: Revision) -> Self {
-        let mut object = self.value();
-        set_resource_version(&mut object, revision);
+        let bytes = match self.value() {
+            Ok(mut object) => {
+                set_resource_version(&mut object, revision);
+                object.to_string().into()
+            }
+            Err(_) => self.bytes.clone(),
+        };
         Self {
             revision,
-            bytes: object.to_string().into(),
+            bytes,
             ..self.clone()
         }
     }
@@ -108,6 +196,28 @@ impl Stored {
     }
 }
 
+impl Selectable for Stored {
+    fn is_corrupt(&self) -> bool {
+        self.corrupt
+    }
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        Self::label(self, key)
+    }
+
+    fn field(&self, at: usize) -> &str {
+        self.fields.get(at).map_or("", |value| value)
+    }
+}
+
 fn set_resource_version(object: &mut Value, revision: Revision) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert(
@@ -118,11 +228,46 @@ fn set_resource_version(object: &mut Value, revision: Revision) {
 }
 
 /// The bytes that go into the store: the object without its resourceVersion.
-pub(super) fn encode(object: &Value) -> Bytes {
-    let mut object = object.clone();
+pub(super) fn encode(mut object: Value) -> Bytes {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
         metadata.remove("selfLink");
     }
     object.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(value: &'static str) -> Stored {
+        let storage: Arc<str> = "core/pods".into();
+        let value = Bytes::from_static(value.as_bytes());
+        Stored::parse(&storage, "/registry/core/pods/n/p", &value, 7, &[])
+    }
+
+    #[test]
+    fn what_is_not_the_object_of_its_key_is_kept_as_corrupt() {
+        for value in [
+            "",
+            "{",
+            "3",
+            "{}",
+            r#"{"metadata": {"name": "q", "namespace": "n"}}"#,
+            r#"{"metadata": {"name": "p", "namespace": "m"}}"#,
+            r#"{"metadata": {"name": "p"}}"#,
+        ] {
+            let stored = parsed(value);
+            assert!(stored.corrupt, "{value}");
+            assert_eq!((&*stored.namespace, &*stored.name), ("n", "p"));
+            assert!(stored.value().is_err());
+            assert_eq!(stored.at(8).revision, 8);
+        }
+        let good = parsed(
+            r#"{"metadata": {"name": "p", "namespace": "n", "ownerReferences": [{"uid": "u"}]}}"#,
+        );
+        assert!(!good.corrupt);
+        assert_eq!(good.value().unwrap()["metadata"]["resourceVersion"], "7");
+        assert_eq!(good.owners.iter().map(|o| &**o).collect::<Vec<_>>(), ["u"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, PODS, RBAC, as_user, bind, class, pod};
+use super::harness::{Api, CLASSES, CONFIG_MAPS, PODS, RBAC, as_user, bind, class, pod};
 
 const AUTHENTICATED: &str = "system:authenticated";
 

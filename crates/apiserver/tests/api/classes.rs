@@ -144,3 +144,18 @@ async fn a_namespace_can_have_a_default_class_and_a_list() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn a_class_can_be_created_by_an_update() {
+    let api = Api::start().await;
+    let path = format!("{CLASSES}/by-put");
+    assert_eq!(api.merge(&path, json!({})).await.code, 404);
+    let created = api.put(&path, &class("by-put", "runc")).await;
+    assert_eq!(created.code, 201, "{}", created.text);
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    api.merge(&path, labels).await.expect(200);
+    let mut stale = class("other", "runc");
+    stale["metadata"]["resourceVersion"] = json!("1");
+    let refused = api.put(&format!("{CLASSES}/other"), &stale).await;
+    assert_eq!(refused.code, 404, "{}", refused.text);
+}

@@ -124,3 +124,19 @@ async fn field_selectors_know_their_kind() {
         "field label not supported: spec.nodeName"
     );
 }
+
+#[tokio::test]
+async fn a_version_of_the_future_is_told_by_its_cause() {
+    let api = Api::start().await;
+    let answer = api
+        .get("/api/v1/configmaps?resourceVersion=999999999")
+        .await;
+    assert_eq!(answer.headers["retry-after"], "1");
+    let status = answer.expect(504);
+    assert_eq!(status["reason"], "Timeout");
+    assert_eq!(
+        status["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
+    assert_eq!(status["details"]["retryAfterSeconds"], 1);
+}

@@ -7,10 +7,12 @@
 #[path = "../api/harness.rs"]
 mod harness;
 
+mod connects;
 mod custom_resources;
 mod decoding;
 mod identity;
 mod node_restriction;
+mod objects;
 mod pod_security;
 mod proxying;
 mod request_reading;

@@ -1,7 +1,7 @@
 //! `berth server`: API server, scheduler and controllers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use berth_apiserver::authn::StaticToken;
@@ -56,6 +56,9 @@ pub(crate) struct ServerArgs {
     /// Admission plugins to switch off, comma-separated
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
@@ -126,6 +129,9 @@ impl ServerArgs {
         config
             .disable_admission_plugins
             .clone_from(&self.disable_admission_plugins);
+        config
+            .admission_control_config_file
+            .clone_from(&self.admission_control_config_file);
         let server = config.build().await?;
         let url = format!("https://{}", self.reach(server.local_addr()));
         Ok(Built {

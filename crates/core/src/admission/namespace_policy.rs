@@ -50,20 +50,52 @@ pub fn admit(
         None => !class.is_empty() || default.is_none(),
     };
     if !permitted {
-        return Err(Rejection::ClassNotAllowed {
-            class: if class.is_empty() {
-                "a pod without RuntimeClass".to_owned()
-            } else {
-                format!("RuntimeClass {class:?}")
-            },
-            namespace,
-            allowed: shown(allowed.as_deref()),
-        });
+        return Err(not_allowed(class, namespace, allowed.as_deref()));
     }
     if class.is_empty() {
         spec.runtime_class_name = None;
     }
     Ok(())
+}
+
+/// Whether the class that a pod has is (still) allowed, for what is added to it later: its class stays as it is.
+///
+/// # Errors
+/// [`Rejection::ClassNotAllowed`].
+pub fn check(
+    pod: &Pod,
+    annotations: &BTreeMap<String, String>,
+    gates: &FeatureGates,
+) -> Result<(), Rejection> {
+    let Some(list) = annotations
+        .get(ALLOWED)
+        .filter(|_| gates.enabled(Gate::RuntimeClass))
+    else {
+        return Ok(());
+    };
+    let allowed: Vec<&str> = list.split(',').map(str::trim).collect();
+    let class = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.runtime_class_name.as_deref())
+        .unwrap_or_default();
+    if allowed.contains(&class) {
+        return Ok(());
+    }
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    Err(not_allowed(class, namespace, Some(&allowed)))
+}
+
+fn not_allowed(class: &str, namespace: String, allowed: Option<&[&str]>) -> Rejection {
+    Rejection::ClassNotAllowed {
+        class: if class.is_empty() {
+            "a pod without RuntimeClass".to_owned()
+        } else {
+            format!("RuntimeClass {class:?}")
+        },
+        namespace,
+        allowed: shown(allowed),
+    }
 }
 
 fn shown(allowed: Option<&[&str]>) -> String {
@@ -121,6 +153,30 @@ mod tests {
                 want.map(|c| c.map(str::to_owned)),
                 "{default:?} {allowed:?} {class:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pod_is_checked_by_the_class_that_it_has() {
+        for (allowed, class, permitted) in [
+            (None, Some("x"), true),
+            (None, None, true),
+            (Some("gvisor"), Some("gvisor"), true),
+            (Some("gvisor"), Some("runc"), false),
+            (Some("gvisor"), None, false),
+            (Some("gvisor,"), None, true),
+        ] {
+            let annotations = allowed
+                .map(|a| (ALLOWED.to_owned(), a.to_owned()))
+                .into_iter()
+                .chain([(DEFAULT.to_owned(), "gvisor".to_owned())])
+                .collect();
+            let pod: Pod = serde_json::from_value(
+                json!({"metadata": {"namespace": "n"}, "spec": {"containers": [], "runtimeClassName": class}}),
+            )
+            .unwrap();
+            let got = check(&pod, &annotations, &FeatureGates::default());
+            assert_eq!(got.is_ok(), permitted, "{allowed:?} {class:?}");
         }
     }
 

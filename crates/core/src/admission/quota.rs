@@ -239,6 +239,48 @@ fn unreadable(quota: &ResourceQuota, what: String) -> Rejection {
     }
 }
 
+/// Whether a changed pod still fits into a quota of which `used` is used, its old state included. Only what it
+/// takes in addition counts, so that a namespace over its quota can still be changed.
+///
+/// # Errors
+/// [`Rejection::QuotaNeeds`] or [`Rejection::QuotaExceeded`].
+pub fn check_pod_update(
+    quota: &ResourceQuota,
+    used: &Amounts,
+    pod: &Pod,
+    old: &Pod,
+    gates: &FeatureGates,
+) -> Result<(), Rejection> {
+    if !counts_pod(quota, pod) {
+        return Ok(());
+    }
+    let before = if counts_pod(quota, old) {
+        pod_usage(old, gates)
+    } else {
+        Amounts::new()
+    };
+    if let Some(what) = pod.spec.as_ref().and_then(resources::unreadable_in) {
+        return Err(unreadable(quota, what));
+    }
+    let mut more = Amounts::new();
+    for (name, amount) in pod_usage(pod, gates) {
+        match before.get(&name) {
+            Some(had) if amount <= *had => {}
+            Some(had) => {
+                more.insert(name, amount - had);
+            }
+            None => {
+                more.insert(name, amount);
+            }
+        }
+    }
+    if more.is_empty() {
+        return Ok(());
+    }
+    needs(quota, pod)?;
+    check(quota, used, &more)
+}
+
 /// Whether something that uses `more` fits.
 ///
 /// # Errors
@@ -465,5 +507,61 @@ mod tests {
             refused(&broken, &none, &good),
             "cannot be compared with quota q: spec.hard: cpu=\"ten\" is no quantity"
         );
+    }
+
+    #[test]
+    fn a_change_counts_with_what_it_takes_in_addition() {
+        let gates = FeatureGates::default();
+        let used = |q: &ResourceQuota, pods: &[Pod]| used(q, pods, &Counts::new(), &gates);
+        for (spec, old, new, fits) in [
+            // over its quota, and yet it may be changed, and shrink
+            (
+                json!({"hard": {"cpu": "1"}}),
+                pod("2", json!({})),
+                pod("2", json!({})),
+                true,
+            ),
+            (
+                json!({"hard": {"cpu": "1"}}),
+                pod("2", json!({})),
+                pod("1500m", json!({})),
+                true,
+            ),
+            (
+                json!({"hard": {"cpu": "3"}}),
+                pod("2", json!({})),
+                pod("3", json!({})),
+                true,
+            ),
+            (
+                json!({"hard": {"cpu": "3"}}),
+                pod("2", json!({})),
+                pod("3001m", json!({})),
+                false,
+            ),
+            // a deadline takes it into the scope
+            (
+                json!({"hard": {"pods": "0"}, "scopes": ["Terminating"]}),
+                pod("1", json!({})),
+                pod("1", json!({"activeDeadlineSeconds": 5})),
+                false,
+            ),
+            (
+                json!({"hard": {"pods": "0"}, "scopes": ["Terminating"]}),
+                pod("1", json!({})),
+                pod("1", json!({})),
+                true,
+            ),
+        ] {
+            let q = quota(spec.clone());
+            let got = check_pod_update(
+                &q,
+                &used(&q, std::slice::from_ref(&old)),
+                &new,
+                &old,
+                &gates,
+            );
+            assert_eq!(got.is_ok(), fits, "{spec} {got:?}");
+        }
     }
 }

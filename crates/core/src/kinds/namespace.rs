@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
 
 use crate::gates::FeatureGates;
 use crate::meta::{self, Scope};
-use crate::rules::Rules;
+use crate::rules::{Rules, UnknownSubresource};
 
 /// Every namespace carries its own name as a label.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -75,6 +75,31 @@ impl Rules for Namespace {
             ));
         }
         errors
+    }
+
+    fn prepare_subresource(
+        &mut self,
+        subresource: &str,
+        old: &Self,
+    ) -> Result<(), UnknownSubresource> {
+        match subresource {
+            "finalize" => {
+                prepare_finalize(self, old);
+                Ok(())
+            }
+            other => Err(UnknownSubresource(other.to_owned())),
+        }
+    }
+
+    fn validate_subresource(
+        &self,
+        subresource: &str,
+        old: &Self,
+    ) -> Result<Vec<FieldError>, UnknownSubresource> {
+        match subresource {
+            "finalize" => Ok(validate_finalize(self, old)),
+            other => Err(UnknownSubresource(other.to_owned())),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
-use super::qos;
+use super::{apply_resize, qos};
 use crate::gates::{FeatureGates, Gate};
 
 /// Drops the fields whose gate is off; one that the old object has stays.
@@ -69,5 +69,69 @@ pub(super) fn status(pod: &mut Pod, old: &Pod) {
         if status.qos_class.is_none() {
             status.qos_class = before;
         }
+    }
+}
+
+/// All of `old` but what identifies the write: the name, the version it is based on and who manages which fields.
+fn restore(pod: &mut Pod, old: &Pod) -> Pod {
+    let mut whole = old.clone();
+    whole
+        .metadata
+        .resource_version
+        .clone_from(&pod.metadata.resource_version);
+    whole.metadata.managed_fields = pod.metadata.managed_fields.take();
+    std::mem::replace(pod, whole)
+}
+
+fn moved_on(pod: &mut Pod, old: &Pod) {
+    pod.metadata.generation = old.metadata.generation;
+    if pod.spec != old.spec {
+        pod.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+    }
+}
+
+/// Only the list of ephemeral containers changes, neither labels nor anything else.
+pub(super) fn ephemeral_containers(pod: &mut Pod, old: &Pod) {
+    let given = restore(pod, old);
+    pod.spec.get_or_insert_default().ephemeral_containers =
+        given.spec.and_then(|s| s.ephemeral_containers);
+    moved_on(pod, old);
+}
+
+/// Only resources and resize policies change, of containers that are there.
+pub(super) fn resize(pod: &mut Pod, old: &Pod) {
+    *pod = apply_resize(pod, old);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(labels: serde_json::Value, image: &str, cpu: &str, debug: bool) -> Pod {
+        let mut body = json!({
+            "metadata": {"name": "p", "namespace": "n", "generation": 1, "labels": labels},
+            "spec": {"containers": [{"name": "c", "image": image, "resources": {"limits": {"cpu": cpu}}}]},
+        });
+        if debug {
+            body["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "i"}]);
+        }
+        serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn a_subresource_changes_its_own_part_and_nothing_else() {
+        let old = pod(json!({"a": "1"}), "i", "1", false);
+        let given = pod(json!({"a": "2"}), "other", "2", true);
+        let mut debugged = given.clone();
+        ephemeral_containers(&mut debugged, &old);
+        let mut want = pod(json!({"a": "1"}), "i", "1", true);
+        want.metadata.generation = Some(2);
+        assert_eq!(debugged, want);
+        let mut resized = given;
+        resize(&mut resized, &old);
+        let mut want = pod(json!({"a": "1"}), "i", "2", false);
+        want.metadata.generation = Some(2);
+        assert_eq!(resized, want);
     }
 }

@@ -1,6 +1,8 @@
 //! Nobody grants what they do not hold.
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
+};
 use thiserror::Error;
 
 use super::{GROUP, Policy, Request, User, policy, rule};
@@ -43,6 +45,76 @@ pub enum EscalationError {
         /// Its name.
         name: String,
     },
+}
+
+/// What a write of a role or binding would give to somebody.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Grant<'a> {
+    /// The rules of a Role.
+    Role(&'a [PolicyRule]),
+    /// The rules of a ClusterRole, and what its aggregation may gather.
+    ClusterRole {
+        /// As it is written.
+        role: &'a ClusterRole,
+        /// What it replaces.
+        old: Option<&'a ClusterRole>,
+    },
+    /// The rules of the role that a binding refers to.
+    Binding(&'a RoleRef),
+}
+
+impl<'a> Grant<'a> {
+    /// Whether `user` may write an object of this name in this namespace (empty for cluster-scoped kinds).
+    ///
+    /// # Errors
+    /// [`EscalationError`] with what is too much.
+    pub fn check(
+        &self,
+        policy: &Policy,
+        user: &User,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), EscalationError> {
+        match self {
+            Self::Role(rules) => check_role(policy, user, namespace, name, rules),
+            Self::ClusterRole { role, old } => check_cluster_role(policy, user, role, *old),
+            Self::Binding(role) => check_binding(policy, user, namespace, role),
+        }
+    }
+
+    /// What a Role gives; nothing new when its rules stay as they were.
+    #[must_use]
+    pub fn of_role(new: &'a Role, old: Option<&Role>) -> Option<Self> {
+        let changed = old.is_none_or(|old| old.rules != new.rules);
+        changed.then(|| Self::Role(new.rules.as_deref().unwrap_or_default()))
+    }
+
+    /// What a ClusterRole gives; nothing new when its rules stay as they were.
+    #[must_use]
+    pub fn of_cluster_role(new: &'a ClusterRole, old: Option<&'a ClusterRole>) -> Option<Self> {
+        let same = |old: &ClusterRole| {
+            old.rules == new.rules && old.aggregation_rule == new.aggregation_rule
+        };
+        (!old.is_some_and(same)).then_some(Self::ClusterRole { role: new, old })
+    }
+
+    /// What a RoleBinding gives; nothing new when it binds the same to the same.
+    #[must_use]
+    pub fn of_role_binding(new: &'a RoleBinding, old: Option<&RoleBinding>) -> Option<Self> {
+        let same = |old: &RoleBinding| old.role_ref == new.role_ref && old.subjects == new.subjects;
+        (!old.is_some_and(same)).then_some(Self::Binding(&new.role_ref))
+    }
+
+    /// What a ClusterRoleBinding gives; nothing new when it binds the same to the same.
+    #[must_use]
+    pub fn of_cluster_role_binding(
+        new: &'a ClusterRoleBinding,
+        old: Option<&ClusterRoleBinding>,
+    ) -> Option<Self> {
+        let same =
+            |old: &ClusterRoleBinding| old.role_ref == new.role_ref && old.subjects == new.subjects;
+        (!old.is_some_and(same)).then_some(Self::Binding(&new.role_ref))
+    }
 }
 
 fn full_authority() -> [PolicyRule; 2] {

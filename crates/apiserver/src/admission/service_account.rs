@@ -1,0 +1,53 @@
+//! ServiceAccount: a pod runs as an account that exists, and gets its token mounted.
+
+use std::sync::Arc;
+
+use berth_api::status::ApiError;
+use berth_core::admission::service_account;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount as Account};
+
+use super::{Attributes, Operation, Parts, Plugin};
+use crate::generated_name;
+use crate::object::Object;
+use crate::storage::Storage;
+
+/// Pods that stand for a node's static pods.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+pub(super) struct ServiceAccount {
+    storage: Arc<Storage>,
+}
+
+impl ServiceAccount {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            storage: Arc::clone(&parts.storage),
+        }
+    }
+}
+
+impl Plugin for ServiceAccount {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.is("", "pods", "")
+    }
+
+    fn admit(&self, attributes: &Attributes<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
+        let pod: &mut Pod = object.typed_mut()?;
+        let annotations = pod.metadata.annotations.as_ref();
+        if annotations.is_some_and(|a| a.contains_key(MIRROR)) {
+            return Ok(());
+        }
+        let name = service_account::account_name(pod);
+        let found: Option<Account> =
+            self.storage
+                .read("core/serviceaccounts", attributes.namespace, name)?;
+        // A namespace may be so new that nobody has made its default account yet; it will be there
+        // before a node needs it.
+        let found = match found {
+            None if name == service_account::DEFAULT => Some(Account::default()),
+            found => found,
+        };
+        service_account::admit(pod, found.as_ref(), &generated_name::suffix())
+            .map_err(|rejection| attributes.forbidden(rejection.to_string()))
+    }
+}

@@ -1,0 +1,98 @@
+//! From the request that was authorized to the verb that carries it out.
+
+use berth_api::status::ApiError;
+use futures::future::BoxFuture;
+
+use crate::http_types::Response;
+use crate::registry::{Resource, ResourceHandler, SubresourceHandler};
+use crate::request::{ResourceRequest, Verb};
+use crate::rest::Call;
+use crate::rest::update::Part;
+
+/// Refuses what the row does not list: subresources, and verbs of the resource or subresource.
+///
+/// # Errors
+/// `NoSuchPath` for a subresource, `MethodNotAllowed` for a verb.
+pub(super) fn check_served(row: &Resource, asked: &ResourceRequest) -> Result<(), ApiError> {
+    let target = &asked.target;
+    let verbs = if target.subresource.is_empty() {
+        row.verbs.as_slice()
+    } else {
+        let subresource = row.subresource(&target.subresource);
+        subresource.ok_or(ApiError::NoSuchPath)?.verbs
+    };
+    let over_all = row.namespaced() && target.namespace.is_empty();
+    if !verbs.contains(&asked.verb.as_str())
+        || (over_all && !matches!(asked.verb, Verb::List | Verb::Watch))
+    {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    Ok(())
+}
+
+/// One type for the futures of all verbs, which keeps connections' own small.
+pub(super) fn boxed(call: Call) -> BoxFuture<'static, Result<Response, ApiError>> {
+    Box::pin(dispatch(call))
+}
+
+async fn dispatch(call: Call) -> Result<Response, ApiError> {
+    if !call.subresource().is_empty() {
+        return subresource(&call).await;
+    }
+    let named = !call.name().is_empty();
+    match call.row.handler {
+        ResourceHandler::Stored => {}
+        ResourceHandler::Review if call.verb == Verb::Create && !named => {
+            return call.review().await;
+        }
+        ResourceHandler::Binding if call.verb == Verb::Create && !named => {
+            return call.bind().await;
+        }
+        ResourceHandler::Review | ResourceHandler::Binding => {
+            return Err(ApiError::MethodNotAllowed);
+        }
+    }
+    match (call.verb, named) {
+        (Verb::Watch, false) => call.watch().await,
+        (Verb::List, false) => call.list().await,
+        (Verb::Create, false) => call.create().await,
+        (Verb::DeleteCollection, false) => call.delete_collection().await,
+        (Verb::Get, true) => call.get().await,
+        (Verb::Update, true) => call.put(Part::Main).await,
+        (Verb::Patch, true) => call.patch(Part::Main).await,
+        (Verb::Delete, true) => call.delete().await,
+        (Verb::Watch | Verb::List | Verb::Create | Verb::DeleteCollection, true)
+        | (Verb::Get | Verb::Update | Verb::Patch | Verb::Delete, false) => {
+            Err(ApiError::MethodNotAllowed)
+        }
+    }
+}
+
+async fn subresource(call: &Call) -> Result<Response, ApiError> {
+    let sub = call
+        .row
+        .subresource(call.subresource())
+        .ok_or(ApiError::NoSuchPath)?;
+    let create = call.verb == Verb::Create;
+    let part = match sub.handler {
+        SubresourceHandler::Binding if create => return call.bind().await,
+        SubresourceHandler::Eviction if create => return call.evict().await,
+        SubresourceHandler::Token if create => return call.token().await,
+        SubresourceHandler::Status => Part::Status,
+        SubresourceHandler::EphemeralContainers => Part::EphemeralContainers,
+        SubresourceHandler::Resize => Part::Resize,
+        SubresourceHandler::Finalize => Part::Finalize,
+        SubresourceHandler::Binding
+        | SubresourceHandler::Eviction
+        | SubresourceHandler::Token
+        | SubresourceHandler::Connect => return Err(ApiError::MethodNotAllowed),
+    };
+    match call.verb {
+        Verb::Get => call.get().await,
+        Verb::Update => call.put(part).await,
+        Verb::Patch => call.patch(part).await,
+        Verb::List | Verb::Watch | Verb::Create | Verb::Delete | Verb::DeleteCollection => {
+            Err(ApiError::MethodNotAllowed)
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Discovery, OpenAPI, health and other paths that name no resource.
+
+use std::sync::Arc;
+
+use berth_api::status::ApiError;
+use http::{HeaderMap, StatusCode};
+
+use crate::api::Api;
+use crate::http_types::{self, Response};
+use crate::request::PathRequest;
+use crate::{discovery, health, openapi};
+
+/// Answers a request for a path.
+///
+/// # Errors
+/// `NoSuchPath` in a group that is served, `MethodNotAllowed` for anything but reading.
+pub(super) fn answer(
+    api: &Arc<Api>,
+    request: &PathRequest,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let path = request.path.as_str();
+    let is_health = ["/healthz", "/livez", "/readyz"]
+        .iter()
+        .filter_map(|prefix| path.strip_prefix(prefix))
+        .any(|rest| rest.is_empty() || rest.starts_with('/'));
+    let found = if is_health || matches!(path, "/version" | "/metrics") {
+        health::handle(api, request)
+    } else if path.starts_with("/openapi") {
+        openapi::handle(api, request, headers)
+    } else {
+        discovery::handle(api, request, headers)
+    };
+    match found {
+        Some(_) if !request.reads() => Err(ApiError::MethodNotAllowed),
+        Some(response) => Ok(response),
+        // In a group that is served an API client wants a Status, elsewhere a plain page will do.
+        None if in_known_group(api, path) => Err(ApiError::NoSuchPath),
+        None => Ok(http_types::text(
+            StatusCode::NOT_FOUND,
+            "404 page not found\n",
+        )),
+    }
+}
+
+fn in_known_group(api: &Api, path: &str) -> bool {
+    let mut parts = path.trim_matches('/').split('/');
+    match parts.next() {
+        Some("api") => parts.next().is_some(),
+        Some("apis") => parts.next().is_some_and(|group| {
+            let table = api.registry.table();
+            table.rows().iter().any(|row| row.group == group)
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,32 @@
+//! storage.k8s.io/v1 CSIDriver.
+
+use k8s_openapi::api::storage::v1::CSIDriver;
+
+use super::{Deletion, Kind, MovedOn, Updates};
+use crate::printer::{self, Printer};
+use crate::registry::{Scope, Subresource};
+use crate::strategy::FieldLabel;
+
+impl Kind for CSIDriver {
+    type Object = Self;
+
+    const VERSIONS: &'static [&'static str] = &["v1"];
+    const SCOPE: Scope = Scope::Cluster;
+    const SHORT_NAMES: &'static [&'static str] = &[];
+    const CATEGORIES: &'static [&'static str] = &[];
+    const FIELD_LABELS: &'static [FieldLabel] = &[];
+    const GENERATION: Option<MovedOn<Self::Object>> = None;
+    const UPDATES: Updates = Updates {
+        create: false,
+        unconditional: true,
+    };
+    const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+
+    fn subresources() -> Vec<Subresource> {
+        Vec::new()
+    }
+
+    fn printer() -> Printer {
+        printer::plain()
+    }
+}

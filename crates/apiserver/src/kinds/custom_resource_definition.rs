@@ -1,0 +1,200 @@
+//! CustomResourceDefinitions themselves.
+
+use berth_api::field::{FieldError, FieldPath};
+use berth_api::names;
+use berth_core::gates::FeatureGates;
+use berth_core::meta::{self, Scope};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde::{Deserialize, Serialize};
+
+use berth_core::rules::Rules;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
+use serde_json::json;
+
+use super::{Deletion, Kind, MovedOn, Updates};
+use crate::printer::{Printer, name, text};
+use crate::registry::{Scope as RowScope, Subresource};
+use crate::strategy::FieldLabel;
+
+/// A definition with its rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Definition(pub(crate) CustomResourceDefinition);
+
+impl Resource for Definition {
+    const API_VERSION: &'static str = CustomResourceDefinition::API_VERSION;
+    const GROUP: &'static str = CustomResourceDefinition::GROUP;
+    const KIND: &'static str = CustomResourceDefinition::KIND;
+    const VERSION: &'static str = CustomResourceDefinition::VERSION;
+    const URL_PATH_SEGMENT: &'static str = CustomResourceDefinition::URL_PATH_SEGMENT;
+    type Scope = ClusterResourceScope;
+}
+
+impl Metadata for Definition {
+    type Ty = ObjectMeta;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
+    }
+}
+
+impl Kind for Definition {
+    type Object = Self;
+
+    const VERSIONS: &'static [&'static str] = &["v1"];
+    const SCOPE: RowScope = RowScope::Cluster;
+    const SHORT_NAMES: &'static [&'static str] = &["crd", "crds"];
+    const CATEGORIES: &'static [&'static str] = &["api-extensions"];
+    const FIELD_LABELS: &'static [FieldLabel] = &[];
+    const GENERATION: Option<MovedOn<Self::Object>> = Some(|new, old| new.0.spec != old.0.spec);
+    const UPDATES: Updates = Updates {
+        create: false,
+        unconditional: false,
+    };
+    const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+
+    fn subresources() -> Vec<Subresource> {
+        vec![Subresource::status::<Self>()]
+    }
+
+    fn printer() -> Printer {
+        Printer::new(
+            &[("Name", "string", 0), ("Created At", "date", 0)],
+            |crd, _| vec![name(crd), json!(text(crd, "/metadata/creationTimestamp"))],
+        )
+    }
+}
+
+impl Rules for Definition {
+    fn default(&mut self) {
+        let names = &mut self.0.spec.names;
+        if names.singular.as_deref().unwrap_or("").is_empty() {
+            names.singular = Some(names.kind.to_lowercase());
+        }
+        if names.list_kind.as_deref().unwrap_or("").is_empty() {
+            names.list_kind = Some(format!("{}List", names.kind));
+        }
+        let conversion = self.0.spec.conversion.get_or_insert_default();
+        if conversion.strategy.is_empty() {
+            "None".clone_into(&mut conversion.strategy);
+        }
+    }
+
+    fn prepare_create(&mut self, _gates: &FeatureGates) {
+        self.0.status = None;
+    }
+
+    fn prepare_update(&mut self, old: &Self, _gates: &FeatureGates) {
+        self.0.status.clone_from(&old.0.status);
+    }
+
+    fn prepare_status(&mut self, old: &Self) {
+        self.0.spec.clone_from(&old.0.spec);
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        let mut errors = meta::validate(&self.0.metadata, Scope::Cluster, names::dns1123_subdomain);
+        errors.extend(body(&self.0));
+        errors
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<FieldError> {
+        let mut errors = meta::validate_update(&self.0.metadata, &old.0.metadata);
+        errors.extend(body(&self.0));
+        let spec = FieldPath::new("spec");
+        meta::immutable(
+            &mut errors,
+            &spec.child("group"),
+            &self.0.spec.group,
+            &old.0.spec.group,
+        );
+        meta::immutable(
+            &mut errors,
+            &spec.child("scope"),
+            &self.0.spec.scope,
+            &old.0.spec.scope,
+        );
+        meta::immutable(
+            &mut errors,
+            &spec.child("names").child("plural"),
+            &self.0.spec.names.plural,
+            &old.0.spec.names.plural,
+        );
+        errors
+    }
+}
+
+fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = &definition.spec;
+    let at = FieldPath::new("spec");
+    let name = definition.metadata.name.as_deref().unwrap_or("");
+    if name != format!("{}.{}", spec.names.plural, spec.group) {
+        errors.push(FieldError::invalid(
+            &FieldPath::new("metadata").child("name"),
+            name,
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    for (field, value) in [
+        ("group", &spec.group),
+        ("scope", &spec.scope),
+        ("names.plural", &spec.names.plural),
+        ("names.kind", &spec.names.kind),
+    ] {
+        if value.is_empty() {
+            errors.push(FieldError::required(&at.child(field), ""));
+        }
+    }
+    if !spec.scope.is_empty() && !matches!(spec.scope.as_str(), "Cluster" | "Namespaced") {
+        errors.push(FieldError::not_supported(
+            &at.child("scope"),
+            &spec.scope,
+            &["Cluster", "Namespaced"],
+        ));
+    }
+    if spec.versions.iter().filter(|v| v.storage).count() != 1 {
+        errors.push(FieldError::invalid(
+            &at.child("versions"),
+            spec.versions.len(),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+    for (n, version) in spec.versions.iter().enumerate() {
+        let at = at.child("versions").index(n);
+        for complaint in names::dns1035_label(&version.name) {
+            errors.push(FieldError::invalid(
+                &at.child("name"),
+                &version.name,
+                complaint,
+            ));
+        }
+        let schema = version
+            .schema
+            .as_ref()
+            .and_then(|s| s.open_api_v3_schema.as_ref());
+        if schema.is_none() {
+            errors.push(FieldError::required(
+                &at.child("schema").child("openAPIV3Schema"),
+                "schemas are required",
+            ));
+        }
+    }
+    let strategy = spec
+        .conversion
+        .as_ref()
+        .map_or("None", |c| c.strategy.as_str());
+    if strategy != "None" {
+        errors.push(FieldError::not_supported(
+            &at.child("conversion").child("strategy"),
+            strategy,
+            &["None"],
+        ));
+    }
+    errors
+}
