@@ -23,12 +23,12 @@ pub enum ConfigFileError {
         source: std::io::Error,
     },
     /// It is not what it should be.
-    #[error("the admission configuration {path} {source}", path = .path.display())]
+    #[error("the admission configuration {path} {why}", path = .path.display())]
     Content {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: ConfigurationError,
+        why: ConfigurationError,
     },
     /// The configuration of a plugin has wrong fields.
     #[error("the configuration of plugin {plugin:?} in {path} is invalid: {errors}", path = .path.display())]
@@ -67,7 +67,7 @@ pub(crate) fn pod_security(file: Option<&Path>) -> Result<PodSecurity, ConfigFil
     };
     let wrong = |path: &Path| {
         let path = path.to_owned();
-        move |source| ConfigFileError::Content { path, source }
+        move |why| ConfigFileError::Content { path, why }
     };
     let whole = AdmissionConfiguration::parse(&text(path)?).map_err(wrong(path))?;
     if let Some(other) = whole.plugins.iter().find(|p| p.name != POD_SECURITY) {
