@@ -5,11 +5,14 @@
 //! [`admit`](Plugin::admit) and refuses in [`validate`](Plugin::validate). The rules are `core`'s; what they need from
 //! the cluster is looked up here. `plugins` has a line for each, and says what becomes of the stock server's others.
 
+mod always_pull_images;
+mod configured;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod plugins;
+mod pod_security;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -26,6 +29,8 @@ use crate::object::Object;
 use crate::registry::Resource;
 use crate::storage::Storage;
 use crate::user::User;
+pub use configured::ConfigFileError;
+pub(crate) use configured::pod_security as read_pod_security;
 pub(crate) use plugins::Plugins;
 pub use plugins::PluginsError;
 
@@ -85,7 +90,6 @@ impl Attributes<'_> {
     }
 
     /// Tells the client something besides the answer.
-    #[allow(dead_code, reason = "for plugins that warn, such as PodSecurity")]
     pub(crate) fn warn(&self, text: String) {
         let mut warnings = self.warnings.lock();
         if !warnings.contains(&text) {
@@ -140,6 +144,8 @@ pub(crate) struct Parts {
     pub(crate) gates: FeatureGates,
     /// What users may do.
     pub(crate) authorizer: Arc<Authorizer>,
+    /// PodSecurity with its defaults and exemptions.
+    pub(crate) pod_security: Arc<berth_core::admission::pod_security::PodSecurity>,
 }
 
 /// Held while something is written that others must not overtake.

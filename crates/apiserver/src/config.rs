@@ -56,6 +56,8 @@ pub struct Config {
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
     pub disable_admission_plugins: Vec<String>,
+    /// `--admission-control-config-file`.
+    pub admission_control_config_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -75,6 +77,7 @@ impl Config {
             gates: FeatureGates::default(),
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
+            admission_control_config_file: None,
         }
     }
 }

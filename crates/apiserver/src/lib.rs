@@ -49,6 +49,6 @@ pub mod tls;
 pub mod tokens;
 pub mod user;
 
-pub use admission::PluginsError;
+pub use admission::{ConfigFileError, PluginsError};
 pub use config::{Config, StoreConfig};
 pub use server::{BuildError, ServeError, Server};

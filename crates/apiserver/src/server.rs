@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Parts, Plugins, PluginsError};
+use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
 use crate::api::Api;
 use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
@@ -67,6 +67,9 @@ pub enum BuildError {
     /// The lists of admission plugins cannot be used.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// The configuration of admission plugins cannot be used.
+    #[error(transparent)]
+    AdmissionConfig(#[from] ConfigFileError),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -104,6 +107,8 @@ impl Config {
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
         )?;
+        let pod_security =
+            admission::read_pod_security(self.admission_control_config_file.as_deref())?;
         let tls = match &self.tls {
             Some(tls) => Some(tls.build()?),
             None => None,
@@ -152,6 +157,7 @@ impl Config {
             storage: Arc::clone(&storage),
             gates: self.gates,
             authorizer: Arc::clone(&authorizer),
+            pod_security: Arc::new(pod_security),
         });
         let api = Arc::new(Api {
             registry,

@@ -72,6 +72,9 @@ pub(crate) struct ServerArgs {
     pub(crate) service_account_max_token_expiration: Option<i64>,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
@@ -147,6 +150,9 @@ impl ServerArgs {
         config
             .disable_admission_plugins
             .clone_from(&self.disable_admission_plugins);
+        config
+            .admission_control_config_file
+            .clone_from(&self.admission_control_config_file);
         let server = config.build().await?;
         let url = format!("https://{}", self.reach(server.local_addr()));
         Ok(Built {

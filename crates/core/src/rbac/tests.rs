@@ -280,6 +280,39 @@ fn nobody_grants_what_they_do_not_hold() {
 }
 
 #[test]
+fn a_rule_of_a_few_kilobytes_that_stands_for_billions_is_not_taken_apart() {
+    let policy = policy(vec![], vec![]);
+    let many = |prefix: &str| {
+        (0..3000)
+            .map(|i| format!("{prefix}{i}"))
+            .collect::<Vec<_>>()
+    };
+    let wide: Vec<PolicyRule> = from(
+        json!([{"apiGroups": many("g"), "resources": many("r"), "verbs": many("v"), "resourceNames": many("n")}]),
+    );
+    assert_eq!(
+        check_role(&policy, &user("adminer"), "a", "r", &wide),
+        Err(EscalationError::TooWide {
+            user: "adminer".to_owned()
+        })
+    );
+    // Who holds everything holds this too.
+    assert_eq!(
+        check_role(&policy, &user("cluster-adminer"), "a", "r", &wide),
+        Ok(())
+    );
+    let scattered: Vec<PolicyRule> =
+        from(json!([{"apiGroups": ["x"], "resources": many("r"), "verbs": ["get"]}]));
+    let Err(EscalationError::NotHeld { missing, .. }) =
+        check_role(&policy, &user("adminer"), "a", "r", &scattered)
+    else {
+        panic!("these must not be granted");
+    };
+    assert_eq!(missing.lines().count(), 101);
+    assert!(missing.ends_with("\nand 2900 more"), "{missing}");
+}
+
+#[test]
 fn the_verbs_bind_and_escalate_lift_the_check() {
     let role: ClusterRole = from(json!({"metadata": {"name": "lifter"}, "rules": [
         {"apiGroups": [GROUP], "resources": ["roles", "clusterroles"], "verbs": ["bind", "escalate"]}]}));
