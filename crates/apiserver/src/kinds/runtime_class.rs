@@ -15,7 +15,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::{Value, json};
 
 use crate::field_label::FieldLabel;
-use crate::kind::{Deletion, Kind, MovedOn, Updates};
+use crate::kind::{Deletion, Kind, MovedOn, Updates, decode_as};
 use crate::printer::{Printer, created_ago, name, text};
 use crate::registry::{Convert, Scope, Subresource};
 use crate::storage::Storage;
