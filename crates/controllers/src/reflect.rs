@@ -5,15 +5,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::{BriefWatch, Outage, Tasks};
 use futures::StreamExt as _;
 use kube::api::{Api, ObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 /// What [`reflect`] gives: cheap to clone.
 #[derive(Clone)]
@@ -51,13 +49,8 @@ where
     }
 }
 
-/// Watches objects, in a task of `tasks`, until `shutdown`. `fields` is a field selector.
-pub fn reflect<K>(
-    tasks: &mut JoinSet<()>,
-    api: Api<K>,
-    fields: Option<&str>,
-    shutdown: &CancellationToken,
-) -> Reflected<K>
+/// Watches objects, in a task of `tasks`, until they are to stop. `fields` is a field selector.
+pub fn reflect<K>(tasks: &Tasks, api: Api<K>, fields: Option<&str>) -> Reflected<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
@@ -68,14 +61,19 @@ where
         Some(fields) => watcher::Config::default().fields(fields),
         None => watcher::Config::default(),
     };
-    let shutdown = shutdown.clone();
-    tasks.spawn(async move {
+    let shutdown = tasks.stop_token();
+    tasks.spawn_essential("watch", async move {
+        let mut outage = Outage::new("cannot watch objects for the controllers");
         let events = watcher(api, config).default_backoff();
         let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
         let mut listing = true;
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
+                    // A watch that only begins says nothing of the server yet.
+                    if !matches!(event, watcher::Event::Init) {
+                        outage.works();
+                    }
                     let event = event.modify(|object| forget_managers(object.meta_mut()));
                     match event {
                         watcher::Event::Init => listing = true,
@@ -89,7 +87,10 @@ where
                         signal.send_modify(|version| *version += 1);
                     }
                 }
-                Err(error) => debug!(%error, "watch interrupted; it is taken up again"),
+                // The watcher waits, longer each time, before it goes on.
+                Err(error) => {
+                    outage.failed(BriefWatch(&error));
+                }
             }
         }
     });
