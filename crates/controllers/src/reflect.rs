@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_supervise::{BriefWatch, Outage, Tasks};
+use berth_supervise::{Outage, Tasks};
 use futures::StreamExt as _;
 use kube::api::{Api, ObjectMeta};
 use kube::runtime::reflector::{self, Store};
@@ -63,17 +63,14 @@ where
     };
     let shutdown = tasks.stop_token();
     tasks.spawn_essential("watch", async move {
-        let mut outage = Outage::new("cannot watch objects for the controllers");
+        let mut outage = Outage::new(format!("cannot watch {}", K::plural(&())));
         let events = watcher(api, config).default_backoff();
         let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
         let mut listing = true;
         while let Some(event) = events.next().await {
+            outage.watched(&event);
             match event {
                 Ok(event) => {
-                    // A watch that only begins says nothing of the server yet.
-                    if !matches!(event, watcher::Event::Init) {
-                        outage.works();
-                    }
                     let event = event.modify(|object| forget_managers(object.meta_mut()));
                     match event {
                         watcher::Event::Init => listing = true,
@@ -87,10 +84,7 @@ where
                         signal.send_modify(|version| *version += 1);
                     }
                 }
-                // The watcher waits, longer each time, before it goes on.
-                Err(error) => {
-                    outage.failed(BriefWatch(&error));
-                }
+                Err(_) => {}
             }
         }
     });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use berth_core::event::EventType;
 use berth_core::resources::Overhead;
 use berth_core::schedule::{HandlerRule, NodeInfo, PodInfo, filter, score, summarize};
-use berth_supervise::{Brief, BriefWatch, Outage, TaskError, panic_reason};
+use berth_supervise::{Brief, Outage, TaskError, panic_reason};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -47,7 +47,24 @@ pub(crate) struct SchedulerTask {
     listing_nodes: HashSet<String>,
     complete: Complete,
     writes: JoinSet<Option<Bound>>,
-    outage: Outage,
+    outages: Outages,
+}
+
+/// What is wrong with each watch.
+struct Outages {
+    pods: Outage,
+    nodes: Outage,
+    classes: Outage,
+}
+
+impl Default for Outages {
+    fn default() -> Self {
+        Self {
+            pods: Outage::new("the scheduler cannot watch pods"),
+            nodes: Outage::new("the scheduler cannot watch nodes"),
+            classes: Outage::new("the scheduler cannot watch RuntimeClasses"),
+        }
+    }
 }
 
 /// Which first lists are there. Nothing is decided on half a picture.
@@ -78,7 +95,7 @@ impl SchedulerTask {
             listing_nodes: HashSet::new(),
             complete: Complete::default(),
             writes: JoinSet::new(),
-            outage: Outage::new("cannot watch the cluster for the scheduler"),
+            outages: Outages::default(),
         }
     }
 
@@ -107,15 +124,24 @@ impl SchedulerTask {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
                 event = nodes.next() => match event {
-                    Some(event) => self.watched(event, Self::node_event),
+                    Some(event) => {
+                        self.outages.nodes.watched(&event);
+                        self.watched(event, Self::node_event);
+                    }
                     None => break Err(TaskError::Ended { task: "node watch" }),
                 },
                 event = classes.next() => match event {
-                    Some(event) => self.watched(event, Self::class_event),
+                    Some(event) => {
+                        self.outages.classes.watched(&event);
+                        self.watched(event, Self::class_event);
+                    }
                     None => break Err(TaskError::Ended { task: "RuntimeClass watch" }),
                 },
                 event = pods.next() => match event {
-                    Some(event) => self.watched(event, Self::pod_event),
+                    Some(event) => {
+                        self.outages.pods.watched(&event);
+                        self.watched(event, Self::pod_event);
+                    }
                     None => break Err(TaskError::Ended { task: "pod watch" }),
                 },
                 Some(done) = self.writes.join_next() => if let Err(error) = self.written(done) {
@@ -142,18 +168,8 @@ impl SchedulerTask {
         event: Result<watcher::Event<K>, watcher::Error>,
         handle: fn(&mut Self, watcher::Event<K>),
     ) {
-        match event {
-            Ok(event) => {
-                // A watch that only begins says nothing of the server yet.
-                if !matches!(event, watcher::Event::Init) {
-                    self.outage.works();
-                }
-                handle(self, event);
-            }
-            // The watcher waits, longer each time, before it goes on.
-            Err(error) => {
-                self.outage.failed(BriefWatch(&error));
-            }
+        if let Ok(event) = event {
+            handle(self, event);
         }
     }
 
@@ -376,9 +392,8 @@ impl SchedulerTask {
             writer
                 .event(&pod, EventType::Warning, "FailedScheduling", &message)
                 .await;
-            if let Err(error) = writer.mark_unschedulable(&pod, &message).await {
-                debug!(pod = key(&pod), %error, "the condition was not written");
-            }
+            let result = writer.mark_unschedulable(&pod, &message).await;
+            writer.status_written(&pod, &result);
             None
         });
     }

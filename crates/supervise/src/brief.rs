@@ -3,8 +3,9 @@
 use std::fmt;
 
 use kube::runtime::watcher;
+use tracing::debug;
 
-use crate::Chain;
+use crate::{Chain, Outage};
 
 /// A client's error.
 pub struct Brief<'a>(pub &'a kube::Error);
@@ -34,6 +35,25 @@ impl fmt::Display for BriefWatch<'_> {
             }
             watcher::Error::NoResourceVersion => {
                 f.write_str("the server's list has no resourceVersion")
+            }
+        }
+    }
+}
+
+impl Outage {
+    /// A watch reported this event.
+    pub fn watched<K>(&mut self, event: &Result<watcher::Event<K>, watcher::Error>) {
+        match event {
+            // A watch that only begins says nothing of the server yet.
+            Ok(watcher::Event::Init) => {}
+            Ok(_) => self.works(),
+            // History is kept for a while only; the watcher lists anew.
+            Err(watcher::Error::WatchError(status)) if status.code == 410 => {
+                debug!(error = status.message, "a watch is taken up again");
+            }
+            // The watcher itself waits, longer each time, before it goes on.
+            Err(error) => {
+                self.failed(BriefWatch(error));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Something that fails again and again: said at once, then seldom, and once more when it works again.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(7);
 /// One thing that may fail repeatedly, such as a watch or the renewal of a lease.
 #[derive(Debug)]
 pub struct Outage {
-    what: &'static str,
+    what: Cow<'static, str>,
     now: Option<Ongoing>,
 }
 
@@ -28,8 +29,11 @@ struct Ongoing {
 impl Outage {
     /// `what` is the message of its log lines, such as `"cannot renew the node's Lease"`.
     #[must_use]
-    pub fn new(what: &'static str) -> Self {
-        Self { what, now: None }
+    pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            what: what.into(),
+            now: None,
+        }
     }
 
     /// It failed: logs a warning at the first failure and then every half minute. Gives the pause before the next
