@@ -69,22 +69,19 @@ where
         let mut listing = true;
         while let Some(event) = events.next().await {
             outage.watched(&event);
-            match event {
-                Ok(event) => {
-                    let event = event.modify(|object| forget_managers(object.meta_mut()));
-                    match event {
-                        watcher::Event::Init => listing = true,
-                        watcher::Event::InitDone => listing = false,
-                        watcher::Event::InitApply(_)
-                        | watcher::Event::Apply(_)
-                        | watcher::Event::Delete(_) => {}
-                    }
-                    writer.apply_watcher_event(&event);
-                    if !listing {
-                        signal.send_modify(|version| *version += 1);
-                    }
+            if let Ok(event) = event {
+                let event = event.modify(|object| forget_managers(object.meta_mut()));
+                match event {
+                    watcher::Event::Init => listing = true,
+                    watcher::Event::InitDone => listing = false,
+                    watcher::Event::InitApply(_)
+                    | watcher::Event::Apply(_)
+                    | watcher::Event::Delete(_) => {}
                 }
-                Err(_) => {}
+                writer.apply_watcher_event(&event);
+                if !listing {
+                    signal.send_modify(|version| *version += 1);
+                }
             }
         }
     });

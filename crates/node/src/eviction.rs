@@ -28,7 +28,7 @@ use crate::pods::PodHandle;
 
 use limits::PodUsage;
 use meter::Meter;
-use signals::{Reading, Short};
+use signals::{Reading, Short, Signals};
 
 const EVERY: Duration = Duration::from_secs(10);
 /// A condition stays for this long after the shortage, as in stock, so that it does not flap.
@@ -46,13 +46,14 @@ struct Pressures {
 /// Watches memory and disk until `shutdown`.
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let mut pressures = Pressures::default();
+    let mut signals = Signals::default();
     let mut meter = Meter::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        let readings = signals::read(&agent).await;
+        let readings = signals.read(&agent).await;
         let short: Vec<Reading> = readings.into_iter().filter(Reading::is_short).collect();
         let handles = running(&agent);
         let wants_all = short.iter().any(|r| r.short.is_of_disk());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_cri_api::v1::{ContainerStatsFilter, ListContainerStatsRequest};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,7 +17,7 @@ use crate::sandbox_config::log_directory;
 
 /// Entries in one look, over all directories; in one of them a tenth of it before it is the next one's turn.
 pub(super) const ENTRIES_PER_LOOK: usize = 100_000;
-/// The runtime has so long to tell of one pod's writable layers.
+/// The runtime has so long at each look to tell of writable layers.
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +117,8 @@ pub(super) struct Meter {
     measured: HashMap<Place, Measured>,
     /// Writable layers by pod and container, from the runtime.
     layers: HashMap<String, BTreeMap<String, Usage>>,
+    /// Whose turn it is to be asked for first.
+    next: usize,
 }
 
 impl Meter {
@@ -143,50 +145,27 @@ impl Meter {
         }
     }
 
-    /// Asks the runtime for the writable layers of these pods.
+    /// Asks the runtime for the writable layers of these pods, as many as it tells in time: the next look begins with
+    /// the others. What was known of them still counts.
     pub(super) async fn layers(&mut self, agent: &Agent, pods: &[Pod]) {
-        let mut layers = HashMap::new();
-        for pod in pods {
-            let uid = uid(pod);
-            let selector = HashMap::from([(labels::POD_UID.to_owned(), uid.clone())]);
-            let filter = ContainerStatsFilter {
-                label_selector: selector,
-                ..ContainerStatsFilter::default()
-            };
-            let request = ListContainerStatsRequest {
-                filter: Some(filter),
-            };
-            let mut runtime = agent.cri.runtime();
-            let call = runtime.list_container_stats(request);
-            let answer = match tokio::time::timeout(LIMIT, call).await {
-                Ok(Ok(answer)) => answer.into_inner(),
-                Ok(Err(error)) => {
-                    debug!(error = %rpc_message(&error), "no statistics of writable layers");
-                    // What was known still counts.
-                    layers.extend(self.layers.remove_entry(&uid));
-                    continue;
+        let wanted: Vec<String> = pods.iter().map(uid).collect();
+        self.layers.retain(|uid, _| wanted.contains(uid));
+        let end = Instant::now() + LIMIT;
+        for step in 0..wanted.len() {
+            let uid = &wanted[(self.next + step) % wanted.len()];
+            let left = end.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(left, layers_of(agent, uid)).await {
+                Ok(Some(layers)) => {
+                    self.layers.insert(uid.clone(), layers);
                 }
+                Ok(None) => {}
                 Err(_) => {
-                    layers.extend(self.layers.remove_entry(&uid));
-                    continue;
+                    // This one is too slow to come first again.
+                    self.next = self.next.wrapping_add(step + 1);
+                    return;
                 }
-            };
-            let of_pod: &mut BTreeMap<String, Usage> = layers.entry(uid).or_default();
-            for stats in answer.stats {
-                let name = stats
-                    .attributes
-                    .and_then(|a| a.labels.get(labels::CONTAINER_NAME).cloned());
-                let (Some(name), Some(layer)) = (name, stats.writable_layer) else {
-                    continue;
-                };
-                of_pod.entry(name).or_default().add(Usage {
-                    bytes: layer.used_bytes.map_or(0, |v| v.value),
-                    inodes: layer.inodes_used.map_or(0, |v| v.value),
-                    hidden: false,
-                });
             }
         }
-        self.layers = layers;
     }
 
     /// What a pod holds, as far as it is known.
@@ -208,6 +187,37 @@ impl Meter {
         }
         usage
     }
+}
+
+/// The writable layers of a pod's containers; `None` when the runtime does not tell.
+async fn layers_of(agent: &Agent, uid: &str) -> Option<BTreeMap<String, Usage>> {
+    let selector = HashMap::from([(labels::POD_UID.to_owned(), uid.to_owned())]);
+    let filter = ContainerStatsFilter {
+        label_selector: selector,
+        ..ContainerStatsFilter::default()
+    };
+    let request = ListContainerStatsRequest {
+        filter: Some(filter),
+    };
+    let answer = agent.cri.runtime().list_container_stats(request).await;
+    let answer = answer
+        .inspect_err(|e| debug!(uid, error = %rpc_message(e), "no statistics of writable layers"))
+        .ok()?;
+    let mut layers: BTreeMap<String, Usage> = BTreeMap::new();
+    for stats in answer.into_inner().stats {
+        let name = stats
+            .attributes
+            .and_then(|a| a.labels.get(labels::CONTAINER_NAME).cloned());
+        let (Some(name), Some(layer)) = (name, stats.writable_layer) else {
+            continue;
+        };
+        layers.entry(name).or_default().add(Usage {
+            bytes: layer.used_bytes.map_or(0, |v| v.value),
+            inodes: layer.inodes_used.map_or(0, |v| v.value),
+            hidden: false,
+        });
+    }
+    Some(layers)
 }
 
 #[cfg(test)]

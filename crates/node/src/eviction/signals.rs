@@ -1,7 +1,7 @@
 //! What the machine has left, against the stock kubelet's thresholds.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_cri_api::v1::ImageFsInfoRequest;
 use berth_supervise::unblock;
@@ -20,6 +20,8 @@ const IMAGE_PERCENT: u64 = 15;
 const INODES_PERCENT: u64 = 5;
 /// The runtime has so long to say where its images are.
 const LIMIT: Duration = Duration::from_secs(5);
+/// It is asked again after this long: the answer may cost it a walk over all images.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
 
 /// A resource that can run short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,25 +73,35 @@ impl Reading {
     }
 }
 
-/// Reads what can be read.
-pub(super) async fn read(agent: &Agent) -> Vec<Reading> {
-    let node = agent.config.root_dir.clone();
-    let images = image_dir(agent).await;
-    unblock(move || {
-        let mut readings: Vec<Reading> = memory().into_iter().collect();
-        readings.extend(disk(
-            &node,
-            NODE_PERCENT,
-            Short::NodeDisk,
-            Short::NodeInodes,
-        ));
-        if let Some(dir) = images {
-            let (bytes, inodes) = (Short::ImageDisk, Short::ImageInodes);
-            readings.extend(disk(&dir, IMAGE_PERCENT, bytes, inodes));
+/// Where the runtime's images are, as it last said.
+#[derive(Default)]
+pub(super) struct Signals {
+    images: Option<(PathBuf, Instant)>,
+}
+
+impl Signals {
+    /// Reads what can be read.
+    pub(super) async fn read(&mut self, agent: &Agent) -> Vec<Reading> {
+        let known = self.images.as_ref();
+        if known.is_none_or(|(_, asked)| asked.elapsed() >= ASK_AGAIN)
+            && let Some(dir) = image_dir(agent).await
+        {
+            self.images = Some((dir, Instant::now()));
         }
-        readings
-    })
-    .await
+        let node = agent.config.root_dir.clone();
+        let images = self.images.as_ref().map(|(dir, _)| dir.clone());
+        unblock(move || {
+            let mut readings: Vec<Reading> = memory().into_iter().collect();
+            let (bytes, inodes) = (Short::NodeDisk, Short::NodeInodes);
+            readings.extend(disk(&node, NODE_PERCENT, bytes, inodes));
+            if let Some(dir) = images {
+                let (bytes, inodes) = (Short::ImageDisk, Short::ImageInodes);
+                readings.extend(disk(&dir, IMAGE_PERCENT, bytes, inodes));
+            }
+            readings
+        })
+        .await
+    }
 }
 
 async fn image_dir(agent: &Agent) -> Option<PathBuf> {
