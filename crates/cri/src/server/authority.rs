@@ -197,7 +197,7 @@ impl Head {
     fn read(bytes: &[u8]) -> Option<Self> {
         let [a, b, c, kind, flags, _, _, _, _] = *bytes.first_chunk::<FRAME_HEAD>()?;
         Some(Self {
-            length: usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c),
+            length: (usize::from(a) << 16) | (usize::from(b) << 8) | usize::from(c),
             kind,
             flags,
         })
