@@ -12,6 +12,8 @@ async fn a_pod_without_a_node_has_no_logs_yet() {
             certificate: identity.cert.pem().into_bytes(),
             key: identity.signing_key.serialize_pem().into_bytes(),
             ca: None,
+            issuer: None,
+            local_nodes: Vec::new(),
         });
     })
     .await;
