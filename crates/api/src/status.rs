@@ -165,9 +165,14 @@ fn invalid_tail(errors: &[FieldError]) -> String {
     }
 }
 
+/// Errors of fields that one answer tells.
+const MAX_FIELD_ERRORS: usize = 250;
+
 impl ApiError {
     /// [`ApiError::Invalid`] for an object of `kind`.
-    pub fn invalid(group: &str, kind: &str, name: &str, errors: Vec<FieldError>) -> Self {
+    pub fn invalid(group: &str, kind: &str, name: &str, mut errors: Vec<FieldError>) -> Self {
+        // A client chooses how much is wrong; nobody reads more, and each is told twice.
+        errors.truncate(MAX_FIELD_ERRORS);
         Self::Invalid {
             subject: Subject::new(group, kind, name),
             errors,

@@ -26,7 +26,7 @@ use crate::request::RequestInfo;
 use crate::rest::Call;
 use crate::rest::update::Part;
 use crate::user::User;
-use crate::{discovery, health, openapi, proxy};
+use crate::{discovery, health, heavy, openapi, proxy};
 
 /// Largest request body: as much as the stock server takes.
 const BODY_MAX: usize = 3 << 20;
@@ -224,7 +224,7 @@ async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
 
 /// One type for the futures of all verbs, which keeps connections' own small.
 fn boxed(call: Call, method: Method) -> BoxFuture<'static, Result<Response, ApiError>> {
-    Box::pin(dispatch(call, method))
+    Box::pin(heavy::run(call.body.len(), dispatch(call, method)))
 }
 
 async fn dispatch(call: Call, method: Method) -> Result<Response, ApiError> {

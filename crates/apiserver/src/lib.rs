@@ -16,6 +16,7 @@ pub mod discovery;
 mod finish;
 mod handler;
 mod health;
+mod heavy;
 pub mod http_types;
 mod maintenance;
 mod metrics;

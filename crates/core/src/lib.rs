@@ -21,6 +21,7 @@ pub mod meta;
 pub mod migrate;
 pub mod pod;
 pub mod rbac;
+mod repeats;
 pub mod resource_list;
 pub mod resources;
 pub mod rules;

@@ -5,6 +5,7 @@ use berth_api::names;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use crate::meta::extend_invalid;
+use crate::repeats::repeats;
 
 /// Effects that a taint can have.
 pub const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -83,13 +84,9 @@ pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
 /// No two tolerations with the same key, operator, value and effect.
 #[must_use]
 pub fn validate_unique(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
-    let matching = |a: &Toleration, b: &Toleration| identity(a) == identity(b);
-    (1..tolerations.len())
-        .filter(|i| {
-            tolerations[..*i]
-                .iter()
-                .any(|earlier| matching(earlier, &tolerations[*i]))
-        })
+    let again = repeats(tolerations.iter().map(identity));
+    (0..tolerations.len())
+        .filter(|i| again[*i])
         .map(|i| FieldError::duplicate(&at.index(i), &tolerations[i]))
         .collect()
 }

@@ -6,6 +6,7 @@ use berth_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, Pod, PodSpec};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
+use crate::repeats::repeats;
 use crate::resource_list::WireList;
 
 /// Node labels that have a better name, and since when.
@@ -140,8 +141,12 @@ fn repeated<'v>(
     say: impl Fn(usize, &str) -> String,
 ) -> Vec<String> {
     let values: Vec<&str> = values.collect();
-    let again = (1..values.len()).filter(|i| values[..*i].contains(&values[*i]));
-    again.map(|i| say(i, values[i])).collect()
+    let again = repeats(values.iter().copied());
+    let again = again.into_iter().zip(values).enumerate();
+    again
+        .filter(|(_, (again, _))| *again)
+        .map(|(i, (_, value))| say(i, value))
+        .collect()
 }
 
 fn fractions(list: Option<&WireList>, at: &str, warnings: &mut Vec<String>) {
@@ -159,8 +164,9 @@ fn fractions(list: Option<&WireList>, at: &str, warnings: &mut Vec<String>) {
 
 /// Variables that replace an earlier one of the same name without referring to it.
 fn hidden_variables(env: &[EnvVar], at: &str, warnings: &mut Vec<String>) {
+    let again = repeats(env.iter().map(|variable| &variable.name));
     for (i, variable) in env.iter().enumerate() {
-        if !env[..i].iter().any(|earlier| earlier.name == variable.name) {
+        if !again[i] {
             continue;
         }
         let reference = format!("$({})", variable.name);

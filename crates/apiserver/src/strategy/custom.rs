@@ -85,7 +85,7 @@ impl Strategy for Custom {
         object["metadata"] =
             serde_json::to_value(&decoded.object).map_err(|e| ApiError::Internal(e.to_string()))?;
         if let Some(schema) = self.schemas.get(version) {
-            schema::prune(&mut object, schema, "", unknown);
+            schema::prune(&mut object, schema, unknown);
             schema::default(&mut object, schema);
         }
         Ok(object)

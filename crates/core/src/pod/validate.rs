@@ -18,6 +18,7 @@ use berth_api::names;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::meta::{self, Scope};
+use crate::repeats::repeats;
 use crate::resource_list::{self, Holder};
 use crate::{resources, toleration};
 
@@ -201,6 +202,7 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         meta::extend_invalid(&mut errors, &at, name, names::qualified_name(name));
     }
     let gates = spec.scheduling_gates.as_deref().unwrap_or_default();
+    let again = repeats(gates.iter().map(|gate| &gate.name));
     for (i, gate) in gates.iter().enumerate() {
         let at = at.child("schedulingGates").index(i);
         meta::extend_invalid(
@@ -209,7 +211,7 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             &gate.name,
             names::qualified_name(&gate.name),
         );
-        if gates[..i].iter().any(|g| g.name == gate.name) {
+        if again[i] {
             errors.push(FieldError::duplicate(&at, &gate.name));
         }
     }
@@ -292,11 +294,12 @@ fn simple_fields(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
 fn resource_claims(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let claims = spec.resource_claims.as_deref().unwrap_or_default();
+    let again = repeats(claims.iter().map(|claim| &claim.name));
     for (i, claim) in claims.iter().enumerate() {
         let at = at.child("resourceClaims").index(i);
         if claim.name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
-        } else if claims[..i].iter().any(|c| c.name == claim.name) {
+        } else if again[i] {
             errors.push(FieldError::duplicate(&at.child("name"), &claim.name));
         } else {
             meta::extend_invalid(

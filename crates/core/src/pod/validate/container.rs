@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerResizePolicy, PodSpec, Reso
 use super::{Volumes, environment, mounts, network, one_of, probe, required, security, text};
 use crate::meta;
 use crate::pod::{as_container, is_sidecar};
+use crate::repeats::repeats;
 use crate::resource_list::{self, Holder};
 
 /// What a container is checked against.
@@ -36,10 +37,11 @@ pub(super) fn regular(context: &Context<'_>, at: &FieldPath) -> Vec<FieldError> 
         return vec![FieldError::required(at, "")];
     }
     let mut errors = Vec::new();
+    let again = repeats(containers.iter().map(|c| &c.name));
     for (i, c) in containers.iter().enumerate() {
         let at = at.index(i);
         errors.extend(common(context, c, &at));
-        if containers[..i].iter().any(|other| other.name == c.name) {
+        if again[i] {
             errors.push(FieldError::duplicate(&at.child("name"), &c.name));
         }
         errors.extend(probe::all(context.spec, c, &at));
@@ -275,11 +277,9 @@ fn resize(
     at: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let again = repeats(policies.iter().map(|policy| &policy.resource_name));
     for (i, policy) in policies.iter().enumerate() {
-        if policies[..i]
-            .iter()
-            .any(|p| p.resource_name == policy.resource_name)
-        {
+        if again[i] {
             errors.push(FieldError::duplicate(&at.index(i), &policy.resource_name));
         }
         one_of(&mut errors, at, &policy.resource_name, &["cpu", "memory"]);

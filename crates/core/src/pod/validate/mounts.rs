@@ -1,9 +1,12 @@
 //! Mounts and block devices of containers, and the paths of files.
 
+use std::collections::HashSet;
+
 use berth_api::field::{FieldError, FieldPath};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{Volumes, text};
+use crate::repeats::repeats;
 
 pub(super) fn volume_mounts(
     volumes: &Volumes<'_>,
@@ -13,6 +16,9 @@ pub(super) fn volume_mounts(
     let mut errors = Vec::new();
     let mounts = c.volume_mounts.as_deref().unwrap_or_default();
     let devices = c.volume_devices.as_deref().unwrap_or_default();
+    let again = repeats(mounts.iter().map(|m| &m.mount_path));
+    let names: HashSet<&str> = devices.iter().map(|d| d.name.as_str()).collect();
+    let paths: HashSet<&str> = devices.iter().map(|d| d.device_path.as_str()).collect();
     for (i, mount) in mounts.iter().enumerate() {
         let at = at_list.index(i);
         if mount.name.is_empty() {
@@ -24,21 +30,21 @@ pub(super) fn volume_mounts(
         if mount.mount_path.is_empty() {
             errors.push(FieldError::required(&at.child("mountPath"), ""));
         }
-        if mounts[..i].iter().any(|m| m.mount_path == mount.mount_path) {
+        if again[i] {
             errors.push(FieldError::invalid(
                 &at.child("mountPath"),
                 &mount.mount_path,
                 "must be unique",
             ));
         }
-        if devices.iter().any(|d| d.name == mount.name) {
+        if names.contains(mount.name.as_str()) {
             errors.push(FieldError::invalid(
                 &at.child("name"),
                 &mount.name,
                 "must not already exist in volumeDevices",
             ));
         }
-        if devices.iter().any(|d| d.device_path == mount.mount_path) {
+        if paths.contains(mount.mount_path.as_str()) {
             errors.push(FieldError::invalid(
                 &at.child("mountPath"),
                 &mount.mount_path,
@@ -124,13 +130,17 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
     let mut errors = Vec::new();
     let mounts = c.volume_mounts.as_deref().unwrap_or_default();
     let devices = c.volume_devices.as_deref().unwrap_or_default();
+    let names_again = repeats(devices.iter().map(|d| &d.name));
+    let paths_again = repeats(devices.iter().map(|d| &d.device_path));
+    let names: HashSet<&str> = mounts.iter().map(|m| m.name.as_str()).collect();
+    let paths: HashSet<&str> = mounts.iter().map(|m| m.mount_path.as_str()).collect();
     for (i, device) in devices.iter().enumerate() {
         let at = at.index(i);
         let (name_at, path_at) = (at.child("name"), at.child("devicePath"));
         let (name, path) = (&device.name, &device.device_path);
         if name.is_empty() {
             errors.push(FieldError::required(&name_at, ""));
-        } else if devices[..i].iter().any(|d| d.name == *name) {
+        } else if names_again[i] {
             errors.push(FieldError::invalid(&name_at, name, "must be unique"));
         }
         match volumes.get(name.as_str()) {
@@ -149,7 +159,7 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
         if path.is_empty() {
             errors.push(FieldError::required(&path_at, ""));
         }
-        if devices[..i].iter().any(|d| d.device_path == *path) {
+        if paths_again[i] {
             errors.push(FieldError::invalid(&path_at, path, "must be unique"));
         }
         if no_backsteps(path, &path_at).is_some() {
@@ -159,14 +169,14 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
                 "can not contain backsteps ('..')",
             ));
         }
-        if mounts.iter().any(|m| m.name == *name) {
+        if names.contains(name.as_str()) {
             errors.push(FieldError::invalid(
                 &name_at,
                 name,
                 "must not already exist in volumeMounts",
             ));
         }
-        if mounts.iter().any(|m| m.mount_path == *path) {
+        if paths.contains(path.as_str()) {
             errors.push(FieldError::invalid(
                 &path_at,
                 path,

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::{one_of, text};
 use crate::meta;
+use crate::repeats::repeats;
 
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
@@ -16,12 +17,13 @@ const MAX_SEARCH_BYTES: usize = 2048;
 pub(super) fn container_ports(c: &Container, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let ports = c.ports.as_deref().unwrap_or_default();
+    let again = repeats(ports.iter().map(|port| text(&port.name)));
     for (i, port) in ports.iter().enumerate() {
         let at = at.index(i);
         let name = text(&port.name);
         if !name.is_empty() {
             let complaints = names::port_name(name);
-            if complaints.is_empty() && ports[..i].iter().any(|p| text(&p.name) == name) {
+            if complaints.is_empty() && again[i] {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             meta::extend_invalid(&mut errors, &at.child("name"), name, complaints);

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{mounts, one_of};
+use crate::repeats::repeats;
 
 const MAX_ID: i64 = 2_147_483_647;
 const MAX_SYSCTL: usize = 253;
@@ -142,6 +143,7 @@ fn is_sysctl_name(name: &str) -> bool {
 fn sysctls(spec: &PodSpec, context: &PodSecurityContext, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let sysctls = context.sysctls.as_deref().unwrap_or_default();
+    let again = repeats(sysctls.iter().map(|sysctl| &sysctl.name));
     for (i, sysctl) in sysctls.iter().enumerate() {
         let at = at.index(i).child("name");
         let name = sysctl.name.as_str();
@@ -153,7 +155,7 @@ fn sysctls(spec: &PodSpec, context: &PodSecurityContext, at: &FieldPath) -> Vec<
                 name,
                 format!("must have at most {MAX_SYSCTL} characters and be segments of lower case alphanumeric characters, '-' or '_', joined by '.' or '/'"),
             ));
-        } else if sysctls[..i].iter().any(|s| s.name == name) {
+        } else if again[i] {
             errors.push(FieldError::duplicate(&at, name));
         }
         let dotted = name.replace('/', ".");
