@@ -194,6 +194,8 @@ pub(crate) fn document(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Ap
 pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| ApiError::BadRequest("the body is not UTF-8".to_owned()))?;
+    // No text without aliases counts as much as twenty for each of its bytes.
+    let expanded = text.len().saturating_mul(20).saturating_add(1 << 16);
     on_a_large_stack(|| {
         let options = serde_saphyr::options! {
             duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
@@ -202,7 +204,7 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
             budget: serde_saphyr::budget! { max_depth: MAX_DEPTH + 10 },
         };
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            Document::read(deserializer)
+            Document::read(deserializer, expanded)
         })
         .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
     })?

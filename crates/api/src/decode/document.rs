@@ -13,9 +13,7 @@ use super::depth::{MAX_DEPTH, MAX_MANAGED_DEPTH, TooDeep};
 use super::deserializer::Trail;
 use super::problems::Problems;
 
-/// What a document may expand to, a text format that can repeat itself (YAML's aliases) included: bytes of its
-/// strings and keys, and [`NODE_BYTES`] for every value.
-const MAX_EXPANDED_BYTES: usize = 64 << 20;
+/// What a value counts beside its text.
 const NODE_BYTES: usize = 16;
 
 /// What was read.
@@ -35,21 +33,26 @@ impl Document {
     /// What `serde_json` says of text that is not one JSON value.
     pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let document = Self::read(&mut deserializer)?;
+        // JSON can't repeat itself.
+        let document = Self::read(&mut deserializer, usize::MAX)?;
         deserializer.end()?;
         Ok(document)
     }
 
-    /// Reads any format; it has to pass keys on that are there twice.
+    /// Reads any format; it has to pass keys on that are there twice. `expanded` bounds what a format may expand
+    /// to that can repeat itself, as YAML's aliases do: bytes of strings and keys, and 16 for every value.
     ///
     /// # Errors
     /// The deserializer's.
-    pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    pub fn read<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        expanded: usize,
+    ) -> Result<Self, D::Error> {
         let repeated = Problems::default();
         let value = Node {
             trail: &Trail::Top,
             repeated: &repeated,
-            left: &Cell::new(MAX_EXPANDED_BYTES),
+            left: &Cell::new(expanded),
             levels: MAX_DEPTH,
         }
         .deserialize(deserializer)?;
@@ -77,9 +80,7 @@ impl Node<'_> {
             .get()
             .checked_sub(bytes.saturating_add(NODE_BYTES));
         self.left.set(left.ok_or_else(|| {
-            E::custom(format!(
-                "the document expands to more than {MAX_EXPANDED_BYTES} bytes"
-            ))
+            E::custom("the document expands to much more than its size; use fewer aliases")
         })?);
         Ok(())
     }
