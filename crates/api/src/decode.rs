@@ -4,16 +4,18 @@
 //! brings every quantity to canonical form (and refuses what is none), and it lists the fields that the
 //! type does not have, for `fieldValidation`. `null` stands for an absent field.
 
+mod depth;
 mod deserializer;
 mod document;
-
-use std::cell::RefCell;
+mod problems;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
+pub use depth::{MAX_DEPTH, TooDeep, check_depth};
 pub use document::Document;
+pub use problems::MAX_PROBLEMS;
 
 /// JSON that does not fit the type.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -38,7 +40,7 @@ fn at(path: &str) -> String {
 pub struct Decoded<T> {
     /// The object.
     pub object: T,
-    /// Paths of fields that the type does not have, in the order met.
+    /// Paths of fields that the type does not have, in the order met, at most [`MAX_PROBLEMS`].
     pub unknown_fields: Vec<String>,
 }
 
@@ -47,12 +49,12 @@ pub struct Decoded<T> {
 /// # Errors
 /// The first value that does not fit its field's type.
 pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<Decoded<T>, DecodeError> {
-    let unknown = RefCell::new(Vec::new());
+    let unknown = problems::Problems::default();
     let object = T::deserialize(deserializer::Node::root(value, &unknown))
         .map_err(deserializer::Failure::into_error)?;
     Ok(Decoded {
         object,
-        unknown_fields: unknown.into_inner(),
+        unknown_fields: unknown.into_paths(),
     })
 }
 

@@ -22,6 +22,7 @@ mod flow;
 mod generated_name;
 mod handler;
 mod health;
+mod heavy;
 pub mod http_types;
 mod kind;
 mod kinds;

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::Value;
 
-use berth_api::decode::Document;
+use berth_api::decode::{Document, MAX_DEPTH, check_depth};
 use berth_api::status::ApiError;
 
 use crate::protobuf;
@@ -164,10 +164,14 @@ pub(crate) fn document(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Ap
         "" | "application/json" | "*/*" => Document::from_json(bytes)
             .map_err(|e| ApiError::BadRequest(format!("the body is not valid JSON: {e}")))?,
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml(bytes)?,
-        protobuf::MEDIA_TYPE => Document {
-            value: protobuf::decode(bytes).map_err(|e| ApiError::BadRequest(e.to_string()))?,
-            repeated: Vec::new(),
-        },
+        protobuf::MEDIA_TYPE => {
+            let value = protobuf::decode(bytes).map_err(|e| ApiError::BadRequest(e.to_string()))?;
+            check_depth(&value).map_err(|e| ApiError::BadRequest(e.to_string()))?;
+            Document {
+                value,
+                repeated: Vec::new(),
+            }
+        }
         other => {
             tracing::debug!(content_type = other, "unsupported request body");
             return Err(ApiError::UnsupportedMediaType(TAKEN.to_owned()));
@@ -189,14 +193,36 @@ pub(crate) fn document(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Ap
 pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| ApiError::BadRequest("the body is not UTF-8".to_owned()))?;
-    let options = serde_saphyr::options! {
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
-        with_snippet: false,
-    };
-    serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        Document::read(deserializer)
+    // No text without aliases counts as much as twenty for each of its bytes.
+    let expanded = text.len().saturating_mul(20).saturating_add(1 << 16);
+    on_a_large_stack(|| {
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+            with_snippet: false,
+            // `Document` has the bound on depth for all formats; this one only has to be no lower.
+            budget: serde_saphyr::budget! { max_depth: MAX_DEPTH + 10 },
+        };
+        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            Document::read(deserializer, expanded)
+        })
+        .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
+    })?
+}
+
+/// Runs work that calls itself for each level of a document, with more for each than a worker's stack has.
+fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, ApiError> {
+    const STACK_BYTES: usize = 16 << 20;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("yaml".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|e| ApiError::Internal(format!("cannot start a thread: {e}")))?;
+        match thread.join() {
+            Ok(done) => Ok(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
-    .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
 }
 
 #[cfg(test)]

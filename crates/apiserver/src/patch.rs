@@ -14,7 +14,7 @@ pub mod merge;
 pub mod schema;
 pub mod strategic;
 
-use berth_api::decode::Document;
+use berth_api::decode::{Document, MAX_PROBLEMS, check_depth};
 use berth_api::status::{ApiError, Subject};
 use serde_json::Value;
 
@@ -62,6 +62,24 @@ pub enum PatchError {
         /// The number in the patch.
         got: usize,
     },
+    /// Copies that add too much: 413 RequestEntityTooLarge.
+    #[error(
+        "Unable to complete the copy, the accumulated size increase of copy is {got}, exceeding the limit {limit}"
+    )]
+    CopiesTooMuch {
+        /// The limit in bytes.
+        limit: u64,
+        /// The bytes with this copy.
+        got: u64,
+    },
+    /// Operations that look at or shift too much: 413 RequestEntityTooLarge.
+    #[error(
+        "The operations of the JSON patch move more than {limit} values; send the new object in one operation"
+    )]
+    MovesTooMuch {
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl PatchError {
@@ -72,7 +90,9 @@ impl PatchError {
             Self::Malformed { .. } | Self::BadForm { .. } => 400,
             Self::Unprocessable { .. } => 422,
             Self::Untyped { .. } => 500,
-            Self::TooManyOperations { .. } => 413,
+            Self::TooManyOperations { .. }
+            | Self::CopiesTooMuch { .. }
+            | Self::MovesTooMuch { .. } => 413,
         }
     }
 
@@ -151,7 +171,7 @@ pub fn apply(
         let subject = Subject::new(&*ctx.resource.group, &*ctx.resource.plural, name);
         current.ok_or(ApiError::NotFound(subject))
     };
-    Ok(match kind {
+    let patched = match kind {
         PatchKind::Json => json::apply(current_or("")?, body)?,
         PatchKind::Merge => merge::apply(current_or("")?, &parse_object(body)?),
         PatchKind::Strategic => {
@@ -169,7 +189,9 @@ pub fn apply(
             let config = configuration(body, ctx)?;
             ctx.write(|writer| apply::apply(ctx.ty(), current, &config, writer, ctx.force))?
         }
-    })
+    };
+    check_depth(&patched).map_err(PatchError::unprocessable)?;
+    Ok(patched)
 }
 
 /// Keeps `metadata.managedFields` of `new` after a create, an update or a patch other than apply.
@@ -186,7 +208,9 @@ impl From<PatchError> for ApiError {
             }
             PatchError::Unprocessable { reason } => Self::Unprocessable(reason),
             PatchError::Untyped { .. } => Self::Unexplained(error.to_string()),
-            PatchError::TooManyOperations { .. } => Self::RequestEntityTooLarge(error.to_string()),
+            PatchError::TooManyOperations { .. }
+            | PatchError::CopiesTooMuch { .. }
+            | PatchError::MovesTooMuch { .. } => Self::RequestEntityTooLarge(error.to_string()),
         }
     }
 }
@@ -211,7 +235,9 @@ impl From<apply::ApplyError> for ApiError {
 }
 
 fn parse_object(body: &[u8]) -> Result<Value, PatchError> {
-    let patch: Value = serde_json::from_slice(body).map_err(PatchError::malformed)?;
+    let patch = Document::from_json(body)
+        .map_err(PatchError::malformed)?
+        .value;
     if patch.is_object() {
         Ok(patch)
     } else {
@@ -258,6 +284,8 @@ fn read_configuration(body: &[u8]) -> Result<Document, PatchError> {
 /// there twice, and fields that an operation of a JSON patch does not have.
 #[must_use]
 pub fn strict_errors(kind: PatchKind, body: &[u8]) -> Vec<String> {
+    /// No operation has a field of such a length, so what it is called is of little use.
+    const MAX_NAME_CHARS: usize = 256;
     const OPERATION: [&str; 4] = ["op", "path", "from", "value"];
     let read = match kind {
         PatchKind::Apply => read_configuration(body).unwrap_or_default(),
@@ -277,10 +305,14 @@ pub fn strict_errors(kind: PatchKind, body: &[u8]) -> Vec<String> {
         let fields = operation.as_object().into_iter().flatten();
         fields
             .filter(|(name, _)| !OPERATION.contains(&name.as_str()))
-            .map(move |(name, _)| format!("unknown field \"[{i}].{name}\""))
+            .map(move |(name, _)| {
+                let name: String = name.chars().take(MAX_NAME_CHARS).collect();
+                format!("unknown field \"[{i}].{name}\"")
+            })
     });
     repeated
         .chain(unknown)
+        .take(MAX_PROBLEMS)
         .map(|error| format!("json patch {error}"))
         .collect()
 }

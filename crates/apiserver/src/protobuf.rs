@@ -35,6 +35,9 @@ pub enum ProtobufError {
     /// A string is not UTF-8.
     #[error("a string in the body is not UTF-8")]
     Utf8,
+    /// A field of raw JSON is none.
+    #[error("a field of JSON in the body is not valid JSON")]
+    Json,
     /// Messages nest too deeply.
     #[error("the messages in the body nest too deeply")]
     Depth,
@@ -188,8 +191,10 @@ fn value(kind: &Kind, item: Item<'_>, depth: usize) -> Result<Value, ProtobufErr
         Kind::Time => time(bytes, false)?,
         Kind::MicroTime => time(bytes, true)?,
         Kind::Json => match only(bytes, 1)? {
-            Some(raw) => serde_json::from_slice(raw).unwrap_or(Value::Null),
-            None => Value::Null,
+            Some(raw) if !raw.is_empty() => {
+                serde_json::from_slice(raw).map_err(|_| ProtobufError::Json)?
+            }
+            Some(_) | None => Value::Null,
         },
         Kind::Strings => {
             let mut items = Vec::new();

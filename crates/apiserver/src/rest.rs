@@ -169,10 +169,12 @@ impl Call {
         read.map_err(|error| stored.report(&error).into())
     }
 
+    /// Adds a warning, unless there are more than an answer can carry.
     pub(crate) fn warn(&self, text: impl Into<String>) {
+        const MAX_WARNINGS: usize = 256;
         let text = text.into();
         let mut warnings = self.warnings.lock();
-        if !warnings.contains(&text) {
+        if warnings.len() < MAX_WARNINGS && !warnings.contains(&text) {
             warnings.push(text);
         }
     }

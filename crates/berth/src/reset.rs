@@ -3,6 +3,7 @@
 //! It needs no running berth and no intact records: everything is found by the directory's own paths and
 //! names, so it also cleans up after a berth that was killed half-way.
 
+mod bridge;
 mod cgroups;
 mod mounts;
 mod network;
@@ -62,7 +63,7 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
         ..Removed::default()
     };
     removed.mounts = mounts::detach(&roots);
-    removed.bridge = match network::remove(&traces.bridge).await {
+    removed.bridge = match network::remove(&traces.bridge) {
         Ok(found) => found,
         Err(error) => {
             warn!(

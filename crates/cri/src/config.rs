@@ -107,4 +107,6 @@ impl Default for DefaultNetwork {
 pub struct ImageOptions {
     /// Directories with a folder per registry that holds containerd's `hosts.toml`.
     pub hosts_dirs: Vec<PathBuf>,
+    /// Bytes that images leave free on their filesystem; the image store's default where none.
+    pub keep_free: Option<u64>,
 }

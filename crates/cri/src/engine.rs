@@ -56,10 +56,13 @@ impl Engine {
         for (dir, mode) in layout.all() {
             make_shared(&dir, mode).map_err(CriError::io("make", &dir))?;
         }
-        let options = StoreOptions {
+        let mut options = StoreOptions {
             hosts_dirs: hosts_dirs(&config, &handlers),
             ..StoreOptions::default()
         };
+        if let Some(bytes) = config.images.keep_free {
+            options.limits.keep_free = bytes;
+        }
         let images = ImageStore::open(layout.images(), options)?;
         let engine = Self {
             layout,

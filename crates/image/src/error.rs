@@ -174,8 +174,50 @@ pub enum ImageError {
         /// The limit that was hit, with its number and setting.
         limit: String,
     },
+    /// An image is larger than the limits allow.
+    #[error("image {reference:?} is over the limit: {limit}")]
+    ImageOverLimit {
+        /// The image.
+        reference: String,
+        /// The limit that was hit, with its number.
+        limit: String,
+    },
+    /// The disk would be too full.
+    #[error(
+        "no space left on device: {action} needs {needed} bytes more on the disk of {}, where {free} are free, {promised} of them \
+         awaited by other pulls and {kept} kept for the database; nothing was changed, remove images or free some space and try again",
+        .path.display()
+    )]
+    LowSpace {
+        /// Where.
+        path: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// Bytes that it would take.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that stay free.
+        kept: u64,
+        /// Bytes that others were promised and have not written yet.
+        promised: u64,
+    },
+    /// The disk would have too few inodes.
+    #[error(
+        "no space left on device: {action} on the disk of {}, which has only {free} inodes left; nothing was changed, remove \
+         images or files and try again",
+        .path.display()
+    )]
+    NoInodes {
+        /// Where.
+        path: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// Inodes that are free.
+        free: u64,
+    },
     /// The disk is full.
-    #[error("no space left on the disk of {} while {action}; nothing was changed, free some space and try again", .path.display())]
+    #[error("no space left on device: {} while {action}; nothing was changed, free some space and try again", .path.display())]
     NoSpace {
         /// Where.
         path: PathBuf,
@@ -248,7 +290,11 @@ impl ImageError {
             E::SnapshotExists { .. } | E::Mounted { .. } => ErrorKind::Exists,
             E::Denied { .. } => ErrorKind::Denied,
             E::Registry { .. } => ErrorKind::Unavailable,
-            E::NoSpace { .. } | E::OverLimit { .. } => ErrorKind::Exhausted,
+            E::NoSpace { .. }
+            | E::LowSpace { .. }
+            | E::NoInodes { .. }
+            | E::OverLimit { .. }
+            | E::ImageOverLimit { .. } => ErrorKind::Exhausted,
             E::BadImage { .. } | E::BadLayer { .. } | E::Mismatch { .. } | E::BadEntry { .. } => {
                 ErrorKind::Corrupt
             }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::bounds::check_manifest;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::install::{Found, run};
@@ -55,7 +56,7 @@ async fn imported(
     let lease = Arc::new(inner.leases.begin()?);
     let (worker, held, source) = (inner.clone(), lease.clone(), path.to_owned());
     let (candidates, mut warnings, archive) = run("reading an archive", move || {
-        let archive = Archive::open(&source, &worker.root.join("ingest"))?;
+        let archive = Archive::open(&source, &worker)?;
         let mut warnings = Vec::new();
         let candidates = match archive.format()? {
             archive::Format::Layout => {
@@ -65,6 +66,10 @@ async fn imported(
         };
         let candidates = give_name(&archive, candidates, name.as_ref())?;
         for candidate in &candidates {
+            let Found {
+                label, manifest, ..
+            } = &candidate.found;
+            check_manifest(label, manifest, &worker.options.limits)?;
             candidate.found.check_platform(&worker.options.platform)?;
         }
         Ok((candidates, warnings, Arc::new(archive)))

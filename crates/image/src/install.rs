@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, try_join_all};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+use crate::bounds::Bounds;
 use crate::catalog::{LayerRef, Record};
 use crate::digest::Digest;
 use crate::error::ImageError;
@@ -73,6 +75,17 @@ impl Found {
     }
 }
 
+/// Permits for the layers of one image that are being unpacked; no image has so many.
+const RUNNING_MAX: u32 = 1 << 16;
+
+/// What unpacking a layer of an image shares with the others.
+struct Work {
+    lease: Arc<Lease>,
+    bounds: Bounds,
+    running: Arc<Semaphore>,
+    progress: ProgressFn,
+}
+
 impl Inner {
     /// Unpacks what is missing and puts the image into the catalog. `fetch` brings the blob of the layer
     /// with that number; it is called for missing layers only, for all of them at once.
@@ -88,36 +101,53 @@ impl Inner {
             lease.protect(&layer.chain);
             lease.protect(&layer.blob);
         }
+        let bounds = Bounds::new(self.options.limits, self.space.clone());
         let mut flights = Vec::new();
         let mut missing = Vec::new();
         for (number, layer) in layers.iter().enumerate() {
-            if self.layers.get(&layer.chain)?.is_none() {
+            let mut present = self.layers.get(&layer.chain)?;
+            if present.is_none() {
                 let flight = self.layer_flights.take(&layer.chain).await;
-                if self.layers.get(&layer.chain)?.is_none() {
+                present = self.layers.get(&layer.chain)?;
+                if present.is_none() {
                     flights.push(flight);
                     missing.push(number);
                     continue;
                 }
             }
+            if let Some(record) = present {
+                bounds.add_present(record.usage);
+            }
             progress(Progress::Present {
                 layer: layer.blob.clone(),
             });
         }
+        let running = Arc::new(Semaphore::new(RUNNING_MAX as usize));
         let mut staging = Vec::new();
         for &number in &missing {
             let (inner, lease, blob) = (self.clone(), lease.clone(), fetch(number));
             let (layer, progress) = (layers[number].clone(), progress.clone());
+            let (bounds, running) = (bounds.clone(), running.clone());
             staging.push(async move {
                 let blob = blob.await?;
-                Ok::<_, ImageError>((
-                    number,
-                    inner
-                        .stage(lease, layer, blob, number > 0, progress)
-                        .await?,
-                ))
+                let work = Work {
+                    lease,
+                    bounds,
+                    running,
+                    progress,
+                };
+                Ok::<_, ImageError>((number, inner.stage(work, layer, blob, number > 0).await?))
             });
         }
-        let staged = try_join_all(staging).await?;
+        let staged = match try_join_all(staging).await {
+            Ok(staged) => staged,
+            Err(error) => {
+                // What is being unpacked can't be cancelled; it ends early, and what it made is gone then.
+                bounds.give_up();
+                let _all = running.acquire_many(RUNNING_MAX).await;
+                return Err(error);
+            }
+        };
         let (inner, lease, id) = (
             self.clone(),
             lease.clone(),
@@ -125,7 +155,7 @@ impl Inner {
         );
         run("installing an image", move || {
             let _lease = lease;
-            inner.settle(&layers, staged)?;
+            inner.settle(&layers, staged, &bounds)?;
             drop(flights);
             inner.record(found, layers)
         })
@@ -136,30 +166,34 @@ impl Inner {
 
     async fn stage(
         self: &Arc<Self>,
-        lease: Arc<Lease>,
+        work: Work,
         layer: LayerRef,
         blob: PathBuf,
         above_others: bool,
-        progress: ProgressFn,
     ) -> Result<Staged, ImageError> {
-        let permit = self.unpackers.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| ImageError::Cancelled {
+        let cancelled = |_| ImageError::Cancelled {
             action: "unpacking",
-        })?;
-        progress(Progress::Unpacking {
+        };
+        let permit = self.unpackers.clone().acquire_owned().await;
+        let permit = permit.map_err(cancelled)?;
+        let running = work.running.clone().acquire_owned().await;
+        let running = running.map_err(cancelled)?;
+        (work.progress)(Progress::Unpacking {
             layer: layer.blob.clone(),
         });
         let inner = self.clone();
         run("unpacking a layer", move || {
-            // Both outlive a caller that gives up: the unpacking goes on until it sees its end.
-            let (_lease, _permit) = (lease, permit);
+            // It outlives a caller that gives up: the unpacking goes on until it sees its end.
+            let _permit = permit;
             let staged = inner
                 .layers
-                .stage(&layer, &blob, above_others, inner.options.limits)?;
-            progress(Progress::Unpacked { layer: layer.blob });
-            Ok(staged)
+                .stage(&layer, &blob, above_others, &work.bounds)?;
+            (work.progress)(Progress::Unpacked { layer: layer.blob });
+            // In this order: whoever waits for the permit finds no trace of a layer that nobody takes.
+            Ok((staged, work.lease, running))
         })
         .await
+        .map(|(staged, ..)| staged)
     }
 
     /// Fits the staged layers to those below, then commits all, lowest first, and have them synced.
@@ -167,6 +201,7 @@ impl Inner {
         &self,
         layers: &[LayerRef],
         mut staged: Vec<(usize, Staged)>,
+        bounds: &Bounds,
     ) -> Result<(), ImageError> {
         if staged.is_empty() {
             return Ok(());
@@ -178,7 +213,7 @@ impl Inner {
             .collect();
         for (number, layer) in &mut staged {
             let below: Vec<PathBuf> = places[..*number].iter().rev().cloned().collect();
-            self.layers.settle(layer, &below, self.options.limits)?;
+            self.layers.settle(layer, &below, bounds)?;
             places[*number] = layer.fs();
         }
         for (_, layer) in &staged {
@@ -191,7 +226,9 @@ impl Inner {
 
     fn record(&self, found: Found, layers: Vec<LayerRef>) -> Result<(), ImageError> {
         let id = found.manifest.config.digest.clone();
-        let mut size = found.documents_size + found.manifest.config.size;
+        let mut size = found
+            .documents_size
+            .saturating_add(found.manifest.config.size);
         for layer in &layers {
             size += self
                 .layers

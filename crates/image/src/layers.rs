@@ -14,12 +14,12 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fcho
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{Bounds, Spent};
 use crate::catalog::LayerRef;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::files;
 use crate::mount::{Overlay, unmount_if_mounted};
-use crate::options::UnpackLimits;
 use crate::syncer::Syncer;
 use crate::types::Usage;
 use crate::unpack::{Target, Unpacked, drop_idle, open_in_root, unpack};
@@ -107,7 +107,7 @@ impl Layers {
         layer: &LayerRef,
         blob: &Path,
         above_others: bool,
-        limits: UnpackLimits,
+        bounds: &Bounds,
     ) -> Result<Staged, ImageError> {
         let mut staged = Staged {
             layer: layer.clone(),
@@ -119,6 +119,7 @@ impl Layers {
                 needs_below: false,
                 implicit: BTreeSet::new(),
                 whiteouts: BTreeSet::new(),
+                spent: Spent::default(),
             },
         };
         make_root(&staged.fs())?;
@@ -126,7 +127,7 @@ impl Layers {
             &staged,
             &staged.fs(),
             Target::Layer { above_others },
-            limits,
+            bounds,
         )?;
         Ok(staged)
     }
@@ -136,16 +137,17 @@ impl Layers {
         &self,
         staged: &mut Staged,
         below: &[PathBuf],
-        limits: UnpackLimits,
+        bounds: &Bounds,
     ) -> Result<(), ImageError> {
         if !staged.unpacked.needs_below && self.fit(staged, below)? {
             return self.record(staged);
         }
         tracing::debug!(layer = %staged.layer.diff, "unpacking once more on top of the layers below");
+        bounds.take_back(staged.unpacked.spent);
         fs::remove_dir_all(staged.fs()).map_err(|e| ImageError::io("removing", staged.fs(), e))?;
         make_root(&staged.fs())?;
         if below.is_empty() {
-            staged.unpacked = open_and_unpack(staged, &staged.fs(), Target::Merged, limits)?;
+            staged.unpacked = open_and_unpack(staged, &staged.fs(), Target::Merged, bounds)?;
         } else {
             copy_owner_and_mode(&below[0], &staged.fs())?;
             let upper = staged.fs();
@@ -157,7 +159,7 @@ impl Layers {
                 volatile: true,
             };
             let unpacked = self.mounted(&overlay, |merged| {
-                open_and_unpack(staged, merged, Target::Merged, limits)
+                open_and_unpack(staged, merged, Target::Merged, bounds)
             })?;
             staged.unpacked = unpacked;
             fs::remove_dir_all(&work).map_err(|e| ImageError::io("removing", &work, e))?;
@@ -270,10 +272,16 @@ fn open_and_unpack(
     staged: &Staged,
     into: &Path,
     target: Target,
-    limits: UnpackLimits,
+    bounds: &Bounds,
 ) -> Result<Unpacked, ImageError> {
     let file = File::open(&staged.blob).map_err(|e| ImageError::io("opening", &staged.blob, e))?;
-    unpack(file, into, target, limits, staged.layer.diff.as_str())
+    unpack(
+        file,
+        into,
+        target,
+        bounds.clone(),
+        staged.layer.diff.as_str(),
+    )
 }
 
 fn make_root(path: &Path) -> Result<(), ImageError> {

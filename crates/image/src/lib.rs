@@ -16,6 +16,7 @@
 //! ```
 
 mod blobs;
+mod bounds;
 mod catalog;
 mod digest;
 mod error;
@@ -38,6 +39,7 @@ mod pull;
 mod reference;
 mod registry;
 mod snapshots;
+mod space;
 mod store;
 mod sweeper;
 mod syncer;

@@ -14,8 +14,8 @@ use crate::types::ImageConfig;
 
 /// No honest manifest is larger; registries have the same bound.
 pub(crate) const MANIFEST_MAX: u64 = 4 << 20;
-/// No honest config is larger.
-pub(crate) const CONFIG_MAX: u64 = 16 << 20;
+/// No honest config is larger. It is kept in the catalog, which is read and written as a whole.
+pub(crate) const CONFIG_MAX: u64 = 4 << 20;
 
 /// What is asked for at a registry.
 pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \

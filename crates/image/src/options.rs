@@ -45,18 +45,21 @@ impl Default for StoreOptions {
     }
 }
 
-/// Bounds against archives that are small to send and huge to unpack. One layer over any of them is refused.
+/// Bounds against images that are small to name and huge to store. They hold for all layers of an image
+/// together; an image over any of them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackLimits {
-    /// Bytes of one unpacked layer.
+    /// Bytes of the unpacked layers.
     pub bytes: u64,
-    /// Entries of one layer.
+    /// Entries of the layers.
     pub entries: u64,
-    /// How many times larger than its compressed form a layer may be, once it is past `ratio_from`.
+    /// Bytes of the compressed layers, as the manifest declares them and as they are downloaded.
+    pub download: u64,
+    /// How many times larger than their compressed form the layers may be, once they are past `ratio_from`.
     pub ratio: u64,
     /// Bytes up to which the ratio is not looked at.
     pub ratio_from: u64,
-    /// Bytes that must stay free on the disk.
+    /// Bytes that stay free on the store's filesystem, for the database and pods that share it.
     pub keep_free: u64,
 }
 
@@ -65,9 +68,10 @@ impl Default for UnpackLimits {
         Self {
             bytes: 128 << 30,
             entries: 4_000_000,
+            download: 64 << 30,
             ratio: 200,
             ratio_from: 1 << 30,
-            keep_free: 64 << 20,
+            keep_free: 256 << 20,
         }
     }
 }

@@ -1,20 +1,23 @@
 //! Pull: resolve, choose a platform, download what is missing, unpack.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use crate::bounds::check_manifest;
 use crate::digest::Digest;
-use crate::error::ImageError;
+use crate::error::{ErrorKind, ImageError};
 use crate::install::{Found, run};
 use crate::lease::Lease;
 use crate::manifest::{CONFIG_MAX, Descriptor, Document, Manifest, choose, parse, parse_config};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Registry, hosts};
+use crate::space::Reservation;
 use crate::store::Inner;
 use crate::types::{Progress, ProgressFn, PullRequest};
 
@@ -69,9 +72,11 @@ async fn pulled(
             .unwrap_or_else(|| found.manifest.config.digest.clone()),
         layers: layers.iter().map(|l| (l.digest.clone(), l.size)).collect(),
     });
+    let reservation = Arc::new(pull.reserve(&found).await?);
     let slots = Arc::new(Semaphore::new(inner.options.downloads_per_pull.max(1)));
     let pull = Arc::new(pull);
     let fetch = |number: usize| {
+        let reservation = reservation.clone();
         let (pull, slots, layer) = (pull.clone(), slots.clone(), layers[number].clone());
         let downloading = async move {
             let _slot = slots
@@ -80,11 +85,26 @@ async fn pulled(
                 .map_err(|_| ImageError::Cancelled {
                     action: "downloading",
                 })?;
-            download::blob(&pull.inner, &pull.registry, &pull.lease, &layer).await
+            download::blob(
+                &pull.inner,
+                &pull.registry,
+                &pull.lease,
+                &layer,
+                &reservation,
+            )
+            .await
         };
         downloading.boxed()
     };
-    inner.install(&pull.lease, found, &progress, fetch).await
+    let installed = inner.install(&pull.lease, found, &progress, fetch).await;
+    if let Err(error) = &installed
+        && error.kind() == ErrorKind::Exhausted
+    {
+        // There is no telling when it could go on, so the space is given back at once.
+        drop(reservation);
+        download::discard(&pull.inner, &layers).await?;
+    }
+    installed
 }
 
 struct Pull {
@@ -168,9 +188,18 @@ impl Pull {
         let mut documents = BTreeSet::new();
         let (mut size, mut top) = (0, None);
         let mut target = self.reference.target().to_owned();
+        let mut announced = None;
         let mut depth = 0;
         let manifest: Manifest = loop {
             let served = self.registry.manifest(&target).await?;
+            // One document can't have two sizes; an index that says so was made to confuse.
+            if let Some(size) = announced.filter(|size| *size != served.bytes.len() as u64) {
+                return Err(ImageError::Mismatch {
+                    what: format!("manifest {}", served.digest),
+                    expected: format!("{size} bytes"),
+                    actual: served.bytes.len().to_string(),
+                });
+            }
             self.keep(&served.digest, &served.bytes).await?;
             size += served.bytes.len() as u64;
             documents.insert(served.digest.clone());
@@ -188,6 +217,7 @@ impl Pull {
                         }
                     })?;
                     target = chosen.digest.to_string();
+                    announced = Some(chosen.size);
                 }
                 Document::Index(_) => {
                     return Err(bad(
@@ -198,6 +228,7 @@ impl Pull {
             }
             depth += 1;
         };
+        check_manifest(&label, &manifest, &self.inner.options.limits)?;
         let config = &manifest.config;
         if config.size > CONFIG_MAX {
             return Err(bad(
@@ -207,7 +238,15 @@ impl Pull {
         }
         let mut bytes = None;
         for _ in 0..2 {
-            download::blob(&self.inner, &self.registry, &self.lease, config).await?;
+            let reservation = Arc::new(self.promise(config.size).await?);
+            download::blob(
+                &self.inner,
+                &self.registry,
+                &self.lease,
+                config,
+                &reservation,
+            )
+            .await?;
             // None when it was here already and is damaged: then it is gone now.
             bytes = self.inner.blobs.read(&config.digest)?;
             if bytes.is_some() {
@@ -236,6 +275,30 @@ impl Pull {
         };
         found.check_platform(&self.wanted)?;
         Ok(found)
+    }
+
+    /// Space for all layers that have to be downloaded.
+    async fn reserve(&self, found: &Found) -> Result<Reservation, ImageError> {
+        let mut bytes = 0_u64;
+        for (layer, descriptor) in found.layers()?.iter().zip(&found.manifest.layers) {
+            if self.inner.layers.get(&layer.chain)?.is_none() && !self.inner.blobs.has(&layer.blob)
+            {
+                bytes = bytes.saturating_add(descriptor.size);
+            }
+        }
+        self.promise(bytes).await
+    }
+
+    async fn promise(&self, bytes: u64) -> Result<Reservation, ImageError> {
+        let inner = self.inner.clone();
+        run("asking the disk", move || {
+            let root = &inner.root;
+            let at = File::open(root).map_err(|e| ImageError::io("opening", root, e))?;
+            inner
+                .space
+                .reserve(bytes, &at, root, "downloading an image")
+        })
+        .await
     }
 
     async fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {

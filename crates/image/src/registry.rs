@@ -15,12 +15,16 @@ use crate::reference::Reference;
 use crate::types::{Auth, Progress, ProgressFn};
 
 mod auth;
+mod client;
 mod connection;
 mod failure;
+mod guard;
 pub(crate) mod hosts;
 
 use connection::Connection;
 use failure::{Attempt, Next};
+#[cfg(test)]
+pub(crate) use guard::is_local;
 use hosts::{Capability, Endpoint};
 
 /// How often something is tried at one host while its failures look temporary.

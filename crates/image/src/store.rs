@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::blobs::Blobs;
 use crate::catalog::{Catalog, Images, Record};
 use crate::digest::Digest;
-use crate::error::ImageError;
+use crate::error::{ErrorKind, ImageError};
 use crate::files;
 use crate::flights::Flights;
 use crate::idmap::UserMapping;
@@ -19,6 +19,7 @@ use crate::lease::Leases;
 use crate::options::StoreOptions;
 use crate::reference::Reference;
 use crate::snapshots::{SnapshotRecord, Snapshots};
+use crate::space::Space;
 use crate::sweeper::Sweeper;
 use crate::syncer::Syncer;
 use crate::types::{
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) layers: Layers,
     pub(crate) snapshots: Snapshots,
     pub(crate) leases: Arc<Leases>,
+    /// Who is going to write how much.
+    pub(crate) space: Arc<Space>,
     pub(crate) sweeper: Sweeper,
     pub(crate) syncer: Syncer,
     /// Downloads. Apart from the layers': an uncompressed lowest layer has the same digest in both.
@@ -99,6 +102,7 @@ impl ImageStore {
             layers: Layers::new(&root),
             snapshots: Snapshots::new(&root),
             leases: Arc::new(Leases::new(&root)),
+            space: Space::new(options.limits.keep_free),
             sweeper: Sweeper::new(root.join("trash")),
             syncer: Syncer::new(&root),
             blob_flights: Flights::default(),
@@ -181,7 +185,16 @@ impl ImageStore {
             );
         }
         let reference = request.reference.clone();
-        let id = crate::pull::pull(&self.inner, request, progress).await?;
+        let id = match crate::pull::pull(&self.inner, request, progress).await {
+            Ok(id) => id,
+            Err(error) => {
+                if error.kind() == ErrorKind::Exhausted {
+                    // What it brought would stay until the next collection, on a disk that is full.
+                    self.gc()?;
+                }
+                return Err(error);
+            }
+        };
         self.gc()?;
         self.get(id.as_str())?
             .ok_or(ImageError::NotFound { reference })

@@ -17,9 +17,10 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::bounds::{Bounds, Spent};
 use crate::digest::Digest;
 use crate::error::ImageError;
-use crate::options::UnpackLimits;
+use crate::space::Meter;
 use crate::types::Usage;
 
 mod entry;
@@ -64,6 +65,8 @@ pub(crate) struct Unpacked {
     pub(crate) implicit: BTreeSet<Vec<u8>>,
     /// Whiteouts that were made; those that hide nothing are to be dropped, see [`drop_idle`].
     pub(crate) whiteouts: BTreeSet<Vec<u8>>,
+    /// What it has used of the image's bounds.
+    pub(crate) spent: Spent,
 }
 
 /// Unpacks `blob` into the existing directory `into`. `label` names the layer in errors.
@@ -71,13 +74,14 @@ pub(crate) fn unpack(
     blob: impl Read + Send,
     into: &Path,
     target: Target,
-    limits: UnpackLimits,
+    bounds: impl Into<Bounds>,
     label: &str,
 ) -> Result<Unpacked, ImageError> {
+    let bounds = bounds.into();
     let read = |e: io::Error| broken(label, TarError::Read(e), into);
-    let source = Source::new(blob, limits).map_err(read)?;
+    let source = Source::new(blob, bounds.clone()).map_err(read)?;
     let mut stream = TarStream::new(source);
-    let mut unpacker = Unpacker::new(into, target, limits, label)?;
+    let mut unpacker = Unpacker::new(into, target, bounds, label)?;
     while let Some(entry) = stream.next().map_err(|e| broken(label, e, into))? {
         unpacker.count_entry()?;
         let done = unpacker.apply(&entry, &mut stream.data());
@@ -89,16 +93,19 @@ pub(crate) fn unpack(
             }
             Err(Failure::Name(reason)) => return Err(unpacker.bad_entry(&entry, reason.to_owned())),
             Err(Failure::Errno(errno)) => return Err(unpacker.refused(&entry, errno)),
+            Err(Failure::Space(error)) => return Err(error),
             Err(Failure::Read(error)) => return Err(broken(label, TarError::Read(error), into)),
         }
     }
     unpacker.finish()?;
-    let diff = stream
-        .finish()
-        .map_err(|e| broken(label, e, into))?
-        .digest();
+    let source = stream.finish().map_err(|e| broken(label, e, into))?;
+    let spent = Spent {
+        entries: unpacker.entries,
+        ..source.spent()
+    };
     Ok(Unpacked {
-        diff,
+        diff: source.digest(),
+        spent,
         usage: unpacker.usage,
         needs_below: unpacker.needs_below || unpacker.tree.dangling && target != Target::Merged,
         implicit: unpacker.implicit,
@@ -115,6 +122,8 @@ enum Failure {
     Name(&'static str),
     /// The kernel refused.
     Errno(Errno),
+    /// The disk is to stay as free as it is.
+    Space(ImageError),
     /// Its data can't be read.
     Read(io::Error),
 }
@@ -129,7 +138,8 @@ struct Unpacker<'a> {
     tree: Tree,
     into: &'a Path,
     target: Target,
-    limits: UnpackLimits,
+    bounds: Bounds,
+    meter: Meter,
     label: &'a str,
     usage: Usage,
     entries: u64,
@@ -141,8 +151,6 @@ struct Unpacker<'a> {
     /// With [`Target::Merged`]: what this layer brought, which its whiteouts don't concern.
     brought: BTreeSet<Vec<u8>>,
     buffer: Vec<u8>,
-    /// Bytes written since the disk's free space was looked at.
-    unchecked: u64,
 }
 
 const BUFFER: usize = 256 << 10;
@@ -151,7 +159,7 @@ impl<'a> Unpacker<'a> {
     fn new(
         into: &'a Path,
         target: Target,
-        limits: UnpackLimits,
+        bounds: Bounds,
         label: &'a str,
     ) -> Result<Self, ImageError> {
         let tree =
@@ -160,7 +168,8 @@ impl<'a> Unpacker<'a> {
             tree,
             into,
             target,
-            limits,
+            meter: Meter::new(bounds.space.clone()),
+            bounds,
             label,
             usage: Usage {
                 bytes: 4096,
@@ -173,20 +182,18 @@ impl<'a> Unpacker<'a> {
             times: BTreeMap::new(),
             brought: BTreeSet::new(),
             buffer: vec![0; BUFFER],
-            unchecked: u64::MAX,
         })
     }
 
     fn count_entry(&mut self) -> Result<(), ImageError> {
         self.entries += 1;
-        if self.entries > self.limits.entries {
-            let limit = format!("more than {} entries", self.limits.entries);
-            return Err(ImageError::OverLimit {
-                layer: self.label.to_owned(),
-                limit,
-            });
-        }
-        Ok(())
+        self.bounds.entry().map_err(|limit| ImageError::OverLimit {
+            layer: self.label.to_owned(),
+            limit,
+        })?;
+        // An empty file and a directory take an inode and part of a block as well.
+        self.meter
+            .spend(4096, self.tree.root(), self.into, "unpacking a layer")
     }
 
     /// Sets the times of directories.

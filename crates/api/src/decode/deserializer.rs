@@ -1,6 +1,5 @@
 //! A serde deserializer over a JSON value that knows where it is.
 
-use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -8,9 +7,11 @@ use serde::forward_to_deserialize_any;
 use serde_json::Value;
 
 use super::DecodeError;
+use super::problems::Problems;
 use crate::quantity::Quantity;
 
 /// One step from the top; a list through the stack, so that nothing is built unless it is printed.
+#[derive(Clone, Copy)]
 pub(super) enum Trail<'p> {
     Top,
     Field(&'p Trail<'p>, &'p str),
@@ -31,11 +32,11 @@ impl fmt::Display for Trail<'_> {
 pub(super) struct Node<'v, 'p> {
     value: &'v Value,
     trail: Trail<'p>,
-    unknown: &'p RefCell<Vec<String>>,
+    unknown: &'p Problems,
 }
 
 impl<'v, 'p> Node<'v, 'p> {
-    pub(super) fn root(value: &'v Value, unknown: &'p RefCell<Vec<String>>) -> Self {
+    pub(super) fn root(value: &'v Value, unknown: &'p Problems) -> Self {
         Self {
             value,
             trail: Trail::Top,
@@ -166,13 +167,10 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         if name != "Quantity" {
-            let trail = self.trail.to_string();
+            let trail = self.trail;
             return visitor
                 .visit_newtype_struct(self)
-                .map_err(|mut e: Failure| {
-                    e.path.get_or_insert(trail);
-                    e
-                });
+                .map_err(|e: Failure| e.at(&trail));
         }
         let canonical = match self.value {
             Value::Null => Ok(Quantity::ZERO.to_string()),
@@ -202,7 +200,7 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
 
     /// What a type ignores, it does not know.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.unknown.borrow_mut().push(self.trail.to_string());
+        self.unknown.add(&self.trail);
         visitor.visit_unit()
     }
 
@@ -215,7 +213,7 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
 struct Items<'v, 'p> {
     items: std::iter::Enumerate<std::slice::Iter<'v, Value>>,
     trail: &'p Trail<'p>,
-    unknown: &'p RefCell<Vec<String>>,
+    unknown: &'p Problems,
 }
 
 impl<'de> SeqAccess<'de> for Items<'de, '_> {
@@ -246,7 +244,7 @@ struct Entries<'v, 'p> {
     entries: serde_json::map::Iter<'v>,
     pending: Option<(&'v str, &'v Value)>,
     trail: &'p Trail<'p>,
-    unknown: &'p RefCell<Vec<String>>,
+    unknown: &'p Problems,
 }
 
 impl<'de> MapAccess<'de> for Entries<'de, '_> {

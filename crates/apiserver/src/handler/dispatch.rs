@@ -3,6 +3,7 @@
 use berth_api::status::ApiError;
 use futures::future::BoxFuture;
 
+use crate::heavy;
 use crate::http_types::Response;
 use crate::registry::{Resource, ResourceHandler, SubresourceHandler};
 use crate::request::{ResourceRequest, Verb};
@@ -32,7 +33,7 @@ pub(super) fn check_served(row: &Resource, asked: &ResourceRequest) -> Result<()
 
 /// One type for the futures of all verbs, which keeps connections' own small.
 pub(super) fn boxed(call: Call) -> BoxFuture<'static, Result<Response, ApiError>> {
-    Box::pin(dispatch(call))
+    Box::pin(heavy::run(call.body.len(), dispatch(call)))
 }
 
 async fn dispatch(call: Call) -> Result<Response, ApiError> {

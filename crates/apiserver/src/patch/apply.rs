@@ -21,6 +21,9 @@ use super::schema::Type;
 /// The longest name of a manager, in characters.
 pub const MAX_MANAGER_LENGTH: usize = 128;
 
+/// Bytes of the paths that one owner's conflicts are told with: a client chooses how many there are, and how long.
+const MAX_CONFLICT_BYTES: usize = 64 << 10;
+
 /// The kinds of entries in `managedFields`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -253,10 +256,15 @@ pub fn apply(
     let mut conflicts = Vec::new();
     for entry in &mut managed.0 {
         let taken = entry.fields.intersection(&changed);
-        conflicts.extend(taken.paths().into_iter().map(|path| Conflict {
-            owner: entry.describe(),
-            field: path.to_string(),
-        }));
+        conflicts.extend(
+            taken
+                .first_paths(MAX_CONFLICT_BYTES)
+                .into_iter()
+                .map(|path| Conflict {
+                    owner: entry.describe(),
+                    field: path.to_string(),
+                }),
+        );
         entry.fields = entry
             .fields
             .difference(&taken)

@@ -5,6 +5,8 @@
 
 mod order;
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -51,16 +53,15 @@ fn merge_map(
         Some(_) => return Err(unknown_directive(patch)),
     }
     retain_keys(&mut original, patch)?;
-    let mut ordered = Vec::new();
+    let mut ordered = HashSet::new();
     for (name, order) in patch {
         if let Some(list) = name.strip_prefix(SET_ORDER) {
             set_order(&mut original, patch, list, order, ty)?;
-            ordered.push(list);
+            ordered.insert(list);
         }
     }
     for (name, value) in patch {
-        if is_directive(name) && !name.starts_with(DELETE_FROM) || ordered.contains(&name.as_str())
-        {
+        if is_directive(name) && !name.starts_with(DELETE_FROM) || ordered.contains(name.as_str()) {
             continue;
         }
         if let Some(list) = name.strip_prefix(DELETE_FROM) {
@@ -111,6 +112,7 @@ fn merge_list(
 ) -> Result<Vec<Value>, PatchError> {
     let Some(key) = field.strategy.key else {
         let mut merged = original.clone();
+        let mut there: HashSet<String> = original.iter().map(text_of).collect();
         for item in patch {
             if item.is_object() || item.is_array() {
                 return Err(PatchError::unprocessable(format!(
@@ -118,7 +120,7 @@ fn merge_list(
                     field.name
                 )));
             }
-            if !merged.contains(item) {
+            if there.insert(text_of(item)) {
                 merged.push(item.clone());
             }
         }
@@ -127,6 +129,7 @@ fn merge_list(
     let mut kept = original;
     let mut items = Vec::new();
     let mut replace = false;
+    let mut deleted = HashSet::new();
     for item in patch {
         let Value::Object(map) = item else {
             return Err(PatchError::unprocessable(format!(
@@ -138,8 +141,7 @@ fn merge_list(
             None | Some(Some("merge")) => items.push(map),
             Some(Some("replace")) => replace = true,
             Some(Some("delete")) => {
-                let value = merge_value(map, key)?;
-                kept.retain(|old| old.get(key) != Some(value));
+                deleted.insert(text_of(merge_value(map, key)?));
             }
             Some(_) => return Err(unknown_directive(map)),
         }
@@ -147,13 +149,29 @@ fn merge_list(
     if replace {
         return Ok(items.into_iter().cloned().map(Value::Object).collect());
     }
+    if !deleted.is_empty() {
+        kept.retain(|old| {
+            old.get(key)
+                .is_none_or(|value| !deleted.contains(&text_of(value)))
+        });
+    }
     let before = kept.clone();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (at, old) in kept.iter().enumerate() {
+        if let Some(value) = old.get(key) {
+            places.entry(text_of(value)).or_insert(at);
+        }
+    }
     for item in &items {
-        let value = merge_value(item, key)?;
-        let old = kept.iter_mut().find(|old| old.get(key) == Some(value));
-        match old {
+        let value = text_of(merge_value(item, key)?);
+        match places.get(&value).and_then(|at| kept.get_mut(*at)) {
             Some(Value::Object(old)) => *old = merge_map(std::mem::take(old), item, field.item())?,
-            Some(_) | None => kept.extend(without_directives(&Value::Object((*item).clone()))),
+            Some(_) | None => {
+                if let Some(new) = without_directives(&Value::Object((*item).clone())) {
+                    places.entry(value).or_insert(kept.len());
+                    kept.push(new);
+                }
+            }
         }
     }
     let wanted: Vec<Value> = items.into_iter().cloned().map(Value::Object).collect();
@@ -209,7 +227,8 @@ fn delete_from(
         .as_array()
         .ok_or_else(|| PatchError::bad_form(format!("{DELETE_FROM}{list} must be a list")))?;
     if let Some(Value::Array(items)) = original.get_mut(list) {
-        items.retain(|item| !values.contains(item));
+        let gone: HashSet<String> = values.iter().map(text_of).collect();
+        items.retain(|item| !gone.contains(&text_of(item)));
     }
     Ok(())
 }
@@ -228,7 +247,8 @@ fn retain_keys(
         ))
     };
     let keys = keys.as_array().ok_or_else(bad)?;
-    let named = |name: &str| keys.iter().any(|key| key.as_str() == Some(name));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let named = |name: &str| keys.contains(name);
     if patch
         .iter()
         .any(|(name, value)| !value.is_null() && !is_directive(name) && !named(name))
@@ -272,6 +292,21 @@ fn items_without_directives(items: &[Value]) -> Vec<Value> {
         .collect()
 }
 
+/// What equal values have in common, for looking one up among many.
+fn text_of(value: &Value) -> String {
+    value.to_string()
+}
+
+/// A map for a message: a client chooses how large it is.
+fn shown(map: &Map<String, Value>) -> String {
+    const MAX_CHARS: usize = 1_000;
+    let text = Value::Object(map.clone()).to_string();
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
 fn is_directive(name: &str) -> bool {
     name == PATCH
         || name == RETAIN_KEYS
@@ -283,16 +318,16 @@ fn merge_value<'a>(item: &'a Map<String, Value>, key: &str) -> Result<&'a Value,
     item.get(key).ok_or_else(|| {
         PatchError::unprocessable(format!(
             "map: {} does not contain declared merge key: {key}",
-            Value::Object(item.clone())
+            shown(item)
         ))
     })
 }
 
 fn unknown_directive(map: &Map<String, Value>) -> PatchError {
     PatchError::unprocessable(format!(
-        "unknown patch type {} in {}",
-        map.get(PATCH).unwrap_or(&Value::Null),
-        Value::Object(map.clone())
+        "unknown patch type {:.100} in {}",
+        map.get(PATCH).map(text_of).unwrap_or_default(),
+        shown(map)
     ))
 }
 

@@ -84,9 +84,27 @@ impl Call {
         Ok(response)
     }
 
-    /// Adds the `Warning` headers.
+    /// Adds the `Warning` headers. Like a stock server, once they have 4,096 characters together, each is cut
+    /// to 256, and what is still above is left out: clients refuse answers with long headers.
     pub(crate) fn add_warnings(&self, response: &mut Response) {
-        for warning in self.warnings.lock().iter() {
+        const MAX_TOTAL_CHARS: usize = 4096;
+        const MAX_ITEM_CHARS: usize = 256;
+        // Some clients take a hundred headers in all.
+        const MAX_WARNINGS: usize = 64;
+        let warnings = self.warnings.lock();
+        let total: usize = warnings.iter().map(|w| w.chars().count()).sum();
+        let most = if total > MAX_TOTAL_CHARS {
+            MAX_ITEM_CHARS
+        } else {
+            MAX_TOTAL_CHARS
+        };
+        let mut left = MAX_TOTAL_CHARS;
+        for warning in warnings.iter().take(MAX_WARNINGS) {
+            let warning: String = warning.chars().take(most).collect();
+            let Some(rest) = left.checked_sub(warning.chars().count()) else {
+                return;
+            };
+            left = rest;
             let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
             let printable: String = quoted
                 .chars()

@@ -1,5 +1,7 @@
 //! Label selectors: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1,m<2`.
 
+use std::collections::BTreeSet;
+
 use berth_api::names;
 use berth_api::status::ApiError;
 
@@ -12,8 +14,8 @@ pub(crate) struct Requirement {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Operator {
-    In(Vec<String>),
-    NotIn(Vec<String>),
+    In(BTreeSet<String>),
+    NotIn(BTreeSet<String>),
     Exists,
     Absent,
     Greater(i64),
@@ -26,8 +28,8 @@ impl Requirement {
         let value = label(&self.key);
         let number = || value.and_then(|v| v.parse::<i64>().ok());
         match &self.operator {
-            Operator::In(values) => value.is_some_and(|v| values.iter().any(|x| x == v)),
-            Operator::NotIn(values) => value.is_none_or(|v| !values.iter().any(|x| x == v)),
+            Operator::In(values) => value.is_some_and(|v| values.contains(v)),
+            Operator::NotIn(values) => value.is_none_or(|v| !values.contains(v)),
             Operator::Exists => value.is_some(),
             Operator::Absent => value.is_none(),
             Operator::Greater(than) => number().is_some_and(|n| n > *than),
@@ -125,11 +127,11 @@ impl<'a> Parser<'a> {
             None | Some(Token::Symbol(",")) => Operator::Exists,
             Some(Token::Symbol("=" | "==")) => {
                 self.next();
-                Operator::In(vec![self.value()?])
+                Operator::In(BTreeSet::from([self.value()?]))
             }
             Some(Token::Symbol("!=")) => {
                 self.next();
-                Operator::NotIn(vec![self.value()?])
+                Operator::NotIn(BTreeSet::from([self.value()?]))
             }
             Some(Token::Symbol(">")) => {
                 self.next();
@@ -192,13 +194,13 @@ impl<'a> Parser<'a> {
             .map_err(|_| format!("values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"))
     }
 
-    fn values(&mut self) -> Result<Vec<String>, String> {
+    fn values(&mut self) -> Result<BTreeSet<String>, String> {
         if self.next() != Some(&Token::Symbol("(")) {
             return Err("expected: '('".to_owned());
         }
-        let mut values = Vec::new();
+        let mut values = BTreeSet::new();
         loop {
-            values.push(self.value()?);
+            values.insert(self.value()?);
             match self.next() {
                 Some(Token::Symbol(",")) => {}
                 Some(Token::Symbol(")")) => return Ok(values),

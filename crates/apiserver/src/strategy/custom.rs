@@ -211,7 +211,7 @@ impl Strategy for Custom {
                 .map(|f| format!("metadata.{f}")),
         );
         if let Some(schema) = self.schemas.get(version) {
-            schema::prune(&mut object, schema, "", unknown);
+            schema::prune(&mut object, schema, unknown);
             schema::default(&mut object, schema);
         }
         object["apiVersion"] = Value::String(self.api_version.clone());

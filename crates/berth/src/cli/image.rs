@@ -90,6 +90,9 @@ impl ImageCommand {
             } => {
                 let mut options = StoreOptions::default();
                 options.hosts_dirs.splice(0..0, images.hosts_dir);
+                if let Some(bytes) = images.image_reserve {
+                    options.limits.keep_free = bytes;
+                }
                 let store = open(&dirs, options)?;
                 let mut request = PullRequest::new(&image);
                 if let Some(username) = username {

@@ -3,36 +3,16 @@
 use std::process::Command;
 
 use anyhow::Context as _;
-use futures::TryStreamExt as _;
+
+use super::bridge;
 
 /// Removes them; true when the bridge was there.
 ///
 /// # Errors
-/// When netlink refuses.
-pub(super) async fn remove(bridge: &str) -> anyhow::Result<bool> {
-    remove_rules(bridge);
-    let (connection, handle, _) = rtnetlink::new_connection().context("cannot open netlink")?;
-    let task = tokio::spawn(connection);
-    let found = handle
-        .link()
-        .get()
-        .match_name(bridge.to_owned())
-        .execute()
-        .try_next()
-        .await;
-    // "No such device" comes as an error: there is nothing to remove then.
-    let result = match found {
-        Ok(Some(link)) => handle
-            .link()
-            .del(link.header.index)
-            .execute()
-            .await
-            .map(|()| true)
-            .context("netlink"),
-        Ok(None) | Err(_) => Ok(false),
-    };
-    task.abort();
-    result
+/// When the kernel refuses.
+pub(super) fn remove(name: &str) -> anyhow::Result<bool> {
+    remove_rules(name);
+    bridge::remove(name).with_context(|| format!("cannot remove the bridge {name}"))
 }
 
 /// Rules and chains of the network, known by the comment that the plugins leave: `name: "NETWORK" id: ...`.

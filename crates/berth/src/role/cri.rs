@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use berth_api::quantity::Quantity;
 use berth_cri::{Config, DefaultNetwork, HandlerSource};
 
 use crate::dirs::absolute;
@@ -73,6 +74,16 @@ pub(crate) struct ImageArgs {
     /// (may be repeated)
     #[arg(long, value_name = "DIR")]
     pub(crate) hosts_dir: Vec<PathBuf>,
+    /// Bytes that pulls and imports leave free on the filesystem of the images, for the database and pods
+    /// [default: 256Mi]
+    #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
+    pub(crate) image_reserve: Option<u64>,
+}
+
+/// A quantity of bytes: `512Mi`, `2G`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let quantity: Quantity = text.parse().map_err(|e| format!("{e}"))?;
+    u64::try_from(quantity.value()).map_err(|_| "must not be negative".to_owned())
 }
 
 /// The runtime's settings for these directories and flags.
@@ -91,6 +102,7 @@ pub(crate) fn config(
     config.handlers = handlers.source();
     config.embedded_command = embedded_command()?;
     config.images.hosts_dirs.clone_from(&images.hosts_dir);
+    config.images.keep_free = images.image_reserve;
     if !network.cni_conf_dir.is_empty() {
         config.cni.conf_dirs.clone_from(&network.cni_conf_dir);
     }

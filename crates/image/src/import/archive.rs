@@ -11,6 +11,8 @@ use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::files;
+use crate::space::{Meter, MeteredFile, Refused};
+use crate::store::Inner;
 use crate::unpack::{Kind, TarStream, decompress};
 
 /// More files than any image archive has.
@@ -54,7 +56,8 @@ pub(super) enum Format {
 }
 
 impl Archive {
-    pub(super) fn open(source: &Path, ingest: &Path) -> Result<Self, ImageError> {
+    pub(super) fn open(source: &Path, inner: &Inner) -> Result<Self, ImageError> {
+        let ingest = inner.root.join("ingest");
         let failed = |e| ImageError::io("opening", source, e);
         if fs::metadata(source).map_err(failed)?.is_dir() {
             return Ok(Self {
@@ -72,7 +75,7 @@ impl Archive {
                 members: HashMap::new(),
             },
         };
-        let members = archive.spool(File::open(source).map_err(failed)?, &place)?;
+        let members = archive.spool(File::open(source).map_err(failed)?, &place, inner)?;
         archive.files = Files::Spooled { place, members };
         Ok(archive)
     }
@@ -201,7 +204,14 @@ impl Archive {
             })
     }
 
-    fn spool(&self, file: File, place: &Path) -> Result<HashMap<String, Spooled>, ImageError> {
+    fn spool(
+        &self,
+        file: File,
+        place: &Path,
+        inner: &Inner,
+    ) -> Result<HashMap<String, Spooled>, ImageError> {
+        let limit = inner.options.limits.bytes;
+        let (mut meter, mut left) = (Meter::new(inner.space.clone()), limit);
         let broken =
             |e: &dyn std::fmt::Display| self.bad(format!("it can't be read as a tar archive: {e}"));
         let mut stream = TarStream::new(decompress(file).map_err(|e| broken(&e))?);
@@ -216,13 +226,24 @@ impl Archive {
                     let path = place.join(members.len().to_string());
                     let target = File::create_new(&path)
                         .map_err(|e| ImageError::io("creating", &path, e))?;
-                    let (digest, size) =
-                        copy_hashed(stream.data(), target).map_err(|e| match e.kind() {
-                            io::ErrorKind::StorageFull => {
-                                ImageError::io("reading an archive into", &path, e)
+                    let target = MeteredFile {
+                        file: target,
+                        path: &path,
+                        meter: &mut meter,
+                        left: &mut left,
+                    };
+                    let (digest, size) = copy_hashed(stream.data(), target).map_err(|e| {
+                        if e.kind() == io::ErrorKind::StorageFull {
+                            return ImageError::io("reading an archive into", &path, e);
+                        }
+                        match e.downcast::<Refused>() {
+                            Ok(Refused::Space(error)) => error,
+                            Ok(Refused::TooLarge) => {
+                                self.bad(format!("its files have more than {limit} bytes"))
                             }
-                            _ => broken(&e),
-                        })?;
+                            Err(e) => broken(&e),
+                        }
+                    })?;
                     Spooled::File(Member {
                         path,
                         size,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -16,6 +17,7 @@ use crate::lease::Lease;
 use crate::lock::FileLock;
 use crate::manifest::Descriptor;
 use crate::registry::Registry;
+use crate::space::Reservation;
 use crate::store::Inner;
 use crate::types::Progress;
 
@@ -23,6 +25,8 @@ use crate::types::Progress;
 const CHUNKS: usize = 16;
 /// Progress is told every so many bytes.
 const TELL_EVERY: u64 = 512 << 10;
+/// A writer whose download was given up ends with the chunk that it is at.
+const WRITER_ENDS: Duration = Duration::from_secs(2);
 /// Attempts that bring nothing new.
 const TRIES: u32 = 5;
 
@@ -32,11 +36,12 @@ pub(super) async fn blob(
     registry: &Registry,
     lease: &Lease,
     wanted: &Descriptor,
+    reservation: &Arc<Reservation>,
 ) -> Result<PathBuf, ImageError> {
     lease.protect(&wanted.digest);
     let _flight = inner.blob_flights.take(&wanted.digest).await;
     if !inner.blobs.has(&wanted.digest) {
-        let mut part = open(inner, wanted).await?;
+        let mut part = open(inner, wanted, reservation).await?;
         let resumed = part.have > 0;
         part = fill(registry, wanted, part).await?;
         if part.have == wanted.size && part.digest() != wanted.digest && resumed {
@@ -46,8 +51,39 @@ pub(super) async fn blob(
         }
         let (inner, wanted) = (inner.clone(), wanted.clone());
         run("storing a blob", move || part.finish(&inner, &wanted)).await?;
+    } else {
+        reservation.used(wanted.size);
     }
     Ok(inner.blobs.path(&wanted.digest))
+}
+
+/// Removes what was downloaded of these blobs, unless somebody else goes on with it.
+pub(super) async fn discard(inner: &Arc<Inner>, blobs: &[Descriptor]) -> Result<(), ImageError> {
+    for blob in blobs {
+        // Nobody else in this process; a writer of ours that was cut short lets go of the file in a moment.
+        let _flight = inner.blob_flights.take(&blob.digest).await;
+        let path = inner
+            .root
+            .join("ingest")
+            .join(format!("{}.part", blob.digest.hex()));
+        run("removing a download", move || {
+            let end = Instant::now() + WRITER_ENDS;
+            while path.exists() {
+                match FileLock::try_exclusive(&path)? {
+                    Some(_lock) => {
+                        return fs::remove_file(&path)
+                            .map_err(|e| ImageError::io("removing", &path, e));
+                    }
+                    // Another process downloads the same.
+                    None if Instant::now() > end => return Ok(()),
+                    None => std::thread::sleep(Duration::from_millis(5)),
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// A file that grows to a blob.
@@ -56,11 +92,17 @@ struct Part {
     file: File,
     hasher: Sha256,
     have: u64,
+    reservation: Arc<Reservation>,
     /// No other process writes to the file.
     _lock: FileLock,
 }
 
-async fn open(inner: &Arc<Inner>, wanted: &Descriptor) -> Result<Part, ImageError> {
+async fn open(
+    inner: &Arc<Inner>,
+    wanted: &Descriptor,
+    reservation: &Arc<Reservation>,
+) -> Result<Part, ImageError> {
+    let reservation = reservation.clone();
     let (ingest, hex, size) = (
         inner.root.join("ingest"),
         wanted.digest.hex().to_owned(),
@@ -69,12 +111,12 @@ async fn open(inner: &Arc<Inner>, wanted: &Descriptor) -> Result<Part, ImageErro
     run("opening a download", move || {
         let path = ingest.join(format!("{hex}.part"));
         match FileLock::try_exclusive(&path)? {
-            Some(lock) => Part::open(&path, lock, size),
+            Some(lock) => Part::open(&path, lock, size, reservation),
             // Another process downloads the same.
             None => {
                 let path = ingest.join(format!("{hex}.{}.part", uuid::Uuid::new_v4().simple()));
                 let lock = FileLock::exclusive(&path)?;
-                Part::open(&path, lock, size)
+                Part::open(&path, lock, size, reservation)
             }
         }
     })
@@ -157,7 +199,12 @@ fn tell(registry: &Registry, wanted: &Descriptor, done: u64) {
 }
 
 impl Part {
-    fn open(path: &Path, lock: FileLock, size: u64) -> Result<Self, ImageError> {
+    fn open(
+        path: &Path,
+        lock: FileLock,
+        size: u64,
+        reservation: Arc<Reservation>,
+    ) -> Result<Self, ImageError> {
         let failed = |e: io::Error| ImageError::io("reading", path, e);
         let mut file = File::options()
             .read(true)
@@ -179,11 +226,13 @@ impl Part {
                 }
             }
         }
+        reservation.used(have);
         Ok(Self {
             path: path.to_owned(),
             file,
             hasher,
             have,
+            reservation,
             _lock: lock,
         })
     }
@@ -223,6 +272,7 @@ impl Part {
             }
             self.hasher.update(&chunk);
             self.have += chunk.len() as u64;
+            self.reservation.used(chunk.len() as u64);
         }
         Ok(self)
     }

@@ -16,6 +16,8 @@ use crate::{
 mod debian;
 mod fake;
 mod killed;
+mod limits;
+mod trust;
 
 fn image() -> TestImage {
     let layers = [
@@ -31,7 +33,11 @@ fn image() -> TestImage {
 
 /// One large layer that does not compress.
 fn large() -> TestImage {
-    let data: Vec<u8> = (0..60_000_u32)
+    large_from(0)
+}
+
+fn large_from(first: u32) -> TestImage {
+    let data: Vec<u8> = (first..first + 60_000)
         .flat_map(|n| Digest::of(&n.to_le_bytes()).hex().as_bytes()[..32].to_vec())
         .collect();
     TestImage::packed(

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use url::Url;
 
+use super::hosts::Endpoint;
 use crate::types::Auth;
 
 /// What a registry wants to see.
@@ -101,31 +102,45 @@ pub(super) fn user(auth: &Auth) -> Option<(String, String)> {
     (!user.is_empty()).then(|| (user.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
-/// Whether credentials are meant for a registry: those that name a server only for that one.
-pub(super) fn is_for(auth: &Auth, registry: &str, host: &str) -> bool {
+/// Whether credentials are meant for an endpoint. Those that name no server are for the reference's registry;
+/// a mirror gets only what names that very host and port.
+pub(super) fn is_for(auth: &Auth, registry: &str, endpoint: &Endpoint) -> bool {
     let address = auth.server_address.trim();
-    if address.is_empty() {
-        return true;
+    if endpoint.namespace.is_some() {
+        return Some(authority_of(&endpoint.base)) == authority(address);
     }
-    let with_scheme = if address.contains("://") {
-        address.to_owned()
+    // The last endpoint is where the registry is, by its name or by the administrator's `server`.
+    address.is_empty()
+        || authority(address).is_some_and(|named| Some(named) == authority(registry))
+        || is_docker(address) && is_docker(registry)
+}
+
+/// Host and port of `host`, `host:port` or a URL; the port is that of https where none is said.
+fn authority(address: &str) -> Option<(String, Option<u16>)> {
+    let url = if address.contains("://") {
+        Url::parse(address)
     } else {
-        format!("https://{address}")
+        Url::parse(&format!("https://{address}"))
     };
-    let Ok(url) = Url::parse(&with_scheme) else {
-        return false;
-    };
-    let name = url.host_str().unwrap_or_default();
-    let named = url
-        .port()
-        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-    let docker = |name: &str| {
-        matches!(
-            name,
-            "docker.io" | "index.docker.io" | "registry-1.docker.io"
-        )
-    };
-    named == registry || named == host || (docker(&named) && docker(registry))
+    url.ok().filter(Url::has_host).map(|url| authority_of(&url))
+}
+
+fn authority_of(url: &Url) -> (String, Option<u16>) {
+    (
+        url.host_str().unwrap_or_default().to_owned(),
+        url.port_or_known_default(),
+    )
+}
+
+/// Docker Hub has several names, and `docker login` writes down one that no image has.
+fn is_docker(address: &str) -> bool {
+    authority(address).is_some_and(|(host, port)| {
+        port == Some(443)
+            && matches!(
+                host.as_str(),
+                "docker.io" | "index.docker.io" | "registry-1.docker.io"
+            )
+    })
 }
 
 /// A token server's answer.
@@ -147,6 +162,7 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hosts;
     use super::*;
 
     #[test]
@@ -200,19 +216,68 @@ mod tests {
     #[test]
     fn credentials_go_where_they_are_meant_to() {
         let meant = |address: &str, registry: &str| {
-            is_for(
-                &Auth {
-                    server_address: address.to_owned(),
-                    ..Auth::default()
-                },
-                registry,
-                registry,
-            )
+            let endpoints = hosts::endpoints(&[], registry).unwrap();
+            let auth = Auth {
+                server_address: address.to_owned(),
+                ..Auth::default()
+            };
+            let mut meant = endpoints.iter().map(|e| is_for(&auth, registry, e));
+            let first = meant.next().unwrap();
+            assert!(meant.all(|other| other == first));
+            first
         };
-        assert!(meant("", "a.example"));
-        assert!(meant("https://index.docker.io/v1/", "docker.io"));
-        assert!(meant("a.example:5000", "a.example:5000"));
-        assert!(!meant("https://a.example", "b.example"));
-        assert!(!meant("https://index.docker.io/v1/", "b.example"));
+        for (address, registry) in [
+            ("", "a.example"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("docker.io", "docker.io"),
+            ("a.example:5000", "a.example:5000"),
+            ("A.example", "a.example"),
+            ("https://a.example:443/v2/", "a.example"),
+            ("a.example", "a.example:443"),
+            ("localhost:5000", "localhost:5000"),
+        ] {
+            assert!(meant(address, registry), "{address} {registry}");
+        }
+        for (address, registry) in [
+            ("https://a.example", "b.example"),
+            ("a.example:5000", "a.example"),
+            ("a.example", "a.example:5000"),
+            ("a.example", "a.example.evil.example"),
+            ("a.example@evil.example", "a.example"),
+            ("https://index.docker.io/v1/", "b.example"),
+            ("docker.io:5000", "docker.io"),
+            ("docker.io", "docker.io:5000"),
+            ("registry-1.docker.io.evil.example", "docker.io"),
+        ] {
+            assert!(!meant(address, registry), "{address} {registry}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_gets_only_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a.example")).unwrap();
+        std::fs::write(
+            dir.path().join("a.example/hosts.toml"),
+            "[host.\"https://mirror.example:5000/a.example\"]",
+        )
+        .unwrap();
+        let endpoints = hosts::endpoints(&[dir.path().to_owned()], "a.example").unwrap();
+        for (address, on_mirror, on_registry) in [
+            ("", false, true),
+            ("a.example", false, true),
+            ("mirror.example:5000", true, false),
+            ("mirror.example", false, false),
+        ] {
+            let auth = Auth {
+                server_address: address.to_owned(),
+                ..Auth::default()
+            };
+            let meant: Vec<bool> = endpoints
+                .iter()
+                .map(|endpoint| is_for(&auth, "a.example", endpoint))
+                .collect();
+            assert_eq!(meant, [on_mirror, on_registry], "{address}");
+        }
     }
 }

@@ -1,34 +1,47 @@
 //! One host: its HTTP client, its credentials, its answers.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
-
 use parking_lot::Mutex;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::auth::{self, Challenge, Token};
+use super::client::{Clients, Purpose};
 use super::failure::{self, Attempt, Next};
-use super::hosts::{Endpoint, Tls};
+use super::guard;
+use super::hosts::Endpoint;
 use crate::error::ImageError;
 use crate::reference::Reference;
 use crate::types::Auth;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Without a byte for so long, an answer has broken off.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const TOKEN_MAX: u64 = 1 << 20;
+/// As many as Go's client, and so containerd, follows.
+const REDIRECTS_MAX: usize = 10;
 
 pub(super) struct Connection {
     endpoint: Endpoint,
     host: String,
     reference: Reference,
     auth: Option<Auth>,
-    client: Client,
+    clients: Clients,
     /// The `Authorization` that the host accepted last.
     granted: Mutex<Option<HeaderValue>>,
+}
+
+/// A request, wherever it goes.
+struct Ask<'a> {
+    method: Method,
+    headers: &'a [(&'a str, &'a str)],
+    authorization: Option<HeaderValue>,
+}
+
+/// A response that is no redirect.
+struct Answer {
+    response: Response,
+    /// It is the endpoint's.
+    own: bool,
+    /// It came from this machine or its link.
+    inside: bool,
 }
 
 impl Connection {
@@ -38,13 +51,11 @@ impl Connection {
         auth: Option<Auth>,
     ) -> Result<Self, ImageError> {
         let host = endpoint.host();
-        let auth = auth.filter(|auth| auth::is_for(auth, reference.registry(), &host));
+        let auth = auth.filter(|auth| auth::is_for(auth, reference.registry(), &endpoint));
         let granted = auth.as_ref().filter(|auth| !auth.registry_token.is_empty());
-        let granted = granted.and_then(|auth| {
-            HeaderValue::from_str(&format!("Bearer {}", auth.registry_token)).ok()
-        });
+        let granted = granted.and_then(|auth| secret(&format!("Bearer {}", auth.registry_token)));
         Ok(Self {
-            client: client(&endpoint)?,
+            clients: Clients::new(&endpoint)?,
             host,
             reference: reference.clone(),
             auth,
@@ -78,18 +89,18 @@ impl Connection {
             url.query_pairs_mut().append_pair("ns", namespace);
         }
         let send = || async {
-            let mut request = self.client.request(method.clone(), url.clone());
-            for (name, value) in headers {
-                request = request.header(*name, *value);
-            }
             let granted = self.granted.lock().clone();
-            if let Some(granted) = granted {
-                request = request.header(AUTHORIZATION, granted);
-            }
-            self.send(request).await
+            let ask = Ask {
+                method: method.clone(),
+                headers,
+                authorization: granted,
+            };
+            self.follow(&ask, url.clone(), None).await
         };
-        let response = send().await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let answer = send().await?;
+        let response = answer.response;
+        // Only the registry's own challenge is met: wherever it redirects to gets no credentials.
+        if response.status() != StatusCode::UNAUTHORIZED || !answer.own {
             return Ok(response);
         }
         let challenges = response
@@ -100,11 +111,11 @@ impl Connection {
         let Some(challenge) = auth::challenge(challenges) else {
             return Ok(response);
         };
-        match self.answer(&challenge).await? {
+        match self.answer(&challenge, answer.inside).await? {
             Some(granted) => *self.granted.lock() = Some(granted),
             None => return Ok(response),
         }
-        send().await
+        Ok(send().await?.response)
     }
 
     /// The response if its status is one of these, else what a person should know.
@@ -147,22 +158,117 @@ impl Connection {
         Ok(bytes)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Attempt> {
-        let response = request.send().await.map_err(|e| self.broken(&e))?;
+    /// Asks for `start` and follows redirects. `Authorization` goes to the origin of `start` only, the
+    /// endpoint's headers and certificate to the endpoint only; nothing leads from TLS to plain HTTP, or from
+    /// elsewhere to this machine or its link. `inside` is None for the registry itself, which may be anywhere.
+    async fn follow(
+        &self,
+        ask: &Ask<'_>,
+        start: Url,
+        inside: Option<bool>,
+    ) -> Result<Answer, Attempt> {
+        let mut url = start.clone();
+        let mut inside = inside;
+        for _ in 0..=REDIRECTS_MAX {
+            if inside == Some(false) {
+                self.check(&url)?;
+            }
+            let purpose = Purpose::of(&self.endpoint, &url, inside == Some(false));
+            let client = self.clients.get(&self.endpoint, purpose);
+            let mut request = client
+                .map_err(Attempt::next)?
+                .request(ask.method.clone(), url.clone());
+            for (name, value) in ask.headers {
+                request = request.header(*name, *value);
+            }
+            if let Some(authorization) = &ask.authorization
+                && url.origin() == start.origin()
+            {
+                request = request.header(AUTHORIZATION, authorization.clone());
+            }
+            let response = request.send().await.map_err(|e| self.broken(&e))?;
+            let here =
+                guard::came_from_inside(&response) || self.endpoint.is_loopback() && purpose.own();
+            let Some(next) = self.redirect(&response)? else {
+                if purpose.own() {
+                    self.look_for_tls(&response)?;
+                }
+                return Ok(Answer {
+                    response,
+                    own: purpose.own(),
+                    inside: here,
+                });
+            };
+            (url, inside) = (next, Some(here));
+        }
+        Err(self.failed(
+            format!("redirects more than {REDIRECTS_MAX} times"),
+            Next::Host,
+        ))
+    }
+
+    /// Where a response sends us, if it does.
+    fn redirect(&self, response: &Response) -> Result<Option<Url>, Attempt> {
+        let redirects = matches!(
+            response.status(),
+            StatusCode::MOVED_PERMANENTLY
+                | StatusCode::FOUND
+                | StatusCode::SEE_OTHER
+                | StatusCode::TEMPORARY_REDIRECT
+                | StatusCode::PERMANENT_REDIRECT
+        );
+        let Some(location) = response.headers().get(LOCATION).filter(|_| redirects) else {
+            return Ok(None);
+        };
+        let bad = |reason: &str| self.failed(format!("redirects badly: {reason}"), Next::Host);
+        let location = location
+            .to_str()
+            .map_err(|_| bad("its Location is no text"))?;
+        let mut url = response
+            .url()
+            .join(location)
+            .map_err(|e| bad(&format!("its Location is no URL: {e}")))?;
+        match (response.url().scheme(), url.scheme()) {
+            (_, "https") | ("http", "http") => {}
+            ("https", "http") => {
+                return Err(bad(&format!(
+                    "from https to http://{}",
+                    url.host_str().unwrap_or_default()
+                )));
+            }
+            (_, other) => return Err(bad(&format!("to a URL of scheme {other:?}"))),
+        }
+        // A URL could bring a user and password of its own; nobody needs that.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        Ok(Some(url))
+    }
+
+    fn check(&self, url: &Url) -> Result<(), Attempt> {
+        guard::check_name(url)
+            .map_err(|inside| self.failed(format!("leads to this machine: {inside}"), Next::Host))
+    }
+
+    /// On loopback plain HTTP is tried first; says what servers say to it on a TLS port.
+    fn look_for_tls(&self, response: &Response) -> Result<(), Attempt> {
         let is_tls_port =
             response.status() == StatusCode::BAD_REQUEST && self.endpoint.base.scheme() == "http";
         if is_tls_port && self.endpoint.is_loopback() {
-            // What servers say to plain HTTP on a TLS port; the next endpoint is the same host with TLS.
+            // The next endpoint is the same host with TLS.
             return Err(Attempt {
                 answer: false,
                 ..self.failed("wants TLS".to_owned(), Next::Host)
             });
         }
-        Ok(response)
+        Ok(())
     }
 
     /// What to send so that the host lets us in; none when there is nothing better than what it refused.
-    async fn answer(&self, challenge: &Challenge) -> Result<Option<HeaderValue>, Attempt> {
+    /// `inside`: the challenge came from this machine or its link.
+    async fn answer(
+        &self,
+        challenge: &Challenge,
+        inside: bool,
+    ) -> Result<Option<HeaderValue>, Attempt> {
         let user = self.auth.as_ref().and_then(auth::user);
         let Challenge::Bearer {
             realm,
@@ -178,6 +284,22 @@ impl Connection {
                 Next::Host,
             )
         })?;
+        match (self.endpoint.base.scheme(), url.scheme()) {
+            (_, "https") | ("http", "http") => {}
+            _ => {
+                return Err(self.failed(
+                    format!(
+                        "names a token server that is not https ({}://{}); credentials are not sent there",
+                        url.scheme(),
+                        url.host_str().unwrap_or_default()
+                    ),
+                    Next::Host,
+                ));
+            }
+        }
+        if !inside {
+            self.check(&url)?;
+        }
         let own_scope = format!("repository:{}:pull", self.reference.path());
         let scope = scope
             .as_deref()
@@ -188,18 +310,24 @@ impl Connection {
             .as_ref()
             .map(|a| a.identity_token.as_str())
             .filter(|t| !t.is_empty());
-        let request = if let Some(identity) = identity {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            form.append_pair("grant_type", "refresh_token")
-                .append_pair("refresh_token", identity);
-            form.append_pair("client_id", "berth")
-                .append_pair("scope", scope);
-            form.append_pair("service", service.as_deref().unwrap_or_default());
+        let response = if let Some(identity) = identity {
+            let form = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("grant_type", "refresh_token")
+                .append_pair("refresh_token", identity)
+                .append_pair("client_id", "berth")
+                .append_pair("scope", scope)
+                .append_pair("service", service.as_deref().unwrap_or_default())
+                .finish();
             let kind = "application/x-www-form-urlencoded";
-            self.client
+            let purpose = Purpose::of(&self.endpoint, &url, !inside);
+            let client = self.clients.get(&self.endpoint, purpose);
+            // The body is the secret, so no redirect is followed.
+            let request = client
+                .map_err(Attempt::next)?
                 .post(url)
                 .header("content-type", kind)
-                .body(form.finish())
+                .body(form);
+            request.send().await.map_err(|e| self.broken(&e))?
         } else {
             {
                 let mut query = url.query_pairs_mut();
@@ -208,13 +336,13 @@ impl Connection {
                 }
                 query.append_pair("scope", scope);
             }
-            let request = self.client.get(url);
-            match user.and_then(|(user, password)| basic(&user, &password)) {
-                Some(basic) => request.header(AUTHORIZATION, basic),
-                None => request,
-            }
+            let ask = Ask {
+                method: Method::GET,
+                headers: &[],
+                authorization: user.and_then(|(user, password)| basic(&user, &password)),
+            };
+            self.follow(&ask, url, Some(inside)).await?.response
         };
-        let response = request.send().await.map_err(|e| self.broken(&e))?;
         let response = self.expect(response, "a token", &[StatusCode::OK]).await?;
         let bytes = self.bounded(response, TOKEN_MAX).await?;
         let token = serde_json::from_slice::<Token>(&bytes)
@@ -259,76 +387,91 @@ fn secret(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn client(endpoint: &Endpoint) -> Result<Client, ImageError> {
-    // Whoever comes first in the process; it is ring everywhere.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut headers = HeaderMap::new();
-    for (name, value) in &endpoint.headers {
-        let bad = |_| ImageError::HostsConfig {
-            path: name.into(),
-            reason: format!("the header {name:?} is not one that HTTP allows"),
+#[cfg(test)]
+mod tests {
+    use reqwest::ResponseBuilderExt as _;
+
+    use super::super::hosts;
+    use super::*;
+
+    fn connection(registry: &str) -> Connection {
+        let endpoint = hosts::endpoints(&[], registry).unwrap().remove(0);
+        let reference = format!("{registry}/a").parse().unwrap();
+        let auth = Auth {
+            username: "me".to_owned(),
+            password: "pw".to_owned(),
+            ..Auth::default()
         };
-        headers.append(
-            HeaderName::try_from(name).map_err(|_| bad(()))?,
-            HeaderValue::from_str(value).map_err(|_| bad(()))?,
-        );
+        Connection::new(endpoint, &reference, Some(auth)).unwrap()
     }
-    let mut builder = Client::builder()
-        .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT);
-    if endpoint.is_loopback() {
-        builder = builder.no_proxy();
-    }
-    let Tls {
-        ca,
-        client,
-        skip_verify,
-    } = &endpoint.tls;
-    let mut roots = Vec::new();
-    for path in ca {
-        roots.extend(Certificate::from_pem_bundle(&read(path)?).map_err(|e| bad(path, &e))?);
-    }
-    builder = if endpoint.base.scheme() == "http" {
-        // Saves reading the system's certificates; a redirect to TLS elsewhere needs them, though.
-        if endpoint.is_loopback() {
-            builder.tls_certs_only(Vec::new())
-        } else {
-            builder
-        }
-    } else if *skip_verify {
-        builder.tls_danger_accept_invalid_certs(true)
-    } else {
-        builder.tls_certs_merge(roots)
-    };
-    if let Some((certificate, key)) = client.first() {
-        let mut pem = read(certificate)?;
-        if let Some(key) = key {
-            pem.push(b'\n');
-            pem.extend(read(key)?);
-        }
-        builder = builder.identity(Identity::from_pem(&pem).map_err(|e| bad(certificate, &e))?);
-    }
-    builder
-        .build()
-        .map_err(|e| bad(Path::new(endpoint.base.as_str()), &e))
-}
 
-fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
-    fs::read(path).map_err(|e| ImageError::HostsConfig {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
-}
+    fn moved(from: &str, to: &str) -> Response {
+        http::Response::builder()
+            .status(307)
+            .url(Url::parse(from).unwrap())
+            .header("location", to)
+            .body("")
+            .unwrap()
+            .into()
+    }
 
-fn bad(path: &Path, error: &reqwest::Error) -> ImageError {
-    use std::error::Error as _;
-    let reason = error
-        .source()
-        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    ImageError::HostsConfig {
-        path: path.to_owned(),
-        reason,
+    #[test]
+    fn a_redirect_does_not_leave_tls() {
+        let connection = connection("reg.example");
+        for (from, to, leads) in [
+            ("https://a.example/v2/x", "/y", Some("https://a.example/y")),
+            (
+                "https://a.example/",
+                "https://b.example/",
+                Some("https://b.example/"),
+            ),
+            (
+                "http://a.example/",
+                "http://b.example/",
+                Some("http://b.example/"),
+            ),
+            (
+                "http://a.example/",
+                "https://u:p@b.example/",
+                Some("https://b.example/"),
+            ),
+            ("https://a.example:5000/", "http://a.example:5000/", None),
+            ("https://a.example/", "file:///etc/passwd", None),
+            ("http://a.example/", "gopher://b.example/", None),
+        ] {
+            match (connection.redirect(&moved(from, to)), leads) {
+                (Ok(Some(url)), Some(leads)) => assert_eq!(url.as_str(), leads),
+                (Err(attempt), None) => assert_eq!(attempt.next, Next::Host),
+                (other, _) => panic!("{from} {to}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_server_is_https_and_elsewhere() {
+        let connection = connection("reg.example");
+        for (realm, says) in [
+            (
+                "http://auth.example/token",
+                "not https (http://auth.example)",
+            ),
+            ("ftp://auth.example/token", "not https"),
+            ("https://127.0.0.1:10250/token", "loopback or link-local"),
+            ("https://localhost/token", "loopback or link-local"),
+            (
+                "https://[::ffff:169.254.169.254]/",
+                "loopback or link-local",
+            ),
+            ("token", "no URL"),
+        ] {
+            let challenge = Challenge::Bearer {
+                realm: realm.to_owned(),
+                service: None,
+                scope: None,
+            };
+            let attempt = connection.answer(&challenge, false).await.unwrap_err();
+            let error = attempt.error.to_string();
+            assert!(error.contains(says), "{realm}: {error}");
+        }
     }
 }

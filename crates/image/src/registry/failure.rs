@@ -5,6 +5,7 @@ use std::io;
 
 use reqwest::StatusCode;
 
+use super::guard::LeadsInside;
 use crate::error::ImageError;
 use crate::reference::Reference;
 
@@ -59,8 +60,14 @@ pub(super) fn explain(error: &reqwest::Error) -> (String, Next) {
     let mut source = error.source();
     let mut io_kind = None;
     let mut tls = None;
+    let mut inside = None;
     while let Some(cause) = source {
         deepest = cause.to_string();
+        inside = inside.or_else(|| {
+            cause
+                .downcast_ref::<LeadsInside>()
+                .map(LeadsInside::to_string)
+        });
         tls = tls.or_else(|| cause.downcast_ref::<rustls::Error>().cloned());
         source = match cause.downcast_ref::<io::Error>() {
             Some(error) => {
@@ -72,6 +79,9 @@ pub(super) fn explain(error: &reqwest::Error) -> (String, Next) {
             }
             None => cause.source(),
         };
+    }
+    if let Some(inside) = inside {
+        return (format!("leads to this machine: {inside}"), Next::Host);
     }
     if let Some(tls) = tls {
         return (explain_tls(&tls), Next::Host);

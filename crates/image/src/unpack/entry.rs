@@ -16,9 +16,6 @@ use super::tree::{kind, look, remove_all};
 use super::whiteout::{is_whiteout, mark_opaque};
 use super::{Failure, Target, Unpacker};
 
-/// The disk's free space is looked at every so many bytes.
-const CHECK_EVERY: u64 = 32 << 20;
-
 impl Unpacker<'_> {
     pub(super) fn apply(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Failure> {
         let parts = clean(&entry.path).map_err(Failure::Name)?;
@@ -189,7 +186,14 @@ impl Unpacker<'_> {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Failure::Read(e)),
             };
-            self.check_space(read as u64)?;
+            self.meter
+                .spend(
+                    read as u64,
+                    self.tree.root(),
+                    self.into,
+                    "unpacking a layer",
+                )
+                .map_err(Failure::Space)?;
             let mut rest = &self.buffer[..read];
             while !rest.is_empty() {
                 let written = rustix::io::retry_on_intr(|| rustix::io::write(&fd, rest))?;
@@ -277,18 +281,6 @@ impl Unpacker<'_> {
             ))?;
         }
         Ok(utimensat(at, name, &times(entry.mtime), nofollow)?)
-    }
-
-    fn check_space(&mut self, bytes: u64) -> Result<(), Failure> {
-        self.unchecked = self.unchecked.saturating_add(bytes);
-        if self.unchecked > CHECK_EVERY {
-            self.unchecked = 0;
-            let stat = rustix::fs::fstatvfs(self.tree.root())?;
-            if stat.f_bavail.saturating_mul(stat.f_frsize) < self.limits.keep_free {
-                return Err(Failure::Errno(Errno::NOSPC));
-            }
-        }
-        Ok(())
     }
 }
 

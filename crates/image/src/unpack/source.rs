@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 
+use crate::bounds::{Bounds, Spent};
 use crate::digest::Digest;
-use crate::options::UnpackLimits;
 use zstd_window::Window;
 
 /// How a blob is compressed, told by its first bytes and not by its media type.
@@ -72,11 +72,13 @@ pub(crate) struct Source<'a> {
     hasher: Sha256,
     read: u64,
     compressed: Arc<AtomicU64>,
-    limits: UnpackLimits,
+    /// How much of `compressed` the image's bounds know of.
+    reported: u64,
+    bounds: Bounds,
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(blob: impl Read + Send + 'a, limits: UnpackLimits) -> io::Result<Self> {
+    pub(crate) fn new(blob: impl Read + Send + 'a, bounds: Bounds) -> io::Result<Self> {
         let compressed = Arc::new(AtomicU64::new(0));
         let reader = decompress(Counted {
             reader: blob,
@@ -87,8 +89,18 @@ impl<'a> Source<'a> {
             hasher: Sha256::new(),
             read: 0,
             compressed,
-            limits,
+            reported: 0,
+            bounds,
         })
+    }
+
+    /// Bytes that came out and went in.
+    pub(crate) fn spent(&self) -> Spent {
+        Spent {
+            bytes: self.read,
+            compressed: self.reported,
+            entries: 0,
+        }
     }
 
     /// The digest of everything read.
@@ -107,27 +119,12 @@ impl Read for Source<'_> {
         let n = self.reader.read(buffer)?;
         self.hasher.update(&buffer[..n]);
         self.read += n as u64;
-        let UnpackLimits {
-            bytes,
-            ratio,
-            ratio_from,
-            ..
-        } = self.limits;
-        if self.read > bytes {
-            return Err(io::Error::other(OverLimit(format!(
-                "more than {bytes} bytes unpacked"
-            ))));
-        }
-        if self.read > ratio_from {
-            let compressed = self.compressed.load(Ordering::Relaxed);
-            if self.read / compressed.max(1) > ratio {
-                let reason = format!(
-                    "{} bytes unpacked from {compressed}, more than {ratio} times as much",
-                    self.read
-                );
-                return Err(io::Error::other(OverLimit(reason)));
-            }
-        }
+        let compressed = self.compressed.load(Ordering::Relaxed);
+        let more = compressed - self.reported;
+        self.reported = compressed;
+        self.bounds
+            .read(n as u64, more)
+            .map_err(|limit| io::Error::other(OverLimit(limit)))?;
         Ok(n)
     }
 }

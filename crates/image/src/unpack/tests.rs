@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tar::EntryType;
 
 use super::*;
+use crate::options::UnpackLimits;
 use crate::testing::{Layer, gzip, zstd};
 
 mod hostile;
@@ -285,7 +286,7 @@ fn limits_have_words() {
         },
         &Layer::new().file("a", "1").tar(),
     );
-    assert!(matches!(full, ImageError::NoSpace { .. }), "{full}");
+    assert!(matches!(full, ImageError::LowSpace { .. }), "{full}");
 }
 
 #[test]

@@ -75,11 +75,19 @@ fn understood<T: serde::de::DeserializeOwned>(secret: &str, text: &[u8]) -> Opti
         .ok()
 }
 
-/// `registry/repository` of an image, with Docker Hub's short forms written out.
+/// `registry/repository` of an image, with Docker Hub's short forms written out, by the rule that runtimes read
+/// references with: upper case letters can only be those of a host.
 fn full_name(image: &str) -> String {
     let name = image.split('@').next().unwrap_or(image);
     match name.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name.to_owned(),
+        Some(("index.docker.io", rest)) => format!("docker.io/{rest}"),
+        Some((host, _))
+            if host.contains(['.', ':'])
+                || host == "localhost"
+                || host.bytes().any(|b| b.is_ascii_uppercase()) =>
+        {
+            name.to_owned()
+        }
         Some(_) => format!("docker.io/{name}"),
         None => format!("docker.io/library/{name}"),
     }
@@ -98,7 +106,7 @@ fn fitting(auths: BTreeMap<String, Entry>, image: &str) -> Vec<(usize, AuthConfi
                 "index.docker.io/v1" | "index.docker.io" => "docker.io",
                 other => other.trim_end_matches("/v1").trim_end_matches("/v2"),
             };
-            matches(server, &name).then(|| (server.len(), config(&key, entry)))
+            matches(server, &name).then(|| (server.len(), config(server_address(&name), entry)))
         })
         .collect()
 }
@@ -107,19 +115,40 @@ fn fitting(auths: BTreeMap<String, Entry>, image: &str) -> Vec<(usize, AuthConfi
 fn matches(server: &str, name: &str) -> bool {
     let (host, path) = server.split_once('/').unwrap_or((server, ""));
     let (have, rest) = name.split_once('/').unwrap_or((name, ""));
+    let ((host, port), (have, at)) = (split_port(host), split_port(have));
     let (wanted, given): (Vec<_>, Vec<_>) = (host.split('.').collect(), have.split('.').collect());
-    wanted.len() == given.len()
+    port == at
+        && wanted.len() == given.len()
         && wanted.iter().zip(&given).all(|(w, g)| *w == "*" || w == g)
         && (path.is_empty() || rest.starts_with(path))
 }
 
-fn config(key: &str, e: Entry) -> AuthConfig {
+/// Host and port; the port is no part of the labels, so `*` can't stand for it.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        // The colons of an IPv6 address are inside of its brackets.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// The registry of an image as an address that runtimes compare with the host they ask.
+fn server_address(name: &str) -> String {
+    match name.split_once('/').map_or(name, |(registry, _)| registry) {
+        "docker.io" => "https://registry-1.docker.io".to_owned(),
+        registry => format!("https://{registry}"),
+    }
+}
+
+/// `server` is the image's registry and not the secret's key, which may be a pattern or have a path: the runtime
+/// sends the credentials there and nowhere else.
+fn config(server: String, e: Entry) -> AuthConfig {
     let mut auth = AuthConfig {
         username: e.username,
         password: e.password,
         identity_token: e.identitytoken,
         registry_token: e.registrytoken,
-        server_address: key.to_owned(),
+        server_address: server,
         ..AuthConfig::default()
     };
     if auth.username.is_empty()
@@ -144,6 +173,16 @@ mod tests {
             ("docker.io", "user/app:1", true),
             ("localhost:5000", "localhost:5000/a", true),
             ("localhost:5000", "localhost:5001/a", false),
+            ("localhost", "localhost:5000/a", false),
+            ("localhost:5000", "localhost/a", false),
+            ("*.org", "example.org:5000/a", false),
+            ("*.org:5000", "example.org:5000/a", true),
+            ("[::1]:5000", "[::1]:5000/a", true),
+            ("r.example.org", "r.example.org.evil.example/a", false),
+            ("docker.io", "Evil/a", false),
+            ("index.docker.io", "busybox", false),
+            ("docker.io", "index.docker.io/user/a", true),
+            ("r.example.org", "evil.example/r.example.org/a", false),
             ("*.example.org", "eu.example.org/a", true),
             ("*.example.org", "example.org/a", false),
             ("r.example.org/team", "r.example.org/team/a", true),
@@ -151,6 +190,13 @@ mod tests {
         ] {
             assert_eq!(matches(server, &full_name(image)), want, "{server} {image}");
         }
+    }
+
+    #[test]
+    fn a_pattern_is_sent_to_the_images_registry_only() {
+        let auths = BTreeMap::from([("*.example.org:5000/team".to_owned(), Entry::default())]);
+        let found = fitting(auths, "eu.example.org:5000/team/a:1");
+        assert_eq!(found[0].1.server_address, "https://eu.example.org:5000");
     }
 
     #[test]
@@ -166,5 +212,6 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].1.username, "me");
         assert_eq!(found[0].1.password, "p:w");
+        assert_eq!(found[0].1.server_address, "https://registry-1.docker.io");
     }
 }

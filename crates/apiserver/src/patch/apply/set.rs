@@ -140,21 +140,40 @@ impl FieldSet {
     /// All paths, in order.
     #[must_use]
     pub fn paths(&self) -> Vec<FieldPath> {
+        self.first_paths(usize::MAX)
+    }
+
+    /// As many paths, in order, as have about so many bytes together, but one in any case.
+    #[must_use]
+    pub fn first_paths(&self, mut bytes: usize) -> Vec<FieldPath> {
         let mut paths = Vec::new();
-        self.collect(&mut Vec::new(), &mut paths);
+        self.collect(&mut Vec::new(), &mut paths, &mut bytes);
         paths.sort();
         paths
     }
 
-    fn collect(&self, prefix: &mut Vec<String>, paths: &mut Vec<FieldPath>) {
+    fn collect<'s>(
+        &'s self,
+        prefix: &mut Vec<&'s str>,
+        paths: &mut Vec<FieldPath>,
+        bytes: &mut usize,
+    ) {
         for member in &self.members {
-            let mut path = prefix.clone();
-            path.push(member.clone());
+            if *bytes == 0 {
+                return;
+            }
+            let path: Vec<String> = prefix
+                .iter()
+                .copied()
+                .chain([member.as_str()])
+                .map(str::to_owned)
+                .collect();
+            *bytes = bytes.saturating_sub(path.iter().map(String::len).sum());
             paths.push(FieldPath(path));
         }
         for (element, below) in &self.children {
-            prefix.push(element.clone());
-            below.collect(prefix, paths);
+            prefix.push(element);
+            below.collect(prefix, paths, bytes);
             prefix.pop();
         }
     }

@@ -1,6 +1,9 @@
 //! Walks over one or two objects: the fields they have, how they differ, and their merge.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use serde_json::{Map, Value};
 
@@ -35,33 +38,34 @@ impl Comparison {
     }
 }
 
-/// Compares two objects of one shape.
-pub(super) fn compare(shape: Shape, old: &Value, new: &Value) -> Comparison {
-    let mut comparison = Comparison::default();
-    compare_at(
-        shape,
-        Some(old),
-        Some(new),
-        &mut Vec::new(),
-        &mut comparison,
-    );
-    comparison
+/// What one place has to say of itself and of what is below it.
+#[derive(Debug, Default)]
+struct Place {
+    added: bool,
+    modified: bool,
+    removed: bool,
+    below: Comparison,
 }
 
-fn compare_at(
-    shape: Shape,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    path: &mut Vec<String>,
-    out: &mut Comparison,
-) {
+/// Compares two objects of one shape.
+pub(super) fn compare(shape: Shape, old: &Value, new: &Value) -> Comparison {
+    // The whole object is no member of a set.
+    compare_at(shape, Some(old), Some(new)).below
+}
+
+/// The sets are put together from below, so that the name of a place is copied once and not for each place
+/// below it: a client chooses how long it is.
+fn compare_at(shape: Shape, old: Option<&Value>, new: Option<&Value>) -> Place {
+    let mut place = Place::default();
     let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
     let view = match (old, new) {
-        (None, None) => return,
+        (None, None) => return place,
         (Some(one), None) | (None, Some(one)) => shape.view(one),
         (Some(old), Some(new)) if shape.view(old) == shape.view(new) => shape.view(new),
         (Some(_), Some(_)) => View::Leaf,
     };
+    place.added = old.is_none();
+    place.removed = new.is_none();
     let empty = |v: Option<&Value>| match v {
         Some(Value::Object(map)) => map.is_empty() && shape.always().next().is_none(),
         Some(Value::Array(list)) => list.is_empty(),
@@ -69,18 +73,23 @@ fn compare_at(
         None => true,
     };
     if view == View::Leaf || (empty(old) && empty(new)) {
-        match (old, new) {
-            (None, _) => out.added.insert(path),
-            (_, None) => out.removed.insert(path),
-            (Some(old), Some(new)) if old != new => out.modified.insert(path),
-            (Some(_), Some(_)) => {}
-        }
-        return;
+        place.modified = old.is_some() && new.is_some() && old != new;
+        return place;
     }
-    let mut descend = |element: String, shape: Shape, old: Option<&Value>, new: Option<&Value>| {
-        path.push(element);
-        compare_at(shape, old, new, path, out);
-        path.pop();
+    let below = &mut place.below;
+    let mut descend = |element: &str, shape: Shape, old: Option<&Value>, new: Option<&Value>| {
+        let inner = compare_at(shape, old, new);
+        let some = |set: FieldSet| (!set.is_empty()).then_some(set);
+        let Comparison {
+            added,
+            modified,
+            removed,
+        } = inner.below;
+        below.added.put(element, (inner.added, some(added)));
+        below
+            .modified
+            .put(element, (inner.modified, some(modified)));
+        below.removed.put(element, (inner.removed, some(removed)));
     };
     if view == View::Map {
         let mut names: BTreeMap<&str, Option<&Value>> = BTreeMap::new();
@@ -104,7 +113,7 @@ fn compare_at(
         for (name, always) in names {
             let inner = shape.field(name);
             descend(
-                format!("f:{name}"),
+                &format!("f:{name}"),
                 inner,
                 field(old, name, always),
                 field(new, name, always),
@@ -113,25 +122,16 @@ fn compare_at(
     } else {
         let (old, new) = (indexed(shape, old), indexed(shape, new));
         for (element, item) in &old {
-            descend(
-                element.clone(),
-                shape.item(),
-                Some(item),
-                new.get(element).copied(),
-            );
+            descend(element, shape.item(), Some(item), new.get(element).copied());
         }
         for (element, item) in new
             .iter()
             .filter(|(element, _)| !old.contains_key(*element))
         {
-            descend(element.clone(), shape.item(), None, Some(item));
+            descend(element, shape.item(), None, Some(item));
         }
     }
-    match (old, new) {
-        (None, _) => out.added.insert(path),
-        (_, None) => out.removed.insert(path),
-        (Some(_), Some(_)) => {}
-    }
+    place
 }
 
 /// A field of an object that may itself be absent.
@@ -164,51 +164,70 @@ fn indexed(shape: Shape, list: Option<&Value>) -> BTreeMap<String, &Value> {
 ///
 /// A list item without its key, or two items with the same one.
 pub(super) fn fields(shape: Shape, value: &Value) -> Result<FieldSet, ApplyError> {
-    let mut set = FieldSet::default();
-    fields_at(shape, value, &mut Vec::new(), &mut set)?;
-    Ok(set)
+    fields_at(shape, value, &mut Vec::new()).map(|(_, below)| below)
 }
 
-fn fields_at(
+/// Whether the place itself is named, and what is named below it.
+fn fields_at<'v>(
     shape: Shape,
-    value: &Value,
-    path: &mut Vec<String>,
-    set: &mut FieldSet,
-) -> Result<(), ApplyError> {
+    value: &'v Value,
+    path: &mut Vec<Element<'v>>,
+) -> Result<(bool, FieldSet), ApplyError> {
+    let mut set = FieldSet::default();
+    let some = |set: FieldSet| (!set.is_empty()).then_some(set);
     match (shape.view(value), value) {
         (View::Map, Value::Object(map)) => {
             for (name, value) in map {
-                path.push(format!("f:{name}"));
-                fields_at(shape.field(name), value, path, set)?;
-                if !shape.declares() || value.as_object().is_some_and(Map::is_empty) {
-                    set.insert(path);
-                }
+                path.push(Element::Field(name));
+                let (named, below) = fields_at(shape.field(name), value, path)?;
                 path.pop();
+                let is_empty = value.as_object().is_some_and(Map::is_empty);
+                let named = named || !shape.declares() || is_empty;
+                set.put(&format!("f:{name}"), (named, some(below)));
             }
+            Ok((false, set))
         }
         (View::List, Value::Array(items)) => {
             let mut seen = std::collections::BTreeSet::new();
             for (element, item) in shape.elements(items).into_iter().zip(items) {
-                let list = || FieldPath(path.clone()).to_string();
+                let list = |path: &[Element<'_>]| {
+                    FieldPath(path.iter().map(Element::name).collect()).to_string()
+                };
                 let element = element.map_err(|key| ApplyError::MissingKey {
-                    list: list(),
+                    list: list(path),
                     key: key.0,
                 })?;
                 if !seen.insert(element.clone()) {
                     return Err(ApplyError::DuplicateItem {
-                        list: list(),
+                        list: list(path),
                         item: FieldPath(vec![element]).to_string(),
                     });
                 }
-                path.push(element);
-                fields_at(shape.item(), item, path, set)?;
-                set.insert(path);
-                path.pop();
+                path.push(Element::Item(element));
+                let (_, below) = fields_at(shape.item(), item, path)?;
+                if let Some(Element::Item(element)) = path.pop() {
+                    set.put(&element, (true, some(below)));
+                }
             }
+            Ok((false, set))
         }
-        (View::Leaf | View::Map | View::List, _) => set.insert(path),
+        (View::Leaf | View::Map | View::List, _) => Ok((true, set)),
     }
-    Ok(())
+}
+
+/// One step of a path, for messages.
+enum Element<'v> {
+    Field(&'v str),
+    Item(String),
+}
+
+impl Element<'_> {
+    fn name(&self) -> String {
+        match self {
+            Self::Field(name) => format!("f:{name}"),
+            Self::Item(element) => element.clone(),
+        }
+    }
 }
 
 /// The live object with a configuration laid over it.
@@ -242,13 +261,18 @@ fn merge_lists(shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
             .collect()
     };
     let (left, right) = (name(live), name(config));
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(left.len());
+    for (at, element) in left.iter().enumerate() {
+        places.entry(element).or_insert(at);
+    }
+    let configured: HashSet<&str> = right.iter().map(String::as_str).collect();
     let mut merged = Vec::with_capacity(left.len().max(right.len()));
     let mut at = 0;
     for (element, item) in right.iter().zip(config) {
-        let old = left.iter().position(|other| other == element);
+        let old = places.get(element.as_str()).copied();
         if let Some(old) = old {
             while at < old {
-                if !right.contains(&left[at]) {
+                if !configured.contains(left[at].as_str()) {
                     merged.push(live[at].clone());
                 }
                 at += 1;
@@ -262,7 +286,7 @@ fn merge_lists(shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
     }
     merged.extend(
         (at..live.len())
-            .filter(|at| !right.contains(&left[*at]))
+            .filter(|at| !configured.contains(left[*at].as_str()))
             .map(|at| live[at].clone()),
     );
     merged

@@ -1,6 +1,8 @@
 //! The order of merged lists: what the patch says wins, items that only the server knows keep
 //! their place relative to the items they stood among.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::patch::PatchError;
@@ -12,8 +14,41 @@ fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
     }
 }
 
-fn index(list: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {
-    list.iter().position(|other| same(other, item, key))
+/// Where each item of a list stands; of items that are the same, the first counts.
+struct Places<'k> {
+    at: HashMap<String, usize>,
+    key: Option<&'k str>,
+}
+
+impl<'k> Places<'k> {
+    fn of(list: &[Value], key: Option<&'k str>) -> Self {
+        let mut at = HashMap::with_capacity(list.len());
+        for (place, item) in list.iter().enumerate() {
+            if let Some(name) = name_of(item, key) {
+                at.entry(name).or_insert(place);
+            }
+        }
+        Self { at, key }
+    }
+
+    fn get(&self, item: &Value) -> Option<usize> {
+        self.at.get(&name_of(item, self.key)?).copied()
+    }
+}
+
+/// What items that are the same have in common.
+fn name_of(item: &Value, key: Option<&str>) -> Option<String> {
+    match key {
+        Some(key) => item.get(key).map(Value::to_string),
+        None => Some(item.to_string()),
+    }
+}
+
+/// An item, and where it stands in the two lists.
+struct Placed {
+    item: Value,
+    wanted: Option<usize>,
+    server: Option<usize>,
 }
 
 /// Sorts `merged`: the items in `wanted` in that order, the others inserted before the first
@@ -24,11 +59,17 @@ pub(super) fn arrange(
     server: &[Value],
     key: Option<&str>,
 ) -> Vec<Value> {
-    let (mut ours, mut others): (Vec<Value>, Vec<Value>) = merged
+    let (wanted, server) = (Places::of(wanted, key), Places::of(server, key));
+    let (mut ours, mut others): (Vec<Placed>, Vec<Placed>) = merged
         .into_iter()
-        .partition(|item| index(wanted, item, key).is_some());
-    ours.sort_by_key(|item| index(wanted, item, key));
-    others.sort_by_key(|item| index(server, item, key).unwrap_or(usize::MAX));
+        .map(|item| Placed {
+            wanted: wanted.get(&item),
+            server: server.get(&item),
+            item,
+        })
+        .partition(|placed| placed.wanted.is_some());
+    ours.sort_by_key(|placed| placed.wanted);
+    others.sort_by_key(|placed| placed.server.unwrap_or(usize::MAX));
     let mut arranged = Vec::with_capacity(ours.len() + others.len());
     let mut ours = ours.into_iter().peekable();
     let mut others = others.into_iter().peekable();
@@ -37,18 +78,17 @@ pub(super) fn arrange(
             (None, None) => return arranged,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(other), Some(our)) => {
-                match (index(server, other, key), index(server, our, key)) {
-                    (Some(other), Some(our)) => other < our,
-                    (None, _) | (_, None) => false,
-                }
-            }
+            (Some(other), Some(our)) => match (other.server, our.server) {
+                (Some(other), Some(our)) => other < our,
+                (None, _) | (_, None) => false,
+            },
         };
-        arranged.extend(if other_first {
+        let next = if other_first {
             others.next()
         } else {
             ours.next()
-        });
+        };
+        arranged.extend(next.map(|placed| placed.item));
     }
 }
 

@@ -1,56 +1,75 @@
 //! The part of OpenAPI v3 that structural schemas use: pruning, defaults, validation.
 
+use berth_api::decode::MAX_PROBLEMS;
 use berth_api::field::{FieldError, FieldPath};
 use serde_json::Value;
 
 /// Fields that every object has, whatever its schema says.
 const ALWAYS: [&str; 3] = ["apiVersion", "kind", "metadata"];
-
-fn child_path(path: &str, field: &str) -> String {
-    if path.is_empty() {
-        field.to_owned()
-    } else {
-        format!("{path}.{field}")
-    }
-}
+/// Characters of a path that are reported.
+const MAX_PATH_CHARS: usize = 1_000;
 
 fn preserves(schema: &Value) -> bool {
     schema["x-kubernetes-preserve-unknown-fields"] == true
 }
 
-/// Removes fields that the schema does not have; their paths go to `unknown`.
-pub(super) fn prune(value: &mut Value, schema: &Value, path: &str, unknown: &mut Vec<String>) {
-    let embedded = schema["x-kubernetes-embedded-resource"] == true;
-    match value {
-        Value::Object(map) => {
-            let properties = schema["properties"].as_object();
-            let additional = &schema["additionalProperties"];
-            let keeps = preserves(schema) || additional == &Value::Bool(true);
-            map.retain(|key, child| {
-                if (path.is_empty() || embedded) && ALWAYS.contains(&key.as_str()) {
-                    return true;
-                }
-                let at = child_path(path, key);
-                if let Some(schema) = properties.and_then(|p| p.get(key)) {
-                    prune(child, schema, &at, unknown);
-                    true
-                } else if additional.is_object() {
-                    prune(child, additional, &at, unknown);
-                    true
-                } else if keeps {
-                    true
-                } else {
-                    unknown.push(at);
-                    false
-                }
-            });
-        }
-        Value::Array(list) => {
-            for (n, item) in list.iter_mut().enumerate() {
-                prune(item, &schema["items"], &format!("{path}[{n}]"), unknown);
+/// Removes fields that the schema does not have; the paths of the first of them go to `unknown`.
+pub(super) fn prune(value: &mut Value, schema: &Value, unknown: &mut Vec<String>) {
+    let mut pruning = Pruning {
+        path: String::new(),
+        unknown,
+    };
+    pruning.prune(value, schema);
+}
+
+/// One path, which grows and shrinks on the way: a client chooses how long its parts are.
+struct Pruning<'u> {
+    path: String,
+    unknown: &'u mut Vec<String>,
+}
+
+impl Pruning<'_> {
+    fn prune(&mut self, value: &mut Value, schema: &Value) {
+        let embedded = schema["x-kubernetes-embedded-resource"] == true;
+        let length = self.path.len();
+        match value {
+            Value::Object(map) => {
+                let properties = schema["properties"].as_object();
+                let additional = &schema["additionalProperties"];
+                let keeps = preserves(schema) || additional == &Value::Bool(true);
+                map.retain(|key, child| {
+                    if (length == 0 || embedded) && ALWAYS.contains(&key.as_str()) {
+                        return true;
+                    }
+                    let inner = properties
+                        .and_then(|p| p.get(key))
+                        .or_else(|| additional.is_object().then_some(additional));
+                    if inner.is_none() && (keeps || self.unknown.len() >= MAX_PROBLEMS) {
+                        return keeps;
+                    }
+                    if length > 0 {
+                        self.path.push('.');
+                    }
+                    self.path.push_str(key);
+                    match inner {
+                        Some(inner) => self.prune(child, inner),
+                        None => self
+                            .unknown
+                            .push(self.path.chars().take(MAX_PATH_CHARS).collect()),
+                    }
+                    self.path.truncate(length);
+                    inner.is_some()
+                });
             }
+            Value::Array(list) => {
+                for (n, item) in list.iter_mut().enumerate() {
+                    self.path.push_str(&format!("[{n}]"));
+                    self.prune(item, &schema["items"]);
+                    self.path.truncate(length);
+                }
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 
@@ -220,7 +239,7 @@ mod tests {
         let mut object = json!({"apiVersion": "e/v1", "kind": "E", "metadata": {}, "frob": 1,
             "spec": {"handler": "runsc", "any": {"deep": {"er": 1}}, "no": 1, "list": [{"x": "a", "y": 1}]}});
         let mut unknown = Vec::new();
-        prune(&mut object, &schema, "", &mut unknown);
+        prune(&mut object, &schema, &mut unknown);
         default(&mut object, &schema);
         unknown.sort();
         assert_eq!(unknown, ["frob", "spec.list[0].y", "spec.no"]);

@@ -1,0 +1,49 @@
+//! Requests with large bodies, away from the threads that serve everybody.
+//!
+//! Reading, checking and patching megabytes takes milliseconds to seconds of a processor. On an async worker,
+//! all connections of that worker would wait for it.
+
+use std::future::Future;
+
+use berth_api::status::ApiError;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Bodies up to this size cost less than moving them to another thread is worth.
+const LARGE_BODY_BYTES: usize = 64 << 10;
+
+/// Requests with large bodies that are worked on at a time; the others wait their turn. Few, as each may take
+/// a processor; more than one, as some wait for a webhook or for the disk.
+static TURNS: Semaphore = Semaphore::const_new(8);
+
+/// Runs the work of a request: where it is, or on a thread of its own when its body is large. Giving up on the
+/// answer ends the work at its next await.
+pub(crate) async fn run<T, F>(body_bytes: usize, work: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ApiError>> + Send + 'static,
+{
+    if body_bytes <= LARGE_BODY_BYTES {
+        return work.await;
+    }
+    let ended = |_| ApiError::Internal("the server is shutting down".to_owned());
+    let turn = TURNS
+        .acquire()
+        .await
+        .map_err(|_| ApiError::Internal("the server is shutting down".to_owned()))?;
+    let given_up = CancellationToken::new();
+    let _gives_up = given_up.clone().drop_guard();
+    let runtime = Handle::current();
+    let working = tokio::task::spawn_blocking(move || {
+        // Held by the work itself: it may go on for a moment after its client is gone.
+        let _turn = turn;
+        runtime.block_on(given_up.run_until_cancelled_owned(work))
+    });
+    match working.await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => Err(ApiError::Internal("the request was given up".to_owned())),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(ended(error)),
+    }
+}
