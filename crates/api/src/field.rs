@@ -1,6 +1,15 @@
 //! Paths of fields and what can be wrong with a field, as in apimachinery's `field` package.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::io;
+
+/// How many errors of one object are reported.
+pub const ERRORS_LIMIT: usize = 100;
+/// The path of an object as a whole.
+const NO_FIELD: &str = "<nil>";
+/// How many bytes of an offending value are shown.
+const VALUE_LIMIT: usize = 16 * 1024;
 
 /// A path such as `spec.containers[0].resources.limits[cpu]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,7 +56,7 @@ impl FieldPath {
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str("<nil>");
+            return f.write_str(NO_FIELD);
         }
         f.write_str(&self.0)
     }
@@ -246,8 +255,56 @@ impl FieldError {
     }
 }
 
+/// The value as JSON, of which no more is written than is shown: an error at each item of a long list may show the list.
 fn shown(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "<unprintable>".to_owned())
+    let mut text = Beginning(Vec::new());
+    let is_whole = serde_json::to_writer(&mut text, value).is_ok();
+    let is_full = text.0.len() >= VALUE_LIMIT;
+    let shown = String::from_utf8_lossy(&text.0);
+    match (is_whole, is_full) {
+        (true, _) => shown.into_owned(),
+        (false, true) => format!("{}...", shown.trim_end_matches('\u{fffd}')),
+        (false, false) => "<unprintable>".to_owned(),
+    }
+}
+
+/// Takes [`VALUE_LIMIT`] bytes, and fails with the first one more.
+struct Beginning(Vec<u8>);
+
+impl io::Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = VALUE_LIMIT - self.0.len();
+        if room == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let taken = bytes.len().min(room);
+        self.0.extend(bytes.iter().take(taken));
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The first [`ERRORS_LIMIT`] errors, and one that says how many there are where there are more.
+#[must_use]
+pub fn bounded(mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    let count = errors.len();
+    let is_bounded = count == ERRORS_LIMIT + 1
+        && errors
+            .last()
+            .is_some_and(|e| e.kind == FieldErrorKind::TooMany && e.field == NO_FIELD);
+    if count > ERRORS_LIMIT && !is_bounded {
+        errors.truncate(ERRORS_LIMIT);
+        errors.push(FieldError::make(
+            FieldErrorKind::TooMany,
+            &FieldPath::default(),
+            String::new(),
+            format!("{count} errors, of which the first {ERRORS_LIMIT} are shown"),
+        ));
+    }
+    errors
 }
 
 impl fmt::Display for FieldError {
@@ -264,17 +321,57 @@ pub fn aggregate(errors: &[FieldError]) -> String {
     match errors {
         [one] => one.to_string(),
         many => {
-            let mut seen = Vec::new();
-            for error in many {
-                let text = error.to_string();
-                if !seen.contains(&text) {
-                    seen.push(text);
-                }
-            }
-            match seen.as_slice() {
+            let mut seen = HashSet::new();
+            let texts = many.iter().map(ToString::to_string);
+            let distinct: Vec<String> = texts.filter(|text| seen.insert(text.clone())).collect();
+            match distinct.as_slice() {
                 [one] => one.clone(),
-                _ => format!("[{}]", seen.join(", ")),
+                _ => format!("[{}]", distinct.join(", ")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_shown_up_to_a_bound() {
+        let at = FieldPath::new("a");
+        assert_eq!(FieldError::duplicate(&at, "x").value, "\"x\"");
+        for long in [
+            "x".repeat(3 << 20),
+            "é".repeat(3 << 20),
+            "éx".repeat(1 << 20),
+        ] {
+            let value = FieldError::duplicate(&at, &long).value;
+            assert!(value.len() <= VALUE_LIMIT + 3, "{}", value.len());
+            assert!(value.starts_with('"') && value.ends_with("..."));
+            let inner = value.trim_start_matches('"').trim_end_matches("...");
+            assert!(long.starts_with(inner));
+        }
+        let fits = "x".repeat(VALUE_LIMIT - 2);
+        assert_eq!(
+            FieldError::duplicate(&at, &fits).value,
+            format!("\"{fits}\"")
+        );
+    }
+
+    #[test]
+    fn errors_are_reported_up_to_a_bound() {
+        let many = |n: usize| -> Vec<FieldError> {
+            (0..n)
+                .map(|i| FieldError::required(&FieldPath::new("a").index(i), ""))
+                .collect()
+        };
+        assert_eq!(bounded(many(ERRORS_LIMIT)), many(ERRORS_LIMIT));
+        let cut = bounded(many(5000));
+        assert_eq!(cut.len(), ERRORS_LIMIT + 1);
+        assert_eq!(bounded(cut.clone()), cut);
+        assert_eq!(
+            cut[ERRORS_LIMIT].to_string(),
+            "<nil>: Too many: 5000 errors, of which the first 100 are shown"
+        );
     }
 }

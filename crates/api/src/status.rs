@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use thiserror::Error;
 
-use crate::field::{FieldError, aggregate};
+use crate::field::{FieldError, aggregate, bounded};
 
 /// The resource that an error speaks of: `runtimeclasses.node.k8s.io`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -174,11 +174,11 @@ fn invalid_tail(errors: &[FieldError]) -> String {
 }
 
 impl ApiError {
-    /// [`ApiError::Invalid`] for an object of `kind`.
+    /// [`ApiError::Invalid`] for an object of `kind`, with [`bounded`] errors.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: Vec<FieldError>) -> Self {
         Self::Invalid {
             subject: Subject::new(group, kind, name),
-            errors,
+            errors: bounded(errors),
         }
     }
 

@@ -5,10 +5,14 @@
 //! [`admit`](Plugin::admit) and refuses in [`validate`](Plugin::validate). The rules are `core`'s; what they need from
 //! the cluster is looked up here. `plugins` has a line for each, and says what becomes of the stock server's others.
 
+mod always_pull_images;
+mod configured;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
 mod plugins;
+mod pod_security;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -20,10 +24,13 @@ use berth_api::status::{ApiError, Subject};
 use berth_core::gates::FeatureGates;
 use parking_lot::Mutex;
 
+use crate::authz::Authorizer;
 use crate::object::Object;
 use crate::registry::Resource;
 use crate::storage::Storage;
 use crate::user::User;
+pub use configured::ConfigFileError;
+pub(crate) use configured::pod_security as read_pod_security;
 pub(crate) use plugins::Plugins;
 pub use plugins::PluginsError;
 
@@ -46,10 +53,6 @@ pub(crate) enum Operation {
 /// What plugins are asked about.
 pub(crate) struct Attributes<'a> {
     /// Who asks.
-    #[allow(
-        dead_code,
-        reason = "for plugins that judge the user, such as NodeRestriction"
-    )]
     pub(crate) user: &'a User,
     /// What is done.
     pub(crate) operation: Operation,
@@ -87,7 +90,6 @@ impl Attributes<'_> {
     }
 
     /// Tells the client something besides the answer.
-    #[allow(dead_code, reason = "for plugins that warn, such as PodSecurity")]
     pub(crate) fn warn(&self, text: String) {
         let mut warnings = self.warnings.lock();
         if !warnings.contains(&text) {
@@ -140,6 +142,10 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
     /// Feature gates.
     pub(crate) gates: FeatureGates,
+    /// What users may do.
+    pub(crate) authorizer: Arc<Authorizer>,
+    /// PodSecurity with its defaults and exemptions.
+    pub(crate) pod_security: Arc<berth_core::admission::pod_security::PodSecurity>,
 }
 
 /// Held while something is written that others must not overtake.

@@ -8,6 +8,8 @@ use berth_core::gates::FeatureGates;
 use crate::admission::Chain;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::flow::FlowControl;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClient;
 use crate::registry::Registry;
@@ -23,11 +25,15 @@ pub struct Api {
     /// Who a request is.
     pub authenticator: Authenticator,
     /// What a user may do.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// What may change or refuse writes.
     pub(crate) admission: Chain,
     /// What the server counts.
     pub(crate) metrics: Metrics,
+    /// Who may go on, and who waits.
+    pub(crate) flow: FlowControl,
+    /// What clients may use.
+    pub limits: Arc<Limits>,
     /// Service account tokens.
     pub tokens: Option<TokenVerifier>,
     /// How nodes are reached.

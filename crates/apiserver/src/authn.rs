@@ -4,7 +4,7 @@
 //! token, a service account's token, anonymous. A bearer token or certificate that nobody knows is
 //! refused, it does not become anonymous.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
 
 use http::{header::AUTHORIZATION, request::Parts};
 use rustls_pki_types::CertificateDer;
@@ -46,14 +46,61 @@ impl Default for AuthnConfig {
     }
 }
 
+/// The user of a token, and what the token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUser {
+    /// The user.
+    pub user: User,
+    /// Those of the audiences that were asked about which the token is meant for.
+    pub audiences: Vec<String>,
+}
+
+/// A client certificate that the client CA vouches for, while it is valid.
+#[derive(Clone, Debug)]
+pub struct VerifiedCertificate {
+    leaf: CertificateDer<'static>,
+    /// Seconds since 1970 in which it and what is between it and the CA are valid.
+    valid: RangeInclusive<i64>,
+}
+
+impl VerifiedCertificate {
+    /// The certificate `leaf`, for which `between` were sent along; it was verified at `now`. None when it can't be
+    /// read.
+    #[must_use]
+    pub fn new(
+        leaf: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: i64,
+    ) -> Option<Self> {
+        let mut valid = validity(leaf)?;
+        // what isn't valid now has no part in why the leaf was
+        for issuer in between.iter().filter_map(|c| validity(c)) {
+            if issuer.contains(&now) {
+                let start = *valid.start().max(issuer.start());
+                valid = start..=*valid.end().min(issuer.end());
+            }
+        }
+        Some(Self {
+            leaf: leaf.clone().into_owned(),
+            valid,
+        })
+    }
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<RangeInclusive<i64>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    Some(validity.not_before.timestamp()..=validity.not_after.timestamp())
+}
+
 /// What a TLS client has shown of itself.
 #[derive(Clone, Debug, Default)]
 pub enum Certificate {
     /// Nothing.
     #[default]
     None,
-    /// A certificate (the leaf) that the client CA vouches for.
-    Verified(CertificateDer<'static>),
+    /// A certificate that the client CA vouches for. A connection may outlive it.
+    Verified(VerifiedCertificate),
     /// One that it does not vouch for.
     Refused,
 }
@@ -102,15 +149,31 @@ impl Authenticator {
     /// # Errors
     /// `Unauthorized` for credentials that are not valid.
     pub fn authenticate(&self, parts: &Parts, certificate: &Certificate) -> Result<User, ApiError> {
-        if let Certificate::Verified(leaf) = certificate
-            && let Some(user) = user_of_certificate(leaf)
-        {
-            return Ok(user);
-        }
-        let refused = matches!(certificate, Certificate::Refused);
+        self.authenticate_at(parts, certificate, jiff::Timestamp::now().as_second())
+    }
+
+    fn authenticate_at(
+        &self,
+        parts: &Parts,
+        certificate: &Certificate,
+        now: i64,
+    ) -> Result<User, ApiError> {
+        let refused = match certificate {
+            Certificate::None => false,
+            Certificate::Refused => true,
+            Certificate::Verified(shown) if shown.valid.contains(&now) => {
+                match user_of_certificate(&shown.leaf) {
+                    Some(user) => return Ok(user),
+                    None => true,
+                }
+            }
+            // it was valid when the connection came about
+            Certificate::Verified(_) => true,
+        };
         match bearer(parts) {
             Some(token) => self
                 .authenticate_token(token, &[])
+                .map(|found| found.user)
                 .ok_or(ApiError::Unauthorized),
             None if refused || parts.headers.contains_key(AUTHORIZATION) || !self.anonymous => {
                 Err(ApiError::Unauthorized)
@@ -119,11 +182,23 @@ impl Authenticator {
         }
     }
 
-    /// The user of a bearer token that is valid for one of `audiences` (none: for this server).
+    /// The user of a bearer token that is valid for one of `audiences` (none: for this server). Static tokens are
+    /// for this server only.
     #[must_use]
-    pub fn authenticate_token(&self, token: &str, audiences: &[String]) -> Option<User> {
+    pub fn authenticate_token(&self, token: &str, audiences: &[String]) -> Option<TokenUser> {
         if let Some(user) = self.static_tokens.get(&hash(token)) {
-            return Some(user.clone());
+            let own = self.audiences().iter();
+            let good_for: Vec<String> = own
+                .filter(|a| audiences.is_empty() || audiences.contains(a))
+                .cloned()
+                .collect();
+            if good_for.is_empty() && !audiences.is_empty() {
+                return None;
+            }
+            return Some(TokenUser {
+                user: user.clone(),
+                audiences: good_for,
+            });
         }
         self.service_accounts.as_ref()?.verify(
             token,
@@ -163,11 +238,15 @@ fn authenticated(mut user: User) -> User {
     user
 }
 
-/// CN is the name, each O a group. A certificate without CN names nobody.
+/// CN is the name, each O a group. A certificate without CN or with several names nobody.
 fn user_of_certificate(leaf: &CertificateDer<'_>) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let mut names = subject.iter_common_name();
+    let name = names.next()?.as_str().ok()?.to_owned();
+    if name.is_empty() || names.next().is_some() {
+        return None;
+    }
     let groups = subject
         .iter_organization()
         .filter_map(|o| o.as_str().ok().map(str::to_owned))
@@ -242,24 +321,65 @@ mod tests {
         assert_eq!(refused(Some("Bearer secret")).as_deref(), Ok("admin"));
     }
 
-    #[test]
-    fn certificates_name_user_and_groups() {
+    /// A certificate that is valid for the seconds 1000 to 2000.
+    fn certificate(name: Option<&str>) -> Certificate {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "system:node:a");
+        if let Some(name) = name {
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+        }
         params
             .distinguished_name
             .push(rcgen::DnType::OrganizationName, "system:nodes");
-        let certificate = params
-            .self_signed(&rcgen::KeyPair::generate().unwrap())
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_before = epoch + std::time::Duration::from_secs(1000);
+        params.not_after = epoch + std::time::Duration::from_secs(2000);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Certificate::Verified(VerifiedCertificate::new(certificate.der(), &[], 1500).unwrap())
+    }
+
+    #[test]
+    fn a_certificate_counts_while_it_is_valid() {
+        let shown = certificate(Some("me"));
+        let at = |second| {
+            authenticator(true)
+                .authenticate_at(&parts(None), &shown, second)
+                .map(|user| user.name)
+        };
+        assert_eq!(at(1000).as_deref(), Ok("me"));
+        assert_eq!(at(2000).as_deref(), Ok("me"));
+        assert_eq!(at(999), Err(ApiError::Unauthorized));
+        assert_eq!(at(2001), Err(ApiError::Unauthorized));
+        let with_token = authenticator(true)
+            .authenticate_at(&parts(Some("Bearer secret")), &shown, 2001)
             .unwrap();
+        assert_eq!(with_token.name, "admin");
+    }
+
+    #[test]
+    fn a_certificate_that_names_nobody_is_not_anonymous() {
+        let answer = authenticator(true).authenticate_at(&parts(None), &certificate(None), 1500);
+        assert_eq!(answer, Err(ApiError::Unauthorized));
+    }
+
+    #[test]
+    fn a_static_token_is_for_this_server() {
+        let audience = |name: &str| vec![name.to_owned()];
+        let authenticator = authenticator(true);
+        assert!(authenticator.authenticate_token("secret", &[]).is_some());
+        assert_eq!(
+            authenticator.authenticate_token("secret", &audience("vault")),
+            None
+        );
+    }
+
+    #[test]
+    fn certificates_name_user_and_groups() {
         let user = authenticator(true)
-            .authenticate(
-                &parts(None),
-                &Certificate::Verified(certificate.der().clone()),
-            )
+            .authenticate_at(&parts(None), &certificate(Some("system:node:a")), 1500)
             .unwrap();
         assert_eq!(
             (user.name.as_str(), user.groups),

@@ -119,17 +119,14 @@ impl Authorizer {
         if self.mode == AuthzMode::AlwaysAllow || user.in_group(MASTERS) {
             return Decision::Allow(String::new());
         }
-        let mut subject = rbac_user(user);
-        let mut refusal = String::new();
-        if let Some(node) = node::name(user)
-            && let Asked::Resource(asked) = &attributes.asked
-            && let Err(reason) = node::check(node, asked, &self.storage)
-        {
-            // what the node's own role allows does not count; other bindings may still allow it
-            subject.groups.retain(|group| group != node::GROUP);
-            refusal = reason;
-        }
-        match self.policy().authorize(&subject, &rbac_request(attributes)) {
+        let request = rbac_request(attributes);
+        // as on the stock server, other bindings may allow a node what the Node authorizer does not
+        let refusal = match node::authorize(attributes, &request, &self.storage) {
+            Some(Decision::Allow(why)) => return Decision::Allow(why),
+            Some(Decision::NoOpinion(reason)) => reason,
+            None => String::new(),
+        };
+        match self.policy().authorize(&rbac_user(user), &request) {
             rbac::Decision::Allow(why) => Decision::Allow(why),
             rbac::Decision::NoOpinion => Decision::NoOpinion(refusal),
         }
@@ -139,6 +136,12 @@ impl Authorizer {
     #[must_use]
     pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
         self.policy().rules_for(&rbac_user(user), namespace)
+    }
+
+    /// Whether [`Authorizer::rules_for`] leaves out what a user may do: a node's rights depend on its pods.
+    #[must_use]
+    pub fn rules_are_incomplete(&self, user: &User) -> bool {
+        node::is_node(user)
     }
 
     /// The user that the request's `Impersonate-*` headers name, when there are any and `user`

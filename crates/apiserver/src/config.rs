@@ -7,6 +7,7 @@ use berth_core::gates::FeatureGates;
 
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
+use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
 use crate::tokens::TokenConfig;
@@ -47,12 +48,16 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// How nodes are reached for logs, exec, attach and port-forward.
     pub nodes: Option<NodeClientConfig>,
+    /// What clients may use.
+    pub limits: Limits,
     /// Feature gates.
     pub gates: FeatureGates,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
     pub disable_admission_plugins: Vec<String>,
+    /// `--admission-control-config-file`.
+    pub admission_control_config_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -68,9 +73,11 @@ impl Config {
             authz: AuthzMode::default(),
             tokens: None,
             nodes: None,
+            limits: Limits::default(),
             gates: FeatureGates::default(),
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
+            admission_control_config_file: None,
         }
     }
 }

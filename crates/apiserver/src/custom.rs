@@ -2,33 +2,43 @@
 //!
 //! One task follows the definitions: it puts and removes rows, says in each definition's status
 //! whether it is served (`Established`) or why not (`NamesAccepted`), and removes the objects of a
-//! definition that is gone.
+//! definition that is gone. A definition in a group of the server's own is never served: such can only come from a
+//! database of an older version, and their objects are left where they are.
 
+mod naming;
 mod printer;
 mod row;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
 use berth_store::Expect;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde_json::{Value, json};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionNames as Names,
+};
 use tokio_util::sync::CancellationToken;
 
+use self::naming::{Conflict, Used};
 use crate::api::Api;
 use crate::rest::meta;
-use crate::storage::{Storage, Stored};
+use crate::storage::{Storage, Stored, key};
 
 const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 
-/// A definition that is served: group, plural and the revision of the definition.
-type Served = BTreeMap<String, (String, String, i64)>;
+/// A definition that is served.
+struct Served {
+    group: String,
+    plural: String,
+    /// Revision of the definition.
+    revision: i64,
+}
 
 /// Works until `shutdown`.
 pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     let mut changes = api.storage.cache(DEFINITIONS).subscribe();
-    let mut served = Served::new();
+    let mut served = BTreeMap::new();
     loop {
         changes.borrow_and_update();
         reconcile(&api, &mut served).await;
@@ -39,7 +49,7 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     }
 }
 
-async fn reconcile(api: &Api, served: &mut Served) {
+async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
     let definitions = api.storage.list(DEFINITIONS, None);
     let gone: Vec<String> = served
         .keys()
@@ -47,33 +57,78 @@ async fn reconcile(api: &Api, served: &mut Served) {
         .cloned()
         .collect();
     for name in gone {
-        if let Some((group, plural, _)) = served.remove(&name) {
-            api.registry.remove(&group, &plural);
-            remove_objects(&api.storage, &format!("{group}/{plural}")).await;
+        if let Some(gone) = served.remove(&name) {
+            api.registry.remove(&gone.group, &gone.plural);
+            remove_objects(&api.storage, &key::custom(&gone.group, &gone.plural)).await;
         }
     }
-    for stored in definitions {
-        let current = served
-            .get(stored.name.as_ref())
-            .map(|(_, _, revision)| *revision);
-        if current == Some(stored.revision) {
-            continue;
+    let definitions: Vec<(Arc<Stored>, CustomResourceDefinition)> = definitions
+        .into_iter()
+        .filter_map(|stored| {
+            let definition = stored.decode()?;
+            Some((stored, definition))
+        })
+        .collect();
+    let mut given: Vec<Names> = definitions
+        .iter()
+        .map(|(_, d)| status::accepted(d))
+        .collect();
+    for (at, (stored, definition)) in definitions.iter().enumerate() {
+        let group = &definition.spec.group;
+        let mut used = Used::default();
+        for (n, (_, other)) in definitions.iter().enumerate() {
+            if n != at && other.spec.group == *group {
+                used.add(&given[n]);
+            }
         }
-        // One that cannot be decoded is not served; it was logged.
-        let Ok(definition) = stored.decode::<CustomResourceDefinition>() else {
-            continue;
-        };
-        let spec = &definition.spec;
-        let (group, plural) = (spec.group.clone(), spec.names.plural.clone());
-        let taken = current.is_none() && api.registry.table().find_any(&group, &plural).is_some();
-        if !taken {
-            api.registry.put(row::of(&definition));
-            served.insert(stored.name.to_string(), (group, plural, stored.revision));
+        let (mut names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);
+        let mut established = conflict.is_none() || status::holds(definition, "Established");
+        if established && let Err(refused) = serve(api, served, stored, definition, &names) {
+            established = false;
+            let reason = "PluralConflict";
+            let message = refused.to_string();
+            tracing::warn!(definition = %stored.name, error = message, "a CustomResourceDefinition is not served");
+            conflict = Some(Conflict { reason, message });
+            names = Names::default();
         }
-        if let Err(error) = write_status(api, &stored, &definition, taken).await {
+        given[at] = names;
+        let written = write_status(
+            api,
+            stored,
+            definition,
+            &given[at],
+            conflict.as_ref(),
+            established,
+        );
+        if let Err(error) = written.await {
             tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
         }
     }
+}
+
+/// Puts the row of a definition, unless it is there as it should be.
+fn serve(
+    api: &Api,
+    served: &mut BTreeMap<String, Served>,
+    stored: &Stored,
+    definition: &CustomResourceDefinition,
+    names: &Names,
+) -> Result<(), crate::registry::BuiltInGroup> {
+    let name = stored.name.as_ref();
+    if served
+        .get(name)
+        .is_some_and(|s| s.revision == stored.revision)
+    {
+        return Ok(());
+    }
+    api.registry.put(row::of(definition, names))?;
+    let now = Served {
+        group: definition.spec.group.clone(),
+        plural: definition.spec.names.plural.clone(),
+        revision: stored.revision,
+    };
+    served.insert(name.to_owned(), now);
+    Ok(())
 }
 
 async fn remove_objects(storage: &Storage, name: &str) {
@@ -93,68 +148,22 @@ async fn write_status(
     api: &Api,
     stored: &Stored,
     definition: &CustomResourceDefinition,
-    taken: bool,
+    names: &Names,
+    conflict: Option<&Conflict>,
+    established: bool,
 ) -> Result<(), ApiError> {
     let now = meta::time(jiff::Timestamp::now());
-    let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
-        json!({"type": kind, "status": if holds { "True" } else { "False" }, "reason": reason,
-            "message": message, "lastTransitionTime": now})
-    };
-    let conditions = if taken {
-        let message = "the group and plural name are served by the server itself";
-        json!([
-            condition("NamesAccepted", false, "PluralConflict", message),
-            condition(
-                "Established",
-                false,
-                "NotAccepted",
-                "not all names are accepted"
-            ),
-        ])
-    } else {
-        json!([
-            condition("NamesAccepted", true, "NoConflicts", "no conflicts found"),
-            condition(
-                "Established",
-                true,
-                "InitialNamesAccepted",
-                "the initial names have been accepted"
-            ),
-        ])
-    };
-    let stored_version = row::storage_version(definition);
-    let mut object = stored.value()?;
-    let is = |object: &Value| {
-        let mut found: Vec<(String, String)> = object
-            .pointer("/status/conditions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .map(|c| {
-                (
-                    meta::text(c, "/type").to_owned(),
-                    meta::text(c, "/status").to_owned(),
-                )
-            })
-            .collect();
-        found.sort();
-        (
-            found,
-            object.pointer("/status/acceptedNames").cloned(),
-            object.pointer("/status/storedVersions").cloned(),
-        )
-    };
-    let before = is(&object);
-    let mut status = json!({
-        "conditions": conditions,
-        "acceptedNames": object["spec"]["names"],
-        "storedVersions": [stored_version],
-    });
-    if taken {
-        status["acceptedNames"] = json!({"plural": "", "kind": ""});
-    }
-    object["status"] = status;
-    if is(&object) == before {
+    let mut before = stored.value()?;
+    meta::set(&mut before, "resourceVersion", None);
+    let object = status::with_status(
+        before.clone(),
+        definition,
+        names,
+        conflict,
+        established,
+        &now,
+    );
+    if object == before {
         return Ok(());
     }
     let expect = Expect::Revision(stored.revision);

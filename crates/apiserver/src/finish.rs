@@ -1,7 +1,7 @@
 //! The last step of an answer: indentation for people, compression for what is long.
 //!
 //! As on the stock server: JSON is indented when `pretty` asks for it, or for curl, wget and browsers; what is longer
-//! than 128 KiB is compressed with gzip for whoever takes it. Streams are left alone.
+//! than 128 KiB is compressed with gzip for whoever takes it. Of streams only long lists are compressed, as they go.
 
 use std::io::Write as _;
 
@@ -10,10 +10,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use serde_json::Value;
 
-use crate::http_types::{self, Response};
+use crate::http_types::{self, Body, BoxError, LongList, Response};
 use crate::query::Parameters;
 
 /// What is not longer than this is sent as it is.
@@ -53,7 +54,12 @@ impl Finish {
     /// Does it.
     pub(crate) async fn apply(self, response: Response) -> Response {
         let Some(length) = response.body().size_hint().exact() else {
-            return response;
+            let list = response.extensions().get::<LongList>().is_some();
+            return if self.gzip && list {
+                pack_stream(response)
+            } else {
+                response
+            };
         };
         let pretty = self.pretty && is_json(response.headers());
         let gzip = self.gzip
@@ -95,6 +101,46 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn indent(bytes: &[u8]) -> Option<Bytes> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     serde_json::to_vec_pretty(&value).ok().map(Bytes::from)
+}
+
+/// Compresses an answer while it is sent.
+fn pack_stream(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    parts
+        .headers
+        .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts
+        .headers
+        .append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let packed = futures::stream::unfold(Some((body, encoder)), |state| async move {
+        let (body, encoder) = state?;
+        match pack_next(body, encoder).await {
+            Ok((packed, rest)) => Some((Ok(Frame::data(packed)), rest)),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    http::Response::from_parts(parts, StreamBody::new(packed).boxed_unsync())
+}
+
+type Packing = (Body, GzEncoder<Vec<u8>>);
+
+/// The next compressed bytes, and what goes on from there.
+async fn pack_next(
+    mut body: Body,
+    mut encoder: GzEncoder<Vec<u8>>,
+) -> Result<(Bytes, Option<Packing>), BoxError> {
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        encoder.write_all(&data)?;
+        if !encoder.get_ref().is_empty() {
+            let packed = std::mem::take(encoder.get_mut());
+            return Ok((packed.into(), Some((body, encoder))));
+        }
+    }
+    Ok((encoder.finish()?.into(), None))
 }
 
 fn pack(bytes: &[u8]) -> std::io::Result<Bytes> {

@@ -5,12 +5,10 @@ mod documents;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use berth_api::status::ApiError;
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -19,18 +17,17 @@ use crate::api::Api;
 use crate::attributes::Attributes;
 use crate::authn::Certificate;
 use crate::authz::Decision;
+use crate::connections::Connection;
 use crate::finish::Finish;
+use crate::flow::{self, Asked};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
 use crate::registry::{Connect, Resource};
-use crate::request::{self, ApiRequest, ConnectRequest, Target};
+use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
-use crate::{negotiate, proxy};
-
-/// Largest request body: as much as the stock server takes.
-const BODY_MAX: usize = 3 << 20;
+use crate::{body, negotiate, proxy};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -39,6 +36,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The certificate that it showed.
     pub(crate) certificate: Certificate,
+    /// The connection, which counts for the first user of it.
+    pub(crate) connection: Connection,
 }
 
 /// Answers a request.
@@ -58,7 +57,13 @@ pub(crate) async fn handle(
         &api.registry.table(),
     );
     let labels = RequestLabels::of(read.as_ref().ok());
-    let answered = answer(Arc::clone(&api), Arc::clone(&peer), request, read, shutdown).await;
+    let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
+    let answering = answer(Arc::clone(&api), Arc::clone(&peer), request, read, shutdown);
+    let answered = if long_running {
+        answering.await
+    } else {
+        within(api.limits.request_timeout, answering).await
+    };
     let response = answered.unwrap_or_else(|error| http_types::error(&error));
     let mut response = finish.apply(response).await;
     if head {
@@ -87,11 +92,82 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
+    peer.connection.authenticated(&user)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {
         Some(impersonated) => impersonated,
         None => user,
     };
     let read = read?;
+    let permit = api.flow.admit(&user, &load(&api, &read)).await?;
+    let request = Request::from_parts(parts, body);
+    let mut response = serve(api, user, request, read, shutdown).await?;
+    permit.accompany(&mut response);
+    Ok(response)
+}
+
+/// What flow control needs to know of a request.
+fn load<'a>(api: &Api, request: &'a ApiRequest) -> Asked<'a> {
+    let asked = match request {
+        ApiRequest::Path(asked) => {
+            return Asked {
+                verb: &asked.method,
+                is_resource: false,
+                group: "",
+                resource: "",
+                subresource: "",
+                namespace: "",
+                path: &asked.path,
+                width: 1,
+            };
+        }
+        ApiRequest::Resource(asked) => asked,
+    };
+    let lists = matches!(
+        asked.verb,
+        Verb::List | Verb::Watch | Verb::DeleteCollection
+    );
+    let target = &asked.target;
+    let width = match target.row() {
+        Ok(row) if lists => {
+            let cache = api.storage.cache(&row.storage);
+            flow::of_list(cache.len(), cache.bytes(), 0)
+        }
+        Ok(_) | Err(_) => 1,
+    };
+    Asked {
+        verb: asked.verb.as_str(),
+        is_resource: true,
+        group: &target.group,
+        resource: &target.resource,
+        subresource: &target.subresource,
+        namespace: &target.namespace,
+        path: "",
+        width,
+    }
+}
+
+/// An answer in time, or 504 with the stock words.
+async fn within(
+    limit: Duration,
+    answering: impl Future<Output = Result<Response, ApiError>>,
+) -> Result<Response, ApiError> {
+    tokio::time::timeout(limit, answering)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ApiError::Timeout(
+                "request did not complete within the allotted timeout".to_owned(),
+            ))
+        })
+}
+
+async fn serve(
+    api: Arc<Api>,
+    user: User,
+    request: Request,
+    read: ApiRequest,
+    shutdown: CancellationToken,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
     for attributes in Attributes::of(&user, &read) {
         authorize(&api, &attributes)?;
     }
@@ -107,7 +183,7 @@ async fn answer(
         return proxy::handle(&api, &asked.target, connect, request).await;
     }
     let accepted = negotiate::accept(&parts.headers)?;
-    let body = read_body(body).await?;
+    let body = body::read(body, &api.limits.deadlines).await?;
     let call = Call {
         row,
         verb: asked.verb,
@@ -157,34 +233,4 @@ fn authorize(api: &Api, attributes: &Attributes<'_>) -> Result<(), ApiError> {
         Decision::Allow(_) => Ok(()),
         Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
     }
-}
-
-async fn read_body(mut body: Incoming) -> Result<Bytes, ApiError> {
-    let mut first = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|e| ApiError::BadRequest(format!("the body could not be read: {e}")))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if first.len() + joined.len() + data.len() > BODY_MAX {
-            return Err(ApiError::RequestEntityTooLarge(format!(
-                "Request entity too large: limit is {BODY_MAX}"
-            )));
-        }
-        if first.is_empty() && joined.is_empty() {
-            first = data;
-        } else {
-            if joined.is_empty() {
-                joined.extend_from_slice(&std::mem::take(&mut first));
-            }
-            joined.extend_from_slice(&data);
-        }
-    }
-    Ok(if joined.is_empty() {
-        first
-    } else {
-        joined.freeze()
-    })
 }

@@ -16,6 +16,10 @@ pub type Response = http::Response<Body>;
 /// A request whose body has not been read.
 pub type Request = http::Request<hyper::body::Incoming>;
 
+/// Marks, in the extensions of an answer, a list that is written while it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongList;
+
 /// A body of one buffer.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::flow::Measures;
 use crate::request::{ApiRequest, Verb};
 use crate::storage::Storage;
 
@@ -128,6 +129,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Adds what flow control counts.
+    pub(crate) fn include(&mut self, flow: &Measures) {
+        flow.register(&mut self.registry);
+    }
+
     /// Counts a request; objects that are not there are counted as one.
     pub(crate) fn request(&self, labels: RequestLabels, code: StatusCode, elapsed: Duration) {
         let RequestLabels(mut request) = labels;

@@ -1,10 +1,14 @@
 //! Requests that a node answers: pods log, exec, attach, portforward; nodes proxy; pods proxy.
 //!
-//! [`target`] decides where a request goes and in which words, [`client`] takes it there. Upgraded
-//! connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
+//! [`target`] decides where a request goes and in which words, [`address`] which addresses that may be, [`identity`]
+//! who must be there, and [`client`] takes it there. Upgraded connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
 
+mod address;
 mod client;
+mod identity;
 mod target;
+
+use std::collections::BTreeMap;
 
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
@@ -31,8 +35,20 @@ pub struct NodeClientConfig {
     pub certificate: Vec<u8>,
     /// Its key, PEM.
     pub key: Vec<u8>,
-    /// CA of the nodes' serving certificates, PEM; none accepts any, as the stock default.
+    /// CA of the nodes' serving certificates, PEM (stock: `--kubelet-certificate-authority`): every node must show one
+    /// of it. With none, a node must go on to show what it showed first.
     pub ca: Option<Vec<u8>>,
+    /// This server's own CA, PEM: its certificates count only for the nodes that they name.
+    pub issuer: Option<Vec<u8>>,
+    /// The nodes on this machine, by name: they may be reached at a loopback address.
+    pub local_nodes: BTreeMap<String, LocalNode>,
+}
+
+/// A node on the API server's machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalNode {
+    /// Whether it has a certificate of this server's own CA, and must show that.
+    pub issued: bool,
 }
 
 impl NodeClientConfig {
@@ -71,7 +87,7 @@ pub(crate) async fn handle(
         // Not authorized as an upgrade: the other side must not see one.
         request.headers_mut().remove(header::UPGRADE);
     }
-    let response = nodes.send(target, request).await?;
+    let response = nodes.send(target, request, &api.storage).await?;
     if connect.kind == Connect::Log && !response.status().is_success() {
         return Err(refusal(asked, response).await);
     }
@@ -101,7 +117,11 @@ fn target(
         .read("core/pods", &asked.namespace, name)?
         .ok_or_else(|| ApiError::not_found("", "pods", name))?;
     match connect.kind {
-        Connect::Proxy => target::pod_proxy(&asked.name, path_and_query(), &pod).map(Some),
+        Connect::Proxy => {
+            let nodes = api.storage.list("core/nodes", None);
+            let nodes: Vec<_> = nodes.iter().map(|node| node.value()).collect();
+            target::pod_proxy(&asked.name, path_and_query(), &pod, &nodes).map(Some)
+        }
         Connect::Log => target::log(&pod, query, find_node),
         Connect::PortForward => target::port_forward(&pod, query, find_node).map(Some),
         Connect::Exec => target::exec("exec", &pod, query, find_node).map(Some),

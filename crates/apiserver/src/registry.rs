@@ -202,6 +202,8 @@ impl Resource {
 #[derive(Debug, Default, Clone)]
 pub struct Table {
     rows: Vec<Arc<Resource>>,
+    /// So many of the first rows are the server's own and stay as they are.
+    built_in: usize,
     /// Counts changes of the table, for caches of what is made from it.
     pub generation: u64,
 }
@@ -211,6 +213,18 @@ impl Table {
     #[must_use]
     pub fn rows(&self) -> &[Arc<Resource>] {
         &self.rows
+    }
+
+    /// The rows that the server has whatever its clients define.
+    #[must_use]
+    pub fn built_in(&self) -> &[Arc<Resource>] {
+        self.rows.get(..self.built_in).unwrap_or_default()
+    }
+
+    /// Whether the server itself has kinds of this group.
+    #[must_use]
+    pub fn is_built_in_group(&self, group: &str) -> bool {
+        self.built_in().iter().any(|row| row.group == group)
     }
 
     /// The row for a group, a version that it serves and a plural name.
@@ -259,18 +273,31 @@ impl Table {
     }
 }
 
-/// The table, which grows and shrinks with CustomResourceDefinitions.
+/// A row that would stand in for what the server has itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the group {group:?} is served by the API server itself; choose another group for {plural:?}"
+)]
+pub struct BuiltInGroup {
+    /// The group.
+    pub group: String,
+    /// The plural name.
+    pub plural: String,
+}
+
+/// The table, which grows and shrinks with CustomResourceDefinitions. What it was made with stays.
 #[derive(Debug)]
 pub struct Registry {
     table: ArcSwap<Table>,
 }
 
 impl Registry {
-    /// A registry of the given rows.
+    /// A registry of the given rows, which are the server's own.
     #[must_use]
     pub fn new(rows: Vec<Resource>) -> Self {
         Self {
             table: ArcSwap::from_pointee(Table {
+                built_in: rows.len(),
                 rows: rows.into_iter().map(Arc::new).collect(),
                 generation: 1,
             }),
@@ -283,8 +310,18 @@ impl Registry {
         self.table.load_full()
     }
 
-    /// Adds a row, or replaces the one with the same group and plural name.
-    pub fn put(&self, row: Resource) {
+    /// Adds a row, or replaces the one with the same group and plural name that was added before.
+    ///
+    /// # Errors
+    /// [`BuiltInGroup`] when the server has kinds of that group, or objects where the row has its own.
+    pub fn put(&self, row: Resource) -> Result<(), BuiltInGroup> {
+        let taken = |own: &Arc<Resource>| own.group == row.group || own.storage == row.storage;
+        if self.table.load().built_in().iter().any(taken) {
+            return Err(BuiltInGroup {
+                group: row.group,
+                plural: row.plural,
+            });
+        }
         let row = Arc::new(row);
         self.table.rcu(|table| {
             let mut next = Table::clone(table);
@@ -299,16 +336,67 @@ impl Registry {
             }
             next
         });
+        Ok(())
     }
 
-    /// Removes the row with this group and plural name.
+    /// Removes the row with this group and plural name, unless it is one of the server's own.
     pub fn remove(&self, group: &str, plural: &str) {
         self.table.rcu(|table| {
             let mut next = Table::clone(table);
             next.generation += 1;
-            next.rows
-                .retain(|r| !(r.group == group && r.plural == plural));
+            let added = next.rows.split_off(next.built_in.min(next.rows.len()));
+            next.rows.extend(
+                added
+                    .into_iter()
+                    .filter(|r| !(r.group == group && r.plural == plural)),
+            );
             next
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_core::kinds::api_group;
+
+    use super::*;
+
+    fn renamed(group: &str, plural: &str, storage: &str) -> Resource {
+        let mut row = builtin::rows().remove(0);
+        group.clone_into(&mut row.group);
+        plural.clone_into(&mut row.plural);
+        storage.clone_into(&mut row.storage);
+        row
+    }
+
+    #[test]
+    fn every_built_in_group_is_reserved() {
+        for row in builtin::rows() {
+            assert!(api_group::is_own(&row.group), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_replaces_or_removes_a_row_of_the_servers_own() {
+        let registry = Registry::new(builtin::rows());
+        let before = registry.table().rows().len();
+        for (group, plural, storage) in [
+            ("", "pods", "custom/x/pods"),
+            ("node.k8s.io", "others", "custom/node.k8s.io/others"),
+            ("core", "pods", "core/pods"),
+        ] {
+            let row = renamed(group, plural, storage);
+            assert!(registry.put(row).is_err(), "{group}/{plural}");
+            registry.remove(group, plural);
+        }
+        registry.remove("", "pods");
+        assert_eq!(registry.table().rows().len(), before);
+        let added = || renamed("example.com", "widgets", "custom/example.com/widgets");
+        registry.put(added()).unwrap();
+        registry.put(added()).unwrap();
+        assert_eq!(registry.table().rows().len(), before + 1);
+        registry.remove("example.com", "widgets");
+        assert_eq!(registry.table().rows().len(), before);
+        assert!(registry.table().find_any("", "pods").is_some());
     }
 }

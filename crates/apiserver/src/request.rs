@@ -117,6 +117,17 @@ impl ApiRequest {
     }
 }
 
+impl ApiRequest {
+    /// Whether its answer takes as long as the client likes: watches and connections.
+    #[must_use]
+    pub fn is_long_running(&self) -> bool {
+        match self {
+            Self::Resource(request) => request.verb == Verb::Watch || request.connect.is_some(),
+            Self::Path(_) => false,
+        }
+    }
+}
+
 impl PathRequest {
     /// Whether it only reads.
     #[must_use]

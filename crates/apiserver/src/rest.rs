@@ -8,6 +8,7 @@ mod delete_unreadable;
 pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
+pub(crate) mod list_stream;
 pub(crate) mod meta;
 pub(crate) mod render;
 pub(crate) mod subresource;

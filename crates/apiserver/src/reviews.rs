@@ -230,7 +230,13 @@ fn rules(api: &Api, user: &User, row: &Resource, spec: &Value) -> Result<Value, 
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": urls}));
         }
     }
-    Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
+    let mut status =
+        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    if api.authorizer.rules_are_incomplete(user) {
+        status["incomplete"] = json!(true);
+        status["evaluationError"] = json!("node authorizer does not support user rule resolution");
+    }
+    Ok(status)
 }
 
 fn user_info(user: &User) -> Value {
@@ -259,17 +265,14 @@ fn token(api: &Api, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
         .flatten()
         .filter_map(|a| a.as_str().map(str::to_owned))
         .collect();
-    let audiences = if asked.is_empty() {
-        api.authenticator.audiences().to_vec()
-    } else {
-        asked
-    };
-    Ok(
-        match api.authenticator.authenticate_token(&token, &audiences) {
-            Some(user) => {
-                json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+    Ok(match api.authenticator.authenticate_token(&token, &asked) {
+        Some(found) => {
+            let mut status = json!({"authenticated": true, "user": user_info(&found.user)});
+            if !found.audiences.is_empty() {
+                status["audiences"] = json!(found.audiences);
             }
-            None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
-        },
-    )
+            status
+        }
+        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+    })
 }

@@ -1,34 +1,36 @@
 //! From a configuration to a listening server.
 //!
-//! Tasks: one accept loop ([`Server::serve`]), one task a connection, the follower of the store
-//! ([`Storage::run`]), [`maintenance`], which works by the clock, and
+//! Tasks: one accept loop ([`Server::serve`]), one task a connection ([`connection`]), the follower of the store
+//! ([`Storage::run`]), [`maintenance`], which works by the clock, the aggregation of ClusterRoles, and
 //! [`custom`], which follows CustomResourceDefinitions. All end when the shutdown token is cancelled; connections get a
-//! moment to finish.
+//! moment to finish. When one of the tasks that must go on ends by itself, the server ends with its reason ([`tasks`]).
 
-use std::convert::Infallible;
+mod connection;
+mod exchange;
+mod io;
+mod tasks;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_store::{OpenError, Store, StoreError};
 use futures::future::BoxFuture;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Parts, Plugins, PluginsError};
+use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
 use crate::api::Api;
-use crate::authn::{Authenticator, Certificate};
+use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
+use crate::connections::SlotTable;
 use crate::custom;
-use crate::handler::{self, Peer};
-use crate::http_types::Response;
+use crate::flow::FlowControl;
 use crate::kinds;
+use crate::limits::Limits;
+use crate::log_limit::LogLimit;
 use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
@@ -37,10 +39,12 @@ use crate::storage::Storage;
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
 
+use self::connection::Context;
+pub use self::tasks::ServeError;
+use self::tasks::Tasks;
+
 /// How long connections may take to finish after a shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Why a server cannot start. No port is bound then.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,9 @@ pub enum BuildError {
     /// The lists of admission plugins cannot be used.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// The configuration of admission plugins cannot be used.
+    #[error(transparent)]
+    AdmissionConfig(#[from] ConfigFileError),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -79,7 +86,9 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     tls: Option<ServerTls>,
-    follower: JoinHandle<()>,
+    limits: Arc<Limits>,
+    slots: Arc<SlotTable>,
+    tasks: Tasks,
 }
 
 impl Config {
@@ -98,6 +107,8 @@ impl Config {
             &self.enable_admission_plugins,
             &self.disable_admission_plugins,
         )?;
+        let pod_security =
+            admission::read_pod_security(self.admission_control_config_file.as_deref())?;
         let tls = match &self.tls {
             Some(tls) => Some(tls.build()?),
             None => None,
@@ -130,34 +141,51 @@ impl Config {
                 source,
             })?;
         let local_addr = listener.local_addr().unwrap_or(self.bind);
+        let built_in = registry.table();
+        let built_in = built_in.rows().iter().map(|row| row.storage.clone());
+        storage
+            .migrate(&built_in.collect())
+            .await
+            .map_err(BuildError::Load)?;
         storage.load().await.map_err(BuildError::Load)?;
+        let flow = FlowControl::new(&self.limits);
+        let mut metrics = Metrics::default();
+        metrics.include(flow.measures());
+        let limits = Arc::new(self.limits);
+        let authorizer = Arc::new(Authorizer::new(self.authz, Arc::clone(&storage)));
         let admission = plugins.build(&Parts {
             storage: Arc::clone(&storage),
             gates: self.gates,
+            authorizer: Arc::clone(&authorizer),
+            pod_security: Arc::new(pod_security),
         });
         let api = Arc::new(Api {
             registry,
             authenticator: Authenticator::new(self.authn, tokens.clone(), Arc::clone(&storage)),
-            authorizer: Authorizer::new(self.authz, Arc::clone(&storage)),
+            authorizer,
             storage,
             admission,
-            metrics: Metrics::default(),
+            metrics,
+            flow,
+            limits: Arc::clone(&limits),
             tokens,
             nodes,
             gates: self.gates,
             advertise: self.advertise,
         });
-        let follower = tokio::spawn(Arc::clone(&api.storage).run());
-        if let Err(error) = authz::seed::reconcile(&api.storage).await {
-            follower.abort();
-            return Err(BuildError::Bootstrap(error));
-        }
+        let mut tasks = Tasks::default();
+        tasks.spawn("store-follower", Arc::clone(&api.storage).run());
+        authz::seed::reconcile(&api.storage)
+            .await
+            .map_err(BuildError::Bootstrap)?;
         Ok(Server {
             api,
-            follower,
             listener,
             local_addr,
             tls,
+            slots: SlotTable::new(&limits),
+            limits,
+            tasks,
         })
     }
 }
@@ -178,111 +206,110 @@ impl Server {
     /// Answers until `shutdown`, then lets connections finish for a few seconds.
     ///
     /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+    ///
+    /// # Errors
+    /// When one of the server's own tasks panics or ends by itself: it cannot answer rightly without it.
     #[must_use]
-    pub fn serve(self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+    pub fn serve(self, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), ServeError>> {
         Box::pin(self.answer(shutdown))
     }
 
-    async fn answer(self, shutdown: CancellationToken) {
-        let aggregation = tokio::spawn(authz::aggregation::run(Arc::clone(&self.api.storage)));
-        let connections = TaskTracker::new();
-        let maintenance = tokio::spawn(maintenance::run(Arc::clone(&self.api), shutdown.clone()));
-        let definitions = tokio::spawn(custom::run(Arc::clone(&self.api), shutdown.clone()));
-        loop {
-            let accepted = tokio::select! {
-                () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(
-                        Arc::clone(&self.api),
-                        self.tls.clone(),
-                        stream,
-                        peer,
-                        shutdown.clone(),
-                    ));
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: wait for some to be freed.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+    async fn answer(mut self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        // Its own, so that it can end what is left when a task has failed.
+        let shutdown = shutdown.child_token();
+        let api = &self.api;
+        let aggregation = authz::aggregation::run(Arc::clone(&api.storage));
+        self.tasks.spawn("clusterrole-aggregation", aggregation);
+        // They end by themselves at a shutdown, which is then nothing out of the ordinary.
+        let maintenance = maintenance::run(Arc::clone(api), shutdown.clone());
+        self.tasks.spawn("maintenance", maintenance);
+        let definitions = custom::run(Arc::clone(api), shutdown.clone());
+        self.tasks.spawn("customresourcedefinitions", definitions);
+        let context = Context {
+            api: Arc::clone(api),
+            tls: self.tls.clone(),
+            limits: Arc::clone(&self.limits),
+            shutdown: shutdown.clone(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let result = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            error = self.tasks.ended() => Err(error),
+            () = accept(&self.listener, &self.slots, &context) => Ok(()),
+        };
+        if let Err(error) = &result {
+            tracing::error!(%error, "the API server cannot go on");
+            shutdown.cancel();
         }
-        connections.close();
-        if tokio::time::timeout(DRAIN, connections.wait())
+        drop(self.listener);
+        context.tasks.close();
+        if tokio::time::timeout(DRAIN, context.tasks.wait())
             .await
             .is_err()
         {
-            tracing::warn!(count = connections.len(), "connections were cut");
+            tracing::warn!(count = context.tasks.len(), "connections were cut");
+            context.cut.cancel();
         }
-        maintenance.abort();
-        definitions.abort();
-        aggregation.abort();
-        self.follower.abort();
+        self.tasks.stop().await;
+        result
     }
 }
 
-async fn connection(
-    api: Arc<Api>,
-    tls: Option<ServerTls>,
-    stream: TcpStream,
-    address: SocketAddr,
-    shutdown: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%address, %error, "TCP_NODELAY");
-    }
-    let Some(tls) = tls else {
-        let peer = Peer {
-            address,
-            certificate: Certificate::None,
-        };
-        return speak(api, stream, peer, shutdown).await;
-    };
-    match tokio::time::timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let certificate = tls.judge(stream.get_ref().1.peer_certificates());
-            let peer = Peer {
-                address,
-                certificate,
-            };
-            speak(api, stream, peer, shutdown).await;
-        }
-        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake"),
-        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
-    }
-}
-
-async fn speak<S>(api: Arc<Api>, stream: S, peer: Peer, shutdown: CancellationToken)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let peer = Arc::new(peer);
-    let ending = shutdown.clone();
-    let service = service_fn(move |request| {
-        let (api, peer, ending) = (Arc::clone(&api), Arc::clone(&peer), ending.clone());
-        let answer: BoxFuture<'static, Result<Response, Infallible>> =
-            Box::pin(async move { Ok(handler::handle(api, peer, request, ending).await) });
-        answer
-    });
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    let mut ending = false;
+/// Accepts connections for ever, each as a task of the context's.
+async fn accept(listener: &TcpListener, slots: &Arc<SlotTable>, context: &Context) {
+    let limit = LogLimit::default();
     loop {
-        tokio::select! {
-            result = serving.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection ended");
+        slots.room().await;
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // While there is room nobody else takes it: this is the only loop.
+                if let Some((slot, connection)) = slots.take(peer.ip()) {
+                    let serving =
+                        connection::serve(context.clone(), stream, peer, slot, connection);
+                    context.tasks.spawn(serving);
                 }
-                return;
             }
-            () = shutdown.cancelled(), if !ending => {
-                ending = true;
-                serving.as_mut().graceful_shutdown();
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be freed.
+                if let Some(suppressed) = limit.pass() {
+                    tracing::warn!(%error, suppressed, "a connection could not be accepted");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_whose_task_breaks_ends_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StoreConfig::Sqlite {
+            dir: dir.path().to_owned(),
+        };
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut server = Config::new(bind, store).build().await.unwrap();
+        let address = server.local_addr();
+        let (break_it, broken) = tokio::sync::oneshot::channel::<()>();
+        server.tasks.spawn("store-follower", async {
+            let _ = broken.await;
+            panic!("no such revision");
+        });
+        let serving = tokio::spawn(server.serve(CancellationToken::new()));
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        break_it.send(()).unwrap();
+        let error = serving.await.unwrap().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the API server's task \"store-follower\" panicked: no such revision"
+        );
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
     }
 }

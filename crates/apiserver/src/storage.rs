@@ -6,11 +6,12 @@
 
 pub mod cache;
 pub mod key;
+mod migrate;
 mod owners;
 mod stored;
 mod unreadable;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +34,10 @@ pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VE
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many revisions before the present a start brings back for watches to resume from.
 const REPLAY: Revision = 500;
+
+/// Most bytes of an object: as much as etcd takes by default (`--max-request-bytes`). Each is held in memory, and again
+/// by each watch that hasn't been read.
+const OBJECT_MAX: usize = 3 << 19;
 
 /// All objects, by storage name (`group/plural`, e.g. `core/pods`).
 pub struct Storage {
@@ -215,7 +220,7 @@ impl Storage {
     /// Writes an object if it still is as expected, and waits until reads see it.
     ///
     /// # Errors
-    /// When the store fails.
+    /// `RequestEntityTooLarge` past 1.5 MiB; when the store fails.
     pub async fn put(
         &self,
         storage: &str,
@@ -225,6 +230,12 @@ impl Storage {
         object: Value,
     ) -> Result<Written, ApiError> {
         let value = stored::encode(object);
+        if value.len() > OBJECT_MAX {
+            return Err(ApiError::RequestEntityTooLarge(format!(
+                "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
+                value.len()
+            )));
+        }
         self.write(storage, namespace, name, expect, Some(value))
             .await
     }
@@ -284,6 +295,19 @@ impl Storage {
                 })))
             }
         }
+    }
+
+    /// Moves the objects that older versions kept under other keys; must precede `load`. `built_in` are the storage
+    /// names of built-in kinds.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn migrate(&self, built_in: &BTreeSet<String>) -> Result<(), StoreError> {
+        let moved = migrate::custom_resources(self.store.as_ref(), built_in).await?;
+        if moved > 0 {
+            tracing::info!(moved, "custom resources were moved to keys of their own");
+        }
+        Ok(())
     }
 
     /// Reads everything, and a little of the past so that watches can resume.

@@ -12,7 +12,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use tokio_rustls::TlsAcceptor;
 
-use crate::authn::Certificate;
+use crate::authn::{Certificate, VerifiedCertificate};
 
 /// Serving certificate and client CA.
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ pub enum TlsError {
     /// rustls refuses it.
     #[error("the certificate and key cannot be used")]
     Rustls(#[from] rustls::Error),
-    /// The client CA cannot be used.
-    #[error("the client CA cannot be used")]
+    /// A CA cannot be used.
+    #[error("the CA cannot be used")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
@@ -90,8 +90,13 @@ impl ServerTls {
         else {
             return Certificate::None;
         };
-        match clients.verify_client_cert(leaf, between, UnixTime::now()) {
-            Ok(_) => Certificate::Verified(leaf.clone().into_owned()),
+        let now = UnixTime::now();
+        match clients.verify_client_cert(leaf, between, now) {
+            Ok(_) => {
+                let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+                VerifiedCertificate::new(leaf, between, now)
+                    .map_or(Certificate::Refused, Certificate::Verified)
+            }
             Err(error) => {
                 tracing::debug!(%error, "a client certificate is refused");
                 Certificate::Refused

@@ -1,7 +1,8 @@
 //! Service account tokens: `serviceaccounts/token`, and the keys that make and check them.
 //!
 //! A token is a JWT whose claims bind it to the account and, if asked for, to a pod, secret or
-//! node; it is good only while all of them exist with the same UID.
+//! node; it is good only while all of them exist with the same UID, and none of them has been deleted for longer than
+//! [`LEEWAY_SECONDS`].
 
 mod claims;
 mod key;
@@ -9,6 +10,7 @@ mod key;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequestSpec};
 use serde_json::{Value, json};
 
 use berth_api::{
@@ -18,7 +20,7 @@ use berth_api::{
 
 use self::claims::{Claims, Reference};
 pub use self::key::{KeyError, SigningKey};
-use crate::{api::Api, user::User};
+use crate::{api::Api, authn::TokenUser};
 
 /// Where bound objects are looked up: storage name, namespace, name.
 pub type Lookup = dyn Fn(&str, &str, &str) -> Option<Value> + Send + Sync;
@@ -28,6 +30,9 @@ const ACCOUNTS: &str = "core/serviceaccounts";
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
+/// How long after an object's deletionTimestamp (at which its grace has ended) its tokens still count, for clocks
+/// that differ.
+const LEEWAY_SECONDS: i64 = 60;
 
 /// How service account tokens are made and checked.
 #[derive(Clone, Debug)]
@@ -38,6 +43,9 @@ pub struct TokenConfig {
     pub audiences: Vec<String>,
     /// ECDSA P-256 or RSA key, PEM (PKCS#8); its public half checks tokens.
     pub key: Vec<u8>,
+    /// The longest life of a token in seconds (stock: `--service-account-max-token-expiration`); requests for more
+    /// get this much.
+    pub max_expiration_seconds: Option<i64>,
 }
 
 impl TokenConfig {
@@ -50,6 +58,7 @@ impl TokenConfig {
             issuer: self.issuer.clone(),
             audiences: self.audiences.clone(),
             key: Arc::new(SigningKey::from_pem(&self.key)?),
+            max_seconds: self.max_expiration_seconds.unwrap_or(MAX_SECONDS),
         })
     }
 }
@@ -60,6 +69,7 @@ pub struct TokenVerifier {
     issuer: String,
     audiences: Vec<String>,
     key: Arc<SigningKey>,
+    max_seconds: i64,
 }
 
 impl TokenVerifier {
@@ -81,7 +91,7 @@ impl TokenVerifier {
         json!({"keys": [self.key.public()]})
     }
 
-    /// The user of a token, if it is good for one of `audiences` (none: for this server).
+    /// The user of a token, if it is good for one of `audiences` (none: for this server), and for which of them.
     #[must_use]
     pub fn verify(
         &self,
@@ -89,7 +99,7 @@ impl TokenVerifier {
         audiences: &[String],
         now: Timestamp,
         lookup: &Lookup,
-    ) -> Option<User> {
+    ) -> Option<TokenUser> {
         let wanted = if audiences.is_empty() {
             &self.audiences
         } else {
@@ -98,26 +108,43 @@ impl TokenVerifier {
         let claims = Claims::decode(&self.key.open(token)?)?;
         let now = now.as_second();
         let timely = claims.not_before <= now && now < claims.expires;
-        if claims.issuer != self.issuer
-            || !timely
-            || !claims.audiences.iter().any(|a| wanted.contains(a))
-        {
+        let good_for: Vec<String> = claims
+            .audiences
+            .iter()
+            .filter(|a| wanted.contains(a))
+            .cloned()
+            .collect();
+        if claims.issuer != self.issuer || !timely || good_for.is_empty() {
             return None;
         }
         claims
             .references()
             .into_iter()
-            .all(|(storage, namespace, at)| is_there(lookup, storage, namespace, at))
-            .then(|| claims.user())
+            .all(|(storage, namespace, at)| is_there(lookup, storage, namespace, at, now))
+            .then(|| TokenUser {
+                user: claims.user(),
+                audiences: good_for,
+            })
     }
 }
 
-/// Whether the object is still the one that the token was made for. An account or pod that is
-/// being deleted keeps its tokens until it is gone.
-fn is_there(lookup: &Lookup, storage: &str, namespace: &str, at: &Reference) -> bool {
-    lookup(storage, namespace, &at.name).is_some_and(|object| {
-        object.pointer("/metadata/uid").and_then(Value::as_str) == Some(&at.uid)
-    })
+/// Whether the object is still the one that the token was made for, and not deleted. While an account or pod has
+/// time to end it keeps its tokens.
+fn is_there(lookup: &Lookup, storage: &str, namespace: &str, at: &Reference, now: i64) -> bool {
+    let Some(object) = lookup(storage, namespace, &at.name) else {
+        return false;
+    };
+    let same = object.pointer("/metadata/uid").and_then(Value::as_str) == Some(&at.uid);
+    let ends = match object.pointer("/metadata/deletionTimestamp") {
+        None | Some(Value::Null) => None,
+        // one that can't be read is long past
+        Some(at) => Some(
+            at.as_str()
+                .and_then(|at| at.parse::<Timestamp>().ok())
+                .map_or(i64::MIN, Timestamp::as_second),
+        ),
+    };
+    same && ends.is_none_or(|ends| now < ends.saturating_add(LEEWAY_SECONDS))
 }
 
 /// Answers a create of `serviceaccounts/token`: a `TokenRequest` with its status.
@@ -126,10 +153,9 @@ fn is_there(lookup: &Lookup, storage: &str, namespace: &str, at: &Reference) -> 
 /// `NotFound` for no such account or bound object, `Invalid` for a bad request.
 pub fn create(
     api: &Arc<Api>,
-    _user: &User,
     namespace: &str,
     name: &str,
-    request: Value,
+    request: &TokenRequestSpec,
 ) -> Result<Value, ApiError> {
     let Some(verifier) = &api.tokens else {
         return Err(ApiError::NotFound(berth_api::status::Subject::new(
@@ -155,59 +181,44 @@ fn issue(
     lookup: &Lookup,
     namespace: &str,
     name: &str,
-    mut request: Value,
+    request: &TokenRequestSpec,
     now: Timestamp,
 ) -> Result<Value, ApiError> {
     let account = lookup(ACCOUNTS, namespace, name)
         .ok_or_else(|| ApiError::not_found("", "serviceaccounts", name))?;
-    let seconds = match request.pointer("/spec/expirationSeconds") {
-        None | Some(Value::Null) => DEFAULT_SECONDS,
-        Some(value) => value.as_i64().ok_or_else(|| {
-            ApiError::BadRequest("spec.expirationSeconds must be an integer".to_owned())
-        })?,
-    };
-    check_seconds(name, seconds)?;
-    let asked: Vec<String> = request
-        .pointer("/spec/audiences")
-        .and_then(Value::as_array)
-        .map(|list| {
-            list.iter()
-                .filter_map(|a| a.as_str().map(str::to_owned))
-                .collect()
-        })
-        .unwrap_or_default();
-    let audiences = if asked.is_empty() {
-        verifier.audiences.clone()
-    } else {
-        asked
+    let asked = request.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
+    check_seconds(name, asked)?;
+    let seconds = asked.min(verifier.max_seconds);
+    let audiences = match request.audiences.as_deref() {
+        None | Some([]) => &verifier.audiences,
+        Some(asked) => asked,
     };
     let mut claims = Claims::new(
         &verifier.issuer,
-        &audiences,
+        audiences,
         now.as_second(),
         seconds,
         namespace,
         Reference::of(&account),
     );
-    if let Some(bound) = request
-        .pointer("/spec/boundObjectRef")
-        .filter(|b| !b.is_null())
-    {
+    if let Some(bound) = &request.bound_object_ref {
         bind(&mut claims, bound, lookup)?;
     }
     let token = verifier.key.seal(&claims.encode());
     let expires = now
         .saturating_add(SignedDuration::from_secs(seconds))
         .unwrap_or(Timestamp::MAX);
-
-    request["apiVersion"] = json!("authentication.k8s.io/v1");
-    request["kind"] = json!("TokenRequest");
-    request["metadata"] =
-        json!({"name": name, "namespace": namespace, "creationTimestamp": rfc3339(now)});
-    request["spec"]["audiences"] = json!(audiences);
-    request["spec"]["expirationSeconds"] = json!(seconds);
-    request["status"] = json!({"token": token, "expirationTimestamp": rfc3339(expires)});
-    Ok(request)
+    Ok(json!({
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": rfc3339(now)},
+        "spec": {
+            "audiences": audiences,
+            "expirationSeconds": seconds,
+            "boundObjectRef": request.bound_object_ref,
+        },
+        "status": {"token": token, "expirationTimestamp": rfc3339(expires)},
+    }))
 }
 
 fn check_seconds(name: &str, seconds: i64) -> Result<(), ApiError> {
@@ -229,9 +240,14 @@ fn check_seconds(name: &str, seconds: i64) -> Result<(), ApiError> {
 }
 
 /// Ties the token to the object of `spec.boundObjectRef`.
-fn bind(claims: &mut Claims, bound: &Value, lookup: &Lookup) -> Result<(), ApiError> {
-    let text = |name: &str| bound.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
+fn bind(
+    claims: &mut Claims,
+    bound: &BoundObjectReference,
+    lookup: &Lookup,
+) -> Result<(), ApiError> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (kind, name, uid) = (text(&bound.kind), text(&bound.name), text(&bound.uid));
+    let (kind, name) = (kind.as_str(), name.as_str());
     let (resource, namespace) = match kind {
         "Pod" => ("pods", claims.namespace.as_str()),
         "Secret" => ("secrets", claims.namespace.as_str()),

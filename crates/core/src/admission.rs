@@ -1,12 +1,17 @@
 //! Admission: what a new pod gets from its cluster, and what gets it rejected. Pure; the caller looks things up.
 //!
-//! The order of the stock API server. Mutating: [`limit_range::admit`], [`service_account`], [`priority`],
-//! [`default_tolerations`], [`namespace_policy`] (berth's own), [`runtime_class`]. After that, validating:
-//! [`limit_range::check`], last [`quota`].
+//! The order of the stock API server. Mutating: [`always_pull_images::admit`] (where it is enabled),
+//! [`limit_range::admit`], [`service_account`], [`priority`], [`default_tolerations`], [`namespace_policy`] (berth's own),
+//! [`runtime_class`]. After that, validating: [`always_pull_images::check`], [`limit_range::check`], [`pod_security`],
+//! last [`quota`].
 
+pub mod always_pull_images;
+pub mod configuration;
 pub mod default_tolerations;
 pub mod limit_range;
 pub mod namespace_policy;
+pub mod node_restriction;
+pub mod pod_security;
 pub mod priority;
 pub mod quota;
 pub mod runtime_class;
@@ -54,6 +59,14 @@ pub enum Rejection {
     /// Sums or containers outside the limits of the namespace.
     #[error("{}", joined(.0))]
     Limits(Vec<String>),
+    /// An amount of the pod, a quota or a limit range is no quantity, so that nothing can be compared with it.
+    #[error("cannot be compared with {with}: {what}")]
+    Unreadable {
+        /// The quota or limit range.
+        with: String,
+        /// Where the amount stands.
+        what: String,
+    },
     /// A quota demands what a container leaves open.
     #[error("failed quota: {quota}: must specify {missing}")]
     QuotaNeeds {

@@ -1,5 +1,6 @@
 //! The smaller kinds: one file each, all through [`crate::rules::Rules`].
 
+pub mod api_group;
 pub mod answered;
 pub mod config;
 pub mod csi;

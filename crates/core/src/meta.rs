@@ -1,6 +1,6 @@
 //! What holds for the metadata of every object (apimachinery's `ValidateObjectMeta` and its update form).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names::{self, Complaints};
@@ -73,12 +73,12 @@ pub fn validate_update(meta: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let mut errors = Vec::new();
     if old.deletion_timestamp.is_some() {
-        let before = old.finalizers.as_deref().unwrap_or_default();
+        let before: HashSet<&String> = old.finalizers.iter().flatten().collect();
         let new: Vec<_> = meta
             .finalizers
             .iter()
             .flatten()
-            .filter(|f| !before.contains(f))
+            .filter(|f| !before.contains(*f))
             .collect();
         if !new.is_empty() {
             errors.push(FieldError::forbidden(
@@ -247,7 +247,8 @@ fn owner_references(owners: &[OwnerReference], at: &FieldPath) -> Vec<FieldError
         }
         if owner.controller == Some(true) {
             controllers += 1;
-            if controllers > 1 {
+            // Once: the error shows the whole list.
+            if controllers == 2 {
                 errors.push(FieldError::invalid(
                     at,
                     owners,

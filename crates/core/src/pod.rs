@@ -5,12 +5,13 @@ mod default;
 mod ephemeral;
 mod prepare;
 pub mod qos;
+mod resize;
 mod status;
 mod update;
 mod validate;
 pub mod volume_kind;
 
-use berth_api::field::{FieldError, FieldPath};
+use berth_api::field::{FieldError, FieldPath, bounded};
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 
 use crate::gates::FeatureGates;
@@ -18,6 +19,7 @@ use crate::rules::{Rules, UnknownSubresource};
 
 pub use default::image_pull_policy;
 pub use ephemeral::validate_ephemeral_containers;
+pub use resize::{apply_resize, validate_resize};
 
 impl Rules for Pod {
     fn default(&mut self) {
@@ -37,15 +39,15 @@ impl Rules for Pod {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        validate::create(self)
+        bounded(validate::create(self))
     }
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
-        update::validate(self, old)
+        bounded(update::validate(self, old))
     }
 
     fn validate_status(&self, old: &Self) -> Vec<FieldError> {
-        status::validate(self, old)
+        bounded(status::validate(self, old))
     }
 
     fn prepare_subresource(
@@ -68,7 +70,11 @@ impl Rules for Pod {
     ) -> Result<Vec<FieldError>, UnknownSubresource> {
         match subresource {
             EPHEMERAL_CONTAINERS => Ok(validate_ephemeral_containers(self, old)),
-            RESIZE => Ok(vec![resize_unsupported()]),
+            RESIZE => {
+                let mut errors = validate_resize(self, old);
+                errors.push(resize_unsupported());
+                Ok(errors)
+            }
             other => Err(UnknownSubresource(other.to_owned())),
         }
     }

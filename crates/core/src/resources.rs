@@ -32,6 +32,41 @@ pub fn amounts(list: Option<&WireList>) -> Amounts {
         .collect()
 }
 
+/// The first amount of a list that cannot be read. [`amounts`] leaves it out, so that whoever bounds sums has to ask.
+#[must_use]
+pub fn unreadable(list: Option<&WireList>) -> Option<(&str, &str)> {
+    list.into_iter()
+        .flatten()
+        .find(|(_, amount)| amount.0.parse::<Quantity>().is_err())
+        .map(|(name, amount)| (name.as_str(), amount.0.as_str()))
+}
+
+/// The first amount of a pod that cannot be read, and whose it is.
+#[must_use]
+pub fn unreadable_in(spec: &PodSpec) -> Option<String> {
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+        .map(|c| (format!("container {:?}", c.name), c.resources.as_ref()));
+    let of_pod = ("the pod".to_owned(), spec.resources.as_ref());
+    let lists = containers
+        .chain([of_pod])
+        .flat_map(|(whose, resources)| {
+            resources.into_iter().flat_map(move |r| {
+                [
+                    (format!("requests of {whose}"), r.requests.as_ref()),
+                    (format!("limits of {whose}"), r.limits.as_ref()),
+                ]
+            })
+        })
+        .chain([("overhead of the pod".to_owned(), spec.overhead.as_ref())]);
+    lists.into_iter().find_map(|(what, list)| {
+        let (name, amount) = unreadable(list)?;
+        Some(format!("{what}: {name}={amount:?} is no quantity"))
+    })
+}
+
 /// Adds up.
 pub fn add(sum: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {

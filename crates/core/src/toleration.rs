@@ -1,5 +1,7 @@
 //! Tolerations: validation, whether one covers another, merging, and matching taints.
 
+use std::collections::{HashMap, HashSet};
+
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
@@ -83,14 +85,12 @@ pub fn validate(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
 /// No two tolerations with the same key, operator, value and effect.
 #[must_use]
 pub fn validate_unique(tolerations: &[Toleration], at: &FieldPath) -> Vec<FieldError> {
-    let matching = |a: &Toleration, b: &Toleration| identity(a) == identity(b);
-    (1..tolerations.len())
-        .filter(|i| {
-            tolerations[..*i]
-                .iter()
-                .any(|earlier| matching(earlier, &tolerations[*i]))
-        })
-        .map(|i| FieldError::duplicate(&at.index(i), &tolerations[i]))
+    let mut before = HashSet::new();
+    tolerations
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| !before.insert(identity(t)))
+        .map(|(i, t)| FieldError::duplicate(&at.index(i), t))
         .collect()
 }
 
@@ -142,18 +142,69 @@ pub fn is_superset(wide: &Toleration, narrow: &Toleration) -> bool {
 /// The order is that of `first`, then `second`.
 #[must_use]
 pub fn merge(first: &[Toleration], second: &[Toleration]) -> Vec<Toleration> {
-    let all: Vec<&Toleration> = first.iter().chain(second).collect();
-    let mut merged: Vec<Toleration> = Vec::with_capacity(all.len());
-    for (i, t) in all.iter().enumerate() {
-        let covered_before = merged.iter().any(|kept| is_superset(kept, t));
-        let covered_after = all[i + 1..]
-            .iter()
-            .any(|later| !same(later, t) && is_superset(later, t));
-        if !covered_before && !covered_after {
-            merged.push((*t).clone());
+    // Of those that are the same in everything the first one stays, so that afterwards only another one covers.
+    let mut seen = HashSet::new();
+    let all: Vec<&Toleration> = first
+        .iter()
+        .chain(second)
+        .filter(|t| seen.insert((identity(t), t.toleration_seconds)))
+        .collect();
+    let mut later = Cover::default();
+    let mut is_covered_later = vec![false; all.len()];
+    for (covered, t) in is_covered_later.iter_mut().zip(&all).rev() {
+        *covered = later.covers(t);
+        later.add(t);
+    }
+    let mut kept = Cover::default();
+    let mut merged = Vec::new();
+    for (t, covered) in all.into_iter().zip(is_covered_later) {
+        if !covered && !kept.covers(t) {
+            kept.add(t);
+            merged.push(t.clone());
         }
     }
     merged
+}
+
+/// What a set of tolerations covers as [`is_superset`] says, without comparing each with each: pods choose how many
+/// tolerations they have.
+#[derive(Default)]
+struct Cover<'t> {
+    /// Of operator `Exists`, by key and effect: for how long at most, `None` without bound.
+    any_value: HashMap<(&'t str, &'t str), Option<i64>>,
+    /// Of operator `Equal`, by key, effect and value.
+    equal: HashMap<(&'t str, &'t str, &'t str), Option<i64>>,
+}
+
+impl<'t> Cover<'t> {
+    fn add(&mut self, t: &'t Toleration) {
+        let (key, operator, value, effect) = identity(t);
+        let bound = t.toleration_seconds.filter(|_| effect == "NoExecute");
+        let longest = match operator {
+            "Exists" => self.any_value.entry((key, effect)).or_insert(bound),
+            "Equal" | "" => self.equal.entry((key, effect, value)).or_insert(bound),
+            _ => return,
+        };
+        *longest = match (*longest, bound) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (None, _) | (_, None) => None,
+        };
+    }
+
+    fn covers(&self, t: &Toleration) -> bool {
+        let (key, operator, value, effect) = identity(t);
+        let lasts = |bound: Option<&Option<i64>>| match bound {
+            None => false,
+            Some(None) => true,
+            Some(Some(bound)) => t.toleration_seconds.is_some_and(|own| own <= *bound),
+        };
+        // An empty key or effect stands for all.
+        ["", effect].into_iter().any(|effect| {
+            lasts(self.any_value.get(&("", effect)))
+                || lasts(self.any_value.get(&(key, effect)))
+                || (operator == "Equal" && lasts(self.equal.get(&(key, effect, value))))
+        })
+    }
 }
 
 /// Whether a toleration tolerates a taint.

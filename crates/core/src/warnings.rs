@@ -1,9 +1,9 @@
 //! What is odd about a new pod or class though it is accepted: the warnings of the stock API server, in its words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use berth_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::resource_list::WireList;
@@ -28,6 +28,9 @@ const OLD_LABELS: [(&str, &str, &str); 5] = [
         "node.kubernetes.io/instance-type",
     ),
 ];
+
+/// How many warnings one object gets: each is a header of the answer.
+const LIMIT: usize = 100;
 
 /// Resources that are whole bytes.
 const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
@@ -124,6 +127,10 @@ pub fn of_pod(pod: &Pod) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if warnings.len() > LIMIT {
+        warnings.truncate(LIMIT);
+        warnings.push(format!("only the first {LIMIT} warnings are shown"));
+    }
     warnings
 }
 
@@ -139,9 +146,12 @@ fn repeated<'v>(
     values: impl Iterator<Item = &'v str>,
     say: impl Fn(usize, &str) -> String,
 ) -> Vec<String> {
-    let values: Vec<&str> = values.collect();
-    let again = (1..values.len()).filter(|i| values[..*i].contains(&values[*i]));
-    again.map(|i| say(i, values[i])).collect()
+    let mut before = HashSet::new();
+    values
+        .enumerate()
+        .filter(|(_, value)| !before.insert(*value))
+        .map(|(i, value)| say(i, value))
+        .collect()
 }
 
 fn fractions(list: Option<&WireList>, at: &str, warnings: &mut Vec<String>) {
@@ -159,8 +169,9 @@ fn fractions(list: Option<&WireList>, at: &str, warnings: &mut Vec<String>) {
 
 /// Variables that replace an earlier one of the same name without referring to it.
 fn hidden_variables(env: &[EnvVar], at: &str, warnings: &mut Vec<String>) {
+    let mut before = HashSet::new();
     for (i, variable) in env.iter().enumerate() {
-        if !env[..i].iter().any(|earlier| earlier.name == variable.name) {
+        if before.insert(variable.name.as_str()) {
             continue;
         }
         let reference = format!("$({})", variable.name);
@@ -174,27 +185,65 @@ fn hidden_variables(env: &[EnvVar], at: &str, warnings: &mut Vec<String>) {
     }
 }
 
-/// Ports that two containers, or one twice, declare.
+/// The ports of one number and protocol that were declared so far.
+#[derive(Default)]
+struct Declared<'p> {
+    paths: Vec<String>,
+    /// Those of one address and port of the host; a second one of them is a duplicate.
+    by_host: HashMap<(&'p str, i32), Vec<usize>>,
+    /// Those without a port of the host; any other one overlaps.
+    without_host: Vec<usize>,
+}
+
+/// Ports that two containers, or one twice, declare. Ends with the first warning more than are shown, since each port
+/// may overlap with each other.
 fn ports(spec: &PodSpec, warnings: &mut Vec<String>) {
-    let mut seen: BTreeMap<(i32, &str), Vec<(String, &ContainerPort)>> = BTreeMap::new();
+    let mut seen: BTreeMap<(i32, &str), Declared<'_>> = BTreeMap::new();
     for (at, container) in containers(spec) {
         for (i, port) in container.ports.iter().flatten().enumerate() {
             let at = format!("{at}.ports[{i}]");
-            let key = (
+            let number = (
                 port.container_port,
                 port.protocol.as_deref().unwrap_or("TCP"),
             );
-            let others = seen.entry(key).or_default();
-            for (other_at, other) in others.iter() {
-                let host = |p: &ContainerPort| p.host_port.unwrap_or(0);
-                let ip = |p: &ContainerPort| p.host_ip.clone().unwrap_or_default();
-                if ip(port) == ip(other) && host(port) == host(other) {
-                    warnings.push(format!("{at}: duplicate port definition with {other_at}"));
-                } else if host(port) == 0 || host(other) == 0 {
-                    warnings.push(format!("{at}: overlapping port definition with {other_at}"));
+            let host = (
+                port.host_ip.as_deref().unwrap_or_default(),
+                port.host_port.unwrap_or(0),
+            );
+            let declared = seen.entry(number).or_default();
+            let same = declared.by_host.entry(host).or_default();
+            let others: Vec<usize> = if host.1 == 0 {
+                (0..declared.paths.len()).take(LIMIT + 1).collect()
+            } else {
+                let overlapping = declared.without_host.iter().take(LIMIT + 1);
+                let mut both: Vec<usize> = same
+                    .iter()
+                    .take(LIMIT + 1)
+                    .chain(overlapping)
+                    .copied()
+                    .collect();
+                both.sort_unstable();
+                both
+            };
+            for other in others {
+                let how = if same.binary_search(&other).is_ok() {
+                    "duplicate"
+                } else {
+                    "overlapping"
+                };
+                if let Some(other) = declared.paths.get(other) {
+                    warnings.push(format!("{at}: {how} port definition with {other}"));
                 }
             }
-            others.push((at, port));
+            if warnings.len() > LIMIT {
+                return;
+            }
+            let own = declared.paths.len();
+            same.push(own);
+            if host.1 == 0 {
+                declared.without_host.push(own);
+            }
+            declared.paths.push(at);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The plugins by the names that `--enable-admission-plugins` and `--disable-admission-plugins` take.
 
+use super::always_pull_images::AlwaysPullImages;
 use super::default_toleration_seconds::DefaultTolerationSeconds;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
+use super::node_restriction::NodeRestriction;
+use super::pod_security::PodSecurity;
 use super::priority::Priority;
 use super::resource_quota::ResourceQuota;
 use super::runtime_class::RuntimeClass;
@@ -33,6 +36,21 @@ const BUILT: &[Built] = &[
         name: "ServiceAccount",
         by_default: true,
         make: |parts| Box::new(ServiceAccount::new(parts)),
+    },
+    Built {
+        name: "NodeRestriction",
+        by_default: true,
+        make: |parts| Box::new(NodeRestriction::new(parts)),
+    },
+    Built {
+        name: "AlwaysPullImages",
+        by_default: false,
+        make: |_| Box::new(AlwaysPullImages),
+    },
+    Built {
+        name: "PodSecurity",
+        by_default: true,
+        make: |parts| Box::new(PodSecurity::new(parts)),
     },
     Built {
         name: "Priority",
@@ -115,17 +133,14 @@ const NAMESPACE_EXISTS: (&str, &str) = ("NamespaceExists", "NamespaceLifecycle")
 /// Plugins of the stock server that are not built: who enables one relies on an effect that it would not have.
 const NOT_BUILT: &[&str] = &[
     "AlwaysDeny",
-    "AlwaysPullImages",
     "DenyServiceExternalIPs",
     "EventRateLimit",
     "ExtendedResourceToleration",
     "ImagePolicyWebhook",
     "LimitPodHardAntiAffinityTopology",
     "NamespaceAutoProvision",
-    "NodeRestriction",
     "OwnerReferencesPermissionEnforcement",
     "PodNodeSelector",
-    "PodSecurity",
     "PodTolerationRestriction",
     "PodTopologyLabels",
     "TaintNodesByCondition",

@@ -1,179 +1,296 @@
-//! What a node may do of what its role allows: only what concerns itself and its pods
-//! (stock: the Node authorizer and the NodeRestriction admission plugin).
+//! The Node authorizer: what a node may do is decided here and not by a binding, so that the group `system:nodes` alone
+//! gives nobody anything (as on the stock server, whose binding `system:node` has no subjects).
+//!
+//! A node has the rules of the ClusterRole `system:node` as they are built in, and of what they allow only what
+//! concerns itself and its pods. What it may write into those objects is for
+//! [`berth_core::admission::node_restriction`].
 
-use serde_json::Value;
+use std::sync::LazyLock;
 
-use crate::{attributes::ResourceAttributes, request::Verb, storage::Storage, user::User};
+use berth_core::admission::node_restriction::{
+    Identity, LEASE_NAMESPACE, MIRROR_POD, identity, references,
+};
+use berth_core::rbac::{self, rule, stock};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 
-/// The group of nodes.
-pub(super) const GROUP: &str = "system:nodes";
-const PREFIX: &str = "system:node:";
-const LEASES: &str = "kube-node-lease";
+use super::Decision;
+use crate::{
+    attributes::{self, Attributes, ResourceAttributes},
+    storage::Storage,
+    user::User,
+};
 
-/// The node that the user is.
-pub(super) fn name(user: &User) -> Option<&str> {
-    user.name
-        .strip_prefix(PREFIX)
-        .filter(|name| !name.is_empty() && user.in_group(GROUP))
+const PODS: &str = "core/pods";
+const NODE_NAME: &str = "spec.nodeName";
+
+static RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(stock::node_rules);
+
+/// What is asked for, as far as it counts here.
+struct Asked<'a> {
+    verb: &'a str,
+    group: &'a str,
+    resource: &'a str,
+    subresource: &'a str,
+    namespace: &'a str,
+    /// The one name that the request is limited to; empty when it is not.
+    name: &'a str,
+    /// The node whose pods a list is limited to.
+    selected_node: Option<&'a str>,
 }
 
-/// Whether the request concerns the node itself or one of its pods.
-///
-/// # Errors
-/// The reason of the refusal.
-pub(super) fn check(
+impl<'a> Asked<'a> {
+    fn of(asked: &ResourceAttributes<'a>) -> Self {
+        Self {
+            verb: asked.action.as_str(),
+            group: asked.group,
+            resource: asked.resource,
+            subresource: asked.subresource,
+            namespace: asked.namespace,
+            name: asked.name,
+            selected_node: asked.field(NODE_NAME),
+        }
+    }
+
+    fn reads(&self) -> bool {
+        matches!(self.verb, "get" | "list" | "watch")
+    }
+
+    fn writes_one_of_its_own(&self) -> bool {
+        matches!(self.verb, "get" | "create" | "update" | "patch" | "delete")
+    }
+}
+
+/// What a node reads because its pods refer to it.
+#[derive(Clone, Copy)]
+enum Related {
+    Secret,
+    ConfigMap,
+    Claim,
+    Account,
+}
+
+/// Whether the user may do this as a node; none for users that are no nodes.
+pub(super) fn authorize(
+    attributes: &Attributes<'_>,
+    request: &rbac::Request<'_>,
+    storage: &Storage,
+) -> Option<Decision> {
+    let user = attributes.user;
+    let node = match identity(&user.name, &user.groups) {
+        Identity::Other => return None,
+        Identity::Unnamed => {
+            let reason = format!("unknown node for user {:?}", user.name);
+            return Some(Decision::NoOpinion(reason));
+        }
+        Identity::Node(node) => node,
+    };
+    let by_rules = || {
+        let allowed = RULES.iter().any(|r| rule::allows(r, request));
+        allowed.then_some(()).ok_or_else(String::new)
+    };
+    let checked = match &attributes.asked {
+        attributes::Asked::Resource(asked) => {
+            subdivided(node, &Asked::of(asked), storage).unwrap_or_else(by_rules)
+        }
+        attributes::Asked::Path { .. } => by_rules(),
+    };
+    Some(match checked {
+        Ok(()) => Decision::Allow(String::new()),
+        Err(reason) => Decision::NoOpinion(reason),
+    })
+}
+
+/// Whether the user is a node, whose rights no list of rules enumerates.
+pub(super) fn is_node(user: &User) -> bool {
+    identity(&user.name, &user.groups) != Identity::Other
+}
+
+/// The decision on resources of which a node sees a part; none for those that the rules alone decide on.
+fn subdivided(node: &str, asked: &Asked<'_>, storage: &Storage) -> Option<Result<(), String>> {
+    Some(match (asked.group, asked.resource) {
+        ("", "secrets") => read_related(node, asked, Related::Secret, storage),
+        ("", "configmaps") => read_related(node, asked, Related::ConfigMap, storage),
+        ("", "persistentvolumeclaims") if asked.subresource == "status" => {
+            if matches!(asked.verb, "update" | "patch") {
+                related(node, asked, Related::Claim, storage)
+            } else {
+                refuse("can only get/update/patch this type")
+            }
+        }
+        ("", "persistentvolumeclaims") => {
+            if asked.verb != "get" {
+                refuse("can only get individual resources of this type")
+            } else if !asked.subresource.is_empty() {
+                refuse("cannot get subresource")
+            } else {
+                related(node, asked, Related::Claim, storage)
+            }
+        }
+        ("", "serviceaccounts") => {
+            if asked.verb != "create" || asked.name.is_empty() {
+                refuse("can only create tokens for individual service accounts")
+            } else if asked.subresource != "token" {
+                refuse("can only create token subresource of serviceaccount")
+            } else {
+                related(node, asked, Related::Account, storage)
+            }
+        }
+        ("coordination.k8s.io", "leases") => lease(node, asked),
+        ("storage.k8s.io", "csinodes") => csi_node(node, asked),
+        ("", "nodes") => nodes(node, asked),
+        ("", "pods") => pods(node, asked, storage),
+        _ => return None,
+    })
+}
+
+fn refuse(reason: impl Into<String>) -> Result<(), String> {
+    Err(reason.into())
+}
+
+fn lease(node: &str, asked: &Asked<'_>) -> Result<(), String> {
+    if !asked.writes_one_of_its_own() {
+        return refuse("can only get, create, update, patch, or delete a node lease");
+    }
+    if asked.namespace != LEASE_NAMESPACE {
+        return refuse(format!(
+            "can only access leases in the {LEASE_NAMESPACE:?} system namespace"
+        ));
+    }
+    if asked.verb != "create" && asked.name != node {
+        return refuse("can only access node lease with the same name as the requesting node");
+    }
+    Ok(())
+}
+
+fn csi_node(node: &str, asked: &Asked<'_>) -> Result<(), String> {
+    if !asked.writes_one_of_its_own() {
+        return refuse("can only get, create, update, patch, or delete a CSINode");
+    }
+    if !asked.subresource.is_empty() {
+        return refuse("cannot authorize CSINode subresources");
+    }
+    if asked.verb != "create" && asked.name != node {
+        return refuse("can only access CSINode with the same name as the requesting node");
+    }
+    Ok(())
+}
+
+fn nodes(node: &str, asked: &Asked<'_>) -> Result<(), String> {
+    match (asked.subresource, asked.verb) {
+        ("", "create") => Ok(()),
+        ("", "update" | "patch") | ("status", "update" | "patch") if asked.name == node => Ok(()),
+        ("", "update" | "patch") | ("status", "update" | "patch") => {
+            refuse(format!("node '{node}' cannot modify '{}'", asked.name))
+        }
+        ("", "get" | "list" | "watch") if asked.name == node => Ok(()),
+        ("", "get" | "list" | "watch") if asked.name.is_empty() => refuse(format!(
+            "node '{node}' cannot read all nodes, only its own Node object"
+        )),
+        ("", "get" | "list" | "watch") => refuse(format!(
+            "node '{node}' cannot read '{}', only its own Node object",
+            asked.name
+        )),
+        _ => refuse(""),
+    }
+}
+
+fn pods(node: &str, asked: &Asked<'_>, storage: &Storage) -> Result<(), String> {
+    let own = || {
+        let pod = storage.read::<Pod>(PODS, asked.namespace, asked.name);
+        if pod.is_some_and(|pod| runs_on(&pod, node)) {
+            Ok(())
+        } else {
+            refuse(unrelated(node))
+        }
+    };
+    match (asked.subresource, asked.verb) {
+        ("", "get") => own(),
+        ("", "list" | "watch") if asked.selected_node == Some(node) => Ok(()),
+        ("", "list" | "watch") if !asked.name.is_empty() && !asked.namespace.is_empty() => own(),
+        ("", "list" | "watch") => {
+            refuse("can only list/watch pods with spec.nodeName field selector")
+        }
+        // which pods these may be is for admission, which sees them
+        ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+            Ok(())
+        }
+        _ => refuse(""),
+    }
+}
+
+fn runs_on(pod: &Pod, node: &str) -> bool {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node)
+}
+
+fn unrelated(node: &str) -> String {
+    format!("no relationship found between node '{node}' and this object")
+}
+
+fn read_related(
     node: &str,
-    info: &ResourceAttributes<'_>,
+    asked: &Asked<'_>,
+    kind: Related,
     storage: &Storage,
 ) -> Result<(), String> {
-    let reads = info.action.reads();
-    let unrelated = || format!("no relationship found between node '{node}' and this object");
-    match (info.group, info.resource) {
-        ("", "nodes") if reads => Ok(()),
-        ("", "nodes") | ("storage.k8s.io", "csinodes")
-            if info.action.is(Verb::Create) && info.subresource.is_empty() =>
-        {
-            Ok(())
-        }
-        ("", "nodes") | ("storage.k8s.io", "csinodes") if reads || info.name == node => Ok(()),
-        ("", "nodes") | ("storage.k8s.io", "csinodes") => {
-            Err(format!("node '{node}' cannot modify '{}'", info.name))
-        }
-        ("coordination.k8s.io", "leases") if info.namespace != LEASES => Err(format!(
-            "can only access leases in the {LEASES:?} system namespace"
-        )),
-        ("coordination.k8s.io", "leases") if info.action.is(Verb::Create) || info.name == node => {
-            Ok(())
-        }
-        ("coordination.k8s.io", "leases") => {
-            Err("can only access node lease with the same name as the requesting node".to_owned())
-        }
-        ("", kind @ ("secrets" | "configmaps" | "persistentvolumeclaims")) => {
-            if !reads || info.name.is_empty() {
-                return Err("can only read namespaced object of this type".to_owned());
-            }
-            let mut pods = pods_of(node, info.namespace, storage);
-            if pods.any(|pod| refers(&pod, kind, info.name)) {
-                Ok(())
-            } else {
-                Err(unrelated())
-            }
-        }
-        ("", "serviceaccounts") if !info.subresource.is_empty() || !reads => {
-            let mut pods = pods_of(node, info.namespace, storage);
-            let runs = pods.any(|pod| {
-                pod.pointer("/spec/serviceAccountName")
-                    .and_then(Value::as_str)
-                    == Some(info.name)
-            });
-            if info.subresource == "token" && runs {
-                Ok(())
-            } else {
-                Err(unrelated())
-            }
-        }
-        ("", "pods") if info.name.is_empty() => Ok(()),
-        ("", "pods") => {
-            let pod: Option<Value> = storage
-                .read("core/pods", info.namespace, info.name)
-                .map_err(|error| error.to_string())?;
-            // that there is no such pod is for the handler to say
-            if pod.is_none_or(|pod| runs_on(&pod, node)) {
-                Ok(())
-            } else {
-                Err(unrelated())
-            }
-        }
-        _ => Ok(()),
+    if !asked.reads() {
+        return refuse("can only read resources of this type");
+    }
+    if !asked.subresource.is_empty() {
+        return refuse("cannot read subresource");
+    }
+    if asked.namespace.is_empty() {
+        return refuse("can only read namespaced object of this type");
+    }
+    related(node, asked, kind, storage)
+}
+
+/// Whether a pod on the node refers to the object.
+fn related(node: &str, asked: &Asked<'_>, kind: Related, storage: &Storage) -> Result<(), String> {
+    if asked.name.is_empty() {
+        return refuse("No Object name found");
+    }
+    let mut pods = pods_of(node, asked.namespace, storage);
+    if pods.any(|pod| refers(&pod, kind, asked.name)) {
+        Ok(())
+    } else {
+        refuse(unrelated(node))
     }
 }
 
-fn runs_on(pod: &Value, node: &str) -> bool {
-    pod.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node)
+/// The node's pods in a namespace. One that does not decode gives its node no rights.
+fn pods_of(node: &str, namespace: &str, storage: &Storage) -> impl Iterator<Item = Pod> {
+    let at = storage
+        .cache(PODS)
+        .field_labels()
+        .iter()
+        .position(|label| label.label == NODE_NAME);
+    storage
+        .list(PODS, Some(namespace))
+        .into_iter()
+        .filter(move |stored| {
+            at.and_then(|at| stored.fields.get(at))
+                .is_none_or(|on| &**on == node)
+        })
+        .filter_map(|stored| stored.decode::<Pod>())
+        .filter(move |pod| runs_on(pod, node))
 }
 
-/// A pod that cannot be read relates the node to nothing.
-fn pods_of(node: &str, namespace: &str, storage: &Storage) -> impl Iterator<Item = Value> {
-    let pods: Vec<Value> = storage.readable("core/pods", Some(namespace));
-    pods.into_iter().filter(move |pod| runs_on(pod, node))
-}
-
-/// Whether a pod's spec names the object anywhere that the kubelet reads it.
-fn refers(pod: &Value, kind: &str, name: &str) -> bool {
-    let spec = pod.get("spec").unwrap_or(&Value::Null);
+fn refers(pod: &Pod, kind: Related, name: &str) -> bool {
+    // A node makes its mirror pods itself: they must never give it anything.
+    let annotations = pod.metadata.annotations.as_ref();
+    if annotations.is_some_and(|a| a.contains_key(MIRROR_POD)) {
+        return false;
+    }
     match kind {
-        "secrets" => has(spec, &|field, value| {
-            let inside = |key: &str| value.get(key).and_then(Value::as_str) == Some(name);
-            match field {
-                "secret" => inside("secretName") || inside("name"),
-                "secretRef" | "secretKeyRef" | "imagePullSecrets" | "nodePublishSecretRef" => {
-                    inside("name")
-                }
-                _ => false,
-            }
-        }),
-        "configmaps" => has(spec, &|field, value| {
-            matches!(field, "configMap" | "configMapRef" | "configMapKeyRef")
-                && value.get("name").and_then(Value::as_str) == Some(name)
-        }),
-        _ => has(spec, &|field, value| {
-            field == "persistentVolumeClaim"
-                && value.get("claimName").and_then(Value::as_str) == Some(name)
-        }),
-    }
-}
-
-/// Whether the predicate holds for some field and its value; of a list, for one of its items.
-fn has(value: &Value, holds: &dyn Fn(&str, &Value) -> bool) -> bool {
-    match value {
-        Value::Object(map) => map.iter().any(|(field, inner)| match inner {
-            Value::Array(items) => items
-                .iter()
-                .any(|item| holds(field, item) || has(item, holds)),
-            inner => holds(field, inner) || has(inner, holds),
-        }),
-        Value::Array(items) => items.iter().any(|item| has(item, holds)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn only_nodes_are_nodes() {
-        let user = |name: &str, group: &str| User {
-            name: name.to_owned(),
-            groups: vec![group.to_owned()],
-            ..User::default()
-        };
-        assert_eq!(name(&user("system:node:a", GROUP)), Some("a"));
-        assert_eq!(name(&user("system:node:a", "other")), None);
-        assert_eq!(name(&user("a", GROUP)), None);
-    }
-
-    #[test]
-    fn a_pod_refers_to_what_it_mounts_reads_and_pulls_with() {
-        let pod = json!({"spec": {
-            "imagePullSecrets": [{"name": "pull"}],
-            "volumes": [{"name": "v", "secret": {"secretName": "mounted"}}, {"projected": {"sources": [{"secret": {"name": "projected"}}, {"configMap": {"name": "cm"}}]}},
-                {"persistentVolumeClaim": {"claimName": "claim"}}],
-            "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env", "key": "k"}}}], "envFrom": [{"configMapRef": {"name": "all"}}]}]}});
-        for (kind, name, wanted) in [
-            ("secrets", "pull", true),
-            ("secrets", "mounted", true),
-            ("secrets", "projected", true),
-            ("secrets", "env", true),
-            ("secrets", "other", false),
-            ("secrets", "v", false),
-            ("configmaps", "cm", true),
-            ("configmaps", "all", true),
-            ("configmaps", "pull", false),
-            ("persistentvolumeclaims", "claim", true),
-        ] {
-            assert_eq!(refers(&pod, kind, name), wanted, "{kind} {name}");
+        Related::Secret => references(pod).secrets.contains(name),
+        Related::ConfigMap => references(pod).config_maps.contains(name),
+        Related::Claim => references(pod).claims.contains(name),
+        Related::Account => {
+            pod.spec
+                .as_ref()
+                .and_then(|s| s.service_account_name.as_deref())
+                == Some(name)
         }
     }
 }

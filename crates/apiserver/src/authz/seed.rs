@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use berth_api::status::ApiError;
+use berth_core::admission::node_restriction::NODES_GROUP;
 use berth_core::rbac::stock;
 use berth_store::Expect;
 
@@ -108,7 +109,13 @@ async fn bring(storage: &Storage, kind: &str, wanted: Value) -> Result<(), ApiEr
             let Ok(have) = stored.value() else {
                 return Ok(());
             };
-            match completed(&have, &wanted) {
+            let node_binding = kind == CLUSTER_ROLE_BINDINGS && name == stock::NODE;
+            let changed = if node_binding {
+                without_nodes(&have)
+            } else {
+                completed(&have, &wanted)
+            };
+            match changed {
                 None => return Ok(()),
                 Some(object) => (Expect::Revision(stored.revision), object),
             }
@@ -174,6 +181,25 @@ fn completed(have: &Value, wanted: &Value) -> Option<Value> {
     changed.then_some(next)
 }
 
+/// The binding `system:node` without the group that berth gave the role to before it had a Node authorizer: any
+/// certificate in that group had a node's rights. None when it is not there, or wanted (`autoupdate` is false).
+fn without_nodes(have: &Value) -> Option<Value> {
+    if have.pointer(AUTO_UPDATE).and_then(Value::as_str) == Some("false") {
+        return None;
+    }
+    let subjects = have.get("subjects")?.as_array()?;
+    let kept: Vec<&Value> = subjects
+        .iter()
+        .filter(|s| !(s["kind"] == "Group" && s["name"] == NODES_GROUP))
+        .collect();
+    if kept.len() == subjects.len() {
+        return None;
+    }
+    let mut next = have.clone();
+    next["subjects"] = json!(kept);
+    Some(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +216,20 @@ mod tests {
             json!([{"verbs": ["own"]}, {"verbs": ["get"]}, {"verbs": ["list"]}])
         );
         assert_eq!(completed(&next, &wanted), None);
+    }
+
+    #[test]
+    fn the_group_of_nodes_loses_the_role_that_it_was_given() {
+        let group = json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:nodes"});
+        let other = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "me"});
+        let have = json!({"metadata": {"name": "system:node"}, "subjects": [group, other]});
+        let next = without_nodes(&have).unwrap();
+        assert_eq!(next["subjects"], json!([other]));
+        assert_eq!(without_nodes(&next), None);
+        let mut kept = have;
+        kept["metadata"]["annotations"] =
+            json!({"rbac.authorization.kubernetes.io/autoupdate": "false"});
+        assert_eq!(without_nodes(&kept), None);
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use berth_core::meta;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionVersion,
+    CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionVersion,
 };
 use serde_json::Value;
 
 use super::printer;
 use crate::registry::{Gvk, Resource, ResourceHandler, Scope, Subresource, SubresourceHandler};
+use crate::storage::key;
 use crate::strategy::custom::Custom;
 
 const VERBS: [&str; 8] = [
@@ -59,10 +60,12 @@ fn schema_of(version: &CustomResourceDefinitionVersion) -> Option<Arc<Value>> {
     serde_json::to_value(schema).ok().map(Arc::new)
 }
 
-/// The row.
-pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
+/// The row, under the names that were accepted.
+pub(super) fn of(
+    definition: &CustomResourceDefinition,
+    names: &CustomResourceDefinitionNames,
+) -> Resource {
     let spec = &definition.spec;
-    let names = &spec.names;
     let mut served: Vec<&CustomResourceDefinitionVersion> =
         spec.versions.iter().filter(|v| v.served).collect();
     served.sort_by_key(|v| rank(&v.name));
@@ -102,7 +105,7 @@ pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
             .list_kind
             .clone()
             .unwrap_or_else(|| format!("{}List", names.kind)),
-        plural: names.plural.clone(),
+        plural: spec.names.plural.clone(),
         singular: names
             .singular
             .clone()
@@ -113,7 +116,7 @@ pub(super) fn of(definition: &CustomResourceDefinition) -> Resource {
         verbs: VERBS.to_vec(),
         subresources,
         handler: ResourceHandler::Stored,
-        storage: format!("{}/{}", spec.group, names.plural),
+        storage: key::custom(&spec.group, &spec.names.plural),
         strategy: Arc::new(Custom::new(
             rule_scope,
             &gvk,

@@ -3,6 +3,7 @@
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use berth_core::gates::FeatureGates;
+use berth_core::kinds::api_group;
 use berth_core::meta::{self, Scope};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::{Deserialize, Serialize};
@@ -100,12 +101,24 @@ impl Rules for Definition {
     fn validate(&self) -> Vec<FieldError> {
         let mut errors = meta::validate(&self.0.metadata, Scope::Cluster, names::dns1123_subdomain);
         errors.extend(body(&self.0));
+        let (spec, annotations) = (&self.0.spec, self.0.metadata.annotations.as_ref());
+        errors.extend(api_group::validate_group(&spec.group));
+        errors.extend(api_group::validate_approval(&spec.group, annotations, None));
         errors
     }
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&self.0.metadata, &old.0.metadata);
         errors.extend(body(&self.0));
+        let annotations = |of: &Self| of.0.metadata.annotations.clone();
+        let before = api_group::approval(&old.0.spec.group, annotations(old).as_ref());
+        let group = &self.0.spec.group;
+        let after = annotations(self);
+        errors.extend(api_group::validate_approval(
+            group,
+            after.as_ref(),
+            Some(before),
+        ));
         let spec = FieldPath::new("spec");
         meta::immutable(
             &mut errors,
@@ -141,8 +154,8 @@ fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
             "must be spec.names.plural+\".\"+spec.group",
         ));
     }
+    errors.extend(api_group::validate_names(&spec.names));
     for (field, value) in [
-        ("group", &spec.group),
         ("scope", &spec.scope),
         ("names.plural", &spec.names.plural),
         ("names.kind", &spec.names.kind),

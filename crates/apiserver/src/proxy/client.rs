@@ -1,6 +1,11 @@
 //! One request to a node or pod over a connection of its own, upgraded if both sides agree.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
@@ -14,17 +19,24 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
 use berth_api::status::ApiError;
 
-use super::{NodeClientConfig, is_private, target::Target};
+use super::{
+    LocalNode, NodeClientConfig,
+    address::{self, Peer},
+    identity::NodeVerifier,
+    is_private,
+    target::Target,
+};
 use crate::{
     http_types::{self, Request, Response},
-    tls::{TlsError, identity, provider, roots},
+    storage::Storage,
+    tls::{TlsError, identity, provider},
 };
 
 /// How long a connection may take to come about.
@@ -35,6 +47,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub struct NodeClient {
     node: TlsConnector,
     anyone: TlsConnector,
+    verifier: NodeVerifier,
+    local_nodes: Arc<BTreeMap<String, LocalNode>>,
 }
 
 impl NodeClient {
@@ -43,20 +57,21 @@ impl NodeClient {
         let builder = || {
             ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
         };
-        let trusting = || Arc::new(AnyCertificate(provider()));
-        let node = match &config.ca {
-            Some(ca) => builder()?.with_root_certificates(roots(ca, "CA of the nodes")?),
-            None => builder()?
-                .dangerous()
-                .with_custom_certificate_verifier(trusting()),
-        };
+        let any = || Arc::new(AnyCertificate(provider()));
+        // a node's certificate is judged after the handshake, and before anything is sent
+        let node = builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(any())
+            .with_client_auth_cert(chain, key)?;
         let anyone = builder()?
             .dangerous()
-            .with_custom_certificate_verifier(trusting())
+            .with_custom_certificate_verifier(any())
             .with_no_client_auth();
         Ok(Self {
-            node: TlsConnector::from(Arc::new(node.with_client_auth_cert(chain, key)?)),
+            node: TlsConnector::from(Arc::new(node)),
             anyone: TlsConnector::from(Arc::new(anyone)),
+            verifier: NodeVerifier::new(config.ca.as_deref(), config.issuer.as_deref())?,
+            local_nodes: Arc::new(config.local_nodes.clone()),
         })
     }
 
@@ -65,12 +80,13 @@ impl NodeClient {
         &self,
         target: Target,
         request: Request,
+        storage: &Storage,
     ) -> Result<Response, ApiError> {
         let place = format!("{}:{}", target.host, target.port);
         let failed =
             |what: &str| ApiError::Internal(format!("error dialing backend {place}: {what}"));
-        let connect = TcpStream::connect((target.host.trim_matches(['[', ']']), target.port));
-        let stream = match timeout(CONNECT, connect).await {
+        let addresses = self.resolve(&target).await?;
+        let stream = match timeout(CONNECT, TcpStream::connect(addresses.as_slice())).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(failed(&error.to_string())),
             Err(_) => return Err(failed("no answer within 10 seconds")),
@@ -81,16 +97,48 @@ impl NodeClient {
             return exchange(stream, &place, &target, request).await;
         }
         let name = server_name(&target.host).ok_or_else(|| failed("not a name for TLS"))?;
-        let connector = if target.node {
-            &self.node
-        } else {
-            &self.anyone
+        let connector = match &target.peer {
+            Peer::Kubelet(_) => &self.node,
+            Peer::NodePort(_) | Peer::Pod(_) => &self.anyone,
         };
-        match timeout(CONNECT, connector.connect(name, stream)).await {
-            Ok(Ok(stream)) => exchange(stream, &place, &target, request).await,
-            Ok(Err(error)) => Err(failed(&error.to_string())),
-            Err(_) => Err(failed("no TLS handshake within 10 seconds")),
+        let stream = match timeout(CONNECT, connector.connect(name.clone(), stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(failed(&error.to_string())),
+            Err(_) => return Err(failed("no TLS handshake within 10 seconds")),
+        };
+        if let Peer::Kubelet(node) = &target.peer {
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let issued = self.local_nodes.get(&node.name).is_some_and(|n| n.issued);
+            self.verifier
+                .check(chain, node, &name, issued, storage)
+                .await
+                .map_err(|error| failed(&error.to_string()))?;
         }
+        exchange(stream, &place, &target, request).await
+    }
+
+    /// The addresses behind the target's host, if the peer may be at every one of them.
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ApiError> {
+        let host = target.host.trim_matches(['[', ']']);
+        let failed = |what: &str| {
+            ApiError::Internal(format!("error dialing backend {}: {what}", target.host))
+        };
+        let found = match timeout(CONNECT, lookup_host((host, target.port))).await {
+            Ok(Ok(found)) => found.collect::<Vec<_>>(),
+            Ok(Err(error)) => return Err(failed(&error.to_string())),
+            Err(_) => return Err(failed("the name was not resolved within 10 seconds")),
+        };
+        if found.is_empty() {
+            return Err(failed("no addresses for hostname"));
+        }
+        let local = |name: &str| self.local_nodes.contains_key(name);
+        for address in &found {
+            let ip = address.ip();
+            address::check(ip, &target.peer, local, address::is_own).map_err(|refusal| {
+                ApiError::BadRequest(format!("address not allowed: {ip} is {refusal}"))
+            })?;
+        }
+        Ok(found)
     }
 }
 
@@ -190,7 +238,7 @@ async fn join(client: hyper::upgrade::OnUpgrade, node: hyper::upgrade::OnUpgrade
     }
 }
 
-/// Takes any certificate, as the stock server does for nodes when it is given no CA for them.
+/// Takes any certificate whose key the other side has: [`NodeVerifier`] follows for nodes, and of pods nothing is known.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,6 +1,9 @@
 //! Where a request goes: the node's or pod's address, and the path and query in the words of the
 //! kubelet.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use form_urlencoded::Serializer;
 use serde_json::Value;
 
@@ -9,6 +12,7 @@ use berth_api::{
     status::ApiError,
 };
 
+use super::address::{NodeName, Peer, PodNetwork, canonical};
 use crate::query::Parameters;
 
 /// One hop.
@@ -18,8 +22,8 @@ pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: bool,
-    /// Whether the other side is a node, to be shown our certificate.
-    pub(super) node: bool,
+    /// Who is to be there; a node's server is shown our certificate.
+    pub(super) peer: Peer,
     pub(super) path_and_query: String,
 }
 
@@ -79,9 +83,21 @@ fn kubelet(node: &Value, path_and_query: String) -> Result<Target, ApiError> {
         host: host.to_owned(),
         port,
         tls: true,
-        node: true,
+        peer: Peer::Kubelet(NodeName {
+            name: name(node).to_owned(),
+            uid: text(node, "/metadata/uid").to_owned(),
+        }),
         path_and_query,
     })
+}
+
+/// The addresses of a node that are IP addresses.
+fn addresses(node: &Value) -> impl Iterator<Item = IpAddr> {
+    let all = node.pointer("/status/addresses").and_then(Value::as_array);
+    all.into_iter()
+        .flatten()
+        .filter_map(|a| text(a, "/address").parse().ok())
+        .map(canonical)
 }
 
 fn node_of(pod: &Value, find: impl Fn(&str) -> Option<Value>) -> Result<Value, ApiError> {
@@ -303,20 +319,24 @@ pub(super) fn node_proxy(
     if !port.is_empty() && port != target.port.to_string() {
         target.port = parse_port(port)?;
         target.tls = scheme == "https";
-        target.node = false;
+        if let Peer::Kubelet(node) = target.peer {
+            target.peer = Peer::NodePort(node);
+        }
     }
     Ok(target)
 }
 
-/// `pods/NAME/proxy`: a port of the pod.
+/// `pods/NAME/proxy`: a port of the pod; `nodes` are all there are.
 pub(super) fn pod_proxy(
     asked: &str,
     path_and_query: String,
     pod: &Value,
+    nodes: &[Value],
 ) -> Result<Target, ApiError> {
     let (scheme, _, port) = split_name(asked);
     let host = text(pod, "/status/podIP");
-    if host.is_empty() {
+    // a pod has no name that could be resolved
+    if host.parse::<IpAddr>().is_err() {
         return Err(ApiError::BadRequest("address not allowed".to_owned()));
     }
     let declared = || {
@@ -338,9 +358,36 @@ pub(super) fn pod_proxy(
         host: host.to_owned(),
         port,
         tls: scheme == "https",
-        node: false,
+        peer: Peer::Pod(PodNetwork {
+            nodes: nodes.iter().flat_map(addresses).collect(),
+            host: if has_host_port(pod, port) {
+                let own = nodes
+                    .iter()
+                    .filter(|n| name(n) == text(pod, "/spec/nodeName"));
+                own.flat_map(addresses).collect()
+            } else {
+                BTreeSet::new()
+            },
+        }),
         path_and_query,
     })
+}
+
+/// Whether the pod has its node's network and one of its containers declares the TCP port.
+fn has_host_port(pod: &Value, port: u16) -> bool {
+    let host_network = pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
+    let containers = ["/spec/containers", "/spec/initContainers"]
+        .into_iter()
+        .filter_map(|list| pod.pointer(list).and_then(Value::as_array))
+        .flatten();
+    let mut ports = containers
+        .filter_map(|c| c.get("ports").and_then(Value::as_array))
+        .flatten();
+    host_network
+        && ports.any(|p| {
+            p.get("containerPort").and_then(Value::as_u64) == Some(u64::from(port))
+                && matches!(text(p, "/protocol"), "" | "TCP")
+        })
 }
 
 fn parse_port(port: &str) -> Result<u16, ApiError> {
@@ -468,7 +515,7 @@ mod tests {
         );
         let mut running = pod(&["c"]);
         running["status"] = json!({"podIP": "10.1.0.2"});
-        let target = pod_proxy("p:8080", "/".to_owned(), &running).unwrap();
+        let target = pod_proxy("p:8080", "/".to_owned(), &running, &[]).unwrap();
         assert_eq!(
             (
                 target.host.as_str(),
@@ -478,5 +525,42 @@ mod tests {
             ),
             ("10.1.0.2", 8080, false, "/")
         );
+    }
+
+    #[test]
+    fn a_pod_with_its_nodes_network_has_the_ports_that_it_declares() {
+        let mut host = pod(&["c"]);
+        host["spec"]["hostNetwork"] = json!(true);
+        host["spec"]["containers"][0]["ports"] =
+            json!([{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]);
+        host["status"] = json!({"podIP": "10.0.0.1"});
+        let nodes: Vec<Value> = node("").into_iter().collect();
+        let hosts = |pod: &Value, port: u16| {
+            let name = format!("p:{port}");
+            match pod_proxy(&name, "/".to_owned(), pod, &nodes).unwrap().peer {
+                Peer::Pod(network) => {
+                    assert_eq!(network.nodes.len(), 1);
+                    network.host.len()
+                }
+                peer => panic!("{peer:?}"),
+            }
+        };
+        assert_eq!((hosts(&host, 8080), hosts(&host, 10250)), (1, 0));
+        assert_eq!(hosts(&host, 53), 0);
+        host["spec"]["nodeName"] = json!("other");
+        assert_eq!(hosts(&host, 8080), 0);
+        host["spec"]["nodeName"] = json!("n");
+        host["spec"]["hostNetwork"] = json!(false);
+        assert_eq!(hosts(&host, 8080), 0);
+    }
+
+    #[test]
+    fn a_pod_is_reached_by_address_only() {
+        for host in ["", "localhost", "metadata.internal", "127.1"] {
+            let mut named = pod(&["c"]);
+            named["status"] = json!({"podIP": host});
+            let refused = pod_proxy("p:80", "/".to_owned(), &named, &[]).unwrap_err();
+            assert_eq!(message(refused), "address not allowed", "{host}");
+        }
     }
 }

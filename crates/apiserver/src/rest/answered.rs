@@ -2,7 +2,6 @@
 
 use berth_api::status::ApiError;
 use http::StatusCode;
-
 use k8s_openapi::api::authentication::v1::TokenRequest;
 
 use super::Call;
@@ -46,14 +45,17 @@ impl Call {
         let admission = &self.api.admission;
         admission.admit(&attributes, request.as_mut()).await?;
         admission.validate(&attributes, Some(request.as_ref()))?;
-        let request = request.to_value()?;
-        let answer = tokens::create(
-            &self.api,
-            &self.user,
-            self.namespace(),
-            self.name(),
-            request,
-        )?;
+        let request: &TokenRequest = request.typed()?;
+        let spec = request.spec.clone().unwrap_or_default();
+        let answer = tokens::create(&self.api, self.namespace(), self.name(), &spec)?;
+        let got = answer["spec"]["expirationSeconds"].as_i64();
+        if let (Some(asked), Some(got)) = (spec.expiration_seconds, got)
+            && got < asked
+        {
+            self.warn(format!(
+                "requested expiration of {asked} seconds shortened to {got} seconds"
+            ));
+        }
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 }

@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::Call;
 use super::render::ListMeta;
 use crate::http_types::Response;
+use crate::negotiate::Encoding;
 use crate::query::{Options, VersionMatch};
 use crate::selector::Selector;
 use crate::storage::{Stored, key};
 
 /// Objects read from the store at once for a page of the past.
 const CHUNK: usize = 500;
+
+/// A list of more bytes is written while it is sent, so that what it takes of the memory does not grow with it.
+const STREAMED: usize = 512 << 10;
 
 /// Where a list goes on: after this key, at this revision.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,8 +56,12 @@ pub(crate) struct Listed {
 
 impl Call {
     /// Answers a list.
-    pub(crate) async fn list(&self) -> Result<Response, ApiError> {
+    pub(crate) async fn list(self) -> Result<Response, ApiError> {
         let listed = self.collect().await?;
+        let size: usize = listed.items.iter().map(|item| item.bytes.len()).sum();
+        if size > STREAMED && self.accepted.encoding == Encoding::Json {
+            return self.stream_list(listed);
+        }
         let items: Vec<&Stored> = listed.items.iter().map(Arc::as_ref).collect();
         let bytes = self.list_bytes(&items, &listed.meta)?;
         self.respond_bytes(StatusCode::OK, bytes)

@@ -114,22 +114,38 @@ impl Call {
         }
     }
 
-    /// A list as JSON: its items' bytes joined.
-    pub(crate) fn list_bytes(&self, items: &[&Stored], list: &ListMeta) -> Result<Bytes, ApiError> {
+    /// What goes before the items of a list, as JSON; `]}` goes behind them.
+    pub(super) fn list_head(&self, list: &ListMeta) -> String {
         let (kind, api_version) = match self.accepted.shape {
-            Shape::Table => return self.table(items, Some(list)),
+            Shape::Table => {
+                let columns: Vec<Value> = self.printer().columns.iter().map(column).collect();
+                return format!(
+                    "{{\"kind\":\"Table\",\"apiVersion\":{},\"metadata\":{},\"columnDefinitions\":{},\"rows\":[",
+                    json!(self.accepted.meta_version.api_version()),
+                    list.value(),
+                    Value::Array(columns)
+                );
+            }
             Shape::Metadata => (
                 "PartialObjectMetadataList",
                 self.accepted.meta_version.api_version().to_owned(),
             ),
             Shape::Object => (self.row.list_kind.as_str(), self.api_version()),
         };
-        let head = format!(
+        format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
             json!(kind),
             json!(api_version),
             list.value()
-        );
+        )
+    }
+
+    /// A list as JSON: its items' bytes joined.
+    pub(crate) fn list_bytes(&self, items: &[&Stored], list: &ListMeta) -> Result<Bytes, ApiError> {
+        if self.accepted.shape == Shape::Table {
+            return self.table(items, Some(list));
+        }
+        let head = self.list_head(list);
         let size = items.iter().map(|i| i.bytes.len() + 1).sum::<usize>() + head.len() + 2;
         let mut bytes = BytesMut::with_capacity(size);
         bytes.put_slice(head.as_bytes());
@@ -188,7 +204,7 @@ impl Call {
 
     /// The columns of the kind. kubectl, which shows wide columns only when asked to, gets more of some kinds (how many
     /// nodes and pods a class has); other clients get the stock columns alone.
-    fn printer(&self) -> Printer {
+    pub(super) fn printer(&self) -> Printer {
         let kubectl = self
             .headers
             .get(header::USER_AGENT)
@@ -198,7 +214,7 @@ impl Call {
     }
 
     /// One row of a Table.
-    fn table_row(&self, printer: &Printer, object: &Value) -> Result<Value, ApiError> {
+    pub(super) fn table_row(&self, printer: &Printer, object: &Value) -> Result<Value, ApiError> {
         let cells = (printer.cells)(object, self.now);
         let shown = match self.query.include_object.as_deref() {
             Some("None") => Value::Null,

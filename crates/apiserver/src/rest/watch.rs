@@ -1,7 +1,8 @@
 //! Watches: what changes, as a stream of JSON lines.
 //!
-//! A watch pulls from the cache's history when its client reads; it holds no queue of its own. One
-//! that falls behind the history is ended with 410, and its client lists again.
+//! A watch pulls from the cache's history when its client reads; it holds no queue of its own, but at most one part of
+//! the stream, in which the bytes of large objects are those of the cache. One that falls behind the history is ended
+//! with 410, and its client lists again; one that is not read at all is closed with its connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use std::time::Duration;
 use berth_api::status::ApiError;
 use berth_store::Revision;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
@@ -27,8 +29,12 @@ use crate::storage::{ResourceCache, Stored};
 
 /// How often a quiet watch is told how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// Longest life of a watch that names none; the stock server takes 30 to 60 minutes.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Bytes of a part of the stream, unless one object has more.
+const PART: usize = 64 << 10;
+/// Changes that are looked at for a part of the stream.
+const CHANGES: usize = 128;
+/// An object of more bytes is not copied into a part, but is one.
+const LARGE: usize = 16 << 10;
 /// Marks the bookmark after the initial events.
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
@@ -39,6 +45,10 @@ struct Watching {
     selector: Selector,
     /// Everything up to here has been sent.
     cursor: Revision,
+    /// Objects that there were at the beginning, and are still to be sent.
+    initial: std::vec::IntoIter<Arc<Stored>>,
+    /// Whether a bookmark follows on them.
+    initial_end: bool,
     ready: VecDeque<Bytes>,
     deadline: Instant,
     bookmark_at: Instant,
@@ -48,8 +58,9 @@ struct Watching {
 
 impl Call {
     /// Answers a watch.
-    pub(crate) async fn watch(self) -> Result<Response, ApiError> {
+    pub(crate) async fn watch(mut self) -> Result<Response, ApiError> {
         self.query.check(Options::Watch)?;
+        self.shed();
         let selector = self.selector()?;
         let revision = self.query.revision()?;
         let initial = self.initial_events(revision)?;
@@ -66,14 +77,19 @@ impl Call {
         let timeout = self
             .query
             .timeout_seconds
-            .map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+            .map_or_else(|| default_timeout(&self), Duration::from_secs);
         let now = Instant::now();
+        let deadline = now
+            .checked_add(timeout)
+            .unwrap_or_else(|| now + default_timeout(&self));
         let mut watching = Watching {
             changes,
             selector,
             cursor: revision.unwrap_or(0),
+            initial: Vec::new().into_iter(),
+            initial_end: false,
             ready: VecDeque::new(),
-            deadline: now + timeout,
+            deadline,
             bookmark_at: now + BOOKMARK_EVERY,
             told_columns: false,
             ended: false,
@@ -81,7 +97,7 @@ impl Call {
             call: self,
         };
         if initial {
-            watching.start_with_state()?;
+            watching.start_with_state();
         } else if watching.cursor == 0 {
             watching.cursor = watching.call.api.storage.applied();
         }
@@ -119,23 +135,43 @@ impl Call {
     }
 }
 
-impl Watching {
-    fn start_with_state(&mut self) -> Result<(), ApiError> {
-        let applied = self.call.api.storage.applied();
-        let (items, revision) = self.cache.snapshot(Some(self.call.namespace()), applied);
-        for item in &items {
-            if !self.selector.matches(item.as_ref()) {
-                continue;
-            }
-            let bytes = self.frame("ADDED", item)?;
-            self.ready.push_back(bytes);
+impl Call {
+    /// Lets go of what a watch doesn't need while it lasts: a body, and most headers.
+    fn shed(&mut self) {
+        self.body = Bytes::new();
+        let agent = self.headers.remove(header::USER_AGENT);
+        self.headers = HeaderMap::new();
+        if let Some(agent) = agent {
+            self.headers.insert(header::USER_AGENT, agent);
         }
+    }
+}
+
+impl Watching {
+    fn start_with_state(&mut self) {
+        let applied = self.call.api.storage.applied();
+        let (mut items, revision) = self.cache.snapshot(Some(self.call.namespace()), applied);
+        items.retain(|item| self.selector.matches(item.as_ref()));
+        self.initial = items.into_iter();
         self.cursor = revision;
-        if self.call.query.send_initial_events == Some(true) {
+        self.initial_end = self.call.query.send_initial_events == Some(true);
+    }
+
+    /// Makes the next part of the objects that there were at the beginning ready. False when there are none left.
+    fn take_initial(&mut self) -> Result<bool, ApiError> {
+        let mut bytes = 0;
+        while bytes < PART {
+            let Some(item) = self.initial.next() else {
+                break;
+            };
+            bytes += item.bytes.len();
+            self.push("ADDED", &item)?;
+        }
+        if self.initial.len() == 0 && std::mem::take(&mut self.initial_end) {
             let bytes = self.bookmark(true);
             self.ready.push_back(bytes);
         }
-        Ok(())
+        Ok(!self.ready.is_empty())
     }
 
     /// The next bytes for the client; none at the end.
@@ -147,9 +183,17 @@ impl Watching {
             if self.ended {
                 return None;
             }
+            match self.take_initial() {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(error) => {
+                    self.fail(&error);
+                    continue;
+                }
+            }
             // Mark what is there as seen before looking, so that nothing slips between.
             self.changes.borrow_and_update();
-            match self.cache.since(self.cursor) {
+            match self.cache.since(self.cursor, CHANGES, PART) {
                 Ok(changes) if !changes.is_empty() => {
                     if let Err(error) = self.take(&changes) {
                         self.fail(&error);
@@ -174,13 +218,19 @@ impl Watching {
         }
     }
 
+    /// The next part of the stream: small ones joined, a large one alone.
     fn join_ready(&mut self) -> Option<Bytes> {
-        if self.ready.len() <= 1 {
-            return self.ready.pop_front();
+        let first = self.ready.pop_front()?;
+        let more = self.ready.front().is_some_and(|next| next.len() <= LARGE);
+        if first.len() > LARGE || !more {
+            return Some(first);
         }
-        let mut joined = BytesMut::with_capacity(self.ready.iter().map(Bytes::len).sum());
-        for bytes in self.ready.drain(..) {
-            joined.put_slice(&bytes);
+        let mut joined = BytesMut::from(first.as_ref());
+        while joined.len() < PART {
+            match self.ready.pop_front_if(|next| next.len() <= LARGE) {
+                Some(next) => joined.put_slice(&next),
+                None => break,
+            }
         }
         Some(joined.freeze())
     }
@@ -195,7 +245,7 @@ impl Watching {
             // caches are filled before `applied` moves.
             let applied = self.call.api.storage.applied();
             if self.cache.changed_at() <= self.cursor.max(applied) {
-                match self.cache.since(self.cursor) {
+                match self.cache.since(self.cursor, 1, 1) {
                     Ok(changes) if changes.is_empty() => self.cursor = self.cursor.max(applied),
                     Ok(_) | Err(_) => {}
                 }
@@ -215,20 +265,26 @@ impl Watching {
                 .filter(|p| self.selector.matches(p.as_ref()));
             let after = (!change.deleted && self.selector.matches(change.object.as_ref()))
                 .then_some(&change.object);
-            let bytes = match (before, after) {
-                (None, None) => continue,
-                (None, Some(object)) => self.frame("ADDED", object)?,
-                (Some(_), Some(object)) => self.frame("MODIFIED", object)?,
+            if change.emptied && (before.is_some() || after.is_some()) {
+                return Err(ApiError::Expired(format!(
+                    "too old resource version: the change at {} is no longer kept",
+                    change.revision
+                )));
+            }
+            match (before, after) {
+                (None, None) => {}
+                (None, Some(object)) => self.push("ADDED", object)?,
+                (Some(_), Some(object)) => self.push("MODIFIED", object)?,
                 // It left the selection: its last selected state, at the revision of the change.
-                (Some(_), None) if change.deleted => self.frame("DELETED", &change.object)?,
-                (Some(before), None) => self.frame("DELETED", &before.at(change.revision))?,
-            };
-            self.ready.push_back(bytes);
+                (Some(_), None) if change.deleted => self.push("DELETED", &change.object)?,
+                (Some(before), None) => self.push("DELETED", &before.at(change.revision))?,
+            }
         }
         Ok(())
     }
 
-    fn frame(&mut self, kind: &str, object: &Stored) -> Result<Bytes, ApiError> {
+    /// Makes an event ready.
+    fn push(&mut self, kind: &str, object: &Stored) -> Result<(), ApiError> {
         let item = match self.call.accepted.shape {
             Shape::Object | Shape::Metadata => self.call.item(object)?,
             Shape::Table => {
@@ -243,7 +299,15 @@ impl Watching {
                 }
             }
         };
-        Ok(line(kind, &item))
+        if item.len() <= LARGE {
+            self.ready.push_back(line(kind, &item));
+            return Ok(());
+        }
+        let head = format!("{{\"type\":\"{kind}\",\"object\":");
+        self.ready.push_back(Bytes::from(head));
+        self.ready.push_back(item);
+        self.ready.push_back(Bytes::from_static(b"}\n"));
+        Ok(())
     }
 
     fn bookmark(&self, initial_end: bool) -> Bytes {
@@ -279,6 +343,13 @@ impl Watching {
         self.ready.push_back(line("ERROR", &status));
         self.ended = true;
     }
+}
+
+/// As on the stock server: at least `--min-request-timeout`, and up to as much again.
+fn default_timeout(call: &Call) -> Duration {
+    let least = call.api.limits.min_request_timeout;
+    let more = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
+    least.saturating_add(Duration::from_millis(rand::rng().random_range(0..=more)))
 }
 
 fn line(kind: &str, object: &[u8]) -> Bytes {

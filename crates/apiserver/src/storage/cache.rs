@@ -16,7 +16,10 @@ use crate::field_label::FieldLabel;
 /// Most events that are kept for watches to resume from.
 const HISTORY_EVENTS: usize = 1024;
 /// Most bytes of objects that the history holds.
-const HISTORY_BYTES: usize = 2 << 20;
+const HISTORY_BYTES: usize = 4 << 20;
+/// A change of more bytes is the first to be given up when there are too many: one large object must not push the small
+/// changes of all others out of the history.
+const LARGE: usize = 32 << 10;
 
 /// A change of one object.
 #[derive(Clone, Debug)]
@@ -29,11 +32,30 @@ pub struct Change {
     pub previous: Option<Arc<Stored>>,
     /// Whether the object is gone.
     pub deleted: bool,
+    /// Whether the bytes of the objects were given up to save memory. Names, labels and fields are still there: a watch
+    /// that selects the object cannot resume across this change, any other can.
+    pub emptied: bool,
+}
+
+impl Change {
+    /// Bytes that the change holds. Those of the object before count too: once that is no longer the present state,
+    /// the history alone keeps it.
+    fn size(&self) -> usize {
+        self.object.bytes.len() + self.previous.as_ref().map_or(0, |p| p.bytes.len())
+    }
+
+    fn empty(&mut self) {
+        self.object = Arc::new(self.object.without_bytes());
+        self.previous = self.previous.as_ref().map(|p| Arc::new(p.without_bytes()));
+        self.emptied = true;
+    }
 }
 
 #[derive(Default)]
 struct Inner {
     items: BTreeMap<Box<str>, Arc<Stored>>,
+    /// Bytes of all items.
+    bytes: usize,
     /// Who owns the items.
     owners: Owners,
     history: VecDeque<Change>,
@@ -41,6 +63,41 @@ struct Inner {
     /// Every change after this revision is in `history`.
     history_start: Revision,
     changed_at: Revision,
+}
+
+impl Inner {
+    /// Adds a change to the history, and gives up what is too much of it: the oldest large changes lose their bytes, and
+    /// only without them the oldest of all go.
+    fn remember(&mut self, change: Change) {
+        self.history_bytes += change.size();
+        self.history.push_back(change);
+        while self.history.len() > HISTORY_EVENTS {
+            self.forget_oldest();
+        }
+        if self.history_bytes <= HISTORY_BYTES {
+            return;
+        }
+        for change in &mut self.history {
+            if self.history_bytes <= HISTORY_BYTES {
+                return;
+            }
+            let size = change.size();
+            if size > LARGE {
+                change.empty();
+                self.history_bytes -= size;
+            }
+        }
+        while self.history_bytes > HISTORY_BYTES && self.forget_oldest() {}
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some(old) = self.history.pop_front() else {
+            return false;
+        };
+        self.history_bytes -= old.size();
+        self.history_start = old.revision;
+        true
+    }
 }
 
 /// Objects of one storage name, by `namespace/name` or `name`.
@@ -136,6 +193,12 @@ impl ResourceCache {
         self.len() == 0
     }
 
+    /// Bytes of all objects.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.inner.read().bytes
+    }
+
     /// Revision of the last change.
     #[must_use]
     pub fn changed_at(&self) -> Revision {
@@ -148,17 +211,37 @@ impl ResourceCache {
         self.changed.subscribe()
     }
 
-    /// The changes after `revision`, oldest first.
+    /// The changes after `revision`, oldest first: at most `limit`, and no more after `limit_bytes`.
     ///
     /// # Errors
     /// The oldest revision that can be resumed from, when `revision` is before it.
-    pub fn since(&self, revision: Revision) -> Result<Vec<Change>, Revision> {
+    pub fn since(
+        &self,
+        revision: Revision,
+        limit: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<Change>, Revision> {
         let inner = self.inner.read();
         if revision < inner.history_start {
             return Err(inner.history_start);
         }
         let from = inner.history.partition_point(|c| c.revision <= revision);
-        Ok(inner.history.range(from..).cloned().collect())
+        let mut changes: Vec<Change> = Vec::new();
+        let mut bytes = 0;
+        for change in inner.history.range(from..) {
+            let enough = changes.len() >= limit || bytes >= limit_bytes;
+            // Changes of one revision are never split: who goes on after it would miss the rest.
+            if enough
+                && changes
+                    .last()
+                    .is_some_and(|c| c.revision != change.revision)
+            {
+                break;
+            }
+            bytes += change.object.bytes.len();
+            changes.push(change.clone());
+        }
+        Ok(changes)
     }
 
     /// Whether an object of a namespace (or of all) names this UID as an owner.
@@ -181,6 +264,7 @@ impl ResourceCache {
             if let Some(tail) = key::tail_of(&kv.key, &self.storage) {
                 let stored = self.parse(&kv.key, &kv.value, kv.revision);
                 fresh.changed_at = fresh.changed_at.max(kv.revision);
+                fresh.bytes += stored.bytes.len();
                 fresh.owners.add(&stored);
                 fresh.items.insert(tail.into(), Arc::new(stored));
             }
@@ -202,9 +286,11 @@ impl ResourceCache {
             inner.changed_at = event.revision;
             let change = match parsed {
                 Some(object) => {
+                    inner.bytes += object.bytes.len();
                     inner.owners.add(&object);
                     let previous = inner.items.insert(tail.into(), Arc::clone(&object));
                     if let Some(previous) = &previous {
+                        inner.bytes -= previous.bytes.len();
                         inner.owners.remove(previous);
                     }
                     Change {
@@ -212,31 +298,95 @@ impl ResourceCache {
                         object,
                         previous,
                         deleted: false,
+                        emptied: false,
                     }
                 }
                 None => {
                     let Some(previous) = inner.items.remove(tail) else {
                         return;
                     };
+                    inner.bytes -= previous.bytes.len();
                     inner.owners.remove(&previous);
                     Change {
                         revision: event.revision,
                         object: Arc::new(previous.at(event.revision)),
                         previous: Some(previous),
                         deleted: true,
+                        emptied: false,
                     }
                 }
             };
-            inner.history_bytes += change.object.bytes.len();
-            inner.history.push_back(change);
-            while inner.history.len() > HISTORY_EVENTS || inner.history_bytes > HISTORY_BYTES {
-                let Some(old) = inner.history.pop_front() else {
-                    break;
-                };
-                inner.history_bytes -= old.object.bytes.len();
-                inner.history_start = old.revision;
-            }
+            inner.remember(change);
         }
         self.changed.send_replace(event.revision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> ResourceCache {
+        ResourceCache::new("core/configmaps".to_owned(), &[], 0)
+    }
+
+    fn put(cache: &ResourceCache, revision: Revision, name: &str, size: usize) {
+        let data = "x".repeat(size);
+        let object =
+            serde_json::json!({"metadata": {"name": name, "namespace": "a"}, "data": {"x": data}});
+        cache.apply(&Event {
+            key: key::object("core/configmaps", "a", name),
+            revision,
+            value: Some(object.to_string().into()),
+        });
+    }
+
+    #[test]
+    fn one_large_object_does_not_push_out_the_history_of_others() {
+        let cache = cache();
+        for revision in 1..=200 {
+            put(&cache, revision, &format!("small{revision}"), 100);
+        }
+        for revision in 201..=220 {
+            put(&cache, revision, "large", 1 << 20);
+        }
+        let changes = cache.since(0, usize::MAX, usize::MAX).unwrap();
+        assert_eq!(changes.len(), 220);
+        assert!(changes[..200].iter().all(|c| !c.emptied));
+        assert!(changes[200].emptied, "the oldest large one goes first");
+        assert!(!changes[219].emptied, "the newest is kept");
+        assert_eq!(changes[200].object.name.as_ref(), "large");
+        let inner = cache.inner.read();
+        assert!(inner.history_bytes <= HISTORY_BYTES);
+        let held: usize = inner.history.iter().map(Change::size).sum();
+        assert_eq!(inner.history_bytes, held);
+        let items: usize = inner.items.values().map(|i| i.bytes.len()).sum();
+        assert_eq!(inner.bytes, items);
+    }
+
+    #[test]
+    fn small_changes_go_when_they_are_too_many() {
+        let cache = cache();
+        for revision in 1..=2000 {
+            put(&cache, revision, "same", 10_000);
+        }
+        let inner = cache.inner.read();
+        assert!(inner.history_bytes <= HISTORY_BYTES && inner.history_bytes > HISTORY_BYTES / 2);
+        assert!(inner.history_start > 1000);
+        drop(inner);
+        assert!(cache.since(1, 10, 10).is_err());
+    }
+
+    #[test]
+    fn changes_are_read_in_parts() {
+        let cache = cache();
+        for revision in 1..=10 {
+            put(&cache, revision, "a", 1000);
+        }
+        let count = |limit, bytes| cache.since(0, limit, bytes).unwrap().len();
+        assert_eq!(count(3, usize::MAX), 3);
+        assert_eq!(count(100, 2500), 3);
+        assert_eq!(count(100, 1), 1);
+        assert_eq!(cache.since(10, 100, 1).unwrap().len(), 0);
     }
 }

@@ -1,7 +1,27 @@
 //! How objects are named in the store.
+//!
+//! Built-in kinds: `/registry/GROUP/PLURAL/[NAMESPACE/]NAME`, the core group being `core`. Custom resources have a
+//! place of their own, so that no definition can name the objects of a built-in kind:
+//! `/registry/custom/GROUP/PLURAL/[NAMESPACE/]NAME`.
 
 /// Prefix of all objects.
 pub const ROOT: &str = "/registry/";
+/// First part of the storage name of custom resources; no group of a built-in kind has this name.
+const CUSTOM: &str = "custom";
+
+/// Storage name of the objects of a CustomResourceDefinition.
+#[must_use]
+pub fn custom(group: &str, plural: &str) -> String {
+    format!("{CUSTOM}/{group}/{plural}")
+}
+
+/// Whether a storage name is that of custom resources.
+#[must_use]
+pub fn is_custom(storage: &str) -> bool {
+    storage
+        .strip_prefix(CUSTOM)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
 
 /// Key of an object; `namespace` is empty for cluster-scoped kinds.
 #[must_use]
@@ -22,13 +42,13 @@ pub fn prefix(storage: &str, namespace: Option<&str>) -> String {
     }
 }
 
-/// The storage name (`group/plural`) of a key.
+/// The storage name of a key.
 #[must_use]
 pub fn storage_of(key: &str) -> Option<&str> {
     let rest = key.strip_prefix(ROOT)?;
-    let group_end = rest.find('/')?;
-    let plural_end = rest[group_end + 1..].find('/')?;
-    Some(&rest[..group_end + 1 + plural_end])
+    let parts = if is_custom(rest) { 3 } else { 2 };
+    let (end, _) = rest.match_indices('/').nth(parts - 1)?;
+    Some(&rest[..end])
 }
 
 /// The part of a key after the storage name: `name` or `namespace/name`.
@@ -52,9 +72,12 @@ mod tests {
 
     #[test]
     fn keys_come_apart_as_they_were_made() {
+        let widgets = custom("example.com", "widgets");
         for (storage, namespace, name, tail) in [
             ("core/pods", "default", "x", "default/x"),
             ("node.k8s.io/runtimeclasses", "", "gvisor", "gvisor"),
+            (widgets.as_str(), "default", "w", "default/w"),
+            (widgets.as_str(), "", "w", "w"),
         ] {
             let key = object(storage, namespace, name);
             assert_eq!(storage_of(&key), Some(storage));
@@ -63,6 +86,19 @@ mod tests {
             assert!(key.starts_with(&prefix(storage, Some(namespace))));
         }
         assert_eq!(storage_of("/registry/pods"), None);
+        assert_eq!(storage_of("/registry/custom/example.com/widgets"), None);
         assert_eq!(storage_of("/other"), None);
+    }
+
+    #[test]
+    fn no_definition_has_the_objects_of_a_built_in_kind() {
+        for group in ["core", "custom", "", "node.k8s.io"] {
+            let storage = custom(group, "pods");
+            assert!(is_custom(&storage));
+            assert!(object(&storage, "default", "x").starts_with("/registry/custom/"));
+        }
+        for built_in in ["core/pods", "customs.example.com/x"] {
+            assert!(!is_custom(built_in));
+        }
     }
 }

@@ -186,6 +186,14 @@ impl Stored {
         }
     }
 
+    /// What selectors look at, without the object itself.
+    pub(super) fn without_bytes(&self) -> Self {
+        Self {
+            bytes: Bytes::new(),
+            ..self.clone()
+        }
+    }
+
     /// The value of a label.
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {

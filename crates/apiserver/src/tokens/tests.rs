@@ -9,6 +9,7 @@ fn verifier() -> TokenVerifier {
         issuer: "https://issuer".to_owned(),
         audiences: vec!["api".to_owned()],
         key,
+        max_expiration_seconds: Some(100_000),
     }
     .verifier()
     .unwrap()
@@ -28,14 +29,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn issue_for(verifier: &TokenVerifier, account: &str, spec: Value) -> Result<Value, ApiError> {
-    issue(
-        verifier,
-        &world,
-        "ns",
-        account,
-        json!({"spec": spec}),
-        at(1000),
-    )
+    let spec: TokenRequestSpec = serde_json::from_value(spec).unwrap();
+    issue(verifier, &world, "ns", account, &spec, at(1000))
 }
 
 #[test]
@@ -48,7 +43,7 @@ fn a_token_names_its_account_until_it_expires() {
     );
     assert_eq!(answer["spec"]["audiences"], json!(["api"]));
     let token = answer["status"]["token"].as_str().unwrap();
-    let user = verifier.verify(token, &[], at(1001), &world).unwrap();
+    let user = verifier.verify(token, &[], at(1001), &world).unwrap().user;
     assert_eq!(user.name, "system:serviceaccount:ns:sa");
     assert_eq!(user.uid, "sa-uid");
     assert_eq!(
@@ -76,6 +71,63 @@ fn a_token_names_its_account_until_it_expires() {
         })
     };
     assert_eq!(verifier.verify(token, &[], at(1001), &reborn), None);
+}
+
+#[test]
+fn a_token_is_good_for_those_audiences_that_it_names() {
+    let verifier = verifier();
+    let answer = issue_for(&verifier, "sa", json!({"audiences": ["a", "b"]})).unwrap();
+    let token = answer["status"]["token"].as_str().unwrap();
+    let good_for = |wanted: &[&str]| {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        verifier
+            .verify(token, &wanted, at(1001), &world)
+            .map(|t| t.audiences)
+    };
+    let list = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(good_for(&["b", "c"]), list(&["b"]));
+    assert_eq!(good_for(&["c", "b", "a"]), list(&["a", "b"]));
+    assert_eq!(good_for(&["c"]), None);
+    assert_eq!(good_for(&[]), None, "it is not for this server");
+}
+
+#[test]
+fn a_token_ends_a_minute_after_its_pod_or_account_is_deleted() {
+    let verifier = verifier();
+    let pod =
+        json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "p-uid"}});
+    let answer = issue_for(&verifier, "sa", pod).unwrap();
+    let token = answer["status"]["token"].as_str().unwrap();
+    for kind in ["core/pods", "core/serviceaccounts"] {
+        let going = move |s: &str, ns: &str, n: &str| {
+            world(s, ns, n).map(|mut object| {
+                if s == kind {
+                    object["metadata"]["deletionTimestamp"] = json!(rfc3339(at(1100)));
+                }
+                object
+            })
+        };
+        let good = |second| verifier.verify(token, &[], at(second), &going).is_some();
+        assert!(good(1001) && good(1159), "{kind}");
+        assert!(!good(1160), "{kind}");
+    }
+    let unreadable = |s: &str, ns: &str, n: &str| {
+        world(s, ns, n).map(|mut object| {
+            object["metadata"]["deletionTimestamp"] = json!("soon");
+            object
+        })
+    };
+    assert_eq!(verifier.verify(token, &[], at(1001), &unreadable), None);
+}
+
+#[test]
+fn no_token_outlives_the_configured_maximum() {
+    let answer = issue_for(&verifier(), "sa", json!({"expirationSeconds": 200_000})).unwrap();
+    assert_eq!(answer["spec"]["expirationSeconds"], 100_000);
+    assert_eq!(
+        answer["status"]["expirationTimestamp"],
+        rfc3339(at(101_000))
+    );
 }
 
 #[test]
@@ -113,7 +165,8 @@ fn a_token_can_be_bound_to_a_pod() {
     let token = answer["status"]["token"].as_str().unwrap();
     let user = verifier
         .verify(token, &["x".to_owned()], at(1001), &world)
-        .unwrap();
+        .unwrap()
+        .user;
     assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
     assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n"]);
     let podless = |s: &str, ns: &str, n: &str| world(s, ns, n).filter(|_| s != "core/pods");

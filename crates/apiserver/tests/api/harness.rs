@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth_apiserver::authn::StaticToken;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, StoreConfig};
+use berth_apiserver::{Config, ServeError, StoreConfig};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
@@ -61,10 +61,10 @@ impl Answer {
 
 /// A running server.
 pub(crate) struct Api {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     shutdown: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Result<(), ServeError>>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -133,7 +133,7 @@ impl Api {
     /// Stops it; its directory can be used again.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        self.serving.await.unwrap();
+        self.serving.await.unwrap().unwrap();
     }
 
     async fn send(

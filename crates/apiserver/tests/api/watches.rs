@@ -115,7 +115,7 @@ async fn a_past_that_is_gone_is_told_as_expired() {
     let api = Api::start().await;
     let big = "x".repeat(300_000);
     let mut version = String::new();
-    for n in 0..9 {
+    for n in 0..20 {
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("big{n}")}, "data": {"x": big}});
         let made = api.post(CONFIG_MAPS, body).await.expect(201);
         if n == 0 {

@@ -86,11 +86,15 @@ impl NodeCommand {
         let (cert_pem, key_pem) = match (&self.tls_cert_file, &self.tls_private_key_file) {
             (Some(cert), Some(key)) => (read(cert)?, read(key)?),
             (None, _) | (_, None) => {
-                // As the stock kubelet: a certificate of its own making, which a stock API server accepts.
+                // As the stock kubelet: a certificate of its own making, which a stock API server accepts. The CA
+                // goes with it: it stays when the certificate is made anew, and the server knows the node by it.
                 let pki = Pki::open(&self.root_dir.join("pki"))?;
                 let name = self.node.name();
                 let identity = pki.serving(&name, &[&name], &[self.node.address()])?;
-                (identity.cert_pem, identity.key_pem)
+                (
+                    format!("{}{}", identity.cert_pem, pki.ca_pem),
+                    identity.key_pem,
+                )
             }
         };
         Ok(ServingTls {

@@ -62,7 +62,11 @@ impl UpArgs {
         let cri_socket = cri.socket.clone();
         let server_dir = data.path().join("server");
         let pki = Pki::open(&server_dir.join("pki"))?;
-        let server = self.server.build(&pki, &server_dir, gates).await?;
+        let name = self.node.name();
+        let server = self
+            .server
+            .build(&pki, &server_dir, gates, Some(&name))
+            .await?;
         let url = server.url.clone();
 
         let admin = pki.client("admin", &["system:masters"])?;
@@ -74,7 +78,6 @@ impl UpArgs {
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(cri, token).await?)
         });
-        let name = self.node.name();
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
         let node = self.node.config(
             kubeconfig::client(&url, &pki.ca_pem, &identity).await?,

@@ -1,17 +1,21 @@
 //! `berth server`: API server, scheduler and controllers.
 
+mod limits;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use berth_apiserver::authn::StaticToken;
-use berth_apiserver::proxy::NodeClientConfig;
+use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
 use berth_apiserver::{Config, Server, StoreConfig};
 use berth_core::gates::FeatureGates;
 
+use self::limits::LimitArgs;
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
@@ -56,6 +60,21 @@ pub(crate) struct ServerArgs {
     /// Admission plugins to switch off, comma-separated
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// CA of the nodes' serving certificates: every node must show one of it [default: a node must go on to show what it
+    /// showed first]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubelet_certificate_authority: Option<PathBuf>,
+    /// Name of a node on this machine, which may be reached at a loopback address (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) local_node: Vec<String>,
+    /// Longest life of a service account token in seconds [default: as asked for, up to 2^32]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
+    pub(crate) service_account_max_token_expiration: Option<i64>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// Keep pods off nodes that lack their runtime handler, while some node has it
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_by_handler: bool,
@@ -78,7 +97,7 @@ pub(crate) struct Built {
 }
 
 impl ServerArgs {
-    /// Opens the store and binds the port.
+    /// Opens the store and binds the port; `own_node` runs in this process, with a certificate of `pki`.
     ///
     /// # Errors
     /// Each with a message that says what to do.
@@ -87,6 +106,7 @@ impl ServerArgs {
         pki: &Pki,
         dir: &Path,
         gates: FeatureGates,
+        own_node: Option<&str>,
     ) -> anyhow::Result<Built> {
         let store = StoreConfig::Sqlite {
             dir: dir.to_owned(),
@@ -112,13 +132,17 @@ impl ServerArgs {
             issuer: ISSUER.to_owned(),
             audiences: vec![ISSUER.to_owned()],
             key: pki.service_account_key_pem.clone().into_bytes(),
+            max_expiration_seconds: self.service_account_max_token_expiration,
         });
         let to_nodes = pki.client("kube-apiserver-kubelet-client", &["system:masters"])?;
         config.nodes = Some(NodeClientConfig {
             certificate: to_nodes.cert_pem.into_bytes(),
             key: to_nodes.key_pem.into_bytes(),
-            ca: None,
+            ca: self.kubelet_ca()?,
+            issuer: Some(pki.ca_pem.clone().into_bytes()),
+            local_nodes: self.local_nodes(own_node),
         });
+        config.limits = self.limits.limits();
         config.gates = gates;
         config
             .enable_admission_plugins
@@ -126,6 +150,9 @@ impl ServerArgs {
         config
             .disable_admission_plugins
             .clone_from(&self.disable_admission_plugins);
+        config
+            .admission_control_config_file
+            .clone_from(&self.admission_control_config_file);
         let server = config.build().await?;
         let url = format!("https://{}", self.reach(server.local_addr()));
         Ok(Built {
@@ -135,6 +162,24 @@ impl ServerArgs {
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
         })
+    }
+
+    fn kubelet_ca(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        self.kubelet_certificate_authority
+            .as_ref()
+            .map(read)
+            .transpose()
+    }
+
+    fn local_nodes(&self, own: Option<&str>) -> BTreeMap<String, LocalNode> {
+        let named = self.local_node.iter();
+        named
+            .map(|name| (name.clone(), LocalNode { issued: false }))
+            .chain(own.map(|name| (name.to_owned(), LocalNode { issued: true })))
+            .collect()
     }
 
     fn serving(&self, pki: &Pki, own: IpAddr) -> anyhow::Result<Identity> {
@@ -191,8 +236,7 @@ impl Built {
             controllers,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
-            server.serve(token).await;
-            Ok(())
+            Ok(server.serve(token).await?)
         });
         let client = async |user: &str, groups: &[&str]| {
             let identity = pki.client(user, groups)?;

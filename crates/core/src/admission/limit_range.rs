@@ -80,6 +80,15 @@ pub fn check(pod: &Pod, ranges: &[LimitRange], gates: &FeatureGates) -> Result<(
     let Some(spec) = &pod.spec else {
         return Ok(());
     };
+    for range in ranges {
+        if let Some(what) = unreadable(range).or_else(|| resources::unreadable_in(spec)) {
+            let name = range.metadata.name.as_deref().unwrap_or_default();
+            return Err(Rejection::Unreadable {
+                with: format!("limit range {name}"),
+                what,
+            });
+        }
+    }
     let mut wrong = Vec::new();
     for item in items(ranges, "Container") {
         for container in spec
@@ -106,6 +115,24 @@ pub fn check(pod: &Pod, ranges: &[LimitRange], gates: &FeatureGates) -> Result<(
     } else {
         Err(Rejection::Limits(wrong))
     }
+}
+
+fn unreadable(range: &LimitRange) -> Option<String> {
+    let items = range.spec.iter().flat_map(|s| s.limits.iter());
+    items.into_iter().find_map(|item| {
+        let lists = [
+            ("min", &item.min),
+            ("max", &item.max),
+            ("maxLimitRequestRatio", &item.max_limit_request_ratio),
+        ];
+        lists.into_iter().find_map(|(field, list)| {
+            let (name, amount) = resources::unreadable(list.as_ref())?;
+            Some(format!(
+                "{field} per {}: {name}={amount:?} is no quantity",
+                item.type_
+            ))
+        })
+    })
 }
 
 fn of_container(container: &Container) -> (Amounts, Amounts) {
@@ -268,6 +295,30 @@ mod tests {
                 ))
             };
             assert_eq!(got, want, "{items} {gates}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let good = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "1"}});
+        for (items, resources, want) in [
+            (
+                json!([{"type": "Container", "max": {"cpu": "two"}}]),
+                good,
+                "cannot be compared with limit range : max per Container: cpu=\"two\" is no quantity",
+            ),
+            (
+                json!([{"type": "Container", "max": {"cpu": "2"}}]),
+                json!({"limits": {"cpu": "1x"}}),
+                "cannot be compared with limit range : limits of container \"c\": cpu=\"1x\" is no quantity",
+            ),
+        ] {
+            let got = check(
+                &pod(resources, json!(null)),
+                &ranges(items),
+                &FeatureGates::default(),
+            );
+            assert_eq!(got.unwrap_err().to_string(), want);
         }
     }
 }

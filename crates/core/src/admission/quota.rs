@@ -160,7 +160,8 @@ fn hard(quota: &ResourceQuota) -> Amounts {
     resources::amounts(quota.spec.as_ref().and_then(|s| s.hard.as_ref()))
 }
 
-/// What of a quota is used: by the pods that it counts, and by other objects.
+/// What of a quota is used: by the pods that it counts, and by other objects. Where the requests of a pod cannot be read,
+/// everything is used: what it takes is not known.
 #[must_use]
 pub fn used<'p>(
     quota: &ResourceQuota,
@@ -173,6 +174,17 @@ pub fn used<'p>(
         .map(|name| (name, Quantity::ZERO))
         .collect();
     for pod in pods.into_iter().filter(|p| counts_pod(quota, p)) {
+        if !ended(pod)
+            && pod
+                .spec
+                .as_ref()
+                .is_some_and(|s| resources::unreadable_in(s).is_some())
+        {
+            for (name, limit) in hard(quota) {
+                used.insert(name, limit);
+            }
+            return used;
+        }
         for (name, amount) in pod_usage(pod, gates) {
             if let Some(sum) = used.get_mut(&name) {
                 *sum += &amount;
@@ -212,8 +224,19 @@ pub fn check_pod(
     if !counts_pod(quota, pod) {
         return Ok(());
     }
+    if let Some(what) = pod.spec.as_ref().and_then(resources::unreadable_in) {
+        return Err(unreadable(quota, what));
+    }
     needs(quota, pod)?;
     check(quota, used, &pod_usage(pod, gates))
+}
+
+fn unreadable(quota: &ResourceQuota, what: String) -> Rejection {
+    let name = quota.metadata.name.as_deref().unwrap_or_default();
+    Rejection::Unreadable {
+        with: format!("quota {name}"),
+        what,
+    }
 }
 
 /// Whether a changed pod still fits into a quota of which `used` is used, its old state included. Only what it
@@ -236,6 +259,9 @@ pub fn check_pod_update(
     } else {
         Amounts::new()
     };
+    if let Some(what) = pod.spec.as_ref().and_then(resources::unreadable_in) {
+        return Err(unreadable(quota, what));
+    }
     let mut more = Amounts::new();
     for (name, amount) in pod_usage(pod, gates) {
         match before.get(&name) {
@@ -260,6 +286,11 @@ pub fn check_pod_update(
 /// # Errors
 /// [`Rejection::QuotaExceeded`] with every resource that does not fit.
 pub fn check(quota: &ResourceQuota, used: &Amounts, more: &Amounts) -> Result<(), Rejection> {
+    let hard_list = quota.spec.as_ref().and_then(|s| s.hard.as_ref());
+    if let Some((name, amount)) = resources::unreadable(hard_list) {
+        let what = format!("spec.hard: {name}={amount:?} is no quantity");
+        return Err(unreadable(quota, what));
+    }
     let mut exceeded = Vec::new();
     for (name, limit) in hard(quota) {
         let Some(delta) = more.get(&name).filter(|d| !d.is_zero()) else {
@@ -447,6 +478,34 @@ mod tests {
         assert_eq!(
             object_names("apps", "deployments"),
             ["count/deployments.apps"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_fit() {
+        let gates = FeatureGates::default();
+        let bad = pod("one", json!({}));
+        let good = pod("1", json!({}));
+        let of_cpu = quota(json!({"hard": {"cpu": "10"}}));
+        let none = used(&of_cpu, &[], &Counts::new(), &gates);
+        let refused = |quota: &ResourceQuota, used: &Amounts, pod: &Pod| {
+            check_pod(quota, used, pod, &gates).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(&of_cpu, &none, &bad),
+            "cannot be compared with quota q: requests of container \"c\": cpu=\"one\" is no quantity"
+        );
+        // One that is there already leaves no room.
+        let full = used(&of_cpu, &[bad], &Counts::new(), &gates);
+        assert_eq!(
+            refused(&of_cpu, &full, &good),
+            "exceeded quota: q, requested: cpu=1, used: cpu=10, limited: cpu=10"
+        );
+        let broken = quota(json!({"hard": {"cpu": "ten"}}));
+        let none = used(&broken, &[], &Counts::new(), &gates);
+        assert_eq!(
+            refused(&broken, &none, &good),
+            "cannot be compared with quota q: spec.hard: cpu=\"ten\" is no quantity"
         );
     }
 

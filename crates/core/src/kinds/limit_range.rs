@@ -1,6 +1,6 @@
 //! core/v1 LimitRange.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
@@ -30,13 +30,11 @@ impl Rules for LimitRange {
             .as_ref()
             .map(|s| s.limits.as_slice())
             .unwrap_or_default();
+        let mut types = HashSet::new();
         for (i, item) in limits.iter().enumerate() {
             let at = at.index(i);
             errors.extend(type_name(&item.type_, &at.child("type")));
-            if limits[..i]
-                .iter()
-                .any(|earlier| earlier.type_ == item.type_)
-            {
+            if !types.insert(item.type_.as_str()) {
                 errors.push(FieldError::duplicate(&at.child("type"), &item.type_));
             }
             errors.extend(validate_item(item, &at));

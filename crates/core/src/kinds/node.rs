@@ -1,5 +1,7 @@
 //! core/v1 Node.
 
+use std::collections::HashSet;
+
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use berth_api::quantity::Quantity;
@@ -58,8 +60,9 @@ impl Rules for Node {
             .as_ref()
             .and_then(|s| s.addresses.as_deref())
             .unwrap_or_default();
+        let mut before = HashSet::new();
         for (i, address) in addresses.iter().enumerate() {
-            if addresses[..i].contains(address) {
+            if !before.insert((address.type_.as_str(), address.address.as_str())) {
                 errors.push(FieldError::duplicate(
                     &FieldPath::new("status.addresses").index(i),
                     address,
@@ -106,6 +109,7 @@ fn taints(node: &Node) -> Vec<FieldError> {
         .as_ref()
         .and_then(|s| s.taints.as_deref())
         .unwrap_or_default();
+    let mut before = HashSet::new();
     for (i, taint) in taints.iter().enumerate() {
         let at = at.index(i);
         meta::extend_invalid(
@@ -132,10 +136,7 @@ fn taints(node: &Node) -> Vec<FieldError> {
                 &EFFECTS,
             ));
         }
-        if taints[..i]
-            .iter()
-            .any(|t| t.key == taint.key && t.effect == taint.effect)
-        {
+        if !before.insert((taint.key.as_str(), taint.effect.as_str())) {
             errors.push(FieldError::duplicate(&at, taint));
         }
     }

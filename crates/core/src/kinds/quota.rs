@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use berth_api::field::{FieldError, FieldPath};
+use berth_api::field::{ERRORS_LIMIT, FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 
@@ -127,14 +127,20 @@ fn spec(spec: &ResourceQuotaSpec) -> Vec<FieldError> {
         .flatten()
         .map(|(n, _)| n.as_str())
         .collect();
+    // An error shows all scopes, so as many as are reported are enough.
     let misfit = |scope: &str| {
         hard.iter()
             .filter(|r| resource_list::is_standard_quota(r) && !scope_fits(scope, r))
+            .take(ERRORS_LIMIT)
             .count()
     };
     let at = FieldPath::new("spec.scopes");
     let scopes = spec.scopes.as_deref().unwrap_or_default();
-    for scope in scopes {
+    let mut before = BTreeSet::new();
+    for scope in scopes.iter().filter(|scope| before.insert(scope.as_str())) {
+        if errors.len() > ERRORS_LIMIT {
+            break;
+        }
         if !is_scope(scope) {
             errors.push(FieldError::invalid(&at, scopes, "unsupported scope"));
         }
@@ -164,6 +170,9 @@ fn spec(spec: &ResourceQuotaSpec) -> Vec<FieldError> {
                 scope,
                 "unsupported scope",
             ));
+        }
+        if errors.len() > ERRORS_LIMIT {
+            break;
         }
         for _ in 0..misfit(scope) {
             errors.push(FieldError::invalid(

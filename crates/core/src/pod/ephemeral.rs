@@ -1,7 +1,9 @@
 //! Updates of the subresource `ephemeralcontainers`: more of them, none changed, none gone.
 
-use berth_api::field::{FieldError, FieldPath};
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::HashMap;
+
+use berth_api::field::{FieldError, FieldPath, bounded};
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
 
 use super::validate;
 use crate::meta;
@@ -17,15 +19,10 @@ pub fn validate_ephemeral_containers(pod: &Pod, old: &Pod) -> Vec<FieldError> {
         return vec![FieldError::forbidden(&FieldPath::new("[]"), why)];
     }
     let at = FieldPath::new("spec.ephemeralContainers");
-    let list = |p: &Pod| {
-        p.spec
-            .as_ref()
-            .and_then(|s| s.ephemeral_containers.clone())
-            .unwrap_or_default()
-    };
-    let new = list(pod);
+    let new: HashMap<&str, &EphemeralContainer> =
+        list(pod).iter().map(|c| (c.name.as_str(), c)).collect();
     for before in list(old) {
-        match new.iter().find(|c| c.name == before.name) {
+        match new.get(before.name.as_str()) {
             None => errors.push(FieldError::forbidden(
                 &at,
                 format!(
@@ -33,7 +30,7 @@ pub fn validate_ephemeral_containers(pod: &Pod, old: &Pod) -> Vec<FieldError> {
                     before.name
                 ),
             )),
-            Some(now) if *now != before => errors.push(FieldError::forbidden(
+            Some(now) if **now != *before => errors.push(FieldError::forbidden(
                 &at,
                 format!(
                     "existing ephemeral containers {:?} may not be changed",
@@ -43,7 +40,14 @@ pub fn validate_ephemeral_containers(pod: &Pod, old: &Pod) -> Vec<FieldError> {
             Some(_) => {}
         }
     }
-    errors
+    bounded(errors)
+}
+
+fn list(pod: &Pod) -> &[EphemeralContainer] {
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.ephemeral_containers.as_deref())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -105,6 +109,77 @@ mod tests {
                 .map(|e| format!("{} {}", e.kind.reason(), e.field))
                 .collect();
             assert_eq!(got, want, "{new}");
+        }
+    }
+
+    #[test]
+    fn what_ephemeral_containers_may_not_have() {
+        let field = |name: &str, value: Value| {
+            let mut container = json!({"name": "a", "image": "i"});
+            container[name] = value;
+            container
+        };
+        let probe = json!({"exec": {"command": ["x"]}});
+        for (name, value, at) in [
+            ("ports", json!([{"containerPort": 1}]), "ports"),
+            ("resources", json!({"limits": {"cpu": "1"}}), "resources"),
+            ("resources", json!({"requests": {"cpu": "1"}}), "resources"),
+            (
+                "resizePolicy",
+                json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"}]),
+                "resizePolicy",
+            ),
+            ("restartPolicy", json!("Never"), "restartPolicy"),
+            ("livenessProbe", probe.clone(), "livenessProbe"),
+            ("readinessProbe", probe.clone(), "readinessProbe"),
+            ("startupProbe", probe.clone(), "startupProbe"),
+            ("lifecycle", json!({"preStop": probe}), "lifecycle"),
+            (
+                "volumeMounts",
+                json!([{"name": "v", "mountPath": "/m", "subPath": "s"}]),
+                "volumeMounts[0].subPath",
+            ),
+            (
+                "volumeMounts",
+                json!([{"name": "v", "mountPath": "/m", "subPathExpr": "s"}]),
+                "volumeMounts[0].subPathExpr",
+            ),
+        ] {
+            let with_volume = |ephemeral: Value| {
+                let mut p = pod(ephemeral, json!({}));
+                let volumes = json!([{"name": "v", "emptyDir": {}}]);
+                p.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes).unwrap();
+                p
+            };
+            let errors = validate_ephemeral_containers(
+                &with_volume(json!([field(name, value.clone())])),
+                &with_volume(json!([])),
+            );
+            let got: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            let want = format!(
+                "spec.ephemeralContainers[0].{at}: Forbidden: cannot be set for an Ephemeral Container"
+            );
+            assert_eq!(got, [want], "{name} {value}");
+        }
+        let lone = json!({"name": "a", "image": "i", "targetContainerName": "nope"});
+        let twice = json!([{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]);
+        for (list, want) in [
+            (
+                json!([lone]),
+                "FieldValueNotFound spec.ephemeralContainers[0].targetContainerName",
+            ),
+            (
+                twice,
+                "FieldValueDuplicate spec.ephemeralContainers[1].name",
+            ),
+        ] {
+            let errors =
+                validate_ephemeral_containers(&pod(list, json!({})), &pod(json!([]), json!({})));
+            let got: Vec<_> = errors
+                .iter()
+                .map(|e| format!("{} {}", e.kind.reason(), e.field))
+                .collect();
+            assert_eq!(got, [want]);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a creator or updater of a pod may not set, and what follows from the rest.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
-use super::qos;
+use super::{apply_resize, qos};
 use crate::gates::{FeatureGates, Gate};
 
 /// Drops the fields whose gate is off; one that the old object has stays.
@@ -100,27 +100,7 @@ pub(super) fn ephemeral_containers(pod: &mut Pod, old: &Pod) {
 
 /// Only resources and resize policies change, of containers that are there.
 pub(super) fn resize(pod: &mut Pod, old: &Pod) {
-    let Some(given) = restore(pod, old).spec else {
-        return;
-    };
-    if let Some(spec) = pod.spec.as_mut() {
-        resize_each(&mut spec.containers, &given.containers);
-        resize_each(
-            spec.init_containers.as_deref_mut().unwrap_or_default(),
-            given.init_containers.as_deref().unwrap_or_default(),
-        );
-        spec.resources = given.resources;
-    }
-    moved_on(pod, old);
-}
-
-fn resize_each(containers: &mut [Container], given: &[Container]) {
-    for container in containers {
-        if let Some(given) = given.iter().find(|g| g.name == container.name) {
-            container.resources.clone_from(&given.resources);
-            container.resize_policy.clone_from(&given.resize_policy);
-        }
-    }
+    *pod = apply_resize(pod, old);
 }
 
 #[cfg(test)]

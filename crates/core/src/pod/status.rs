@@ -1,10 +1,11 @@
 //! What an update of a pod's status may say.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 
 use super::is_sidecar;
 use crate::meta;
@@ -19,6 +20,8 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
     );
     let empty = PodSpec::default();
     let spec = old.spec.as_ref().unwrap_or(&empty);
+    let containers = by_name(&spec.containers);
+    let init = by_name(spec.init_containers.as_deref().unwrap_or_default());
     for (i, condition) in new.conditions.iter().flatten().enumerate() {
         if condition.observed_generation.is_some_and(|g| g < 0) {
             errors.push(FieldError::invalid(
@@ -72,15 +75,15 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
         new.container_statuses.as_deref(),
         before.container_statuses.as_deref(),
         &at.child("containerStatuses"),
-        |name, code| may_restart(spec, name, code),
+        |name, code| may_restart(spec, containers.get(name).copied(), code),
     ));
     errors.extend(transitions(
         new.init_container_statuses.as_deref(),
         before.init_container_statuses.as_deref(),
         &at.child("initContainerStatuses"),
         |name, code| {
-            let mut init = spec.init_containers.iter().flatten();
-            may_restart(spec, name, code) || init.any(|c| c.name == name && is_sidecar(c))
+            may_restart(spec, containers.get(name).copied(), code)
+                || init.get(name).is_some_and(|c| is_sidecar(c))
         },
     ));
     errors.extend(transitions(
@@ -93,9 +96,12 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
     errors
 }
 
+fn by_name(containers: &[Container]) -> HashMap<&str, &Container> {
+    containers.iter().map(|c| (c.name.as_str(), c)).collect()
+}
+
 /// Whether a container that ended with a code may run again.
-fn may_restart(spec: &PodSpec, name: &str, code: i32) -> bool {
-    let container = spec.containers.iter().find(|c| c.name == name);
+fn may_restart(spec: &PodSpec, container: Option<&Container>, code: i32) -> bool {
     for rule in container
         .iter()
         .flat_map(|c| c.restart_policy_rules.iter().flatten())
@@ -129,14 +135,15 @@ fn transitions(
             .map(|t| t.exit_code)
     };
     let mut errors = Vec::new();
+    let mut states: HashMap<&str, &ContainerStatus> = HashMap::new();
+    for status in new.unwrap_or_default() {
+        states.entry(&status.name).or_insert(status);
+    }
     for (i, before) in old.unwrap_or_default().iter().enumerate() {
         let Some(code) = ended(before) else {
             continue;
         };
-        let now = new
-            .unwrap_or_default()
-            .iter()
-            .find(|s| s.name == before.name);
+        let now = states.get(before.name.as_str());
         if now.is_some_and(|s| ended(s).is_none()) && !may_restart(&before.name, code) {
             errors.push(FieldError::forbidden(
                 &at.index(i).child("state"),
@@ -164,6 +171,7 @@ fn addresses(status: &PodStatus, at: &FieldPath) -> Vec<FieldError> {
     for (name, list) in [("podIPs", pod), ("hostIPs", host)] {
         let at = at.child(name);
         let mut parsed = Vec::new();
+        let mut texts = HashSet::new();
         for (i, text) in list.iter().enumerate() {
             match text.parse::<IpAddr>() {
                 Ok(ip) => parsed.push(ip),
@@ -173,7 +181,7 @@ fn addresses(status: &PodStatus, at: &FieldPath) -> Vec<FieldError> {
                     "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                 )),
             }
-            if list[..i].contains(text) {
+            if !texts.insert(*text) {
                 errors.push(FieldError::duplicate(&at, text));
             }
         }

@@ -1,6 +1,8 @@
 //! What an update of a pod may change: images, the deadline (only shorter), tolerations (only more), scheduling
 //! gates (only fewer), and of a gated pod its node selector and node affinity (only narrower).
 
+use std::collections::HashSet;
+
 use berth_api::field::{FieldError, FieldPath};
 use k8s_openapi::api::core::v1::{Affinity, Container, NodeAffinity, Pod, PodSpec, Toleration};
 
@@ -50,8 +52,9 @@ pub(super) fn validate(pod: &Pod, old: &Pod) -> Vec<FieldError> {
         &at.child("tolerations"),
     ));
     let old_gates = old.scheduling_gates.as_deref().unwrap_or_default();
+    let gate_names: HashSet<&str> = old_gates.iter().map(|g| g.name.as_str()).collect();
     for (i, gate) in new.scheduling_gates.iter().flatten().enumerate() {
-        if !old_gates.iter().any(|g| g.name == gate.name) {
+        if !gate_names.contains(gate.name.as_str()) {
             errors.push(FieldError::forbidden(
                 &at.child("schedulingGates").index(i).child("name"),
                 format!(
@@ -80,14 +83,15 @@ fn list(containers: &Option<Vec<Container>>) -> &[Container] {
 }
 
 /// Equal but for empty lists and maps that one of them leaves out.
-fn same(a: &PodSpec, b: &PodSpec) -> bool {
+pub(super) fn same(a: &PodSpec, b: &PodSpec) -> bool {
     a == b || {
+        // What cannot be compared is not the same.
         let bare = |spec: &PodSpec| {
-            let mut value = serde_json::to_value(spec).unwrap_or_default();
+            let mut value = serde_json::to_value(spec).ok()?;
             drop_empty(&mut value);
-            value
+            Some(value)
         };
-        bare(a) == bare(b)
+        matches!((bare(a), bare(b)), (Some(a), Some(b)) if a == b)
     }
 }
 
@@ -151,15 +155,13 @@ fn only_more_tolerations(
     old: &[Toleration],
     at: &FieldPath,
 ) -> Vec<FieldError> {
-    let kept = |old: &Toleration| {
-        new.iter().any(|n| {
-            Toleration {
-                toleration_seconds: n.toleration_seconds,
-                ..old.clone()
-            } == *n
-        })
-    };
-    if !old.iter().all(kept) {
+    type Identity<'t> = [&'t Option<String>; 4];
+    // All but the seconds, which may change.
+    fn identity(t: &Toleration) -> Identity<'_> {
+        [&t.key, &t.operator, &t.value, &t.effect]
+    }
+    let kept: HashSet<Identity<'_>> = new.iter().map(identity).collect();
+    if !old.iter().all(|t| kept.contains(&identity(t))) {
         return vec![FieldError::forbidden(
             at,
             "existing toleration can not be modified except its tolerationSeconds",

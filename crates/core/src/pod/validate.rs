@@ -11,7 +11,7 @@ mod security;
 mod spread;
 mod volumes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
@@ -161,9 +161,14 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         .filter(|n| !n.is_empty())
         .collect();
     errors.extend(resource_claims(spec, at));
+    let mut by_name = BTreeMap::new();
+    for volume in spec.volumes.iter().flatten() {
+        by_name.entry(volume.name.as_str()).or_insert(volume);
+    }
     let context = container::Context {
         spec,
         volumes: &known,
+        all_volumes: &by_name,
         claims: &claims,
     };
     errors.extend(container::regular(&context, &at.child("containers")));
@@ -200,8 +205,8 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         let name = &gate.condition_type;
         meta::extend_invalid(&mut errors, &at, name, names::qualified_name(name));
     }
-    let gates = spec.scheduling_gates.as_deref().unwrap_or_default();
-    for (i, gate) in gates.iter().enumerate() {
+    let mut gates = HashSet::new();
+    for (i, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
         let at = at.child("schedulingGates").index(i);
         meta::extend_invalid(
             &mut errors,
@@ -209,7 +214,7 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             &gate.name,
             names::qualified_name(&gate.name),
         );
-        if gates[..i].iter().any(|g| g.name == gate.name) {
+        if !gates.insert(gate.name.as_str()) {
             errors.push(FieldError::duplicate(&at, &gate.name));
         }
     }
@@ -291,12 +296,13 @@ fn simple_fields(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
 
 fn resource_claims(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let claims = spec.resource_claims.as_deref().unwrap_or_default();
-    for (i, claim) in claims.iter().enumerate() {
+    let mut names_before = HashSet::new();
+    for (i, claim) in spec.resource_claims.iter().flatten().enumerate() {
         let at = at.child("resourceClaims").index(i);
+        let is_first = names_before.insert(claim.name.as_str());
         if claim.name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
-        } else if claims[..i].iter().any(|c| c.name == claim.name) {
+        } else if !is_first {
             errors.push(FieldError::duplicate(&at.child("name"), &claim.name));
         } else {
             meta::extend_invalid(

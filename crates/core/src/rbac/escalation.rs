@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use super::{GROUP, Policy, Request, User, policy, rule};
 
+/// How many missing rules a refusal shows.
+const SHOWN: usize = 100;
+
 /// Why a role or binding may not be written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EscalationError {
@@ -21,6 +24,15 @@ pub enum EscalationError {
         groups: Vec<String>,
         /// The missing rules, one a line.
         missing: String,
+    },
+    /// 403: rules that stand for more than can be compared with those that the user holds.
+    #[error(
+        "the rules stand for more than {limit} combinations of verb, group, resource and name, which is too many to compare with those that user {user:?} holds; write fewer or wider rules, or ask somebody who may \"escalate\" (\"bind\" for a binding)",
+        limit = rule::COMBINATIONS_LIMIT
+    )]
+    TooWide {
+        /// The user.
+        user: String,
     },
     /// 403: an aggregation rule can gather anything.
     #[error("must have cluster-admin privileges to use the aggregationRule")]
@@ -128,18 +140,27 @@ fn hold(
     namespace: &str,
     wanted: &[PolicyRule],
 ) -> Result<(), EscalationError> {
-    let missing = rule::uncovered(&policy.rules_for(user, namespace), wanted);
+    let owned = policy.rules_for(user, namespace);
+    if rule::is_too_wide(wanted) {
+        if rule::uncovered(&owned, &full_authority()).is_empty() {
+            return Ok(());
+        }
+        return Err(EscalationError::TooWide {
+            user: user.name.clone(),
+        });
+    }
+    let missing = rule::uncovered(&owned, wanted);
     if missing.is_empty() {
         return Ok(());
+    }
+    let mut lines: Vec<String> = missing.iter().take(SHOWN).map(rule::compact).collect();
+    if missing.len() > SHOWN {
+        lines.push(format!("and {} more", missing.len() - SHOWN));
     }
     Err(EscalationError::NotHeld {
         user: user.name.clone(),
         groups: user.groups.clone(),
-        missing: missing
-            .iter()
-            .map(rule::compact)
-            .collect::<Vec<_>>()
-            .join("\n"),
+        missing: lines.join("\n"),
     })
 }
 

@@ -1,6 +1,6 @@
 //! A snapshot of all roles and bindings that answers requests.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -190,6 +190,16 @@ fn applies(subjects: Option<&[Subject]>, user: &User, namespace: &str) -> bool {
 pub fn effective_rules(role: &ClusterRole, all: &[ClusterRole]) -> Vec<PolicyRule> {
     let mut rules = Vec::new();
     collect(role, all, &mut BTreeSet::new(), &mut rules);
+    let mut before = HashSet::new();
+    rules.retain(|rule| {
+        let lists = [
+            &rule.api_groups,
+            &rule.resources,
+            &rule.resource_names,
+            &rule.non_resource_urls,
+        ];
+        before.insert((rule.verbs.clone(), lists.map(Clone::clone)))
+    });
     rules
 }
 
@@ -203,11 +213,7 @@ fn collect<'r>(
         return;
     }
     let Some(selectors) = aggregated(role) else {
-        for rule in role.rules.iter().flatten() {
-            if !rules.contains(rule) {
-                rules.push(rule.clone());
-            }
-        }
+        rules.extend(role.rules.iter().flatten().cloned());
         return;
     };
     for selector in selectors {

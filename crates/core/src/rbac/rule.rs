@@ -1,5 +1,7 @@
 //! One rule: what it allows, and whether rules cover other rules.
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use super::Request;
@@ -103,7 +105,7 @@ fn atoms(rule: &PolicyRule) -> Vec<PolicyRule> {
 fn covers_atom(owner: &PolicyRule, atom: &PolicyRule) -> bool {
     let first = |l: &Option<Vec<String>>| l.as_ref().and_then(|l| l.first()).cloned();
     let Some(verb) = atom.verbs.first() else {
-        return true;
+        return false;
     };
     if !owner.verbs.iter().any(|v| v == "*" || v == verb) {
         return false;
@@ -116,7 +118,7 @@ fn covers_atom(owner: &PolicyRule, atom: &PolicyRule) -> bool {
             .any(|u| url_covers(u, &url));
     }
     let (Some(group), Some(resource)) = (first(&atom.api_groups), first(&atom.resources)) else {
-        return true;
+        return false;
     };
     let resource_covered = star_or(owner.resources.as_ref(), &resource)
         || resource
@@ -127,21 +129,45 @@ fn covers_atom(owner: &PolicyRule, atom: &PolicyRule) -> bool {
     star_or(owner.api_groups.as_ref(), &group) && resource_covered && name_covered
 }
 
+/// How many combinations of verb, group, resource and name are compared with the rules that somebody holds. A rule of
+/// a few kilobytes can stand for billions of them.
+pub const COMBINATIONS_LIMIT: usize = 20_000;
+
+/// How many combinations rules stand for, at most `usize::MAX`.
+fn combinations(rules: &[PolicyRule]) -> usize {
+    let length = |l: &Option<Vec<String>>| l.as_ref().map_or(0, Vec::len);
+    rules.iter().fold(0, |sum: usize, rule| {
+        let of_resources = length(&rule.api_groups)
+            .saturating_mul(length(&rule.resources))
+            .saturating_mul(length(&rule.resource_names).max(1));
+        let each = of_resources.saturating_add(length(&rule.non_resource_urls));
+        sum.saturating_add(each.saturating_mul(rule.verbs.len()))
+    })
+}
+
+/// Whether rules stand for more combinations than [`uncovered`] may be asked about.
+#[must_use]
+pub fn is_too_wide(rules: &[PolicyRule]) -> bool {
+    combinations(rules) > COMBINATIONS_LIMIT
+}
+
 /// What of `wanted` the rules `owned` do not allow, compacted for reading; empty when all is covered.
 #[must_use]
 pub fn uncovered(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
     let mut missing: Vec<PolicyRule> = Vec::new();
+    let mut places: HashMap<[Option<Vec<String>>; 4], usize> = HashMap::new();
     for atom in wanted.iter().flat_map(atoms) {
         if owned.iter().any(|o| covers_atom(o, &atom)) {
             continue;
         }
-        let same = |m: &&mut PolicyRule| {
-            m.api_groups == atom.api_groups
-                && m.resources == atom.resources
-                && m.resource_names == atom.resource_names
-                && m.non_resource_urls == atom.non_resource_urls
-        };
-        match missing.iter_mut().find(same) {
+        let key = [
+            atom.api_groups.clone(),
+            atom.resources.clone(),
+            atom.resource_names.clone(),
+            atom.non_resource_urls.clone(),
+        ];
+        let place = *places.entry(key).or_insert(missing.len());
+        match missing.get_mut(place) {
             Some(rule) => rule.verbs.extend(atom.verbs),
             None => missing.push(atom),
         }

@@ -1,7 +1,6 @@
 //! The roles and bindings that a new cluster begins with, as the reference's bootstrap policy has them.
 //!
-//! Two differences, both because berth has no Node authorizer: `system:node` is bound to the group
-//! `system:nodes`, and the scheduler may read RuntimeClasses (placement by handler needs the handler).
+//! One difference: the scheduler may read RuntimeClasses (placement by handler needs the handler).
 
 mod data;
 
@@ -98,6 +97,19 @@ pub fn cluster_roles() -> Vec<ClusterRole> {
     roles
 }
 
+/// The name of the role of nodes, and of the binding that has no subjects.
+pub const NODE: &str = "system:node";
+
+/// What nodes may do, of which the Node authorizer allows what concerns the node.
+#[must_use]
+pub fn node_rules() -> Vec<PolicyRule> {
+    data::CLUSTER_ROLES
+        .iter()
+        .filter(|(name, _, _)| *name == NODE)
+        .flat_map(|(_, _, lines)| lines.iter().map(Line::rule))
+        .collect()
+}
+
 /// The roles in namespaces of the system.
 #[must_use]
 pub fn roles() -> Vec<Role> {
@@ -141,7 +153,8 @@ pub fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
         .map(|(name, subjects)| ClusterRoleBinding {
             metadata: metadata(name, None),
             role_ref: role_ref("ClusterRole", name),
-            subjects: Some(subjects.split_whitespace().map(subject).collect()),
+            subjects: Some(subjects.split_whitespace().map(subject).collect::<Vec<_>>())
+                .filter(|all| !all.is_empty()),
         })
         .collect()
 }

@@ -139,22 +139,15 @@ fn who_may_what_with_the_stock_roles() {
             "{who} {request:?}"
         );
     }
+    // the group alone gives nobody a node's rights: those come from the Node authorizer
     let node = User::new("system:node:n1", ["system:nodes", "system:authenticated"]);
-    assert!(
-        policy
-            .authorize(&node, &on("watch", "", "node.k8s.io", "runtimeclasses"))
-            .allowed()
-    );
-    assert!(
-        policy
-            .authorize(&node, &on("patch", "a", "", "pods/status"))
-            .allowed()
-    );
-    assert!(
-        !policy
-            .authorize(&node, &on("create", "", "node.k8s.io", "runtimeclasses"))
-            .allowed()
-    );
+    let watch = on("watch", "", "node.k8s.io", "runtimeclasses");
+    assert!(!policy.authorize(&node, &watch).allowed());
+    let rules = stock::node_rules();
+    let allowed = |request: &Request<'_>| rules.iter().any(|r| rule::allows(r, request));
+    assert!(allowed(&watch));
+    assert!(allowed(&on("patch", "a", "", "pods/status")));
+    assert!(!allowed(&on("create", "", "node.k8s.io", "runtimeclasses")));
     let anonymous = User::new("system:anonymous", ["system:unauthenticated"]);
     assert!(
         policy
@@ -284,6 +277,39 @@ fn nobody_grants_what_they_do_not_hold() {
         check_binding(&policy, &user("adminer"), "a", &reference("nope")),
         Err(EscalationError::RoleNotFound { .. })
     ));
+}
+
+#[test]
+fn a_rule_of_a_few_kilobytes_that_stands_for_billions_is_not_taken_apart() {
+    let policy = policy(vec![], vec![]);
+    let many = |prefix: &str| {
+        (0..3000)
+            .map(|i| format!("{prefix}{i}"))
+            .collect::<Vec<_>>()
+    };
+    let wide: Vec<PolicyRule> = from(
+        json!([{"apiGroups": many("g"), "resources": many("r"), "verbs": many("v"), "resourceNames": many("n")}]),
+    );
+    assert_eq!(
+        check_role(&policy, &user("adminer"), "a", "r", &wide),
+        Err(EscalationError::TooWide {
+            user: "adminer".to_owned()
+        })
+    );
+    // Who holds everything holds this too.
+    assert_eq!(
+        check_role(&policy, &user("cluster-adminer"), "a", "r", &wide),
+        Ok(())
+    );
+    let scattered: Vec<PolicyRule> =
+        from(json!([{"apiGroups": ["x"], "resources": many("r"), "verbs": ["get"]}]));
+    let Err(EscalationError::NotHeld { missing, .. }) =
+        check_role(&policy, &user("adminer"), "a", "r", &scattered)
+    else {
+        panic!("these must not be granted");
+    };
+    assert_eq!(missing.lines().count(), 101);
+    assert!(missing.ends_with("\nand 2900 more"), "{missing}");
 }
 
 #[test]

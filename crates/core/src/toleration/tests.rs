@@ -163,6 +163,20 @@ proptest! {
     }
 
     #[test]
+    fn the_merge_is_what_comparing_each_with_each_gives(a in lists(), b in lists()) {
+        let all: Vec<&Toleration> = a.iter().chain(&b).collect();
+        let mut want: Vec<Toleration> = Vec::new();
+        for (i, t) in all.iter().enumerate() {
+            let before = want.iter().any(|kept| is_superset(kept, t));
+            let after = all.iter().skip(i + 1).any(|later| !same(later, t) && is_superset(later, t));
+            if !before && !after {
+                want.push((*t).clone());
+            }
+        }
+        prop_assert_eq!(merge(&a, &b), want);
+    }
+
+    #[test]
     fn merging_again_changes_nothing(a in lists(), b in lists()) {
         let merged = merge(&a, &b);
         prop_assert_eq!(merge(&merged, &b), merged.clone());

@@ -51,7 +51,7 @@ async fn front(port: u16) -> TcpStream {
                 host: "127.0.0.1".to_owned(),
                 port,
                 tls: false,
-                node: false,
+                peer: Peer::Pod(address::PodNetwork::default()),
                 path_and_query: "/exec/ns/p/c?command=a".to_owned(),
             };
             let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

@@ -1,5 +1,7 @@
 //! Affinity to nodes and to other pods.
 
+use std::collections::HashSet;
+
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{
@@ -247,8 +249,9 @@ pub(super) fn label_keys(
             meta::extend_invalid(&mut errors, &at.index(i), key, names::qualified_name(key));
         }
     }
+    let mismatching: HashSet<&String> = mismatching.unwrap_or_default().iter().collect();
     for (i, key) in matching.unwrap_or_default().iter().enumerate() {
-        if mismatching.is_some_and(|m| m.contains(key)) {
+        if mismatching.contains(key) {
             errors.push(FieldError::invalid(
                 &at.child("matchLabelKeys").index(i),
                 key,

@@ -1,10 +1,12 @@
 //! The containers of a pod: what all share, and what each of the three lists adds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
-use k8s_openapi::api::core::v1::{Container, ContainerResizePolicy, PodSpec, ResourceClaim};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerResizePolicy, PodSpec, ResourceClaim, Volume,
+};
 
 use super::{Volumes, environment, mounts, network, one_of, probe, required, security, text};
 use crate::meta;
@@ -14,7 +16,10 @@ use crate::resource_list::{self, Holder};
 /// What a container is checked against.
 pub(super) struct Context<'p> {
     pub(super) spec: &'p PodSpec,
+    /// Those that are right: what is not cannot be mounted.
     pub(super) volumes: &'p Volumes<'p>,
+    /// All of them.
+    pub(super) all_volumes: &'p BTreeMap<&'p str, &'p Volume>,
     pub(super) claims: &'p BTreeSet<&'p str>,
 }
 
@@ -36,10 +41,11 @@ pub(super) fn regular(context: &Context<'_>, at: &FieldPath) -> Vec<FieldError> 
         return vec![FieldError::required(at, "")];
     }
     let mut errors = Vec::new();
+    let mut names = HashSet::new();
     for (i, c) in containers.iter().enumerate() {
         let at = at.index(i);
         errors.extend(common(context, c, &at));
-        if containers[..i].iter().any(|other| other.name == c.name) {
+        if !names.insert(c.name.as_str()) {
             errors.push(FieldError::duplicate(&at.child("name"), &c.name));
         }
         errors.extend(probe::all(context.spec, c, &at));
@@ -239,21 +245,23 @@ fn common(context: &Context<'_>, c: &Container, at: &FieldPath) -> Vec<FieldErro
 
 fn claim_names(context: &Context<'_>, claims: &[ResourceClaim], at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let mut before: HashMap<&str, HashSet<&str>> = HashMap::new();
     for (i, claim) in claims.iter().enumerate() {
         let at = at.index(i);
         if claim.name.is_empty() {
             errors.push(FieldError::required(&at, ""));
             continue;
         }
-        let overlaps = |other: &ResourceClaim| {
-            let whole = |c: &ResourceClaim| text(&c.request).is_empty();
-            other.name == claim.name
-                && (whole(other) || whole(claim) || other.request == claim.request)
-        };
-        if claims[..i].iter().any(overlaps) {
+        let request = text(&claim.request);
+        // A claim as a whole, which names no request, overlaps with each of its requests.
+        let requests = before.entry(&claim.name).or_default();
+        let overlaps = requests.contains("")
+            || requests.contains(request)
+            || (request.is_empty() && !requests.is_empty());
+        requests.insert(request);
+        if overlaps {
             errors.push(FieldError::duplicate(&at, &claim.name));
         }
-        let request = text(&claim.request);
         if !request.is_empty() {
             meta::extend_invalid(
                 &mut errors,
@@ -275,11 +283,9 @@ fn resize(
     at: &FieldPath,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let mut names = HashSet::new();
     for (i, policy) in policies.iter().enumerate() {
-        if policies[..i]
-            .iter()
-            .any(|p| p.resource_name == policy.resource_name)
-        {
+        if !names.insert(policy.resource_name.as_str()) {
             errors.push(FieldError::duplicate(&at.index(i), &policy.resource_name));
         }
         one_of(&mut errors, at, &policy.resource_name, &["cpu", "memory"]);

@@ -98,13 +98,7 @@ fn value_from(context: &Context<'_>, variable: &EnvVar, at: &FieldPath) -> Vec<F
         if file.volume_name.is_empty() {
             errors.push(FieldError::required(&at.child("volumeName"), ""));
         } else {
-            match context
-                .spec
-                .volumes
-                .iter()
-                .flatten()
-                .find(|v| v.name == file.volume_name)
-            {
+            match context.all_volumes.get(file.volume_name.as_str()) {
                 None => errors.push(FieldError::not_found(
                     &at.child("volumeName"),
                     &file.volume_name,
@@ -317,11 +311,19 @@ pub(super) fn resource_field(
             &RESOURCES,
         ));
     }
-    let divisor = field
-        .divisor
-        .as_ref()
-        .and_then(|d| Quantity::try_from(d).ok())
-        .unwrap_or_default();
+    let divisor = match field.divisor.as_ref().map(Quantity::try_from) {
+        None => Quantity::ZERO,
+        Some(Ok(divisor)) => divisor,
+        Some(Err(error)) => {
+            let value = field.divisor.as_ref().map(|d| &d.0);
+            errors.push(FieldError::invalid(
+                &at.child("divisor"),
+                value,
+                error.to_string(),
+            ));
+            return errors;
+        }
+    };
     let known: &[&str] = match resource {
         "limits.cpu" | "requests.cpu" => &["1m", "1"],
         _ if RESOURCES.contains(&resource) || huge => &DIVISORS,

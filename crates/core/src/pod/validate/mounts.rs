@@ -1,5 +1,7 @@
 //! Mounts and block devices of containers, and the paths of files.
 
+use std::collections::HashSet;
+
 use berth_api::field::{FieldError, FieldPath};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
@@ -12,7 +14,10 @@ pub(super) fn volume_mounts(
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mounts = c.volume_mounts.as_deref().unwrap_or_default();
-    let devices = c.volume_devices.as_deref().unwrap_or_default();
+    let devices = || c.volume_devices.iter().flatten();
+    let device_names: HashSet<&str> = devices().map(|d| d.name.as_str()).collect();
+    let device_paths: HashSet<&str> = devices().map(|d| d.device_path.as_str()).collect();
+    let mut paths = HashSet::new();
     for (i, mount) in mounts.iter().enumerate() {
         let at = at_list.index(i);
         if mount.name.is_empty() {
@@ -24,21 +29,21 @@ pub(super) fn volume_mounts(
         if mount.mount_path.is_empty() {
             errors.push(FieldError::required(&at.child("mountPath"), ""));
         }
-        if mounts[..i].iter().any(|m| m.mount_path == mount.mount_path) {
+        if !paths.insert(mount.mount_path.as_str()) {
             errors.push(FieldError::invalid(
                 &at.child("mountPath"),
                 &mount.mount_path,
                 "must be unique",
             ));
         }
-        if devices.iter().any(|d| d.name == mount.name) {
+        if device_names.contains(mount.name.as_str()) {
             errors.push(FieldError::invalid(
                 &at.child("name"),
                 &mount.name,
                 "must not already exist in volumeDevices",
             ));
         }
-        if devices.iter().any(|d| d.device_path == mount.mount_path) {
+        if device_paths.contains(mount.mount_path.as_str()) {
             errors.push(FieldError::invalid(
                 &at.child("mountPath"),
                 &mount.mount_path,
@@ -122,15 +127,18 @@ fn recursive_read_only(mount: &VolumeMount, at: &FieldPath) -> Vec<FieldError> {
 
 pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mounts = c.volume_mounts.as_deref().unwrap_or_default();
-    let devices = c.volume_devices.as_deref().unwrap_or_default();
-    for (i, device) in devices.iter().enumerate() {
+    let mounts = || c.volume_mounts.iter().flatten();
+    let mounted: HashSet<&str> = mounts().map(|m| m.name.as_str()).collect();
+    let mount_paths: HashSet<&str> = mounts().map(|m| m.mount_path.as_str()).collect();
+    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
+    for (i, device) in c.volume_devices.iter().flatten().enumerate() {
         let at = at.index(i);
         let (name_at, path_at) = (at.child("name"), at.child("devicePath"));
         let (name, path) = (&device.name, &device.device_path);
+        let is_first = names.insert(name.as_str());
         if name.is_empty() {
             errors.push(FieldError::required(&name_at, ""));
-        } else if devices[..i].iter().any(|d| d.name == *name) {
+        } else if !is_first {
             errors.push(FieldError::invalid(&name_at, name, "must be unique"));
         }
         match volumes.get(name.as_str()) {
@@ -149,7 +157,7 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
         if path.is_empty() {
             errors.push(FieldError::required(&path_at, ""));
         }
-        if devices[..i].iter().any(|d| d.device_path == *path) {
+        if !paths.insert(path.as_str()) {
             errors.push(FieldError::invalid(&path_at, path, "must be unique"));
         }
         if no_backsteps(path, &path_at).is_some() {
@@ -159,14 +167,14 @@ pub(super) fn devices(volumes: &Volumes<'_>, c: &Container, at: &FieldPath) -> V
                 "can not contain backsteps ('..')",
             ));
         }
-        if mounts.iter().any(|m| m.name == *name) {
+        if mounted.contains(name.as_str()) {
             errors.push(FieldError::invalid(
                 &name_at,
                 name,
                 "must not already exist in volumeMounts",
             ));
         }
-        if mounts.iter().any(|m| m.mount_path == *path) {
+        if mount_paths.contains(path.as_str()) {
             errors.push(FieldError::invalid(
                 &path_at,
                 path,

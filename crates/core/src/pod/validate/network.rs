@@ -1,5 +1,6 @@
 //! Ports, DNS settings, host aliases.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use berth_api::field::{FieldError, FieldPath};
@@ -15,13 +16,13 @@ const MAX_SEARCH_BYTES: usize = 2048;
 
 pub(super) fn container_ports(c: &Container, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let ports = c.ports.as_deref().unwrap_or_default();
-    for (i, port) in ports.iter().enumerate() {
+    let mut taken = HashSet::new();
+    for (i, port) in c.ports.iter().flatten().enumerate() {
         let at = at.index(i);
         let name = text(&port.name);
         if !name.is_empty() {
             let complaints = names::port_name(name);
-            if complaints.is_empty() && ports[..i].iter().any(|p| text(&p.name) == name) {
+            if !taken.insert(name) && complaints.is_empty() {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             meta::extend_invalid(&mut errors, &at.child("name"), name, complaints);

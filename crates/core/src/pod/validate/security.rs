@@ -1,5 +1,7 @@
 //! Security contexts of pods and containers.
 
+use std::collections::HashSet;
+
 use berth_api::field::{FieldError, FieldPath};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile,
@@ -106,11 +108,11 @@ pub(super) fn container(spec: &PodSpec, c: &Container, at: &FieldPath) -> Vec<Fi
                 "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
             ));
         }
-        let added = context
+        let mut added = context
             .capabilities
             .iter()
             .flat_map(|c| c.add.iter().flatten());
-        for _ in added.filter(|c| *c == "CAP_SYS_ADMIN") {
+        if added.any(|c| c == "CAP_SYS_ADMIN") {
             errors.push(FieldError::invalid(
                 at,
                 context,
@@ -141,10 +143,11 @@ fn is_sysctl_name(name: &str) -> bool {
 
 fn sysctls(spec: &PodSpec, context: &PodSecurityContext, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let sysctls = context.sysctls.as_deref().unwrap_or_default();
-    for (i, sysctl) in sysctls.iter().enumerate() {
+    let mut names = HashSet::new();
+    for (i, sysctl) in context.sysctls.iter().flatten().enumerate() {
         let at = at.index(i).child("name");
         let name = sysctl.name.as_str();
+        let is_first = names.insert(name);
         if name.is_empty() {
             errors.push(FieldError::required(&at, ""));
         } else if !is_sysctl_name(name) {
@@ -153,7 +156,7 @@ fn sysctls(spec: &PodSpec, context: &PodSecurityContext, at: &FieldPath) -> Vec<
                 name,
                 format!("must have at most {MAX_SYSCTL} characters and be segments of lower case alphanumeric characters, '-' or '_', joined by '.' or '/'"),
             ));
-        } else if sysctls[..i].iter().any(|s| s.name == name) {
+        } else if !is_first {
             errors.push(FieldError::duplicate(&at, name));
         }
         let dotted = name.replace('/', ".");

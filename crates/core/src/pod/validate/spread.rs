@@ -1,5 +1,7 @@
 //! Topology spread constraints.
 
+use std::collections::HashMap;
+
 use berth_api::field::{FieldError, FieldPath};
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -18,6 +20,12 @@ pub(super) fn validate(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         .topology_spread_constraints
         .as_deref()
         .unwrap_or_default();
+    // The reference reports the earlier of two that are the same.
+    let last: HashMap<(&str, &str), usize> = all
+        .iter()
+        .enumerate()
+        .map(|(i, c)| ((c.topology_key.as_str(), c.when_unsatisfiable.as_str()), i))
+        .collect();
     for (i, c) in all.iter().enumerate() {
         let at = at.index(i);
         positive(&mut errors, &at.child("maxSkew"), c.max_skew);
@@ -37,10 +45,8 @@ pub(super) fn validate(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
                 &["DoNotSchedule", "ScheduleAnyway"],
             ));
         }
-        let same = |o: &&k8s_openapi::api::core::v1::TopologySpreadConstraint| {
-            o.topology_key == c.topology_key && o.when_unsatisfiable == c.when_unsatisfiable
-        };
-        if all[i + 1..].iter().any(|o| same(&o)) {
+        let key = (c.topology_key.as_str(), c.when_unsatisfiable.as_str());
+        if last.get(&key).is_some_and(|last| *last > i) {
             errors.push(FieldError::duplicate(
                 &at.child("{topologyKey, whenUnsatisfiable}"),
                 format!("{{{}, {}}}", c.topology_key, c.when_unsatisfiable),

@@ -1,6 +1,7 @@
 //! Tables of what a stock API server says to pods that are wrong in one place.
 
 mod affinity;
+mod bounds;
 mod containers;
 mod environment;
 mod probes;

@@ -3,7 +3,7 @@
 mod projected;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
@@ -22,6 +22,12 @@ pub(super) fn validate<'p>(
 ) -> Volumes<'p> {
     let mut known = Volumes::new();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
+    // The claims that are made for ephemeral volumes.
+    let made: HashSet<String> = volumes
+        .iter()
+        .filter(|v| v.ephemeral.is_some())
+        .map(|v| format!("{pod_name}-{}", v.name))
+        .collect();
     for (i, volume) in volumes.iter().enumerate() {
         let at = at.index(i);
         let mut wrong = source::validate(volume, pod_name, &at);
@@ -43,18 +49,14 @@ pub(super) fn validate<'p>(
             known.insert(&volume.name, volume);
         }
         errors.extend(wrong);
-        if let Some(claim) = &volume.persistent_volume_claim {
-            let made = volumes
-                .iter()
-                .filter(|v| v.ephemeral.is_some())
-                .any(|v| claim.claim_name == format!("{pod_name}-{}", v.name));
-            if made {
-                errors.push(FieldError::invalid(
-                    &at.child("persistentVolumeClaim.claimName"),
-                    &claim.claim_name,
-                    "must not reference a PVC that gets created for an ephemeral volume",
-                ));
-            }
+        if let Some(claim) = &volume.persistent_volume_claim
+            && made.contains(&claim.claim_name)
+        {
+            errors.push(FieldError::invalid(
+                &at.child("persistentVolumeClaim.claimName"),
+                &claim.claim_name,
+                "must not reference a PVC that gets created for an ephemeral volume",
+            ));
         }
     }
     known

@@ -489,7 +489,8 @@ pub(super) const CLUSTER_ROLE_BINDINGS: &[(&str, &str)] = &[
     ("system:kube-dns", "ServiceAccount:kube-system:kube-dns"),
     ("system:kube-scheduler", "User:system:kube-scheduler"),
     ("system:volume-scheduler", "User:system:kube-scheduler"),
-    ("system:node", "Group:system:nodes"),
+    // a node's rights come from the Node authorizer
+    ("system:node", ""),
     (
         "system:service-account-issuer-discovery",
         "Group:system:serviceaccounts",

@@ -76,7 +76,7 @@ fn common_kinds(v: &Volume, kind: &str, pod_name: &str, at: &FieldPath) -> Vec<F
     match kind {
         "emptyDir" => {
             let limit = v.empty_dir.as_ref().and_then(|e| e.size_limit.as_ref());
-            if limit.is_some_and(|l| Quantity::try_from(l).is_ok_and(|q| q.is_negative())) {
+            if limit.is_some_and(|l| !Quantity::try_from(l).is_ok_and(|q| !q.is_negative())) {
                 errors.push(FieldError::forbidden(
                     &own.child("sizeLimit"),
                     "SizeLimit field must be a valid resource quantity",

@@ -1,0 +1,121 @@
+//! What a definition's status says about it.
+
+use berth_core::kinds::api_group::{self, Approval};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionNames,
+};
+use serde_json::{Value, json};
+
+use super::naming::Conflict;
+use crate::rest::meta;
+
+const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
+
+/// Whether the status says that a condition holds.
+pub(super) fn holds(definition: &CustomResourceDefinition, kind: &str) -> bool {
+    definition
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .any(|c| c.type_ == kind && c.status == "True")
+}
+
+/// The names that the status says were accepted.
+pub(super) fn accepted(definition: &CustomResourceDefinition) -> CustomResourceDefinitionNames {
+    definition
+        .status
+        .as_ref()
+        .and_then(|s| s.accepted_names.clone())
+        .unwrap_or_default()
+}
+
+/// The definition with its status as it should be; conditions of others are kept.
+pub(super) fn with_status(
+    mut object: Value,
+    definition: &CustomResourceDefinition,
+    names: &CustomResourceDefinitionNames,
+    conflict: Option<&Conflict>,
+    established: bool,
+    now: &Value,
+) -> Value {
+    let mut wanted = vec![match conflict {
+        None => ("NamesAccepted", true, "NoConflicts", "no conflicts found"),
+        Some(conflict) => ("NamesAccepted", false, conflict.reason, &*conflict.message),
+    }];
+    wanted.push(if established {
+        let why = "the initial names have been accepted";
+        ("Established", true, "InitialNamesAccepted", why)
+    } else {
+        let why = "not all names are accepted";
+        ("Established", false, "NotAccepted", why)
+    });
+    wanted.extend(approved(definition));
+    let mut conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for (kind, holds, reason, message) in wanted {
+        let status = if holds { "True" } else { "False" };
+        let mut condition = json!({"type": kind, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": now});
+        match conditions.iter_mut().find(|c| c["type"] == kind) {
+            None => conditions.push(condition),
+            Some(had) => {
+                if had["status"] == status {
+                    condition["lastTransitionTime"] = had["lastTransitionTime"].clone();
+                }
+                *had = condition;
+            }
+        }
+    }
+    let stored = super::row::storage_version(definition);
+    let mut versions: Vec<String> = object
+        .pointer("/status/storedVersions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(str::to_owned))
+        .collect();
+    if !versions.contains(&stored) {
+        versions.push(stored);
+    }
+    object["status"] = json!({
+        "conditions": conditions,
+        "acceptedNames": names,
+        "storedVersions": versions,
+    });
+    meta::set(&mut object, "resourceVersion", None);
+    object
+}
+
+fn approved(
+    definition: &CustomResourceDefinition,
+) -> Option<(&'static str, bool, &'static str, &'static str)> {
+    let annotations = definition.metadata.annotations.as_ref();
+    let (holds, reason, message) = match api_group::approval(&definition.spec.group, annotations) {
+        Approval::NotNeeded => return None,
+        Approval::Approved => (
+            true,
+            "ApprovedAnnotation",
+            "the approval annotation is a URL",
+        ),
+        Approval::Bypassed => (
+            false,
+            "UnapprovedAnnotation",
+            "not approved: the approval annotation begins with \"unapproved\"",
+        ),
+        Approval::Missing => (
+            false,
+            "MissingAnnotation",
+            "protected groups must have approval annotation \"api-approved.kubernetes.io\"",
+        ),
+        Approval::Invalid => (
+            false,
+            "InvalidAnnotation",
+            "protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a \
+             reason starting with \"unapproved\"",
+        ),
+    };
+    Some((APPROVAL, holds, reason, message))
+}

@@ -1,0 +1,174 @@
+//! What clients that don't read cost in memory. Each of these tests runs in a process of its own, so that it measures
+//! itself alone.
+
+use std::process::Command;
+
+use serde_json::json;
+use tokio::net::TcpSocket;
+
+use super::*;
+use crate::harness::{CONFIG_MAPS, TOKEN, class};
+
+const ALONE: &str = "BERTH_TEST_ALONE";
+const MIB: usize = 1 << 20;
+
+/// Runs a test of this file in a process of its own; false in that process.
+fn in_own_process(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return false;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            &format!("resources::memory::{test}"),
+            "--nocapture",
+        ])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("1 passed"), "{text}");
+    true
+}
+
+/// Resident memory of this process.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// A client that sends a request and never reads, with a small buffer.
+async fn deaf(api: &Api, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(api.address).await.unwrap();
+    let request = head("GET", path, TOKEN) + "\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+fn large(name: &str, fill: usize) -> serde_json::Value {
+    let data = (fill % 10).to_string().repeat(MIB);
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"x": data}})
+}
+
+#[tokio::test]
+async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
+    if in_own_process("watches_that_are_not_read_keep_nothing_and_are_closed") {
+        return;
+    }
+    let api = Api::start_with(|config| {
+        with_users(config);
+        config.limits.deadlines.stall = Duration::from_secs(1);
+    })
+    .await;
+    api.post(CONFIG_MAPS, large("a", 0)).await.expect(201);
+    // What the server and this client need for one change is not of the watches.
+    for n in 0..2 {
+        api.put(&format!("{CONFIG_MAPS}/a"), &large("a", n))
+            .await
+            .expect(200);
+    }
+    let before = resident();
+    let mut watches = Vec::new();
+    for _ in 0..40 {
+        watches.push(deaf(&api, &format!("{CONFIG_MAPS}?watch=true")).await);
+    }
+    let mut most = 0;
+    for n in 0..6 {
+        api.put(&format!("{CONFIG_MAPS}/a"), &large("a", n))
+            .await
+            .expect(200);
+        most = most.max(resident());
+    }
+    let grown = most.saturating_sub(before) / MIB;
+    assert!(grown < 40, "{grown} MiB for 40 watches");
+    others_are_served(&api).await;
+    // A client that begins to read finds the end.
+    let begun = Instant::now();
+    for watch in &mut watches {
+        rest(watch).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn lists_of_everything_that_are_not_read_keep_nothing() {
+    if in_own_process("lists_of_everything_that_are_not_read_keep_nothing") {
+        return;
+    }
+    let api = Api::start_with(with_users).await;
+    for n in 0..8 {
+        api.post(CONFIG_MAPS, large(&format!("a{n}"), n))
+            .await
+            .expect(201);
+    }
+    let before = resident();
+    let mut lists = Vec::new();
+    for n in 0..60 {
+        // Lists, watches that begin with everything, and Tables are the same to whoever wants memory.
+        let query = ["", "?watch=true", "?limit=500"][n % 3];
+        lists.push(deaf(&api, &format!("{CONFIG_MAPS}{query}")).await);
+    }
+    let grown = resident().saturating_sub(before) / MIB;
+    assert!(grown < 60, "{grown} MiB for 60 lists of 8 MiB");
+    others_are_served(&api).await;
+    api.post(crate::harness::CLASSES, class("a", "runsc"))
+        .await
+        .expect(201);
+}
+
+#[tokio::test]
+async fn a_long_list_is_whole_in_every_form() {
+    let api = Api::start().await;
+    for n in 0..3 {
+        api.post(CONFIG_MAPS, long(&format!("a{n}")))
+            .await
+            .expect(201);
+    }
+    let list = api.get(CONFIG_MAPS).await.expect(200);
+    assert_eq!(crate::harness::names(&list), ["a0", "a1", "a2"]);
+    assert_eq!(list["kind"], "ConfigMapList");
+    for item in list["items"].as_array().unwrap() {
+        assert_eq!(item["data"], long("")["data"]);
+    }
+    let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let table = api.raw("GET", CONFIG_MAPS, &table, "").await.expect(200);
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["rows"].as_array().unwrap().len(), 3);
+    assert_eq!(table["rows"][2]["cells"][0], "a2");
+    assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+    let odd = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let odd = api
+        .raw("GET", &format!("{CONFIG_MAPS}?includeObject=Odd"), &odd, "")
+        .await;
+    assert_eq!(odd.code, 400, "{}", odd.text);
+    // Compressed as it goes, for whoever takes it.
+    let mut sender = http2(&api).await;
+    let mut asked = request("GET", CONFIG_MAPS, TOKEN, whole(""));
+    asked
+        .headers_mut()
+        .insert("accept-encoding", "gzip".parse().unwrap());
+    let response = answered(sender.send_request(asked)).await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let packed = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(packed.len() < MIB / 16);
+    let unpacked: serde_json::Value =
+        serde_json::from_reader(flate2::read::GzDecoder::new(packed.as_ref())).unwrap();
+    assert_eq!(unpacked, list);
+}
+
+/// Three of these make a long list.
+fn long(name: &str) -> serde_json::Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"x": "x".repeat(200 << 10)}})
+}
