@@ -10,7 +10,7 @@ use crate::field_label::FieldLabel;
 /// What a request selects of a collection, as it was read. Authorization sees [`Selection::name`]; a [`Selector`] that is
 /// made from the same value takes no other object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
+pub(crate) struct Selection {
     labels: Vec<label::Requirement>,
     fields: Vec<field::Term>,
     name: Option<String>,
