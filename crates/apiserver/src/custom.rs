@@ -65,7 +65,8 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
     let definitions: Vec<(Arc<Stored>, CustomResourceDefinition)> = definitions
         .into_iter()
         .filter_map(|stored| {
-            let definition = stored.decode()?;
+            // One that cannot be decoded is not served; it was logged.
+            let definition = stored.decode().ok()?;
             Some((stored, definition))
         })
         .collect();

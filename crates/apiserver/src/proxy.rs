@@ -119,7 +119,11 @@ fn target(
     match connect.kind {
         Connect::Proxy => {
             let nodes = api.storage.list("core/nodes", None);
-            let nodes: Vec<_> = nodes.iter().map(|node| node.value()).collect();
+            // Whoever cannot be read has addresses that nobody knows.
+            let nodes: Vec<_> = nodes
+                .iter()
+                .map(|node| node.value())
+                .collect::<Result<_, _>>()?;
             target::pod_proxy(&asked.name, path_and_query(), &pod, &nodes).map(Some)
         }
         Connect::Log => target::log(&pod, query, find_node),

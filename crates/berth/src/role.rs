@@ -3,13 +3,15 @@
 //! Every task belongs to a stage. A shutdown goes stage by stage, from the one that nobody needs to the
 //! one that all need, each with its share of the time.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use berth_supervise::panic_reason;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub(crate) mod cri;
 pub(crate) mod node;
@@ -32,6 +34,7 @@ const STAGES: [(Stage, Duration); 3] = [
     (Stage::Server, Duration::from_secs(2)),
 ];
 
+/// How a role ended: a panic is an error like others here.
 struct Ended {
     stage: Stage,
     name: &'static str,
@@ -41,8 +44,9 @@ struct Ended {
 /// The running roles.
 pub(crate) struct Roles {
     tokens: [CancellationToken; 3],
-    tasks: JoinSet<Ended>,
-    left: [usize; 3],
+    tasks: JoinSet<anyhow::Result<()>>,
+    /// Those that have not ended.
+    running: HashMap<Id, (Stage, &'static str)>,
 }
 
 impl Roles {
@@ -52,7 +56,7 @@ impl Roles {
         Self {
             tokens: std::array::from_fn(|_| CancellationToken::new()),
             tasks: JoinSet::new(),
-            left: [0; 3],
+            running: HashMap::new(),
         }
     }
 
@@ -66,14 +70,8 @@ impl Roles {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let work = start(self.tokens[index(stage)].clone());
-        self.left[index(stage)] += 1;
-        self.tasks.spawn(async move {
-            Ended {
-                stage,
-                name,
-                result: work.await,
-            }
-        });
+        let task = self.tasks.spawn(work);
+        self.running.insert(task.id(), (stage, name));
     }
 
     /// Waits for SIGTERM, SIGINT or a role that ends by itself, while `meanwhile` runs once; then
@@ -93,7 +91,7 @@ impl Roles {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                Some(ended) = self.tasks.join_next() => break self.too_early(ended),
+                Some(ended) = self.tasks.join_next_with_id() => break Err(too_early(self.ended(ended))),
                 done = &mut meanwhile, if waiting => match done {
                     Ok(()) => waiting = false,
                     Err(error) => break Err(error),
@@ -105,31 +103,44 @@ impl Roles {
         result
     }
 
-    fn too_early(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Result<()> {
-        match ended {
-            Ok(Ended {
-                stage,
-                name,
-                result,
-            }) => {
-                self.left[index(stage)] -= 1;
-                match result {
-                    Ok(()) => Err(anyhow!("the {name} ended by itself")),
-                    Err(error) => Err(error.context(format!("the {name} cannot go on"))),
-                }
-            }
-            Err(error) => Err(anyhow!(error).context("a part of berth broke")),
+    /// Which role it was that ended, and how.
+    fn ended(&mut self, joined: Result<(Id, anyhow::Result<()>), JoinError>) -> Ended {
+        let (id, result) = match joined {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(broken(error))),
+        };
+        let unknown = (Stage::Clients, "unnamed role");
+        let (stage, name) = self.running.remove(&id).unwrap_or(unknown);
+        Ended {
+            stage,
+            name,
+            result,
         }
+    }
+
+    fn left(&self, stage: Stage) -> bool {
+        self.running.values().any(|(of, _)| *of == stage)
     }
 
     async fn stop(mut self) {
         for (stage, limit) in STAGES {
             self.tokens[index(stage)].cancel();
             let drained = tokio::time::timeout(limit, async {
-                while self.left[index(stage)] > 0 {
-                    match self.tasks.join_next().await {
-                        Some(Ok(ended)) => self.left[index(ended.stage)] -= 1,
-                        Some(Err(_)) | None => break,
+                while self.left(stage)
+                    && let Some(joined) = self.tasks.join_next_with_id().await
+                {
+                    let Ended {
+                        stage,
+                        name,
+                        result,
+                    } = self.ended(joined);
+                    if let Err(error) = result {
+                        warn!(
+                            role = name,
+                            ?stage,
+                            error = format!("{error:#}"),
+                            "failed while it stopped"
+                        );
                     }
                 }
             });
@@ -138,6 +149,24 @@ impl Roles {
             }
         }
     }
+}
+
+fn broken(error: JoinError) -> anyhow::Error {
+    match error.try_into_panic() {
+        Ok(panic) => anyhow!("it panicked: {}", panic_reason(&*panic)),
+        Err(_) => anyhow!("it was cut off"),
+    }
+}
+
+/// Why the process ends.
+fn too_early(ended: Ended) -> anyhow::Error {
+    let name = ended.name;
+    let error = match ended.result {
+        Ok(()) => anyhow!("the {name} ended by itself"),
+        Err(error) => error.context(format!("the {name} cannot go on")),
+    };
+    error!(role = name, error = format!("{error:#}"), "a role ended");
+    error
 }
 
 fn index(stage: Stage) -> usize {
@@ -171,5 +200,23 @@ mod tests {
             (order.recv().await, order.recv().await),
             (Some("node"), Some("server"))
         );
+    }
+
+    #[tokio::test]
+    #[allow(clippy::panic)]
+    async fn a_role_that_panics_or_returns_is_named_with_its_reason() {
+        let mut roles = Roles::new();
+        roles.spawn(Stage::Clients, "node agent", |_| async {
+            panic!("no entry for {}", "x")
+        });
+        let error = roles.run(std::future::pending()).await.unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "the node agent cannot go on: it panicked: no entry for x"
+        );
+        let mut roles = Roles::new();
+        roles.spawn(Stage::Server, "API server", |_| async { Ok(()) });
+        let error = roles.run(std::future::pending()).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "the API server ended by itself");
     }
 }

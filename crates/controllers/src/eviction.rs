@@ -3,6 +3,7 @@
 //! A pod that tolerates all of them for a limited time leaves when the shortest such time is over, counted
 //! from the taint's `timeAdded`.
 
+use berth_supervise::Brief;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
-use crate::brief::Brief;
 use crate::namespace::is_code;
 
 const PERIOD: Duration = Duration::from_secs(1);

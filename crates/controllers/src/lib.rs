@@ -19,14 +19,13 @@ pub mod pod_garbage;
 pub mod quota;
 pub mod service_accounts;
 
-mod brief;
 mod reflect;
 
 use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
+use berth_supervise::{TaskError, Tasks};
 use futures::future::BoxFuture;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use reflect::{Reflected, reflect};
@@ -60,47 +59,69 @@ impl Config {
     }
 }
 
-/// Runs all controllers until `shutdown`; no task is left when it returns.
+/// How long the controllers may take to finish their current step at shutdown.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Runs all controllers until `shutdown`, or until one of them ends; no task is left when it returns.
+///
+/// # Errors
+/// Which task ended, and why.
 ///
 /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
-pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+pub fn run(
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), TaskError>> {
     Box::pin(work(config, shutdown))
 }
 
-async fn work(config: Config, shutdown: CancellationToken) {
-    let mut tasks = JoinSet::new();
+async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskError> {
+    let tasks = Tasks::new(&shutdown);
     let client = &config.client;
-    let namespaces = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);
-    let nodes = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);
-    let pods = reflect(&mut tasks, kube::Api::all(client.clone()), None, &shutdown);
-    let stop = || shutdown.clone();
+    let namespaces = reflect(&tasks, kube::Api::all(client.clone()), None);
+    let nodes = reflect(&tasks, kube::Api::all(client.clone()), None);
+    let pods = reflect(&tasks, kube::Api::all(client.clone()), None);
+    let stop = || tasks.stop_token();
 
-    tasks.spawn(namespace::run(client.clone(), namespaces.clone(), stop()));
-    tasks.spawn(service_accounts::run(
-        client.clone(),
-        config.root_ca_pem.clone(),
-        namespaces.clone(),
-        stop(),
-    ));
-    tasks.spawn(node_health::run(
-        client.clone(),
-        config.node_grace,
-        nodes.clone(),
-        stop(),
-    ));
-    tasks.spawn(eviction::run(
-        client.clone(),
-        nodes.clone(),
-        pods.clone(),
-        stop(),
-    ));
-    tasks.spawn(pod_garbage::run(
-        client.clone(),
-        config.terminated_pod_threshold,
-        nodes,
-        pods.clone(),
-        stop(),
-    ));
-    tasks.spawn(quota::run(client.clone(), config.gates, pods, stop()));
-    while tasks.join_next().await.is_some() {}
+    tasks.spawn_essential(
+        "namespace controller",
+        namespace::run(client.clone(), namespaces.clone(), stop()),
+    );
+    tasks.spawn_essential(
+        "service account controller",
+        service_accounts::run(
+            client.clone(),
+            config.root_ca_pem.clone(),
+            namespaces.clone(),
+            tasks.clone(),
+        ),
+    );
+    tasks.spawn_essential(
+        "node health controller",
+        node_health::run(
+            client.clone(),
+            config.node_grace,
+            nodes.clone(),
+            tasks.clone(),
+        ),
+    );
+    tasks.spawn_essential(
+        "eviction controller",
+        eviction::run(client.clone(), nodes.clone(), pods.clone(), stop()),
+    );
+    tasks.spawn_essential(
+        "pod garbage collector",
+        pod_garbage::run(
+            client.clone(),
+            config.terminated_pod_threshold,
+            nodes,
+            pods.clone(),
+            stop(),
+        ),
+    );
+    tasks.spawn_essential(
+        "quota controller",
+        quota::run(client.clone(), config.gates, pods, tasks.clone()),
+    );
+    tasks.run(DRAIN).await
 }

@@ -3,6 +3,7 @@
 //! The server sets the deletion timestamp; this task deletes what the discovery says can be in a
 //! namespace, waits while objects with finalizers or a grace period linger, and then takes its finalizer off.
 
+use berth_supervise::Brief;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Reflected;
-use crate::brief::Brief;
 
 const FINALIZER: &str = "kubernetes";
 const PERIOD: Duration = Duration::from_secs(30);

@@ -3,6 +3,7 @@
 //! The clock of the node is not trusted: what counts is how long *this* process has not seen the
 //! Lease's `renewTime` change.
 
+use berth_supervise::{Brief, Tasks};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::brief::Brief;
 use crate::namespace::is_code;
 use crate::{Reflected, reflect};
 
@@ -39,20 +37,10 @@ const PRESSURES: [(&str, &str); 4] = [
     ),
 ];
 
-/// Runs until `shutdown`.
-pub async fn run(
-    client: Client,
-    grace: Duration,
-    mut nodes: Reflected<Node>,
-    shutdown: CancellationToken,
-) {
-    let mut watchers = JoinSet::new();
-    let leases: Reflected<Lease> = reflect(
-        &mut watchers,
-        Api::namespaced(client.clone(), LEASES),
-        None,
-        &shutdown,
-    );
+/// Runs until the tasks are to stop; its watches are among them.
+pub async fn run(client: Client, grace: Duration, mut nodes: Reflected<Node>, tasks: Tasks) {
+    let shutdown = tasks.stop_token();
+    let leases: Reflected<Lease> = reflect(&tasks, Api::namespaced(client.clone(), LEASES), None);
     let api: Api<Node> = Api::all(client.clone());
     let mut heartbeats = Heartbeats::default();
     loop {
@@ -75,7 +63,6 @@ pub async fn run(
             () = nodes.changed_or(PERIOD) => {}
         }
     }
-    while watchers.join_next().await.is_some() {}
 }
 
 /// Brings one node's conditions and taints up to date.

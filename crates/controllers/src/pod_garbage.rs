@@ -1,6 +1,7 @@
 //! Pods that nobody else would remove: those of nodes that are gone, deleted ones that never got a node,
 //! and old finished ones above the threshold.
 
+use berth_supervise::Brief;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
-use crate::brief::Brief;
 use crate::namespace::is_code;
 
 const PERIOD: Duration = Duration::from_secs(20);

@@ -2,6 +2,7 @@
 //!
 //! The server decides with counts of its own; what is written here is for people (`kubectl describe quota`).
 
+use berth_supervise::{Brief, Tasks};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,8 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::ApiResource;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::brief::Brief;
 use crate::namespace::is_code;
 use crate::{Reflected, reflect};
 
@@ -38,16 +36,10 @@ const COUNTED: [(&str, &str, &str); 8] = [
     ("coordination.k8s.io", "leases", "v1"),
 ];
 
-/// Runs until `shutdown`.
-pub async fn run(
-    client: Client,
-    gates: FeatureGates,
-    mut pods: Reflected<Pod>,
-    shutdown: CancellationToken,
-) {
-    let mut watchers = JoinSet::new();
-    let mut quotas: Reflected<ResourceQuota> =
-        reflect(&mut watchers, Api::all(client.clone()), None, &shutdown);
+/// Runs until the tasks are to stop; its watches are among them.
+pub async fn run(client: Client, gates: FeatureGates, mut pods: Reflected<Pod>, tasks: Tasks) {
+    let shutdown = tasks.stop_token();
+    let mut quotas: Reflected<ResourceQuota> = reflect(&tasks, Api::all(client.clone()), None);
     loop {
         if quotas.is_complete() && pods.is_complete() {
             let all = pods.all();
@@ -68,7 +60,6 @@ pub async fn run(
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
-    while watchers.join_next().await.is_some() {}
 }
 
 async fn write(

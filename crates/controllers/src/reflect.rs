@@ -5,15 +5,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::{Outage, Tasks};
 use futures::StreamExt as _;
 use kube::api::{Api, ObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 /// What [`reflect`] gives: cheap to clone.
 #[derive(Clone)]
@@ -51,13 +49,8 @@ where
     }
 }
 
-/// Watches objects, in a task of `tasks`, until `shutdown`. `fields` is a field selector.
-pub fn reflect<K>(
-    tasks: &mut JoinSet<()>,
-    api: Api<K>,
-    fields: Option<&str>,
-    shutdown: &CancellationToken,
-) -> Reflected<K>
+/// Watches objects, in a task of `tasks`, until they are to stop. `fields` is a field selector.
+pub fn reflect<K>(tasks: &Tasks, api: Api<K>, fields: Option<&str>) -> Reflected<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
@@ -68,28 +61,27 @@ where
         Some(fields) => watcher::Config::default().fields(fields),
         None => watcher::Config::default(),
     };
-    let shutdown = shutdown.clone();
-    tasks.spawn(async move {
+    let shutdown = tasks.stop_token();
+    tasks.spawn_essential("watch", async move {
+        let mut outage = Outage::new(format!("cannot watch {}", K::plural(&())));
         let events = watcher(api, config).default_backoff();
         let mut events = std::pin::pin!(events.take_until(shutdown.cancelled_owned()));
         let mut listing = true;
         while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    let event = event.modify(|object| forget_managers(object.meta_mut()));
-                    match event {
-                        watcher::Event::Init => listing = true,
-                        watcher::Event::InitDone => listing = false,
-                        watcher::Event::InitApply(_)
-                        | watcher::Event::Apply(_)
-                        | watcher::Event::Delete(_) => {}
-                    }
-                    writer.apply_watcher_event(&event);
-                    if !listing {
-                        signal.send_modify(|version| *version += 1);
-                    }
+            outage.watched(&event);
+            if let Ok(event) = event {
+                let event = event.modify(|object| forget_managers(object.meta_mut()));
+                match event {
+                    watcher::Event::Init => listing = true,
+                    watcher::Event::InitDone => listing = false,
+                    watcher::Event::InitApply(_)
+                    | watcher::Event::Apply(_)
+                    | watcher::Event::Delete(_) => {}
                 }
-                Err(error) => debug!(%error, "watch interrupted; it is taken up again"),
+                writer.apply_watcher_event(&event);
+                if !listing {
+                    signal.send_modify(|version| *version += 1);
+                }
             }
         }
     });

@@ -1,17 +1,15 @@
 //! What every namespace must have: the ServiceAccount `default` and the ConfigMap `kube-root-ca.crt`.
 
+use berth_supervise::{Brief, Tasks};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt as _};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::brief::Brief;
 use crate::namespace::is_code;
 use crate::{Reflected, reflect};
 
@@ -21,27 +19,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A client that makes a namespace and its default account in one go has the first word for so long.
 const GRACE: Duration = Duration::from_millis(150);
 
-/// Runs until `shutdown`.
+/// Runs until the tasks are to stop; its watches are among them.
 pub async fn run(
     client: Client,
     root_ca_pem: String,
     mut namespaces: Reflected<Namespace>,
-    shutdown: CancellationToken,
+    tasks: Tasks,
 ) {
-    let mut watchers = JoinSet::new();
+    let shutdown = tasks.stop_token();
     let named = |name: &str| format!("metadata.name={name}");
-    let mut accounts: Reflected<ServiceAccount> = reflect(
-        &mut watchers,
-        Api::all(client.clone()),
-        Some(&named("default")),
-        &shutdown,
-    );
-    let mut maps: Reflected<ConfigMap> = reflect(
-        &mut watchers,
-        Api::all(client.clone()),
-        Some(&named(ROOT_CA)),
-        &shutdown,
-    );
+    let mut accounts: Reflected<ServiceAccount> =
+        reflect(&tasks, Api::all(client.clone()), Some(&named("default")));
+    let mut maps: Reflected<ConfigMap> =
+        reflect(&tasks, Api::all(client.clone()), Some(&named(ROOT_CA)));
     let mut first_seen: HashMap<String, Instant> = HashMap::new();
     loop {
         let mut failed = false;
@@ -78,7 +68,6 @@ pub async fn run(
             () = maps.changed_or(period) => {}
         }
     }
-    while watchers.join_next().await.is_some() {}
 }
 
 async fn provide(

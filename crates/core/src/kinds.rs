@@ -1,7 +1,7 @@
 //! The smaller kinds: one file each, all through [`crate::rules::Rules`].
 
-pub mod api_group;
 pub mod answered;
+pub mod api_group;
 pub mod config;
 pub mod csi;
 pub mod endpoints;

@@ -16,10 +16,12 @@ use crate::container::Container;
 use crate::error::CriError;
 use crate::events::Events;
 use crate::handlers::HandlerTable;
-use crate::layout::Layout;
+use crate::held::Held;
+use crate::layout::{Layout, make_shared};
 use crate::registry::Registry;
 use crate::sandbox::Sandbox;
 use crate::streaming::Streaming;
+use crate::tasks::Tasks;
 
 pub(crate) struct Engine {
     pub(crate) config: Config,
@@ -32,6 +34,9 @@ pub(crate) struct Engine {
     pub(crate) containers: Registry<Container>,
     pub(crate) events: Events,
     pub(crate) streaming: Streaming,
+    pub(crate) tasks: Tasks,
+    /// Sandboxes and containers whose records can't be read.
+    pub(crate) held: Held,
     /// Ends streams that have no end of their own.
     pub(crate) shutdown: CancellationToken,
     /// The pod CIDR from `UpdateRuntimeConfig`.
@@ -44,11 +49,12 @@ impl Engine {
         config: Config,
         handlers: HandlerTable,
         streaming: Streaming,
+        tasks: Tasks,
         shutdown: CancellationToken,
     ) -> Result<Self, CriError> {
         let layout = Layout::new(&config);
-        for dir in layout.all() {
-            std::fs::create_dir_all(&dir).map_err(CriError::io("make", &dir))?;
+        for (dir, mode) in layout.all() {
+            make_shared(&dir, mode).map_err(CriError::io("make", &dir))?;
         }
         let options = StoreOptions {
             hosts_dirs: hosts_dirs(&config, &handlers),
@@ -65,6 +71,8 @@ impl Engine {
             containers: Registry::new("container"),
             events: Events::default(),
             streaming,
+            tasks,
+            held: Held::default(),
             shutdown,
             pod_cidr: RwLock::default(),
             config,

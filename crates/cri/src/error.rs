@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use berth_image::{ErrorKind, ImageError};
 use berth_shim::client::ShimError;
+use berth_shim::record::RecordError;
 use tonic::{Code, Status};
 
 use crate::apparmor::AppArmorError;
@@ -55,7 +56,11 @@ pub(crate) enum CriError {
         source: std::io::Error,
     },
     #[error("a record can't be written as JSON")]
-    Record(#[from] serde_json::Error),
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("too many streams are announced and not yet opened: try again in a minute")]
+    TooManyStreams,
     #[error("a task of the server was lost")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -130,7 +135,8 @@ impl CriError {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Code::ResourceExhausted
             }
-            Self::Io { .. } | Self::Record(_) | Self::Task(_) => Code::Internal,
+            Self::TooManyStreams => Code::ResourceExhausted,
+            Self::Io { .. } | Self::Json(_) | Self::Record(_) | Self::Task(_) => Code::Internal,
         }
     }
 }

@@ -13,7 +13,11 @@
 //!   s/                             shims' sockets
 //! ```
 
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use berth_shim::private;
 
 use crate::Config;
 
@@ -31,16 +35,19 @@ impl Layout {
         }
     }
 
-    /// Directories that have to be there before anything else.
-    pub(crate) fn all(&self) -> [PathBuf; 7] {
+    /// Directories that have to be there before anything else, with their modes. Local users have no business in any of
+    /// them: images have programs that run as root, whoever calls them, and records and bundles have secrets. Where
+    /// something lies that a pod's own user namespace mounts, its root (nobody special on the host) may pass through, to
+    /// the directories that are open to it ([`make_private`]).
+    pub(crate) fn all(&self) -> [(PathBuf, u32); 7] {
         [
-            self.images(),
-            self.sandboxes(),
-            self.containers(),
-            self.pods(),
-            self.bundles(),
-            self.state.join("runtime"),
-            self.sockets(),
+            (self.images(), 0o700),
+            (self.sandboxes(), 0o700),
+            (self.containers(), 0o711),
+            (self.pods(), 0o711),
+            (self.bundles(), 0o711),
+            (self.state.join("runtime"), 0o700),
+            (self.sockets(), 0o700),
         ]
     }
 
@@ -85,10 +92,75 @@ impl Layout {
     }
 }
 
+/// Makes a directory of [`Layout::all`], or gives one that an older version made its mode.
+pub(crate) fn make_shared(dir: &Path, mode: u32) -> io::Result<()> {
+    private::create_dir(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))
+}
+
+/// Makes a directory of one pod or container: nobody else's, but passable for the root of its user namespace (if it has
+/// one), who mounts what lies in it.
+///
+/// This is also what keeps local users from the programs in a root file system that run as root for everybody: the mount
+/// itself can't be `nosuid`, since runtimes bind it into the container with the flags that it has.
+pub(crate) fn make_private(dir: &Path, root: Option<(u32, u32)>) -> io::Result<()> {
+    private::create_dir(dir)?;
+    let mode = match root {
+        Some((_, gid)) => {
+            std::os::unix::fs::chown(dir, None, Some(gid))?;
+            0o710
+        }
+        None => 0o700,
+    };
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))
+}
+
+/// Closes what an older version has left open of a pod or container: its directories, and the spec in its bundle.
+pub(crate) fn close_old(
+    dirs: &[PathBuf],
+    bundle: &Path,
+    root: Option<(u32, u32)>,
+) -> io::Result<()> {
+    for dir in dirs.iter().map(PathBuf::as_path).chain([bundle]) {
+        if dir.is_dir() {
+            make_private(dir, root)?;
+        }
+    }
+    let closed = std::fs::Permissions::from_mode(0o600);
+    match std::fs::set_permissions(bundle.join("config.json"), closed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a directory tree that may be gone already.
 pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_s_directory_is_its_own() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().join("pod");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        make_private(&dir, None).unwrap();
+        assert_eq!(dir.metadata().unwrap().mode() & 0o7777, 0o700);
+        make_shared(&dir, 0o711).unwrap();
+        assert_eq!(dir.metadata().unwrap().mode() & 0o7777, 0o711);
+        // Our own group, so that the test needs no privilege.
+        let gid = top.path().metadata().unwrap().gid();
+        make_private(&dir, Some((70_000, gid))).unwrap();
+        let made = dir.metadata().unwrap();
+        assert_eq!((made.mode() & 0o7777, made.gid()), (0o710, gid));
     }
 }

@@ -4,8 +4,10 @@
 //! lives on without it: pods belong to their shims, namespaces to their pins, and everything that
 //! has to be known about them is on disk. The next [`run`] on the same directories takes them over.
 //!
-//! Tasks that `run` owns: the gRPC server, the streaming server (exec, attach, port-forward), one
-//! exit watcher for each running container, and the watcher that reloads the handler table.
+//! Tasks that `run` owns: the gRPC server and the requests under way, the streaming server (exec, attach,
+//! port-forward), one watcher for each running container and each sandbox container, the one that
+//! reloads the handler table, and the one that looks after the masquerading. None outlives `run`, and
+//! `run` ends when one of them fails.
 
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -20,6 +22,9 @@ mod engine;
 mod error;
 mod events;
 mod filtered;
+mod held;
+mod inside;
+mod known;
 mod layout;
 mod metrics;
 mod netns;
@@ -35,6 +40,7 @@ mod stats;
 mod status;
 mod strays;
 mod streaming;
+mod tasks;
 
 pub use config::{CniConfig, Config, DefaultNetwork, ImageOptions};
 pub use handlers::{HandlerSource, HandlerState, HandlerTable};

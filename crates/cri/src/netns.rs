@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use owner::pinned as pinned_user;
+pub(crate) use owner::{check as check_user, pinned as pinned_user};
 
 use berth_oci::UserNamespace;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

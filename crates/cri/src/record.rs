@@ -1,16 +1,19 @@
 //! What is kept on disk of sandboxes and containers, so that a restart loses nothing.
 //!
 //! A record is one JSON file that is replaced whole. It is not synced: a killed server finds what
-//! it wrote last; after a power cut all pods are gone anyway, and a torn record is dropped.
+//! it wrote last; after a power cut all pods are gone anyway. One that can't be read is moved aside,
+//! and what it stands for is held ([`crate::held`]).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use berth_cri_api::v1::{ContainerConfig, PodSandboxConfig};
+use berth_shim::record::{self, RecordError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cni::Attachment;
-use crate::error::CriError;
+use crate::error::{CriError, chain};
 use crate::runtime::PodRuntime;
 
 /// A CRI message, kept in its wire form: it survives new fields in either direction.
@@ -136,33 +139,140 @@ pub(crate) struct UserRecord {
     pub(crate) groups: Vec<u32>,
 }
 
+/// The newest form of both records.
+const VERSION: u64 = 1;
+
 /// Replaces the record in `dir`.
 pub(crate) fn save<T: Serialize>(dir: &Path, record: &T) -> Result<(), CriError> {
-    let text = serde_json::to_vec(record)?;
-    let temporary = dir.join(".record.json");
-    std::fs::write(&temporary, text).map_err(CriError::io("write", &temporary))?;
-    let path = dir.join(FILE);
-    std::fs::rename(&temporary, &path).map_err(CriError::io("write", &path))
+    Ok(record::save(&dir.join(FILE), VERSION, record)?)
 }
 
-/// All records below `dir`; what can't be read is given as its folder.
-pub(crate) fn load<T: for<'de> Deserialize<'de>>(
-    dir: &Path,
-) -> std::io::Result<Vec<Result<T, PathBuf>>> {
+/// What is in a folder that ought to have a record.
+pub(crate) enum Found<T> {
+    /// The record.
+    Whole(Box<T>),
+    /// Nothing: its making was cut short before anything else was made.
+    Nothing(PathBuf),
+    /// One that can't be read, which lies aside now.
+    Unreadable {
+        id: String,
+        record: PathBuf,
+        reason: String,
+    },
+}
+
+/// All records below `dir`.
+///
+/// # Errors
+/// When there may be some that can't be known of, or some of a newer form: a server without them would give back what
+/// they stand for.
+pub(crate) fn load<T: DeserializeOwned>(dir: &Path) -> Result<Vec<Found<T>>, CriError> {
+    let failed = |error| CriError::io("read", dir)(error);
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(failed(error)),
     };
     let mut records = Vec::new();
     for entry in entries {
-        let folder = entry?.path();
-        let record = std::fs::read(folder.join(FILE))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        records.push(record.ok_or(folder));
+        records.push(load_one(&entry.map_err(failed)?.path())?);
     }
     Ok(records)
 }
 
+fn load_one<T: DeserializeOwned>(folder: &Path) -> Result<Found<T>, CriError> {
+    let path = folder.join(FILE);
+    let id = folder.file_name().unwrap_or_default().to_string_lossy();
+    match record::load(&path, VERSION) {
+        Ok(Some(record)) => Ok(Found::Whole(Box::new(record))),
+        Ok(None) => {
+            let aside = record::quarantined(&path);
+            Ok(match aside.symlink_metadata() {
+                Ok(_) => Found::Unreadable {
+                    id: id.into_owned(),
+                    record: aside,
+                    reason: "an earlier server could not read it".to_owned(),
+                },
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Found::Nothing(folder.to_owned())
+                }
+                Err(error) => return Err(CriError::io("look at", aside)(error)),
+            })
+        }
+        Err(error @ RecordError::Newer { .. }) => Err(error.into()),
+        Err(error @ (RecordError::Malformed { .. } | RecordError::Io { .. })) => {
+            let reason = chain(&error);
+            let record = record::quarantine(&path).map_err(CriError::io("move aside", &path))?;
+            Ok(Found::Unreadable {
+                id: id.into_owned(),
+                record,
+                reason,
+            })
+        }
+    }
+}
+
 const FILE: &str = "record.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Thing {
+        count: u32,
+    }
+
+    fn kinds(dir: &Path) -> Vec<String> {
+        let mut kinds: Vec<String> = load::<Thing>(dir)
+            .unwrap()
+            .into_iter()
+            .map(|found| match found {
+                Found::Whole(thing) => format!("whole {}", thing.count),
+                Found::Nothing(folder) => {
+                    format!("nothing {}", folder.file_name().unwrap().display())
+                }
+                Found::Unreadable { id, record, .. } => {
+                    format!("unreadable {id} {}", record.file_name().unwrap().display())
+                }
+            })
+            .collect();
+        kinds.sort();
+        kinds
+    }
+
+    #[test]
+    fn unreadable_records_are_moved_aside_and_stay_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = dir.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            folder
+        };
+        save(&folder("good"), &Thing { count: 5 }).unwrap();
+        folder("empty");
+        let torn = folder("torn");
+        std::fs::write(torn.join(FILE), r#"{"count":"#).unwrap();
+        let expected = [
+            "nothing empty",
+            "unreadable torn record.json.unreadable",
+            "whole 5",
+        ];
+        assert_eq!(kinds(dir.path()), expected);
+        // The next start, too.
+        assert_eq!(kinds(dir.path()), expected);
+        let kept = std::fs::read_to_string(torn.join("record.json.unreadable")).unwrap();
+        assert_eq!(kept, r#"{"count":"#);
+    }
+
+    #[test]
+    fn a_newer_record_stops_the_start_and_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new").join(FILE);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, r#"{"version":2,"count":{"new":"form"}}"#).unwrap();
+        let error = load::<Thing>(dir.path()).map(drop).unwrap_err();
+        assert!(chain(&error).contains("newer berth"), "{error}");
+        assert!(path.exists());
+    }
+}

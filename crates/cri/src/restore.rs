@@ -2,16 +2,20 @@
 //! give back what belongs to nobody.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_shim::client::{self, Shim, Status, recorded_exit, recorded_oom_kill};
 
+use serde::de::DeserializeOwned;
+
 use crate::container::{self, Container, Task};
 use crate::engine::{Shared, blocking};
 use crate::error::{CriError, chain};
-use crate::record::{self, ContainerPhase, ContainerRecord, Phase, SandboxRecord};
+use crate::held::{self, HeldItem};
+use crate::layout::{self, remove_tree};
+use crate::record::{self, ContainerPhase, ContainerRecord, Found, Phase, SandboxRecord};
 use crate::sandbox::{self, Sandbox};
 use crate::strays::{self, Stray};
 
@@ -20,7 +24,7 @@ const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Loads all records and finds their processes.
 pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
-    let sandboxes: Vec<Arc<Sandbox>> = load::<SandboxRecord>(&engine.layout.sandboxes())?
+    let sandboxes: Vec<Arc<Sandbox>> = load::<SandboxRecord>(engine, &engine.layout.sandboxes())?
         .into_iter()
         .map(|record| Arc::new(Sandbox::new(engine, record)))
         .collect();
@@ -31,7 +35,7 @@ pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
             .reserve(&sandbox::name(&sandbox.record().config.0), &sandbox.id);
         engine.sandboxes.insert(&sandbox.id, Arc::clone(sandbox));
     }
-    for record in load::<ContainerRecord>(&engine.layout.containers())? {
+    for record in load::<ContainerRecord>(engine, &engine.layout.containers())? {
         if let Ok(pod) = engine.sandboxes.get(&record.sandbox_id) {
             let name = container::name(&record.config.0, &pod.record().config.0);
             let _ = engine.containers.reserve(&name, &record.id);
@@ -41,26 +45,70 @@ pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
             .containers
             .insert(&id, Arc::new(Container::new(engine, record)));
     }
+    close_old(engine);
     futures::future::join_all(sandboxes.iter().map(|sandbox| take_over(engine, sandbox))).await;
     let shared = Arc::clone(engine);
     blocking(move || sweep(&shared)).await
 }
 
-/// The records below `dir`; a torn one is removed with its folder, since nothing can be known of
-/// what it stood for.
-fn load<T: for<'de> serde::Deserialize<'de>>(dir: &Path) -> Result<Vec<T>, CriError> {
-    let found = record::load::<T>(dir).map_err(CriError::io("read", dir))?;
-    Ok(found
-        .into_iter()
-        .filter_map(|record| match record {
-            Ok(record) => Some(record),
-            Err(folder) => {
-                tracing::warn!(folder = %folder.display(), "a record that can't be read is dropped");
-                let _ = std::fs::remove_dir_all(folder);
-                None
+/// Closes to local users what a berth before this one has left open. What can't be closed is told, and no reason to leave
+/// all pods alone.
+fn close_old(engine: &Shared) {
+    let layout = &engine.layout;
+    let close = |id: &str, dir: PathBuf, pod: &SandboxRecord| {
+        let closed = sandbox::root_of(&pod.config.0).and_then(|root| {
+            let bundle = layout.bundle(id);
+            layout::close_old(&[dir], &bundle, root)
+                .map_err(CriError::io("close to local users", bundle))
+        });
+        if let Err(error) = closed {
+            tracing::error!(
+                id,
+                error = chain(&error),
+                "its files may be open to local users"
+            );
+        }
+    };
+    for sandbox in engine.sandboxes.all() {
+        close(&sandbox.id, layout.pod(&sandbox.id), &sandbox.record());
+    }
+    for container in engine.containers.all() {
+        if let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) {
+            let dir = layout.container_record(&container.id);
+            close(&container.id, dir, &sandbox.record());
+        }
+    }
+}
+
+/// The records below `dir`. One that can't be read is held; a folder without one is a leftover, and removed.
+fn load<T: DeserializeOwned>(engine: &Shared, dir: &Path) -> Result<Vec<T>, CriError> {
+    let mut records = Vec::new();
+    for found in record::load::<T>(dir)? {
+        match found {
+            Found::Whole(record) => records.push(*record),
+            Found::Nothing(folder) => {
+                tracing::info!(folder = %folder.display(), "removing a folder without a record");
+                remove_tree(&folder).map_err(CriError::io("remove", folder))?;
             }
-        })
-        .collect())
+            Found::Unreadable { id, record, reason } => {
+                tracing::error!(
+                    id,
+                    record = %record.display(),
+                    reason,
+                    "a record can't be read: nothing of what it stands for is touched; \
+                     repair it and name it record.json, or end what runs and remove its directory"
+                );
+                let sandbox_id = held::sandbox_of(&engine.layout.bundle(&id));
+                let item = HeldItem {
+                    record,
+                    reason,
+                    sandbox_id,
+                };
+                engine.held.add(id, item);
+            }
+        }
+    }
+    Ok(records)
 }
 
 async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
@@ -134,11 +182,9 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
             if record.phase == Phase::Ready && record.pause {
                 match shim.state(&record.id).await.map(|state| state.status) {
                     Ok(Status::Running | Status::Created) => {
-                        tokio::spawn(sandbox::watch_pause(
-                            Arc::clone(engine),
-                            Arc::clone(sandbox),
-                            shim,
-                        ));
+                        let watch =
+                            sandbox::watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
+                        engine.tasks.spawn("sandbox container", watch);
                     }
                     _ => sandbox.update(|record| record.phase = Phase::NotReady)?,
                 }
@@ -204,11 +250,9 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
                     );
                 }
                 // A stopped one answers at once.
-                tokio::spawn(container::watch_exit(
-                    Arc::clone(engine),
-                    Arc::clone(container),
-                    shim.clone(),
-                ));
+                let watch =
+                    container::watch_exit(Arc::clone(engine), Arc::clone(container), shim.clone());
+                engine.tasks.spawn("container", watch);
                 Ok(())
             }
         },
@@ -260,7 +304,8 @@ fn sweep(engine: &Shared) -> Result<(), CriError> {
         .map(|item| item.id.clone())
         .collect();
     for container in engine.containers.all() {
-        if !sandboxes.contains(&container.record().sandbox_id) {
+        let sandbox_id = container.record().sandbox_id;
+        if !sandboxes.contains(&sandbox_id) && !engine.held.has(&sandbox_id) {
             tracing::info!(
                 id = container.id,
                 "removing a container whose pod sandbox is gone"
@@ -271,13 +316,13 @@ fn sweep(engine: &Shared) -> Result<(), CriError> {
         }
     }
     for id in entries(&engine.layout.pods()) {
-        if !sandboxes.contains(&id) {
+        if !sandboxes.contains(&id) && !engine.held.has(&id) {
             tracing::info!(id, "giving back a leaked pod sandbox");
             sandbox::give_back(&engine.layout, &id)?;
         }
     }
     for id in entries(&engine.layout.bundles()) {
-        if !sandboxes.contains(&id) && !containers.contains(&id) {
+        if !sandboxes.contains(&id) && !containers.contains(&id) && !engine.held.has(&id) {
             tracing::info!(id, "removing a leaked container");
             container::discard(engine, &id)?;
         }
@@ -292,7 +337,7 @@ fn sweep(engine: &Shared) -> Result<(), CriError> {
     }
     for snapshot in engine.images.snapshots()? {
         let holder = snapshot.key.split('-').next().unwrap_or_default();
-        if !containers.contains(holder) {
+        if !containers.contains(holder) && !engine.held.has(holder) {
             tracing::info!(key = snapshot.key, "removing a leaked snapshot");
             engine.images.remove_snapshot(&snapshot.key)?;
         }

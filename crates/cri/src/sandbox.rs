@@ -28,7 +28,7 @@ pub(crate) use run::{run, watch_pause};
 pub(crate) use spec::{host_network, oci_sandbox, privileged};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use update::update;
-pub(crate) use users::{Mapped, wanted as wanted_users};
+pub(crate) use users::{Mapped, root_of, wanted as wanted_users};
 
 pub(crate) struct Sandbox {
     pub(crate) id: String,

@@ -1,5 +1,7 @@
 //! The server's life: open what is on disk, bind the socket, serve until told to stop.
 
+mod authority;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use berth_cri_api::v1::image_service_server::ImageServiceServer;
 use berth_cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use berth_shim::private;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -21,6 +25,8 @@ use crate::handlers::{self, HandlersError};
 use crate::restore;
 use crate::service::{Deadline, Services};
 use crate::streaming::{self, Streaming};
+use crate::tasks;
+use authority::Tolerant;
 
 /// Requests hold whole pod and container descriptions; replies hold lists of all of them.
 const MESSAGE_LIMIT: usize = 16 << 20;
@@ -73,6 +79,14 @@ pub enum RunError {
     /// The directories can't be used.
     #[error("cannot take over the state of an earlier server: {0}")]
     State(String),
+    /// A task of the server failed. Containers live on.
+    #[error("the server's task {name:?} failed: {reason}; containers run on under their shims")]
+    Task {
+        /// Which one.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A blocking task of the start was lost.
     #[error("start-up task failed")]
     Start(#[from] tokio::task::JoinError),
@@ -107,7 +121,7 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     for path in [&config.root_dir, &config.state_dir] {
         prepare(path)?;
     }
-    let listener = bind(&config.socket).await?;
+    let listener = bind(&config.socket)?;
     let socket = config.socket.clone();
     let streams = TcpListener::bind(config.streaming_addr)
         .await
@@ -122,22 +136,29 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     let default = table.default_name().to_owned();
     // What a gVisor can do here is found out by running it: better now than at the first pod.
     let mut tried = table.clone();
-    tokio::task::spawn_blocking(move || tried.try_out());
+    let trials = tokio::task::spawn_blocking(move || tried.try_out());
     let stop = shutdown.clone();
+    let (tasks, mut owner) = tasks::tasks();
     let engine = tokio::task::spawn_blocking(move || {
-        Engine::open(config, table, Streaming::new(address), stop)
+        Engine::open(config, table, Streaming::new(address), tasks, stop)
     })
     .await??;
     let engine = Arc::new(engine);
     let (restored, ()) = tokio::join!(restore::restore(&engine), engine.keep_masquerade());
     restored?;
-    tokio::spawn(watch_masquerade(Arc::clone(&engine), shutdown.clone()));
-    tokio::spawn(handlers::follow(Arc::clone(&engine), shutdown.clone()));
-    tokio::spawn(streaming::serve(
-        Arc::clone(&engine),
-        streams,
-        shutdown.clone(),
-    ));
+    engine.tasks.spawn("trials", async move {
+        if let Err(error) = trials.await {
+            // The first pod of the handler tries again, and is told.
+            tracing::error!(%error, "gVisor handlers could not be tried out");
+        }
+    });
+    let tasks = &engine.tasks;
+    let masquerade = watch_masquerade(Arc::clone(&engine), shutdown.clone());
+    tasks.keep("masquerade", &shutdown, masquerade);
+    let handlers = handlers::follow(Arc::clone(&engine), shutdown.clone());
+    tasks.keep("handlers", &shutdown, handlers);
+    let streams = streaming::serve(Arc::clone(&engine), streams, shutdown.clone());
+    tasks.keep("streaming", &shutdown, streams);
     tracing::info!(socket = %socket.display(), default, "CRI is served");
 
     let services = Arc::new(Services::new(engine));
@@ -155,19 +176,26 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
                 .max_encoding_message_size(MESSAGE_LIMIT),
         )
         .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
+            UnixListenerStream::new(listener).map(|stream| stream.map(Tolerant::new)),
             shutdown.cancelled_owned(),
         );
     // A call may wait for a container's grace period; its change goes on or is asked for again.
     let result = tokio::select! {
-        result = serving => result,
+        result = serving => result.map_err(RunError::from),
         () = async {
             deadline.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         } => Ok(()),
+        failed = owner.failed() => Err(RunError::Task {
+            name: failed.name,
+            reason: failed.reason,
+        }),
     };
+    if result.is_ok() {
+        owner.drain(DRAIN).await;
+    }
     let _ = std::fs::remove_file(&socket);
-    Ok(result?)
+    result
 }
 
 /// Firewall services flush the rules of others when they reload.
@@ -192,7 +220,7 @@ fn prepare(path: &Path) -> Result<(), RunError> {
 }
 
 /// Binds the socket; one left behind by a killed server is replaced, a live one is not.
-async fn bind(path: &Path) -> Result<UnixListener, RunError> {
+fn bind(path: &Path) -> Result<UnixListener, RunError> {
     if let Some(folder) = path.parent() {
         prepare(folder)?;
     }
@@ -200,21 +228,10 @@ async fn bind(path: &Path) -> Result<UnixListener, RunError> {
         path: path.to_owned(),
         source,
     };
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if tokio::net::UnixStream::connect(path).await.is_ok() {
-                return Err(RunError::InUse {
-                    path: path.to_owned(),
-                });
-            }
-            std::fs::remove_file(path).map_err(failed)?;
-            UnixListener::bind(path).map_err(failed)
-        }
-        other => other.map_err(failed),
-    }
-    .and_then(|listener| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(listener)
-    })
+    let bound = private::listen(path).map_err(failed)?;
+    let listener = bound.ok_or_else(|| RunError::InUse {
+        path: path.to_owned(),
+    })?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    UnixListener::from_std(listener).map_err(failed)
 }

@@ -38,9 +38,11 @@ impl Services {
         T: Send + 'static,
         F: Future<Output = Result<T, CriError>> + Send + 'static,
     {
-        let done = tokio::spawn(work(Shared::clone(&self.engine), request.into_inner()))
-            .await
-            .map_err(|error| Status::internal(format!("the request's task was lost: {error}")))?;
+        let work = work(Shared::clone(&self.engine), request.into_inner());
+        let done =
+            self.engine.tasks.request(work).await.map_err(|error| {
+                Status::internal(format!("the request's task was lost: {error}"))
+            })?;
         answer(done?)
     }
 }

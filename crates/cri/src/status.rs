@@ -58,6 +58,18 @@ pub(crate) fn status(engine: &Shared, verbose: bool) -> StatusResponse {
             "network": network.ok(),
         });
         info.insert("config".to_owned(), text.to_string());
+        let unreadable: serde_json::Map<String, Value> = engine
+            .held
+            .all()
+            .into_iter()
+            .map(|(id, item)| (id, json!({ "record": item.record, "reason": item.reason })))
+            .collect();
+        if !unreadable.is_empty() {
+            info.insert(
+                "unreadableRecords".to_owned(),
+                Value::Object(unreadable).to_string(),
+            );
+        }
     }
     StatusResponse {
         status: Some(RuntimeStatus {

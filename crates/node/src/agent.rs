@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use berth_supervise::{Outage, Tasks};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -18,6 +19,7 @@ use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::pods::PodHandle;
 use crate::runtime::Facts;
+use crate::server::Reviews;
 use crate::tokens::Tokens;
 use crate::users::Users;
 
@@ -32,6 +34,8 @@ pub(crate) struct Pressure {
 /// Shared state; each field is owned by the task that its comment names.
 pub(crate) struct Agent {
     pub(crate) config: Config,
+    /// Owns every task of the agent.
+    pub(crate) tasks: Tasks,
     pub(crate) cri: Cri,
     pub(crate) machine: Machine,
     pub(crate) host_ips: Vec<String>,
@@ -43,6 +47,10 @@ pub(crate) struct Agent {
     pub(crate) node: watch::Sender<Option<Arc<Node>>>,
     /// Asks `registration::keep` for a fresh status now.
     pub(crate) node_poke: Notify,
+    /// Shared by all that write pods' statuses: the server does not answer.
+    pub(crate) status_outage: Arc<Mutex<Outage>>,
+    /// Asks `garbage::keep` to look now.
+    pub(crate) garbage_poke: Notify,
     /// Published by `eviction::keep`.
     pub(crate) pressure: watch::Sender<Pressure>,
     pub(crate) events: Recorder,
@@ -51,6 +59,7 @@ pub(crate) struct Agent {
     pub(crate) images: Images,
     pub(crate) tokens: Tokens,
     pub(crate) cgroups: PodCgroups,
+    pub(crate) reviews: Reviews,
     pub(crate) users: Users,
     /// Kept by `pods::keep`: workers by pod uid.
     pub(crate) pods: Mutex<HashMap<String, Arc<PodHandle>>>,

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use berth_supervise::Outage;
 use futures::StreamExt;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 /// Handle of the cache.
 #[derive(Clone)]
@@ -40,15 +40,19 @@ impl Classes {
         let stream = watcher(self.api.clone(), watcher::Config::default()).default_backoff();
         let mut stream = std::pin::pin!(stream);
         let mut listing: HashMap<String, String> = HashMap::new();
+        let mut outage = Outage::new("cannot watch RuntimeClasses");
         loop {
             let event = tokio::select! {
                 () = shutdown.cancelled() => return,
                 event = stream.next() => event,
             };
             let name = |c: &RuntimeClass| c.metadata.name.clone().unwrap_or_default();
+            if let Some(event) = &event {
+                outage.watched(event);
+            }
             match event {
                 None => return,
-                Some(Err(error)) => debug!(%error, "RuntimeClass watch"),
+                Some(Err(_)) => {}
                 Some(Ok(watcher::Event::Init)) => listing.clear(),
                 Some(Ok(watcher::Event::InitApply(c))) => {
                     listing.insert(name(&c), c.handler);

@@ -40,6 +40,8 @@ pub struct Config {
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain, stock `cluster.local`.
     pub cluster_domain: String,
+    /// Sysctls that pods may set besides the safe ones: names, or beginnings of names with `*` after them.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Set up pod cgroups (`kubepods/...`); off leaves them to the runtime.
     pub pod_cgroups: bool,
     /// How often the Node's status is written when nothing changed, stock 5 min.
@@ -77,6 +79,7 @@ impl Config {
             max_pods: 110,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
+            allowed_unsafe_sysctls: Vec::new(),
             pod_cgroups: true,
             status_report_interval: Duration::from_secs(300),
             lease_renew_interval: Duration::from_secs(10),
@@ -170,4 +173,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A task of the agent ended that it cannot be without.
+    #[error(transparent)]
+    Task(#[from] berth_supervise::TaskError),
 }

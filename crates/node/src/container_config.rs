@@ -11,12 +11,14 @@ use berth_cri_api::v1::{ContainerConfig, ContainerMetadata, ImageSpec, LinuxCont
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::agent::Agent;
+use crate::amount::{self, QuantityError};
 use crate::cri::labels;
 use crate::env::{Addresses, EnvError, environment, expand, key_values};
+use crate::users::UsersError;
 use crate::volumes::{Mounted, SubPathError};
 
 pub(crate) use resources::{container_resources, resources_of_pod};
-pub(crate) use security::{NonRootError, seccomp, selinux};
+pub(crate) use security::{ProfileError, SecurityError, seccomp, selinux};
 
 /// Why a container's config cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,17 @@ pub(crate) enum ConfigError {
     #[error(transparent)]
     Env(#[from] EnvError),
     #[error(transparent)]
-    NonRoot(#[from] NonRootError),
+    Security(#[from] SecurityError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    #[error("volume mount {mount:?} has {field} {value:?}, which this node does not know")]
+    Unknown {
+        mount: String,
+        field: &'static str,
+        value: String,
+    },
     #[error(transparent)]
     SubPath(#[from] SubPathError),
     #[error("cannot find volume {volume:?} to mount into container {container:?}")]
@@ -96,7 +108,8 @@ pub(crate) async fn container_config(
     };
     let command = expand_all(&c.command);
     let args = expand_all(&c.args);
-    let users = agent.users.of(pod);
+    amount::check_container(c)?;
+    let users = agent.users.of(pod)?;
     let target = parts.target_id.clone();
     let security = security::context(agent, &spec, c, parts.image_user, target, users)?;
     let mounts = mounts::mounts(agent, pod, parts, &env, &addresses, users)?;

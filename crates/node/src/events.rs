@@ -1,11 +1,13 @@
 //! Events: recorded without waiting, written by one task, repetitions counted up.
 
 use berth_core::event::{EventCorrelator, EventType, EventWrite};
+use berth_supervise::{Brief, Outage, Tasks};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// More than this many unwritten events are dropped: a broken API server must not stop pods.
@@ -26,10 +28,11 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the writer; it ends when the last handle is gone.
-    pub(crate) fn start(client: Client, node_name: String) -> Self {
+    /// Starts the writer; when the tasks are to stop it writes what is queued and ends.
+    pub(crate) fn start(client: Client, node_name: String, tasks: &Tasks) -> Self {
         let (queue, records) = mpsc::channel(QUEUE);
-        tokio::spawn(write(client, node_name, records));
+        let work = write(client, node_name, records, tasks.stop_token());
+        tasks.spawn_essential("events", work);
         Self { queue }
     }
 
@@ -123,9 +126,26 @@ fn pod_ref(pod: &Pod, container: Option<&str>) -> ObjectReference {
     }
 }
 
-async fn write(client: Client, node_name: String, mut records: mpsc::Receiver<Record>) {
+async fn next(
+    records: &mut mpsc::Receiver<Record>,
+    shutdown: &CancellationToken,
+) -> Option<Record> {
+    tokio::select! {
+        biased;
+        record = records.recv() => record,
+        () = shutdown.cancelled() => records.try_recv().ok(),
+    }
+}
+
+async fn write(
+    client: Client,
+    node_name: String,
+    mut records: mpsc::Receiver<Record>,
+    shutdown: CancellationToken,
+) {
     let mut correlator = EventCorrelator::new("kubelet", Some(&node_name));
-    while let Some(r) = records.recv().await {
+    let mut outage = Outage::new("cannot write events");
+    while let Some(r) = next(&mut records, &shutdown).await {
         let write = correlator.record(&r.about, r.type_, &r.reason, &r.message, r.at);
         let result = match write {
             EventWrite::Create(event) => {
@@ -143,8 +163,20 @@ async fn write(client: Client, node_name: String, mut records: mpsc::Receiver<Re
                     .await
             }
         };
-        if let Err(error) = result {
-            debug!(%error, reason = %r.reason, "event not written");
+        match result {
+            Ok(_) => outage.works(),
+            // The server said no to this one; others may be welcome.
+            Err(kube::Error::Api(status)) => {
+                debug!(error = %status.message, reason = %r.reason, "event not written");
+            }
+            // The event is lost; the pause keeps the others from going the same way.
+            Err(error) => {
+                let pause = outage.failed(Brief(&error));
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
         }
     }
 }

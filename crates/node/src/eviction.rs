@@ -1,135 +1,160 @@
-//! Eviction: when memory or disk runs short the node says so, and ends pods one at a time until it
-//! has recovered.
+//! Eviction: pods that hold more than their own limits of local storage end, and when memory, disk or inodes run short
+//! the node says so, tries what it can do without, and ends pods one at a time until it has recovered.
+//!
+//! ```text
+//!   every 10 s:  signals (statvfs, meminfo)          -> short? -> first: collect garbage -> then: evict one
+//!                meter (walks directories, in steps) -> limits::exceeded -> evict
+//! ```
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+mod limits;
+mod meter;
+mod signals;
+mod walk;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_core::event::EventType;
 use berth_core::lifecycle::evict::{Standing, rank};
 use berth_core::lifecycle::{Problem, is_terminal};
+use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::{Agent, Pressure};
 use crate::amount;
-use crate::machine::meminfo_bytes;
 use crate::pods::PodHandle;
-use crate::sandbox_config::log_directory;
+
+use limits::PodUsage;
+use meter::Meter;
+use signals::{Reading, Short, Signals};
 
 const EVERY: Duration = Duration::from_secs(10);
 /// A condition stays for this long after the shortage, as in stock, so that it does not flap.
 const HOLD: Duration = Duration::from_secs(300);
-/// `memory.available<100Mi`.
-const MEMORY: i64 = 100 << 20;
-/// `nodefs.available<10%`, but never more than this: a tenth of a large disk is plenty.
-const DISK: i64 = 5 << 30;
 const CRITICAL: i32 = 2_000_000_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Short {
-    Memory,
-    Disk,
-}
-
-impl Short {
-    fn name(self) -> &'static str {
-        match self {
-            Short::Memory => "memory",
-            Short::Disk => "ephemeral-storage",
-        }
-    }
+/// What the last look found short, and since when a condition holds.
+#[derive(Default)]
+struct Pressures {
+    short: Vec<Short>,
+    memory: Option<Instant>,
+    disk: Option<Instant>,
 }
 
 /// Watches memory and disk until `shutdown`.
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
-    let mut held: [Option<Instant>; 2] = [None, None];
+    let mut pressures = Pressures::default();
+    let mut signals = Signals::default();
+    let mut meter = Meter::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        for handle in agent.handles() {
-            over_limit(&agent, &handle);
-        }
-        for (i, short) in [Short::Memory, Short::Disk].into_iter().enumerate() {
-            let Some((available, threshold)) = signal(&agent, short) else {
-                continue;
-            };
-            if available < threshold {
-                held[i] = Some(Instant::now());
-                evict_one(&agent, short, available, threshold);
+        let readings = signals.read(&agent).await;
+        let short: Vec<Reading> = readings.into_iter().filter(Reading::is_short).collect();
+        let handles = running(&agent);
+        let wants_all = short.iter().any(|r| r.short.is_of_disk());
+        meter = measure(&agent, meter, &handles, wants_all).await;
+        for handle in &handles {
+            let pod = handle.current();
+            let usage = meter.usage(&pod);
+            if let Some(message) = limits::exceeded(&pod, &usage) {
+                evict(&agent, handle, message);
             }
         }
-        let holds = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < HOLD);
-        let pressure = Pressure {
-            memory: holds(held[0]),
-            disk: holds(held[1]),
-            pids: false,
-        };
-        let changed = agent.pressure.send_if_modified(|old| {
-            let changed = *old != pressure;
-            *old = pressure;
-            changed
-        });
-        if changed {
-            agent.node_poke.notify_one();
+        for reading in &short {
+            // What nobody needs goes first; only when that did not help a pod has to.
+            let again = pressures.short.contains(&reading.short);
+            if again || !reading.short.is_of_disk() {
+                evict_one(&agent, &meter, reading);
+            } else {
+                agent.garbage_poke.notify_one();
+            }
         }
+        pressures.short = short.iter().map(|r| r.short).collect();
+        publish(&agent, &mut pressures);
     }
 }
 
-/// A pod whose emptyDir holds more than its own limit goes, whatever the node has left.
-fn over_limit(agent: &Agent, handle: &PodHandle) {
+fn publish(agent: &Agent, pressures: &mut Pressures) {
+    let now = Instant::now();
+    for short in &pressures.short {
+        let condition = if short.is_of_disk() {
+            &mut pressures.disk
+        } else {
+            &mut pressures.memory
+        };
+        *condition = Some(now);
+    }
+    let holds = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < HOLD);
+    let pressure = Pressure {
+        memory: holds(pressures.memory),
+        disk: holds(pressures.disk),
+        pids: false,
+    };
+    let changed = agent.pressure.send_if_modified(|old| {
+        let changed = *old != pressure;
+        *old = pressure;
+        changed
+    });
+    if changed {
+        agent.node_poke.notify_one();
+    }
+}
+
+/// Pods that can be evicted.
+fn running(agent: &Agent) -> Vec<Arc<PodHandle>> {
+    let mut handles = agent.handles();
+    handles.retain(|h| {
+        h.evicted.lock().is_none()
+            && h.observed.read().anything_running()
+            && !is_terminal(&h.pod.borrow())
+    });
+    handles
+}
+
+/// Looks a little further into the directories of pods whose usage counts.
+async fn measure(
+    agent: &Agent,
+    mut meter: Meter,
+    handles: &[Arc<PodHandle>],
+    wants_all: bool,
+) -> Meter {
+    let pods: Vec<Pod> = handles
+        .iter()
+        .map(|h| h.current())
+        .filter(|pod| wants_all || limits::has_any(pod))
+        .collect();
+    let places = meter::places(agent, &pods);
+    meter.layers(agent, &pods).await;
+    unblock(move || {
+        meter.look(&places, meter::ENTRIES_PER_LOOK);
+        meter
+    })
+    .await
+}
+
+fn evict(agent: &Agent, handle: &PodHandle, message: String) {
     let pod = handle.pod.borrow().clone();
-    if handle.evicted.lock().is_some() || !handle.observed.read().anything_running() {
+    if is_critical(&pod) {
+        warn!(uid = %handle.uid, message, "a critical pod is not evicted");
         return;
     }
-    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let Some(limit) = volume
-            .empty_dir
-            .as_ref()
-            .and_then(|e| e.size_limit.as_ref())
-        else {
-            continue;
-        };
-        let dir = agent
-            .pod_dir(&pod)
-            .join("volumes/kubernetes.io~empty-dir")
-            .join(&volume.name);
-        let used = i64::try_from(on_disk(&dir)).unwrap_or(i64::MAX);
-        let bytes = amount::bytes(limit);
-        if bytes > 0 && used > bytes {
-            let message = format!(
-                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
-                volume.name, limit.0
-            );
-            agent.events.warn(&pod, "Evicted", message.clone());
-            *handle.evicted.lock() = Some(Problem::new("Evicted", message));
-            handle.wake.notify_one();
-            return;
-        }
-    }
+    warn!(uid = %handle.uid, message, "evicting");
+    agent.events.warn(&pod, "Evicted", message.clone());
+    *handle.evicted.lock() = Some(Problem::new("Evicted", message));
+    handle.wake.notify_one();
 }
 
-/// What is left, and below which amount it is short.
-fn signal(agent: &Agent, short: Short) -> Option<(i64, i64)> {
-    match short {
-        Short::Memory => {
-            let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-            Some((meminfo_bytes(&info, "MemAvailable:")?, MEMORY))
-        }
-        Short::Disk => {
-            let disk = nix::sys::statvfs::statvfs(&agent.config.root_dir).ok()?;
-            let bytes = |blocks: u64| i64::try_from(blocks * disk.fragment_size()).ok();
-            let tenth = bytes(disk.blocks())? / 10;
-            Some((bytes(disk.blocks_available())?, tenth.min(DISK)))
-        }
-    }
+/// Whether a pod stays whatever the node is short of.
+pub(crate) fn is_critical(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0) >= CRITICAL
 }
 
-fn evict_one(agent: &Agent, short: Short, available: i64, threshold: i64) {
+fn evict_one(agent: &Agent, meter: &Meter, reading: &Reading) {
     let overhead = agent.config.gates.pod_overhead;
     let handles = agent.handles();
     // One at a time: what is already ending gives back something soon.
@@ -138,20 +163,19 @@ fn evict_one(agent: &Agent, short: Short, available: i64, threshold: i64) {
     if handles.iter().any(ending) {
         return;
     }
-    let pods = handles
+    let short = reading.short;
+    let pods = running(agent)
         .iter()
-        .filter(|h| h.observed.read().anything_running() && h.evicted.lock().is_none())
         .map(|h| h.current())
-        .filter(|p| !is_terminal(p))
         .map(|p| {
             let spec = p.spec.clone().unwrap_or_default();
-            let priority = spec.priority.unwrap_or(0);
+            let requested = short.requested();
             Standing {
                 uid: p.metadata.uid.clone().unwrap_or_default(),
-                usage: usage(agent, &p, short),
-                request: amount::pod_request(&spec, short.name(), overhead),
-                priority,
-                critical: priority >= CRITICAL,
+                usage: usage(agent, meter, &p, short),
+                request: requested.map_or(0, |name| amount::pod_request(&spec, name, overhead)),
+                priority: spec.priority.unwrap_or(0),
+                critical: is_critical(&p),
             }
         })
         .collect();
@@ -162,54 +186,35 @@ fn evict_one(agent: &Agent, short: Short, available: i64, threshold: i64) {
         return;
     };
     let message = format!(
-        "The node was low on resource: {}. Threshold quantity: {threshold}, available: {available}. \
+        "The node was low on resource: {}. Threshold quantity: {}, available: {}. \
          The pod was using {}, request is {} (overhead included).",
         short.name(),
+        reading.threshold,
+        reading.available,
         first.usage,
         first.request
     );
-    warn!(uid = %first.uid, message, "evicting");
-    let pod = handle.pod.borrow().clone();
-    agent.events.warn(&pod, "Evicted", message.clone());
     agent.events.node(
         &agent.config.node_name,
         EventType::Warning,
         "EvictionThresholdMet",
         format!("Attempting to reclaim {}", short.name()),
     );
-    *handle.evicted.lock() = Some(Problem::new("Evicted", message));
-    handle.wake.notify_one();
+    evict(agent, handle, message);
 }
 
-fn usage(agent: &Agent, pod: &Pod, short: Short) -> i64 {
+fn usage(agent: &Agent, meter: &Meter, pod: &Pod, short: Short) -> i64 {
+    let used = |usage: PodUsage| match short {
+        Short::NodeInodes | Short::ImageInodes => usage.inodes(),
+        Short::Memory | Short::NodeDisk | Short::ImageDisk => usage.bytes(),
+    };
     match short {
         Short::Memory => {
             let systemd = agent.runtime.borrow().systemd_cgroups;
             agent.cgroups.memory_usage(pod, systemd).unwrap_or(0)
         }
-        Short::Disk => {
-            let volumes = agent.pod_dir(pod).join("volumes/kubernetes.io~empty-dir");
-            let bytes = on_disk(&volumes) + on_disk(&log_directory(agent, pod));
-            i64::try_from(bytes).unwrap_or(i64::MAX)
+        Short::NodeDisk | Short::ImageDisk | Short::NodeInodes | Short::ImageInodes => {
+            i64::try_from(used(meter.usage(pod))).unwrap_or(i64::MAX)
         }
     }
-}
-
-/// Bytes that a directory takes on its own file system.
-fn on_disk(dir: &Path) -> u64 {
-    let Ok(root) = std::fs::symlink_metadata(dir) else {
-        return 0;
-    };
-    let mut sum = 0;
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            sum += meta.blocks() * 512;
-            if meta.is_dir() && meta.dev() == root.dev() {
-                open.push(entry.path());
-            }
-        }
-    }
-    sum
 }

@@ -23,16 +23,18 @@ const KEEP: usize = 1;
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let mut collector = images::Collector::default();
     loop {
-        tokio::select! {
+        // A disk that is short of space or inodes needs everything that nobody uses.
+        let urgent = tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
-        }
+            () = agent.garbage_poke.notified() => true,
+            () = tokio::time::sleep(EVERY) => false,
+        };
         for handle in agent.handles() {
             let seen = handle.observed.read().clone();
             containers(&agent, &seen).await;
             sandboxes(&agent, &seen).await;
         }
-        collector.collect(&agent).await;
+        collector.collect(&agent, urgent).await;
     }
 }
 

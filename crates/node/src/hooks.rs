@@ -8,6 +8,9 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use crate::agent::Agent;
 use crate::http_probe;
 
+/// Of a command's output so much is told.
+const OUTPUT_LIMIT: usize = 10 << 10;
+
 /// Runs one hook; the error is what the event says.
 pub(crate) async fn run(
     agent: &Agent,
@@ -35,6 +38,7 @@ pub(crate) async fn run(
         }
         let mut said = answer.stderr;
         said.extend(answer.stdout);
+        said.truncate(OUTPUT_LIMIT);
         return Err(format!(
             "command {cmd:?} exited with {}: {}",
             answer.exit_code,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::Chain;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -35,7 +36,11 @@ pub(crate) fn port(container: &Container, port: &IntOrString) -> Result<u16, Str
         .filter(|n| *n > 0)
         .ok_or_else(|| {
             format!(
-                "couldn't resolve port {port:?} of container {}",
+                "couldn't resolve port {} of container {}",
+                match port {
+                    IntOrString::Int(n) => n.to_string(),
+                    IntOrString::String(name) => name.clone(),
+                },
                 container.name
             )
         })
@@ -133,19 +138,35 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
         .await
         .map_err(|e| e.to_string())?;
-    let connection = tokio::spawn(connection);
-    let answer = sender
-        .send_request(request)
-        .await
-        .map_err(|e| e.to_string())?;
-    let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), BODY_LIMIT)
-        .collect()
-        .await
-        .map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned())
-        .unwrap_or_default();
-    connection.abort();
-    Ok((status, body))
+    let exchange = async {
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|e| Chain(&e).to_string())?;
+        let status = answer.status().as_u16();
+        Ok((status, beginning(answer.into_body()).await))
+    };
+    // The connection is driven here, so that it ends with the probe.
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        biased;
+        result = &mut exchange => result,
+        _ = connection => exchange.await,
+    }
+}
+
+/// The body's first 10 KiB; what comes after them, or breaks off, is not asked for.
+async fn beginning(mut body: hyper::body::Incoming) -> String {
+    let mut data = Vec::new();
+    while data.len() < BODY_LIMIT
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        if let Some(chunk) = frame.data_ref() {
+            let left = BODY_LIMIT - data.len();
+            data.extend_from_slice(&chunk[..chunk.len().min(left)]);
+        }
+    }
+    String::from_utf8_lossy(&data).into_owned()
 }
 
 /// Probes do not check certificates (the documents say so): they ask whether the server answers.

@@ -21,6 +21,9 @@
 //! | `pleg::keep` | what changed in the runtime | `PodHandle::wake` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
 //! | `Server::serve` | port 10250 | - |
+//!
+//! All of them belong to one [`Tasks`]: one that panics or ends before its time ends the agent, with its name and
+//! reason. A `Worker` that panics is started anew instead, later each time, so that one pod cannot take the node down.
 
 mod agent;
 mod amount;
@@ -41,13 +44,16 @@ mod logs;
 mod machine;
 mod objects;
 mod orphans;
+mod own_dirs;
 mod pleg;
+mod pod_files;
 mod pods;
 mod probes;
 mod registration;
 mod runtime;
 mod sandbox_config;
 mod server;
+mod sysctls;
 mod tokens;
 mod users;
 mod volumes;
@@ -56,21 +62,24 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::{Outage, Tasks};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use config::{Config, Error, Gates, ServingTls, UnsupportedHandler};
 
 use agent::{Agent, Pressure};
 
 /// How long workers may take to finish their current step at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(3);
 
-/// Runs the node agent until `shutdown` is cancelled, leaving the pods running.
+/// Runs the node agent until `shutdown` is cancelled, or a task that it needs ends, leaving the pods running.
+///
+/// # Errors
+/// Why it cannot start, or which task ended and why.
 ///
 /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
 pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
@@ -78,88 +87,75 @@ pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Re
 }
 
 async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    for dir in [config.root_dir.join("pods"), config.pod_logs_dir.clone()] {
-        std::fs::create_dir_all(&dir).map_err(|source| Error::RootDir { path: dir, source })?;
-    }
+    own_dirs::prepare(&config.root_dir, &config.pod_logs_dir)
+        .map_err(|(path, source)| Error::RootDir { path, source })?;
     let machine = machine::Machine::read(&config.root_dir)?;
     let server = server::Server::bind(&config).await?;
     let ip = config.node_ip.unwrap_or_else(machine::node_ip);
     let cri = cri::Cri::lazy(&config.cri_socket);
     let (facts, runtime) = watch::channel(runtime::Facts::default());
     let objects = objects::Objects::new(config.client.clone());
+    let tasks = Tasks::new(&shutdown);
     let agent = Arc::new(Agent {
+        tasks: tasks.clone(),
         machine,
         host_ips: vec![ip.to_string()],
         port: server.port(),
         runtime,
         node: watch::Sender::new(None),
         node_poke: Notify::new(),
+        status_outage: Arc::new(Mutex::new(Outage::new("cannot write pods' statuses"))),
+        garbage_poke: Notify::new(),
         pressure: watch::Sender::new(Pressure::default()),
-        events: events::Recorder::start(config.client.clone(), config.node_name.clone()),
+        events: events::Recorder::start(config.client.clone(), config.node_name.clone(), &tasks),
         classes: classes::Classes::new(config.client.clone()),
         images: images::Images::new(cri.clone(), objects.clone()),
         objects,
         tokens: tokens::Tokens::default(),
         cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
         users: users::Users::new(config.root_dir.join("pods")),
+        reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
         pods: Mutex::default(),
         cri: cri.clone(),
         config,
     });
     info!(node = %agent.config.node_name, %ip, port = agent.port, "node agent starts");
-    let tasks = TaskTracker::new();
-    let workers = TaskTracker::new();
     let listed = watch::Sender::new(false);
-    tasks.spawn(runtime::keep(cri, facts, shutdown.clone()));
-    tasks.spawn(registration::keep(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(registration::keep_lease(
-        Arc::clone(&agent),
-        shutdown.clone(),
-    ));
+    let stop = || tasks.stop_token();
+    let shared = || Arc::clone(&agent);
+    tasks.spawn_essential("runtime status", runtime::keep(cri, facts, stop()));
+    tasks.spawn_essential("node status", registration::keep(shared(), stop()));
+    tasks.spawn_essential("node lease", registration::keep_lease(shared(), stop()));
     if agent.config.gates.runtime_class {
-        tasks.spawn(agent.classes.clone().keep(shutdown.clone()));
+        let classes = agent.classes.clone();
+        tasks.spawn_essential("RuntimeClass watch", classes.keep(stop()));
     }
-    tasks.spawn(pleg::keep(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(orphans::keep(
-        Arc::clone(&agent),
-        listed.subscribe(),
-        shutdown.clone(),
-    ));
-    tasks.spawn(logs::rotate::keep(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(garbage::keep(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(eviction::keep(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(server.serve(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(ready_then_pods(
-        Arc::clone(&agent),
-        listed,
-        workers.clone(),
-        shutdown.clone(),
-    ));
-    tasks.close();
-    shutdown.cancelled().await;
-    let drained = tokio::time::timeout(DRAIN, async {
-        tasks.wait().await;
-        workers.close();
-        workers.wait().await;
-    });
-    if drained.await.is_err() {
-        warn!("the node agent's tasks did not end in time; pods keep running");
-    }
-    Ok(())
+    tasks.spawn_essential("runtime events", pleg::keep(shared(), stop()));
+    let orphans = orphans::keep(shared(), listed.subscribe(), stop());
+    tasks.spawn_essential("orphans", orphans);
+    tasks.spawn_essential("log rotation", logs::rotate::keep(shared(), stop()));
+    tasks.spawn_essential("garbage collection", garbage::keep(shared(), stop()));
+    tasks.spawn_essential("eviction", eviction::keep(shared(), stop()));
+    tasks.spawn_essential("node server", server.serve(shared(), stop()));
+    tasks.spawn_essential("pod watch", ready_then_pods(shared(), listed, stop()));
+    Ok(tasks.run(DRAIN).await?)
 }
 
-/// Pods are looked at once the runtime can be asked about them.
+/// Pods are looked at once the runtime can be asked about them, and the Node is known that they are admitted to.
 async fn ready_then_pods(
     agent: Arc<Agent>,
     listed: watch::Sender<bool>,
-    workers: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let mut runtime = agent.runtime.clone();
+    let (mut runtime, mut node) = (agent.runtime.clone(), agent.node.subscribe());
+    let ready = async {
+        runtime.wait_for(runtime::Facts::is_ready).await.is_ok()
+            && node.wait_for(Option::is_some).await.is_ok()
+    };
     tokio::select! {
         () = shutdown.cancelled() => return,
-        ready = runtime.wait_for(runtime::Facts::is_ready) => if ready.is_err() { return },
+        ready = ready => if !ready { return },
     }
-    drop(runtime);
-    pods::keep(agent, listed, workers, shutdown).await;
+    drop((runtime, node));
+    pods::keep(agent, listed, shutdown).await;
 }

@@ -1,15 +1,24 @@
 //! Container logs in CRI's format: `TIME STREAM TAGS CONTENT`, one entry a line.
+//!
+//! A line may be as long as a container likes, so nothing here ever holds a whole one: files are read in chunks, on
+//! threads beside the async workers, and the parser takes what comes.
 
 mod follow;
 mod parse;
 pub(crate) mod rotate;
+mod tail;
+mod view;
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 pub(crate) use follow::stream;
-pub(crate) use parse::Entry;
+pub(crate) use tail::tail_text;
+
+use crate::pod_files::open_beneath;
 
 /// What a reader asks for (`PodLogOptions`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,11 +32,15 @@ pub(crate) struct Options {
     pub(crate) stream: Option<&'static str>,
 }
 
-/// The rotated files of a log, oldest first, then the log itself.
-pub(crate) fn files(log: &Path) -> Vec<PathBuf> {
-    let mut list = rotated(log);
-    list.push(log.to_owned());
-    list
+/// How many directories of a log's path are a pod's: `NAMESPACE_POD_UID/CONTAINER/N.log`.
+const OF_THE_POD: usize = 3;
+
+/// Opens a log; below the agent's directory of logs no link is followed, and nothing but a regular file is opened.
+pub(crate) fn open(log: &Path) -> io::Result<File> {
+    let base = log.ancestors().take(OF_THE_POD + 1).last();
+    let parts = base.and_then(|base| Some((base, log.strip_prefix(base).ok()?)));
+    let (base, relative) = parts.ok_or(io::ErrorKind::NotFound)?;
+    open_beneath(base, relative)
 }
 
 /// `NAME.log.20261121-220000`, oldest first; compressed ones (another agent's) are left out.
@@ -50,18 +63,4 @@ pub(crate) fn rotated(log: &Path) -> Vec<PathBuf> {
         .collect();
     list.sort();
     list
-}
-
-/// The content of the last lines, at most `limit` bytes of it.
-pub(crate) fn tail_text(log: &Path, lines: usize, limit: usize) -> String {
-    let data = std::fs::read(log).unwrap_or_default();
-    let from = parse::tail_offset(&data, lines);
-    let mut out = Vec::new();
-    for line in data[from..].split_inclusive(|b| *b == b'\n') {
-        if let Some(entry) = Entry::parse(line) {
-            entry.write(false, &mut out);
-        }
-    }
-    let from = out.len().saturating_sub(limit);
-    String::from_utf8_lossy(&out[from..]).into_owned()
 }

@@ -1,5 +1,6 @@
 //! Secrets, config maps and tokens that pods refer to, read from the API when needed.
 
+use berth_supervise::Brief;
 use k8s_openapi::api::authentication::v1::{
     BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus,
 };
@@ -12,7 +13,7 @@ use kube::{Api, Client};
 pub(crate) enum LookupError {
     #[error("{kind} {name:?} not found")]
     Missing { kind: &'static str, name: String },
-    #[error("cannot read {kind} {name:?}: {source}")]
+    #[error("cannot read {kind} {name:?}: {}", Brief(source))]
     Api {
         kind: &'static str,
         name: String,

@@ -75,7 +75,7 @@ async fn look(agent: &Agent, before: &HashMap<String, ()>) -> HashMap<String, ()
             suspects.insert(s.id, ());
         }
     }
-    directories(agent, &known, &suspects);
+    directories(agent, &known, &suspects).await;
     suspects
 }
 
@@ -113,7 +113,7 @@ async fn end(agent: &Agent, id: &str) -> Result<(), tonic::Status> {
 }
 
 /// Removes directories of pods that nobody knows any more.
-fn directories(agent: &Agent, known: &HashSet<String>, suspects: &HashMap<String, ()>) {
+async fn directories(agent: &Agent, known: &HashSet<String>, suspects: &HashMap<String, ()>) {
     if !suspects.is_empty() {
         return;
     }
@@ -122,7 +122,7 @@ fn directories(agent: &Agent, known: &HashSet<String>, suspects: &HashMap<String
         let uid = entry.file_name().to_string_lossy().into_owned();
         if !known.contains(&uid) && agent.pods.lock().get(&uid).is_none() {
             info!(%uid, "removing the directory of a pod that is gone");
-            if let Err(error) = volumes::remove_all(&entry.path()) {
+            if let Err(error) = volumes::remove_all(entry.path()).await {
                 warn!(%uid, %error, "directory not removed");
             }
         }

@@ -6,17 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::{GetEventsRequest, ListContainersRequest, ListPodSandboxRequest};
+use berth_supervise::Outage;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::agent::Agent;
 use crate::cri::{labels, rpc_message};
+use crate::runtime::Facts;
 
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(30);
 
 /// Runs both until `shutdown`.
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
+    // A runtime that only starts is no news.
+    let mut runtime = agent.runtime.clone();
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        ready = runtime.wait_for(Facts::is_ready) => if ready.is_err() { return },
+    }
+    drop(runtime);
     let streaming = tokio::sync::watch::Sender::new(false);
     let relist = relist(&agent, streaming.subscribe());
     let stream = stream(&agent, &streaming);
@@ -28,6 +37,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
 }
 
 async fn stream(agent: &Agent, streaming: &tokio::sync::watch::Sender<bool>) {
+    let mut outage = Outage::new("cannot stream the runtime's events");
     loop {
         match agent
             .cri
@@ -37,6 +47,7 @@ async fn stream(agent: &Agent, streaming: &tokio::sync::watch::Sender<bool>) {
         {
             Ok(answer) => {
                 let mut events = answer.into_inner();
+                outage.works();
                 streaming.send_replace(true);
                 debug!("container events are streamed");
                 while let Ok(Some(event)) = events.message().await {
@@ -55,7 +66,9 @@ async fn stream(agent: &Agent, streaming: &tokio::sync::watch::Sender<bool>) {
                 info!("the runtime has no event stream; it is listed every second");
                 return std::future::pending().await;
             }
-            Err(e) => debug!(error = %rpc_message(&e), "GetContainerEvents"),
+            Err(e) => {
+                outage.failed(rpc_message(&e));
+            }
         }
         tokio::time::sleep(OFTEN).await;
     }
@@ -76,8 +89,9 @@ fn wake_owner(agent: &Agent, id: &str) {
 
 async fn relist(agent: &Agent, mut streaming: tokio::sync::watch::Receiver<bool>) {
     let mut known: HashMap<String, (String, i32)> = HashMap::new();
+    let mut outage = Outage::new("cannot list the runtime's containers");
     loop {
-        if let Some(now) = list(agent).await {
+        if let Some(now) = list(agent, &mut outage).await {
             let mut changed = HashSet::new();
             for (id, (uid, state)) in &now {
                 if known.get(id).map(|(_, s)| s) != Some(state) {
@@ -106,14 +120,17 @@ async fn relist(agent: &Agent, mut streaming: tokio::sync::watch::Receiver<bool>
     }
 }
 
-async fn list(agent: &Agent) -> Option<HashMap<String, (String, i32)>> {
+async fn list(agent: &Agent, outage: &mut Outage) -> Option<HashMap<String, (String, i32)>> {
     let (mut a, mut b) = (agent.cri.runtime(), agent.cri.runtime());
     let (sandboxes, containers) = tokio::try_join!(
         a.list_pod_sandbox(ListPodSandboxRequest { filter: None }),
         b.list_containers(ListContainersRequest { filter: None })
     )
-    .inspect_err(|e| debug!(error = %rpc_message(e), "relist"))
+    .inspect_err(|e| {
+        outage.failed(rpc_message(e));
+    })
     .ok()?;
+    outage.works();
     let mut now = HashMap::new();
     let uid = |l: &HashMap<String, String>| l.get(labels::POD_UID).cloned();
     for s in sandboxes.into_inner().items {

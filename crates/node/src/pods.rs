@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_core::lifecycle::plan::Probes;
 use berth_core::lifecycle::{Observed, Problem};
+use berth_supervise::{Outage, restart_on_panic};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use kube::Api;
@@ -13,8 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::{error, info};
 
 use crate::agent::Agent;
 use crate::worker::Worker;
@@ -70,7 +70,6 @@ impl PodHandle {
 pub(crate) async fn keep(
     agent: Arc<Agent>,
     listed: watch::Sender<bool>,
-    workers: TaskTracker,
     shutdown: CancellationToken,
 ) {
     let api: Api<Pod> = Api::all(agent.config.client.clone());
@@ -79,18 +78,22 @@ pub(crate) async fn keep(
     let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     let mut seen = HashSet::new();
+    let mut outage = Outage::new("cannot watch the node's pods");
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
             event = stream.next() => event,
         };
+        if let Some(event) = &event {
+            outage.watched(event);
+        }
         match event {
             None => return,
-            Some(Err(error)) => debug!(%error, "pod watch"),
+            Some(Err(_)) => {}
             Some(Ok(watcher::Event::Init)) => seen.clear(),
             Some(Ok(watcher::Event::InitApply(pod))) => {
                 seen.extend(pod.metadata.uid.clone());
-                apply(&agent, pod, &workers, &shutdown);
+                apply(&agent, pod, &shutdown);
             }
             Some(Ok(watcher::Event::InitDone)) => {
                 for handle in agent.handles() {
@@ -100,7 +103,7 @@ pub(crate) async fn keep(
                 }
                 listed.send_replace(true);
             }
-            Some(Ok(watcher::Event::Apply(pod))) => apply(&agent, pod, &workers, &shutdown),
+            Some(Ok(watcher::Event::Apply(pod))) => apply(&agent, pod, &shutdown),
             Some(Ok(watcher::Event::Delete(pod))) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 let handle = agent.pods.lock().get(&uid).cloned();
@@ -118,7 +121,7 @@ fn gone(handle: &PodHandle) {
     handle.wake.notify_one();
 }
 
-fn apply(agent: &Arc<Agent>, pod: Pod, workers: &TaskTracker, shutdown: &CancellationToken) {
+fn apply(agent: &Arc<Agent>, pod: Pod, shutdown: &CancellationToken) {
     let Some(uid) = pod.metadata.uid.clone() else {
         return;
     };
@@ -135,15 +138,36 @@ fn apply(agent: &Arc<Agent>, pod: Pod, workers: &TaskTracker, shutdown: &Cancell
     let handle = Arc::new(PodHandle::new(uid.clone(), pod));
     pods.insert(uid.clone(), Arc::clone(&handle));
     drop(pods);
-    let agent = Arc::clone(agent);
-    let shutdown = shutdown.clone();
-    workers.spawn(async move {
-        let worker = Worker::new(Arc::clone(&agent), Arc::clone(&handle));
-        if worker.run(shutdown).await.is_finished() {
-            agent.pods.lock().remove(&uid);
-            agent.tokens.forget(&uid);
-        }
-    });
+    let work = work(Arc::clone(agent), handle, shutdown.clone());
+    agent.tasks.spawn("pod worker", work);
+}
+
+/// Runs the pod's worker to its end. A worker that panics is a defect, which its pod alone has to bear: another one
+/// takes over what it finds, as after a restart of the agent.
+async fn work(agent: Arc<Agent>, handle: Arc<PodHandle>, shutdown: CancellationToken) {
+    let run = || Worker::new(Arc::clone(&agent), Arc::clone(&handle)).run(shutdown.clone());
+    let panicked = |reason: &str| {
+        let pod = handle.pod.borrow().clone();
+        error!(uid = %handle.uid, reason, "the pod's worker panicked; another one takes over");
+        let message =
+            format!("The node's worker for this pod broke and is started again: {reason}");
+        agent.events.warn(&pod, "PodWorkerFailed", message);
+    };
+    let outcome = tokio::select! {
+        outcome = restart_on_panic(run, panicked) => outcome,
+        // While none runs: between a panic and the next try.
+        () = stopped(&shutdown) => return,
+    };
+    if outcome.is_finished() {
+        agent.pods.lock().remove(&handle.uid);
+        agent.tokens.forget(&handle.uid);
+    }
+}
+
+/// Some time after the shutdown: a worker that runs ends by itself, and writes its last status before.
+async fn stopped(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
 }
 
 /// Conditions that this node does not write itself.

@@ -130,7 +130,7 @@ impl Prober {
             };
             tasks.push(Task {
                 sort,
-                join: tokio::spawn(run.run()),
+                join: self.agent.tasks.spawn("probe", run.run()),
             });
         }
         tasks

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::check::BROKEN_HANDLERS;
+use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::runtime::Facts;
@@ -24,6 +25,9 @@ pub(crate) use object::allocatable;
 /// How often the status is computed; it is written only when it changed or is old.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// An API server or a runtime that takes longer does not answer.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// At the start the runtime gets this long to say that it is ready, before the Node says that it is not.
 const FIRST: Duration = Duration::from_secs(2);
 
@@ -33,6 +37,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let mut facts = agent.runtime.clone();
     let mut written: Option<(NodeStatus, Timestamp)> = None;
     let mut registered = false;
+    let mut outage = Outage::new("cannot write the node's status");
     // A node that only restarts its agent need not be seen as not ready for a moment.
     tokio::select! {
         () = shutdown.cancelled() => return,
@@ -41,12 +46,16 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     }
     loop {
         let mut pause = LOOK;
-        match step(&agent, &api, &mut registered, &mut written).await {
-            Ok(()) => {}
-            Err(error) => {
-                debug!(%error, "node status not written");
+        let step = step(&agent, &api, &mut registered, &mut written);
+        match tokio::time::timeout(LIMIT, step).await {
+            Ok(Ok(())) => outage.works(),
+            Ok(Err(error)) => {
                 registered = false;
-                pause = Duration::from_millis(250);
+                pause = outage.failed(Brief(&error));
+            }
+            Err(_) => {
+                registered = false;
+                pause = outage.failed("no answer in 30 s");
             }
         }
         tokio::select! {

@@ -13,9 +13,23 @@ use berth_cri_api::v1::{
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::agent::Agent;
-use crate::container_config::{resources_of_pod, seccomp, selinux};
+use crate::amount::{self, QuantityError};
+use crate::container_config::{ProfileError, resources_of_pod, seccomp, selinux};
 use crate::cri::labels;
-use crate::users::IdRange;
+use crate::users::{IdRange, UsersError};
+
+/// Why a sandbox's config cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SandboxConfigError {
+    #[error("no user namespace for the pod: {0}")]
+    Users(#[from] UsersError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    #[error("supplementalGroupsPolicy {0:?} is not known to this node")]
+    GroupsPolicy(String),
+}
 
 /// `/var/log/pods/<namespace>_<name>_<uid>`.
 pub(crate) fn log_directory(agent: &Agent, pod: &Pod) -> PathBuf {
@@ -93,6 +107,18 @@ pub(crate) fn groups_policy(spec: &PodSpec) -> i32 {
     }
 }
 
+/// A policy that is not known would be taken for the laxer one.
+fn known_groups_policy(spec: &PodSpec) -> Result<(), SandboxConfigError> {
+    let policy = spec
+        .security_context
+        .as_ref()
+        .and_then(|s| s.supplemental_groups_policy.as_deref());
+    match policy {
+        None | Some("Merge" | "Strict") => Ok(()),
+        Some(other) => Err(SandboxConfigError::GroupsPolicy(other.to_owned())),
+    }
+}
+
 /// Groups of the pod: fsGroup first, then the supplemental ones.
 pub(crate) fn groups(spec: &PodSpec) -> Vec<i64> {
     let Some(s) = &spec.security_context else {
@@ -146,7 +172,7 @@ pub(crate) fn sandbox_config(
     pod: &Pod,
     attempt: u32,
     cgroup_parent: String,
-) -> PodSandboxConfig {
+) -> Result<PodSandboxConfig, SandboxConfigError> {
     let meta = &pod.metadata;
     let part = |s: &Option<String>| s.clone().unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
@@ -166,8 +192,12 @@ pub(crate) fn sandbox_config(
     } else {
         hostname(agent, pod).0
     };
+    amount::check_pod(&spec)?;
+    known_groups_policy(&spec)?;
     let (requests, overhead) = resources_of_pod(agent, &spec);
-    PodSandboxConfig {
+    let users = agent.users.of(pod)?;
+    let seccomp = sandbox_seccomp(agent, &context)?;
+    Ok(PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: part(&meta.name),
             uid: part(&meta.uid),
@@ -183,7 +213,7 @@ pub(crate) fn sandbox_config(
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent,
             security_context: Some(LinuxSandboxSecurityContext {
-                namespace_options: Some(namespaces(&spec, agent.users.of(pod))),
+                namespace_options: Some(namespaces(&spec, users)),
                 selinux_options: selinux(context.se_linux_options.as_ref()),
                 run_as_user: context.run_as_user.map(|value| Int64Value { value }),
                 run_as_group: match context.run_as_user {
@@ -193,7 +223,7 @@ pub(crate) fn sandbox_config(
                 supplemental_groups: groups(&spec),
                 supplemental_groups_policy: groups_policy(&spec),
                 privileged: privileged(&spec),
-                seccomp: Some(sandbox_seccomp(agent, &context)),
+                seccomp: Some(seccomp),
                 ..LinuxSandboxSecurityContext::default()
             }),
             sysctls: context
@@ -206,16 +236,16 @@ pub(crate) fn sandbox_config(
             resources: Some(requests),
         }),
         windows: None,
-    }
+    })
 }
 
 /// A sandbox runs under the default profile unless the pod names another.
 fn sandbox_seccomp(
     agent: &Agent,
     context: &k8s_openapi::api::core::v1::PodSecurityContext,
-) -> SecurityProfile {
+) -> Result<SecurityProfile, ProfileError> {
     match &context.seccomp_profile {
         Some(profile) => seccomp(agent, Some(profile)),
-        None => SecurityProfile::default(),
+        None => Ok(SecurityProfile::default()),
     }
 }

@@ -7,31 +7,45 @@
 //! | `/pods`, `/runningpods`, `/healthz`, `/metrics`, `/metrics/resource`, `/stats/summary` | facts |
 
 mod auth;
+mod cache;
+mod connections;
 mod facts;
 mod logs;
 mod reply;
+mod reviews;
 mod stats;
 mod streams;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use berth_supervise::{Chain, Outage};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::agent::Agent;
 use crate::{Config, Error};
 
+use connections::{Limits, Newcomer};
 pub(crate) use reply::Body;
 use reply::{NotServed, text};
+pub(crate) use reviews::Reviews;
+
+/// A client has so long for the TLS handshake, and for each request's headers.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
+const HEADERS_LIMIT: Duration = Duration::from_secs(30);
+/// Headers are no longer than this; an exec's command is among them.
+const HEADERS_BYTES: usize = 256 << 10;
+/// When nothing can be accepted (no more descriptors), another try comes at the latest after this.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A bound socket and its TLS, ready to serve.
 pub(crate) struct Server {
@@ -59,29 +73,34 @@ impl Server {
 
     /// Serves until `shutdown`; open streams end with it.
     pub(crate) async fn serve(self, agent: Arc<Agent>, shutdown: CancellationToken) {
-        let connections = TaskTracker::new();
+        let limits = Limits::default();
+        let mut outage = Outage::new("cannot accept connections to the node's server");
         loop {
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        debug!(%error, "accept");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
+                accepted = self.listener.accept() => accepted,
             };
-            let agent = Arc::clone(&agent);
-            let tls = self.tls.clone();
-            let shutdown = shutdown.clone();
-            connections.spawn(async move {
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    let pause = outage.failed(error).min(ACCEPT_PAUSE);
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
+            };
+            outage.works();
+            let Some(newcomer) = limits.newcomer(peer.ip()) else {
+                debug!(%peer, "connection refused: too many that have not said who they are");
+                continue;
+            };
+            let (tls, shutdown) = (self.tls.clone(), shutdown.clone());
+            let work = connection(Arc::clone(&agent), tls, stream, newcomer);
+            // One connection that breaks is its client's trouble.
+            agent.tasks.spawn_isolated("connection", async move {
                 tokio::select! {
                     () = shutdown.cancelled() => {}
-                    result = connection(agent, tls, stream) => {
-                        if let Err(error) = result {
-                            debug!(%error, "connection to the node server");
-                        }
+                    result = work => if let Err(error) = result {
+                        debug!(error, "connection to the node server");
                     }
                 }
             });
@@ -89,26 +108,36 @@ impl Server {
     }
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
 async fn connection(
     agent: Arc<Agent>,
     tls: TlsAcceptor,
     stream: TcpStream,
-) -> Result<(), AnyError> {
-    stream.set_nodelay(true)?;
-    let stream = tls.accept(stream).await?;
+    newcomer: Newcomer,
+) -> Result<(), String> {
+    stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    let stream = match tokio::time::timeout(TLS_LIMIT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("no TLS handshake in time".to_owned()),
+    };
     let caller = auth::caller(stream.get_ref().1);
+    let Some(_place) = newcomer.admit(caller.is_some()) else {
+        return Err("too many connections".to_owned());
+    };
     let service = service_fn(move |request| {
         let agent = Arc::clone(&agent);
         let caller = caller.clone();
         async move { Ok::<_, std::convert::Infallible>(answer(&agent, caller, request).await) }
     });
+    // The limit on headers is one on idle connections as well: it runs from the end of the last answer.
     hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_LIMIT)
+        .max_buf_size(HEADERS_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
-        .await?;
-    Ok(())
+        .await
+        .map_err(|error| Chain(&error).to_string())
 }
 
 async fn answer(
@@ -144,7 +173,16 @@ async fn route(
         ["metrics", "cadvisor" | "probes"] if get => Ok(text(StatusCode::OK, "")),
         ["stats", "summary"] if get => stats::summary(agent).await,
         ["containerLogs", ns, pod, container] if get => {
-            logs::logs(agent, &request, ns, pod, container)
+            logs::logs(agent, &request, ns, pod, container).await
+        }
+        // Streams are opened by POST (SPDY) or GET (WebSocket).
+        ["exec" | "attach" | "portForward", ..]
+            if !matches!(*request.method(), Method::GET | Method::POST) =>
+        {
+            Err(NotServed::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "405: Method Not Allowed".to_owned(),
+            ))
         }
         ["exec", ns, pod, container] | ["exec", ns, pod, _, container] => {
             streams::exec(agent, request, ns, pod, container).await

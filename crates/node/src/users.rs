@@ -13,6 +13,8 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::own_dirs;
+
 /// How many ids a pod has (KEP-127).
 const LENGTH: u32 = 1 << 16;
 /// The note in a pod's directory.
@@ -23,11 +25,10 @@ const FILE: &str = "userns";
 pub(crate) enum UsersError {
     #[error("all ranges of user ids are taken by other pods' user namespaces")]
     Exhausted,
-    #[error("{} is not understood ({source}): remove it when no process of the pod runs", path.display())]
-    Note {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    #[error("{} is not understood ({reason}): remove it when no process of the pod runs", path.display())]
+    Record { path: PathBuf, reason: String },
+    #[error("{} is missing, so it is not known which user ids the pod has", path.display())]
+    Missing { path: PathBuf },
     #[error("cannot {verb} {}: {source}", path.display())]
     Io {
         verb: &'static str,
@@ -69,7 +70,7 @@ struct Note {
     gid_mappings: Vec<NotedMapping>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NotedMapping {
     host_id: u32,
@@ -109,8 +110,20 @@ impl Users {
     }
 
     /// The ids that were assigned to the pod; `None` for one that has the machine's.
-    pub(crate) fn of(&self, pod: &Pod) -> Option<IdRange> {
-        wants_own(pod).then(|| read(&self.dir(pod)).ok().flatten())?
+    ///
+    /// # Errors
+    /// When the pod has ids of its own and their record cannot be read: it must not get the machine's then.
+    pub(crate) fn of(&self, pod: &Pod) -> Result<Option<IdRange>, UsersError> {
+        if !wants_own(pod) {
+            return Ok(None);
+        }
+        let dir = self.dir(pod);
+        match read(&dir)? {
+            Some(range) => Ok(Some(range)),
+            None => Err(UsersError::Missing {
+                path: dir.join(FILE),
+            }),
+        }
     }
 
     fn dir(&self, pod: &Pod) -> PathBuf {
@@ -174,16 +187,37 @@ fn read(dir: &Path) -> Result<Option<IdRange>, UsersError> {
             });
         }
     };
-    let note: Note =
-        serde_json::from_slice(&text).map_err(|source| UsersError::Note { path, source })?;
-    Ok(note
-        .uid_mappings
-        .first()
-        .filter(|mapping| mapping.length > 0)
-        .map(|mapping| IdRange {
-            first: mapping.host_id,
-            length: mapping.length,
-        }))
+    let wrong = |reason: String| UsersError::Record {
+        path: path.clone(),
+        reason,
+    };
+    let note: Note = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    range(&note)
+        .map(Some)
+        .map_err(|reason| wrong(reason.to_owned()))
+}
+
+/// The one range of a record. One that would give a pod the machine's ids, or some of them, is refused.
+fn range(note: &Note) -> Result<IdRange, &'static str> {
+    let ([user], [group]) = (note.uid_mappings.as_slice(), note.gid_mappings.as_slice()) else {
+        return Err("it does not have one mapping for users and one for groups");
+    };
+    if user != group {
+        return Err("its mappings of users and groups differ");
+    }
+    if user.container_id != 0 || user.length == 0 {
+        return Err("its mapping does not begin with the pod's root, or is empty");
+    }
+    if user.host_id < LENGTH {
+        return Err("it maps to the machine's own ids");
+    }
+    if user.host_id.checked_add(user.length - 1).is_none() {
+        return Err("its mapping goes beyond the last id");
+    }
+    Ok(IdRange {
+        first: user.host_id,
+        length: user.length,
+    })
 }
 
 fn write(dir: &Path, first: u32) -> Result<(), UsersError> {
@@ -203,7 +237,7 @@ fn write(dir: &Path, first: u32) -> Result<(), UsersError> {
         source,
     };
     let text = serde_json::to_vec(&note).map_err(|error| failed(error.into()))?;
-    fs::create_dir_all(dir).map_err(failed)?;
+    own_dirs::make(dir).map_err(failed)?;
     // Whole or not at all: half a note would hold up every pod that wants ids.
     let temporary = dir.join(".userns");
     fs::write(&temporary, text).map_err(failed)?;
@@ -233,15 +267,15 @@ mod tests {
         for pod in [&a, &b, &a] {
             users.assign(pod).unwrap();
         }
-        let first = |pod: &Pod| users.of(pod).unwrap().mappings()[0].host_id;
+        let first = |pod: &Pod| users.of(pod).unwrap().unwrap().mappings()[0].host_id;
         assert_eq!((first(&a), first(&b)), (65536, 131_072));
-        assert_eq!(users.of(&c), None);
+        assert!(matches!(users.of(&c), Err(UsersError::Missing { .. })));
         fs::remove_dir_all(dir.path().join("pods/uid-a")).unwrap();
         // Another agent on the same directory.
         let users = Users::new(dir.path().join("pods"));
         users.assign(&c).unwrap();
-        assert_eq!(users.of(&c).unwrap().mappings()[0].host_id, 65536);
-        assert_eq!(users.of(&b).unwrap().mappings()[0].length, LENGTH);
+        assert_eq!(users.of(&c).unwrap().unwrap().mappings()[0].host_id, 65536);
+        assert_eq!(users.of(&b).unwrap().unwrap().mappings()[0].length, LENGTH);
     }
 
     #[test]
@@ -251,7 +285,7 @@ mod tests {
         for host_users in [None, Some(true)] {
             let pod = pod("a", host_users);
             users.assign(&pod).unwrap();
-            assert_eq!(users.of(&pod), None);
+            assert_eq!(users.of(&pod).unwrap(), None);
         }
         assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
     }
@@ -267,13 +301,49 @@ mod tests {
         fs::write(place.join(FILE), note).unwrap();
         let (a, b) = (pod("a", Some(false)), pod("b", Some(false)));
         users.assign(&a).unwrap();
-        assert_eq!(users.of(&a).unwrap().mappings()[0].length, 131_072);
+        assert_eq!(users.of(&a).unwrap().unwrap().mappings()[0].length, 131_072);
         // Both ranges that it spans are taken.
         users.assign(&b).unwrap();
-        assert_eq!(users.of(&b).unwrap().mappings()[0].host_id, 3 * LENGTH);
+        assert_eq!(
+            users.of(&b).unwrap().unwrap().mappings()[0].host_id,
+            3 * LENGTH
+        );
         fs::write(place.join(FILE), "{").unwrap();
         let error = users.assign(&pod("c", Some(false))).unwrap_err();
-        assert!(matches!(error, UsersError::Note { .. }), "{error}");
+        assert!(matches!(error, UsersError::Record { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_never_means_the_machines_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = Users::new(dir.path().to_owned());
+        let (place, pod) = (dir.path().join("uid-a"), pod("a", Some(false)));
+        fs::create_dir(&place).unwrap();
+        let record = |users: &str, groups: &str| {
+            format!(r#"{{"uidMappings":[{users}],"gidMappings":[{groups}]}}"#)
+        };
+        let good = r#"{"hostId":65536,"containerId":0,"length":65536}"#;
+        for text in [
+            String::new(),
+            "{".to_owned(),
+            record("", ""),
+            record(good, ""),
+            record(good, r#"{"hostId":131072,"containerId":0,"length":65536}"#),
+            record(&format!("{good},{good}"), good),
+            record(&good.replace("65536,", "0,"), &good.replace("65536,", "0,")),
+            record(&good.replace("65536}", "0}"), &good.replace("65536}", "0}")),
+        ] {
+            fs::write(place.join(FILE), &text).unwrap();
+            assert!(users.of(&pod).is_err(), "{text}");
+            assert!(users.assign(&pod).is_err(), "{text}");
+        }
+        fs::remove_file(place.join(FILE)).unwrap();
+        fs::create_dir(place.join(FILE)).unwrap();
+        let error = users.of(&pod).unwrap_err();
+        assert!(matches!(error, UsersError::Io { .. }), "{error}");
+        fs::remove_dir(place.join(FILE)).unwrap();
+        fs::write(place.join(FILE), record(good, good)).unwrap();
+        assert!(users.of(&pod).unwrap().is_some());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod atomic;
 mod dirs;
 mod payload;
+mod remove;
 pub(crate) mod subpath;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 
 use crate::agent::Agent;
+use crate::amount::QuantityError;
 use crate::env::EnvError;
 use crate::objects::LookupError;
+use crate::own_dirs;
 
 pub(crate) use dirs::remove_all;
 pub(crate) use subpath::SubPathError;
@@ -54,6 +57,14 @@ pub(crate) enum VolumeError {
     Key { kind: &'static str, key: String },
     #[error("hostPath type check failed: {path} is not {what}")]
     HostPath { path: String, what: &'static str },
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    #[error("{field} {value} is not one that files can have")]
+    Number { field: &'static str, value: i64 },
+    #[error("hostPath type {0:?} is not known to this node")]
+    HostPathType(String),
+    #[error("the token of service account has no content")]
+    NoToken,
     #[error("the volume's kind {0:?} is not supported by this node")]
     Unsupported(&'static str),
     #[error("image {image:?} cannot be had: {reason}")]
@@ -118,9 +129,17 @@ pub(crate) async fn refresh(
     Ok(())
 }
 
-fn fs_group(pod: &Pod) -> Option<u32> {
-    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
-    u32::try_from(group).ok()
+/// The group of the pod's volumes.
+fn fs_group(pod: &Pod) -> Result<Option<u32>, VolumeError> {
+    let context = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+    id("fsGroup", context.and_then(|c| c.fs_group))
+}
+
+/// A user or group of files. One that files cannot have is refused: without it they would be open to others.
+fn id(field: &'static str, value: Option<i64>) -> Result<Option<u32>, VolumeError> {
+    let number =
+        |value: i64| u32::try_from(value).map_err(|_| VolumeError::Number { field, value });
+    value.map(number).transpose()
 }
 
 async fn one(
@@ -136,7 +155,7 @@ async fn one(
             .join(format!("kubernetes.io~{kind}"))
             .join(&volume.name)
     };
-    let group = fs_group(pod);
+    let group = fs_group(pod)?;
     if let Some(source) = &volume.empty_dir {
         let path = place("empty-dir");
         dirs::empty_dir(source, &path, group, agent.machine.memory_bytes)?;
@@ -162,9 +181,9 @@ async fn one(
     let path = place(kind);
     let files = payload::payload(agent, pod, volume, pod_ips, group).await?;
     if in_memory {
-        dirs::tmpfs(&path, None)?;
+        dirs::tmpfs(&path, None, dirs::Content::Secret)?;
     } else {
-        std::fs::create_dir_all(&path).map_err(io(&path))?;
+        own_dirs::make(&path).map_err(io(&path))?;
     }
     dirs::open_to_all(&path)?;
     atomic::write(&path, &files, group)?;

@@ -11,6 +11,7 @@
 mod annotate;
 mod end;
 mod kill;
+mod last_words;
 mod sandbox;
 mod start;
 mod status;
@@ -90,7 +91,7 @@ impl Worker {
         let pod = handle.pod.borrow().clone();
         let previous = pod.status.clone().unwrap_or_default();
         Self {
-            status: StatusTask::start(agent.config.client.clone(), &pod),
+            status: StatusTask::start(&agent, &pod),
             prober: Prober::new(Arc::clone(&agent), Arc::clone(&handle)),
             images: containers(&pod)
                 .map(|c| (c.name.clone(), c.image.clone().unwrap_or_default()))
@@ -179,7 +180,7 @@ impl Worker {
 
     async fn observe(&mut self) -> Result<(), tonic::Status> {
         let mut observed = observe(&self.agent.cri, &self.handle.uid, &self.observed).await?;
-        self.last_words(&mut observed);
+        self.last_words(&mut observed).await;
         self.observed = observed;
         *self.handle.observed.write() = self.observed.clone();
         Ok(())

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on fails
 
+#[path = "agent/attacks.rs"]
+mod attacks;
 #[path = "agent/fake_api.rs"]
 mod fake_api;
 #[path = "agent/fake_cri.rs"]

@@ -201,6 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn edits_that_are_not_known_are_not_left_out() {
+        let edits = [
+            r#"{"env":["A=b"],"intelRdt":{"closID":"x"}}"#,
+            r#"{"mounts":[{"hostPath":"/a","containerPath":"/b","mapped":true}]}"#,
+            r#"{"hooks":[{"hookName":"createRuntime","path":"/h","only":"x"}]}"#,
+        ];
+        for edit in edits {
+            let json = format!(
+                r#"{{"cdiVersion":"0.9.0","kind":"vendor.com/gpu","devices":[{{"name":"0","containerEdits":{edit}}}]}}"#
+            );
+            let (_dir, registry) = registry(&[("etc/new.json", &json)]);
+            let error = registry
+                .apply(&mut Spec::default(), &["vendor.com/gpu=0".into()])
+                .expect_err(edit)
+                .to_string();
+            assert!(
+                error.contains("unknown field") && error.contains("new.json"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn annotations_name_devices() {
         let annotations = [
             ("cdi.k8s.io/x".to_owned(), "a.b/c=1, a.b/c=2".to_owned()),

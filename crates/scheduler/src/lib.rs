@@ -3,13 +3,13 @@
 //! Where a pod can run and had better is decided by `berth_core::schedule`; this crate keeps the picture of
 //! the cluster, the order of pods and what is written. State is reached only through the API server.
 
-mod brief;
 mod cache;
 mod queue;
 mod task;
 mod write;
 
 use berth_core::gates::FeatureGates;
+use berth_supervise::TaskError;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -39,9 +39,15 @@ impl Config {
     }
 }
 
-/// Runs until `shutdown`.
+/// Runs until `shutdown`, or until one of its tasks breaks.
+///
+/// # Errors
+/// Which task ended, and why.
 ///
 /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
-pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+pub fn run(
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), TaskError>> {
     Box::pin(task::SchedulerTask::new(config).run(shutdown))
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use berth_core::event::EventType;
 use berth_core::resources::Overhead;
 use berth_core::schedule::{HandlerRule, NodeInfo, PodInfo, filter, score, summarize};
+use berth_supervise::{Brief, Outage, TaskError, panic_reason};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -21,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::Config;
-use crate::brief::Brief;
 use crate::cache::Cache;
 use crate::queue::{PodKey, Queue};
 use crate::write::Writer;
@@ -47,6 +47,24 @@ pub(crate) struct SchedulerTask {
     listing_nodes: HashSet<String>,
     complete: Complete,
     writes: JoinSet<Option<Bound>>,
+    outages: Outages,
+}
+
+/// What is wrong with each watch.
+struct Outages {
+    pods: Outage,
+    nodes: Outage,
+    classes: Outage,
+}
+
+impl Default for Outages {
+    fn default() -> Self {
+        Self {
+            pods: Outage::new("the scheduler cannot watch pods"),
+            nodes: Outage::new("the scheduler cannot watch nodes"),
+            classes: Outage::new("the scheduler cannot watch RuntimeClasses"),
+        }
+    }
 }
 
 /// Which first lists are there. Nothing is decided on half a picture.
@@ -77,10 +95,11 @@ impl SchedulerTask {
             listing_nodes: HashSet::new(),
             complete: Complete::default(),
             writes: JoinSet::new(),
+            outages: Outages::default(),
         }
     }
 
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), TaskError> {
         let client = self.config.client.clone();
         let open =
             watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
@@ -93,7 +112,7 @@ impl SchedulerTask {
         let mut classes = watcher(Api::<RuntimeClass>::all(client), watcher::Config::default())
             .default_backoff()
             .boxed();
-        loop {
+        let result = loop {
             let now = Instant::now();
             let due = if self.complete.all() {
                 self.queue.next_due(now)
@@ -103,24 +122,45 @@ impl SchedulerTask {
             let pause = due.map(|at| at.saturating_duration_since(now));
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
-                Some(event) = nodes.next() => self.watched(event, Self::node_event),
-                Some(event) = classes.next() => self.watched(event, Self::class_event),
-                Some(event) = pods.next() => self.watched(event, Self::pod_event),
-                Some(done) = self.writes.join_next() => self.written(done),
+                () = shutdown.cancelled() => break Ok(()),
+                event = nodes.next() => match event {
+                    Some(event) => {
+                        self.outages.nodes.watched(&event);
+                        self.watched(event, Self::node_event);
+                    }
+                    None => break Err(TaskError::Ended { task: "node watch" }),
+                },
+                event = classes.next() => match event {
+                    Some(event) => {
+                        self.outages.classes.watched(&event);
+                        self.watched(event, Self::class_event);
+                    }
+                    None => break Err(TaskError::Ended { task: "RuntimeClass watch" }),
+                },
+                event = pods.next() => match event {
+                    Some(event) => {
+                        self.outages.pods.watched(&event);
+                        self.watched(event, Self::pod_event);
+                    }
+                    None => break Err(TaskError::Ended { task: "pod watch" }),
+                },
+                Some(done) = self.writes.join_next() => if let Err(error) = self.written(done) {
+                    break Err(error);
+                },
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
                     if let Some(key) = self.queue.pop(Instant::now()) {
                         self.place(&key);
                     }
                 }
             }
-        }
+        };
         let drained = tokio::time::timeout(DRAIN, async {
             while self.writes.join_next().await.is_some() {}
         });
         if drained.await.is_err() {
             debug!("writes were cut off");
         }
+        result
     }
 
     fn watched<K>(
@@ -128,9 +168,8 @@ impl SchedulerTask {
         event: Result<watcher::Event<K>, watcher::Error>,
         handle: fn(&mut Self, watcher::Event<K>),
     ) {
-        match event {
-            Ok(event) => handle(self, event),
-            Err(error) => debug!(%error, "watch interrupted; it is taken up again"),
+        if let Ok(event) = event {
+            handle(self, event);
         }
     }
 
@@ -353,14 +392,17 @@ impl SchedulerTask {
             writer
                 .event(&pod, EventType::Warning, "FailedScheduling", &message)
                 .await;
-            if let Err(error) = writer.mark_unschedulable(&pod, &message).await {
-                debug!(pod = key(&pod), %error, "the condition was not written");
-            }
+            let result = writer.mark_unschedulable(&pod, &message).await;
+            writer.status_written(&pod, &result);
             None
         });
     }
 
-    fn written(&mut self, done: Result<Option<Bound>, tokio::task::JoinError>) {
+    /// Takes a write's result over. Without it a pod would count as placed for ever: a write that broke ends the role.
+    fn written(
+        &mut self,
+        done: Result<Option<Bound>, tokio::task::JoinError>,
+    ) -> Result<(), TaskError> {
         match done {
             Ok(Some(Bound { key, failed: true })) => {
                 self.cache.forget(&key);
@@ -371,8 +413,18 @@ impl SchedulerTask {
                 self.queue.remove(&key);
             }
             Ok(None) => {}
-            Err(error) => warn!(%error, "a write broke"),
+            Err(error) => {
+                let task = "write";
+                return Err(match error.try_into_panic() {
+                    Ok(panic) => TaskError::Panicked {
+                        task,
+                        reason: panic_reason(&*panic),
+                    },
+                    Err(_) => TaskError::Ended { task },
+                });
+            }
         }
+        Ok(())
     }
 }
 

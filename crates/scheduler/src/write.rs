@@ -1,6 +1,9 @@
 //! What the scheduler writes: bindings, the PodScheduled condition, events. Runs beside the decisions.
 
+use std::sync::PoisonError;
+
 use berth_core::event::{EventCorrelator, EventType, EventWrite};
+use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Event, ObjectReference, Pod};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
@@ -13,6 +16,7 @@ use tracing::debug;
 pub(crate) struct Writer {
     client: Client,
     events: Mutex<EventCorrelator>,
+    statuses: std::sync::Mutex<Outage>,
 }
 
 impl Writer {
@@ -20,6 +24,21 @@ impl Writer {
         Self {
             client,
             events: Mutex::new(EventCorrelator::new(component, None)),
+            statuses: std::sync::Mutex::new(Outage::new(
+                "cannot write that a pod is unschedulable",
+            )),
+        }
+    }
+
+    /// Tells the log how writing a pod's status went.
+    pub(crate) fn status_written(&self, pod: &Pod, result: &kube::Result<()>) {
+        let mut outage = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) => outage.works(),
+            Err(error) => {
+                let pod = pod.name_any();
+                outage.failed(format_args!("pod {pod}: {}", Brief(error)));
+            }
         }
     }
 

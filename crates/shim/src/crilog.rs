@@ -1,9 +1,14 @@
 //! The CRI's log format: `TIME STREAM TAG TEXT`, one line each; `P` marks a line that goes on, `F` its end.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::stream::Kind;
 
@@ -120,20 +125,80 @@ impl CriLog {
     }
 }
 
+/// How many parts at the end of a log's path are the pod's: its directory, the container's, and the file.
+const OF_POD: usize = 3;
+
+/// Opens a log file for appending; what is missing is made.
+///
+/// A pod that mounts the node's log directory can put links and devices where its log goes, and whoever follows them
+/// writes its lines into the node's files. So no link is followed below the directory of all pods' logs (which may be
+/// reached by one: that is the administrator's), and the file is a regular one.
 fn open(path: &Path) -> io::Result<File> {
-    let options = || {
-        let mut o = OpenOptions::new();
-        o.append(true).create(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut o, 0o640);
-        o
+    let base = path
+        .ancestors()
+        .take(OF_POD + 1)
+        .last()
+        .filter(|base| !base.as_os_str().is_empty())
+        .unwrap_or(Path::new("/"));
+    let parts: Vec<&OsStr> = path
+        .strip_prefix(base)
+        .unwrap_or(path)
+        .components()
+        .map(|part| match part {
+            Component::Normal(name) => Ok(name),
+            Component::Prefix(_)
+            | Component::RootDir
+            | Component::CurDir
+            | Component::ParentDir => Err(refused("its path is not plain")),
+        })
+        .collect::<io::Result<_>>()?;
+    let Some((file, folders)) = parts.split_last() else {
+        return Err(refused("its path names no file"));
     };
-    match options().open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-            options().open(path)
+    std::fs::create_dir_all(base)?;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut dir = rustix::fs::open(base, folder, Mode::empty())?;
+    for name in folders {
+        match rustix::fs::mkdirat(&dir, *name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        other => other,
+        dir = within(&dir, name, folder, Mode::empty())?;
     }
+    // Looked at before it is opened: opening alone does something to some devices.
+    match within(&dir, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(found) => regular(&found)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let append =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = within(&dir, file, append, Mode::from_raw_mode(0o640))?;
+    regular(&opened)?;
+    Ok(File::from(opened))
+}
+
+/// Opens a name in a directory that is no link.
+fn within(dir: &OwnedFd, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(dir, name, flags, mode, resolve).map_err(|errno| match errno {
+        Errno::LOOP => refused("a symbolic link is in its path"),
+        errno => errno.into(),
+    })
+}
+
+fn regular(file: &OwnedFd) -> io::Result<()> {
+    match FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(refused("it is not a regular file")),
+    }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("not opened: {why}"),
+    )
 }
 
 #[cfg(test)]
@@ -220,5 +285,52 @@ mod tests {
         let texts = |p| entries(p).into_iter().map(|e| e.2).collect::<Vec<_>>();
         assert_eq!(texts(&old), ["a", "bc"]);
         assert_eq!(texts(&path), ["de"]);
+    }
+
+    #[test]
+    fn links_and_devices_that_a_pod_planted_are_not_followed() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("tempdir");
+        let outside = dir.path().join("outside");
+        std::fs::create_dir(&outside).expect("directory");
+        std::fs::write(outside.join("secret"), "kept").expect("write");
+        let pods = dir.path().join("pods");
+        std::fs::create_dir_all(pods.join("pod/c")).expect("directory");
+        let refused = |path: &Path| {
+            let error = CriLog::open(path).map(drop).expect_err("refused");
+            assert!(
+                error.to_string().contains("not opened"),
+                "{path:?}: {error}"
+            );
+        };
+        // The file, the container's directory, the pod's.
+        symlink("../../../outside/secret", pods.join("pod/c/0.log")).expect("link");
+        refused(&pods.join("pod/c/0.log"));
+        symlink(outside.join("new"), pods.join("pod/c/1.log")).expect("link");
+        refused(&pods.join("pod/c/1.log"));
+        symlink("../../outside", pods.join("pod/link")).expect("link");
+        refused(&pods.join("pod/link/secret"));
+        symlink("../outside", pods.join("podlink")).expect("link");
+        refused(&pods.join("podlink/c/0.log"));
+        refused(&pods.join("pod/c/../0.log"));
+        nix::unistd::mkfifo(&pods.join("pod/c/2.log"), nix::sys::stat::Mode::S_IRWXU)
+            .expect("FIFO");
+        refused(&pods.join("pod/c/2.log"));
+        let left: Vec<_> = std::fs::read_dir(&outside).expect("list").collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(
+            std::fs::read_to_string(outside.join("secret")).expect("read"),
+            "kept"
+        );
+        // A link planted later is noticed when the log is opened anew.
+        let path = pods.join("pod/c/3.log");
+        let mut log = CriLog::open(&path).expect("open");
+        std::fs::remove_file(&path).expect("remove");
+        symlink(outside.join("secret"), &path).expect("link");
+        log.reopen().expect_err("refused");
+        // The directory of all logs may be behind a link of the administrator's.
+        symlink(&pods, dir.path().join("logs")).expect("link");
+        CriLog::open(&dir.path().join("logs/other/c/0.log")).expect("open");
+        assert!(pods.join("other/c/0.log").is_file());
     }
 }

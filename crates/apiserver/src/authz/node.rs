@@ -197,11 +197,10 @@ fn nodes(node: &str, asked: &Asked<'_>) -> Result<(), String> {
 
 fn pods(node: &str, asked: &Asked<'_>, storage: &Storage) -> Result<(), String> {
     let own = || {
-        let pod = storage.read::<Pod>(PODS, asked.namespace, asked.name);
-        if pod.is_some_and(|pod| runs_on(&pod, node)) {
-            Ok(())
-        } else {
-            refuse(unrelated(node))
+        match storage.read::<Pod>(PODS, asked.namespace, asked.name) {
+            Ok(Some(pod)) if runs_on(&pod, node) => Ok(()),
+            Ok(_) => refuse(unrelated(node)),
+            Err(error) => refuse(error.to_string()),
         }
     };
     match (asked.subresource, asked.verb) {
@@ -272,7 +271,7 @@ fn pods_of(node: &str, namespace: &str, storage: &Storage) -> impl Iterator<Item
             at.and_then(|at| stored.fields.get(at))
                 .is_none_or(|on| &**on == node)
         })
-        .filter_map(|stored| stored.decode::<Pod>())
+        .filter_map(|stored| stored.decode::<Pod>().ok())
         .filter(move |pod| runs_on(pod, node))
 }
 

@@ -193,7 +193,10 @@ async fn remember(node: &NodeName, shown: &str, storage: &Storage) -> Result<(),
         let expect = match &seen {
             None => Expect::Absent,
             Some(seen) => {
-                let record = seen.value();
+                let record = seen.value().map_err(|error| IdentityError::Storage {
+                    node: node.name.clone(),
+                    source: error.into(),
+                })?;
                 let text = |field: &str| record[field].as_str().unwrap_or_default().to_owned();
                 let first = text("shown");
                 if text("uid") == node.uid {
@@ -213,7 +216,7 @@ async fn remember(node: &NodeName, shown: &str, storage: &Storage) -> Result<(),
         };
         let record: Value =
             json!({"metadata": {"name": node.name}, "uid": node.uid, "shown": shown});
-        let written = storage.put(SEEN, "", &node.name, expect, &record).await;
+        let written = storage.put(SEEN, "", &node.name, expect, record).await;
         match written {
             Ok(Written::Done(_)) => {
                 if shown != ISSUED {

@@ -90,7 +90,7 @@ impl Listing {
         match &self.printer {
             None => self.call.item(item),
             Some(printer) => {
-                let row = self.call.table_row(printer, &item.value())?;
+                let row = self.call.table_row(printer, &item.value()?)?;
                 Ok(Bytes::from(row.to_string()))
             }
         }

@@ -41,6 +41,9 @@ pub(crate) struct NodeArgs {
     /// Taint to register the Node with (may be repeated)
     #[arg(long = "register-with-taint", value_name = "KEY=VALUE:EFFECT")]
     pub(crate) taints: Vec<String>,
+    /// Sysctl that pods may set besides the safe ones, or the beginning of such names with * after it (may be repeated)
+    #[arg(long, value_name = "NAME|PREFIX*", value_delimiter = ',')]
+    pub(crate) allowed_unsafe_sysctls: Vec<String>,
     /// How many pods the node takes
     #[arg(long, default_value_t = 110)]
     pub(crate) max_pods: u32,
@@ -90,6 +93,9 @@ impl NodeArgs {
             Unsupported::Fail => UnsupportedHandler::Fail,
             Unsupported::Retry => UnsupportedHandler::Retry,
         };
+        config
+            .allowed_unsafe_sysctls
+            .clone_from(&self.allowed_unsafe_sysctls);
         config.max_pods = self.max_pods;
         config.cluster_dns.clone_from(&self.cluster_dns);
         config.cluster_domain.clone_from(&self.cluster_domain);

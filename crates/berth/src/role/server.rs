@@ -248,8 +248,7 @@ impl Built {
             scheduler.gates = gates;
             scheduler.by_handler = by_handler;
             roles.spawn(Stage::Clients, "scheduler", |token| async move {
-                berth_scheduler::run(scheduler, token).await;
-                Ok(())
+                Ok(berth_scheduler::run(scheduler, token).await?)
             });
         }
         if controllers {
@@ -259,8 +258,7 @@ impl Built {
             let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
             controllers.gates = gates;
             roles.spawn(Stage::Clients, "controllers", |token| async move {
-                berth_controllers::run(controllers, token).await;
-                Ok(())
+                Ok(berth_controllers::run(controllers, token).await?)
             });
         }
         Ok(())

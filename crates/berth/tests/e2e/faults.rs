@@ -334,3 +334,81 @@ fn images_may_come_before_the_first_start() {
     );
     assert!(!foreign.join("cri").exists(), "nothing was touched");
 }
+
+#[test]
+fn a_node_that_cannot_reach_its_server_says_so_at_once_and_then_seldom() {
+    let mut cluster = Cluster::server_only();
+    let server = format!("https://127.0.0.1:{}", cluster.port());
+    let made = berth()
+        .args(["kubeconfig", "--node", "n9", "--server", &server])
+        .arg("--data-dir")
+        .arg(cluster.data())
+        .output()
+        .expect("berth kubeconfig runs");
+    assert!(made.status.success(), "{}", words(&made));
+    let dir = short_dir();
+    let (kubeconfig, root) = (dir.path().join("kubeconfig"), dir.path().join("node"));
+    fs::write(&kubeconfig, made.stdout).expect("the kubeconfig");
+    // A directory from before, open to all.
+    fs::create_dir(&root).expect("the root directory");
+    cluster.kill();
+
+    let log = dir.path().join("log");
+    let mut node = berth()
+        .args([
+            "node",
+            "--node-name",
+            "n9",
+            "--kubelet-address",
+            "127.0.0.1:0",
+        ])
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .arg("--root-dir")
+        .arg(&root)
+        .arg("--pod-logs-dir")
+        .arg(dir.path().join("logs"))
+        .arg("--cri-socket")
+        .arg(dir.path().join("none.sock"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).expect("the log"))
+        .spawn()
+        .expect("berth node starts");
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    // The pause between tries grows: several have failed when this one has said so.
+    let wanted = [
+        "cannot write the node's status",
+        "cannot watch RuntimeClasses",
+    ];
+    wait_for("both warnings", LIMIT, || {
+        let text = read();
+        let said = |w: &&str| text.lines().any(|l| l.contains("WARN") && l.contains(*w));
+        if wanted.iter().all(said) {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(&root)
+            .expect("the root directory")
+            .permissions(),
+    );
+    let signal = i32::try_from(node.id()).expect("a process id");
+    let begun = Instant::now();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(signal),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .expect("it can be stopped");
+    let status = node.wait().expect("it ends");
+    assert!(status.success() && begun.elapsed() < LIMIT, "{}", read());
+    assert_eq!(mode & 0o777, 0o700);
+    let text = read();
+    assert!(text.contains("onnection refused"), "{text}");
+    for warning in wanted {
+        let count = text.lines().filter(|l| l.contains(warning)).count();
+        assert!(count <= 3, "{count} times: {text}");
+    }
+}

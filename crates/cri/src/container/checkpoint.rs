@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use berth_cri_api::v1::CheckpointContainerRequest;
 use berth_oci::runtime::RuntimeKind;
+use berth_shim::private;
 use serde_json::json;
 
 use crate::engine::{Engine, Shared, blocking};
@@ -43,7 +44,8 @@ pub(crate) async fn checkpoint(
     let shim = sandbox.shim()?;
     let work = engine.layout.bundle(&container.id).join("checkpoint");
     let images = work.join("checkpoint");
-    std::fs::create_dir_all(&images).map_err(CriError::io("make", &images))?;
+    // The container's memory is in it.
+    private::create_dir(&images).map_err(CriError::io("make", &images))?;
     let dump = shim.checkpoint(&container.id, &images);
     let done = match u64::try_from(request.timeout) {
         Ok(seconds @ 1..) => tokio::time::timeout(Duration::from_secs(seconds), dump)
@@ -109,7 +111,7 @@ fn pack(
         "checkpointedTime": time(crate::engine::now()),
     });
     let path = work.join("config.dump");
-    std::fs::write(&path, text.to_string()).map_err(CriError::io("write", &path))?;
+    private::write(&path, text.to_string().as_bytes()).map_err(CriError::io("write", &path))?;
     let mut name = location.as_os_str().to_owned();
     name.push(".part");
     let part = Path::new(&name);
@@ -119,6 +121,7 @@ fn pack(
             .write(true)
             .truncate(true)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(part)?;
         let mut archive = tar::Builder::new(file);
         archive.append_dir_all(".", work)?;

@@ -1,17 +1,20 @@
 //! `CreateContainer`: root filesystem, user, spec. The process comes with the start.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use berth_cri_api::v1::{
-    ContainerConfig, ContainerEventType, CreateContainerRequest, NamespaceOption, SecurityProfile,
+    ContainerConfig, ContainerEventType, CreateContainerRequest, NamespaceOption, PodSandboxConfig,
+    SecurityProfile,
 };
 use berth_image::{Image, ImageConfig};
+use berth_shim::private;
 
 use super::{Container, spec, user, volumes};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
-use crate::layout::remove_tree;
+use crate::known;
+use crate::layout::{make_private, remove_tree};
 use crate::record::{ContainerPhase, ContainerRecord, Phase, SandboxRecord, UserRecord, Wire};
 use crate::sandbox::{self, Mapped};
 
@@ -32,7 +35,7 @@ pub(crate) async fn create(
             pod.id
         )));
     }
-    check(&config, &pod_record)?;
+    check(&config, &pod_record, request.sandbox_config.as_ref())?;
     let reference = config.image.clone().unwrap_or_default().image;
     let image = engine
         .images
@@ -79,7 +82,11 @@ pub(crate) async fn create(
 }
 
 /// What a container can't have.
-fn check(config: &ContainerConfig, pod: &SandboxRecord) -> Result<(), CriError> {
+fn check(
+    config: &ContainerConfig,
+    pod: &SandboxRecord,
+    given: Option<&PodSandboxConfig>,
+) -> Result<(), CriError> {
     if config
         .metadata
         .as_ref()
@@ -89,9 +96,14 @@ fn check(config: &ContainerConfig, pod: &SandboxRecord) -> Result<(), CriError> 
             "the container has no name (metadata.name)".to_owned(),
         ));
     }
+    known::check_container(config)?;
     let linux = config.linux.as_ref();
     let security = linux.and_then(|linux| linux.security_context.as_ref());
-    if security.is_some_and(|security| security.privileged) && !sandbox::privileged(&pod.config.0) {
+    // As the request tells of the pod by now, which may be more than what it was made with: a debug container of an
+    // ordinary pod can be privileged. The sandbox itself stays as it is.
+    if security.is_some_and(|security| security.privileged)
+        && !sandbox::privileged(given.unwrap_or(&pod.config.0))
+    {
         return Err(CriError::Invalid(
             "a privileged container needs a privileged pod sandbox".to_owned(),
         ));
@@ -155,7 +167,10 @@ fn make(
     let bundle = engine.layout.bundle(id);
     let rootfs = bundle.join("rootfs");
     // The record's folder goes first: a start after a crash finds what else there may be by it.
-    directory(&engine.layout.container_record(id))?;
+    let root = sandbox::root_of(&pod.config.0)?;
+    for dir in [&engine.layout.container_record(id), &bundle] {
+        make_private(dir, root).map_err(CriError::io("make", dir))?;
+    }
     directory(&rootfs)?;
     engine.images.prepare(id, image.id.as_str())?;
     match Mapped::of(engine, &pod.id, &pod.config.0)? {
@@ -170,10 +185,7 @@ fn make(
             volume.image_ref = found.id.to_string();
         }
     }
-    let log_path = log_path(&config, pod);
-    if let Some(folder) = log_path.as_deref().and_then(Path::parent) {
-        directory(folder)?;
-    }
+    let log_path = log_path(&config, pod)?;
     let mut record = ContainerRecord {
         id: id.to_owned(),
         sandbox_id: pod.id.clone(),
@@ -202,7 +214,7 @@ fn make(
         record.cgroup = path;
     }
     let path = bundle.join("config.json");
-    std::fs::write(&path, serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))?;
+    private::write(&path, &serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))?;
     let container = Container::new(engine, record);
     container.update(|_| {})?;
     Ok(Arc::new(container))
@@ -216,10 +228,22 @@ fn stop_signal(config: &ContainerConfig, image: &ImageConfig) -> String {
     }
 }
 
-fn log_path(config: &ContainerConfig, pod: &SandboxRecord) -> Option<std::path::PathBuf> {
-    let directory = &pod.config.0.log_directory;
-    (!config.log_path.is_empty() && !directory.is_empty())
-        .then(|| Path::new(directory).join(&config.log_path))
+/// Where the container's log goes. The directory is the kubelet's to choose; the rest stays below it.
+fn log_path(config: &ContainerConfig, pod: &SandboxRecord) -> Result<Option<PathBuf>, CriError> {
+    let directory = Path::new(&pod.config.0.log_directory);
+    let path = Path::new(&config.log_path);
+    if directory.as_os_str().is_empty() || path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let below = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if !directory.is_absolute() || !below {
+        return Err(CriError::Invalid(format!(
+            "log_path {path:?} must be a path below log_directory {directory:?}, which must be absolute"
+        )));
+    }
+    Ok(Some(directory.join(path)))
 }
 
 /// Removes everything that belongs to a container's id but its log.

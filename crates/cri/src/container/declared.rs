@@ -4,17 +4,18 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use berth_cri_api::v1::ContainerConfig;
 use berth_image::ImageConfig;
 use berth_oci::{Mount, Propagation};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, XattrFlags};
 
 use crate::engine::Engine;
 use crate::error::CriError;
+use crate::inside;
 
 /// The volumes' places in the container, and where they are on the host.
 fn places(
@@ -50,7 +51,7 @@ pub(super) fn make(
 ) -> Result<(), CriError> {
     for (path, place) in places(engine, id, config, image) {
         fs::create_dir_all(&place).map_err(CriError::io("make", &place))?;
-        let copied = match open(rootfs, &path) {
+        let copied = match inside::open_dir(rootfs, &path) {
             Ok(Some(source)) => {
                 // A directory by its descriptor: no link in the image leads out of it.
                 let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
@@ -97,18 +98,6 @@ fn clean(path: &Path) -> PathBuf {
         }
     }
     out
-}
-
-/// A directory inside `rootfs`, links resolved as the container would; `None` when there is none.
-fn open(rootfs: &Path, path: &Path) -> io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(rootfs, flags, Mode::empty())?;
-    let path = path.strip_prefix("/").unwrap_or(path);
-    match rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-        Ok(found) => Ok(Some(found)),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// One copy of a tree, by what its files are and not by what links point to.
@@ -231,7 +220,9 @@ mod tests {
         std::os::unix::fs::symlink("../../outside", root.join("real/link")).unwrap();
         // The volume's path is a link too, which means the image's own root.
         std::os::unix::fs::symlink("/real", root.join("data")).unwrap();
-        let source = open(&root, Path::new("/data")).unwrap().unwrap();
+        let source = inside::open_dir(&root, Path::new("/data"))
+            .unwrap()
+            .unwrap();
         let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
         Copy::default().directory(&source, &to).unwrap();
         let file = fs::metadata(to.join("file")).unwrap();
@@ -241,7 +232,15 @@ mod tests {
             Path::new("../../outside")
         );
         assert_eq!(fs::read_to_string(to.join("sub/again")).unwrap(), "inside");
-        assert!(open(&root, Path::new("/none")).unwrap().is_none());
-        assert!(open(&root, Path::new("/real/file")).unwrap().is_none());
+        assert!(
+            inside::open_dir(&root, Path::new("/none"))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            inside::open_dir(&root, Path::new("/real/file"))
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use berth_cri_api::v1::security_profile::ProfileType;
 use berth_cri_api::v1::{
     LinuxContainerResources, LinuxContainerSecurityContext, MountPropagation, NamespaceMode,
-    SecurityProfile,
 };
 use berth_image::ImageConfig;
 use berth_oci::{
@@ -399,14 +398,14 @@ fn seccomp(given: &LinuxContainerSecurityContext) -> Result<SeccompProfile, CriE
         return Ok(match profile.profile_type() {
             ProfileType::RuntimeDefault => SeccompProfile::RuntimeDefault,
             ProfileType::Unconfined => SeccompProfile::Unconfined,
-            ProfileType::Localhost => SeccompProfile::Localhost(local(profile)),
+            ProfileType::Localhost => SeccompProfile::Localhost(local(&profile.localhost_ref)?),
         });
     }
     match given.seccomp_profile_path.as_str() {
         "" | "unconfined" => Ok(SeccompProfile::Unconfined),
         "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
         path => match path.strip_prefix("localhost/") {
-            Some(path) => Ok(SeccompProfile::Localhost(PathBuf::from(path))),
+            Some(_) => local(path).map(SeccompProfile::Localhost),
             None => Err(CriError::Invalid(format!(
                 "seccomp profile {path:?} has no known form"
             ))),
@@ -414,9 +413,16 @@ fn seccomp(given: &LinuxContainerSecurityContext) -> Result<SeccompProfile, CriE
     }
 }
 
-fn local(profile: &SecurityProfile) -> PathBuf {
-    let path = profile.localhost_ref.as_str();
-    PathBuf::from(path.strip_prefix("localhost/").unwrap_or(path))
+/// A profile's file. One that is not named from the root would be looked for wherever the server runs.
+fn local(reference: &str) -> Result<PathBuf, CriError> {
+    let path = PathBuf::from(reference.strip_prefix("localhost/").unwrap_or(reference));
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(CriError::Invalid(format!(
+            "seccomp profile {reference:?} is no absolute path"
+        )))
+    }
 }
 
 /// Only the limits of a container, as its runtime takes them for an update.

@@ -77,11 +77,8 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
                 record.started_at = at;
                 record.pid = pid;
             })?;
-            tokio::spawn(super::watch_exit(
-                Arc::clone(engine),
-                Arc::clone(&container),
-                shim,
-            ));
+            let watch = super::watch_exit(Arc::clone(engine), Arc::clone(&container), shim);
+            engine.tasks.spawn("container", watch);
             engine.events.container(
                 engine,
                 ContainerEventType::ContainerStartedEvent,

@@ -30,6 +30,21 @@ fn image(record: &ContainerRecord) -> Option<ImageSpec> {
     Some(image)
 }
 
+/// As [`state`], but nobody knows of a container whose sandbox's record can't be read.
+fn known_state(engine: &Shared, record: &ContainerRecord) -> ContainerState {
+    match record.phase {
+        ContainerPhase::Created | ContainerPhase::Starting | ContainerPhase::Running
+            if engine.held.has(&record.sandbox_id) =>
+        {
+            ContainerState::ContainerUnknown
+        }
+        ContainerPhase::Created
+        | ContainerPhase::Starting
+        | ContainerPhase::Running
+        | ContainerPhase::Exited(_) => state(&record.phase),
+    }
+}
+
 /// The CRI's view of a record.
 pub(crate) fn status_of(record: &ContainerRecord) -> ContainerStatus {
     let config = &record.config.0;
@@ -102,7 +117,10 @@ pub(crate) fn status(
         info.insert("info".to_owned(), text.to_string());
     }
     Ok(ContainerStatusResponse {
-        status: Some(status_of(&record)),
+        status: Some(ContainerStatus {
+            state: known_state(engine, &record).into(),
+            ..status_of(&record)
+        }),
         info,
     })
 }
@@ -121,14 +139,14 @@ pub(crate) fn list(engine: &Shared, filter: Option<ContainerFilter>) -> Vec<Item
                 && record.sandbox_id.starts_with(&filter.pod_sandbox_id)
                 && filter
                     .state
-                    .is_none_or(|wanted| wanted.state() == state(&record.phase))
+                    .is_none_or(|wanted| wanted.state() == known_state(engine, record))
                 && filter
                     .label_selector
                     .iter()
                     .all(|(key, value)| labels.get(key) == Some(value))
         })
         .map(|record| Item {
-            state: state(&record.phase).into(),
+            state: known_state(engine, &record).into(),
             image: image(&record),
             id: record.id,
             pod_sandbox_id: record.sandbox_id,

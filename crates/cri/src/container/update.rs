@@ -2,6 +2,7 @@
 
 use berth_cri_api::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
 use berth_oci::User;
+use berth_shim::private;
 
 use super::spec;
 use crate::engine::Shared;
@@ -68,7 +69,7 @@ pub(crate) async fn update(
         new.set_devices(devices);
         linux.set_resources(Some(new));
     }
-    std::fs::write(&path, serde_json::to_vec(&written)?).map_err(CriError::io("write", &path))?;
+    private::write(&path, &serde_json::to_vec(&written)?).map_err(CriError::io("write", &path))?;
     container.update(|kept| kept.config = record.config)
 }
 

@@ -8,6 +8,12 @@ use berth_image::ImageConfig;
 use berth_oci::User;
 
 use crate::error::CriError;
+use crate::inside;
+
+/// The longest passwd or group file that an image may have, in bytes.
+const FILE_LIMIT: u64 = 1 << 20;
+/// The longest line in them.
+const LINE_LIMIT: usize = 64 << 10;
 
 /// One line of passwd.
 struct Passwd {
@@ -28,8 +34,8 @@ pub(super) fn resolve(
     config: &ContainerConfig,
     image: &ImageConfig,
 ) -> Result<User, CriError> {
-    let passwd = read(rootfs, "etc/passwd", parse_passwd);
-    let groups = read(rootfs, "etc/group", parse_group);
+    let passwd = read(rootfs, "etc/passwd", parse_passwd)?;
+    let groups = read(rootfs, "etc/group", parse_group)?;
     pick(&passwd, &groups, config, image)
 }
 
@@ -134,27 +140,21 @@ fn number(what: &str, value: i64) -> Result<u32, CriError> {
         .map_err(|_| CriError::Invalid(format!("{what} {value} is no user or group id")))
 }
 
-/// A file of the image; links in it are followed inside the image only.
-fn read<T>(rootfs: &Path, file: &str, parse: fn(&str) -> Option<T>) -> Vec<T> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
-    let text = rustix::fs::open(
-        rootfs,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .and_then(|root| {
-        rustix::fs::openat2(
-            root,
-            file,
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
-    })
-    .map_err(std::io::Error::from)
-    .and_then(|file| std::io::read_to_string(std::fs::File::from(file)))
-    .unwrap_or_default();
-    text.lines().filter_map(parse).collect()
+/// The lines of a file of the image. Without the file there are none; one that can't be used is an error, for who may
+/// do what would follow from half of it.
+fn read<T>(rootfs: &Path, file: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>, CriError> {
+    let unusable =
+        |why: &str| CriError::Invalid(format!("the image's /{file} can't be used: {why}"));
+    let content = inside::read_file(rootfs, Path::new(file), FILE_LIMIT)
+        .map_err(|error| unusable(&error.to_string()))?
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    if text.lines().any(|line| line.len() > LINE_LIMIT) {
+        return Err(unusable(&format!(
+            "it has a line of more than {LINE_LIMIT} bytes"
+        )));
+    }
+    Ok(text.lines().filter_map(parse).collect())
 }
 
 fn parse_passwd(line: &str) -> Option<Passwd> {
@@ -257,5 +257,43 @@ mod tests {
             ..none()
         };
         assert!(resolve("", group_only).is_err());
+    }
+
+    #[test]
+    fn files_of_an_image_that_cannot_be_used_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let etc = root.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        let resolve = || {
+            let found = super::resolve(
+                root.path(),
+                &ContainerConfig::default(),
+                &ImageConfig::default(),
+            );
+            found
+                .map(|user| user.uid)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(resolve(), Ok(0));
+        for file in ["passwd", "group"] {
+            let path = etc.join(file);
+            let refused = |why: &str| {
+                let error = resolve().unwrap_err();
+                assert!(
+                    error.contains(&format!("/etc/{file}")) && error.contains(why),
+                    "{error}"
+                );
+                std::fs::remove_file(&path).unwrap();
+            };
+            // Nobody writes into it: whoever opens it for reading waits for ever.
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            refused("not a regular file");
+            std::fs::write(&path, "a:x:1:1\n".repeat(200_000)).unwrap();
+            refused("more than");
+            std::fs::write(&path, format!("a:x:1:{}\n", "m,".repeat(40_000))).unwrap();
+            refused("a line");
+            std::os::unix::fs::symlink(format!("/etc/{file}"), &path).unwrap();
+            refused("symbolic links");
+        }
     }
 }

@@ -2,13 +2,13 @@
 //! user namespace counts them. Both lie in the bundle's `volumes/`, by the mount's number.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use berth_cri_api::v1::{IdMapping, Mount, MountPropagation};
 
 use crate::engine::Engine;
 use crate::error::CriError;
+use crate::inside;
 use crate::record::SandboxRecord;
 use crate::sandbox::{self, Mapped};
 
@@ -111,29 +111,14 @@ fn key(id: &str, index: usize) -> String {
 
 /// A path inside an image that is mounted at `root`; links in it lead nowhere else.
 fn below(root: &Path, sub_path: &str) -> Result<PathBuf, CriError> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2, readlinkat};
     if sub_path.is_empty() {
         return Ok(root.to_owned());
     }
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let found = open(root, flags | OFlags::DIRECTORY, Mode::empty())
-        .and_then(|root| {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            openat2(&root, sub_path, flags, Mode::empty(), resolve)
-        })
-        .and_then(|found| {
-            let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-            readlinkat(rustix::fs::CWD, link, Vec::new())
-        })
-        .map_err(|errno| match errno {
-            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
-                CriError::Invalid(format!("sub path {sub_path:?} is not in the image"))
-            }
-            errno => CriError::io("resolve in the image", sub_path)(errno.into()),
-        })?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(
-        found.into_bytes(),
-    )))
+    let failed = |error| CriError::io("resolve in the image", sub_path)(error);
+    let found = inside::find(root, Path::new(sub_path))
+        .map_err(failed)?
+        .ok_or_else(|| CriError::Invalid(format!("sub path {sub_path:?} is not in the image")))?;
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(failed)
 }
 
 /// Gives all of them back.

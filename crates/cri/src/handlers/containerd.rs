@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::HandlersError;
 use super::definition::{Definition, RuntimeDef, shim_binary};
-use super::document::{self, Item, Node, Origin, Table};
+use super::document::{self, Item, Kind, Node, Origin, Table};
 use super::import::{Imported, Warning, glob};
 
 const V2_PLUGIN: &str = "io.containerd.grpc.v1.cri";
@@ -41,10 +41,19 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     }
     if let Some(runtimes) = containerd.at(&["runtimes"]) {
         for (name, node) in runtimes.iter() {
-            if let Item::Table(table) = &node.item {
-                let definition = handler(name, table, &node.origin, &mut imported.warnings);
-                imported.handlers.push(definition);
+            let empty = Table::default();
+            let table = match &node.item {
+                Item::Table(table) => Some(table),
+                Item::Text(_) | Item::Flag(_) | Item::Number(_) | Item::List(_) | Item::Other => {
+                    None
+                }
+            };
+            let fields = table.unwrap_or(&empty);
+            let mut definition = handler(name, fields, &node.origin, &mut imported.warnings);
+            if table.is_none() {
+                definition.unreadable.push("it must be a table".to_owned());
             }
+            imported.handlers.push(definition);
         }
     }
     legacy(containerd, "default_runtime", None, &mut imported);
@@ -192,6 +201,30 @@ fn legacy(containerd: &Table, key: &str, name: Option<&str>, imported: &mut Impo
     }
 }
 
+/// What a runtime's settings that matter here take.
+const KINDS: &[(&str, Kind)] = &[
+    ("runtime_type", Kind::Text),
+    ("runtime_path", Kind::Text),
+    ("runtime_engine", Kind::Text),
+    ("runtime_root", Kind::Text),
+    ("systemd_cgroup", Kind::Flag),
+    ("options", Kind::Table),
+    ("privileged_without_host_devices", Kind::Flag),
+    ("pod_annotations", Kind::Texts),
+    ("container_annotations", Kind::Texts),
+    ("base_runtime_spec", Kind::Text),
+    ("cni_conf_dir", Kind::Text),
+];
+
+/// And its options.
+const OPTIONS: &[(&str, Kind)] = &[
+    ("BinaryName", Kind::Text),
+    ("Runtime", Kind::Text),
+    ("Root", Kind::Text),
+    ("ConfigPath", Kind::Text),
+    ("SystemdCgroup", Kind::Flag),
+];
+
 fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warning>) -> Definition {
     let empty = Table::default();
     let options = table.at(&["options"]).unwrap_or(&empty);
@@ -240,6 +273,13 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
         },
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
+    definition.unreadable = table.mistaken(KINDS);
+    definition.unreadable.extend(
+        options
+            .mistaken(OPTIONS)
+            .into_iter()
+            .map(|setting| format!("options.{setting}")),
+    );
     definition.privileged_without_host_devices = table
         .flag("privileged_without_host_devices")
         .unwrap_or(false);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::HandlersError;
 use super::definition::{Definition, RuntimeDef};
-use super::document::{self, Item, Origin, Table};
+use super::document::{self, Item, Kind, Origin, Table};
 use super::import::{Imported, Warning};
 
 /// Reads `path` (crio.conf) and the `*.conf` files of the folder `path` + `.d`, in name order.
@@ -51,16 +51,20 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
 
     let systemd_cgroup = runtime.text("cgroup_manager") == Some("systemd");
     for (name, node) in runtimes.iter() {
-        if let Item::Table(table) = &node.item {
-            let definition = handler(
-                name,
-                table,
-                &node.origin,
-                systemd_cgroup,
-                &mut imported.warnings,
-            )?;
-            imported.handlers.push(definition);
-        }
+        let Item::Table(table) = &node.item else {
+            return Err(HandlersError::Invalid {
+                origin: node.origin.clone(),
+                message: format!("handler {name:?} must be a table"),
+            });
+        };
+        let definition = handler(
+            name,
+            table,
+            &node.origin,
+            systemd_cgroup,
+            &mut imported.warnings,
+        )?;
+        imported.handlers.push(definition);
     }
     imported.default = Some(match runtime.get("default_runtime") {
         Some(node) => match &node.item {
@@ -92,6 +96,17 @@ fn built_in_default(imported: &Imported) -> (String, Origin) {
     };
     (name.to_owned(), Origin::built_in())
 }
+
+/// What a runtime's settings take.
+const KINDS: &[(&str, Kind)] = &[
+    ("runtime_path", Kind::Text),
+    ("runtime_type", Kind::Text),
+    ("runtime_root", Kind::Text),
+    ("runtime_config_path", Kind::Text),
+    ("allowed_annotations", Kind::Texts),
+    ("privileged_without_host_devices", Kind::Flag),
+    ("container_min_memory", Kind::Amount),
+];
 
 fn handler(
     name: &str,
@@ -158,6 +173,7 @@ fn handler(
         }
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
+    definition.unreadable = table.mistaken(KINDS);
     definition.privileged_without_host_devices = table
         .flag("privileged_without_host_devices")
         .unwrap_or(false);

@@ -23,6 +23,9 @@ pub struct Definition {
     pub cni_conf_dir: Option<PathBuf>,
     /// Containers with a memory limit below it, in bytes, are refused.
     pub container_min_memory: Option<i64>,
+    /// Settings that can't be read, with the reason. A handler with any cannot run pods: what it leaves out may be what
+    /// keeps them apart from the host.
+    pub unreadable: Vec<String>,
     /// Where it was defined.
     pub origin: Origin,
 }
@@ -40,6 +43,7 @@ impl Definition {
             base_runtime_spec: None,
             cni_conf_dir: None,
             container_min_memory: None,
+            unreadable: Vec::new(),
             origin,
         }
     }

@@ -61,6 +61,48 @@ pub(crate) enum Item {
     Other,
 }
 
+/// What a setting takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    Flag,
+    Number,
+    Texts,
+    Table,
+    /// A number, or a text that stands for one.
+    Amount,
+}
+
+impl Kind {
+    pub(crate) fn fits(self, item: &Item) -> bool {
+        match (self, item) {
+            (Self::Text, Item::Text(_))
+            | (Self::Flag, Item::Flag(_))
+            | (Self::Number, Item::Number(_))
+            | (Self::Table, Item::Table(_))
+            | (Self::Amount, Item::Number(_) | Item::Text(_)) => true,
+            (Self::Texts, Item::List(list)) => {
+                list.iter().all(|node| matches!(node.item, Item::Text(_)))
+            }
+            (
+                Self::Text | Self::Flag | Self::Number | Self::Texts | Self::Table | Self::Amount,
+                _,
+            ) => false,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Flag => "true or false",
+            Self::Number => "a whole number",
+            Self::Texts => "a list of texts",
+            Self::Table => "a table",
+            Self::Amount => "a whole number or a text",
+        }
+    }
+}
+
 /// A table; keys in alphabetical order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
@@ -229,6 +271,17 @@ impl Table {
             Some(Item::Text(text)) if !text.is_empty() => vec![text.clone()],
             _ => Vec::new(),
         }
+    }
+
+    /// The settings whose values are of another kind than they have to be, with where they stand. Accessors take such a
+    /// value for one that isn't there.
+    pub(crate) fn mistaken(&self, kinds: &[(&str, Kind)]) -> Vec<String> {
+        let wrong = kinds.iter().filter_map(|(key, kind)| {
+            let node = self.get(key)?;
+            (!kind.fits(&node.item))
+                .then(|| format!("{key} ({}) must be {}", node.origin, kind.name()))
+        });
+        wrong.collect()
     }
 
     /// Lays `other` over this table: tables merge key by key, anything else is replaced.

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 
 use super::HandlersError;
 use super::definition::{Definition, RuntimeDef};
-use super::document::{self, Item, Origin, Table};
+use super::document::{self, Item, Kind, Origin, Table};
 use super::import::{Imported, Warning, files_in};
 
 /// Reads `path` and its drop-ins.
@@ -145,15 +145,6 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
 
 const SECTIONS: &[&str] = &["default_handler", "handlers", "registry", "cni"];
 
-/// What a key of a handler takes.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Text,
-    Flag,
-    Number,
-    Texts,
-}
-
 const KEYS: &[(&str, Kind)] = &[
     ("kind", Kind::Text),
     ("binary", Kind::Text),
@@ -170,29 +161,6 @@ const KEYS: &[(&str, Kind)] = &[
     ("cni_conf_dir", Kind::Text),
     ("container_min_memory", Kind::Number),
 ];
-
-impl Kind {
-    fn fits(self, item: &Item) -> bool {
-        match (self, item) {
-            (Self::Text, Item::Text(_))
-            | (Self::Flag, Item::Flag(_))
-            | (Self::Number, Item::Number(_)) => true,
-            (Self::Texts, Item::List(list)) => {
-                list.iter().all(|node| matches!(node.item, Item::Text(_)))
-            }
-            (Self::Text | Self::Flag | Self::Number | Self::Texts, _) => false,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Text => "a text",
-            Self::Flag => "true or false",
-            Self::Number => "a whole number",
-            Self::Texts => "a list of texts",
-        }
-    }
-}
 
 fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, HandlersError> {
     // Our own file: a key that nobody knows is a mistake, not another version's.

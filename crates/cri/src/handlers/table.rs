@@ -341,6 +341,9 @@ fn usable(definition: &Definition, embedded: &[OsString]) -> Result<HandlerState
         Some(path) if !path.exists() => Err(format!("{what} {} does not exist", path.display())),
         _ => Ok(()),
     };
+    if !definition.unreadable.is_empty() {
+        return Err(definition.unreadable.join("; "));
+    }
     exists(&definition.base_runtime_spec, "base_runtime_spec")?;
     match &definition.runtime {
         RuntimeDef::Oci { binary, config, .. } => {

@@ -380,3 +380,40 @@ fn what_is_wrong_in_our_own_file_is_said_with_its_line() {
         assert_eq!(origin.line, line, "{text}");
     }
 }
+
+#[test]
+fn a_handler_with_settings_that_cannot_be_read_cannot_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let section = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes";
+    for (setting, named) in [
+        (
+            "privileged_without_host_devices = \"yes\"",
+            "privileged_without_host_devices",
+        ),
+        ("pod_annotations = [1]", "pod_annotations"),
+        ("base_runtime_spec = 7", "base_runtime_spec"),
+        ("options = \"none\"", "options"),
+        ("options.BinaryName = true", "options.BinaryName"),
+        ("options.SystemdCgroup = \"true\"", "options.SystemdCgroup"),
+    ] {
+        let text =
+            format!("version = 3\n[{section}.bad]\nruntime_path = \"/bin/true\"\n{setting}\n");
+        let path = write(dir.path(), "config.toml", &text);
+        let imported = containerd::import(&path).unwrap();
+        let table = table::look_at_all(imported.handlers, &[]);
+        match &table["bad"].state {
+            HandlerState::Broken { reason } => assert!(reason.contains(named), "{reason}"),
+            HandlerState::Usable { .. } => panic!("{setting} is passed over"),
+        }
+    }
+    let text = "[crio.runtime.runtimes.bad]\nprivileged_without_host_devices = 1\n";
+    let path = write(dir.path(), "crio.conf", text);
+    let imported = crio::import(&path).unwrap();
+    assert_eq!(imported.handlers[0].unreadable.len(), 1);
+    let path = write(
+        dir.path(),
+        "crio.conf",
+        "[crio.runtime.runtimes]\nbad = true\n",
+    );
+    crio::import(&path).unwrap_err();
+}

@@ -3,7 +3,10 @@
 //! A process with threads can't make one for itself, so a child makes all of them, does nothing more, and is killed
 //! once they are pinned.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use berth_oci::{IdMapping, UserNamespace};
@@ -61,7 +64,7 @@ impl Holder {
             path: path.clone(),
             source,
         };
-        let file = std::fs::File::open(&path).map_err(failed)?;
+        let file = File::open(&path).map_err(failed)?;
         setns(&file, kind).map_err(|errno| failed(errno.into()))
     }
 }
@@ -82,4 +85,49 @@ fn lines(map: &[IdMapping]) -> String {
 /// The pinned user namespace of a pod.
 pub(crate) fn pinned(dir: &Path) -> PathBuf {
     dir.join("user")
+}
+
+/// Whether a file is a user namespace, and not the host's.
+pub(crate) fn check(file: &File) -> io::Result<()> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the descriptor is open; the call reads nothing from us, and other files refuse it.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    let wrong = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why.to_owned()));
+    if kind != libc::CLONE_NEWUSER {
+        return wrong("it is no user namespace");
+    }
+    let (found, own) = (file.metadata()?, std::fs::metadata("/proc/self/ns/user")?);
+    if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
+        return wrong("it is the host's");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pod_s_user_namespace_is_one() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        check(empty.as_file()).unwrap_err();
+        for host in ["/proc/self/ns/user", "/proc/self/ns/net"] {
+            check(&File::open(host).unwrap()).unwrap_err();
+        }
+        let user = UserNamespace {
+            path: None,
+            uids: vec![line()],
+            gids: vec![line()],
+        };
+        let holder = Holder::start(&user, CloneFlags::empty()).unwrap();
+        check(&File::open(holder.namespace("user")).unwrap()).unwrap();
+    }
+
+    fn line() -> IdMapping {
+        IdMapping {
+            container_id: 0,
+            host_id: 70_000,
+            length: 1,
+        }
+    }
 }

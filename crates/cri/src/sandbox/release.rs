@@ -115,6 +115,15 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
         .iter()
         .map(|container| container::stop(engine, &container.id, 0));
     futures::future::try_join_all(stops).await?;
+    if let Ok(shim) = sandbox.shim() {
+        // Nobody knows anything of them but that they are the pod's: they end with it.
+        for id in engine.held.of_sandbox(&sandbox.id) {
+            tracing::warn!(id, "ending a container whose record can't be read");
+            let _ = shim.kill(&id, 9, true).await;
+            let _ = tokio::time::timeout(AFTER_KILL, shim.wait(&id)).await;
+            let _ = shim.delete(&id).await;
+        }
+    }
     let record = sandbox.record();
     let deleted = futures::future::join_all(containers.iter().map(|container| container.deleted()));
     let Ok(shim) = sandbox.shim() else {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use berth_cri_api::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
 use berth_shim::client::{CreateRequest, Shim};
+use berth_shim::private;
 use serde_json::{Value, json};
 
 use super::{Sandbox, files, gvisor, spec, users};
 use crate::cni::{self, Attachment};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
+use crate::layout::make_private;
 use crate::netns;
 use crate::pause;
 use crate::record::{MadeLimits, Phase, SandboxRecord, Wire};
@@ -105,7 +107,8 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
         record.phase = Phase::Ready;
     })?;
     if record.pause {
-        tokio::spawn(watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim));
+        let watch = watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
+        engine.tasks.spawn("sandbox container", watch);
     }
     Ok(())
 }
@@ -115,10 +118,12 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
     let record = sandbox.record();
     let config = &record.config.0;
     let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(CriError::io("make", dir));
-    make(&engine.layout.sandbox_record(&record.id))?;
+    let root = users::root_of(config)?;
+    let closed = |dir: &Path, root| make_private(dir, root).map_err(CriError::io("make", dir));
+    closed(&engine.layout.sandbox_record(&record.id), None)?;
     sandbox.update(|_| {})?;
     let dir = engine.layout.pod(&record.id);
-    make(&dir)?;
+    closed(&dir, root)?;
     let (own_network, own_ipc) = (!spec::host_network(config), !spec::host_ipc(config));
     let hostname = spec::hostname(config);
     netns::pin(
@@ -134,7 +139,6 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             },
         },
     )?;
-    let root = users::root_of(config);
     if root.is_some() {
         users::check_way(&engine.layout.bundles())?;
     }
@@ -146,6 +150,7 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
         files::mount_shm(&dir.join("shm"), root)?;
     }
     let bundle = engine.layout.bundle(&record.id);
+    closed(&bundle, root)?;
     let rootfs = bundle.join("rootfs");
     make(&rootfs)?;
     if record.pause {
@@ -164,7 +169,7 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
         }
     }
     let path = bundle.join("config.json");
-    std::fs::write(&path, serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))
+    private::write(&path, &serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))
 }
 
 fn sysctls(record: &SandboxRecord) -> BTreeMap<String, String> {

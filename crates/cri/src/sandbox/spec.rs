@@ -13,6 +13,7 @@ use berth_oci::{
 
 use crate::engine::Engine;
 use crate::error::CriError;
+use crate::known;
 use crate::netns;
 use crate::record::SandboxRecord;
 use crate::runtime::{PodRuntime, pass_annotations};
@@ -74,6 +75,7 @@ pub(super) fn check(config: &PodSandboxConfig, runtime: &PodRuntime) -> Result<(
             "the pod sandbox has no name (metadata.name)".to_owned(),
         ));
     }
+    known::check_sandbox(config)?;
     if let Some(options) = options(config) {
         for (what, mode) in [("network", options.network()), ("ipc", options.ipc())] {
             if matches!(mode, NamespaceMode::Container | NamespaceMode::Target) {

@@ -82,10 +82,18 @@ fn root(map: &[IdMapping]) -> Option<u32> {
         .map(|line| line.host_id)
 }
 
-/// Who root of the pod is on the host; `None` without a user namespace.
-pub(crate) fn root_of(config: &PodSandboxConfig) -> Option<(u32, u32)> {
-    let user = wanted(options(config))?;
-    Some((root(&user.uids)?, root(&user.gids)?))
+/// Who root of the pod is on the host; `None` without a user namespace. Maps that say nothing of root are an error, and
+/// never the host's users.
+pub(crate) fn root_of(config: &PodSandboxConfig) -> Result<Option<(u32, u32)>, CriError> {
+    let Some(user) = wanted(options(config)) else {
+        return Ok(None);
+    };
+    match (root(&user.uids), root(&user.gids)) {
+        (Some(uid), Some(gid)) => Ok(Some((uid, gid))),
+        (None, _) | (_, None) => Err(CriError::State(
+            "the pod is to have a user namespace, but its maps have no 0".to_owned(),
+        )),
+    }
 }
 
 /// Whether everybody may walk to a directory: the pod's root is nobody special there.
@@ -120,11 +128,13 @@ impl Mapped {
         id: &str,
         config: &PodSandboxConfig,
     ) -> Result<Option<Self>, CriError> {
-        let Some(root) = root_of(config) else {
+        let Some(root) = root_of(config)? else {
             return Ok(None);
         };
         let path: PathBuf = netns::pinned_user(&engine.layout.pod(id));
-        let namespace = File::open(&path).map_err(CriError::io("open", path))?;
+        let namespace = File::open(&path).map_err(CriError::io("open", &path))?;
+        // A pin that is mounted no more is an empty file.
+        netns::check_user(&namespace).map_err(CriError::io("use the user namespace at", path))?;
         Ok(Some(Self { namespace, root }))
     }
 
@@ -151,5 +161,42 @@ mod tests {
         assert_eq!(root(&[line(5, 1, 9), line(0, 70_000, 5)]), Some(70_000));
         assert_eq!(root(&[line(1, 70_000, 5)]), None);
         assert_eq!(root(&[line(0, 70_000, 0)]), None);
+    }
+
+    #[test]
+    fn a_user_namespace_without_root_is_never_the_host_s() {
+        use berth_cri_api::v1::{
+            LinuxPodSandboxConfig, LinuxSandboxSecurityContext, UserNamespace as Asked,
+        };
+        let config = |lines: Vec<Line>| PodSandboxConfig {
+            linux: Some(LinuxPodSandboxConfig {
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(NamespaceOption {
+                        userns_options: Some(Asked {
+                            mode: NamespaceMode::Pod.into(),
+                            uids: lines.clone(),
+                            gids: lines,
+                        }),
+                        ..NamespaceOption::default()
+                    }),
+                    ..LinuxSandboxSecurityContext::default()
+                }),
+                ..LinuxPodSandboxConfig::default()
+            }),
+            ..PodSandboxConfig::default()
+        };
+        let line = |container_id| Line {
+            container_id,
+            host_id: 70_000,
+            length: 9,
+        };
+        assert_eq!(
+            root_of(&config(vec![line(0)])).unwrap(),
+            Some((70_000, 70_000))
+        );
+        for lines in [Vec::new(), vec![line(1)]] {
+            root_of(&config(lines)).unwrap_err();
+        }
+        assert_eq!(root_of(&PodSandboxConfig::default()).unwrap(), None);
     }
 }

@@ -6,15 +6,14 @@
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::copy;
 use super::forward;
 use super::http::Upgraded;
 use super::pump::Sink;
-use super::websocket::{QUEUE, Version, payload};
+use super::websocket::{QUEUE, Version, accept, payload};
 use crate::engine::Shared;
 use crate::error::chain;
 
@@ -26,11 +25,12 @@ pub(super) async fn serve(
     io: Upgraded,
     version: Version,
 ) {
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+    let socket = accept(io).await;
     let (mut sender, mut receiver) = socket.split();
     let (messages, mut outgoing) = mpsc::channel::<Message>(QUEUE);
     let base64 = version.base64();
     let mut inputs = Vec::new();
+    let mut pairs = forward::Pairs::default();
     for (number, port) in (0..).step_by(2).zip(ports) {
         let sink = |channel| Sink::WebSocket {
             channel,
@@ -48,17 +48,17 @@ pub(super) async fn serve(
             data,
             error,
         );
-        tokio::spawn(work);
+        pairs.begin(work);
     }
     drop(messages);
-    let writing = tokio::spawn(async move {
+    let writing = AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some(message) = outgoing.recv().await {
             if sender.send(message).await.is_err() {
                 return;
             }
         }
         let _ = sender.close().await;
-    });
+    }));
     while let Some(Ok(message)) = receiver.next().await {
         if matches!(message, Message::Close(_)) {
             break;
@@ -76,6 +76,7 @@ pub(super) async fn serve(
         }
     }
     drop(inputs);
+    pairs.finish().await;
     let _ = writing.await;
 }
 

@@ -1,6 +1,7 @@
 //! Exec and attach over whatever the client speaks.
 
 use berth_shim::client::{AttachStreams, Control, Session};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::copy;
 use super::pump::{Ending, Remote};
@@ -44,9 +45,9 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
     };
     let control = session.control.clone();
     let is_exec = matches!(request, Request::Exec { .. });
-    // Both end with the process at the latest.
-    let feeding = tokio::spawn(feed(stdin, session.stdin));
-    let resizing = tokio::spawn(follow_size(control.clone(), resize));
+    // Both end with the process at the latest, and with this session.
+    let feeding = AbortOnDropHandle::new(tokio::spawn(feed(stdin, session.stdin)));
+    let resizing = AbortOnDropHandle::new(tokio::spawn(follow_size(control.clone(), resize)));
     tokio::join!(
         copy::output(session.stdout, stdout),
         copy::output(session.stderr, stderr)
@@ -59,8 +60,7 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
     } else {
         End::Exited(0)
     };
-    feeding.abort();
-    resizing.abort();
+    drop((feeding, resizing));
     ending.tell(&end).await;
 }
 

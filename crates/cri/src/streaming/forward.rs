@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::task::{JoinError, JoinSet};
 
 use super::copy;
 use super::pump::Sink;
@@ -17,9 +19,15 @@ use crate::netns;
 use crate::record::Phase;
 use crate::sandbox;
 
+/// Streams of one client that may wait for the other one of their pair.
+const HALVES: usize = 256;
+/// How long connections to a pod go on after their client has left.
+const LEFT: Duration = Duration::from_secs(10);
+
 /// Forwards until the client leaves.
 pub(super) async fn over_spdy(engine: Shared, sandbox: &str, mut session: Session) {
     let mut halves: HashMap<String, Incoming> = HashMap::new();
+    let mut pairs = Pairs::default();
     while let Some(stream) = session.next().await {
         let (Some(kind), Some(port)) = (stream.header("streamtype"), stream.header("port")) else {
             stream.writer.reset().await;
@@ -38,6 +46,8 @@ pub(super) async fn over_spdy(engine: Shared, sandbox: &str, mut session: Sessio
             }
         };
         match halves.remove(&request) {
+            // A client that never opens the others is not waited for without limit.
+            None if halves.len() >= HALVES => stream.writer.reset().await,
             None => {
                 halves.insert(request, stream);
             }
@@ -50,11 +60,42 @@ pub(super) async fn over_spdy(engine: Shared, sandbox: &str, mut session: Sessio
                 let port = data
                     .header("port")
                     .and_then(|port| port.parse::<u16>().ok());
-                tokio::spawn(pair(engine.clone(), sandbox.to_owned(), port, data, error));
+                pairs.begin(pair(engine.clone(), sandbox.to_owned(), port, data, error));
             }
         }
     }
     session.into_closer().close().await;
+    pairs.finish().await;
+}
+
+/// The connections to a pod of one client.
+#[derive(Default)]
+pub(super) struct Pairs(JoinSet<()>);
+
+impl Pairs {
+    pub(super) fn begin(&mut self, pair: impl Future<Output = ()> + Send + 'static) {
+        // Those that have ended are dropped.
+        while let Some(ended) = self.0.try_join_next() {
+            told(ended);
+        }
+        self.0.spawn(pair);
+    }
+
+    /// The client has left: what it sent is delivered still, what comes back nobody wants.
+    pub(super) async fn finish(mut self) {
+        let all = async {
+            while let Some(ended) = self.0.join_next().await {
+                told(ended);
+            }
+        };
+        let _ = tokio::time::timeout(LEFT, all).await;
+    }
+}
+
+fn told(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a forwarded connection's task was lost");
+    }
 }
 
 /// One connection to the pod.

@@ -1,13 +1,16 @@
 //! The streaming server's HTTP: finds what a URL stands for and negotiates how it is spoken.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Request, channels, exec, forward, spdy, websocket};
 use crate::engine::Shared;
@@ -16,6 +19,8 @@ type Reply = Response<Full<Bytes>>;
 /// The connection after the upgrade.
 pub(super) type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
 
+/// The longest head of a request.
+const HEAD_LIMIT: usize = 16 << 10;
 const STREAM_VERSION: &str = "x-stream-protocol-version";
 const WEBSOCKET_PROTOCOL: &str = "sec-websocket-protocol";
 /// Protocols of exec and attach over SPDY, best first.
@@ -27,18 +32,27 @@ const SPDY_EXEC: &[&str] = &[
 ];
 const SPDY_FORWARD: &[&str] = &["portforward.k8s.io"];
 
-pub(super) async fn connection(engine: Shared, socket: TcpStream) {
+/// How long a client may take to show its token and to agree on a protocol.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves one connection, which holds its place until it has a stream.
+pub(super) async fn connection(engine: Shared, socket: TcpStream, place: OwnedSemaphorePermit) {
     let service = service_fn(move |request| {
         let engine = engine.clone();
         async move { Ok::<_, std::convert::Infallible>(answer(&engine, request)) }
     });
-    let served = hyper::server::conn::http1::Builder::new()
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "streaming connection ended");
+        .with_upgrades();
+    match tokio::time::timeout(PATIENCE, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "streaming connection ended"),
+        Err(_) => tracing::debug!("streaming connection ended: no stream was opened in time"),
     }
+    drop(place);
 }
 
 fn answer(engine: &Shared, mut request: HttpRequest<Incoming>) -> Reply {
@@ -46,11 +60,7 @@ fn answer(engine: &Shared, mut request: HttpRequest<Incoming>) -> Reply {
     let Some((kind, token)) = path.trim_start_matches('/').split_once('/') else {
         return refuse(StatusCode::NOT_FOUND, "not found");
     };
-    let Some(stream) = engine
-        .streaming
-        .take(token)
-        .filter(|stream| stream.path() == kind)
-    else {
+    let Some(stream) = engine.streaming.take(kind, token) else {
         return refuse(
             StatusCode::NOT_FOUND,
             "no such stream: its URL is good for one connection within a minute",
@@ -76,10 +86,10 @@ fn answer(engine: &Shared, mut request: HttpRequest<Incoming>) -> Reply {
     match plan {
         Ok((reply, protocol)) => {
             let upgrading = hyper::upgrade::on(&mut request);
-            let engine = engine.clone();
-            tokio::spawn(async move {
+            let owned = engine.clone();
+            engine.tasks.connection(async move {
                 match upgrading.await {
-                    Ok(upgraded) => session(engine, stream, protocol, TokioIo::new(upgraded)).await,
+                    Ok(upgraded) => session(owned, stream, protocol, TokioIo::new(upgraded)).await,
                     Err(error) => tracing::debug!(%error, "streaming upgrade failed"),
                 }
             });
@@ -143,24 +153,27 @@ fn websocket_plan(headers: &HeaderMap, stream: &Request) -> Result<(Reply, Proto
             match offered.iter().find(|name| *name == websocket::TUNNEL) {
                 Some(name) => (Protocol::Tunnel, Some(name.clone())),
                 // The channel protocols need to know the ports before.
-                None if !ports.is_empty() => match websocket::Version::choose(&offered) {
-                    Some(version) if version.forwards() => (
-                        Protocol::WebSocket(version),
-                        (!version.name().is_empty()).then(|| version.name().to_owned()),
-                    ),
-                    _ => return Err(no_protocol(websocket::FORWARD_NAMES, &offered)),
-                },
+                None if !ports.is_empty() => {
+                    match websocket::Version::choose(&offered, websocket::FORWARD_NAMES) {
+                        Some(version) => (
+                            Protocol::WebSocket(version),
+                            (!version.name().is_empty()).then(|| version.name().to_owned()),
+                        ),
+                        None => return Err(no_protocol(websocket::FORWARD_NAMES, &offered)),
+                    }
+                }
                 None => return Err(no_protocol(&[websocket::TUNNEL], &offered)),
             }
         }
-        Request::Exec { .. } | Request::Attach { .. } => match websocket::Version::choose(&offered)
-        {
-            Some(version) => (
-                Protocol::WebSocket(version),
-                (!version.name().is_empty()).then(|| version.name().to_owned()),
-            ),
-            None => return Err(no_protocol(websocket::NAMES, &offered)),
-        },
+        Request::Exec { .. } | Request::Attach { .. } => {
+            match websocket::Version::choose(&offered, websocket::NAMES) {
+                Some(version) => (
+                    Protocol::WebSocket(version),
+                    (!version.name().is_empty()).then(|| version.name().to_owned()),
+                ),
+                None => return Err(no_protocol(websocket::NAMES, &offered)),
+            }
+        }
     };
     let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
     let mut reply = switching("websocket");
@@ -242,5 +255,9 @@ fn no_protocol(known: &[&'static str], offered: &[String]) -> Reply {
 fn refuse(status: StatusCode, text: impl Into<String>) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(text.into())));
     *reply.status_mut() = status;
+    // A connection is good for one try.
+    reply
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     reply
 }

@@ -19,11 +19,11 @@ pub(crate) fn prepare_exec(engine: &Shared, request: ExecRequest) -> Result<Stri
         stderr: request.stderr,
         tty: request.tty,
     })?;
-    Ok(engine.streaming.url(Request::Exec {
+    engine.streaming.url(Request::Exec {
         container: container.id.clone(),
         command: request.cmd,
         streams,
-    }))
+    })
 }
 
 pub(crate) fn prepare_attach(engine: &Shared, request: &AttachRequest) -> Result<String, CriError> {
@@ -35,10 +35,10 @@ pub(crate) fn prepare_attach(engine: &Shared, request: &AttachRequest) -> Result
         stderr: request.stderr,
         tty: request.tty,
     })?;
-    Ok(engine.streaming.url(Request::Attach {
+    engine.streaming.url(Request::Attach {
         container: container.id.clone(),
         streams,
-    }))
+    })
 }
 
 pub(crate) fn prepare_forward(
@@ -62,10 +62,10 @@ pub(crate) fn prepare_forward(
         // A channel's number is one byte.
         .filter(|ports| ports.len() <= 127)
         .ok_or_else(|| CriError::Invalid("the ports are no ports, or too many".to_owned()))?;
-    Ok(engine.streaming.url(Request::PortForward {
+    engine.streaming.url(Request::PortForward {
         sandbox: sandbox.id.clone(),
         ports,
-    }))
+    })
 }
 
 /// The rules that the CRI sets for stream requests.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 /// How long a client may take from the RPC to the connection.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// More open announcements than this drop the oldest.
+/// As many announcements may be open.
 const LIMIT: usize = 1000;
 
 /// What a URL stands for.
@@ -52,26 +52,30 @@ impl Request {
 pub(super) struct Tokens(Mutex<HashMap<String, (Request, Instant)>>);
 
 impl Tokens {
-    pub(super) fn put(&self, request: Request) -> String {
+    /// A new token; `None` when too many are open. None of them is dropped for it: they are other clients'.
+    pub(super) fn put(&self, request: Request, now: Instant) -> Option<String> {
+        // 128 random bits: nobody guesses one within its life.
         let token = hex::encode(rand::random::<[u8; 16]>());
-        let now = Instant::now();
         let mut open = self.0.lock();
-        open.retain(|_, (_, since)| now.duration_since(*since) < LIFETIME);
-        if open.len() >= LIMIT
-            && let Some(oldest) = open
-                .iter()
-                .min_by_key(|(_, (_, since))| *since)
-                .map(|(token, _)| token.clone())
-        {
-            open.remove(&oldest);
+        if open.len() >= LIMIT {
+            open.retain(|_, (_, since)| now.duration_since(*since) < LIFETIME);
+        }
+        if open.len() >= LIMIT {
+            return None;
         }
         open.insert(token.clone(), (request, now));
-        token
+        Some(token)
     }
 
-    pub(super) fn take(&self, token: &str) -> Option<Request> {
-        let (request, since) = self.0.lock().remove(token)?;
-        (since.elapsed() < LIFETIME).then_some(request)
+    /// What a token of this kind of stream stands for; the token is used up.
+    pub(super) fn take(&self, kind: &str, token: &str, now: Instant) -> Option<Request> {
+        let mut open = self.0.lock();
+        // One that is shown at another kind's path stays its owner's.
+        if open.get(token)?.0.path() != kind {
+            return None;
+        }
+        let (request, since) = open.remove(token)?;
+        (now.duration_since(since) < LIFETIME).then_some(request)
     }
 }
 
@@ -79,17 +83,40 @@ impl Tokens {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_token_is_good_once() {
-        let tokens = Tokens::default();
-        let request = Request::PortForward {
-            sandbox: "s".to_owned(),
+    fn request(sandbox: &str) -> Request {
+        Request::PortForward {
+            sandbox: sandbox.to_owned(),
             ports: Vec::new(),
-        };
-        let token = tokens.put(request.clone());
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_once_and_for_a_minute() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let token = tokens.put(request("s"), now).unwrap();
         assert_eq!(token.len(), 32);
-        assert_eq!(tokens.take("nope"), None);
-        assert_eq!(tokens.take(&token), Some(request));
-        assert_eq!(tokens.take(&token), None);
+        assert_eq!(tokens.take("portforward", "nope", now), None);
+        assert_eq!(tokens.take("exec", &token, now), None);
+        assert_eq!(tokens.take("portforward", &token, now), Some(request("s")));
+        assert_eq!(tokens.take("portforward", &token, now), None);
+        let token = tokens.put(request("s"), now).unwrap();
+        assert_eq!(tokens.take("portforward", &token, now + LIFETIME), None);
+    }
+
+    #[test]
+    fn too_many_are_refused_and_none_is_pushed_out() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let first = tokens.put(request("first"), now).unwrap();
+        for _ in 1..LIMIT {
+            tokens.put(request("other"), now).unwrap();
+        }
+        assert_eq!(tokens.put(request("more"), now), None);
+        assert_eq!(
+            tokens.take("portforward", &first, now),
+            Some(request("first"))
+        );
+        tokens.put(request("more"), now).unwrap();
+        assert_eq!(tokens.put(request("more"), now), None);
+        tokens.put(request("later"), now + LIFETIME).unwrap();
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::http::Upgraded;
 use super::pump::{Closer, Remote, Sink};
@@ -45,24 +45,20 @@ const CLOSE: u8 = 255;
 /// Messages under way in each direction.
 pub(super) const QUEUE: usize = 16;
 
-/// One of [`NAMES`], or the nameless first protocol.
+/// One of [`NAMES`] or [`FORWARD_NAMES`], or the nameless first protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version(&'static str);
 
 impl Version {
-    pub(super) fn choose(offered: &[String]) -> Option<Self> {
+    /// The best of what a client offers and an endpoint knows; a client that offers nothing speaks the first protocol.
+    pub(super) fn choose(offered: &[String], known: &[&'static str]) -> Option<Self> {
         if offered.is_empty() {
             return Some(Self(""));
         }
-        NAMES
+        known
             .iter()
             .find(|name| offered.iter().any(|offer| offer == *name))
             .map(|name| Self(name))
-    }
-
-    /// Whether ports are forwarded over it.
-    pub(super) fn forwards(self) -> bool {
-        self.0.is_empty() || FORWARD_NAMES.contains(&self.0)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -79,6 +75,17 @@ impl Version {
             _ => 1,
         }
     }
+}
+
+/// The longest message of a client. Those of the official clients have 32 KiB, but some put all that they send into one.
+const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// Our side of a connection that was upgraded.
+pub(super) async fn accept(io: Upgraded) -> WebSocketStream<Upgraded> {
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_LIMIT))
+        .max_frame_size(Some(MESSAGE_LIMIT));
+    WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await
 }
 
 /// A message on a channel.
@@ -124,7 +131,7 @@ pub(super) struct Size {
 
 /// The streams of a client that speaks channels.
 pub(super) async fn remote(io: Upgraded, version: Version, streams: Streams) -> Remote {
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+    let socket = accept(io).await;
     let (mut sender, mut receiver) = socket.split();
     let (messages, mut outgoing) = mpsc::channel::<Message>(QUEUE);
     let base64 = version.base64();
@@ -207,7 +214,7 @@ pub(super) async fn remote(io: Upgraded, version: Version, streams: Streams) -> 
 
 /// The byte stream inside the binary messages of a tunnel.
 pub(super) async fn tunnel(io: Upgraded) -> DuplexStream {
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+    let socket = accept(io).await;
     let (mut sender, mut receiver) = socket.split();
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (mut from, mut to) = tokio::io::split(far);
@@ -252,8 +259,18 @@ mod tests {
     fn the_best_common_protocol_is_chosen() {
         let offer = |names: &[&str]| {
             let offered: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            Version::choose(&offered).map(Version::name)
+            Version::choose(&offered, NAMES).map(Version::name)
         };
+        let forward = |names: &[&str]| {
+            let offered: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            Version::choose(&offered, FORWARD_NAMES).map(Version::name)
+        };
+        // As the official clients of Python and JavaScript offer them.
+        assert_eq!(
+            forward(&["v5.channel.k8s.io", "v4.channel.k8s.io"]),
+            Some("v4.channel.k8s.io")
+        );
+        assert_eq!(forward(&["v5.channel.k8s.io"]), None);
         assert_eq!(offer(&[]), Some(""));
         assert_eq!(
             offer(&["v4.channel.k8s.io", "v5.channel.k8s.io"]),

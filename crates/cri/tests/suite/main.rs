@@ -19,5 +19,6 @@ mod server;
 mod spdy;
 mod streams;
 mod together;
+mod trust;
 mod users;
 mod views;

@@ -169,12 +169,10 @@ async fn what_was_never_whole_is_removed() {
     .unwrap();
     // And things without any record.
     std::fs::create_dir_all(server.path().join("r/cri/bundles/stray/rootfs")).unwrap();
-    std::fs::create_dir_all(server.path().join("d/cri/containers/torn")).unwrap();
-    std::fs::write(
-        server.path().join("d/cri/containers/torn/record.json"),
-        "{\"id\":",
-    )
-    .unwrap();
+    std::fs::create_dir_all(server.path().join("d/cri/containers/empty")).unwrap();
+    let torn = server.path().join("d/cri/containers/torn");
+    std::fs::create_dir_all(&torn).unwrap();
+    std::fs::write(torn.join("record.json"), "{\"id\":").unwrap();
     server.resume().await;
     let pods = server
         .client
@@ -182,6 +180,10 @@ async fn what_was_never_whole_is_removed() {
         .await
         .unwrap();
     assert!(pods.into_inner().items.is_empty());
+    assert!(!server.path().join("d/cri/containers/empty").exists());
+    // One that stands for something nobody knows is a person's to remove.
+    assert!(torn.join("record.json.unreadable").exists());
+    std::fs::remove_dir_all(&torn).unwrap();
     // Its name is free again.
     server.run(&config, "").await;
     server.finish().await;

@@ -110,6 +110,13 @@ impl Server {
         self.running = Some((shutdown, task));
     }
 
+    /// Starts a server that does not want to run on the directories as they are; gives why.
+    pub(crate) async fn refuses(&self) -> String {
+        let run = berth_cri::run(self.config.clone(), CancellationToken::new());
+        let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
+        ended.expect("it ends").expect_err("it refuses").to_string()
+    }
+
     /// Ends the server in order.
     pub(crate) async fn stop(&mut self) {
         let (shutdown, task) = self.running.take().unwrap();

@@ -13,17 +13,22 @@ use crate::server::Server;
 use crate::spdy::Spdy;
 
 pub(crate) async fn websocket(url: &str, protocol: &str) -> WebSocketStream<TcpStream> {
+    offered_websocket(url, protocol, protocol).await
+}
+
+/// Opens one with several protocols to choose from.
+async fn offered_websocket(url: &str, offered: &str, chosen: &str) -> WebSocketStream<TcpStream> {
     let url = url.replacen("http://", "ws://", 1);
     let mut request = url.as_str().into_client_request().unwrap();
     request
         .headers_mut()
-        .insert("sec-websocket-protocol", protocol.parse().unwrap());
+        .insert("sec-websocket-protocol", offered.parse().unwrap());
     let address = request.uri().authority().unwrap().to_string();
     let socket = TcpStream::connect(address).await.unwrap();
     let (socket, answer) = tokio_tungstenite::client_async(request, socket)
         .await
         .unwrap();
-    assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], chosen);
     socket
 }
 
@@ -277,7 +282,9 @@ async fn ports_over_websocket_channels() {
         .unwrap()
         .into_inner()
         .url;
-    let mut socket = websocket(&url, "v4.channel.k8s.io").await;
+    // As the official clients of Python and JavaScript offer them: the newest is not one of port-forward's.
+    let offered = ["v5.channel.k8s.io, v4.channel.k8s.io", "v4.channel.k8s.io"];
+    let mut socket = offered_websocket(&url, offered[0], offered[1]).await;
     let asked = [b"\x02".as_slice(), b"GET / HTTP/1.0\r\n\r\n"].concat();
     socket.send(Message::Binary(asked.into())).await.unwrap();
     let mut channels = std::collections::BTreeMap::<u8, Vec<u8>>::new();

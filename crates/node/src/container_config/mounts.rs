@@ -10,6 +10,7 @@ use super::{ConfigError, Parts, message_file, message_path};
 use crate::agent::Agent;
 use crate::env::{Addresses, expand};
 use crate::hosts;
+use crate::own_dirs;
 use crate::users::IdRange;
 use crate::volumes::{Source, subpath};
 
@@ -37,7 +38,7 @@ pub(super) fn mounts(
             container_path: absolute(&m.mount_path),
             readonly: m.read_only == Some(true) || source.read_only(),
             recursive_read_only: recursive(agent, parts.handler, m)?,
-            propagation: propagation(m),
+            propagation: propagation(m)?,
             ..Mount::default()
         };
         match source {
@@ -109,17 +110,27 @@ fn recursive(agent: &Agent, handler: &str, m: &VolumeMount) -> Result<bool, Conf
         Some("Enabled") if !can => Err(ConfigError::Recursive(m.name.clone())),
         Some("Enabled") => Ok(true),
         Some("IfPossible") => Ok(can && m.read_only == Some(true)),
-        _ => Ok(false),
+        None | Some("" | "Disabled") => Ok(false),
+        Some(other) => Err(unknown(m, "recursiveReadOnly", other)),
     }
 }
 
-fn propagation(m: &VolumeMount) -> i32 {
+fn unknown(m: &VolumeMount, field: &'static str, value: &str) -> ConfigError {
+    ConfigError::Unknown {
+        mount: m.name.clone(),
+        field,
+        value: value.to_owned(),
+    }
+}
+
+fn propagation(m: &VolumeMount) -> Result<i32, ConfigError> {
     let mode = match m.mount_propagation.as_deref() {
         Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
         Some("Bidirectional") => MountPropagation::PropagationBidirectional,
-        _ => MountPropagation::PropagationPrivate,
+        None | Some("" | "None") => MountPropagation::PropagationPrivate,
+        Some(other) => return Err(unknown(m, "mountPropagation", other)),
     };
-    mode as i32
+    Ok(mode as i32)
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ConfigError {
@@ -140,7 +151,7 @@ fn etc_hosts(
     }
     let path = pod_dir.join("etc-hosts");
     let text = hosts::text(agent, pod, addresses.pod_ips);
-    std::fs::create_dir_all(pod_dir).map_err(io(pod_dir))?;
+    own_dirs::make(pod_dir).map_err(io(pod_dir))?;
     std::fs::write(&path, text).map_err(io(&path))?;
     let permissions = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(&path, permissions).map_err(io(&path))?;
@@ -165,7 +176,7 @@ fn last_words(
 ) -> Result<(), ConfigError> {
     let path = message_file(pod_dir, &parts.container.name, parts.attempt);
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(io(dir))?;
+        own_dirs::make(dir).map_err(io(dir))?;
     }
     std::fs::write(&path, "").map_err(io(&path))?;
     let permissions = std::fs::Permissions::from_mode(0o666);

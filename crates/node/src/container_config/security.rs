@@ -1,5 +1,7 @@
 //! Security contexts: the container's own over the pod's.
 
+use std::path::{Component, Path};
+
 use berth_cri_api::v1::security_profile::ProfileType;
 use berth_cri_api::v1::{
     Capability, Int64Value, LinuxContainerSecurityContext, NamespaceMode, SeLinuxOption,
@@ -23,6 +25,28 @@ pub(crate) enum NonRootError {
         "container has runAsNonRoot and image has non-numeric user ({1}), cannot verify user is non-root (container: {0})"
     )]
     Name(String, String),
+}
+
+/// A seccomp or AppArmor profile that cannot be given; without it the container would have none.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum ProfileError {
+    #[error("{what} profile type {sort:?} is not known to this node")]
+    Type { what: &'static str, sort: String },
+    #[error("{what} profile of type Localhost names no localhostProfile")]
+    NoName { what: &'static str },
+    #[error("seccomp localhostProfile {0:?} must be a relative path without '..'")]
+    BadPath(String),
+}
+
+/// Why a container's security context cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecurityError {
+    #[error(transparent)]
+    NonRoot(#[from] NonRootError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error("procMount {0:?} is not known to this node")]
+    ProcMount(String),
 }
 
 const MASKED: [&str; 11] = [
@@ -54,7 +78,7 @@ pub(super) fn context(
     image: &ImageUser,
     target_id: Option<String>,
     users: Option<IdRange>,
-) -> Result<LinuxContainerSecurityContext, NonRootError> {
+) -> Result<LinuxContainerSecurityContext, SecurityError> {
     let pod = spec.security_context.clone().unwrap_or_default();
     let own = c.security_context.clone().unwrap_or_default();
     let run_as_user = own.run_as_user.or(pod.run_as_user);
@@ -74,6 +98,10 @@ pub(super) fn context(
     if let Some(id) = target_id {
         namespace_options.pid = NamespaceMode::Target as i32;
         namespace_options.target_id = id;
+    }
+    match own.proc_mount.as_deref() {
+        None | Some("" | "Default" | "Unmasked") => {}
+        Some(other) => return Err(SecurityError::ProcMount(other.to_owned())),
     }
     let unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
     let paths = |lists: &[&[&str]]| -> Vec<String> {
@@ -128,10 +156,14 @@ pub(super) fn context(
                 own.seccomp_profile
                     .as_ref()
                     .or(pod.seccomp_profile.as_ref()),
-            )
+            )?
         }),
         apparmor: apparmor
-            .map(|p| profile(&p.type_, p.localhost_profile.clone().unwrap_or_default())),
+            .map(|p| {
+                let name = p.localhost_profile.clone().unwrap_or_default();
+                profile("AppArmor", &p.type_, name)
+            })
+            .transpose()?,
         ..LinuxContainerSecurityContext::default()
     })
 }
@@ -154,30 +186,56 @@ fn unconfined() -> SecurityProfile {
     }
 }
 
-fn profile(sort: &str, localhost_ref: String) -> SecurityProfile {
-    let profile_type = match sort {
-        "RuntimeDefault" => ProfileType::RuntimeDefault,
-        "Localhost" => ProfileType::Localhost,
-        _ => ProfileType::Unconfined,
+fn profile(
+    what: &'static str,
+    sort: &str,
+    localhost_ref: String,
+) -> Result<SecurityProfile, ProfileError> {
+    let (profile_type, localhost_ref) = match sort {
+        "RuntimeDefault" => (ProfileType::RuntimeDefault, String::new()),
+        "Localhost" if localhost_ref.is_empty() => return Err(ProfileError::NoName { what }),
+        "Localhost" => (ProfileType::Localhost, localhost_ref),
+        "Unconfined" => (ProfileType::Unconfined, String::new()),
+        other => {
+            return Err(ProfileError::Type {
+                what,
+                sort: other.to_owned(),
+            });
+        }
     };
-    SecurityProfile {
+    Ok(SecurityProfile {
         profile_type: profile_type as i32,
-        localhost_ref: if profile_type == ProfileType::Localhost {
-            localhost_ref
-        } else {
-            String::new()
-        },
-    }
+        localhost_ref,
+    })
 }
 
 /// A seccomp profile; local ones live in the agent's `seccomp` directory.
-pub(crate) fn seccomp(agent: &Agent, wanted: Option<&SeccompProfile>) -> SecurityProfile {
+pub(crate) fn seccomp(
+    agent: &Agent,
+    wanted: Option<&SeccompProfile>,
+) -> Result<SecurityProfile, ProfileError> {
     let Some(wanted) = wanted else {
-        return unconfined();
+        return Ok(unconfined());
     };
-    let file = wanted.localhost_profile.as_deref().unwrap_or_default();
-    let path = agent.config.root_dir.join("seccomp").join(file);
-    profile(&wanted.type_, path.to_string_lossy().into_owned())
+    let path = local_path(
+        &agent.config.root_dir.join("seccomp"),
+        wanted.localhost_profile.as_deref().unwrap_or_default(),
+    )?;
+    profile("seccomp", &wanted.type_, path)
+}
+
+/// The path of a local profile; empty when none is named.
+fn local_path(dir: &Path, file: &str) -> Result<String, ProfileError> {
+    if file.is_empty() {
+        return Ok(String::new());
+    }
+    let inside = Path::new(file)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if !inside {
+        return Err(ProfileError::BadPath(file.to_owned()));
+    }
+    Ok(dir.join(file).to_string_lossy().into_owned())
 }
 
 /// SELinux labels as CRI carries them.
@@ -190,4 +248,40 @@ pub(crate) fn selinux(options: Option<&SELinuxOptions>) -> Option<SeLinuxOption>
         r#type: part(&o.type_),
         level: part(&o.level),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_that_is_not_understood_is_refused_and_never_unconfined() {
+        let sort = |sort: &str, name: &str| {
+            profile("seccomp", sort, name.to_owned()).map(|p| (p.profile_type, p.localhost_ref))
+        };
+        let local = ProfileType::Localhost as i32;
+        assert_eq!(sort("Localhost", "/a"), Ok((local, "/a".to_owned())));
+        assert!(matches!(
+            sort("Localhost", ""),
+            Err(ProfileError::NoName { .. })
+        ));
+        for unknown in ["", "runtimedefault", "Custom"] {
+            assert!(matches!(
+                sort(unknown, "/a"),
+                Err(ProfileError::Type { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_local_profile_stays_in_its_directory() {
+        let dir = Path::new("/node/seccomp");
+        assert_eq!(
+            local_path(dir, "a/b.json").unwrap(),
+            "/node/seccomp/a/b.json"
+        );
+        for bad in ["../x", "/etc/x", "a/../../x"] {
+            assert!(local_path(dir, bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -7,9 +7,11 @@ use berth_cri_api::v1::{
     Image, ImageFsInfoRequest, ImageSpec, ListContainersRequest, ListImagesRequest,
     RemoveImageRequest,
 };
+use berth_supervise::unblock;
 use tracing::{debug, info};
 
 use crate::agent::Agent;
+use crate::cri::rpc_message;
 
 /// Percent of the file system that starts a collection, and that ends it.
 const HIGH: u64 = 85;
@@ -33,14 +35,36 @@ fn to_free(used: u64, available: u64) -> u64 {
     used.saturating_sub(total / 100 * LOW)
 }
 
+/// Bytes that the image file system should have more.
+async fn missing(agent: &Agent) -> Result<u64, tonic::Status> {
+    let info = agent
+        .cri
+        .images()
+        .image_fs_info(ImageFsInfoRequest {})
+        .await?;
+    let mount = info
+        .into_inner()
+        .image_filesystems
+        .into_iter()
+        .find_map(|f| f.fs_id);
+    let Some(mount) = mount else { return Ok(0) };
+    let disk = unblock(move || nix::sys::statvfs::statvfs(mount.mountpoint.as_str()).ok()).await;
+    Ok(disk.map_or(0, |disk| {
+        let size = disk.fragment_size();
+        let used = (disk.blocks() - disk.blocks_free()) * size;
+        to_free(used, disk.blocks_available() * size)
+    }))
+}
+
 impl Collector {
-    pub(super) async fn collect(&mut self, agent: &Agent) {
-        if let Err(error) = self.try_collect(agent).await {
-            debug!(%error, "image garbage collection");
+    /// Removes unused images; when it is urgent all of them, else what a nearly full disk needs.
+    pub(super) async fn collect(&mut self, agent: &Agent, urgent: bool) {
+        if let Err(error) = self.try_collect(agent, urgent).await {
+            debug!(error = %rpc_message(&error), "image garbage collection");
         }
     }
 
-    async fn try_collect(&mut self, agent: &Agent) -> Result<(), tonic::Status> {
+    async fn try_collect(&mut self, agent: &Agent, urgent: bool) -> Result<(), tonic::Status> {
         let mut images = agent.cri.images();
         let list = images
             .list_images(ListImagesRequest { filter: None })
@@ -63,19 +87,11 @@ impl Collector {
         let now = Instant::now();
         let mut old = self.unused(list, &in_use, now);
 
-        let info = images.image_fs_info(ImageFsInfoRequest {}).await?;
-        let mount = info
-            .into_inner()
-            .image_filesystems
-            .into_iter()
-            .find_map(|f| f.fs_id);
-        let Some(mount) = mount else { return Ok(()) };
-        let Ok(disk) = nix::sys::statvfs::statvfs(mount.mountpoint.as_str()) else {
-            return Ok(());
+        let mut missing = if urgent {
+            u64::MAX
+        } else {
+            missing(agent).await?
         };
-        let size = disk.fragment_size();
-        let used = (disk.blocks() - disk.blocks_free()) * size;
-        let mut missing = to_free(used, disk.blocks_available() * size);
         old.sort_by_key(|i| std::cmp::Reverse(i.size));
         for image in old {
             if missing == 0 {

@@ -49,15 +49,30 @@ pub(super) async fn credentials(objects: &Objects, pod: &Pod, image: &str) -> Ve
         };
         let data = secret.data.unwrap_or_default();
         if let Some(text) = data.get(".dockerconfigjson") {
-            let config: DockerConfig = serde_json::from_slice(&text.0).unwrap_or_default();
-            found.extend(fitting(config.auths, image));
+            let config: Option<DockerConfig> = understood(&r.name, &text.0);
+            found.extend(fitting(config.unwrap_or_default().auths, image));
         } else if let Some(text) = data.get(".dockercfg") {
-            let auths = serde_json::from_slice(&text.0).unwrap_or_default();
-            found.extend(fitting(auths, image));
+            let auths: Option<BTreeMap<String, Entry>> = understood(&r.name, &text.0);
+            found.extend(fitting(auths.unwrap_or_default(), image));
+        } else {
+            warn!(secret = %r.name, "image pull secret skipped: it has neither .dockerconfigjson nor .dockercfg");
         }
     }
     found.sort_by_key(|(len, _)| std::cmp::Reverse(*len));
     found.into_iter().map(|(_, auth)| auth).collect()
+}
+
+/// The content of a secret; one that is not understood gives no credentials. Its text is in no log.
+fn understood<T: serde::de::DeserializeOwned>(secret: &str, text: &[u8]) -> Option<T> {
+    serde_json::from_slice(text)
+        .inspect_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            warn!(
+                secret,
+                line, column, "image pull secret skipped: it is no Docker configuration"
+            );
+        })
+        .ok()
 }
 
 /// `registry/repository` of an image, with Docker Hub's short forms written out.

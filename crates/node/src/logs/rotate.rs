@@ -45,10 +45,10 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
 }
 
 async fn rotate(agent: &Agent, log: &Path, id: &str) {
-    let Ok(meta) = std::fs::metadata(log) else {
+    let Ok(meta) = std::fs::symlink_metadata(log) else {
         return;
     };
-    if meta.len() <= agent.config.log_max_bytes {
+    if !meta.is_file() || meta.len() <= agent.config.log_max_bytes {
         return;
     }
     let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();

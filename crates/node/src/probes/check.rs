@@ -12,6 +12,9 @@ use tonic_prost::ProstCodec;
 use crate::agent::Agent;
 use crate::http_probe;
 
+/// Of a command's output so much is told, as by the stock kubelet.
+const OUTPUT_LIMIT: usize = 10 << 10;
+
 /// `grpc.health.v1.HealthCheckRequest`.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct HealthCheckRequest {
@@ -62,7 +65,7 @@ pub(super) async fn check(
             )),
         };
     }
-    Ok(())
+    Err("missing probe handler".to_owned())
 }
 
 async fn run(agent: &Agent, cmd: Vec<String>, id: &str, limit: Duration) -> Result<(), String> {
@@ -98,6 +101,7 @@ async fn run(agent: &Agent, cmd: Vec<String>, id: &str, limit: Duration) -> Resu
     }
     let mut said = answer.stdout;
     said.extend(answer.stderr);
+    said.truncate(OUTPUT_LIMIT);
     Err(String::from_utf8_lossy(&said).into_owned())
 }
 

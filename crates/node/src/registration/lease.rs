@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
@@ -10,28 +11,31 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use crate::agent::Agent;
 
+/// An API server that takes longer for a renewal does not answer.
+const LIMIT: Duration = Duration::from_secs(10);
 const NAMESPACE: &str = "kube-node-lease";
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Renews the lease until `shutdown`.
 pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let api: Api<Lease> = Api::namespaced(agent.config.client.clone(), NAMESPACE);
     let mut node = agent.node.subscribe();
     // The owner reference needs the Node's uid.
-    if node.wait_for(Option::is_some).await.is_err() {
-        return;
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        known = node.wait_for(Option::is_some) => if known.is_err() { return },
     }
+    let mut outage = Outage::new("cannot renew the node's Lease");
     loop {
-        let pause = match renew(&agent, &api).await {
-            Ok(()) => agent.config.lease_renew_interval,
-            Err(error) => {
-                debug!(%error, "lease not renewed");
-                RETRY
+        let pause = match tokio::time::timeout(LIMIT, renew(&agent, &api)).await {
+            Ok(Ok(())) => {
+                outage.works();
+                agent.config.lease_renew_interval
             }
+            Ok(Err(error)) => outage.failed(Brief(&error)),
+            Err(_) => outage.failed("the API server did not answer in 10 s"),
         };
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -1,19 +1,15 @@
 //! Who may ask: the API server's client certificate, administrators, and whoever the API server's
 //! own authorization lets at the node (TokenReview, SubjectAccessReview).
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
-use kube::Api;
-use kube::api::PostParams;
-use tracing::debug;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::reply::{Body, text};
+use super::reviews::Attributes;
 use crate::agent::Agent;
 
 /// The name in the certificate that the stock API server shows a kubelet.
@@ -21,10 +17,27 @@ const API_SERVER: &str = "kube-apiserver-kubelet-client";
 const MASTERS: &str = "system:masters";
 
 /// A user and groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Caller {
-    user: String,
-    groups: Vec<String>,
+    pub(super) user: String,
+    pub(super) groups: Vec<String>,
+    /// A certificate's end, after which a connection that is still open counts for nobody.
+    not_after: Option<SystemTime>,
+}
+
+impl Caller {
+    /// Somebody whom the API server knows by a token.
+    pub(super) fn new(user: String, groups: Vec<String>) -> Self {
+        Self {
+            user,
+            groups,
+            not_after: None,
+        }
+    }
+
+    fn is_current(&self, now: SystemTime) -> bool {
+        self.not_after.is_none_or(|end| now <= end)
+    }
 }
 
 /// The verified client certificate's subject: CN is the user, each O a group.
@@ -32,12 +45,19 @@ pub(super) fn caller(tls: &rustls::ServerConnection) -> Option<Caller> {
     let cert = tls.peer_certificates()?.first()?;
     let (_, cert) = X509Certificate::from_der(cert).ok()?;
     let subject = cert.subject();
-    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| {
-        a.as_str().map(str::to_owned).unwrap_or_default()
-    };
+    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().map(str::to_owned);
+    // A name or group that is no text makes the certificate nobody's.
+    let user = subject.iter_common_name().next().map(text)?.ok()?;
+    let groups = subject
+        .iter_organization()
+        .map(text)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let end = u64::try_from(cert.validity().not_after.timestamp()).ok()?;
     Some(Caller {
-        user: subject.iter_common_name().next().map(text)?,
-        groups: subject.iter_organization().map(text).collect(),
+        user,
+        groups,
+        not_after: Some(UNIX_EPOCH + Duration::from_secs(end)),
     })
 }
 
@@ -54,25 +74,34 @@ pub(super) async fn allow(
     if path == "/healthz" {
         return Ok(());
     }
+    let nobody = || refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
     let caller = match (caller, bearer(request)) {
-        (Some(caller), _) => caller,
-        (None, Some(token)) => review(agent, token)
-            .await
-            .ok_or_else(|| refuse(StatusCode::UNAUTHORIZED, "Unauthorized"))?,
-        (None, None) => return Err(refuse(StatusCode::UNAUTHORIZED, "Unauthorized")),
+        (Some(caller), _) if caller.is_current(SystemTime::now()) => caller,
+        (Some(_), _) => return Err(nobody()),
+        (None, Some(token)) => match agent.reviews.caller(token).await {
+            Ok(Some(caller)) => caller,
+            Ok(None) | Err(_) => return Err(nobody()),
+        },
+        (None, None) => return Err(nobody()),
     };
     if caller.user == API_SERVER || caller.groups.iter().any(|g| g == MASTERS) {
         return Ok(());
     }
-    let (verb, subresource) = attributes(request.method(), path);
-    if permitted(agent, &caller, verb, subresource).await {
-        return Ok(());
+    let attributes = attributes(request.method(), path);
+    let said = |word: &str| {
+        format!(
+            "{word} (user={}, verb={}, resource=nodes, subresource={})",
+            caller.user, attributes.verb, attributes.subresource
+        )
+    };
+    match agent.reviews.permits(&caller, &attributes).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refuse(StatusCode::FORBIDDEN, said("Forbidden"))),
+        Err(_) => Err(refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            said("Authorization error"),
+        )),
     }
-    let message = format!(
-        "Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource})",
-        caller.user
-    );
-    Err(refuse(StatusCode::FORBIDDEN, message))
 }
 
 fn bearer(request: &Request<Incoming>) -> Option<&str> {
@@ -85,71 +114,30 @@ fn bearer(request: &Request<Incoming>) -> Option<&str> {
 }
 
 /// The verb and the subresource of the Node that a request stands for.
-fn attributes(method: &Method, path: &str) -> (&'static str, &'static str) {
+///
+/// What runs something in a pod, or connects to it, is a `create` by whatever method it comes: a WebSocket is always
+/// opened by GET, and `get` on the Node is given for reading.
+fn attributes(method: &Method, path: &str) -> Attributes {
+    let first = path.trim_start_matches('/').split('/').next();
+    let connects = matches!(
+        first,
+        Some("exec" | "attach" | "portForward" | "run" | "cri" | "checkpoint" | "debug")
+    );
     let verb = match method.as_str() {
+        _ if connects => "create",
         "POST" => "create",
         "PUT" => "update",
         "PATCH" => "patch",
         "DELETE" => "delete",
         _ => "get",
     };
-    let subresource = match path.trim_start_matches('/').split('/').next() {
+    let subresource = match first {
         Some("stats") => "stats",
         Some("metrics") => "metrics",
         Some("pods" | "runningpods") => "pods",
         _ => "proxy",
     };
-    (verb, subresource)
-}
-
-async fn review(agent: &Agent, token: &str) -> Option<Caller> {
-    let api: Api<TokenReview> = Api::all(agent.config.client.clone());
-    let review = TokenReview {
-        spec: TokenReviewSpec {
-            token: token.to_owned(),
-            audiences: None,
-        },
-        ..TokenReview::default()
-    };
-    let answer = api
-        .create(&PostParams::default(), &review)
-        .await
-        .inspect_err(|error| debug!(%error, "TokenReview"))
-        .ok()?;
-    let status = answer.status.filter(|s| s.authenticated == Some(true))?;
-    let user = status.user?;
-    Some(Caller {
-        user: user.username.unwrap_or_default(),
-        groups: user.groups.unwrap_or_default(),
-    })
-}
-
-async fn permitted(agent: &Agent, caller: &Caller, verb: &str, subresource: &str) -> bool {
-    let api: Api<SubjectAccessReview> = Api::all(agent.config.client.clone());
-    let review = SubjectAccessReview {
-        spec: SubjectAccessReviewSpec {
-            user: Some(caller.user.clone()),
-            groups: Some(caller.groups.clone()),
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(String::new()),
-                version: Some("v1".to_owned()),
-                resource: Some("nodes".to_owned()),
-                subresource: Some(subresource.to_owned()),
-                name: Some(agent.config.node_name.clone()),
-                verb: Some(verb.to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SubjectAccessReviewSpec::default()
-        },
-        ..SubjectAccessReview::default()
-    };
-    match api.create(&PostParams::default(), &review).await {
-        Ok(answer) => answer.status.is_some_and(|s| s.allowed),
-        Err(error) => {
-            debug!(%error, "SubjectAccessReview");
-            false
-        }
-    }
+    Attributes { verb, subresource }
 }
 
 #[cfg(test)]
@@ -163,9 +151,24 @@ mod tests {
             (Method::GET, "/metrics/resource", ("get", "metrics")),
             (Method::GET, "/stats/summary", ("get", "stats")),
             (Method::POST, "/exec/a/b/c", ("create", "proxy")),
+            (Method::GET, "/exec/a/b/c", ("create", "proxy")),
+            (Method::HEAD, "//attach/a/b/c", ("create", "proxy")),
+            (Method::GET, "/portForward/a/b", ("create", "proxy")),
+            (Method::PUT, "/run/a/b/c", ("create", "proxy")),
             (Method::GET, "/containerLogs/a/b/c", ("get", "proxy")),
         ] {
-            assert_eq!(attributes(&method, path), want, "{path}");
+            let got = attributes(&method, path);
+            assert_eq!((got.verb, got.subresource), want, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_certificate_counts_until_its_end() {
+        let mut caller = Caller::new("eve".to_owned(), Vec::new());
+        let end = UNIX_EPOCH + Duration::from_secs(1000);
+        assert!(caller.is_current(end));
+        caller.not_after = Some(end);
+        assert!(caller.is_current(end));
+        assert!(!caller.is_current(end + Duration::from_secs(1)));
     }
 }

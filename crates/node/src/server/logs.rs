@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use berth_core::lifecycle::RunState;
-use http::{Request, Response};
+use berth_supervise::unblock;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use crate::sandbox_config::log_directory;
 /// How far the reader may lag behind, in chunks.
 const AHEAD: usize = 16;
 
-pub(super) fn logs(
+pub(super) async fn logs(
     agent: &Arc<Agent>,
     request: &Request<Incoming>,
     ns: &str,
@@ -76,7 +77,23 @@ pub(super) fn logs(
             Some(&c.id) == id.as_ref() && matches!(c.state, RunState::Running | RunState::Created)
         })
     };
-    tokio::spawn(stream(file, options, alive, out));
+    let path = file.clone();
+    match unblock(move || crate::logs::open(&path)).await {
+        Ok(_) => {}
+        // Nothing was written yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            let message = format!("failed to open log file {}: {error}", file.display());
+            return Err(NotServed::new(StatusCode::INTERNAL_SERVER_ERROR, message));
+        }
+    }
+    let shutdown = agent.tasks.stop_token();
+    agent.tasks.spawn_isolated("log stream", async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = stream(file, options, alive, out) => {}
+        }
+    });
     Ok(streamed(chunks))
 }
 
@@ -114,12 +131,13 @@ fn options(query: &[(String, String)]) -> Result<(Options, bool), NotServed> {
         }
     };
     let size = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok());
-    let mut since = match get("sinceTime") {
-        None | Some("") => None,
-        Some(text) => Some(text.parse::<Timestamp>().map_err(|e| {
-            NotServed::bad(format!("sinceTime={text:?} is not an RFC 3339 time: {e}"))
-        })?),
-    };
+    let mut since =
+        match get("sinceTime") {
+            None | Some("") => None,
+            Some(text) => Some(text.parse::<Timestamp>().map_err(|_| {
+                NotServed::bad(format!("sinceTime={text:?} is not an RFC 3339 time"))
+            })?),
+        };
     if let Some(seconds) = number("sinceSeconds")? {
         let ago = SignedDuration::from_secs(seconds);
         since = Timestamp::now().saturating_sub(ago).ok();
@@ -131,9 +149,14 @@ fn options(query: &[(String, String)]) -> Result<(Options, bool), NotServed> {
         tail: size(number("tailLines")?),
         limit_bytes: size(number("limitBytes")?),
         stream: match get("stream") {
+            None | Some("" | "All") => None,
             Some("Stdout") => Some("Stdout"),
             Some("Stderr") => Some("Stderr"),
-            _ => None,
+            Some(other) => {
+                return Err(NotServed::bad(format!(
+                    "stream={other:?} is none of All, Stdout and Stderr"
+                )));
+            }
         },
     };
     Ok((options, flag("previous")))

@@ -1,15 +1,17 @@
 //! exec, attach and port-forward: the runtime gives a URL, and the connection is spliced to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_core::lifecycle::RunState;
 use berth_cri_api::v1::{AttachRequest, ExecRequest, ExecSyncRequest, PortForwardRequest};
+use berth_supervise::Chain;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::reply::{Body, NotServed, empty, passed, text};
 use crate::agent::Agent;
@@ -92,7 +94,7 @@ pub(super) async fn exec(
     }
     let answer = agent.cri.runtime().exec(call).await;
     let url = answer.map_err(|e| NotServed::cri(&e))?.into_inner().url;
-    pass(request, &url).await
+    pass(agent, request, &url).await
 }
 
 fn commands(query: &[(String, String)], name: &str) -> Vec<String> {
@@ -132,7 +134,7 @@ pub(super) async fn attach(
     };
     let answer = agent.cri.runtime().attach(call).await;
     let url = answer.map_err(|e| NotServed::cri(&e))?.into_inner().url;
-    pass(request, &url).await
+    pass(agent, request, &url).await
 }
 
 pub(super) async fn port_forward(
@@ -166,7 +168,7 @@ pub(super) async fn port_forward(
     };
     let answer = agent.cri.runtime().port_forward(call).await;
     let url = answer.map_err(|e| NotServed::cri(&e))?.into_inner().url;
-    pass(request, &url).await
+    pass(agent, request, &url).await
 }
 
 /// `/run`: a command without a stream; its output is the answer.
@@ -195,37 +197,66 @@ pub(super) async fn run(
     Ok(text(status, out))
 }
 
-fn unreachable(url: &str, error: &dyn std::fmt::Display) -> NotServed {
+/// The reason is for the log: the URL holds the stream's token.
+fn unreachable(error: &dyn std::fmt::Display) -> NotServed {
+    warn!(%error, "cannot reach the container runtime's streaming server");
     NotServed::new(
         StatusCode::BAD_GATEWAY,
-        format!("cannot reach the runtime's streaming server at {url}: {error}"),
+        "cannot reach the container runtime's streaming server".to_owned(),
     )
 }
 
+/// The runtime's streaming server has so long to take a connection and to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// [`splice`], within its time.
+async fn pass(
+    agent: &Agent,
+    request: Request<Incoming>,
+    url: &str,
+) -> Result<Response<Body>, NotServed> {
+    match tokio::time::timeout(ANSWER_LIMIT, splice(agent, request, url)).await {
+        Ok(result) => result,
+        Err(_) => Err(unreachable(&"it did not answer in time")),
+    }
+}
+
 /// Sends the request on to `url` and, once both sides have upgraded, passes bytes both ways.
-async fn pass(mut request: Request<Incoming>, url: &str) -> Result<Response<Body>, NotServed> {
-    let uri: Uri = url.parse().map_err(|e| unreachable(url, &e))?;
+async fn splice(
+    agent: &Agent,
+    mut request: Request<Incoming>,
+    url: &str,
+) -> Result<Response<Body>, NotServed> {
+    let uri: Uri = url.parse().map_err(|e| unreachable(&e))?;
     let host = uri
         .host()
-        .ok_or_else(|| unreachable(url, &"it names no host"))?
+        .ok_or_else(|| unreachable(&"it names no host"))?
         .trim_matches(['[', ']'])
         .to_owned();
     let port = uri.port_u16().unwrap_or(80);
     let stream = TcpStream::connect((host.as_str(), port))
         .await
-        .map_err(|e| unreachable(url, &e))?;
+        .map_err(|e| unreachable(&e))?;
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|e| unreachable(url, &e))?;
-    tokio::spawn(connection.with_upgrades());
+        .map_err(|e| unreachable(&e))?;
+    let shutdown = agent.tasks.stop_token();
+    agent.tasks.spawn_isolated("stream", async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            result = connection.with_upgrades() => if let Err(error) = result {
+                debug!(error = %Chain(&error), "connection to the runtime's streaming server");
+            }
+        }
+    });
 
     let ours = hyper::upgrade::on(&mut request);
     let mut onward = Request::builder()
         .method(request.method().clone())
         .uri(uri.path_and_query().map_or("/", |p| p.as_str()))
         .body(empty())
-        .map_err(|e| unreachable(url, &e))?;
+        .map_err(|e| unreachable(&e))?;
     *onward.headers_mut() = request.headers().clone();
     onward.headers_mut().remove(http::header::AUTHORIZATION);
     if let Some(authority) = uri.authority()
@@ -236,20 +267,29 @@ async fn pass(mut request: Request<Incoming>, url: &str) -> Result<Response<Body
     let mut answer = sender
         .send_request(onward)
         .await
-        .map_err(|e| unreachable(url, &e))?;
+        .map_err(|e| unreachable(&e))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (parts, body) = answer.into_parts();
         return Ok(Response::from_parts(parts, passed(body)));
     }
     let theirs = hyper::upgrade::on(&mut answer);
-    tokio::spawn(async move {
+    let copy = async move {
         match tokio::try_join!(ours, theirs) {
             Ok((ours, theirs)) => {
                 let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
-                let copied = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await;
-                debug!(?copied, "stream ended");
+                match tokio::io::copy_bidirectional(&mut ours, &mut theirs).await {
+                    Ok((sent, received)) => debug!(sent, received, "stream ended"),
+                    Err(error) => debug!(%error, "stream broke off"),
+                }
             }
             Err(error) => debug!(%error, "upgrade"),
+        }
+    };
+    let shutdown = agent.tasks.stop_token();
+    agent.tasks.spawn_isolated("stream", async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = copy => {}
         }
     });
     let (parts, _) = answer.into_parts();

@@ -8,10 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path};
 
 use super::{VolumeError, io};
+use crate::pod_files::{open_beneath, read_at};
 
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
@@ -74,7 +76,14 @@ fn put(root: &Path, path: &str, file: &File, group: Option<u32>) -> Result<(), V
     if let Some(parent) = full.parent() {
         fs::create_dir_all(parent).map_err(io(parent))?;
     }
-    fs::write(&full, &file.data).map_err(io(&full))?;
+    // Nobody reads it before it has its mode.
+    let mut made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&full)
+        .map_err(io(&full))?;
+    made.write_all(&file.data).map_err(io(&full))?;
     // With a group, the group may read what the owner may.
     let mode = match group {
         Some(_) => file.mode | (file.mode & 0o700) >> 3 & 0o050,
@@ -89,9 +98,22 @@ fn unchanged(data: &Path, files: &Files) -> bool {
     if list(data, data, &mut found).is_err() || found.len() != files.len() {
         return false;
     }
-    files.iter().all(|(path, file)| {
-        found.contains(path) && fs::read(data.join(path)).is_ok_and(|old| old == file.data)
-    })
+    files
+        .iter()
+        .all(|(path, file)| found.contains(path) && holds(data, path, &file.data))
+}
+
+/// Whether the file is there with just this content; of a longer one no more is read.
+fn holds(data: &Path, path: &str, wanted: &[u8]) -> bool {
+    let read = || {
+        let base = fs::canonicalize(data)?;
+        let file = open_beneath(&base, Path::new(path))?;
+        if file.metadata()?.len() != wanted.len() as u64 {
+            return Ok(false);
+        }
+        Ok::<_, std::io::Error>(read_at(&file, 0, wanted.len())? == wanted)
+    };
+    read().unwrap_or(false)
 }
 
 fn list(root: &Path, dir: &Path, found: &mut BTreeSet<String>) -> std::io::Result<()> {

@@ -3,13 +3,16 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::remove::remove_tree;
 use super::{VolumeError, io};
 use crate::amount;
+use crate::own_dirs;
 
 /// Everyone may write: containers run as any user.
 pub(super) fn open_to_all(path: &Path) -> Result<(), VolumeError> {
@@ -24,11 +27,12 @@ pub(super) fn empty_dir(
 ) -> Result<(), VolumeError> {
     let fresh = !path.exists();
     match source.medium.as_deref().unwrap_or_default() {
-        "" => fs::create_dir_all(path).map_err(io(path))?,
+        "" => own_dirs::make(path).map_err(io(path))?,
         "Memory" => {
-            let limit = source.size_limit.as_ref().map_or(0, amount::bytes);
-            let size = if limit > 0 { limit } else { memory / 2 };
-            tmpfs(path, Some(size))?;
+            let limit = source.size_limit.as_ref();
+            let limit = limit.map(|q| amount::amount("emptyDir.sizeLimit", q));
+            let size = limit.transpose()?.filter(|n| *n > 0);
+            tmpfs(path, Some(size.unwrap_or(memory / 2)), Content::Any)?;
         }
         _ => return Err(VolumeError::Unsupported("emptyDir with huge pages")),
     }
@@ -42,31 +46,47 @@ pub(super) fn empty_dir(
     Ok(())
 }
 
-fn is_mount_point(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+fn is_mount_point(path: &Path) -> std::io::Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let wanted = path.to_string_lossy();
-    mounts
+    Ok(mounts
         .lines()
         .filter_map(|l| l.split(' ').nth(4))
-        .any(|p| p == wanted)
+        .any(|p| unescape(p) == wanted))
+}
+
+/// What a directory in memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Files of the agent's own writing, never to be swapped out. Mount flags are left as the stock kubelet leaves them: a
+    /// runtime cannot take `nosuid` or `nodev` off a mount in a pod's user namespace, and fails.
+    Secret,
+    /// Whatever the pod writes.
+    Any,
 }
 
 /// A directory in memory, mounted once.
-pub(super) fn tmpfs(path: &Path, size: Option<i64>) -> Result<(), VolumeError> {
-    fs::create_dir_all(path).map_err(io(path))?;
-    if is_mount_point(path) {
+pub(super) fn tmpfs(path: &Path, size: Option<i64>, content: Content) -> Result<(), VolumeError> {
+    own_dirs::make(path).map_err(io(path))?;
+    if is_mount_point(path).map_err(io(path))? {
         return Ok(());
     }
     let options = size.map_or_else(String::new, |n| format!("size={n}"));
-    let options = CString::new(options).unwrap_or_default();
-    rustix::mount::mount(
-        "tmpfs",
-        path,
-        "tmpfs",
-        MountFlags::empty(),
-        Some(options.as_c_str()),
-    )
-    .map_err(|e| io(path)(e.into()))
+    let mounted = match content {
+        // Linux before 6.3 knows no such option; pages of secrets may go to swap there, as under the stock kubelet.
+        Content::Secret => match mount_tmpfs(path, "noswap") {
+            Err(rustix::io::Errno::INVAL) => mount_tmpfs(path, &options),
+            result => result,
+        },
+        Content::Any => mount_tmpfs(path, &options),
+    };
+    mounted.map_err(|e| io(path)(e.into()))
+}
+
+fn mount_tmpfs(path: &Path, options: &str) -> Result<(), rustix::io::Errno> {
+    let options = CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
+    let flags = MountFlags::empty();
+    rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()))
 }
 
 /// Checks or makes what a hostPath names.
@@ -109,13 +129,18 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError
             Ok(_) | Err(_) => wrong("a block device"),
         },
         // The runtime makes a missing directory, as Docker did.
-        (_, _) => Ok(()),
+        ("", _) => Ok(()),
+        (other, _) => Err(VolumeError::HostPathType(other.to_owned())),
     }
 }
 
 /// Removes a pod's directory: first every mount below it (so that nothing outside is deleted
 /// through a bind mount), then the files. A mount that cannot be undone stops the removal.
-pub(crate) fn remove_all(pod_dir: &Path) -> std::io::Result<()> {
+pub(crate) async fn remove_all(pod_dir: PathBuf) -> std::io::Result<()> {
+    unblock(move || remove_blocking(&pod_dir)).await
+}
+
+fn remove_blocking(pod_dir: &Path) -> std::io::Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let mut below: Vec<String> = mounts
         .lines()
@@ -130,10 +155,7 @@ pub(crate) fn remove_all(pod_dir: &Path) -> std::io::Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    match fs::remove_dir_all(pod_dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    remove_tree(pod_dir)
 }
 
 /// mountinfo writes blanks and backslashes as octal.
@@ -142,4 +164,24 @@ fn unescape(path: &str) -> String {
         .replace("\\011", "\t")
         .replace("\\012", "\n")
         .replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_path_type_that_is_not_known_is_refused() {
+        let check = |sort: &str| {
+            host_path(&HostPathVolumeSource {
+                path: "/".to_owned(),
+                type_: Some(sort.to_owned()),
+            })
+        };
+        assert!(check("").is_ok() && check("Directory").is_ok());
+        assert!(matches!(check("File"), Err(VolumeError::HostPath { .. })));
+        for sort in ["directory", "Pipe"] {
+            assert!(matches!(check(sort), Err(VolumeError::HostPathType(_))));
+        }
+    }
 }

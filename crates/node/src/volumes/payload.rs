@@ -78,8 +78,13 @@ pub(super) async fn payload(
     Ok(w.files)
 }
 
-fn mode(own: Option<i32>, default: Option<i32>) -> u32 {
-    u32::try_from(own.or(default).unwrap_or(DEFAULT_MODE)).unwrap_or(0o644)
+fn mode(own: Option<i32>, default: Option<i32>) -> Result<u32, VolumeError> {
+    let value = own.or(default).unwrap_or(DEFAULT_MODE);
+    let mode = u32::try_from(value).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or(VolumeError::Number {
+        field: "file mode",
+        value: value.into(),
+    })
 }
 
 impl Writer<'_> {
@@ -107,13 +112,15 @@ impl Writer<'_> {
     ) -> Result<(), VolumeError> {
         let Some(items) = items.filter(|i| !i.is_empty()) else {
             for (key, value) in data {
-                self.put(key, value.clone(), mode(None, default));
+                self.put(key, value.clone(), mode(None, default)?);
             }
             return Ok(());
         };
         for item in items {
             match data.get(&item.key) {
-                Some(value) => self.put(&item.path, value.clone(), mode(item.mode, default)),
+                Some(value) => {
+                    self.put(&item.path, value.clone(), mode(item.mode, default)?);
+                }
                 None if skip_missing => {}
                 None => {
                     return Err(VolumeError::Key {
@@ -181,9 +188,9 @@ impl Writer<'_> {
                 let allocatable = crate::registration::allocatable(self.agent);
                 resource(self.pod, None, r, &allocatable)?
             } else {
-                String::new()
+                return Err(VolumeError::Unsupported("downwardAPI item without a field"));
             };
-            self.put(&item.path, value.into_bytes(), mode(item.mode, default));
+            self.put(&item.path, value.into_bytes(), mode(item.mode, default)?);
         }
         Ok(())
     }
@@ -235,7 +242,8 @@ impl Writer<'_> {
                     .token(self.pod, s.audience.as_deref(), s.expiration_seconds)
                     .await?;
                 self.agent.tokens.keep(key, &status);
-                status.token.unwrap_or_default()
+                let token = status.token.filter(|token| !token.is_empty());
+                token.ok_or(VolumeError::NoToken)?
             }
         };
         let run_as = self
@@ -248,12 +256,12 @@ impl Writer<'_> {
         let mode = match (self.group, run_as) {
             (None, Some(_)) => 0o600,
             (Some(_), _) => 0o600,
-            (None, None) => mode(None, default),
+            (None, None) => mode(None, default)?,
         };
         let file = File {
             data: token.into_bytes(),
             mode,
-            owner: run_as.and_then(|u| u32::try_from(u).ok()),
+            owner: super::id("runAsUser", run_as)?,
         };
         self.files.insert(s.path.clone(), file);
         Ok(())

@@ -11,6 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+use crate::own_dirs;
+
 /// Why a subPath cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubPathError {
@@ -46,10 +48,10 @@ pub(crate) fn bind(volume: &Path, sub: &str, place: &Path) -> Result<(), SubPath
     let target = open(volume, &parts).map_err(|e| fail(e.into()))?;
     let meta = fs::metadata(format!("/proc/self/fd/{}", target.as_raw_fd())).map_err(fail)?;
     if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent).map_err(fail)?;
+        own_dirs::make(parent).map_err(fail)?;
     }
     if meta.is_dir() {
-        fs::create_dir_all(place).map_err(fail)?;
+        own_dirs::make(place).map_err(fail)?;
     } else if !place.exists() {
         fs::write(place, "").map_err(fail)?;
     }

@@ -2,6 +2,7 @@
 //! object deleted where its deletion was asked for.
 
 use berth_cri_api::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
@@ -57,7 +58,8 @@ impl Worker {
         }
         self.problems.clear();
         self.write_status(true);
-        if let Err(error) = volumes::remove_all(&self.agent.pod_dir(&self.pod).join("volumes")) {
+        if let Err(error) = volumes::remove_all(self.agent.pod_dir(&self.pod).join("volumes")).await
+        {
             debug!(pod = %self.name(), %error, "volumes not removed yet");
             return self.later(RETRY);
         }
@@ -87,7 +89,7 @@ impl Worker {
                 return false;
             }
         }
-        if let Err(error) = volumes::remove_all(&self.agent.pod_dir(&self.pod)) {
+        if let Err(error) = volumes::remove_all(self.agent.pod_dir(&self.pod)).await {
             warn!(pod = %self.name(), %error, "the pod's directory is not removed yet");
             return false;
         }
@@ -95,7 +97,8 @@ impl Worker {
         self.agent.cgroups.remove(&self.pod, systemd).await;
         if logs {
             let dir = log_directory(&self.agent, &self.pod);
-            if let Err(error) = std::fs::remove_dir_all(&dir)
+            let place = dir.clone();
+            if let Err(error) = unblock(move || std::fs::remove_dir_all(&place)).await
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 debug!(%error, dir = %dir.display(), "logs not removed");

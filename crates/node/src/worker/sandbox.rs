@@ -13,7 +13,7 @@ use super::Worker;
 use crate::UnsupportedHandler;
 use crate::amount;
 use crate::cri::rpc_message;
-use crate::sandbox_config::{log_directory, sandbox_config};
+use crate::sandbox_config::{SandboxConfigError, log_directory, sandbox_config};
 use crate::users;
 use crate::volumes::{self, MountError, Mounted};
 
@@ -66,10 +66,20 @@ impl Worker {
             .node
             .borrow()
             .as_ref()
-            .and_then(|n| n.metadata.labels.clone());
-        let Some(labels) = labels else {
-            return Ok(());
-        };
+            .and_then(|n| n.metadata.labels.clone())
+            .unwrap_or_default();
+        if let Some(spec) = &self.pod.spec {
+            amount::check_pod(spec)
+                .map_err(|error| Problem::new("InvalidResources", error.to_string()))?;
+        }
+        let allowed = &self.agent.config.allowed_unsafe_sysctls;
+        if let Some(problem) = crate::sysctls::forbidden(&self.pod, allowed) {
+            return Err(problem);
+        }
+        if self.agent.pressure.borrow().disk && !crate::eviction::is_critical(&self.pod) {
+            let message = "The node had condition: [DiskPressure]. ";
+            return Err(Problem::new("Evicted", message));
+        }
         let overhead = self.agent.config.gates.pod_overhead;
         let allocatable = crate::registration::allocatable(&self.agent);
         let others: Vec<_> = self
@@ -222,7 +232,10 @@ impl Worker {
     }
 
     /// The config of the current or a new sandbox.
-    pub(super) fn sandbox_config(&self, attempt: u32) -> PodSandboxConfig {
+    pub(super) fn sandbox_config(
+        &self,
+        attempt: u32,
+    ) -> Result<PodSandboxConfig, SandboxConfigError> {
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
         let parent = self.agent.cgroups.parent(&self.pod, systemd);
         sandbox_config(&self.agent, &self.pod, attempt, parent)
@@ -237,7 +250,13 @@ impl Worker {
             self.sandbox_failed(format!("no user namespace for the pod: {error}"));
             return false;
         }
-        let config = self.sandbox_config(attempt);
+        let config = match self.sandbox_config(attempt) {
+            Ok(config) => config,
+            Err(error) => {
+                self.sandbox_failed(error.to_string());
+                return false;
+            }
+        };
         self.handler = Some(handler.clone());
         self.begin_pulls(start, &config);
         let systemd = self.agent.runtime.borrow().systemd_cgroups;

@@ -85,8 +85,13 @@ impl Worker {
         let policy = pull_policy(c, &image);
         let sandbox = sandbox.clone();
         let name = c.name.clone();
-        tokio::spawn(async move {
-            let result = fetch(&agent, &pod, &name, &image, &handler, policy, sandbox).await;
+        let shutdown = self.agent.tasks.stop_token();
+        self.agent.tasks.spawn("image pull", async move {
+            let fetch = fetch(&agent, &pod, &name, &image, &handler, policy, sandbox);
+            let result = tokio::select! {
+                () = shutdown.cancelled() => return,
+                result = fetch => result,
+            };
             let outcome = match result {
                 Ok(image) => Pull::Done(image),
                 Err(message) => Pull::Failed {
@@ -170,7 +175,16 @@ impl Worker {
         if self.handler.is_none() {
             self.handler = Some(sandbox.runtime_handler.clone());
         }
-        let config = self.sandbox_config(sandbox.attempt);
+        let config = match self.sandbox_config(sandbox.attempt) {
+            Ok(config) => config,
+            Err(error) => {
+                self.agent
+                    .events
+                    .warn(&self.pod, "FailedCreatePodSandBox", error.to_string());
+                self.retry();
+                return false;
+            }
+        };
         self.begin_pulls(&start, &config);
         let mut started = false;
         for s in start {

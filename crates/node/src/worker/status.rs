@@ -1,26 +1,30 @@
 //! The pod's status: computed by the worker, written by a task of its own, the newest only.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::lifecycle::{self, Inputs, Observed, RunState};
+use berth_supervise::{Brief, Outage, unblock};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::annotate::RUNTIME;
+use super::last_words::{self, LastWords};
 use super::{Worker, containers};
+use crate::agent::Agent;
 use crate::container_config::message_file;
+use crate::pod_files::first_bytes;
 
-/// A failed write is tried again after this long, doubling up to 10 s.
+/// A conflict is resolved by trying again after this long.
 const RETRY: Duration = Duration::from_millis(10);
-/// The API takes at most this much of a container's last words.
-const LAST_WORDS: usize = 4096;
-const LAST_LOG: usize = 2048;
 
 #[derive(Clone, Default)]
 struct Wanted {
@@ -44,13 +48,13 @@ impl Drop for StatusTask {
 }
 
 impl StatusTask {
-    pub(super) fn start(client: Client, pod: &Pod) -> Self {
+    pub(super) fn start(agent: &Agent, pod: &Pod) -> Self {
         let wanted = watch::Sender::new(Wanted::default());
         let (done, written) = watch::channel(0);
         let ns = pod.metadata.namespace.clone().unwrap_or_default();
         let name = pod.metadata.name.clone().unwrap_or_default();
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let api = Api::namespaced(client, &ns);
+        let api = Api::namespaced(agent.config.client.clone(), &ns);
         let first = Written {
             status: pod.status.clone().unwrap_or_default(),
             runtime: pod
@@ -59,7 +63,12 @@ impl StatusTask {
                 .as_ref()
                 .and_then(|a| a.get(RUNTIME).cloned()),
         };
-        let task = tokio::spawn(write(api, name, uid, first, wanted.subscribe(), done));
+        let log = StatusLog {
+            server: Arc::clone(&agent.status_outage),
+            own: Outage::new("the API server does not take a pod's status"),
+        };
+        let work = write(api, (name, uid), first, wanted.subscribe(), done, log);
+        let task = agent.tasks.spawn("pod status", work);
         Self {
             wanted,
             written,
@@ -96,16 +105,44 @@ struct Written {
     runtime: Option<String>,
 }
 
+/// A status that takes longer to write is not written.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Failures to write: all pods share those of a server that does not answer.
+struct StatusLog {
+    server: Arc<Mutex<Outage>>,
+    own: Outage,
+}
+
+impl StatusLog {
+    fn works(&mut self) {
+        self.server.lock().works();
+        self.own.works();
+    }
+
+    /// Gives the pause before the next try; `None` stands for no answer.
+    fn failed(&mut self, pod: &str, error: Option<&kube::Error>) -> Duration {
+        match error {
+            Some(error @ kube::Error::Api(_)) => {
+                self.server.lock().works();
+                self.own.failed(format_args!("pod {pod}: {}", Brief(error)))
+            }
+            Some(error) => self.server.lock().failed(Brief(error)),
+            None => self.server.lock().failed("no answer in 30 s"),
+        }
+    }
+}
+
 async fn write(
     api: Api<Pod>,
-    name: String,
-    uid: String,
+    (name, uid): (String, String),
     mut last: Written,
     mut wanted: watch::Receiver<Wanted>,
     done: watch::Sender<u64>,
+    mut log: StatusLog,
 ) {
     while wanted.changed().await.is_ok() {
-        let mut pause = RETRY;
+        let mut conflicted = false;
         loop {
             let Wanted {
                 number,
@@ -122,11 +159,16 @@ async fn write(
             if runtime != last.runtime {
                 body["metadata"]["annotations"] = json!({RUNTIME: runtime});
             }
-            match api
-                .patch_status(&name, &PatchParams::default(), &Patch::Strategic(&body))
-                .await
-            {
+            let (params, body) = (PatchParams::default(), Patch::Strategic(&body));
+            let patched = api.patch_status(&name, &params, &body);
+            let Ok(result) = tokio::time::timeout(LIMIT, patched).await else {
+                let pause = log.failed(&name, None);
+                tokio::time::sleep(pause).await;
+                continue;
+            };
+            match result {
                 Ok(_) => {
+                    log.works();
                     last = Written { status, runtime };
                     done.send_replace(number);
                     break;
@@ -136,16 +178,15 @@ async fn write(
                     done.send_replace(number);
                     break;
                 }
+                // Somebody else wrote at the same time: try again almost at once.
+                Err(kube::Error::Api(s)) if s.code == 409 && !conflicted => {
+                    conflicted = true;
+                    debug!(pod = %name, error = %s.message, "status not written, will try again");
+                    tokio::time::sleep(RETRY).await;
+                }
                 Err(error) => {
-                    // Somebody else wrote at the same time: try again almost at once.
-                    let conflict = matches!(&error, kube::Error::Api(s) if s.code == 409);
-                    if conflict && pause == RETRY {
-                        debug!(pod = %name, %error, "status not written, will try again");
-                    } else {
-                        warn!(pod = %name, %error, "status not written, will try again");
-                    }
+                    let pause = log.failed(&name, Some(&error));
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(10));
                 }
             }
         }
@@ -218,8 +259,8 @@ impl Worker {
     }
 
     /// Reads what newly exited containers left as their message.
-    pub(super) fn last_words(&self, observed: &mut Observed) {
-        let dir = self.agent.pod_dir(&self.pod);
+    pub(super) async fn last_words(&self, observed: &mut Observed) {
+        let limit = last_words::limit(&self.pod);
         for c in &mut observed.containers {
             let known = self
                 .observed
@@ -229,26 +270,25 @@ impl Worker {
             if known || c.state != RunState::Exited {
                 continue;
             }
-            let file = message_file(&dir, &c.name, c.attempt);
-            let words = std::fs::read(&file).unwrap_or_default();
             let policy = containers(&self.pod)
                 .find(|s| s.name == c.name)
                 .and_then(|s| s.termination_message_policy.as_deref());
-            let text = if words.is_empty()
-                && policy == Some("FallbackToLogsOnError")
-                && c.exit_code != 0
-            {
-                let log = crate::sandbox_config::log_directory(&self.agent, &self.pod)
-                    .join(&c.name)
-                    .join(format!("{}.log", c.attempt));
-                crate::logs::tail_text(&log, 80, LAST_LOG)
-            } else {
-                let from = words.len().saturating_sub(LAST_WORDS);
-                String::from_utf8_lossy(&words[from..]).into_owned()
+            let wants_log = policy == Some("FallbackToLogsOnError") && c.exit_code != 0;
+            let words = LastWords {
+                pod_dir: self.agent.pod_dir(&self.pod),
+                file: message_file(Path::new(""), &c.name, c.attempt),
+                log: wants_log.then(|| {
+                    crate::sandbox_config::log_directory(&self.agent, &self.pod)
+                        .join(&c.name)
+                        .join(format!("{}.log", c.attempt))
+                }),
+                limit,
             };
+            let text = unblock(move || words.read()).await;
             if !text.is_empty() {
                 c.message = text;
             }
+            c.message = first_bytes(&c.message, limit).to_owned();
         }
     }
 }

@@ -18,11 +18,20 @@ use tokio::sync::broadcast;
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
+/// How SubjectAccessReviews are answered.
+#[derive(Default)]
+struct Reviews {
+    allowed: Vec<String>,
+    broken: bool,
+    asked: usize,
+}
+
 #[derive(Clone)]
 pub(crate) struct FakeApi {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     changes: broadcast::Sender<(String, Value)>,
     revision: Arc<Mutex<u64>>,
+    reviews: Arc<Mutex<Reviews>>,
     pub(crate) url: String,
 }
 
@@ -47,6 +56,7 @@ impl FakeApi {
             objects: Arc::default(),
             changes: broadcast::channel(256).0,
             revision: Arc::default(),
+            reviews: Arc::default(),
             url: format!("http://{}", listener.local_addr().unwrap()),
         };
         let served = api.clone();
@@ -70,6 +80,33 @@ impl FakeApi {
     pub(crate) fn client(&self) -> kube::Client {
         let config = kube::Config::new(self.url.parse().unwrap());
         kube::Client::try_from(config).unwrap()
+    }
+
+    /// Everybody may do this to nodes.
+    pub(crate) fn allow(&self, verb: &str) {
+        self.reviews.lock().allowed.push(verb.to_owned());
+    }
+
+    /// From now on reviews fail.
+    pub(crate) fn break_reviews(&self) {
+        self.reviews.lock().broken = true;
+    }
+
+    /// How many reviews were asked for.
+    pub(crate) fn reviews(&self) -> usize {
+        self.reviews.lock().asked
+    }
+
+    fn review(&self, mut review: Value) -> Response<Body> {
+        let mut reviews = self.reviews.lock();
+        reviews.asked += 1;
+        if reviews.broken {
+            return status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
+        }
+        let verb = &review["spec"]["resourceAttributes"]["verb"];
+        let allowed = reviews.allowed.iter().any(|v| v == verb);
+        review["status"] = json!({"allowed": allowed});
+        reply(StatusCode::CREATED, &review)
     }
 
     /// Creates or replaces an object.
@@ -143,6 +180,7 @@ impl FakeApi {
                 None if is_collection(&path) => reply(StatusCode::OK, &self.list(&path)),
                 None => status(StatusCode::NOT_FOUND, "NotFound"),
             },
+            Method::POST if path.ends_with("/subjectaccessreviews") => self.review(body),
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let path = format!("{path}/{name}");

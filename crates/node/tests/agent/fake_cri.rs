@@ -49,6 +49,10 @@ pub(crate) struct State {
     pub(crate) ready: bool,
     /// Images that cannot be pulled.
     pub(crate) unpullable: Vec<String>,
+    /// What each container's writable layer holds.
+    pub(crate) layer_bytes: u64,
+    /// All handlers have user namespaces.
+    pub(crate) user_namespaces: bool,
     /// What Exec answers.
     pub(crate) stream_url: String,
     next: u32,
@@ -275,6 +279,7 @@ impl State {
                     url: self.stream_url.clone(),
                 })
             }
+            "ListContainerStats" => self.stats(read(body)),
             "ListImages" => ok(&cri::ListImagesResponse::default()),
             "ImageStatus" => {
                 let image = read::<cri::ImageStatusRequest>(body).image.unwrap().image;
@@ -316,7 +321,10 @@ impl State {
                 .iter()
                 .map(|name| cri::RuntimeHandler {
                     name: name.clone(),
-                    features: None,
+                    features: self.user_namespaces.then_some(cri::RuntimeHandlerFeatures {
+                        user_namespaces: true,
+                        ..Default::default()
+                    }),
                 })
                 .collect(),
             ..Default::default()
@@ -419,6 +427,33 @@ impl State {
             })
             .collect();
         ok(&cri::ListContainersResponse { containers })
+    }
+
+    fn stats(&self, r: cri::ListContainerStatsRequest) -> Reply {
+        let wanted = r.filter.unwrap_or_default().label_selector;
+        let fits = |c: &Container| {
+            let labels = &c.config.labels;
+            wanted.iter().all(|(k, v)| labels.get(k) == Some(v))
+        };
+        let one = |(id, c): (&String, &Container)| cri::ContainerStats {
+            attributes: Some(cri::ContainerAttributes {
+                id: id.clone(),
+                metadata: c.config.metadata.clone(),
+                labels: c.config.labels.clone(),
+                ..Default::default()
+            }),
+            writable_layer: Some(cri::FilesystemUsage {
+                used_bytes: Some(cri::UInt64Value {
+                    value: self.layer_bytes,
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let stats = self.containers.iter().filter(|(_, c)| fits(c)).map(one);
+        ok(&cri::ListContainerStatsResponse {
+            stats: stats.collect(),
+        })
     }
 
     fn container_status(&self, id: &str) -> Reply {

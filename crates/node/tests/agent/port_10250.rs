@@ -54,7 +54,7 @@ impl Pki {
         (cert.der().clone(), key)
     }
 
-    fn config(&self, user: Option<&str>) -> rustls::ClientConfig {
+    pub(crate) fn config(&self, user: Option<&str>) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.ca.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -72,7 +72,7 @@ impl Pki {
     }
 }
 
-async fn port(world: &World) -> u16 {
+pub(crate) async fn port(world: &World) -> u16 {
     let node = world
         .until(NODE, "node Ready", |n| condition(n, "Ready") == "True")
         .await;
@@ -80,17 +80,24 @@ async fn port(world: &World) -> u16 {
     u16::try_from(port.as_u64().unwrap()).unwrap()
 }
 
-async fn send(
+pub(crate) async fn tls(
     world: &World,
     user: Option<&str>,
-    request: Request<Empty<Bytes>>,
-) -> Response<Incoming> {
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(world.pki.config(user)));
     let stream = TcpStream::connect(("127.0.0.1", port(world).await))
         .await
         .unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = connector.connect(name, stream).await.unwrap();
+    connector.connect(name, stream).await.unwrap()
+}
+
+pub(crate) async fn send(
+    world: &World,
+    user: Option<&str>,
+    request: Request<Empty<Bytes>>,
+) -> Response<Incoming> {
+    let stream = tls(world, user).await;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .unwrap();
@@ -98,7 +105,7 @@ async fn send(
     sender.send_request(request).await.unwrap()
 }
 
-async fn get(world: &World, user: Option<&str>, path: &str) -> (StatusCode, String) {
+pub(crate) async fn get(world: &World, user: Option<&str>, path: &str) -> (StatusCode, String) {
     let request = Request::get(path).body(Empty::new()).unwrap();
     let answer = send(world, user, request).await;
     let status = answer.status();
@@ -106,7 +113,7 @@ async fn get(world: &World, user: Option<&str>, path: &str) -> (StatusCode, Stri
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-const API_SERVER: Option<&str> = Some("kube-apiserver-kubelet-client");
+pub(crate) const API_SERVER: Option<&str> = Some("kube-apiserver-kubelet-client");
 
 #[tokio::test]
 async fn only_the_api_server_and_whoever_it_allows_may_ask() {

@@ -23,8 +23,10 @@ pub(super) struct Device {
     pub(super) container_edits: ContainerEdits,
 }
 
+/// What a vendor wants changed. An edit that is not known here makes the file unusable, for a container without it is
+/// not the one that the vendor describes.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct ContainerEdits {
     pub(super) env: Vec<String>,
     pub(super) device_nodes: Vec<DeviceNode>,
@@ -46,7 +48,7 @@ pub(super) struct DeviceNode {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Mount {
     pub(super) host_path: PathBuf,
     pub(super) container_path: PathBuf,
@@ -57,7 +59,7 @@ pub(super) struct Mount {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Hook {
     pub(super) hook_name: String,
     pub(super) path: PathBuf,

@@ -1,6 +1,5 @@
 //! Starting a shim, its answer in three forms, and the note of it in the bundle.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -72,8 +71,7 @@ pub(super) fn save(bundle: &Path, bootstrap: &Bootstrap) -> Result<(), ShimError
     let path = bundle.join(FILE);
     let text = serde_json::to_vec(bootstrap).map_err(ShimError::Encode)?;
     let temporary = bundle.join(".bootstrap.json");
-    std::fs::File::create(&temporary)
-        .and_then(|mut f| f.write_all(&text))
+    crate::private::write(&temporary, &text)
         .and_then(|()| std::fs::rename(&temporary, &path))
         .map_err(|source| ShimError::File { path, source })
 }

@@ -57,7 +57,7 @@ impl ExecStreams {
             stdin_once: true,
         };
         let failed = |path: PathBuf| move |source| ShimError::File { path, source };
-        std::fs::create_dir_all(&fifos.dir).map_err(failed(fifos.dir.clone()))?;
+        crate::private::create_dir(&fifos.dir).map_err(failed(fifos.dir.clone()))?;
         let fifo = |kind, access| {
             let path = fifos.path(kind);
             AsyncPipe::open_fifo(&path, access).map_err(failed(path))

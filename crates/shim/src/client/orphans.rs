@@ -18,7 +18,7 @@ pub(super) fn note(dir: &Path, limit: Duration) -> Result<(), ShimError> {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     let path = dir.join(NOTE);
-    std::fs::write(&path, until.as_millis().to_string())
+    crate::private::write(&path, until.as_millis().to_string().as_bytes())
         .map_err(|source| ShimError::File { path, source })
 }
 

@@ -7,6 +7,7 @@ use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::error::Error;
 use super::io::Io;
@@ -24,10 +25,16 @@ pub(super) trait Holder: Send + Sync + 'static {
 }
 
 /// Takes clients, one task each.
-pub(super) async fn listen(listener: UnixListener, holder: Arc<impl Holder>) {
+pub(super) async fn listen(listener: Arc<UnixListener>, holder: Arc<impl Holder>) {
+    let mut clients = JoinSet::new();
     loop {
+        while let Some(left) = clients.try_join_next() {
+            if let Err(error) = left {
+                tracing::error!(%error, "a client's task was lost");
+            }
+        }
         match listener.accept().await {
-            Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&holder)))),
+            Ok((client, _)) => drop(clients.spawn(serve(client, Arc::clone(&holder)))),
             Err(e) => {
                 tracing::warn!(error = %e, "stream socket");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;

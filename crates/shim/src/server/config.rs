@@ -42,16 +42,33 @@ struct Namespace {
 
 impl Config {
     pub(super) fn load(bundle: &Path) -> Result<Self, Error> {
-        let path = bundle.join("config.json");
-        let text = std::fs::read(&path).map_err(|source| Error::File {
+        Self::find(bundle)?.ok_or_else(|| Error::File {
             what: "bundle's config",
-            path: path.clone(),
-            source,
-        })?;
-        serde_json::from_slice(&text).map_err(|source| Error::Malformed {
-            what: "config.json",
-            source,
+            path: bundle.join("config.json"),
+            source: std::io::ErrorKind::NotFound.into(),
         })
+    }
+
+    /// `None` for a bundle without one. One that can't be read is an error: it says whose namespaces are joined.
+    pub(super) fn find(bundle: &Path) -> Result<Option<Self>, Error> {
+        let path = bundle.join("config.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(Error::File {
+                    what: "bundle's config",
+                    path,
+                    source,
+                });
+            }
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| Error::Malformed {
+                what: "config.json",
+                source,
+            })
     }
 
     /// The pod's id, when the container belongs to one.

@@ -25,7 +25,11 @@ impl ConsoleSocket {
     /// Binds in `dir`, whose path must be short.
     pub(super) fn bind(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(format!("c{:08x}", rand::random::<u32>()));
-        let listener = UnixListener::bind(&path).map_err(|source| Error::File {
+        let bound = crate::private::bind(&path).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        });
+        let listener = bound.map_err(|source| Error::File {
             what: "console socket",
             path: path.clone(),
             source,

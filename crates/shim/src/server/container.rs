@@ -6,15 +6,18 @@ mod gvisor;
 mod start;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use rustix::process::Pid;
 use tokio::sync::oneshot;
 
 use super::config::Config;
+use super::daemon::panic_text;
 use super::error::Error;
 use super::io::ChildStdio;
 use super::kills::Kills;
@@ -27,6 +30,8 @@ use crate::client::Exit;
 
 pub(super) use create::create;
 
+/// The code of a process whose end nobody saw.
+const UNKNOWN: Code = 255;
 /// SIGKILL's number, in the protocol's type.
 const SIGKILL: u32 = 9;
 
@@ -102,7 +107,7 @@ impl Container {
             exit_status: u32,
         }
         let container = Arc::clone(self);
-        tokio::spawn(async move {
+        self.wait_by(async move {
             let answer = container
                 .runtime
                 .call_forever(&container.bundle, "wait", &[&container.id])
@@ -111,18 +116,32 @@ impl Container {
                 .ok()
                 .and_then(|text| serde_json::from_str::<Answer>(text.trim()).ok());
             // Without an answer the sandbox is gone, and with it the container.
-            container
-                .ended(parsed.map_or(128 + SIGKILL, |a| gvisor_code(a.exit_status)))
-                .await;
+            parsed.map_or(128 + SIGKILL, |a| gvisor_code(a.exit_status))
         });
     }
 
     /// Watches the first process of a runtime that leaves it to us as a child.
     fn wait_by_pid(self: &Arc<Self>, exit: oneshot::Receiver<Code>) {
+        self.wait_by(async move { exit.await.unwrap_or(UNKNOWN) });
+    }
+
+    /// The one task that waits for the end. Should it panic, the container has ended all the same: whoever waits for that
+    /// is told so.
+    fn wait_by(self: &Arc<Self>, exit: impl Future<Output = Code> + Send + 'static) {
         let container = Arc::clone(self);
         tokio::spawn(async move {
-            let code = exit.await.unwrap_or(255);
-            container.ended(code).await;
+            let work = async {
+                let code = exit.await;
+                container.ended(code).await;
+            };
+            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                let reason = panic_text(&*panic);
+                tracing::error!(id = container.id, reason, "the wait for its end panicked");
+                container.init.set_phase(Phase::Exited(Exit {
+                    code: UNKNOWN,
+                    at: std::time::SystemTime::now(),
+                }));
+            }
         });
     }
 
@@ -303,7 +322,7 @@ impl Container {
         }
         let _changing = self.changing.lock().await;
         let path = self.bundle.join(".resources.json");
-        std::fs::write(&path, resources).map_err(|source| Error::File {
+        crate::private::write(&path, resources).map_err(|source| Error::File {
             what: "resources",
             path: path.clone(),
             source,

@@ -1,18 +1,22 @@
 //! What the daemons have in common: a socket with a short name, a process that nobody's end takes along, one thread.
 
+use std::any::Any;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
+use crate::private;
 
 /// Where sockets go when nobody says otherwise.
 const SOCKET_DIR: &str = "/run/berth/s";
@@ -26,11 +30,7 @@ pub(super) fn socket_dir() -> PathBuf {
 
 /// Makes it, for us alone.
 pub(super) fn make_socket_dir(dir: &Path) -> Result<(), Error> {
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir);
-    made.map_err(|source| Error::File {
+    private::create_dir(dir).map_err(|source| Error::File {
         what: "socket directory",
         path: dir.to_owned(),
         source,
@@ -45,22 +45,11 @@ pub(super) fn socket_path(dir: &Path, namespace: &str, group: &str) -> PathBuf {
 
 /// Binds, or finds that somebody alive has the socket already. A dead one's socket is replaced.
 pub(super) fn bind(path: &Path) -> Result<Option<UnixListener>, Error> {
-    let failed = |source| Error::File {
+    private::listen(path).map_err(|source| Error::File {
         what: "socket",
         path: path.to_owned(),
         source,
-    };
-    match UnixListener::bind(path) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Ok(None);
-            }
-            std::fs::remove_file(path).map_err(failed)?;
-            UnixListener::bind(path).map(Some).map_err(failed)
-        }
-        Err(e) => Err(failed(e)),
-    }
+    })
 }
 
 /// Forks; the child, which is to be the daemon, gets `None`, its parent the child's pid.
@@ -84,7 +73,11 @@ pub(super) fn detach(log: &Path, keep: &[BorrowedFd<'_>]) -> Result<(), Error> {
         .write(true)
         .open("/dev/null")
         .map_err(Error::io("/dev/null"))?;
-    let log = std::fs::File::options().append(true).create(true).open(log);
+    let log = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(log);
     let log = log.unwrap_or(null.try_clone().map_err(Error::io("/dev/null"))?);
     nix::unistd::dup2_stdin(&null).map_err(|e| Error::Io {
         what: "stdin",
@@ -164,9 +157,57 @@ pub(super) fn endure() -> io::Result<JoinHandle<()>> {
     }))
 }
 
+/// How long a task that has failed waits before it begins again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Begins a task that the daemon can't be without, and begins it anew when it panics or ends: the daemon is all that its
+/// pod's containers have, so its own end is no answer.
+pub(super) fn keep<F>(name: &'static str, begin: impl Fn() -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        loop {
+            let reason = match AssertUnwindSafe(begin()).catch_unwind().await {
+                Ok(()) => "it ended".to_owned(),
+                Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
+            };
+            tracing::error!(task = name, reason, "a task of the daemon begins anew");
+            tokio::time::sleep(AGAIN).await;
+        }
+    })
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_fails_begins_anew() {
+        let (begun, mut times) = tokio::sync::mpsc::channel(1);
+        let task = keep("test", move || {
+            let begun = begun.clone();
+            async move {
+                // A panic and an end in turn, until nobody counts any more.
+                if begun.send(()).await.is_ok() {
+                    panic!("again");
+                }
+            }
+        });
+        for _ in 0..3 {
+            assert!(times.recv().await.is_some());
+        }
+        task.abort();
+    }
 
     #[test]
     fn socket_paths_are_short_and_differ_by_pod_and_namespace() {

@@ -20,7 +20,8 @@ pub(super) fn delete(args: &Args) -> Result<ExitCode, Error> {
         Some(bundle) => bundle.clone(),
         None => std::env::current_dir().map_err(Error::io("working directory"))?,
     };
-    if let Some(command) = persist::load_command(&bundle) {
+    // Without it the container would live on, and be told to be gone.
+    if let Some(command) = persist::load_command(&bundle)? {
         let log = bundle.join(".runtime-delete.log");
         let status = Command::new(&command.binary)
             .args(command.global_args(&log))

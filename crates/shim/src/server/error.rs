@@ -56,6 +56,8 @@ pub(super) enum Error {
         what: &'static str,
         source: std::io::Error,
     },
+    #[error("{}", .0.with_source())]
+    Record(#[from] crate::record::RecordError),
     #[error("{0}")]
     Unsupported(String),
     #[error("{0}")]
@@ -90,6 +92,7 @@ impl From<Error> for ttrpc::Error {
             Error::MissingBinary(_)
             | Error::Spawn { .. }
             | Error::Runtime { .. }
+            | Error::Record(_)
             | Error::File { .. }
             | Error::Io { .. } => Code::UNKNOWN,
         };

@@ -26,6 +26,7 @@ use super::attach::{self, Holder};
 use super::error::Error;
 use super::io::Io;
 use super::{daemon, trim};
+use crate::private;
 use crate::stdio::stream_socket;
 use crate::stream::{Fifos, Hello, Reply};
 
@@ -56,7 +57,7 @@ pub(super) fn keep(args: &Args) -> Result<ExitCode, Error> {
             Ok(detached.map_or(ExitCode::FAILURE, |()| serve(listener, socket)))
         }
         Some(child) => {
-            let _ = std::fs::write(bundle.join("keeper.pid"), child.to_string());
+            let _ = private::write(&bundle.join("keeper.pid"), child.to_string().as_bytes());
             answer(&bundle, &address)
         }
     }
@@ -64,7 +65,7 @@ pub(super) fn keep(args: &Args) -> Result<ExitCode, Error> {
 
 fn answer(bundle: &Path, address: &str) -> Result<ExitCode, Error> {
     let path = bundle.join(ADDRESS);
-    std::fs::write(&path, address).map_err(|source| Error::File {
+    private::write(&path, address.as_bytes()).map_err(|source| Error::File {
         what: "note of the keeper",
         path: path.clone(),
         source,
@@ -80,11 +81,17 @@ fn serve(listener: UnixListener, socket: PathBuf) -> ExitCode {
     daemon::run(tracing::Level::WARN, &[socket], async move {
         let enduring = daemon::endure()?;
         listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let listener = Arc::new(tokio::net::UnixListener::from_std(listener)?);
         let keeper = Arc::new(Keeper::default());
-        let listening = tokio::spawn(attach::listen(listener, Arc::clone(&keeper)));
+        let holder = Arc::clone(&keeper);
+        let listening = daemon::keep("streams", move || {
+            attach::listen(Arc::clone(&listener), Arc::clone(&holder))
+        });
         let trimmed = Arc::clone(&keeper);
-        let trimming = tokio::spawn(async move { trim::task(&trimmed.work).await });
+        let trimming = daemon::keep("trim", move || {
+            let trimmed = Arc::clone(&trimmed);
+            async move { trim::task(&trimmed.work).await }
+        });
         keeper.work.notify_one();
         keeper.ended.notified().await;
         tokio::time::sleep(FAREWELL).await;

@@ -43,13 +43,16 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
     // Containers' processes fall to us when the runtime that made them leaves.
     nix::sys::prctl::set_child_subreaper(true)?;
     let reaper = Arc::new(Reaper::default());
-    let mut children = signal(SignalKind::child())?;
+    let children = Arc::new(tokio::sync::Mutex::new(signal(SignalKind::child())?));
     let reap = Arc::clone(&reaper);
-    let reaping = tokio::spawn(async move {
-        loop {
-            reap.reap();
-            if children.recv().await.is_none() {
-                return;
+    let reaping = daemon::keep("reaper", move || {
+        let (reap, children) = (Arc::clone(&reap), Arc::clone(&children));
+        async move {
+            loop {
+                reap.reap();
+                if children.lock().await.recv().await.is_none() {
+                    return;
+                }
             }
         }
     });
@@ -57,11 +60,17 @@ async fn run(daemon: Daemon) -> std::io::Result<()> {
 
     let shim = Arc::new(Shim::new(daemon.namespace, daemon.socket_dir, reaper));
     daemon.streams.set_nonblocking(true)?;
-    let streams = tokio::net::UnixListener::from_std(daemon.streams)?;
-    let attaching = tokio::spawn(attach::listen(streams, Arc::clone(&shim)));
+    let streams = Arc::new(tokio::net::UnixListener::from_std(daemon.streams)?);
+    let attached = Arc::clone(&shim);
+    let attaching = daemon::keep("streams", move || {
+        attach::listen(Arc::clone(&streams), Arc::clone(&attached))
+    });
 
     let trimmed = Arc::clone(&shim);
-    let trimming = tokio::spawn(async move { trim::task(&trimmed.work).await });
+    let trimming = daemon::keep("trim", move || {
+        let trimmed = Arc::clone(&trimmed);
+        async move { trim::task(&trimmed.work).await }
+    });
     shim.work.notify_one();
 
     daemon.task.set_nonblocking(true)?;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,15 +11,12 @@ use super::config::Config;
 use super::daemon;
 use super::error::Error;
 use super::serve::{self, Daemon};
+use crate::private;
 use crate::stdio::stream_socket;
 
 pub(super) fn start(args: &Args) -> Result<ExitCode, Error> {
     let bundle = std::env::current_dir().map_err(Error::io("working directory"))?;
-    let config = if bundle.join("config.json").exists() {
-        Config::load(&bundle)?
-    } else {
-        Config::default()
-    };
+    let config = Config::find(&bundle)?.unwrap_or_default();
     let group = config.sandbox_id().unwrap_or(&args.id);
     let dir = daemon::socket_dir();
     let socket = daemon::socket_path(&dir, &args.namespace, group);
@@ -40,7 +37,7 @@ pub(super) fn start(args: &Args) -> Result<ExitCode, Error> {
         path: streams_path.clone(),
         source,
     };
-    let streams = UnixListener::bind(&streams_path).map_err(bind_failed)?;
+    let streams = private::bind(&streams_path).map_err(bind_failed)?;
 
     let daemon = Daemon {
         namespace: args.namespace.clone(),
@@ -57,7 +54,7 @@ pub(super) fn start(args: &Args) -> Result<ExitCode, Error> {
             Ok(detached.map_or(ExitCode::FAILURE, |()| serve::serve(daemon)))
         }
         Some(child) => {
-            let _ = std::fs::write(bundle.join("shim.pid"), child.to_string());
+            let _ = private::write(&bundle.join("shim.pid"), child.to_string().as_bytes());
             answer(&bundle, &address)
         }
     }
@@ -65,7 +62,7 @@ pub(super) fn start(args: &Args) -> Result<ExitCode, Error> {
 
 /// The address in the form that the caller understands.
 fn answer(bundle: &Path, address: &str) -> Result<ExitCode, Error> {
-    let _ = std::fs::write(bundle.join("address"), address);
+    let _ = private::write(&bundle.join("address"), address.as_bytes());
     let version = std::env::var("MAX_SHIM_VERSION")
         .ok()
         .and_then(|v| v.parse::<u32>().ok())

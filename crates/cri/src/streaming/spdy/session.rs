@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::pump::Gone;
 use super::frame::{self, Frame};
@@ -13,6 +14,8 @@ use super::headers::{Reader, Writer};
 
 /// Frames under way for one stream, and to the client.
 const QUEUE: usize = 64;
+/// Streams that a client may have open for writing at a time.
+const STREAMS: usize = 4096;
 /// The longest DATA frame sent.
 const CHUNK: usize = 64 * 1024;
 /// How long a client may take to read the last bytes and leave.
@@ -99,19 +102,15 @@ enum Out {
 /// Ends the connection.
 pub(in super::super) struct Closer {
     out: mpsc::Sender<Out>,
-    reader: tokio::task::JoinHandle<()>,
+    reader: AbortOnDropHandle<()>,
 }
 
 impl Closer {
     /// Everything sent before is delivered first.
     pub(in super::super) async fn close(mut self) {
         let _ = self.out.send(Out::Last).await;
-        if tokio::time::timeout(LEAVING, &mut self.reader)
-            .await
-            .is_err()
-        {
-            self.reader.abort();
-        }
+        // One that stays is cut off.
+        let _ = tokio::time::timeout(LEAVING, &mut self.reader).await;
     }
 }
 
@@ -131,17 +130,18 @@ pub(in super::super) fn accept(io: impl AsyncRead + AsyncWrite + Send + 'static)
     let (reader, writer) = tokio::io::split(io);
     let (out, outgoing) = mpsc::channel(QUEUE);
     let (streams, incoming) = mpsc::channel(QUEUE);
+    // It ends when the last of the session's senders is gone, or the client.
     tokio::spawn(async move {
         if let Err(error) = write(writer, outgoing).await {
             tracing::debug!(%error, "SPDY connection not written");
         }
     });
     let replies = out.clone();
-    let reader = tokio::spawn(async move {
+    let reader = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = read(reader, streams, replies).await {
             tracing::debug!(error, "SPDY connection not read");
         }
-    });
+    }));
     Session {
         incoming,
         closer: Closer { out, reader },
@@ -175,7 +175,7 @@ async fn read(
                         bytes,
                         writer,
                     };
-                    if streams.try_send(stream).is_err() {
+                    if open.len() >= STREAMS || streams.try_send(stream).is_err() {
                         let _ = out.send(Out::Raw(frame::reset(id, REFUSED_STREAM))).await;
                     } else if !fin {
                         open.insert(id, sender);

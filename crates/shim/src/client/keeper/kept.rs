@@ -42,10 +42,10 @@ pub(super) fn note(fifos: &Fifos) -> Result<(), ShimError> {
         move |source| ShimError::File { path, source }
     };
     let _ = std::fs::remove_dir_all(&fifos.dir);
-    std::fs::create_dir_all(&fifos.dir).map_err(failed(&fifos.dir))?;
+    crate::private::create_dir(&fifos.dir).map_err(failed(&fifos.dir))?;
     let path = fifos.dir.join(NOTE);
     let text = serde_json::to_vec(fifos).map_err(ShimError::Encode)?;
-    std::fs::write(&path, text).map_err(failed(&path))
+    crate::private::write(&path, &text).map_err(failed(&path))
 }
 
 /// Reads the note in a container's bundle.

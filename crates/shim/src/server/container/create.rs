@@ -34,11 +34,7 @@ pub(in crate::server) async fn create(
         // gVisor's own stack would take the host's addresses away from the host.
         command.network = GvisorNetwork::Host;
     }
-    persist::save_command(&bundle, &command).map_err(|source| Error::File {
-        what: "bundle",
-        path: bundle.clone(),
-        source,
-    })?;
+    persist::save_command(&bundle, &command)?;
     let runtime = Runtime::new(command, Arc::clone(reaper));
 
     let wiring = Wiring::new(

@@ -1,16 +1,19 @@
 //! Further processes in a container.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::ExecProcessRequest;
+use futures::FutureExt;
 use parking_lot::Mutex;
 
 use super::create::read_pid;
 use super::gvisor::Ending;
-use super::{Container, SIGKILL, signal_tree};
+use super::{Container, SIGKILL, UNKNOWN, signal_tree};
 use crate::client::Exit;
 use crate::server::console::ConsoleSocket;
+use crate::server::daemon::panic_text;
 use crate::server::error::Error;
 use crate::server::io::{ChildStdio, Io, Wiring};
 use crate::server::process::{Fields, Phase, Process};
@@ -107,7 +110,7 @@ impl Container {
     ) -> Result<u32, Error> {
         let file = |suffix: &str| self.bundle.join(format!(".exec-{exec_id}.{suffix}"));
         let (spec, pid_file, internal_file) = (file("json"), file("pid"), file("ipid"));
-        std::fs::write(&spec, &exec.spec).map_err(|source| Error::File {
+        crate::private::write(&spec, &exec.spec).map_err(|source| Error::File {
             what: "process",
             path: spec.clone(),
             source,
@@ -154,10 +157,19 @@ impl Container {
         process.io.run()?;
         let watched = Arc::clone(process);
         tokio::spawn(async move {
-            let code = exit.await;
-            let at = SystemTime::now();
-            watched.io.drain().await;
-            watched.set_phase(Phase::Exited(Exit { code, at }));
+            let end = async {
+                let code = exit.await;
+                let at = SystemTime::now();
+                watched.io.drain().await;
+                watched.set_phase(Phase::Exited(Exit { code, at }));
+            };
+            // It has ended all the same, and somebody waits for it.
+            if let Err(panic) = AssertUnwindSafe(end).catch_unwind().await {
+                let reason = panic_text(&*panic);
+                tracing::error!(reason, "the wait for the end of an exec panicked");
+                let (code, at) = (UNKNOWN, SystemTime::now());
+                watched.set_phase(Phase::Exited(Exit { code, at }));
+            }
         });
         if let Some(limit) = exec.limit {
             let (container, exec_id) = (Arc::clone(self), exec_id.to_owned());

@@ -14,7 +14,7 @@ use crate::stream::{Fifos, Kind};
 
 /// Opens a container's FIFOs, made where they are missing; `anew` replaces what an attempt before left.
 pub(super) fn open(fifos: &Fifos, anew: bool) -> Result<Io, Error> {
-    std::fs::create_dir_all(&fifos.dir).map_err(failed(&fifos.dir))?;
+    crate::private::create_dir(&fifos.dir).map_err(failed(&fifos.dir))?;
     let fifo = |kind, access| fifo(&fifos.path(kind), access, anew);
     let stdin = if fifos.stdin {
         // Both ways: opening never waits for the shim, and its end does not see ours come and go.
