@@ -196,12 +196,10 @@ fn nodes(node: &str, asked: &Asked<'_>) -> Result<(), String> {
 }
 
 fn pods(node: &str, asked: &Asked<'_>, storage: &Storage) -> Result<(), String> {
-    let own = || {
-        match storage.read::<Pod>(PODS, asked.namespace, asked.name) {
-            Ok(Some(pod)) if runs_on(&pod, node) => Ok(()),
-            Ok(_) => refuse(unrelated(node)),
-            Err(error) => refuse(error.to_string()),
-        }
+    let own = || match storage.read::<Pod>(PODS, asked.namespace, asked.name) {
+        Ok(Some(pod)) if runs_on(&pod, node) => Ok(()),
+        Ok(_) => refuse(unrelated(node)),
+        Err(error) => refuse(error.to_string()),
     };
     match (asked.subresource, asked.verb) {
         ("", "get") => own(),
