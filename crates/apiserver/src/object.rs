@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn an_object_of_another_kind_is_an_error_and_never_valid() {
         let gates = FeatureGates::default();
-        let pod: Box<dyn Object> = Box::new(Pod::default());
-        let mut map: Box<dyn Object> = Box::new(ConfigMap::default());
+        let pod: Box<dyn Object> = Box::new(<Pod as Default>::default());
+        let mut map: Box<dyn Object> = Box::new(<ConfigMap as Default>::default());
         for part in [Part::Main, Part::Status, Part::Resize] {
             assert!(map.prepare_update(part, pod.as_ref(), &gates).is_err());
             assert!(map.validate_update(part, pod.as_ref()).is_err());

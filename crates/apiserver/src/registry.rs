@@ -360,9 +360,10 @@ mod tests {
     use berth_core::kinds::api_group;
 
     use super::*;
+    use crate::kinds;
 
     fn renamed(group: &str, plural: &str, storage: &str) -> Resource {
-        let mut row = builtin::rows().remove(0);
+        let mut row = kinds::rows().remove(0);
         group.clone_into(&mut row.group);
         plural.clone_into(&mut row.plural);
         storage.clone_into(&mut row.storage);
@@ -371,14 +372,14 @@ mod tests {
 
     #[test]
     fn every_built_in_group_is_reserved() {
-        for row in builtin::rows() {
+        for row in kinds::rows() {
             assert!(api_group::is_own(&row.group), "{row:?}");
         }
     }
 
     #[test]
     fn nothing_replaces_or_removes_a_row_of_the_servers_own() {
-        let registry = Registry::new(builtin::rows());
+        let registry = Registry::new(kinds::rows());
         let before = registry.table().rows().len();
         for (group, plural, storage) in [
             ("", "pods", "custom/x/pods"),

@@ -114,6 +114,12 @@ impl Plugin for NodeRestriction {
         identity(&attributes.user.name, &attributes.user.groups) != Identity::Other
     }
 
+    /// As on the stock server, what a node may not write at all is refused before it is validated; what others make of
+    /// the object is judged once more.
+    fn admit(&self, attributes: &Attributes<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
+        self.validate(attributes, Some(object))
+    }
+
     fn validate(
         &self,
         attributes: &Attributes<'_>,

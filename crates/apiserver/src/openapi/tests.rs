@@ -1,9 +1,9 @@
 use super::*;
-use crate::kinds;
+use crate::kinds::rows;
 use crate::registry::{Registry, Table};
 
 fn table() -> Arc<Table> {
-    Registry::new(kinds::rows()).table()
+    Registry::new(rows()).table()
 }
 
 fn unzip(zipped: &[u8]) -> Vec<u8> {

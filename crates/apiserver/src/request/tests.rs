@@ -1,8 +1,9 @@
 use super::*;
-use crate::registry::{Registry, builtin};
+use crate::kinds;
+use crate::registry::Registry;
 
 fn read_with(method: &str, uri: &str, headers: &HeaderMap) -> Result<ResourceRequest, ApiError> {
-    let registry = Registry::new(builtin::rows());
+    let registry = Registry::new(kinds::rows());
     let (method, uri): (Method, Uri) = (method.parse().unwrap(), uri.parse().unwrap());
     match ApiRequest::read(&method, &uri, headers, &registry.table())? {
         ApiRequest::Resource(request) => Ok(*request),
@@ -248,7 +249,7 @@ fn a_proxy_passes_on_path_and_query_as_they_were_sent() {
 
 #[test]
 fn a_path_that_names_no_resource_keeps_its_method() {
-    let registry = Registry::new(builtin::rows());
+    let registry = Registry::new(kinds::rows());
     for (method, path) in [
         ("GET", "/healthz"),
         ("HEAD", "/metrics"),

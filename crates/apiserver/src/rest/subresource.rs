@@ -119,7 +119,16 @@ impl Call {
                 self.name()
             )));
         }
-        let attributes = self.admitted(Operation::Create, self.subresource(), self.name(), None);
+        let pod = match self.cache().get(self.namespace(), self.name()) {
+            Some(stored) => Some(self.typed(&stored, &stored.value()?)?),
+            None => None,
+        };
+        let attributes = self.admitted(
+            Operation::Create,
+            self.subresource(),
+            self.name(),
+            pod.as_deref(),
+        );
         let admission = &self.api.admission;
         admission.admit(&attributes, eviction.as_mut()).await?;
         admission.validate(&attributes, Some(eviction.as_ref()))?;

@@ -173,6 +173,7 @@ impl Api {
     }
 
     /// A request with no credentials but those in `headers`.
+    #[allow(dead_code, reason = "only the suite of attacks uses it")]
     pub(crate) async fn raw_without_credentials(
         &self,
         method: &str,

@@ -1,5 +1,7 @@
 //! Logs of pods, as far as the server answers itself.
 
+use std::collections::BTreeMap;
+
 use berth_apiserver::proxy::NodeClientConfig;
 
 use super::harness::{Api, PODS, pod};
@@ -13,7 +15,7 @@ async fn a_pod_without_a_node_has_no_logs_yet() {
             key: identity.signing_key.serialize_pem().into_bytes(),
             ca: None,
             issuer: None,
-            local_nodes: Vec::new(),
+            local_nodes: BTreeMap::new(),
         });
     })
     .await;
