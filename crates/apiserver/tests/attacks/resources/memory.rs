@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 
 use super::*;
-use crate::harness::{CLASSES, CONFIG_MAPS, TOKEN, class};
+use crate::harness::{CONFIG_MAPS, PODS, TOKEN, bind, class};
 
 const ALONE: &str = "BERTH_TEST_ALONE";
 const MIB: usize = 1 << 20;
@@ -47,11 +47,11 @@ fn resident() -> usize {
 }
 
 /// A client that sends a request and never reads, with a small buffer.
-async fn deaf(api: &Api, path: &str) -> TcpStream {
+async fn deaf(api: &Api, path: &str, user: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(api.address).await.unwrap();
-    let request = head("GET", path, TOKEN) + "\r\n";
+    let request = head("GET", path, user) + "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
@@ -59,9 +59,9 @@ async fn deaf(api: &Api, path: &str) -> TcpStream {
     stream
 }
 
-/// A watch of RuntimeClasses by the same user; none when it is refused for now.
-async fn watch_small(api: &Api) -> Option<TcpStream> {
-    let request = head("GET", &format!("{CLASSES}?watch=true"), TOKEN) + "\r\n";
+/// A watch on which nothing happens; none when it is refused for now.
+async fn watch_pods(api: &Api, user: &str) -> Option<TcpStream> {
+    let request = head("GET", &format!("{PODS}?watch=true"), user) + "\r\n";
     let mut stream = sent(api, request).await;
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
@@ -95,10 +95,11 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
             .await
             .expect(200);
     }
+    bind(&api, "jane", "view", "jane").await;
     let before = resident();
     let mut watches = Vec::new();
     for _ in 0..WATCHES {
-        watches.push(deaf(&api, &format!("{CONFIG_MAPS}?watch=true")).await);
+        watches.push(deaf(&api, &format!("{CONFIG_MAPS}?watch=true"), "jane").await);
     }
     let mut most = 0;
     for n in 0..6 {
@@ -115,7 +116,7 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
     let mut next = Vec::new();
     while next.len() < WATCHES {
         assert!(begun.elapsed() < PATIENCE, "{} are closed", next.len());
-        match watch_small(&api).await {
+        match watch_pods(&api, "jane").await {
             Some(watch) => next.push(watch),
             None => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -144,7 +145,7 @@ async fn lists_of_everything_that_are_not_read_keep_nothing() {
     for n in 0..60 {
         // Lists, watches that begin with everything, and Tables are the same to whoever wants memory.
         let query = ["", "?watch=true", "?limit=500"][n % 3];
-        lists.push(deaf(&api, &format!("{CONFIG_MAPS}{query}")).await);
+        lists.push(deaf(&api, &format!("{CONFIG_MAPS}{query}"), TOKEN).await);
     }
     let grown = resident().saturating_sub(before) / MIB;
     assert!(grown < 60, "{grown} MiB for 60 lists of 8 MiB");
