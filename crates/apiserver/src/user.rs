@@ -51,3 +51,12 @@ impl User {
         self.groups.iter().any(|g| g == group)
     }
 }
+
+/// The user of a token, and what the token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUser {
+    /// The user.
+    pub user: User,
+    /// Those of the audiences that were asked about which the token is meant for.
+    pub audiences: Vec<String>,
+}

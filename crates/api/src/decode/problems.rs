@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::{self, Write};
 
-use super::deserializer::Trail;
+use super::trail::Trail;
 
 /// As many as a stock API server reports.
 pub const MAX_PROBLEMS: usize = 100;
