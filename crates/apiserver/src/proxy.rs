@@ -7,6 +7,7 @@ mod address;
 mod client;
 mod identity;
 mod target;
+mod tunnels;
 
 use std::collections::BTreeMap;
 

@@ -256,6 +256,9 @@ impl Server {
             tracing::warn!(count = context.tasks.len(), "connections were cut");
             context.cut.cancel();
         }
+        if let Some(nodes) = &self.api.nodes {
+            nodes.close().await;
+        }
         self.tasks.stop().await;
         result
     }

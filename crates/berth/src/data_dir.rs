@@ -13,7 +13,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -57,6 +59,17 @@ pub(crate) enum DataDirError {
         owner: u32,
         /// Who we are.
         me: u32,
+    },
+    /// Anybody may have put there what is in it.
+    #[error(
+        "{} can be written by every user of this machine (mode {mode:o}), so what is in it may be anybody's. Nothing was \
+         touched; name another directory with --data-dir", dir.display()
+    )]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// Its mode.
+        mode: u32,
     },
     /// The marker can't be understood.
     #[error(
@@ -238,6 +251,14 @@ fn check(dir: &Path) -> Result<(), DataDirError> {
             me,
         });
     }
+    let mode = metadata.permissions().mode() & 0o7777;
+    let mut entries = fs::read_dir(dir).map_err(io_error("list", dir))?;
+    if mode & 0o002 != 0 && entries.next().is_some() {
+        return Err(DataDirError::Open {
+            dir: dir.to_owned(),
+            mode,
+        });
+    }
     if read_marker(dir)?.is_some() {
         return Ok(());
     }
@@ -264,6 +285,7 @@ fn lock(dir: &Path) -> Result<Flock<File>, DataDirError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
         .map_err(io_error("open", &path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -344,6 +366,28 @@ mod tests {
         let error = DataDir::open(temp.path(), fresh).unwrap_err();
         assert!(matches!(error, DataDirError::Foreign { ref found, .. } if found == "thesis.tex"));
         assert!(!temp.path().join("lock").exists());
+    }
+
+    #[test]
+    fn what_anybody_can_have_put_there_is_not_taken_for_ours() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("shared");
+        fs::create_dir(&dir).unwrap();
+        let victim = temp.path().join("victim");
+        fs::write(&victim, "kept").unwrap();
+        let open = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        // A marker of somebody's, and a link that the lock would be written through.
+        write_marker(&dir, &fresh()).unwrap();
+        std::os::unix::fs::symlink(&victim, dir.join("lock")).unwrap();
+        open(0o1777);
+        let error = DataDir::open(&dir, fresh).unwrap_err();
+        assert!(
+            matches!(error, DataDirError::Open { mode: 0o1777, .. }),
+            "{error}"
+        );
+        open(0o700);
+        DataDir::open(&dir, fresh).unwrap_err();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
     }
 
     #[test]

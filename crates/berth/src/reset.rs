@@ -56,13 +56,23 @@ impl fmt::Display for Removed {
 /// # Errors
 /// When the directories themselves can't be deleted.
 pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
-    let roots = [traces.data.as_path(), traces.run.as_path()];
+    // As the kernel names them in its list of mounts.
+    let run = match traces.run.canonicalize() {
+        Ok(run) => run,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => traces.run.clone(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot resolve {}", traces.run.display()));
+        }
+    };
+    // Not the run directory itself: `/run`, named by mistake, has the mounts and processes of others below it.
+    let (state, socket) = (run.join("cri"), run.join("cri.sock"));
+    let roots = [traces.data.as_path(), &state, &socket];
     let pods = pod_uids(&traces.data);
     let mut removed = Removed {
         processes: processes::kill(&roots).await,
         ..Removed::default()
     };
-    removed.mounts = mounts::detach(&roots);
+    removed.mounts = mounts::detach(&roots)?;
     removed.bridge = match network::remove(&traces.bridge) {
         Ok(found) => found,
         Err(error) => {
@@ -75,15 +85,34 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
     };
     removed.cgroups = cgroups::remove(&pods).await;
     remove_logs(&traces.pod_logs, &pods);
-    for root in [&traces.run, &traces.data] {
-        match fs::remove_dir_all(root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot delete {}", root.display()));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
+    remove_run(&run)?;
+    let data = &traces.data;
+    berth_tree::remove(data).with_context(|| format!("cannot delete {}", data.display()))?;
     Ok(removed)
+}
+
+/// Removes what berth has in the run directory, and the directory if that was all. Unlike the data directory it carries no
+/// mark, and may be a directory of somebody else's that was named by mistake.
+fn remove_run(run: &Path) -> anyhow::Result<()> {
+    let socket = run.join("cri.sock");
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot delete {}", socket.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let state = run.join("cri");
+    berth_tree::remove(&state).with_context(|| format!("cannot delete {}", state.display()))?;
+    match fs::remove_dir(run) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            warn!(run = %run.display(), "the run directory is kept: it holds what is not berth's");
+            Ok(())
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete {}", run.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The pods that the node agent had here, by uid.
@@ -106,8 +135,28 @@ fn remove_logs(dir: &Path, pods: &[String]) {
         let ours = name
             .rsplit_once('_')
             .is_some_and(|(_, uid)| pods.iter().any(|pod| pod == uid));
-        if ours && let Err(error) = fs::remove_dir_all(dir.join(&name)) {
+        if ours && let Err(error) = berth_tree::remove(&dir.join(&name)) {
             warn!(name, %error, "cannot delete the logs");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_run_directory_only_what_is_berths_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        fs::create_dir_all(run.join("cri/bundles")).unwrap();
+        fs::write(run.join("cri.sock"), "").unwrap();
+        fs::write(run.join("docker.sock"), "").unwrap();
+        remove_run(&run).unwrap();
+        assert_eq!(names(&run), ["docker.sock"]);
+        fs::remove_file(run.join("docker.sock")).unwrap();
+        remove_run(&run).unwrap();
+        assert!(!run.exists());
+        remove_run(&run).unwrap();
     }
 }

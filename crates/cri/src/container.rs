@@ -20,7 +20,8 @@ mod volumes;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use berth_tree::Meter;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
@@ -30,6 +31,7 @@ use crate::stats::Rate;
 
 pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, discard};
+pub(crate) use declared::folder as declared_volumes;
 pub(crate) use exec::{attach, exec, exec_sync};
 pub(crate) use exit::{ended, watch_exit};
 pub(crate) use logs::reopen_log;
@@ -48,6 +50,8 @@ pub(crate) struct Container {
     /// Whether the shim has a task of that name: from create to delete.
     task: watch::Sender<Task>,
     pub(crate) cpu: Rate,
+    /// Counts the volumes that its image declares.
+    pub(crate) volumes: Arc<Mutex<Meter>>,
 }
 
 /// What the shim holds of a container.
@@ -70,6 +74,7 @@ impl Container {
             busy: tokio::sync::Mutex::default(),
             task: watch::Sender::new(Task::None),
             cpu: Rate::default(),
+            volumes: Arc::default(),
         }
     }
 

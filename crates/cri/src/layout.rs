@@ -133,12 +133,9 @@ pub(crate) fn close_old(
     }
 }
 
-/// Removes a directory tree that may be gone already.
+/// Removes a directory tree that may be gone already; one in which something is mounted stays.
 pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    berth_tree::remove(path)
 }
 
 #[cfg(test)]

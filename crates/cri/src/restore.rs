@@ -24,10 +24,11 @@ const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Loads all records and finds their processes.
 pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
-    let sandboxes: Vec<Arc<Sandbox>> = load::<SandboxRecord>(engine, &engine.layout.sandboxes())?
-        .into_iter()
-        .map(|record| Arc::new(Sandbox::new(engine, record)))
-        .collect();
+    let sandboxes: Vec<Arc<Sandbox>> =
+        load::<SandboxRecord>(engine, &engine.layout.sandboxes(), true)?
+            .into_iter()
+            .map(|record| Arc::new(Sandbox::new(engine, record)))
+            .collect();
     for sandbox in &sandboxes {
         // Two of one name can only be a leftover beside a whole one; both must be reachable.
         let _ = engine
@@ -35,7 +36,7 @@ pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
             .reserve(&sandbox::name(&sandbox.record().config.0), &sandbox.id);
         engine.sandboxes.insert(&sandbox.id, Arc::clone(sandbox));
     }
-    for record in load::<ContainerRecord>(engine, &engine.layout.containers())? {
+    for record in load::<ContainerRecord>(engine, &engine.layout.containers(), false)? {
         if let Ok(pod) = engine.sandboxes.get(&record.sandbox_id) {
             let name = container::name(&record.config.0, &pod.record().config.0);
             let _ = engine.containers.reserve(&name, &record.id);
@@ -81,7 +82,11 @@ fn close_old(engine: &Shared) {
 }
 
 /// The records below `dir`. One that can't be read is held; a folder without one is a leftover, and removed.
-fn load<T: DeserializeOwned>(engine: &Shared, dir: &Path) -> Result<Vec<T>, CriError> {
+fn load<T: DeserializeOwned>(
+    engine: &Shared,
+    dir: &Path,
+    is_sandbox: bool,
+) -> Result<Vec<T>, CriError> {
     let mut records = Vec::new();
     for found in record::load::<T>(dir)? {
         match found {
@@ -98,11 +103,11 @@ fn load<T: DeserializeOwned>(engine: &Shared, dir: &Path) -> Result<Vec<T>, CriE
                     "a record can't be read: nothing of what it stands for is touched; \
                      repair it and name it record.json, or end what runs and remove its directory"
                 );
-                let sandbox_id = held::sandbox_of(&engine.layout.bundle(&id));
                 let item = HeldItem {
                     record,
                     reason,
-                    sandbox_id,
+                    identity: held::identity_in(&engine.layout.bundle(&id)),
+                    is_sandbox,
                 };
                 engine.held.add(id, item);
             }

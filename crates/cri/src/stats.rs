@@ -50,8 +50,7 @@ async fn look(
     } else {
         None
     };
-    let (images, id) = (engine.images.clone(), record.id.clone());
-    let usage = blocking(move || Ok(images.snapshot_usage(&id)?)).await.ok();
+    let usage = written(engine, container).await.ok();
     let timestamp = now();
     let config = &record.config.0;
     let cgroup = berth_oci::cgroup::directory(&record.cgroup);
@@ -92,6 +91,39 @@ async fn look(
         }),
     };
     Ok((answer, stats))
+}
+
+/// Entries of a container's volumes that are looked at in one go.
+const ENTRIES: usize = 20_000;
+/// Stands for what is nested too deep to be counted.
+const BEYOND_COUNT: u64 = 1 << 60;
+
+/// What a container has written: its layer, and the volumes that its image declares, which are as little limited by
+/// anything else.
+async fn written(engine: &Shared, container: &Container) -> Result<berth_image::Usage, CriError> {
+    let (images, id) = (engine.images.clone(), container.id.clone());
+    let volumes = container::declared_volumes(engine, &id);
+    let meter = std::sync::Arc::clone(&container.volumes);
+    blocking(move || {
+        let mut usage = images.snapshot_usage(&id)?;
+        let mut meter = meter.lock();
+        match meter.step(&volumes, ENTRIES) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(usage),
+            Err(error) => return Err(CriError::io("look at", volumes)(error)),
+        }
+        let more = meter.usage();
+        usage += berth_image::Usage {
+            bytes: if more.hidden {
+                BEYOND_COUNT
+            } else {
+                more.bytes
+            },
+            inodes: more.inodes,
+        };
+        Ok(usage)
+    })
+    .await
 }
 
 fn cpu(stats: &Stats, timestamp: i64, rate: &Rate) -> CpuUsage {

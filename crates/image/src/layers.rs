@@ -57,7 +57,7 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.place);
+        let _ = berth_tree::remove(&self.place);
     }
 }
 
@@ -144,7 +144,7 @@ impl Layers {
         }
         tracing::debug!(layer = %staged.layer.diff, "unpacking once more on top of the layers below");
         bounds.take_back(staged.unpacked.spent);
-        fs::remove_dir_all(staged.fs()).map_err(|e| ImageError::io("removing", staged.fs(), e))?;
+        berth_tree::remove(&staged.fs()).map_err(|e| ImageError::io("removing", staged.fs(), e))?;
         make_root(&staged.fs())?;
         if below.is_empty() {
             staged.unpacked = open_and_unpack(staged, &staged.fs(), Target::Merged, bounds)?;
@@ -162,7 +162,7 @@ impl Layers {
                 open_and_unpack(staged, merged, Target::Merged, bounds)
             })?;
             staged.unpacked = unpacked;
-            fs::remove_dir_all(&work).map_err(|e| ImageError::io("removing", &work, e))?;
+            berth_tree::remove(&work).map_err(|e| ImageError::io("removing", &work, e))?;
         }
         staged.unpacked.usage = usage::of_tree(&staged.fs())?;
         self.record(staged)

@@ -18,7 +18,7 @@ use crate::layers::{Layers, copy_owner_and_mode};
 use crate::mount::{Overlay, unmount_if_mounted};
 use crate::sweeper::Sweeper;
 use crate::types::{Snapshot, SnapshotKind, Usage};
-use crate::usage;
+use crate::usage::Meters;
 
 #[derive(Debug)]
 pub(crate) struct Snapshots {
@@ -26,6 +26,7 @@ pub(crate) struct Snapshots {
     ingest: PathBuf,
     /// Holds two empty directories, the lowest layers of mounts that would have too few.
     empty: PathBuf,
+    meters: Meters,
 }
 
 /// What `snapshot.json` says.
@@ -44,6 +45,7 @@ impl Snapshots {
             directory: root.join("snapshots"),
             ingest: root.join("ingest"),
             empty: root.join("empty"),
+            meters: Meters::default(),
         }
     }
 
@@ -177,13 +179,14 @@ impl Snapshots {
     ) -> Result<Option<SnapshotRecord>, ImageError> {
         self.unmount(key)?;
         let record = self.record(key)?;
+        self.meters.forget(key);
         sweeper.discard(&self.directory.join(key))?;
         Ok(record)
     }
 
     pub(crate) fn usage(&self, key: &str, layers: &Layers) -> Result<Usage, ImageError> {
         match self.existing(key, layers)?.upper {
-            Some(upper) => usage::of_tree(&upper),
+            Some(upper) => self.meters.look(key, &upper),
             None => Ok(Usage::default()),
         }
     }

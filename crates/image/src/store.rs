@@ -26,7 +26,6 @@ use crate::types::{
     FsInfo, GcReport, Image, ImportReport, ProgressFn, PullRequest, Removed, Snapshot,
     SnapshotKind, Usage,
 };
-use crate::usage;
 
 /// A store of images, their unpacked layers and the snapshots of containers. Cheap to clone.
 ///
@@ -305,8 +304,9 @@ impl ImageStore {
             images += Usage { bytes, inodes: 1 };
         }
         for snapshot in self.snapshots()? {
-            if let Some(upper) = snapshot.upper {
-                containers += usage::of_tree(&upper)?;
+            if snapshot.upper.is_some() {
+                // One that was removed meanwhile takes nothing.
+                containers += self.snapshot_usage(&snapshot.key).unwrap_or_default();
             }
         }
         let disk = rustix::fs::statvfs(&inner.root)
@@ -405,12 +405,26 @@ impl ImageStore {
         Ok(())
     }
 
-    /// What a snapshot's container has written.
+    /// What a snapshot's container has written. Of one with very many files that is what has been counted so far, and more
+    /// at the next call.
     ///
     /// # Errors
     /// No such snapshot, or its directory can't be read.
     pub fn snapshot_usage(&self, key: &str) -> Result<Usage, ImageError> {
         self.inner.snapshots.usage(key, &self.inner.layers)
+    }
+
+    /// Whether `bytes` more may be written to the filesystem of `at`: what is kept free of images stays free of copies of
+    /// their files.
+    ///
+    /// # Errors
+    /// When there is too little space, or the filesystem can't be asked.
+    pub fn require_space(&self, at: &Path, bytes: u64) -> Result<(), ImageError> {
+        let dir = std::fs::File::open(at).map_err(|e| ImageError::io("opening", at, e))?;
+        let space = &self.inner.space;
+        space
+            .reserve(bytes, &dir, at, "copying files of an image")
+            .map(drop)
     }
 
     fn make(&self, key: &str, image: &str, kind: SnapshotKind) -> Result<Snapshot, ImageError> {

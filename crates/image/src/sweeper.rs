@@ -90,7 +90,7 @@ impl Drop for Sweeper {
 
 fn remove(path: &Path) {
     let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(meta) if meta.is_dir() => berth_tree::remove(path),
         Ok(_) => fs::remove_file(path),
         Err(_) => return,
     };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use berth_core::lifecycle::qos::{Qos, cpu_quota, cpu_shares, cpu_weight, qos};
 use k8s_openapi::api::core::v1::Pod;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::amount;
 
@@ -28,6 +28,15 @@ enum Layout {
     Unified(PathBuf),
     /// None that can be written.
     Absent,
+}
+
+/// Why a pod has no cgroup with its limits.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CgroupError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}", told(.0))]
+    Slice(#[from] slice::SliceError),
 }
 
 /// What a pod may use in all.
@@ -79,34 +88,33 @@ impl PodCgroups {
         format!("/{}", Self::relative(pod).display())
     }
 
-    /// Makes the pod's cgroup with its limits. A machine where that cannot be done still runs the
-    /// pod, with a warning: the containers' own limits hold.
-    pub(crate) async fn ensure(&self, pod: &Pod, systemd: bool) {
+    /// Makes the pod's cgroup with its limits.
+    ///
+    /// # Errors
+    /// When there is no such cgroup, or it has not the limits that the pod asks for: the pod must not run then, since
+    /// nothing would bound what its containers use together. Shares are only a wish.
+    pub(crate) async fn ensure(&self, pod: &Pod, systemd: bool) -> Result<(), CgroupError> {
         if !systemd {
             return self.make(pod);
         }
-        if let Some(limits) = self.limits(pod).filter(|_| self.layout != Layout::Absent)
-            && let Err(error) = slice::ensure(&slice_name(pod), self.is_unified(), &limits).await
-        {
-            warn!(pod = ?pod.metadata.name, error = told(&error), "the pod's slice could not be set up whole");
+        match self.limits(pod).filter(|_| self.layout != Layout::Absent) {
+            Some(limits) => Ok(slice::ensure(&slice_name(pod), self.is_unified(), &limits).await?),
+            None => Ok(()),
         }
     }
 
-    fn make(&self, pod: &Pod) {
+    fn make(&self, pod: &Pod) -> Result<(), CgroupError> {
         let relative = Self::relative(pod);
-        let result = match &self.layout {
+        match &self.layout {
             Layout::Absent => Ok(()),
             Layout::Split(roots) => roots.iter().try_for_each(|r| self.split(r, &relative, pod)),
             Layout::Unified(root) => self.unified(root, &relative, pod),
-        };
-        if let Err(error) = result {
-            warn!(pod = ?pod.metadata.name, %error, "the pod's cgroup could not be set up whole");
         }
     }
 
-    fn split(&self, root: &Path, relative: &Path, pod: &Pod) -> io::Result<()> {
+    fn split(&self, root: &Path, relative: &Path, pod: &Pod) -> Result<(), CgroupError> {
         let dir = root.join(relative);
-        make_split(root, relative)?;
+        make_split(root, relative).map_err(failed(&dir))?;
         let Some(limits) = self.limits(pod) else {
             return Ok(());
         };
@@ -117,24 +125,24 @@ impl PodCgroups {
         if name.split(',').any(|c| c == "cpu") {
             write(&dir, "cpu.shares", &limits.shares.to_string());
             if let Some(quota) = limits.quota {
-                write(&dir, "cpu.cfs_period_us", PERIOD_US);
-                write(&dir, "cpu.cfs_quota_us", &quota.to_string());
+                limit(&dir, "cpu.cfs_period_us", PERIOD_US)?;
+                limit(&dir, "cpu.cfs_quota_us", &quota.to_string())?;
             }
         }
         if name == "memory"
-            && let Some(limit) = limits.memory
+            && let Some(bytes) = limits.memory
         {
-            write(&dir, "memory.limit_in_bytes", &limit.to_string());
+            limit(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
         }
         Ok(())
     }
 
-    fn unified(&self, root: &Path, relative: &Path, pod: &Pod) -> io::Result<()> {
+    fn unified(&self, root: &Path, relative: &Path, pod: &Pod) -> Result<(), CgroupError> {
         let mut here = root.to_owned();
         for part in relative {
             enable(&here);
             here.push(part);
-            mkdir(&here)?;
+            mkdir(&here).map_err(failed(&here))?;
         }
         enable(&here);
         let Some(limits) = self.limits(pod) else {
@@ -142,10 +150,10 @@ impl PodCgroups {
         };
         write(&here, "cpu.weight", &limits.weight.to_string());
         if let Some(quota) = limits.quota {
-            write(&here, "cpu.max", &format!("{quota} {PERIOD_US}"));
+            limit(&here, "cpu.max", &format!("{quota} {PERIOD_US}"))?;
         }
-        if let Some(limit) = limits.memory {
-            write(&here, "memory.max", &limit.to_string());
+        if let Some(bytes) = limits.memory {
+            limit(&here, "memory.max", &bytes.to_string())?;
         }
         Ok(())
     }
@@ -291,6 +299,17 @@ fn enable(dir: &Path) {
     }
 }
 
+/// A limit that the pod asks for.
+fn limit(dir: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
+    let path = dir.join(file);
+    fs::write(&path, value).map_err(failed(&path))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |source| CgroupError::Io { path, source }
+}
+
 fn write(dir: &Path, file: &str, value: &str) {
     let path = dir.join(file);
     if let Err(error) = fs::write(&path, value) {
@@ -370,7 +389,7 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let cgroups = split(dir.path(), overhead);
-            cgroups.make(&guaranteed);
+            cgroups.make(&guaranteed).unwrap();
             let at = |path: &str| read(dir.path().join(path));
             assert_eq!(at("cpu/kubepods/podu/cpu.shares"), shares);
             assert_eq!(at("cpu/kubepods/podu/cpu.cfs_quota_us"), quota);
@@ -384,7 +403,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cgroups = split(dir.path(), true);
         let burstable = pod(("100m", ""), ("", ""), ("50m", "8Mi"));
-        cgroups.make(&burstable);
+        cgroups.make(&burstable).unwrap();
         let at = |path: &str| read(dir.path().join(path));
         assert_eq!(at("cpu/kubepods/burstable/podu/cpu.shares"), "153");
         assert_eq!(at("cpu/kubepods/burstable/podu/cpu.cfs_quota_us"), "-");
@@ -405,6 +424,28 @@ mod tests {
     }
 
     #[test]
+    fn without_its_limits_a_pod_has_no_cgroup() {
+        let dir = tempfile::tempdir().unwrap();
+        let limited = pod(("1", "64Mi"), ("1", "64Mi"), ("", ""));
+        // A file where the pod's directory would be, a directory where the limit would be written.
+        for (place, named) in [
+            ("memory/kubepods", "memory/kubepods/podu"),
+            (
+                "memory/kubepods/podu/memory.limit_in_bytes/x",
+                "memory.limit_in_bytes",
+            ),
+        ] {
+            let cgroups = split(dir.path(), true);
+            let place = dir.path().join(place);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(&place, "").unwrap();
+            let error = cgroups.make(&limited).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+            fs::remove_file(&place).unwrap();
+        }
+    }
+
+    #[test]
     fn one_tree_on_version_two() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("cgroup.controllers"), "cpu memory").unwrap();
@@ -413,7 +454,9 @@ mod tests {
             overhead: true,
         };
         assert_eq!(cgroups.layout, Layout::Unified(dir.path().to_owned()));
-        cgroups.make(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")));
+        cgroups
+            .make(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")))
+            .unwrap();
         let at = |file: &str| read(dir.path().join("kubepods/podu").join(file));
         assert_eq!(at("cpu.weight"), "49");
         assert_eq!(at("cpu.max"), "125000 100000");

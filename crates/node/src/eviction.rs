@@ -9,7 +9,6 @@
 mod limits;
 mod meter;
 mod signals;
-mod walk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -14,12 +14,14 @@ mod facts;
 mod logs;
 mod reply;
 mod reviews;
+mod stall;
 mod stats;
 mod streams;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use berth_supervise::{Chain, Outage};
@@ -35,16 +37,19 @@ use tracing::debug;
 use crate::agent::Agent;
 use crate::{Config, Error};
 
-use connections::{Limits, Newcomer};
+use connections::{ANSWER_STALL, Connection, Limits, Newcomer};
 pub(crate) use reply::Body;
 use reply::{NotServed, text};
 pub(crate) use reviews::Reviews;
+use stall::Stall;
 
 /// A client has so long for the TLS handshake, and for each request's headers.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
 const HEADERS_LIMIT: Duration = Duration::from_secs(30);
 /// Headers are no longer than this; an exec's command is among them.
 const HEADERS_BYTES: usize = 256 << 10;
+/// A connection that is silent for so long is asked whether its client is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// When nothing can be accepted (no more descriptors), another try comes at the latest after this.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -116,17 +121,25 @@ async fn connection(
     newcomer: Newcomer,
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    // A client whose machine has vanished is noticed. Without it only that is slower.
+    let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
+    let stall = Arc::new(AtomicU64::new(ANSWER_STALL));
+    let stream = Stall::new(stream, Arc::clone(&stall));
     let stream = match tokio::time::timeout(TLS_LIMIT, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(error.to_string()),
         Err(_) => return Err("no TLS handshake in time".to_owned()),
     };
     let caller = auth::caller(stream.get_ref().1);
-    let Some(_place) = newcomer.admit(caller.is_some()) else {
+    let Some(place) = newcomer.admit(caller.is_some()) else {
         return Err("too many connections".to_owned());
     };
-    let service = service_fn(move |request| {
+    let known = Connection::new(place, stall);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let agent = Arc::clone(&agent);
+        // A stream keeps the connection's place when HTTP has done with it.
+        request.extensions_mut().insert(known.clone());
         let caller = caller.clone();
         async move { Ok::<_, std::convert::Infallible>(answer(&agent, caller, request).await) }
     });

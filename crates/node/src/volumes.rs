@@ -4,7 +4,6 @@
 mod atomic;
 mod dirs;
 mod payload;
-mod remove;
 pub(crate) mod subpath;
 
 use std::collections::BTreeMap;

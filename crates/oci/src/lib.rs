@@ -40,6 +40,12 @@ pub use spec::{SpecError, container_spec, exec_process, sandbox_spec};
 pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Annotation with the id of the pod sandbox that a container belongs to; also groups containers into one shim.
 pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// The pod's name.
+pub const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
+/// Its namespace.
+pub const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+/// Its uid.
+pub const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
 /// Annotation with the container's name, as containerd sets it.
 pub const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
 /// Annotation with the image's name, as containerd sets it.

@@ -15,7 +15,10 @@ use oci_spec::runtime::{Process, Root, Spec};
 use crate::container::{Container, Propagation};
 use crate::runtime::RuntimeKind;
 use crate::sandbox::{Namespace, Sandbox};
-use crate::{CONTAINER_NAME, CONTAINER_TYPE, Host, IMAGE_NAME, SANDBOX_ID, cdi, quirks, seccomp};
+use crate::{
+    CONTAINER_NAME, CONTAINER_TYPE, Host, IMAGE_NAME, SANDBOX_ID, SANDBOX_NAME, SANDBOX_NAMESPACE,
+    SANDBOX_UID, cdi, quirks, seccomp,
+};
 
 /// The spec version written; understood by every runtime that we know.
 const OCI_VERSION: &str = "1.0.2";
@@ -193,9 +196,9 @@ fn annotations(sandbox: &Sandbox, container: &Container, role: &str) -> HashMap<
     let own = [
         (CONTAINER_TYPE, role),
         (SANDBOX_ID, &sandbox.id),
-        ("io.kubernetes.cri.sandbox-name", &sandbox.name),
-        ("io.kubernetes.cri.sandbox-namespace", &sandbox.namespace),
-        ("io.kubernetes.cri.sandbox-uid", &sandbox.uid),
+        (SANDBOX_NAME, &sandbox.name),
+        (SANDBOX_NAMESPACE, &sandbox.namespace),
+        (SANDBOX_UID, &sandbox.uid),
         (CONTAINER_NAME, &container.name),
         (IMAGE_NAME, &container.image),
     ];

@@ -27,12 +27,22 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a file of mode 0600, or replaces what is in one.
+/// Writes a file of mode 0600 in one go: whoever reads it meanwhile, and whoever comes after a crash, finds the old
+/// content or the new one, whole.
 ///
 /// # Errors
-/// When it can't be written.
+/// When it can't be written; what was there is there still.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    create_file(path)?.write_all(bytes)
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    let written = create_file(part)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(part, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(part);
+    }
+    written
 }
 
 /// Creates an empty file of mode 0600, or empties one.
@@ -139,6 +149,14 @@ mod tests {
         assert_eq!(mode(&dir.path().join("a/b")), 0o755);
         assert_eq!(mode(&file), 0o600);
         assert_eq!(std::fs::read(&file).expect("read"), b"new");
+        // Who has the old one open is not cut off in the middle, and a directory keeps no part of a try that failed.
+        let mut old = File::open(&file).expect("open");
+        write(&file, b"newer").expect("write");
+        let mut seen = String::new();
+        io::Read::read_to_string(&mut old, &mut seen).expect("read");
+        assert_eq!(seen, "new");
+        write(&dir.path().join("a/b"), b"").expect_err("a directory");
+        assert!(!dir.path().join("a/b.part").exists());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use super::{
     identity::NodeVerifier,
     is_private,
     target::Target,
+    tunnels::Tunnels,
 };
 use crate::{
     http_types::{self, Request, Response},
@@ -49,6 +50,7 @@ pub struct NodeClient {
     anyone: TlsConnector,
     verifier: NodeVerifier,
     local_nodes: Arc<BTreeMap<String, LocalNode>>,
+    tunnels: Tunnels,
 }
 
 impl NodeClient {
@@ -72,6 +74,7 @@ impl NodeClient {
             anyone: TlsConnector::from(Arc::new(anyone)),
             verifier: NodeVerifier::new(config.ca.as_deref(), config.issuer.as_deref())?,
             local_nodes: Arc::new(config.local_nodes.clone()),
+            tunnels: Tunnels::default(),
         })
     }
 
@@ -94,7 +97,7 @@ impl NodeClient {
         // best effort: without it only latency suffers
         let _ = stream.set_nodelay(true);
         if !target.tls {
-            return exchange(stream, &place, &target, request).await;
+            return exchange(&self.tunnels, stream, &place, &target, request).await;
         }
         let name = server_name(&target.host).ok_or_else(|| failed("not a name for TLS"))?;
         let connector = match &target.peer {
@@ -114,7 +117,12 @@ impl NodeClient {
                 .await
                 .map_err(|error| failed(&error.to_string()))?;
         }
-        exchange(stream, &place, &target, request).await
+        exchange(&self.tunnels, stream, &place, &target, request).await
+    }
+
+    /// Ends all connections to nodes and pods.
+    pub(crate) async fn close(&self) {
+        self.tunnels.end().await;
     }
 
     /// The addresses behind the target's host, if the peer may be at every one of them.
@@ -150,6 +158,7 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 }
 
 async fn exchange<S>(
+    tunnels: &Tunnels,
     stream: S,
     place: &str,
     target: &Target,
@@ -165,7 +174,7 @@ where
         .await
         .map_err(|e| failed(&e))?;
     // ends with the exchange, or with the joined connection after an upgrade
-    tokio::spawn(async move {
+    tunnels.spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to a node");
         }
@@ -183,7 +192,7 @@ where
         && let Some(client) = client
     {
         let node = hyper::upgrade::on(&mut response);
-        tokio::spawn(join(client, node));
+        tunnels.spawn(join(client, node));
         let (parts, _) = response.into_parts();
         return Ok(http::Response::from_parts(parts, http_types::full("")));
     }

@@ -81,13 +81,24 @@ fn is_supervisor(pid: i32, roots: &[&Path]) -> bool {
     if !is_shim && !PROGRAMS.contains(&name) {
         return false;
     }
-    let mentions = roots.iter().any(|root| {
-        let root = root.as_os_str().as_bytes();
-        line.windows(root.len()).any(|window| window == root)
-    });
+    let mentions = roots
+        .iter()
+        .any(|root| mentions(&line, root.as_os_str().as_bytes()));
     let inside = fs::read_link(format!("/proc/{pid}/cwd"))
         .is_ok_and(|cwd| roots.iter().any(|root| cwd.starts_with(root)));
     mentions || inside
+}
+
+/// Whether a path of the directory is in the arguments. `/var/lib/berth2` is not in `/var/lib/berth`, but another berth's.
+fn mentions(line: &[u8], root: &[u8]) -> bool {
+    let within = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+    };
+    (0..line.len().saturating_sub(root.len().saturating_sub(1))).any(|at| {
+        line[at..].starts_with(root)
+            && !within(line.get(at + root.len()))
+            && !within(at.checked_sub(1).and_then(|before| line.get(before)))
+    })
 }
 
 /// A process whose root file system is an overlay with its upper layer below one of the roots.
@@ -104,4 +115,27 @@ fn is_contained(pid: i32, roots: &[&Path]) -> bool {
                     || line.contains(&format!("lowerdir={root}/"))
             })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mentions;
+
+    #[test]
+    fn another_berths_directory_is_not_ours() {
+        for (line, ours) in [
+            (&b"runc\0--root\0/var/lib/b/cri\0"[..], true),
+            (b"runc\0--root=/var/lib/b\0kill", true),
+            (b"shim\0unix:///var/lib/b/s/1", true),
+            (b"shim\0/var/lib/b", true),
+            (b"runc\0--root\0/var/lib/b2/cri\0", false),
+            (b"runc\0--root\0/var/lib/b-old/cri\0", false),
+            (b"runc\0--root\0/mnt/var/lib/b/cri\0", false),
+            (b"runc", false),
+            (b"", false),
+        ] {
+            let text = String::from_utf8_lossy(line);
+            assert_eq!(mentions(line, b"/var/lib/b"), ours, "{text}");
+        }
+    }
 }

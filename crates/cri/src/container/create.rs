@@ -35,6 +35,9 @@ pub(crate) async fn create(
             pod.id
         )));
     }
+    if let Some(metadata) = &config.metadata {
+        engine.held.check_container(&pod.id, &metadata.name)?;
+    }
     check(&config, &pod_record, request.sandbox_config.as_ref())?;
     let reference = config.image.clone().unwrap_or_default().image;
     let image = engine

@@ -1,7 +1,7 @@
 //! Volumes that an image declares (`VOLUME`): each container gets directories of its own for them, with what the
 //! image has there, writable where the root file system is not, and gone with the container.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -17,6 +17,14 @@ use crate::engine::Engine;
 use crate::error::CriError;
 use crate::inside;
 
+/// No image needs more. Each is a copy of what the image has there, which can be all of it.
+const MOST_VOLUMES: usize = 64;
+
+/// The directory of all volumes of a container.
+pub(crate) fn folder(engine: &Engine, id: &str) -> PathBuf {
+    engine.layout.container_record(id).join("volumes")
+}
+
 /// The volumes' places in the container, and where they are on the host.
 fn places(
     engine: &Engine,
@@ -24,7 +32,8 @@ fn places(
     config: &ContainerConfig,
     image: &ImageConfig,
 ) -> Vec<(PathBuf, PathBuf)> {
-    let folder = engine.layout.container_record(id).join("volumes");
+    let folder = folder(engine, id);
+    let mut seen = BTreeSet::new();
     let taken: Vec<PathBuf> = config
         .mounts
         .iter()
@@ -37,6 +46,7 @@ fn places(
         .enumerate()
         // The root is no volume, and what the pod mounts there wins.
         .filter(|(_, path)| path.parent().is_some() && !taken.contains(path))
+        .filter(|(_, path)| seen.insert(path.clone()))
         .map(|(number, path)| (path, folder.join(number.to_string())))
         .collect()
 }
@@ -49,13 +59,24 @@ pub(super) fn make(
     config: &ContainerConfig,
     image: &ImageConfig,
 ) -> Result<(), CriError> {
-    for (path, place) in places(engine, id, config, image) {
+    let places = places(engine, id, config, image);
+    if places.len() > MOST_VOLUMES {
+        return Err(CriError::Invalid(format!(
+            "the image declares {} volumes; a container can have {MOST_VOLUMES} of them",
+            places.len()
+        )));
+    }
+    let room = |at: &Path, bytes| {
+        let room = engine.images.require_space(at, bytes);
+        room.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))
+    };
+    for (path, place) in places {
         fs::create_dir_all(&place).map_err(CriError::io("make", &place))?;
         let copied = match inside::open_dir(rootfs, &path) {
             Ok(Some(source)) => {
                 // A directory by its descriptor: no link in the image leads out of it.
                 let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
-                Copy::default().directory(&source, &place)
+                Copy::new(&place, &room).directory(&source, &place)
             }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -100,14 +121,26 @@ fn clean(path: &Path) -> PathBuf {
     out
 }
 
+const BLOCK: u64 = 4096;
+
 /// One copy of a tree, by what its files are and not by what links point to.
-#[derive(Default)]
-struct Copy {
+struct Copy<'a> {
     /// Files with several names: where the first one went.
     links: HashMap<(u64, u64), PathBuf>,
+    /// Where all of it goes, and whether so many bytes more may go there.
+    to: &'a Path,
+    room: &'a dyn Fn(&Path, u64) -> io::Result<()>,
 }
 
-impl Copy {
+impl<'a> Copy<'a> {
+    fn new(to: &'a Path, room: &'a dyn Fn(&Path, u64) -> io::Result<()>) -> Self {
+        Self {
+            links: HashMap::new(),
+            to,
+            room,
+        }
+    }
+
     fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         for entry in fs::read_dir(from)? {
             let entry = entry?;
@@ -120,6 +153,7 @@ impl Copy {
         let found = from.symlink_metadata()?;
         let kind = found.file_type();
         if kind.is_dir() {
+            (self.room)(self.to, BLOCK)?;
             fs::create_dir(to)?;
             return self.directory(from, to);
         }
@@ -130,6 +164,8 @@ impl Copy {
             }
             self.links.insert(key, to.to_owned());
         }
+        // A file without content takes room, too. What is sparse here may not be so there.
+        (self.room)(self.to, found.len().max(BLOCK))?;
         if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
         } else if kind.is_file() {
@@ -224,7 +260,9 @@ mod tests {
             .unwrap()
             .unwrap();
         let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
-        Copy::default().directory(&source, &to).unwrap();
+        Copy::new(&to, &|_, _| Ok(()))
+            .directory(&source, &to)
+            .unwrap();
         let file = fs::metadata(to.join("file")).unwrap();
         assert_eq!((file.mode() & 0o7777, file.nlink()), (0o640, 2));
         assert_eq!(
@@ -232,6 +270,17 @@ mod tests {
             Path::new("../../outside")
         );
         assert_eq!(fs::read_to_string(to.join("sub/again")).unwrap(), "inside");
+        // No more is copied than there is room for.
+        let left = std::cell::Cell::new(2 * BLOCK);
+        let room = |_: &Path, bytes: u64| {
+            let rest = left.get().checked_sub(bytes);
+            left.set(rest.ok_or(io::ErrorKind::StorageFull)?);
+            Ok(())
+        };
+        let other = dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let error = Copy::new(&other, &room).directory(&source, &other);
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(
             inside::open_dir(&root, Path::new("/none"))
                 .unwrap()

@@ -32,6 +32,9 @@ pub(crate) async fn run(
         .load()
         .find(&request.runtime_handler)?
         .clone();
+    if let Some(metadata) = &config.metadata {
+        engine.held.check_pod(metadata)?;
+    }
     let host_network = spec::host_network(&config);
     let shared = Arc::clone(engine);
     let runtime = blocking(move || PodRuntime::of(&handler, &shared.config, host_network)).await?;

@@ -52,7 +52,13 @@ pub(crate) fn status(
     id: &str,
     verbose: bool,
 ) -> Result<PodSandboxStatusResponse, CriError> {
-    let sandbox = engine.sandboxes.get(id)?;
+    let sandbox = match engine.sandboxes.get(id) {
+        Ok(sandbox) => sandbox,
+        Err(error) => match engine.held.sandbox(id) {
+            Some(status) => return Ok(of_held(status)),
+            None => return Err(error),
+        },
+    };
     let record = sandbox.record();
     let mut info = HashMap::new();
     if verbose {
@@ -82,33 +88,41 @@ pub(crate) fn status(
     })
 }
 
+/// One whose record can't be read.
+fn of_held(status: PodSandboxStatus) -> PodSandboxStatusResponse {
+    PodSandboxStatusResponse {
+        status: Some(status),
+        timestamp: now(),
+        ..PodSandboxStatusResponse::default()
+    }
+}
+
 /// Those that a filter lets through, newest first.
 pub(crate) fn list(engine: &Shared, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
     let filter = filter.unwrap_or_default();
-    let mut items: Vec<PodSandbox> = engine
-        .sandboxes
-        .all()
-        .iter()
-        .map(|sandbox| sandbox.record())
-        .filter(|record| {
-            let labels = &record.config.0.labels;
-            record.id.starts_with(&filter.id)
+    let known = engine.sandboxes.all();
+    let known = known.iter().map(|sandbox| status_of(&sandbox.record()));
+    // A client that misses one would run its pod once more.
+    let mut items: Vec<PodSandbox> = known
+        .chain(engine.held.sandboxes())
+        .filter(|status| {
+            status.id.starts_with(&filter.id)
                 && filter
                     .state
-                    .is_none_or(|wanted| wanted.state() == state(record.phase))
+                    .is_none_or(|wanted| wanted.state() == status.state())
                 && filter
                     .label_selector
                     .iter()
-                    .all(|(key, value)| labels.get(key) == Some(value))
+                    .all(|(key, value)| status.labels.get(key) == Some(value))
         })
-        .map(|record| PodSandbox {
-            state: state(record.phase).into(),
-            id: record.id,
-            metadata: record.config.0.metadata,
-            created_at: record.created_at,
-            labels: record.config.0.labels,
-            annotations: record.config.0.annotations,
-            runtime_handler: record.handler,
+        .map(|status| PodSandbox {
+            id: status.id,
+            metadata: status.metadata,
+            state: status.state,
+            created_at: status.created_at,
+            labels: status.labels,
+            annotations: status.annotations,
+            runtime_handler: status.runtime_handler,
         })
         .collect();
     items.sort_by_key(|item| std::cmp::Reverse(item.created_at));

@@ -19,6 +19,53 @@ fn entry(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
+/// What stands in a hostile image's /etc/passwd.
+pub(crate) enum Passwd {
+    Link(&'static str),
+    Fifo,
+    Bytes(usize),
+}
+
+/// An ordinary image but for its /etc/passwd, as a docker-archive in `dir`.
+pub(crate) fn hostile(dir: &Path, name: &str, passwd: &Passwd) -> PathBuf {
+    let mut tar = tar::Builder::new(Vec::new());
+    let place = "etc/passwd";
+    match passwd {
+        Passwd::Link(target) => {
+            let mut header = entry(tar::EntryType::Symlink, 0o777, 0);
+            tar.append_link(&mut header, place, target).unwrap();
+        }
+        Passwd::Fifo => {
+            let mut header = entry(tar::EntryType::Fifo, 0o644, 0);
+            tar.append_data(&mut header, place, std::io::empty())
+                .unwrap();
+        }
+        Passwd::Bytes(count) => {
+            let line = b"root:x:0:0::/root:/bin/sh\n";
+            let bytes: Vec<u8> = line.iter().copied().cycle().take(*count).collect();
+            let size = u64::try_from(bytes.len()).unwrap();
+            let mut header = entry(tar::EntryType::Regular, 0o644, size);
+            tar.append_data(&mut header, place, bytes.as_slice())
+                .unwrap();
+        }
+    }
+    docker_archive(
+        dir,
+        name,
+        &serde_json::json!({}),
+        &[layer(), tar.into_inner().unwrap()],
+    )
+}
+
+/// An image with so many volumes.
+pub(crate) fn of_volumes(dir: &Path, name: &str, count: usize) -> PathBuf {
+    let volumes: serde_json::Map<String, serde_json::Value> = (0..count)
+        .map(|number| (format!("/v{number}"), serde_json::json!({})))
+        .collect();
+    let config = serde_json::json!({ "Volumes": volumes });
+    docker_archive(dir, name, &config, &[layer()])
+}
+
 fn layer() -> Vec<u8> {
     let busybox = std::fs::read("/usr/bin/busybox").expect("busybox-static is installed");
     let mut tar = tar::Builder::new(Vec::new());
@@ -59,27 +106,43 @@ fn layer() -> Vec<u8> {
 
 /// Writes the image as a docker-archive into `dir`.
 pub(crate) fn archive(dir: &Path) -> PathBuf {
-    let layer = layer();
+    let config = serde_json::json!({ "Cmd": ["sleep", "1000"], "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/tmp", "Volumes": { "/data": {} } });
+    docker_archive(dir, NAME, &config, &[layer()])
+}
+
+fn docker_archive(
+    dir: &Path,
+    image: &str,
+    config: &serde_json::Value,
+    layers: &[Vec<u8>],
+) -> PathBuf {
+    let digests: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", hex::encode(Sha256::digest(layer))))
+        .collect();
+    let names: Vec<String> = (0..layers.len())
+        .map(|number| format!("layer{number}.tar"))
+        .collect();
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": { "Cmd": ["sleep", "1000"], "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/tmp", "Volumes": { "/data": {} } },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
+        "config": config,
+        "rootfs": { "type": "layers", "diff_ids": digests },
     })
     .to_string();
-    let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"] }]).to_string();
+    let manifest =
+        serde_json::json!([{ "Config": "config.json", "RepoTags": [image], "Layers": names }])
+            .to_string();
     let path = dir.join("image.tar");
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
-    for (name, bytes) in [
-        ("config.json", config.as_bytes()),
-        ("layer.tar", layer.as_slice()),
-        ("manifest.json", manifest.as_bytes()),
-    ] {
-        let mut header = entry(
-            tar::EntryType::Regular,
-            0o644,
-            u64::try_from(bytes.len()).unwrap(),
-        );
+    let mut members = vec![
+        ("config.json".to_owned(), config.as_bytes()),
+        ("manifest.json".to_owned(), manifest.as_bytes()),
+    ];
+    members.extend(names.iter().cloned().zip(layers.iter().map(Vec::as_slice)));
+    for (name, bytes) in members {
+        let size = u64::try_from(bytes.len()).unwrap();
+        let mut header = entry(tar::EntryType::Regular, 0o644, size);
         tar.append_data(&mut header, name, bytes).unwrap();
     }
     tar.finish().unwrap();

@@ -7,6 +7,7 @@
 mod client;
 mod gvisor;
 mod handlers;
+mod hostile;
 mod image;
 mod images;
 mod network;

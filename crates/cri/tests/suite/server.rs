@@ -84,6 +84,19 @@ impl Server {
         server
     }
 
+    /// Imports a docker-archive into the store of this server, which does not run meanwhile.
+    pub(crate) async fn import(&mut self, archive: &Path) {
+        self.stop().await;
+        let store = berth_image::ImageStore::open(
+            self.config.root_dir.join("images"),
+            berth_image::StoreOptions::default(),
+        )
+        .unwrap();
+        store.import(archive, None, Arc::new(|_| ())).await.unwrap();
+        drop(store);
+        self.resume().await;
+    }
+
     /// A container's bundle.
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
         self.config.state_dir.join("bundles").join(id)

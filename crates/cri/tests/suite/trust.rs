@@ -305,6 +305,47 @@ async fn a_record_that_cannot_be_read_costs_nobody_anything() {
         );
         let state = server.container(&container).await.state();
         assert_eq!(state, ContainerState::ContainerUnknown);
+        // It is listed as what it is, left as it is, and not made once more.
+        let listed = server.client.list_pod_sandbox(ListPodSandboxRequest {
+            filter: Some(PodSandboxFilter {
+                label_selector: [("io.kubernetes.pod.uid".to_owned(), "uid-torn".to_owned())]
+                    .into(),
+                ..PodSandboxFilter::default()
+            }),
+        });
+        let listed = listed.await.unwrap().into_inner().items;
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].id, id);
+        assert_eq!(listed[0].state(), PodSandboxState::SandboxNotready);
+        let metadata = listed[0].metadata.clone().unwrap();
+        assert_eq!(
+            (metadata.name.as_str(), metadata.namespace.as_str()),
+            ("torn", "test")
+        );
+        let request = PodSandboxStatusRequest {
+            pod_sandbox_id: id.clone(),
+            verbose: true,
+        };
+        let status = server.client.pod_sandbox_status(request).await.unwrap();
+        let status = status.into_inner().status.unwrap();
+        assert_eq!(status.metadata, Some(metadata));
+        let mut again = config.clone();
+        again.metadata.as_mut().unwrap().attempt = 1;
+        let pod_sandbox_id = id.clone();
+        let stop = StopPodSandboxRequest { pod_sandbox_id };
+        let pod_sandbox_id = id.clone();
+        let remove = RemovePodSandboxRequest { pod_sandbox_id };
+        for error in [
+            server.try_run(&again, "runc").await.unwrap_err(),
+            server.client.stop_pod_sandbox(stop).await.unwrap_err(),
+            server.client.remove_pod_sandbox(remove).await.unwrap_err(),
+        ] {
+            assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+            assert!(
+                error.message().contains("record.json.unreadable"),
+                "{error}"
+            );
+        }
         let request = StatusRequest { verbose: true };
         let status = server.client.status(request).await.unwrap().into_inner();
         assert!(
@@ -335,6 +376,10 @@ async fn a_record_that_cannot_be_read_costs_nobody_anything() {
     std::fs::write(&record, "").unwrap();
     server.resume().await;
     assert!(Path::new("/proc").join(pid.to_string()).exists());
+    let mut again = shell("c", "true");
+    again.metadata.as_mut().unwrap().attempt = 1;
+    let error = server.try_create(&id, &config, again).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
     server.stop_pod(&id).await;
     crate::client::until("the end of the process", async || {
         match Path::new("/proc").join(pid.to_string()).exists() {

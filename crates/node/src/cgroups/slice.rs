@@ -13,7 +13,7 @@ const PERIOD_US: i64 = 100_000;
 
 /// Why a slice is not as it should be.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SliceError {
+pub(crate) enum SliceError {
     #[error("cannot run busctl")]
     Run(#[source] io::Error),
     #[error("systemd refused {method} of {slice}: {said}")]

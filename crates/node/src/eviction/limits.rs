@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 
-use super::walk::Usage;
+use berth_tree::Usage;
+
 use crate::amount;
 
 const RESOURCE: &str = "ephemeral-storage";

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use berth_cri_api::v1::{ContainerStatsFilter, ListContainerStatsRequest};
+use berth_tree::{self as tree, Usage};
 use k8s_openapi::api::core::v1::Pod;
 use tracing::debug;
 
 use super::limits::{PodUsage, on_disk};
-use super::walk::{Usage, Walk};
 use crate::agent::Agent;
 use crate::cri::{labels, rpc_message};
 use crate::sandbox_config::log_directory;
@@ -64,9 +64,7 @@ fn uid(pod: &Pod) -> String {
 /// What is known of one directory.
 #[derive(Default)]
 struct Measured {
-    walk: Option<Walk>,
-    /// As it was when it was last looked at whole.
-    last: Usage,
+    meter: tree::Meter,
     /// It was looked at whole since this look began.
     done: bool,
 }
@@ -74,40 +72,26 @@ struct Measured {
 impl Measured {
     /// Goes on; gives how many entries it looked at.
     fn go_on(&mut self, place: &Place, entries: usize) -> usize {
-        let mut walk = match self.walk.take() {
-            Some(walk) => walk,
-            None => match Walk::begin(&place.dir) {
-                Ok(walk) => walk,
-                Err(error) => {
-                    // A container that has not written yet has no directory of logs.
-                    let hidden = error.kind() != std::io::ErrorKind::NotFound;
-                    self.last = Usage {
-                        hidden,
-                        ..Usage::default()
-                    };
-                    self.done = true;
-                    return 0;
-                }
-            },
-        };
-        let (seen, done) = walk.step(entries);
-        if done {
-            self.last = walk.counted();
-            self.done = true;
-        } else {
-            self.walk = Some(walk);
+        match self.meter.step(&place.dir, entries) {
+            Ok((seen, whole)) => {
+                self.done = whole;
+                seen
+            }
+            Err(error) => {
+                // A container that has not written yet has no directory of logs.
+                let hidden = error.kind() != std::io::ErrorKind::NotFound;
+                self.meter.set(Usage {
+                    hidden,
+                    ..Usage::default()
+                });
+                self.done = true;
+                0
+            }
         }
-        seen
     }
 
-    /// The last whole count, or what the present one has already found beyond it.
     fn usage(&self) -> Usage {
-        let now = self.walk.as_ref().map(Walk::counted).unwrap_or_default();
-        Usage {
-            bytes: now.bytes.max(self.last.bytes),
-            inodes: now.inodes.max(self.last.inodes),
-            hidden: now.hidden || self.last.hidden,
-        }
+        self.meter.usage()
     }
 }
 

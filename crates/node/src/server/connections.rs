@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -73,6 +74,33 @@ impl Newcomer {
             &self.unknown
         };
         Arc::clone(places).try_acquire_owned().ok()
+    }
+}
+
+/// A client that takes nothing of an answer for so many milliseconds is cut off; a log that somebody looks at in a pager may rest.
+pub(super) const ANSWER_STALL: u64 = 15 * 60 * 1000;
+/// A stream may rest longer: as long as `streamingConnectionIdleTimeout` of the stock kubelet.
+const STREAM_STALL: u64 = 4 * 60 * 60 * 1000;
+
+/// A connection that was let in: its place, held until the last one who knows it is gone, and how long its client may
+/// take nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    _place: Arc<OwnedSemaphorePermit>,
+    stall: Arc<AtomicU64>,
+}
+
+impl Connection {
+    pub(super) fn new(place: OwnedSemaphorePermit, stall: Arc<AtomicU64>) -> Self {
+        Self {
+            _place: Arc::new(place),
+            stall,
+        }
+    }
+
+    /// It carries a stream from now on.
+    pub(super) fn upgraded(&self) {
+        self.stall.store(STREAM_STALL, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
+use super::connections::Connection;
 use super::reply::{Body, NotServed, empty, passed, text};
 use crate::agent::Agent;
 use crate::pods::PodHandle;
@@ -251,6 +252,7 @@ async fn splice(
         }
     });
 
+    let place = request.extensions().get::<Connection>().cloned();
     let ours = hyper::upgrade::on(&mut request);
     let mut onward = Request::builder()
         .method(request.method().clone())
@@ -274,6 +276,9 @@ async fn splice(
     }
     let theirs = hyper::upgrade::on(&mut answer);
     let copy = async move {
+        if let Some(place) = &place {
+            place.upgraded();
+        }
         match tokio::try_join!(ours, theirs) {
             Ok((ours, theirs)) => {
                 let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
@@ -284,6 +289,7 @@ async fn splice(
             }
             Err(error) => debug!(%error, "upgrade"),
         }
+        drop(place);
     };
     let shutdown = agent.tasks.stop_token();
     agent.tasks.spawn_isolated("stream", async move {

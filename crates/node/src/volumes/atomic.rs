@@ -52,21 +52,45 @@ pub(crate) fn write(dir: &Path, files: &Files, group: Option<u32>) -> Result<(),
     if old.is_some() && unchanged(&data, files) {
         return Ok(());
     }
+    // An agent that was killed may have left a directory half written.
+    clean(dir, old.as_deref())?;
     let stamp = jiff::Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S");
     let name = format!("{stamp}.{}", rand::random::<u32>());
-    let fresh = dir.join(&name);
+    if let Err(error) = switch(dir, &name, files, group) {
+        // A pod whose files cannot be written is tried again and again: nothing of a try may stay, or the disk (or the
+        // memory, for secrets) fills up.
+        clean(dir, old.as_deref())?;
+        return Err(error);
+    }
+    links(dir, files)?;
+    clean(dir, Some(Path::new(&name)))
+}
+
+/// Writes the files into a directory of their own and makes it the one that counts.
+fn switch(dir: &Path, name: &str, files: &Files, group: Option<u32>) -> Result<(), VolumeError> {
+    let fresh = dir.join(name);
     fs::create_dir(&fresh).map_err(io(&fresh))?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).map_err(io(&fresh))?;
     for (path, file) in files {
         put(&fresh, path, file, group)?;
     }
-    let tmp = dir.join(DATA_NEW);
+    let (tmp, data) = (dir.join(DATA_NEW), dir.join(DATA));
     let _ = fs::remove_file(&tmp);
-    symlink(&name, &tmp).map_err(io(&tmp))?;
-    fs::rename(&tmp, &data).map_err(io(&data))?;
-    links(dir, files)?;
-    if let Some(old) = old {
-        let _ = fs::remove_dir_all(dir.join(old));
+    symlink(name, &tmp).map_err(io(&tmp))?;
+    fs::rename(&tmp, &data).map_err(io(&data))
+}
+
+/// Removes all directories of content but the one named.
+fn clean(dir: &Path, keep: Option<&Path>) -> Result<(), VolumeError> {
+    for entry in fs::read_dir(dir).map_err(io(dir))? {
+        let entry = entry.map_err(io(dir))?;
+        let name = entry.file_name();
+        let content = name.to_string_lossy().starts_with("..")
+            && entry.file_type().map_err(io(dir))?.is_dir();
+        if content && Some(Path::new(&name)) != keep {
+            let path = entry.path();
+            berth_tree::remove(&path).map_err(io(&path))?;
+        }
     }
     Ok(())
 }
@@ -186,6 +210,32 @@ mod tests {
         assert_eq!(fs::read_to_string(d.join("a")).unwrap(), "3");
         assert!(fs::symlink_metadata(d.join("sub")).is_err());
         assert!(!d.join(first).exists());
+    }
+
+    #[test]
+    fn files_that_cannot_be_written_leave_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        write(d, &files(&[("a", "1")]), None).unwrap();
+        let entries = || fs::read_dir(d).unwrap().count();
+        let before = entries();
+        // The first file stands where the second needs a directory; a name is longer than any may be.
+        let long = "x".repeat(300);
+        for bad in [
+            files(&[("a", "1"), ("a/b", "2")]),
+            files(&[("a", "1"), (&long, "2")]),
+        ] {
+            for _ in 0..3 {
+                write(d, &bad, None).unwrap_err();
+                assert_eq!(entries(), before);
+            }
+        }
+        assert_eq!(fs::read_to_string(d.join("a")).unwrap(), "1");
+        // What a killed agent has left goes with the next write.
+        fs::create_dir(d.join("..2026_11_21_22_00_00.7")).unwrap();
+        write(d, &files(&[("a", "2")]), None).unwrap();
+        assert_eq!(entries(), before);
+        assert_eq!(fs::read_to_string(d.join("a")).unwrap(), "2");
     }
 
     #[test]

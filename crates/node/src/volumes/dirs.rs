@@ -9,7 +9,6 @@ use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::remove::remove_tree;
 use super::{VolumeError, io};
 use crate::amount;
 use crate::own_dirs;
@@ -155,7 +154,7 @@ fn remove_blocking(pod_dir: &Path) -> std::io::Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    remove_tree(pod_dir)
+    berth_tree::remove(pod_dir)
 }
 
 /// mountinfo writes blanks and backslashes as octal.

@@ -98,9 +98,7 @@ impl Worker {
         if logs {
             let dir = log_directory(&self.agent, &self.pod);
             let place = dir.clone();
-            if let Err(error) = unblock(move || std::fs::remove_dir_all(&place)).await
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
+            if let Err(error) = unblock(move || berth_tree::remove(&place)).await {
                 debug!(%error, dir = %dir.display(), "logs not removed");
             }
         }

@@ -260,7 +260,10 @@ impl Worker {
         self.handler = Some(handler.clone());
         self.begin_pulls(start, &config);
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
-        self.agent.cgroups.ensure(&self.pod, systemd).await;
+        if let Err(error) = self.agent.cgroups.ensure(&self.pod, systemd).await {
+            self.sandbox_failed(format!("failed to create the pod's cgroup: {error}"));
+            return false;
+        }
         let logs = log_directory(&self.agent, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&logs) {
             self.sandbox_failed(format!("cannot make {}: {error}", logs.display()));

@@ -325,3 +325,66 @@ async fn those_without_a_certificate_leave_room_for_the_api_server() {
     })
     .await;
 }
+
+/// A streaming server that takes every stream and leaves it open.
+async fn holding() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/exec/token", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut streams = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+            stream.write_all(switch).await.unwrap();
+            streams.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn open_streams_count_against_the_bound_on_connections() {
+    let (world, _) = running(&json!({})).await;
+    world.api.allow("create");
+    world.cri.state.lock().stream_url = holding().await;
+    let exec = || {
+        Request::post("/exec/default/web/c?command=id&output=1")
+            .header("connection", "Upgrade")
+            .header("upgrade", "SPDY/3.1")
+            .header("authorization", "Bearer eve")
+            .body(Empty::<bytes::Bytes>::new())
+            .unwrap()
+    };
+    // As many as clients without a certificate may have.
+    let mut open = Vec::new();
+    for _ in 0..128 {
+        let answer = send(&world, None, exec()).await;
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        open.push(hyper::upgrade::on(answer).await.unwrap());
+    }
+    let mut next = tls(&world, None).await;
+    // It may be gone before it is asked.
+    let _ = next
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(LIMIT, next.read_exact(&mut answer)).await;
+    assert!(read.unwrap().is_err(), "a 129th was let in: {answer:?}");
+    // The API server has its certificate and its own places.
+    let (status, _) = get(&world, API_SERVER, "/healthz").await;
+    assert_eq!(status, StatusCode::OK);
+    drop(open);
+    wait_for_async("a place that a stream gave back", LIMIT, || async {
+        let mut stream = tls(&world, None).await;
+        let _ = stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await;
+        let mut answer = [0; 12];
+        let read = stream.read_exact(&mut answer).await;
+        read.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+}

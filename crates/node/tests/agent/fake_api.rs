@@ -181,6 +181,13 @@ impl FakeApi {
                 None => status(StatusCode::NOT_FOUND, "NotFound"),
             },
             Method::POST if path.ends_with("/subjectaccessreviews") => self.review(body),
+            // Everybody is who the token says.
+            Method::POST if path.ends_with("/tokenreviews") => {
+                let mut review = body;
+                let user = json!({"username": review["spec"]["token"]});
+                review["status"] = json!({"authenticated": true, "user": user});
+                reply(StatusCode::CREATED, &review)
+            }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let path = format!("{path}/{name}");

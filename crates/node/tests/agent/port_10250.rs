@@ -45,10 +45,17 @@ impl Pki {
         }
     }
 
+    /// For `NAME` or `NAME,O=GROUP`.
     fn client(&self, user: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, user);
+        let (name, group) = user.split_once(",O=").unwrap_or((user, ""));
+        params.distinguished_name.push(DnType::CommonName, name);
+        if !group.is_empty() {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
+        }
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         (cert.der().clone(), key)
@@ -113,7 +120,7 @@ pub(crate) async fn get(world: &World, user: Option<&str>, path: &str) -> (Statu
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-pub(crate) const API_SERVER: Option<&str> = Some("kube-apiserver-kubelet-client");
+pub(crate) const API_SERVER: Option<&str> = Some("kube-apiserver-kubelet-client,O=system:masters");
 
 #[tokio::test]
 async fn only_the_api_server_and_whoever_it_allows_may_ask() {
@@ -128,6 +135,10 @@ async fn only_the_api_server_and_whoever_it_allows_may_ask() {
         text.contains("user=eve, verb=get, resource=nodes, subresource=pods"),
         "{text}"
     );
+    // Not by its name: that can be in any certificate that the CA signs.
+    let named = Some("kube-apiserver-kubelet-client");
+    let (status, text) = get(&world, named, list).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{text}");
     let (status, text) = get(&world, API_SERVER, list).await;
     assert_eq!(status, StatusCode::OK);
     let list: Value = serde_json::from_str(&text).unwrap();

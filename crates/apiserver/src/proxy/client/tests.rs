@@ -42,21 +42,28 @@ async fn node(answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
 
 /// A server that sends everything on to a node's port.
 async fn front(port: u16) -> TcpStream {
+    front_of(port, Tunnels::default()).await
+}
+
+async fn front_of(port: u16, tunnels: Tunnels) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let service = service_fn(move |request| async move {
-            let target = Target {
-                host: "127.0.0.1".to_owned(),
-                port,
-                tls: false,
-                peer: Peer::Pod(address::PodNetwork::default()),
-                path_and_query: "/exec/ns/p/c?command=a".to_owned(),
-            };
-            let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            let answer = exchange(stream, "127.0.0.1:1", &target, request).await;
-            Ok::<_, Infallible>(answer.unwrap_or_else(|error| http_types::error(&error)))
+        let service = service_fn(move |request| {
+            let tunnels = tunnels.clone();
+            async move {
+                let target = Target {
+                    host: "127.0.0.1".to_owned(),
+                    port,
+                    tls: false,
+                    peer: Peer::Pod(address::PodNetwork::default()),
+                    path_and_query: "/exec/ns/p/c?command=a".to_owned(),
+                };
+                let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let answer = exchange(&tunnels, stream, "127.0.0.1:1", &target, request).await;
+                Ok::<_, Infallible>(answer.unwrap_or_else(|error| http_types::error(&error)))
+            }
         });
         server::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
@@ -64,6 +71,29 @@ async fn front(port: u16) -> TcpStream {
             .await
     });
     TcpStream::connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn streams_end_with_the_server() {
+    let (port, node) = node(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n",
+    )
+    .await;
+    let tunnels = Tunnels::default();
+    let mut client = front_of(port, tunnels.clone()).await;
+    let request = "POST /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    head(&mut client).await;
+    client.write_all(b"a").await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'A');
+    assert!(tunnels.count() > 0);
+    tunnels.end().await;
+    assert_eq!(tunnels.count(), 0);
+    let mut rest = Vec::new();
+    // A reset is as good.
+    let _ = client.read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+    node.await.unwrap();
 }
 
 #[tokio::test]

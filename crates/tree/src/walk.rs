@@ -17,15 +17,18 @@ const BLOCK: u64 = 512;
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) bytes: u64,
-    pub(super) inodes: u64,
+pub struct Usage {
+    /// Blocks, not lengths.
+    pub bytes: u64,
+    /// Files and directories.
+    pub inodes: u64,
     /// There are directories that could not be looked into: this is not all.
-    pub(super) hidden: bool,
+    pub hidden: bool,
 }
 
 impl Usage {
-    pub(super) fn add(&mut self, other: Usage) {
+    /// Adds another.
+    pub fn add(&mut self, other: Usage) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.inodes = self.inodes.saturating_add(other.inodes);
         self.hidden |= other.hidden;
@@ -33,7 +36,8 @@ impl Usage {
 }
 
 /// A count that is under way.
-pub(super) struct Walk {
+#[derive(Debug)]
+pub struct Walk {
     device: (u32, u32),
     open: Vec<Dir>,
     counted: Usage,
@@ -41,7 +45,10 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Begins at a directory, itself not counted.
-    pub(super) fn begin(dir: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is none.
+    pub fn begin(dir: &Path) -> io::Result<Self> {
         let root = openat(CWD, dir, directory(), Mode::empty())?;
         let stat = statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
         Ok(Self {
@@ -52,12 +59,13 @@ impl Walk {
     }
 
     /// So far.
-    pub(super) fn counted(&self) -> Usage {
+    #[must_use]
+    pub fn counted(&self) -> Usage {
         self.counted
     }
 
     /// Looks at up to `entries` more; gives how many it were, and whether these were the last.
-    pub(super) fn step(&mut self, entries: usize) -> (usize, bool) {
+    pub fn step(&mut self, entries: usize) -> (usize, bool) {
         let mut seen = 0;
         while seen < entries {
             let Some(dir) = self.open.last_mut() else {

@@ -15,8 +15,11 @@ use rustix::io::Errno;
 /// Directories that are open at a time.
 const MOST_LEVELS: usize = 256;
 
-/// Removes the directory and everything in it; one that is not there is removed. Blocks.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+/// Removes the directory and everything in it; one that is not there is removed.
+///
+/// # Errors
+/// When it is no directory, or something is mounted in it: what is mounted stays as it is.
+pub fn remove(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut moved = 0_u64;
     loop {
@@ -128,9 +131,29 @@ mod tests {
         }
         drop(here);
         fs::write(root.join("d/d/f"), "x").unwrap();
-        remove_tree(&root).unwrap();
+        remove(&root).unwrap();
         assert!(!root.exists());
-        remove_tree(&root).unwrap();
+        remove(&root).unwrap();
+    }
+
+    #[test]
+    fn what_is_mounted_in_it_stays() {
+        use rustix::mount::{UnmountFlags, mount_bind, unmount};
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (root, other) = (dir.path().join("v"), dir.path().join("other"));
+        fs::create_dir_all(root.join("a/point")).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("f"), "x").unwrap();
+        mount_bind(&other, root.join("a/point")).unwrap();
+        let error = remove(&root).unwrap_err();
+        unmount(root.join("a/point"), UnmountFlags::DETACH).unwrap();
+        assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()));
+        assert_eq!(fs::read_to_string(other.join("f")).unwrap(), "x");
+        remove(&root).unwrap();
+        assert!(!root.exists());
     }
 
     #[test]
@@ -141,11 +164,11 @@ mod tests {
         fs::create_dir(&other).unwrap();
         fs::write(other.join("f"), "x").unwrap();
         symlink(&other, root.join("a/link")).unwrap();
-        remove_tree(&root).unwrap();
+        remove(&root).unwrap();
         assert!(other.join("f").exists() && !root.exists());
         // The directory itself may be none either.
         symlink(&other, &root).unwrap();
-        assert!(remove_tree(&root).is_err());
+        assert!(remove(&root).is_err());
         assert!(other.join("f").exists());
     }
 }
