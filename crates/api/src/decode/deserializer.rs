@@ -192,6 +192,15 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
     }
 }
 
+/// Refuses what has many more items than would ever be valid, before they are made.
+fn check_size<T>(problems: &Problems, at: &Trail<'_>) -> Result<(), Failure> {
+    if problems.is_affordable(size_of::<T>()) {
+        return Ok(());
+    }
+    let error: Failure = de::Error::custom("the object has too many items");
+    Err(error.at(at))
+}
+
 struct Items<'v, 'p> {
     items: std::iter::Enumerate<std::slice::Iter<'v, Value>>,
     trail: &'p Trail<'p>,
@@ -214,6 +223,7 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
             unknown: self.unknown,
         };
         let at = Trail::Index(self.trail, index);
+        check_size::<T::Value>(self.unknown, &at)?;
         seed.deserialize(node).map(Some).map_err(|e| e.at(&at))
     }
 
@@ -254,6 +264,7 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
             unknown: self.unknown,
         };
         let at = Trail::Field(self.trail, key);
+        check_size::<V::Value>(self.unknown, &at)?;
         seed.deserialize(node).map_err(|e| e.at(&at))
     }
 }

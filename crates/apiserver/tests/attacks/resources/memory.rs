@@ -46,6 +46,50 @@ fn resident() -> usize {
     kib << 10
 }
 
+/// The most memory that this process has had.
+fn peak() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+#[tokio::test]
+async fn items_of_two_characters_do_not_become_gigabytes() {
+    if in_own_process("items_of_two_characters_do_not_become_gigabytes") {
+        return;
+    }
+    let api = Api::start_with(with_users).await;
+    crate::harness::bind(&api, "tenant", "edit", "mallory").await;
+    let before = peak();
+    for list in [
+        "volumes",
+        "containers",
+        "initContainers",
+        "ephemeralContainers",
+    ] {
+        let items = vec!["{}"; 200_000].join(",");
+        let body = format!(
+            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p"}},"spec":{{"{list}":[{items}]}}}}"#
+        );
+        let headers = [
+            ("impersonate-user", "mallory"),
+            ("content-type", "application/json"),
+        ];
+        let path = format!("{}?dryRun=All", crate::harness::PODS);
+        let answer = api.raw("POST", &path, &headers, body).await;
+        assert_eq!(answer.code, 400, "{:.300}", answer.text);
+        assert!(
+            answer.text.contains("too many items"),
+            "{:.300}",
+            answer.text
+        );
+        let grown = peak().saturating_sub(before) / MIB;
+        assert!(grown < 250, "{grown} MiB for 600 kB of {list}");
+    }
+    others_are_served(&api).await;
+}
+
 /// A client that sends a request and never reads, with a small buffer.
 async fn deaf(api: &Api, path: &str, user: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
