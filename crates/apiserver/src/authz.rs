@@ -4,7 +4,6 @@
 //! from, what nodes may not do although their role allows it, and the stock roles of a new cluster.
 
 pub mod aggregation;
-mod decoded;
 mod impersonation;
 mod node;
 pub mod seed;
@@ -21,10 +20,9 @@ use berth_core::rbac::escalation::Grant;
 use berth_core::rbac::{self, Policy};
 use berth_store::Revision;
 
-use self::decoded::Decoded;
 use crate::{
     attributes::{Asked, Attributes},
-    storage::Storage,
+    storage::{Decoded, Storage},
     user::{MASTERS, User},
 };
 

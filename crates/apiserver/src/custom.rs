@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::naming::{Conflict, Used};
 use crate::registry::{BuiltInGroup, Registry};
 use crate::rest::meta;
-use crate::storage::{Storage, Stored, key};
+use crate::storage::{Decoded, Storage, Stored, key};
 
 const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 
@@ -43,9 +43,10 @@ pub(crate) async fn run(
 ) {
     let mut changes = storage.cache(DEFINITIONS).subscribe();
     let mut served = BTreeMap::new();
+    let mut decoded = Decoded::default();
     loop {
         changes.borrow_and_update();
-        reconcile(&registry, &storage, &mut served).await;
+        reconcile(&registry, &storage, &mut served, &mut decoded).await;
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
@@ -53,7 +54,12 @@ pub(crate) async fn run(
     }
 }
 
-async fn reconcile(registry: &Registry, storage: &Storage, served: &mut BTreeMap<String, Served>) {
+async fn reconcile(
+    registry: &Registry,
+    storage: &Storage,
+    served: &mut BTreeMap<String, Served>,
+    decoded: &mut Decoded<CustomResourceDefinition>,
+) {
     let definitions = storage.list(DEFINITIONS, None);
     let gone: Vec<String> = served
         .keys()
@@ -66,14 +72,8 @@ async fn reconcile(registry: &Registry, storage: &Storage, served: &mut BTreeMap
             remove_objects(storage, &key::custom(&gone.group, &gone.plural)).await;
         }
     }
-    let definitions: Vec<(Arc<Stored>, CustomResourceDefinition)> = definitions
-        .into_iter()
-        .filter_map(|stored| {
-            // One that cannot be decoded is not served; it was logged.
-            let definition = stored.decode().ok()?;
-            Some((stored, definition))
-        })
-        .collect();
+    // One that cannot be decoded is not served; it was logged.
+    let definitions = decoded.pairs(definitions);
     let mut given: Vec<Names> = definitions
         .iter()
         .map(|(_, d)| status::accepted(d))
@@ -81,9 +81,12 @@ async fn reconcile(registry: &Registry, storage: &Storage, served: &mut BTreeMap
     for (at, (stored, definition)) in definitions.iter().enumerate() {
         let group = &definition.spec.group;
         let mut used = Used::default();
-        for (n, (_, other)) in definitions.iter().enumerate() {
-            if n != at && other.spec.group == *group {
-                used.add(&given[n]);
+        // What has the names that it asks for keeps them, whatever the others have.
+        if given[at] != definition.spec.names {
+            for (n, (_, other)) in definitions.iter().enumerate() {
+                if n != at && other.spec.group == *group {
+                    used.add(&given[n]);
+                }
             }
         }
         let (mut names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);

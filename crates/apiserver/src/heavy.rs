@@ -13,9 +13,12 @@ use tokio_util::sync::CancellationToken;
 /// Bodies up to this size cost less than moving them to another thread is worth.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
-/// Requests with large bodies that are worked on at a time; the others wait their turn. Few, as each may take
-/// a processor; more than one, as some wait for a webhook or for the disk.
-static TURNS: Semaphore = Semaphore::const_new(8);
+/// KiB of large bodies that are worked on at a time; the others wait their turn. Few, as each may take a processor and,
+/// as a tree, a hundred times its size; more than the largest one has, as some wait for the disk.
+const TURNS_KIB: u32 = 8 << 10;
+static TURNS: Semaphore = Semaphore::const_new(TURNS_KIB as usize);
+/// What a body counts at least: each has a thread of its own.
+const LEAST_KIB: u32 = 1 << 10;
 
 /// Runs the work of a request: where it is, or on a thread of its own when its body is large. Giving up on the
 /// answer ends the work at its next await.
@@ -29,7 +32,7 @@ where
     }
     let ended = |_| ApiError::Internal("the server is shutting down".to_owned());
     let turn = TURNS
-        .acquire()
+        .acquire_many(turns(body_bytes))
         .await
         .map_err(|_| ApiError::Internal("the server is shutting down".to_owned()))?;
     let given_up = CancellationToken::new();
@@ -46,4 +49,10 @@ where
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => Err(ended(error)),
     }
+}
+
+/// KiB that a body counts.
+fn turns(body_bytes: usize) -> u32 {
+    let kib = u32::try_from(body_bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+    kib.clamp(LEAST_KIB, TURNS_KIB)
 }

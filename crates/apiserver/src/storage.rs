@@ -5,6 +5,7 @@
 //! waits until its own revision has been applied, so that a client reads what it wrote.
 
 pub mod cache;
+mod decoded;
 pub mod key;
 mod migrate;
 mod owners;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
+pub(crate) use decoded::Decoded;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};

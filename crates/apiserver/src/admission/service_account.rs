@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
+use berth_core::admission::node_restriction::references;
 use berth_core::admission::service_account;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount as Account};
 
@@ -49,5 +50,40 @@ impl Plugin for ServiceAccount {
         };
         service_account::admit(pod, found.as_ref(), &generated_name::suffix())
             .map_err(|rejection| attributes.forbidden(rejection.to_string()))
+    }
+
+    /// A mirror pod stands for what its node runs anyway: it refers to nothing of its namespace, whoever makes it.
+    fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
+        let Some(object) = object else {
+            return Ok(());
+        };
+        let pod: &Pod = object.typed()?;
+        let annotations = pod.metadata.annotations.as_ref();
+        if !annotations.is_some_and(|a| a.contains_key(MIRROR)) {
+            return Ok(());
+        }
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.service_account_name.as_ref());
+        let referred = references(pod);
+        for (refers, to) in [
+            (
+                account.is_some_and(|name| !name.is_empty()),
+                "service accounts",
+            ),
+            (!referred.secrets.is_empty(), "secrets"),
+            (!referred.config_maps.is_empty(), "configmaps"),
+            (!referred.claims.is_empty(), "persistentvolumeclaims"),
+        ] {
+            if refers {
+                return Err(attributes.forbidden(format!("a mirror pod may not reference {to}")));
+            }
+        }
+        Ok(())
     }
 }

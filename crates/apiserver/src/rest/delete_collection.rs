@@ -1,18 +1,18 @@
 //! DELETE of all objects that selectors take.
 
 use berth_api::status::ApiError;
-use http::StatusCode;
 
 use super::Call;
 use super::delete::{Deleted, Deletion};
 use super::delete_unreadable;
+use super::list::Listed;
 use super::render::ListMeta;
 use crate::http_types::Response;
 use crate::storage::Stored;
 
 impl Call {
     /// Answers a DELETE of a collection with the list of what was deleted.
-    pub(crate) async fn delete_collection(&self) -> Result<Response, ApiError> {
+    pub(crate) async fn delete_collection(self) -> Result<Response, ApiError> {
         let deletion = self.deletion()?;
         delete_unreadable::refuse_option(&deletion)?;
         let listed = self.collect().await?;
@@ -37,14 +37,12 @@ impl Call {
         if let Some(error) = unreadable {
             return Err(error);
         }
-        let items: Vec<&Stored> = gone.iter().map(std::convert::AsRef::as_ref).collect();
         let meta = ListMeta {
             revision: self.api.storage.applied(),
             continue_token: listed.meta.continue_token,
             remaining: None,
         };
-        let bytes = self.list_bytes(&items, &meta)?;
-        self.respond_bytes(StatusCode::OK, bytes)
+        self.respond_list(Listed { items: gone, meta })
     }
 
     /// An error that names an object which no list shows because it cannot be read, where the whole collection is to go.

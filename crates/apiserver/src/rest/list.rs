@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use super::Call;
 use super::render::ListMeta;
 use crate::http_types::Response;
-use crate::negotiate::Encoding;
 use crate::query::{Options, VersionMatch};
 use crate::selector::Selector;
 use crate::storage::{Stored, key};
 
 /// Objects read from the store at once for a page of the past.
 const CHUNK: usize = 500;
+
+/// Bytes of a page of the past: its objects are read from the store for this list alone.
+const PAST: usize = 64 << 20;
 
 /// A list of more bytes is written while it is sent, so that what it takes of the memory does not grow with it.
 const STREAMED: usize = 512 << 10;
@@ -75,8 +77,13 @@ impl Call {
     /// Answers a list.
     pub(crate) async fn list(self) -> Result<Response, ApiError> {
         let listed = self.collect().await?;
+        self.respond_list(listed)
+    }
+
+    /// A list as the answer, in whatever form the client accepts.
+    pub(super) fn respond_list(self, listed: Listed) -> Result<Response, ApiError> {
         let size: usize = listed.items.iter().map(|item| item.bytes.len()).sum();
-        if size > STREAMED && self.accepted.encoding == Encoding::Json {
+        if size > STREAMED {
             return self.stream_list(listed);
         }
         let items: Vec<&Stored> = listed.items.iter().map(Arc::as_ref).collect();
@@ -179,6 +186,7 @@ impl Call {
             limit => limit,
         };
         let mut items: Vec<Arc<Stored>> = Vec::new();
+        let mut bytes = 0;
         let mut cursor =
             after.map(|start| format!("{}{start}", key::prefix(&self.row.storage, None)));
         loop {
@@ -194,7 +202,14 @@ impl Call {
                 if !selector.matches(item.as_ref()) {
                     continue;
                 }
-                if items.len() == limit {
+                bytes += item.bytes.len();
+                if bytes > PAST && self.query.limit == 0 {
+                    return Err(ApiError::RequestEntityTooLarge(format!(
+                        "the list as it was at resourceVersion {revision} has more than {PAST} bytes; read it in pages \
+                         (limit), or as it is now"
+                    )));
+                }
+                if items.len() == limit || bytes > PAST {
                     let token = items.last().map(|last| next(revision, last));
                     return Ok(Listed {
                         items,

@@ -13,7 +13,7 @@ use hyper::body::Frame;
 use super::Call;
 use super::list::Listed;
 use crate::http_types::{BoxError, LongList, Response, respond};
-use crate::negotiate::Shape;
+use crate::negotiate::{Encoding, Shape};
 use crate::printer::Printer;
 use crate::storage::Stored;
 
@@ -31,9 +31,13 @@ struct Listing {
 }
 
 impl Call {
-    /// A list as JSON, part by part.
+    /// A list as JSON, part by part; that is YAML, too.
     pub(super) fn stream_list(self, listed: Listed) -> Result<Response, ApiError> {
-        let mut response = respond(StatusCode::OK, "application/json", Bytes::new());
+        let content_type = match self.accepted.encoding {
+            Encoding::Json => "application/json",
+            Encoding::Yaml => "application/yaml",
+        };
+        let mut response = respond(StatusCode::OK, content_type, Bytes::new());
         self.add_warnings(&mut response);
         response.extensions_mut().insert(LongList);
         let mut listing = Listing {

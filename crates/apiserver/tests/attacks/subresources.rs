@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, PODS, as_user, class, pod};
+use crate::harness::{Api, PODS, as_user, bind, class, pod};
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
@@ -357,4 +357,33 @@ async fn an_immortal_namespace_stays_whoever_asks() {
         .expect(403);
     let left = api.get("/api/v1/namespaces/default").await.expect(200);
     assert!(left["metadata"].get("deletionTimestamp").is_none());
+}
+
+#[tokio::test]
+async fn a_mirror_pod_refers_to_nothing_whoever_makes_it() {
+    let api = Api::start().await;
+    bind(&api, "tenant", "edit", "mallory").await;
+    for (name, volumes, account) in [
+        ("account", json!([]), json!("default")),
+        (
+            "secret",
+            json!([{"name": "v", "secret": {"secretName": "s"}}]),
+            Value::Null,
+        ),
+        (
+            "map",
+            json!([{"name": "v", "configMap": {"name": "m"}}]),
+            Value::Null,
+        ),
+        ("none", json!([]), Value::Null),
+    ] {
+        let mut body = pod(name);
+        body["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        body["spec"]["nodeName"] = json!("n");
+        body["spec"]["volumes"] = volumes;
+        body["spec"]["serviceAccountName"] = account;
+        let answer = as_user(&api, "mallory", &[], "POST", PODS, Some(body)).await;
+        let code = if name == "none" { 201 } else { 403 };
+        assert_eq!(answer.code, code, "{name}: {}", answer.text);
+    }
 }

@@ -92,10 +92,15 @@ async fn items_of_two_characters_do_not_become_gigabytes() {
 
 /// A client that sends a request and never reads, with a small buffer.
 async fn deaf(api: &Api, path: &str, user: &str) -> TcpStream {
+    deaf_with(api, path, user, "application/json").await
+}
+
+/// [`deaf`], who would like another form.
+async fn deaf_with(api: &Api, path: &str, user: &str, accept: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(api.address).await.unwrap();
-    let request = head("GET", path, user) + "\r\n";
+    let request = format!("{}Accept: {accept}\r\n\r\n", head("GET", path, user));
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
@@ -189,7 +194,9 @@ async fn lists_of_everything_that_are_not_read_keep_nothing() {
     for n in 0..60 {
         // Lists, watches that begin with everything, and Tables are the same to whoever wants memory.
         let query = ["", "?watch=true", "?limit=500"][n % 3];
-        lists.push(deaf(&api, &format!("{CONFIG_MAPS}{query}"), TOKEN).await);
+        let accept = ["application/json", "application/yaml"][n / 3 % 2];
+        let path = format!("{CONFIG_MAPS}{query}");
+        lists.push(deaf_with(&api, &path, TOKEN, accept).await);
     }
     let grown = resident().saturating_sub(before) / MIB;
     assert!(grown < 60, "{grown} MiB for 60 lists of 8 MiB");
@@ -219,6 +226,14 @@ async fn a_long_list_is_whole_in_every_form() {
     assert_eq!(table["rows"].as_array().unwrap().len(), 3);
     assert_eq!(table["rows"][2]["cells"][0], "a2");
     assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+    // The largest documents are written in that part of YAML that is JSON.
+    let yaml = api.raw("GET", CONFIG_MAPS, &[("accept", "application/yaml")], "");
+    let yaml = yaml.await;
+    assert_eq!(yaml.headers["content-type"], "application/yaml");
+    assert_eq!(yaml.expect(200), list);
+    let path = format!("{CONFIG_MAPS}?dryRun=All");
+    let deleted = api.delete(&path).await.expect(200);
+    assert_eq!(deleted["items"], list["items"]);
     let odd = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
     let odd = api
         .raw("GET", &format!("{CONFIG_MAPS}?includeObject=Odd"), &odd, "")

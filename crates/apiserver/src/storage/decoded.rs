@@ -7,13 +7,13 @@ use std::sync::Arc;
 use berth_store::Revision;
 use serde::de::DeserializeOwned;
 
-use crate::storage::Stored;
+use super::Stored;
 
 /// Namespace and name.
 type Key = (Arc<str>, Arc<str>);
 
 /// The objects of a kind at their last revisions; none for what cannot be decoded.
-pub(super) struct Decoded<T>(HashMap<Key, (Revision, Option<Arc<T>>)>);
+pub(crate) struct Decoded<T>(HashMap<Key, (Revision, Option<Arc<T>>)>);
 
 impl<T> Default for Decoded<T> {
     fn default() -> Self {
@@ -23,7 +23,13 @@ impl<T> Default for Decoded<T> {
 
 impl<T: DeserializeOwned> Decoded<T> {
     /// All objects that can be decoded; only what has changed since the last time is.
-    pub(super) fn of(&mut self, stored: Vec<Arc<Stored>>) -> Vec<Arc<T>> {
+    pub(crate) fn of(&mut self, stored: Vec<Arc<Stored>>) -> Vec<Arc<T>> {
+        let pairs = self.pairs(stored).into_iter();
+        pairs.map(|(_, decoded)| decoded).collect()
+    }
+
+    /// The same, each with what it was decoded from.
+    pub(crate) fn pairs(&mut self, stored: Vec<Arc<Stored>>) -> Vec<(Arc<Stored>, Arc<T>)> {
         let mut before = std::mem::take(&mut self.0);
         self.0.reserve(stored.len());
         let mut all = Vec::with_capacity(stored.len());
@@ -35,7 +41,9 @@ impl<T: DeserializeOwned> Decoded<T> {
                 let decoded = object.decode().ok().map(Arc::new);
                 (object.revision, decoded)
             });
-            all.extend(decoded.clone());
+            if let Some(decoded) = &decoded {
+                all.push((object, Arc::clone(decoded)));
+            }
             self.0.insert(key, (revision, decoded));
         }
         all
