@@ -388,3 +388,18 @@ async fn open_streams_count_against_the_bound_on_connections() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_environment_that_multiplies_itself_is_refused() {
+    let reference = |n: usize| format!("$(V{n})").repeat(10);
+    let mut variables = vec![json!({"name": "V0", "value": "x".repeat(10)})];
+    variables.extend((1..30).map(|n| json!({"name": format!("V{n}"), "value": reference(n - 1)})));
+    let world = World::started().await;
+    let before = memory_peak();
+    world.api.put(
+        POD,
+        pod(&json!({"containers": [{"name": "c", "image": "busybox:1", "env": variables}]})),
+    );
+    world.said("once all $(NAME) are expanded").await;
+    assert!(memory_peak() - before < 256 << 20);
+}
