@@ -8,6 +8,7 @@ mod depth;
 mod deserializer;
 mod document;
 mod problems;
+mod trail;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;

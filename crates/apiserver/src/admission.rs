@@ -18,7 +18,8 @@ mod resource_quota;
 mod runtime_class;
 mod service_account;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use berth_api::status::{ApiError, Subject};
 use berth_core::gates::FeatureGates;
@@ -148,14 +149,15 @@ pub(crate) struct Parts {
     pub(crate) pod_security: Arc<berth_core::admission::pod_security::PodSecurity>,
 }
 
-/// Held while something is written that others must not overtake.
+/// Held while something is written that others in its namespace must not overtake.
 pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 /// The enabled plugins, in order.
 pub(crate) struct Chain {
     storage: Arc<Storage>,
     plugins: Vec<Box<dyn Plugin>>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// By namespace, while somebody has or waits for one: no namespace waits for the writes of another.
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Chain {
@@ -163,7 +165,7 @@ impl Chain {
         Self {
             storage: Arc::clone(&parts.storage),
             plugins,
-            turn: Arc::default(),
+            turns: Mutex::default(),
         }
     }
 
@@ -210,10 +212,21 @@ impl Chain {
             .iter()
             .any(|p| p.handles(attributes) && p.is_exclusive(attributes));
         if exclusive {
-            Some(Arc::clone(&self.turn).lock_owned().await)
+            Some(self.turn_of(attributes.namespace).lock_owned().await)
         } else {
             None
         }
+    }
+
+    fn turn_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock();
+        if let Some(turn) = turns.get(namespace).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(namespace.to_owned(), Arc::downgrade(&turn));
+        turn
     }
 
     /// With several servers this one may be behind: a namespace that it does not know may have just been made.

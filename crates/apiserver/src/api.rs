@@ -1,4 +1,5 @@
-//! What every handler shares.
+//! What every handler shares, put together by [`crate::server`]. Code below the handlers gets the parts that it uses
+//! and doesn't import this file.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::tokens::TokenVerifier;
 /// The state of an API server.
 pub struct Api {
     /// What is served.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The objects.
     pub storage: Arc<Storage>,
     /// Who a request is.

@@ -16,7 +16,7 @@ use berth_api::status::ApiError;
 use crate::{
     storage::Storage,
     tokens::{Lookup, TokenVerifier},
-    user::{AUTHENTICATED, User},
+    user::{AUTHENTICATED, TokenUser, User},
 };
 
 /// A bearer token that stands for a user (stock: `--token-auth-file`).
@@ -44,15 +44,6 @@ impl Default for AuthnConfig {
             anonymous: true,
         }
     }
-}
-
-/// The user of a token, and what the token is good for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenUser {
-    /// The user.
-    pub user: User,
-    /// Those of the audiences that were asked about which the token is meant for.
-    pub audiences: Vec<String>,
 }
 
 /// A client certificate that the client CA vouches for, while it is valid.

@@ -4,6 +4,7 @@
 //! from, what nodes may not do although their role allows it, and the stock roles of a new cluster.
 
 pub mod aggregation;
+mod decoded;
 mod impersonation;
 mod node;
 pub mod seed;
@@ -12,13 +13,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
-use k8s_openapi::api::rbac::v1::PolicyRule;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use parking_lot::Mutex;
 
 use berth_api::status::ApiError;
 use berth_core::rbac::escalation::Grant;
 use berth_core::rbac::{self, Policy};
 use berth_store::Revision;
 
+use self::decoded::Decoded;
 use crate::{
     attributes::{Asked, Attributes},
     storage::Storage,
@@ -68,6 +71,17 @@ pub struct Authorizer {
     mode: AuthzMode,
     storage: Arc<Storage>,
     snapshot: ArcSwapOption<Snapshot>,
+    /// What the next snapshot is made from. Held while it is made, so that of many requests one does the work.
+    decoded: Mutex<DecodedPolicy>,
+}
+
+/// Roles and bindings, decoded once each.
+#[derive(Default)]
+struct DecodedPolicy {
+    cluster_roles: Decoded<ClusterRole>,
+    roles: Decoded<Role>,
+    cluster_role_bindings: Decoded<ClusterRoleBinding>,
+    role_bindings: Decoded<RoleBinding>,
 }
 
 impl Authorizer {
@@ -78,6 +92,7 @@ impl Authorizer {
             mode,
             storage,
             snapshot: ArcSwapOption::empty(),
+            decoded: Mutex::default(),
         }
     }
 
@@ -89,27 +104,41 @@ impl Authorizer {
 
     /// The policy as the roles and bindings are now. One that cannot be decoded gives nothing, and was logged.
     fn policy(&self) -> Arc<Policy> {
-        let revisions = [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS]
-            .map(|kind| self.storage.changed_at(kind));
-        if let Some(snapshot) = self
-            .snapshot
-            .load()
-            .as_ref()
-            .filter(|s| s.revisions == revisions)
-        {
-            return Arc::clone(&snapshot.policy);
+        if let Some(policy) = self.current() {
+            return policy;
         }
+        let mut decoded = self.decoded.lock();
+        if let Some(policy) = self.current() {
+            return policy;
+        }
+        // Before the objects: what changes meanwhile makes the next policy.
+        let revisions = self.revisions();
+        let list = |kind| self.storage.list(kind, None);
         let policy = Arc::new(Policy::new(
-            &self.storage.readable(CLUSTER_ROLES, None),
-            &self.storage.readable(ROLES, None),
-            self.storage.readable(CLUSTER_ROLE_BINDINGS, None),
-            self.storage.readable(ROLE_BINDINGS, None),
+            &decoded.cluster_roles.of(list(CLUSTER_ROLES)),
+            decoded.roles.of(list(ROLES)),
+            decoded
+                .cluster_role_bindings
+                .of(list(CLUSTER_ROLE_BINDINGS)),
+            decoded.role_bindings.of(list(ROLE_BINDINGS)),
         ));
         self.snapshot.store(Some(Arc::new(Snapshot {
             revisions,
             policy: Arc::clone(&policy),
         })));
         policy
+    }
+
+    fn revisions(&self) -> [Revision; 4] {
+        [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS]
+            .map(|kind| self.storage.changed_at(kind))
+    }
+
+    /// The policy that was made last, if nothing has changed since.
+    fn current(&self) -> Option<Arc<Policy>> {
+        let snapshot = self.snapshot.load();
+        let snapshot = snapshot.as_ref()?;
+        (snapshot.revisions == self.revisions()).then(|| Arc::clone(&snapshot.policy))
     }
 
     /// Whether the user may do what the attributes say.

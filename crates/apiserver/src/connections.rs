@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::slots::{Arrival, Bounds, Id, Slots};
+use self::slots::{Arrival, Bounds, Id, Slots, Standing};
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::user::{ANONYMOUS, MASTERS, User};
@@ -155,16 +155,14 @@ impl Connection {
         }
         let table = &shared.table;
         let mut state = table.state.lock();
-        if state
-            .slots
-            .prove(shared.id, &user.name, user.in_group(MASTERS))
-        {
+        if state.slots.prove(shared.id, &user.name, standing_of(user)) {
             state.evictions.remove(&shared.id);
             shared.proven.store(true, Ordering::Relaxed);
             return Ok(());
         }
         drop(state);
         shared.leave.cancel();
+        // Its user's own bound, or that of all users together.
         let limit = table.limits.of_user;
         if let Some(suppressed) = table.refused.pass() {
             tracing::warn!(
@@ -191,6 +189,16 @@ impl Connection {
     /// Resolves when the connection must end after the answers that it owes.
     pub(crate) async fn told_to_leave(&self) {
         self.0.leave.cancelled().await;
+    }
+}
+
+fn standing_of(user: &User) -> Standing {
+    if user.in_group(MASTERS) {
+        Standing::Administrator
+    } else if user.is_of_system() {
+        Standing::System
+    } else {
+        Standing::User
     }
 }
 

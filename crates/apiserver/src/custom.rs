@@ -21,7 +21,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use tokio_util::sync::CancellationToken;
 
 use self::naming::{Conflict, Used};
-use crate::api::Api;
+use crate::registry::{BuiltInGroup, Registry};
 use crate::rest::meta;
 use crate::storage::{Storage, Stored, key};
 
@@ -36,12 +36,16 @@ struct Served {
 }
 
 /// Works until `shutdown`.
-pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
-    let mut changes = api.storage.cache(DEFINITIONS).subscribe();
+pub(crate) async fn run(
+    registry: Arc<Registry>,
+    storage: Arc<Storage>,
+    shutdown: CancellationToken,
+) {
+    let mut changes = storage.cache(DEFINITIONS).subscribe();
     let mut served = BTreeMap::new();
     loop {
         changes.borrow_and_update();
-        reconcile(&api, &mut served).await;
+        reconcile(&registry, &storage, &mut served).await;
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
@@ -49,8 +53,8 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     }
 }
 
-async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
-    let definitions = api.storage.list(DEFINITIONS, None);
+async fn reconcile(registry: &Registry, storage: &Storage, served: &mut BTreeMap<String, Served>) {
+    let definitions = storage.list(DEFINITIONS, None);
     let gone: Vec<String> = served
         .keys()
         .filter(|name| !definitions.iter().any(|d| d.name.as_ref() == name.as_str()))
@@ -58,8 +62,8 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
         .collect();
     for name in gone {
         if let Some(gone) = served.remove(&name) {
-            api.registry.remove(&gone.group, &gone.plural);
-            remove_objects(&api.storage, &key::custom(&gone.group, &gone.plural)).await;
+            registry.remove(&gone.group, &gone.plural);
+            remove_objects(storage, &key::custom(&gone.group, &gone.plural)).await;
         }
     }
     let definitions: Vec<(Arc<Stored>, CustomResourceDefinition)> = definitions
@@ -84,7 +88,7 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
         }
         let (mut names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);
         let mut established = conflict.is_none() || status::holds(definition, "Established");
-        if established && let Err(refused) = serve(api, served, stored, definition, &names) {
+        if established && let Err(refused) = serve(registry, served, stored, definition, &names) {
             established = false;
             let reason = "PluralConflict";
             let message = refused.to_string();
@@ -94,7 +98,7 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
         }
         given[at] = names;
         let written = write_status(
-            api,
+            storage,
             stored,
             definition,
             &given[at],
@@ -109,12 +113,12 @@ async fn reconcile(api: &Api, served: &mut BTreeMap<String, Served>) {
 
 /// Puts the row of a definition, unless it is there as it should be.
 fn serve(
-    api: &Api,
+    registry: &Registry,
     served: &mut BTreeMap<String, Served>,
     stored: &Stored,
     definition: &CustomResourceDefinition,
     names: &Names,
-) -> Result<(), crate::registry::BuiltInGroup> {
+) -> Result<(), BuiltInGroup> {
     let name = stored.name.as_ref();
     if served
         .get(name)
@@ -122,7 +126,7 @@ fn serve(
     {
         return Ok(());
     }
-    api.registry.put(row::of(definition, names))?;
+    registry.put(row::of(definition, names))?;
     let now = Served {
         group: definition.spec.group.clone(),
         plural: definition.spec.names.plural.clone(),
@@ -146,7 +150,7 @@ async fn remove_objects(storage: &Storage, name: &str) {
 
 /// Says in the definition's status whether it is served.
 async fn write_status(
-    api: &Api,
+    storage: &Storage,
     stored: &Stored,
     definition: &CustomResourceDefinition,
     names: &Names,
@@ -169,7 +173,7 @@ async fn write_status(
     }
     let expect = Expect::Revision(stored.revision);
     // When somebody changed it meanwhile, the change brings us here again.
-    api.storage
+    storage
         .put(DEFINITIONS, "", &stored.name, expect, object)
         .await
         .map(|_| ())

@@ -108,7 +108,7 @@ impl FlowControl {
         let flow = classify(user, asked);
         let long_running = is_long_running(asked.verb, asked.subresource);
         let place = if long_running && flow.level != Level::Exempt {
-            let place = self.places.take(&user.name);
+            let place = self.places.take(user);
             Some(place.inspect_err(|error| self.log(user, flow.level, &error.to_string()))?)
         } else {
             None

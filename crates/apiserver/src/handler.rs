@@ -180,7 +180,14 @@ async fn serve(
     if let Some(connect) = &asked.connect {
         admit_connection(&api, &user, &row, &asked.target, connect)?;
         let request = Request::from_parts(parts, body);
-        return proxy::handle(&api, &asked.target, connect, request).await;
+        return proxy::handle(
+            api.nodes.as_ref(),
+            &api.storage,
+            &asked.target,
+            connect,
+            request,
+        )
+        .await;
     }
     let accepted = negotiate::accept(&parts.headers)?;
     let body = body::read(body, &api.limits.deadlines).await?;

@@ -89,3 +89,65 @@ pub(crate) fn rows() -> Vec<Resource> {
         row::<Definition>(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use super::*;
+
+    /// What `rows` has between `row::<` and `>`.
+    fn registered() -> BTreeSet<&'static str> {
+        let source = include_str!("kinds.rs");
+        let rows = source.split("fn rows()").nth(1).unwrap();
+        let rows = rows.split("\n}\n").next().unwrap();
+        let names = rows.split("row::<").skip(1);
+        names.map(|rest| rest.split('>').next().unwrap()).collect()
+    }
+
+    /// The types after `impl Kind for` in a file, and those that its macro is called with.
+    fn implemented(source: &str) -> Vec<&str> {
+        let plain = source.split("impl Kind for ").skip(1);
+        let plain = plain.map(|rest| rest.split([' ', '<']).next().unwrap());
+        let called = source.split("\nreview!(").nth(1).unwrap_or_default();
+        let called = called.lines().filter_map(|line| line.split_once(':'));
+        plain
+            .filter(|name| !name.starts_with('$'))
+            .chain(called.map(|(name, _)| name.trim()))
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_that_is_written_is_served() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kinds");
+        let mut written = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for name in implemented(&source) {
+                let at = path.display();
+                assert!(registered().contains(name), "{at}: {name} has no row");
+                written += 1;
+            }
+        }
+        assert_eq!(written, rows().len());
+    }
+
+    #[test]
+    fn a_path_and_an_object_are_of_one_kind() {
+        let mut paths = BTreeSet::new();
+        let mut stored = BTreeMap::new();
+        for row in rows() {
+            let path = (row.group.clone(), row.plural.clone());
+            assert!(paths.insert(path), "{} is there twice", row.plural);
+            // Rows share objects only when they convert them.
+            let gvk = stored.insert(row.storage.clone(), row.storage_gvk.clone());
+            let same = gvk.is_none_or(|gvk| gvk == row.storage_gvk);
+            assert!(same, "{} keeps objects of two kinds", row.storage);
+        }
+    }
+}

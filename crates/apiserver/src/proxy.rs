@@ -18,10 +18,10 @@ use berth_api::status::{ApiError, Subject};
 
 use self::target::Target;
 use crate::{
-    api::Api,
     http_types::{self, Request, Response},
     registry::Connect,
     request::{self, ConnectRequest},
+    storage::Storage,
     tls::TlsError,
 };
 pub use client::NodeClient;
@@ -68,17 +68,18 @@ impl NodeClientConfig {
 /// `NotFound` for no such pod, `BadRequest` for one without a node or with several containers and
 /// none named, `ServiceUnavailable` or `InternalError` when the node cannot be reached.
 pub(crate) async fn handle(
-    api: &Api,
+    nodes: Option<&NodeClient>,
+    storage: &Storage,
     asked: &request::Target,
     connect: &ConnectRequest,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let nodes = api.nodes.as_ref().ok_or_else(|| {
+    let nodes = nodes.ok_or_else(|| {
         ApiError::ServiceUnavailable(
             "this server was started without a client certificate for nodes".to_owned(),
         )
     })?;
-    let Some(target) = target(api, asked, connect)? else {
+    let Some(target) = target(storage, asked, connect)? else {
         // logs of a pod that no node has yet: there are none
         let mut nothing = http::Response::new(http_types::full(""));
         *nothing.status_mut() = StatusCode::NO_CONTENT;
@@ -88,7 +89,7 @@ pub(crate) async fn handle(
         // Not authorized as an upgrade: the other side must not see one.
         request.headers_mut().remove(header::UPGRADE);
     }
-    let response = nodes.send(target, request, &api.storage).await?;
+    let response = nodes.send(target, request, storage).await?;
     if connect.kind == Connect::Log && !response.status().is_success() {
         return Err(refusal(asked, response).await);
     }
@@ -96,15 +97,12 @@ pub(crate) async fn handle(
 }
 
 fn target(
-    api: &Api,
+    storage: &Storage,
     asked: &request::Target,
     connect: &ConnectRequest,
 ) -> Result<Option<Target>, ApiError> {
     let query = &connect.parameters;
-    let find_node = |name: &str| {
-        api.storage
-            .find::<serde_json::Value>("core/nodes", "", name)
-    };
+    let find_node = |name: &str| storage.find::<serde_json::Value>("core/nodes", "", name);
     let path_and_query = || connect.path_and_query.clone();
     if asked.resource == "nodes" {
         return target::node_proxy(&asked.name, path_and_query(), find_node).map(Some);
@@ -113,13 +111,12 @@ fn target(
         Connect::Proxy => target::split_name(&asked.name).1,
         Connect::Exec | Connect::Attach | Connect::PortForward | Connect::Log => &asked.name,
     };
-    let pod: serde_json::Value = api
-        .storage
+    let pod: serde_json::Value = storage
         .read("core/pods", &asked.namespace, name)?
         .ok_or_else(|| ApiError::not_found("", "pods", name))?;
     match connect.kind {
         Connect::Proxy => {
-            let nodes = api.storage.list("core/nodes", None);
+            let nodes = storage.list("core/nodes", None);
             // Whoever cannot be read has addresses that nobody knows.
             let nodes: Vec<_> = nodes
                 .iter()

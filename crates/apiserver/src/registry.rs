@@ -94,13 +94,30 @@ pub struct Subresource {
     pub handler: SubresourceHandler,
 }
 
+/// What a kind that is not stored is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Review {
+    /// SelfSubjectReview: who am I?
+    SelfSubject,
+    /// TokenReview: whose token is it?
+    Token,
+    /// SubjectAccessReview: may somebody do this?
+    SubjectAccess,
+    /// LocalSubjectAccessReview: the same, of one namespace.
+    LocalSubjectAccess,
+    /// SelfSubjectAccessReview: may I do this?
+    SelfSubjectAccess,
+    /// SelfSubjectRulesReview: what may I do?
+    SelfSubjectRules,
+}
+
 /// What answers a resource's own path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceHandler {
     /// Objects in the store, through the generic verbs.
     Stored,
     /// Nothing is stored: a create is answered by [`crate::reviews`].
-    Review,
+    Review(Review),
     /// core/v1 `bindings`: create only.
     Binding,
 }

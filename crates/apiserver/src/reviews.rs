@@ -1,7 +1,7 @@
 //! Kinds that are asked and not stored: SubjectAccessReview and its siblings, TokenReview,
 //! SelfSubjectReview, SelfSubjectRulesReview.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -11,56 +11,146 @@ use berth_api::{
 };
 
 use crate::{
-    api::Api,
     attributes::{Action, Asked, Attributes, ResourceAttributes},
-    authz::{AuthzMode, Decision},
-    registry::Resource,
+    authn::Authenticator,
+    authz::{Authorizer, AuthzMode, Decision},
+    registry::{Resource, Review},
     user::User,
 };
 
-/// Answers a create of a row whose handler is `Review`: the object with its status.
-///
-/// # Errors
-/// `Invalid` or `BadRequest` for a bad question.
-pub fn create(
-    api: &Arc<Api>,
-    user: &User,
-    row: &Resource,
-    namespace: &str,
-    mut review: Value,
-) -> Result<Value, ApiError> {
-    let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
-    let status = match &*row.kind {
-        "SelfSubjectAccessReview" => access(api, user, &question(row, &spec)?),
-        "SubjectAccessReview" => access(api, &asked_user(row, &spec)?, &question(row, &spec)?),
-        "LocalSubjectAccessReview" => {
-            let question = question(row, &spec)?;
-            if question.namespace != namespace {
-                let field = FieldPath::new("spec")
-                    .child("resourceAttributes")
-                    .child("namespace");
-                let detail =
-                    format!("namespace must be set and match metadata.namespace ({namespace:?})");
-                return Err(invalid(
-                    row,
-                    FieldError::invalid(&field, &question.namespace, detail),
-                ));
+/// Answers creates of rows whose handler is `Review`.
+pub struct Reviewer<'a> {
+    /// Who may.
+    pub(crate) authorizer: &'a Authorizer,
+    /// Whose tokens are whose.
+    pub(crate) authenticator: &'a Authenticator,
+    /// Who asks.
+    pub(crate) user: &'a User,
+    /// The kind that is asked.
+    pub(crate) row: &'a Resource,
+}
+
+impl Reviewer<'_> {
+    /// The review with its status.
+    ///
+    /// # Errors
+    /// `Invalid` or `BadRequest` for a bad question.
+    pub fn answer(
+        &self,
+        asked: Review,
+        namespace: &str,
+        mut review: Value,
+    ) -> Result<Value, ApiError> {
+        let row = self.row;
+        let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
+        let status = match asked {
+            Review::SelfSubjectAccess => self.access(self.user, &question(row, &spec)?),
+            Review::SubjectAccess => self.access(&asked_user(row, &spec)?, &question(row, &spec)?),
+            Review::LocalSubjectAccess => {
+                let question = question(row, &spec)?;
+                if question.namespace != namespace {
+                    let field = FieldPath::new("spec")
+                        .child("resourceAttributes")
+                        .child("namespace");
+                    let detail = format!(
+                        "namespace must be set and match metadata.namespace ({namespace:?})"
+                    );
+                    return Err(invalid(
+                        row,
+                        FieldError::invalid(&field, &question.namespace, detail),
+                    ));
+                }
+                self.access(&asked_user(row, &spec)?, &question)
             }
-            access(api, &asked_user(row, &spec)?, &question)
+            Review::SelfSubjectRules => self.rules(&spec)?,
+            Review::SelfSubject => json!({"userInfo": user_info(self.user)}),
+            Review::Token => self.token(&spec)?,
+        };
+        if review.get("metadata").is_none_or(Value::is_null) {
+            review["metadata"] = json!({});
         }
-        "SelfSubjectRulesReview" => rules(api, user, row, &spec)?,
-        "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
-        "TokenReview" => token(api, row, &spec)?,
-        kind => return Err(ApiError::Internal(format!("{kind} is not a review"))),
-    };
-    if review.get("metadata").is_none_or(Value::is_null) {
-        review["metadata"] = json!({});
+        if let Some(meta) = review.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.entry("creationTimestamp").or_insert(Value::Null);
+        }
+        review["status"] = status;
+        Ok(review)
     }
-    if let Some(meta) = review.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.entry("creationTimestamp").or_insert(Value::Null);
+
+    fn access(&self, user: &User, question: &Question) -> Value {
+        let (allowed, reason) = match self.authorizer.authorize(&question.about(user)) {
+            Decision::Allow(why) => (true, why),
+            Decision::NoOpinion(why) => (false, why),
+        };
+        let mut status = json!({"allowed": allowed});
+        if !reason.is_empty() {
+            status["reason"] = json!(reason);
+        }
+        status
     }
-    review["status"] = status;
-    Ok(review)
+
+    fn rules(&self, spec: &Value) -> Result<Value, ApiError> {
+        let namespace = text(spec, "namespace");
+        if namespace.is_empty() {
+            return Err(ApiError::BadRequest(format!(
+                "no namespace on request: {} needs spec.namespace",
+                self.row.kind
+            )));
+        }
+        let (mut resources, mut paths) = (Vec::new(), Vec::new());
+        if self.authorizer.mode() == AuthzMode::AlwaysAllow {
+            resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+            paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+        }
+        for rule in self.authorizer.rules_for(self.user, &namespace) {
+            if rule.resources.as_ref().is_some_and(|r| !r.is_empty()) {
+                let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+                if let Some(names) = rule.resource_names.filter(|n| !n.is_empty()) {
+                    value["resourceNames"] = json!(names);
+                }
+                resources.push(value);
+            }
+            if let Some(urls) = rule.non_resource_urls.filter(|u| !u.is_empty()) {
+                paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": urls}));
+            }
+        }
+        let mut status =
+            json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        if self.authorizer.rules_are_incomplete(self.user) {
+            status["incomplete"] = json!(true);
+            status["evaluationError"] =
+                json!("node authorizer does not support user rule resolution");
+        }
+        Ok(status)
+    }
+
+    fn token(&self, spec: &Value) -> Result<Value, ApiError> {
+        let token = text(spec, "token");
+        if token.is_empty() {
+            return Err(ApiError::BadRequest(format!(
+                "token is required for {} in authentication",
+                self.row.kind
+            )));
+        }
+        let asked: Vec<String> = spec
+            .get("audiences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|a| a.as_str().map(str::to_owned))
+            .collect();
+        Ok(
+            match self.authenticator.authenticate_token(&token, &asked) {
+                Some(found) => {
+                    let mut status = json!({"authenticated": true, "user": user_info(&found.user)});
+                    if !found.audiences.is_empty() {
+                        status["audiences"] = json!(found.audiences);
+                    }
+                    status
+                }
+                None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+            },
+        )
+    }
 }
 
 fn text(value: &Value, name: &str) -> String {
@@ -193,52 +283,6 @@ fn asked_user(row: &Resource, spec: &Value) -> Result<User, ApiError> {
     Ok(user)
 }
 
-fn access(api: &Api, user: &User, question: &Question) -> Value {
-    let (allowed, reason) = match api.authorizer.authorize(&question.about(user)) {
-        Decision::Allow(why) => (true, why),
-        Decision::NoOpinion(why) => (false, why),
-    };
-    let mut status = json!({"allowed": allowed});
-    if !reason.is_empty() {
-        status["reason"] = json!(reason);
-    }
-    status
-}
-
-fn rules(api: &Api, user: &User, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
-    let namespace = text(spec, "namespace");
-    if namespace.is_empty() {
-        return Err(ApiError::BadRequest(format!(
-            "no namespace on request: {} needs spec.namespace",
-            row.kind
-        )));
-    }
-    let (mut resources, mut paths) = (Vec::new(), Vec::new());
-    if api.authorizer.mode() == AuthzMode::AlwaysAllow {
-        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
-    }
-    for rule in api.authorizer.rules_for(user, &namespace) {
-        if rule.resources.as_ref().is_some_and(|r| !r.is_empty()) {
-            let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
-            if let Some(names) = rule.resource_names.filter(|n| !n.is_empty()) {
-                value["resourceNames"] = json!(names);
-            }
-            resources.push(value);
-        }
-        if let Some(urls) = rule.non_resource_urls.filter(|u| !u.is_empty()) {
-            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": urls}));
-        }
-    }
-    let mut status =
-        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
-    if api.authorizer.rules_are_incomplete(user) {
-        status["incomplete"] = json!(true);
-        status["evaluationError"] = json!("node authorizer does not support user rule resolution");
-    }
-    Ok(status)
-}
-
 fn user_info(user: &User) -> Value {
     let mut info = json!({"username": user.name, "groups": user.groups});
     if !user.uid.is_empty() {
@@ -248,31 +292,4 @@ fn user_info(user: &User) -> Value {
         info["extra"] = json!(user.extra.iter().collect::<BTreeMap<_, _>>());
     }
     info
-}
-
-fn token(api: &Api, row: &Resource, spec: &Value) -> Result<Value, ApiError> {
-    let token = text(spec, "token");
-    if token.is_empty() {
-        return Err(ApiError::BadRequest(format!(
-            "token is required for {} in authentication",
-            row.kind
-        )));
-    }
-    let asked: Vec<String> = spec
-        .get("audiences")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|a| a.as_str().map(str::to_owned))
-        .collect();
-    Ok(match api.authenticator.authenticate_token(&token, &asked) {
-        Some(found) => {
-            let mut status = json!({"authenticated": true, "user": user_info(&found.user)});
-            if !found.audiences.is_empty() {
-                status["audiences"] = json!(found.audiences);
-            }
-            status
-        }
-        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
-    })
 }

@@ -7,6 +7,16 @@ use berth_api::status::ApiError;
 
 use crate::field_label::FieldLabel;
 
+/// Requirements of one selector: each is looked at for each object, and for each change that a watch might show.
+pub(crate) const MAX_REQUIREMENTS: usize = 256;
+
+/// What a selector with more is answered.
+pub(crate) fn too_many_requirements() -> ApiError {
+    ApiError::BadRequest(format!(
+        "the selector has more than {MAX_REQUIREMENTS} requirements; `in` and `notin` take many values at once"
+    ))
+}
+
 /// What a request selects of a collection, as it was read. Authorization sees [`Selection::name`]; a [`Selector`] that is
 /// made from the same value takes no other object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -130,7 +130,7 @@ impl Config {
             }
         };
         let storage = Arc::new(Storage::new(store));
-        let registry = Registry::new(kinds::rows());
+        let registry = Arc::new(Registry::new(kinds::rows()));
         for row in registry.table().rows() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
@@ -223,7 +223,11 @@ impl Server {
         // They end by themselves at a shutdown, which is then nothing out of the ordinary.
         let maintenance = maintenance::run(Arc::clone(api), shutdown.clone());
         self.tasks.spawn("maintenance", maintenance);
-        let definitions = custom::run(Arc::clone(api), shutdown.clone());
+        let definitions = custom::run(
+            Arc::clone(&api.registry),
+            Arc::clone(&api.storage),
+            shutdown.clone(),
+        );
         self.tasks.spawn("customresourcedefinitions", definitions);
         let context = Context {
             api: Arc::clone(api),

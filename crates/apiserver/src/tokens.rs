@@ -20,7 +20,7 @@ use berth_api::{
 
 use self::claims::{Claims, Reference};
 pub use self::key::{KeyError, SigningKey};
-use crate::{api::Api, authn::TokenUser};
+use crate::{storage::Storage, user::TokenUser};
 
 /// Where bound objects are looked up: storage name, namespace, name.
 pub type Lookup = dyn Fn(&str, &str, &str) -> Option<Value> + Send + Sync;
@@ -147,24 +147,26 @@ fn is_there(lookup: &Lookup, storage: &str, namespace: &str, at: &Reference, now
     same && ends.is_none_or(|ends| now < ends.saturating_add(LEEWAY_SECONDS))
 }
 
-/// Answers a create of `serviceaccounts/token`: a `TokenRequest` with its status.
+/// Answers a create of `serviceaccounts/token`: a `TokenRequest` with its status. A server without a key has no such
+/// subresource.
 ///
 /// # Errors
 /// `NotFound` for no such account or bound object, `Invalid` for a bad request.
 pub fn create(
-    api: &Arc<Api>,
+    verifier: Option<&TokenVerifier>,
+    storage: &Arc<Storage>,
     namespace: &str,
     name: &str,
     request: &TokenRequestSpec,
 ) -> Result<Value, ApiError> {
-    let Some(verifier) = &api.tokens else {
+    let Some(verifier) = verifier else {
         return Err(ApiError::NotFound(berth_api::status::Subject::new(
             "",
             "serviceaccounts/token",
             name,
         )));
     };
-    let storage = Arc::clone(&api.storage);
+    let storage = Arc::clone(storage);
     let lookup = move |kind: &str, namespace: &str, name: &str| storage.find(kind, namespace, name);
     issue(
         verifier,

@@ -45,9 +45,31 @@ impl User {
         }
     }
 
+    /// Whether the cluster cannot do without it: administrators, nodes, the scheduler, the controller manager and the
+    /// service accounts of kube-system. Everybody else together leaves them room.
+    #[must_use]
+    pub fn is_of_system(&self) -> bool {
+        const COMPONENTS: [&str; 2] = ["system:kube-controller-manager", "system:kube-scheduler"];
+        const ACCOUNTS: &str = "system:serviceaccounts:kube-system";
+        const NODE_PREFIX: &str = "system:node:";
+        let node = self.in_group("system:nodes") && self.name.starts_with(NODE_PREFIX);
+        node || self.in_group(MASTERS)
+            || self.in_group(ACCOUNTS)
+            || COMPONENTS.contains(&self.name.as_str())
+    }
+
     /// Whether the user is a member of `group`.
     #[must_use]
     pub fn in_group(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
     }
+}
+
+/// The user of a token, and what the token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUser {
+    /// The user.
+    pub user: User,
+    /// Those of the audiences that were asked about which the token is meant for.
+    pub audiences: Vec<String>,
 }

@@ -40,9 +40,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Everything for one machine: API server, scheduler, controllers, node agent and container runtime
-    Up(up::UpArgs),
+    Up(Box<up::UpArgs>),
     /// The API server with scheduler and controllers
-    Server(server::ServerCommand),
+    Server(Box<server::ServerCommand>),
     /// The node agent (in the kubelet's place), with any CRI runtime
     Node(node::NodeCommand),
     /// The CRI runtime (in containerd's place), under any kubelet

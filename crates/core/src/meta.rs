@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use berth_api::field::{FieldError, FieldPath};
+use berth_api::field::{ERRORS_LIMIT, FieldError, FieldPath};
 use berth_api::names::{self, Complaints};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
@@ -155,6 +155,10 @@ pub(crate) fn extend_invalid(
     value: &str,
     complaints: Complaints,
 ) {
+    // Many more than anybody reads: a client chooses how many keys there are.
+    if errors.len() >= 10 * ERRORS_LIMIT {
+        return;
+    }
     errors.extend(
         complaints
             .into_iter()

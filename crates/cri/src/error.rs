@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use crate::apparmor::AppArmorError;
 use crate::cni::CniError;
 use crate::handlers::HandlerRefused;
+use crate::known::UnknownValue;
 use crate::netns::NamespaceError;
 
 /// Why an RPC failed.
@@ -33,6 +34,8 @@ pub(crate) enum CriError {
     Unsupported(String),
     #[error(transparent)]
     Handler(#[from] HandlerRefused),
+    #[error(transparent)]
+    UnknownValue(#[from] UnknownValue),
     #[error(transparent)]
     Cni(#[from] CniError),
     #[error(transparent)]
@@ -87,7 +90,9 @@ impl CriError {
         match self {
             Self::NotFound { .. } => Code::NotFound,
             Self::NameInUse { .. } => Code::AlreadyExists,
-            Self::Ambiguous { .. } | Self::Invalid(_) | Self::Spec(_) => Code::InvalidArgument,
+            Self::Ambiguous { .. } | Self::Invalid(_) | Self::UnknownValue(_) | Self::Spec(_) => {
+                Code::InvalidArgument
+            }
             Self::Handler(HandlerRefused::Unknown { .. }) => Code::InvalidArgument,
             Self::Handler(HandlerRefused::Broken { .. }) | Self::State(_) => {
                 Code::FailedPrecondition

@@ -10,10 +10,17 @@ use berth_cri_api::v1::{
     SecurityProfile, Signal, SupplementalGroupsPolicy,
 };
 
-use crate::error::CriError;
+/// A request that asks for what isn't known here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnknownValue {
+    #[error("{field}: {value} is not known to this version of berth")]
+    Number { field: String, value: i32 },
+    #[error("{field}: {path:?} is no absolute path")]
+    RelativePath { field: &'static str, path: String },
+}
 
 /// Refuses what a sandbox is asked for and nobody here understands.
-pub(crate) fn check_sandbox(config: &PodSandboxConfig) -> Result<(), CriError> {
+pub(crate) fn check_sandbox(config: &PodSandboxConfig) -> Result<(), UnknownValue> {
     for port in &config.port_mappings {
         known::<Protocol>("port_mappings.protocol", port.protocol)?;
     }
@@ -34,7 +41,7 @@ pub(crate) fn check_sandbox(config: &PodSandboxConfig) -> Result<(), CriError> {
 }
 
 /// Refuses what a container is asked for and nobody here understands.
-pub(crate) fn check_container(config: &ContainerConfig) -> Result<(), CriError> {
+pub(crate) fn check_container(config: &ContainerConfig) -> Result<(), UnknownValue> {
     known::<Signal>("stop_signal", config.stop_signal)?;
     for mount in &config.mounts {
         known::<MountPropagation>("mounts.propagation", mount.propagation)?;
@@ -59,15 +66,14 @@ pub(crate) fn check_container(config: &ContainerConfig) -> Result<(), CriError> 
     ] {
         // Runtimes pass over a path that they don't find.
         if let Some(path) = paths.iter().find(|path| !path.starts_with('/')) {
-            return Err(CriError::Invalid(format!(
-                "{field}: {path:?} is no absolute path"
-            )));
+            let path = path.clone();
+            return Err(UnknownValue::RelativePath { field, path });
         }
     }
     Ok(())
 }
 
-fn namespaces(options: Option<&NamespaceOption>) -> Result<(), CriError> {
+fn namespaces(options: Option<&NamespaceOption>) -> Result<(), UnknownValue> {
     let Some(options) = options else {
         return Ok(());
     };
@@ -83,18 +89,19 @@ fn namespaces(options: Option<&NamespaceOption>) -> Result<(), CriError> {
     })
 }
 
-fn profile(field: &str, profile: Option<&SecurityProfile>) -> Result<(), CriError> {
+fn profile(field: &str, profile: Option<&SecurityProfile>) -> Result<(), UnknownValue> {
     profile.map_or(Ok(()), |profile| {
         known::<ProfileType>(&format!("{field}.profile_type"), profile.profile_type)
     })
 }
 
-fn known<T: TryFrom<i32>>(field: &str, value: i32) -> Result<(), CriError> {
-    T::try_from(value).map(drop).map_err(|_| {
-        CriError::Invalid(format!(
-            "{field}: {value} is not known to this version of berth"
-        ))
-    })
+fn known<T: TryFrom<i32>>(field: &str, value: i32) -> Result<(), UnknownValue> {
+    T::try_from(value)
+        .map(drop)
+        .map_err(|_| UnknownValue::Number {
+            field: field.to_owned(),
+            value,
+        })
 }
 
 #[cfg(test)]

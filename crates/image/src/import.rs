@@ -56,7 +56,12 @@ async fn imported(
     let lease = Arc::new(inner.leases.begin()?);
     let (worker, held, source) = (inner.clone(), lease.clone(), path.to_owned());
     let (candidates, mut warnings, archive) = run("reading an archive", move || {
-        let archive = Archive::open(&source, &worker)?;
+        let archive = Archive::open(
+            &source,
+            &worker.root.join("ingest"),
+            &worker.space,
+            worker.options.limits.bytes,
+        )?;
         let mut warnings = Vec::new();
         let candidates = match archive.format()? {
             archive::Format::Layout => {

@@ -8,6 +8,7 @@
 
 mod auth;
 mod cache;
+mod caller;
 mod connections;
 mod facts;
 mod logs;
@@ -155,7 +156,7 @@ async fn connection(
 
 async fn answer(
     agent: &Arc<Agent>,
-    caller: Option<auth::Caller>,
+    caller: Option<caller::Caller>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();

@@ -8,26 +8,8 @@ use serde_json::Value;
 
 use super::DecodeError;
 use super::problems::Problems;
+use super::trail::Trail;
 use crate::quantity::Quantity;
-
-/// One step from the top; a list through the stack, so that nothing is built unless it is printed.
-#[derive(Clone, Copy)]
-pub(super) enum Trail<'p> {
-    Top,
-    Field(&'p Trail<'p>, &'p str),
-    Index(&'p Trail<'p>, usize),
-}
-
-impl fmt::Display for Trail<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Top => Ok(()),
-            Self::Field(Self::Top, name) => f.write_str(name),
-            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
-            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
-        }
-    }
-}
 
 pub(super) struct Node<'v, 'p> {
     value: &'v Value,
@@ -210,6 +192,15 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
     }
 }
 
+/// Refuses what has many more items than would ever be valid, before they are made.
+fn check_size<T>(problems: &Problems, at: &Trail<'_>) -> Result<(), Failure> {
+    if problems.is_affordable(size_of::<T>()) {
+        return Ok(());
+    }
+    let error: Failure = de::Error::custom("the object has too many items");
+    Err(error.at(at))
+}
+
 struct Items<'v, 'p> {
     items: std::iter::Enumerate<std::slice::Iter<'v, Value>>,
     trail: &'p Trail<'p>,
@@ -232,6 +223,7 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
             unknown: self.unknown,
         };
         let at = Trail::Index(self.trail, index);
+        check_size::<T::Value>(self.unknown, &at)?;
         seed.deserialize(node).map(Some).map_err(|e| e.at(&at))
     }
 
@@ -272,6 +264,7 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
             unknown: self.unknown,
         };
         let at = Trail::Field(self.trail, key);
+        check_size::<V::Value>(self.unknown, &at)?;
         seed.deserialize(node).map_err(|e| e.at(&at))
     }
 }

@@ -10,8 +10,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 
 use super::depth::{MAX_DEPTH, MAX_MANAGED_DEPTH, TooDeep};
-use super::deserializer::Trail;
 use super::problems::Problems;
+use super::trail::Trail;
 
 /// What a value counts beside its text.
 const NODE_BYTES: usize = 16;

@@ -1,10 +1,10 @@
 //! A bounded list of what is wrong with a document.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt::{self, Write};
 
-use super::deserializer::Trail;
+use super::trail::Trail;
 
 /// As many as a stock API server reports.
 pub const MAX_PROBLEMS: usize = 100;
@@ -13,9 +13,16 @@ const MAX_TOTAL_BYTES: usize = 32 << 10;
 /// Bytes of one path; what is longer ends in dots.
 const MAX_PATH_BYTES: usize = 1 << 10;
 
+/// Bytes that what is decoded may have in memory, beside its strings: an item of two characters can be a type of
+/// kilobytes.
+const MAX_DECODED_BYTES: usize = 128 << 20;
+
 /// Paths of fields, each once, in the order met, until there are as many as anybody reads.
 #[derive(Default)]
-pub(super) struct Problems(RefCell<Found>);
+pub(super) struct Problems {
+    found: RefCell<Found>,
+    decoded: Cell<usize>,
+}
 
 #[derive(Default)]
 struct Found {
@@ -26,7 +33,7 @@ struct Found {
 
 impl Problems {
     pub(super) fn is_full(&self) -> bool {
-        let found = self.0.borrow();
+        let found = self.found.borrow();
         found.paths.len() >= MAX_PROBLEMS || found.bytes >= MAX_TOTAL_BYTES
     }
 
@@ -38,7 +45,7 @@ impl Problems {
         if write!(path, "{trail}").is_err() {
             path.0.push_str("...");
         }
-        let mut found = self.0.borrow_mut();
+        let mut found = self.found.borrow_mut();
         if !found.seen.contains(&path.0) {
             found.bytes += path.0.len();
             found.seen.insert(path.0.clone());
@@ -46,8 +53,15 @@ impl Problems {
         }
     }
 
+    /// Counts an item of a list or an entry of a map of this size; false when all together are too large.
+    pub(super) fn is_affordable(&self, bytes: usize) -> bool {
+        let decoded = self.decoded.get().saturating_add(bytes);
+        self.decoded.set(decoded);
+        decoded <= MAX_DECODED_BYTES
+    }
+
     pub(super) fn into_paths(self) -> Vec<String> {
-        self.0.into_inner().paths
+        self.found.into_inner().paths
     }
 }
 

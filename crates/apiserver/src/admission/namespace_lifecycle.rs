@@ -32,7 +32,7 @@ impl Plugin for NamespaceLifecycle {
             // Who asks what they may do need not know whether the namespace is there.
             Operation::Create | Operation::Update => {
                 attributes.resource.namespaced()
-                    && attributes.resource.handler != ResourceHandler::Review
+                    && !matches!(attributes.resource.handler, ResourceHandler::Review(_))
             }
             Operation::Delete => attributes.is("", "namespaces", ""),
             Operation::Connect => false,

@@ -24,7 +24,19 @@ pub(crate) struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
     Address(IpAddr),
-    User(String),
+    User { name: String, standing: Standing },
+}
+
+/// What a user's connections are bounded by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Each by a limit of its own, and all of them together by what they leave to the system: whoever may create
+    /// accounts has many names.
+    User,
+    /// By a limit of its own.
+    System,
+    /// By nothing.
+    Administrator,
 }
 
 /// What becomes of a new connection.
@@ -49,6 +61,8 @@ pub(crate) struct Slots {
     unproven: BTreeSet<Id>,
     by_address: HashMap<IpAddr, BTreeSet<Id>>,
     by_user: HashMap<String, usize>,
+    /// Connections of users that are not of the system.
+    of_all_users: usize,
     next: Id,
 }
 
@@ -60,6 +74,7 @@ impl Slots {
             unproven: BTreeSet::new(),
             by_address: HashMap::new(),
             by_user: HashMap::new(),
+            of_all_users: 0,
             next: 0,
         }
     }
@@ -98,19 +113,30 @@ impl Slots {
         Arrival::Taken { id, evicted }
     }
 
-    /// A request on the connection was authenticated. False when its user has too many connections already; `unlimited`
-    /// users never have.
-    pub(crate) fn prove(&mut self, id: Id, user: &str, unlimited: bool) -> bool {
+    /// A request on the connection was authenticated. False when its user, or all users together, have too many
+    /// connections already.
+    pub(crate) fn prove(&mut self, id: Id, user: &str, standing: Standing) -> bool {
         if !self.unproven.contains(&id) {
             // Already proven, or evicted in this moment.
             return true;
         }
         let of_user = self.by_user.get(user).copied().unwrap_or(0);
-        if of_user >= self.bounds.of_user && !unlimited {
+        let has_too_many = of_user >= self.bounds.of_user;
+        let all_have_too_many = self.of_all_users >= self.bounds.total - self.bounds.total / 4;
+        let refused = match standing {
+            Standing::User => has_too_many || all_have_too_many,
+            Standing::System => has_too_many,
+            Standing::Administrator => false,
+        };
+        if refused {
             return false;
         }
         self.leave(id);
-        self.open.insert(id, Owner::User(user.to_owned()));
+        if standing == Standing::User {
+            self.of_all_users += 1;
+        }
+        let name = user.to_owned();
+        self.open.insert(id, Owner::User { name, standing });
         *self.by_user.entry(user.to_owned()).or_default() += 1;
         true
     }
@@ -128,11 +154,14 @@ impl Slots {
                     }
                 }
             }
-            Some(Owner::User(user)) => {
-                if let Some(count) = self.by_user.get_mut(&user) {
+            Some(Owner::User { name, standing }) => {
+                if standing == Standing::User {
+                    self.of_all_users = self.of_all_users.saturating_sub(1);
+                }
+                if let Some(count) = self.by_user.get_mut(&name) {
                     *count -= 1;
                     if *count == 0 {
-                        self.by_user.remove(&user);
+                        self.by_user.remove(&name);
                     }
                 }
             }
@@ -179,7 +208,7 @@ mod tests {
         let mut s = slots(10, 2, 10);
         assert_eq!(s.arrive(ip(A)), taken(0, None));
         assert_eq!(s.arrive(ip(A)), taken(1, None));
-        assert!(s.prove(0, "jane", false));
+        assert!(s.prove(0, "jane", Standing::User));
         assert_eq!(s.arrive(ip(A)), taken(2, None));
         assert_eq!(s.arrive(ip(A)), taken(3, Some(1)));
         assert_eq!(s.arrive(ip(B)), taken(4, None));
@@ -199,7 +228,7 @@ mod tests {
         assert_eq!(s.arrive(ip(A)), taken(0, None));
         assert_eq!(s.arrive(ip(B)), taken(1, None));
         assert_eq!(s.arrive(ip(B)), taken(2, Some(0)));
-        assert!(s.prove(1, "a", false) && s.prove(2, "b", false));
+        assert!(s.prove(1, "a", Standing::User) && s.prove(2, "b", Standing::User));
         assert!(!s.has_room());
         assert_eq!(s.arrive(ip(A)), Arrival::Full);
         s.leave(1);
@@ -213,14 +242,39 @@ mod tests {
         for _ in 0..4 {
             let _ = s.arrive(ip(A));
         }
-        assert!(s.prove(0, "jane", false));
-        assert!(s.prove(0, "jane", false), "once more is nothing new");
-        assert!(!s.prove(1, "jane", false));
-        assert!(s.prove(1, "joe", false));
-        assert!(s.prove(2, "admin", true) && s.prove(3, "admin", true));
+        assert!(s.prove(0, "jane", Standing::User));
+        assert!(
+            s.prove(0, "jane", Standing::User),
+            "once more is nothing new"
+        );
+        assert!(!s.prove(1, "jane", Standing::User));
+        assert!(s.prove(1, "joe", Standing::User));
+        assert!(
+            s.prove(2, "admin", Standing::Administrator)
+                && s.prove(3, "admin", Standing::Administrator)
+        );
         s.leave(0);
         let _ = s.arrive(ip(A));
-        assert!(s.prove(4, "jane", false));
+        assert!(s.prove(4, "jane", Standing::User));
+    }
+
+    #[test]
+    fn many_names_leave_room_for_the_system() {
+        let mut s = slots(8, 10, 10);
+        for id in 0..8 {
+            assert_eq!(s.arrive(ip(A)), taken(id, None));
+        }
+        let mut proven = 0;
+        for id in 0..8 {
+            if s.prove(id, &format!("robot-{id}"), Standing::User) {
+                proven += 1;
+            }
+        }
+        assert_eq!(proven, 6);
+        assert!(s.has_room());
+        assert!(s.prove(6, "system:node:a", Standing::System));
+        s.leave(0);
+        assert!(s.prove(7, "robot-7", Standing::User));
     }
 
     #[test]

@@ -43,13 +43,13 @@ async fn dispatch(call: Call) -> Result<Response, ApiError> {
     let named = !call.name().is_empty();
     match call.row.handler {
         ResourceHandler::Stored => {}
-        ResourceHandler::Review if call.verb == Verb::Create && !named => {
-            return call.review().await;
+        ResourceHandler::Review(asked) if call.verb == Verb::Create && !named => {
+            return call.review(asked).await;
         }
         ResourceHandler::Binding if call.verb == Verb::Create && !named => {
             return call.bind().await;
         }
-        ResourceHandler::Review | ResourceHandler::Binding => {
+        ResourceHandler::Review(_) | ResourceHandler::Binding => {
             return Err(ApiError::MethodNotAllowed);
         }
     }

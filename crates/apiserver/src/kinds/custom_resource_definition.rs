@@ -96,6 +96,12 @@ impl Rules for Definition {
 
     fn prepare_status(&mut self, old: &Self) {
         self.0.spec.clone_from(&old.0.spec);
+        // As on the stock server: who may write the status approves no group and takes no finalizer away.
+        let (metadata, was) = (&mut self.0.metadata, &old.0.metadata);
+        metadata.labels.clone_from(&was.labels);
+        metadata.annotations.clone_from(&was.annotations);
+        metadata.finalizers.clone_from(&was.finalizers);
+        metadata.owner_references.clone_from(&was.owner_references);
     }
 
     fn validate(&self) -> Vec<FieldError> {

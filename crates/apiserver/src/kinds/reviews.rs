@@ -8,10 +8,10 @@ use k8s_openapi::api::authorization::v1::{
 use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{self, Printer};
-use crate::registry::{ResourceHandler, Scope, Subresource};
+use crate::registry::{ResourceHandler, Review, Scope, Subresource};
 
 macro_rules! review {
-    ($($kind:ty: $scope:ident,)*) => {
+    ($($kind:ty: $scope:ident $review:ident,)*) => {
         $(impl Kind for $kind {
             type Object = Self;
 
@@ -28,7 +28,7 @@ macro_rules! review {
             const DELETION: Deletion<Self> = Deletion::Immediate;
 
             fn handler() -> ResourceHandler {
-                ResourceHandler::Review
+                ResourceHandler::Review(Review::$review)
             }
 
             fn subresources() -> Vec<Subresource> {
@@ -43,10 +43,10 @@ macro_rules! review {
 }
 
 review!(
-    SelfSubjectReview: Cluster,
-    TokenReview: Cluster,
-    LocalSubjectAccessReview: Namespaced,
-    SelfSubjectAccessReview: Cluster,
-    SelfSubjectRulesReview: Cluster,
-    SubjectAccessReview: Cluster,
+    SelfSubjectReview: Cluster SelfSubject,
+    TokenReview: Cluster Token,
+    LocalSubjectAccessReview: Namespaced LocalSubjectAccess,
+    SelfSubjectAccessReview: Cluster SelfSubjectAccess,
+    SelfSubjectRulesReview: Cluster SelfSubjectRules,
+    SubjectAccessReview: Cluster SubjectAccess,
 );

@@ -49,7 +49,7 @@ pub(super) fn row<K: Kind>() -> Resource {
         scope: K::SCOPE,
         verbs: match handler {
             ResourceHandler::Stored => STORED.to_vec(),
-            ResourceHandler::Review | ResourceHandler::Binding => vec!["create"],
+            ResourceHandler::Review(_) | ResourceHandler::Binding => vec!["create"],
         },
         subresources: K::subresources(),
         handler,

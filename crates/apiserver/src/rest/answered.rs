@@ -9,11 +9,13 @@ use crate::admission::Operation;
 use crate::http_types::Response;
 use crate::object::Object;
 use crate::query::Options;
-use crate::{negotiate, reviews, tokens};
+use crate::registry::Review;
+use crate::reviews::Reviewer;
+use crate::{negotiate, tokens};
 
 impl Call {
     /// Answers a POST of a review.
-    pub(crate) async fn review(&self) -> Result<Response, ApiError> {
+    pub(crate) async fn review(&self, asked: Review) -> Result<Response, ApiError> {
         self.query.check(Options::Create)?;
         let body = negotiate::document(&self.headers, &self.body)?;
         let mut review = self.decode(body)?;
@@ -25,7 +27,13 @@ impl Call {
         admission.admit(&attributes, review.as_mut()).await?;
         admission.validate(&attributes, Some(review.as_ref()))?;
         let review = review.to_value()?;
-        let answer = reviews::create(&self.api, &self.user, &self.row, self.namespace(), review)?;
+        let answer = Reviewer {
+            authorizer: &self.api.authorizer,
+            authenticator: &self.api.authenticator,
+            user: &self.user,
+            row: &self.row,
+        }
+        .answer(asked, self.namespace(), review)?;
         self.respond_bytes(StatusCode::CREATED, answer.to_string().into())
     }
 
@@ -47,7 +55,13 @@ impl Call {
         admission.validate(&attributes, Some(request.as_ref()))?;
         let request: &TokenRequest = request.typed()?;
         let spec = request.spec.clone().unwrap_or_default();
-        let answer = tokens::create(&self.api, self.namespace(), self.name(), &spec)?;
+        let answer = tokens::create(
+            self.api.tokens.as_ref(),
+            &self.api.storage,
+            self.namespace(),
+            self.name(),
+            &spec,
+        )?;
         let got = answer["spec"]["expirationSeconds"].as_i64();
         if let (Some(asked), Some(got)) = (spec.expiration_seconds, got)
             && got < asked

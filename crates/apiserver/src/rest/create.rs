@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use berth_api::field::FieldError;
+use berth_api::names;
 use berth_api::status::ApiError;
+use berth_core::meta as core_meta;
 use berth_store::Expect;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -85,6 +87,7 @@ impl Call {
         admission.admit(&attributes, object.as_mut()).await?;
         object.prepare_create(&self.api.gates);
         self.invalid(&name, object.validate())?;
+        self.check_metadata(&name, object.metadata(), None)?;
         let _turn = admission.turn(&attributes).await;
         admission.validate(&attributes, Some(object.as_ref()))?;
         self.check_grant(object.as_ref(), None)?;
@@ -152,6 +155,25 @@ impl Call {
             name,
             errors,
         ))
+    }
+
+    /// What holds for the metadata of all objects, whatever the rules of their kind say of it.
+    pub(crate) fn check_metadata(
+        &self,
+        name: &str,
+        metadata: &ObjectMeta,
+        old: Option<&ObjectMeta>,
+    ) -> Result<(), ApiError> {
+        let scope = if self.row.namespaced() {
+            core_meta::Scope::Namespaced
+        } else {
+            core_meta::Scope::Cluster
+        };
+        let errors = match old {
+            None => core_meta::validate(metadata, scope, names::path_segment),
+            Some(old) => core_meta::validate_update(metadata, old),
+        };
+        self.invalid(name, errors)
     }
 
     /// Keeps `metadata.managedFields`, which speak the request's version.

@@ -44,8 +44,25 @@ impl Continue {
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
             .filter(|token| token.v == TOKEN_VERSION && token.rv > 0)
-            .ok_or_else(|| ApiError::BadRequest("continue key is not valid".to_owned()))
+            .ok_or_else(invalid_token)
     }
+}
+
+fn invalid_token() -> ApiError {
+    ApiError::BadRequest("continue key is not valid".to_owned())
+}
+
+/// Whether a list of a namespace (empty: of all) can go on after the part of a key: a token of another list does not
+/// lead anywhere.
+fn goes_on_in(namespace: &str, start: &str) -> bool {
+    let tail = if namespace.is_empty() {
+        Some(start)
+    } else {
+        start
+            .strip_prefix(namespace)
+            .and_then(|rest| rest.strip_prefix('/'))
+    };
+    tail.is_some_and(|tail| !tail.is_empty())
 }
 
 /// A list before it is rendered.
@@ -88,6 +105,9 @@ impl Call {
                 ));
             }
             let token = Continue::decode(&self.query.continue_token)?;
+            if !goes_on_in(self.namespace(), &token.start) {
+                return Err(invalid_token());
+            }
             return self.page(&selector, token.rv, Some(token.start)).await;
         }
         match (self.query.version_match, revision) {

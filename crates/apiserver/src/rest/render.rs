@@ -6,9 +6,11 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::attributes::{Action, Asked, Attributes, ResourceAttributes};
 use crate::http_types::{Response, respond};
 use crate::negotiate::{Encoding, Shape};
 use crate::printer::{Column, Printer};
+use crate::request::Verb;
 use crate::storage::Stored;
 
 /// What a list says of itself.
@@ -221,14 +223,33 @@ impl Call {
     }
 
     /// The columns of the kind. kubectl, which shows wide columns only when asked to, gets more of some kinds (how many
-    /// nodes and pods a class has); other clients get the stock columns alone.
+    /// nodes and pods a class has) for who may list all nodes and pods; others get the stock columns alone.
     pub(super) fn printer(&self) -> Printer {
         let kubectl = self
             .headers
             .get(header::USER_AGENT)
             .is_some_and(|agent| agent.as_bytes().starts_with(b"kubectl"));
-        let wide = kubectl.then(|| self.row.strategy.wide_printer(&self.api.storage));
+        let sees_all = || ["nodes", "pods"].iter().all(|kind| self.may_list_all(kind));
+        let wide =
+            (kubectl && sees_all()).then(|| self.row.strategy.wide_printer(&self.api.storage));
         wide.flatten().unwrap_or_else(|| self.row.printer.clone())
+    }
+
+    /// Whether the user may list a kind of the core group in all namespaces.
+    fn may_list_all(&self, resource: &str) -> bool {
+        let asked = Asked::Resource(ResourceAttributes {
+            action: Action::Verb(Verb::List),
+            group: "",
+            version: "v1",
+            namespace: "",
+            resource,
+            subresource: "",
+            name: "",
+            selection: None,
+        });
+        let user = &self.user;
+        let decision = self.api.authorizer.authorize(&Attributes { user, asked });
+        decision.allowed()
     }
 
     /// One row of a Table.

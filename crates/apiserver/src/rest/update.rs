@@ -243,6 +243,7 @@ impl Call {
         let admission = &self.api.admission;
         admission.admit(&attributes, object.as_mut()).await?;
         self.invalid(name, object.validate_update(part, was)?)?;
+        self.check_metadata(name, object.metadata(), Some(was.metadata()))?;
         let _turn = admission.turn(&attributes).await;
         admission.validate(&attributes, Some(object.as_ref()))?;
         self.check_grant(object.as_ref(), Some(was))?;

@@ -226,11 +226,12 @@ impl Watching {
             return Some(first);
         }
         let mut joined = BytesMut::from(first.as_ref());
-        while joined.len() < PART {
-            match self.ready.pop_front_if(|next| next.len() <= LARGE) {
-                Some(next) => joined.put_slice(&next),
-                None => break,
-            }
+        let is_small = |next: &Bytes| next.len() <= LARGE;
+        while joined.len() < PART && self.ready.front().is_some_and(is_small) {
+            let Some(next) = self.ready.pop_front() else {
+                break;
+            };
+            joined.put_slice(&next);
         }
         Some(joined.freeze())
     }

@@ -2,7 +2,7 @@
 
 use berth_api::status::ApiError;
 
-use super::Selectable;
+use super::{MAX_REQUIREMENTS, Selectable, too_many_requirements};
 use crate::field_label::FieldLabel;
 
 /// The field that can limit a request to one object.
@@ -56,6 +56,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Term>, ApiError> {
     for term in split(text) {
         if term.is_empty() {
             continue;
+        }
+        if terms.len() == MAX_REQUIREMENTS {
+            return Err(too_many_requirements());
         }
         let (key, value, equal) =
             split_term(term).ok_or_else(|| refused(format!("can't understand '{term}'")))?;

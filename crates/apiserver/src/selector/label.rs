@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use berth_api::names;
 use berth_api::status::ApiError;
 
+use super::{MAX_REQUIREMENTS, too_many_requirements};
+
 /// One requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Requirement {
@@ -77,6 +79,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ApiError> {
         return Ok(requirements);
     }
     loop {
+        if requirements.len() == MAX_REQUIREMENTS {
+            return Err(too_many_requirements());
+        }
         requirements.push(parser.requirement().map_err(fail)?);
         match parser.next() {
             None => return Ok(requirements),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::decode;
-use berth_api::field::{FieldError, FieldPath};
+use berth_api::field::FieldError;
 use berth_api::names;
 use berth_api::status::ApiError;
 use berth_core::admission::quota;
@@ -103,11 +103,8 @@ impl CustomObject {
     }
 
     fn body_errors(&self) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if let Some(schema) = &self.definition.schema {
-            schema::validate(&self.body, schema, &FieldPath::default(), &mut errors);
-        }
-        errors
+        let schema = self.definition.schema.as_ref();
+        schema.map_or_else(Vec::new, |schema| schema::validate(&self.body, schema))
     }
 }
 
@@ -212,7 +209,8 @@ impl Strategy for Custom {
         );
         if let Some(schema) = self.schemas.get(version) {
             schema::prune(&mut object, schema, unknown);
-            schema::default(&mut object, schema);
+            schema::default(&mut object, schema)
+                .map_err(|e| ApiError::RequestEntityTooLarge(e.to_string()))?;
         }
         object["apiVersion"] = Value::String(self.api_version.clone());
         let object = self

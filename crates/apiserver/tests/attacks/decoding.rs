@@ -401,3 +401,64 @@ async fn a_review_with_many_groups_is_answered_in_linear_time() {
     assert_eq!(answer["status"]["allowed"], false);
     assert!(begun.elapsed() < PATIENCE);
 }
+
+/// A kind whose schema says what it likes.
+async fn define(api: &Api, plural: &str, kind: &str, spec: Value) -> String {
+    let schema = json!({"type": "object", "properties": {"spec": spec}});
+    let definition = json!({"metadata": {"name": format!("{plural}.example.com")},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    api.post(DEFINITIONS, definition).await.expect(201);
+    let role = json!({"metadata": {"name": plural},
+        "rules": [{"apiGroups": ["example.com"], "resources": [plural], "verbs": ["create"]}]});
+    api.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", role)
+        .await
+        .expect(201);
+    bind(api, plural, plural, "mallory").await;
+    let path = format!("/apis/example.com/v1/namespaces/default/{plural}");
+    let until = Instant::now() + PATIENCE;
+    while api.get(&path).await.code != 200 {
+        assert!(Instant::now() < until, "the definition is not served");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    path
+}
+
+#[tokio::test]
+async fn schemas_and_objects_do_not_multiply() {
+    let api = Api::start().await;
+    let who = tenant(&api).await;
+    let lists = |items: Value| json!({"type": "object", "additionalProperties": {"type": "array", "items": items}});
+    let body = |kind: &str, key: &str, item: &str| {
+        let items = many(LARGE / 4, |_| item.to_owned());
+        format!(
+            r#"{{"apiVersion":"example.com/v1","kind":"{kind}","metadata":{{"name":"x"}},"spec":{{"{key}":[{items}]}}}}"#
+        )
+    };
+    // A default of 100 kB for each of 50,000 items: 5 GB.
+    let fills = lists(
+        json!({"type": "object", "properties": {"x": {"type": "string", "default": "x".repeat(100_000)}}}),
+    );
+    let path = define(&api, "gadgets", "Gadget", fills).await;
+    let gadget = body("Gadget", "a", "{}");
+    let answer = attack(&api, &who, "POST", &path, "application/json", gadget).await;
+    assert_eq!(answer.code, 413, "{:.300}", answer.text);
+    // A mistake at each of 75,000 items, under a key of 400 kB: 30 GB of paths.
+    let path = define(&api, "gizmos", "Gizmo", lists(json!({"type": "string"}))).await;
+    let gizmo = body("Gizmo", &"k".repeat(400_000), "1");
+    let answer = attack(&api, &who, "POST", &path, "application/json", gizmo).await;
+    assert_eq!(answer.code, 422, "{:.300}", answer.text);
+    assert!(answer.text.len() < 1_000_000, "{}", answer.text.len());
+    // 20,000 values that each of 50,000 items is compared with.
+    let values: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+    let path = define(
+        &api,
+        "gears",
+        "Gear",
+        lists(json!({"type": "string", "enum": values})),
+    )
+    .await;
+    let gear = body("Gear", "a", "\"19999\"");
+    let answer = attack(&api, &who, "POST", &path, "application/json", gear).await;
+    assert_eq!(answer.code, 422, "{:.300}", answer.text);
+}

@@ -142,6 +142,7 @@ async fn a_commands_timeout_outlives_the_server() {
             .await
             .expect("starts");
         let cmd = ["sleep".to_owned(), number(handler)].to_vec();
+        let started = container_id.clone();
         tokio::spawn(async move {
             let request = ExecSyncRequest {
                 container_id,
@@ -151,6 +152,17 @@ async fn a_commands_timeout_outlives_the_server() {
             client.exec_sync(request).await
         });
         runs(number(handler), true).await;
+        // A shim whose client goes while it still starts the command loses track of it.
+        wait_for_async("the end of `runc exec`", LIMIT, async || {
+            let mut seen = processes(&started);
+            seen.retain(|process| process.contains(" exec "));
+            if seen.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        })
+        .await;
         pods.push(id);
     }
     daemon.kill();

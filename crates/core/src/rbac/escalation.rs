@@ -1,8 +1,10 @@
 //! Nobody grants what they do not hold.
 
+use k8s_openapi::Metadata;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
 use super::{GROUP, Policy, Request, User, policy, rule};
@@ -82,39 +84,47 @@ impl<'a> Grant<'a> {
         }
     }
 
-    /// What a Role gives; nothing new when its rules stay as they were.
+    /// What a write of a Role gives.
     #[must_use]
     pub fn of_role(new: &'a Role, old: Option<&Role>) -> Option<Self> {
-        let changed = old.is_none_or(|old| old.rules != new.rules);
-        changed.then(|| Self::Role(new.rules.as_deref().unwrap_or_default()))
+        is_more(new, old).then(|| Self::Role(new.rules.as_deref().unwrap_or_default()))
     }
 
-    /// What a ClusterRole gives; nothing new when its rules stay as they were.
+    /// What a write of a ClusterRole gives. Its labels count: they may add its rules to those of other roles.
     #[must_use]
     pub fn of_cluster_role(new: &'a ClusterRole, old: Option<&'a ClusterRole>) -> Option<Self> {
-        let same = |old: &ClusterRole| {
-            old.rules == new.rules && old.aggregation_rule == new.aggregation_rule
-        };
-        (!old.is_some_and(same)).then_some(Self::ClusterRole { role: new, old })
+        is_more(new, old).then_some(Self::ClusterRole { role: new, old })
     }
 
-    /// What a RoleBinding gives; nothing new when it binds the same to the same.
+    /// What a write of a RoleBinding gives.
     #[must_use]
     pub fn of_role_binding(new: &'a RoleBinding, old: Option<&RoleBinding>) -> Option<Self> {
-        let same = |old: &RoleBinding| old.role_ref == new.role_ref && old.subjects == new.subjects;
-        (!old.is_some_and(same)).then_some(Self::Binding(&new.role_ref))
+        is_more(new, old).then_some(Self::Binding(&new.role_ref))
     }
 
-    /// What a ClusterRoleBinding gives; nothing new when it binds the same to the same.
+    /// What a write of a ClusterRoleBinding gives.
     #[must_use]
     pub fn of_cluster_role_binding(
         new: &'a ClusterRoleBinding,
         old: Option<&ClusterRoleBinding>,
     ) -> Option<Self> {
-        let same =
-            |old: &ClusterRoleBinding| old.role_ref == new.role_ref && old.subjects == new.subjects;
-        (!old.is_some_and(same)).then_some(Self::Binding(&new.role_ref))
+        is_more(new, old).then_some(Self::Binding(&new.role_ref))
     }
+}
+
+/// Whether a write can give anybody anything: all can but those that change nothing beside owners and finalizers, with
+/// which a collector of garbage has to do, and who manages which field.
+fn is_more<T: Metadata<Ty = ObjectMeta> + Clone + PartialEq>(new: &T, old: Option<&T>) -> bool {
+    let Some(old) = old else {
+        return true;
+    };
+    let mut rest = new.clone();
+    let (metadata, was) = (rest.metadata_mut(), old.metadata());
+    metadata.owner_references.clone_from(&was.owner_references);
+    metadata.finalizers.clone_from(&was.finalizers);
+    metadata.managed_fields.clone_from(&was.managed_fields);
+    metadata.resource_version.clone_from(&was.resource_version);
+    rest != *old
 }
 
 fn full_authority() -> [PolicyRule; 2] {

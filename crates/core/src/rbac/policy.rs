@@ -1,6 +1,8 @@
 //! A snapshot of all roles and bindings that answers requests.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -27,23 +29,24 @@ impl Decision {
     }
 }
 
-/// All roles and bindings at one moment. Aggregated roles are resolved when it is built.
+/// All roles and bindings at one moment. Aggregated roles are resolved when it is built; the others are shared with
+/// whoever decoded them, so that the next policy costs little when few of them change.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     cluster_roles: HashMap<String, Vec<PolicyRule>>,
-    roles: HashMap<(String, String), Vec<PolicyRule>>,
-    cluster_bindings: Vec<ClusterRoleBinding>,
-    bindings: HashMap<String, Vec<RoleBinding>>,
+    roles: HashMap<String, HashMap<String, Arc<Role>>>,
+    cluster_bindings: Vec<Arc<ClusterRoleBinding>>,
+    bindings: HashMap<String, Vec<Arc<RoleBinding>>>,
 }
 
 impl Policy {
     /// Takes a snapshot.
     #[must_use]
     pub fn new(
-        cluster_roles: &[ClusterRole],
-        roles: &[Role],
-        cluster_bindings: Vec<ClusterRoleBinding>,
-        bindings: Vec<RoleBinding>,
+        cluster_roles: &[Arc<ClusterRole>],
+        roles: Vec<Arc<Role>>,
+        cluster_bindings: Vec<Arc<ClusterRoleBinding>>,
+        bindings: Vec<Arc<RoleBinding>>,
     ) -> Self {
         let mut policy = Self {
             cluster_bindings,
@@ -56,14 +59,13 @@ impl Policy {
                 .insert(name, effective_rules(role, cluster_roles));
         }
         for role in roles {
-            let meta = &role.metadata;
-            let key = (
-                meta.namespace.clone().unwrap_or_default(),
-                meta.name.clone().unwrap_or_default(),
-            );
+            let namespace = role.metadata.namespace.clone().unwrap_or_default();
+            let name = role.metadata.name.clone().unwrap_or_default();
             policy
                 .roles
-                .insert(key, role.rules.clone().unwrap_or_default());
+                .entry(namespace)
+                .or_default()
+                .insert(name, role);
         }
         for binding in bindings {
             let namespace = binding.metadata.namespace.clone().unwrap_or_default();
@@ -106,11 +108,13 @@ impl Policy {
     #[must_use]
     pub fn role_rules(&self, role: &RoleRef, namespace: &str) -> Option<&[PolicyRule]> {
         match role.kind.as_str() {
-            "ClusterRole" => self.cluster_roles.get(&role.name),
-            "Role" => self.roles.get(&(namespace.to_owned(), role.name.clone())),
+            "ClusterRole" => self.cluster_roles.get(&role.name).map(Vec::as_slice),
+            "Role" => {
+                let role = self.roles.get(namespace)?.get(&role.name)?;
+                Some(role.rules.as_deref().unwrap_or_default())
+            }
             _ => None,
         }
-        .map(Vec::as_slice)
     }
 
     fn granted<'s>(
@@ -187,7 +191,7 @@ fn applies(subjects: Option<&[Subject]>, user: &User, namespace: &str) -> bool {
 
 /// The rules of a role: its own, or of those that its aggregation rule selects, and theirs in turn.
 #[must_use]
-pub fn effective_rules(role: &ClusterRole, all: &[ClusterRole]) -> Vec<PolicyRule> {
+pub fn effective_rules(role: &ClusterRole, all: &[impl Borrow<ClusterRole>]) -> Vec<PolicyRule> {
     let mut rules = Vec::new();
     collect(role, all, &mut BTreeSet::new(), &mut rules);
     let mut before = HashSet::new();
@@ -205,7 +209,7 @@ pub fn effective_rules(role: &ClusterRole, all: &[ClusterRole]) -> Vec<PolicyRul
 
 fn collect<'r>(
     role: &'r ClusterRole,
-    all: &'r [ClusterRole],
+    all: &'r [impl Borrow<ClusterRole>],
     seen: &mut BTreeSet<&'r str>,
     rules: &mut Vec<PolicyRule>,
 ) {
@@ -218,6 +222,7 @@ fn collect<'r>(
     };
     for selector in selectors {
         for other in all {
+            let other = other.borrow();
             if selector::label_selector_matches(selector, other.metadata.labels.as_ref()) {
                 collect(other, all, seen, rules);
             }

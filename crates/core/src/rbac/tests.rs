@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef,
 };
@@ -6,6 +8,10 @@ use serde_json::{Value, json};
 use super::escalation::{EscalationError, check_binding, check_cluster_role, check_role};
 use super::*;
 use crate::rules::Rules;
+
+fn shared<T>(objects: Vec<T>) -> Vec<Arc<T>> {
+    objects.into_iter().map(Arc::new).collect()
+}
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -25,7 +31,12 @@ fn policy(more_roles: Vec<ClusterRole>, bindings: Vec<RoleBinding>) -> Policy {
     for role in ["view", "edit", "admin", "cluster-admin"] {
         cluster.push(binding(&format!("{role}er"), role));
     }
-    Policy::new(&roles, &stock::roles(), cluster, bindings)
+    Policy::new(
+        &shared(roles),
+        shared(stock::roles()),
+        shared(cluster),
+        shared(bindings),
+    )
 }
 
 fn user(name: &str) -> User {
@@ -320,7 +331,7 @@ fn the_verbs_bind_and_escalate_lift_the_check() {
     cluster.push(binding("lifter", "lifter"));
     let mut roles = stock::cluster_roles();
     roles.push(role);
-    let policy = Policy::new(&roles, &[], cluster, vec![]);
+    let policy = Policy::new(&shared(roles), vec![], shared(cluster), vec![]);
     let all: Vec<PolicyRule> =
         from(json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]));
     assert_eq!(check_role(&policy, &user("lifter"), "a", "r", &all), Ok(()));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,8 +12,7 @@ use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::files;
-use crate::space::{Meter, MeteredFile, Refused};
-use crate::store::Inner;
+use crate::space::{Meter, MeteredFile, Refused, Space};
 use crate::unpack::{Kind, TarStream, decompress};
 
 /// More files than any image archive has.
@@ -56,8 +56,13 @@ pub(super) enum Format {
 }
 
 impl Archive {
-    pub(super) fn open(source: &Path, inner: &Inner) -> Result<Self, ImageError> {
-        let ingest = inner.root.join("ingest");
+    /// Reads what is at `source`; a tar's files go into a directory of their own in `ingest`, at most `limit` bytes.
+    pub(super) fn open(
+        source: &Path,
+        ingest: &Path,
+        space: &Arc<Space>,
+        limit: u64,
+    ) -> Result<Self, ImageError> {
         let failed = |e| ImageError::io("opening", source, e);
         if fs::metadata(source).map_err(failed)?.is_dir() {
             return Ok(Self {
@@ -75,7 +80,7 @@ impl Archive {
                 members: HashMap::new(),
             },
         };
-        let members = archive.spool(File::open(source).map_err(failed)?, &place, inner)?;
+        let members = archive.spool(File::open(source).map_err(failed)?, &place, space, limit)?;
         archive.files = Files::Spooled { place, members };
         Ok(archive)
     }
@@ -208,10 +213,10 @@ impl Archive {
         &self,
         file: File,
         place: &Path,
-        inner: &Inner,
+        space: &Arc<Space>,
+        limit: u64,
     ) -> Result<HashMap<String, Spooled>, ImageError> {
-        let limit = inner.options.limits.bytes;
-        let (mut meter, mut left) = (Meter::new(inner.space.clone()), limit);
+        let (mut meter, mut left) = (Meter::new(space.clone()), limit);
         let broken =
             |e: &dyn std::fmt::Display| self.bad(format!("it can't be read as a tar archive: {e}"));
         let mut stream = TarStream::new(decompress(file).map_err(|e| broken(&e))?);

@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::caller::Caller;
 use super::reply::{Body, text};
 use super::reviews::Attributes;
 use crate::agent::Agent;
@@ -16,30 +17,6 @@ use crate::agent::Agent;
 /// certificate that the CA signs and with any token, and the API server's certificate of another installation (kubeadm's
 /// is in a group of its own) is judged by the API server's authorization, as everybody's.
 const MASTERS: &str = "system:masters";
-
-/// A user and groups.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Caller {
-    pub(super) user: String,
-    pub(super) groups: Vec<String>,
-    /// A certificate's end, after which a connection that is still open counts for nobody.
-    not_after: Option<SystemTime>,
-}
-
-impl Caller {
-    /// Somebody whom the API server knows by a token.
-    pub(super) fn new(user: String, groups: Vec<String>) -> Self {
-        Self {
-            user,
-            groups,
-            not_after: None,
-        }
-    }
-
-    fn is_current(&self, now: SystemTime) -> bool {
-        self.not_after.is_none_or(|end| now <= end)
-    }
-}
 
 /// The verified client certificate's subject: CN is the user, each O a group.
 pub(super) fn caller(tls: &rustls::ServerConnection) -> Option<Caller> {
@@ -55,11 +32,11 @@ pub(super) fn caller(tls: &rustls::ServerConnection) -> Option<Caller> {
         .collect::<Result<_, _>>()
         .ok()?;
     let end = u64::try_from(cert.validity().not_after.timestamp()).ok()?;
-    Some(Caller {
+    Some(Caller::with_certificate(
         user,
         groups,
-        not_after: Some(UNIX_EPOCH + Duration::from_secs(end)),
-    })
+        UNIX_EPOCH + Duration::from_secs(end),
+    ))
 }
 
 fn refuse(status: StatusCode, message: impl Into<String>) -> Response<Body> {
@@ -161,15 +138,5 @@ mod tests {
             let got = attributes(&method, path);
             assert_eq!((got.verb, got.subresource), want, "{method} {path}");
         }
-    }
-
-    #[test]
-    fn a_certificate_counts_until_its_end() {
-        let mut caller = Caller::new("eve".to_owned(), Vec::new());
-        let end = UNIX_EPOCH + Duration::from_secs(1000);
-        assert!(caller.is_current(end));
-        caller.not_after = Some(end);
-        assert!(caller.is_current(end));
-        assert!(!caller.is_current(end + Duration::from_secs(1)));
     }
 }

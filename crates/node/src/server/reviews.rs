@@ -14,8 +14,8 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use super::auth::Caller;
 use super::cache::Cache;
+use super::caller::Caller;
 
 /// `authentication.webhook.cacheTTL`, and the two of `authorization.webhook`.
 const AUTHENTICATED: Duration = Duration::from_secs(120);

@@ -7,10 +7,12 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 
 use super::*;
-use crate::harness::{CONFIG_MAPS, TOKEN, class};
+use crate::harness::{CONFIG_MAPS, PODS, TOKEN, bind, class};
 
 const ALONE: &str = "BERTH_TEST_ALONE";
 const MIB: usize = 1 << 20;
+/// Watches that one client opens without reading them.
+const WATCHES: usize = 40;
 
 /// Runs a test of this file in a process of its own; false in that process.
 fn in_own_process(test: &str) -> bool {
@@ -44,17 +46,74 @@ fn resident() -> usize {
     kib << 10
 }
 
+/// The most memory that this process has had.
+fn peak() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+#[tokio::test]
+async fn items_of_two_characters_do_not_become_gigabytes() {
+    if in_own_process("items_of_two_characters_do_not_become_gigabytes") {
+        return;
+    }
+    let api = Api::start_with(with_users).await;
+    crate::harness::bind(&api, "tenant", "edit", "mallory").await;
+    let before = peak();
+    for list in [
+        "volumes",
+        "containers",
+        "initContainers",
+        "ephemeralContainers",
+    ] {
+        let items = vec!["{}"; 200_000].join(",");
+        let body = format!(
+            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"p"}},"spec":{{"{list}":[{items}]}}}}"#
+        );
+        let headers = [
+            ("impersonate-user", "mallory"),
+            ("content-type", "application/json"),
+        ];
+        let path = format!("{}?dryRun=All", crate::harness::PODS);
+        let answer = api.raw("POST", &path, &headers, body).await;
+        assert_eq!(answer.code, 400, "{:.300}", answer.text);
+        assert!(
+            answer.text.contains("too many items"),
+            "{:.300}",
+            answer.text
+        );
+        let grown = peak().saturating_sub(before) / MIB;
+        assert!(grown < 250, "{grown} MiB for 600 kB of {list}");
+    }
+    others_are_served(&api).await;
+}
+
 /// A client that sends a request and never reads, with a small buffer.
-async fn deaf(api: &Api, path: &str) -> TcpStream {
+async fn deaf(api: &Api, path: &str, user: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(api.address).await.unwrap();
-    let request = head("GET", path, TOKEN) + "\r\n";
+    let request = head("GET", path, user) + "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
     stream
+}
+
+/// A watch on which nothing happens; none when it is refused for now.
+async fn watch_pods(api: &Api, user: &str) -> Option<TcpStream> {
+    let request = head("GET", &format!("{PODS}?watch=true"), user) + "\r\n";
+    let mut stream = sent(api, request).await;
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    match &first[9..] {
+        b"200" => Some(stream),
+        b"429" => None,
+        other => panic!("{}", String::from_utf8_lossy(other)),
+    }
 }
 
 fn large(name: &str, fill: usize) -> serde_json::Value {
@@ -70,6 +129,7 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
     let api = Api::start_with(|config| {
         with_users(config);
         config.limits.deadlines.stall = Duration::from_secs(1);
+        config.limits.max_watches_per_user = WATCHES;
     })
     .await;
     api.post(CONFIG_MAPS, large("a", 0)).await.expect(201);
@@ -79,10 +139,11 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
             .await
             .expect(200);
     }
+    bind(&api, "jane", "view", "jane").await;
     let before = resident();
     let mut watches = Vec::new();
-    for _ in 0..40 {
-        watches.push(deaf(&api, &format!("{CONFIG_MAPS}?watch=true")).await);
+    for _ in 0..WATCHES {
+        watches.push(deaf(&api, &format!("{CONFIG_MAPS}?watch=true"), "jane").await);
     }
     let mut most = 0;
     for n in 0..6 {
@@ -92,8 +153,18 @@ async fn watches_that_are_not_read_keep_nothing_and_are_closed() {
         most = most.max(resident());
     }
     let grown = most.saturating_sub(before) / MIB;
-    assert!(grown < 40, "{grown} MiB for 40 watches");
+    assert!(grown < WATCHES, "{grown} MiB for {WATCHES} watches");
     others_are_served(&api).await;
+    // The places of the closed ones are free again.
+    let begun = Instant::now();
+    let mut next = Vec::new();
+    while next.len() < WATCHES {
+        assert!(begun.elapsed() < PATIENCE, "{} are closed", next.len());
+        match watch_pods(&api, "jane").await {
+            Some(watch) => next.push(watch),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
     // A client that begins to read finds the end.
     let begun = Instant::now();
     for watch in &mut watches {
@@ -118,7 +189,7 @@ async fn lists_of_everything_that_are_not_read_keep_nothing() {
     for n in 0..60 {
         // Lists, watches that begin with everything, and Tables are the same to whoever wants memory.
         let query = ["", "?watch=true", "?limit=500"][n % 3];
-        lists.push(deaf(&api, &format!("{CONFIG_MAPS}{query}")).await);
+        lists.push(deaf(&api, &format!("{CONFIG_MAPS}{query}"), TOKEN).await);
     }
     let grown = resident().saturating_sub(before) / MIB;
     assert!(grown < 60, "{grown} MiB for 60 lists of 8 MiB");

@@ -117,3 +117,31 @@ async fn an_object_has_a_size() {
 fn rule(fill: char, size: usize) -> serde_json::Value {
     json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": [fill.to_string().repeat(size)]})
 }
+
+#[tokio::test]
+async fn many_names_leave_watches_for_the_system() {
+    let api = Api::start_with(|config| {
+        with_users(config);
+        config.limits.max_watches = 8;
+        config.limits.max_watches_per_user = 4;
+    })
+    .await;
+    for user in ["mallory", "jane"] {
+        bind(&api, user, "view", user).await;
+    }
+    let mut sender = http2(&api).await;
+    let mut open = Vec::new();
+    let mut codes = Vec::new();
+    for (user, path) in [("mallory", CONFIG_MAPS); 4]
+        .into_iter()
+        .chain([("jane", CONFIG_MAPS); 3])
+        .chain([("system:node:a", crate::harness::CLASSES); 2])
+    {
+        let path = format!("{path}?watch=true");
+        let watch = request("GET", &path, user, empty());
+        let response = answered(sender.send_request(watch)).await;
+        codes.push(response.status().as_u16());
+        open.push(response);
+    }
+    assert_eq!(codes, [200, 200, 200, 200, 200, 200, 429, 200, 200]);
+}

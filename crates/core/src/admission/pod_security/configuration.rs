@@ -70,6 +70,9 @@ pub struct PodSecurityExemptions {
     pub runtime_classes: Vec<String>,
 }
 
+/// Name of a list of exemptions, its entries, and what is wrong with an entry.
+type ExemptionList<'a> = (&'static str, &'a [String], fn(&str) -> Vec<String>);
+
 impl PodSecurityConfiguration {
     /// Reads the `configuration` of the plugin, or the file that its `path` names.
     ///
@@ -112,7 +115,7 @@ impl PodSecurityConfiguration {
             }
         }
         let exempt = FieldPath::new("exemptions");
-        let lists: [(&str, &[String], fn(&str) -> Vec<String>); 3] = [
+        let lists: [ExemptionList<'_>; 3] = [
             (
                 "namespaces",
                 &self.exemptions.namespaces,

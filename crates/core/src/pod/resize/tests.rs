@@ -175,8 +175,9 @@ fn init_containers_and_sidecars() {
 
 #[test]
 fn pods_that_cannot_be_resized() {
+    type Edit = fn(&mut Pod);
     let more = both("200m", "64Mi");
-    let edits: [(&str, fn(&mut Pod)); 3] = [
+    let edits: [(&str, Edit); 3] = [
         ("[]: Forbidden: static pods cannot be resized", |p| {
             p.metadata.annotations =
                 Some([("kubernetes.io/config.mirror".to_owned(), "x".to_owned())].into());

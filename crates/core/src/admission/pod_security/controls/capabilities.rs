@@ -24,10 +24,7 @@ const DEFAULT: [&str; 13] = [
 ];
 
 /// The containers that add others than the allowed ones, and these others.
-fn adding<'p>(
-    spec: &'p PodSpec,
-    allowed: impl Fn(&str) -> bool,
-) -> (Vec<&'p str>, BTreeSet<&'p str>) {
+fn adding(spec: &PodSpec, allowed: impl Fn(&str) -> bool) -> (Vec<&str>, BTreeSet<&str>) {
     let (mut bad, mut added) = (Vec::new(), BTreeSet::new());
     for c in containers::all(spec) {
         let capabilities = c.security.and_then(|s| s.capabilities.as_ref());

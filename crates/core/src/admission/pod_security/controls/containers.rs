@@ -54,10 +54,7 @@ pub(super) fn all(spec: &PodSpec) -> impl Iterator<Item = View<'_>> {
 }
 
 /// The names of those whose security context is in a way.
-pub(super) fn named<'p>(
-    spec: &'p PodSpec,
-    is: impl Fn(Option<&SecurityContext>) -> bool,
-) -> Vec<&'p str> {
+pub(super) fn named(spec: &PodSpec, is: impl Fn(Option<&SecurityContext>) -> bool) -> Vec<&str> {
     all(spec)
         .filter(|c| is(c.security))
         .map(|c| c.name)

@@ -50,8 +50,9 @@ fn items(n: usize, one: impl Fn(usize) -> Value) -> Value {
 
 #[test]
 fn lists_of_a_pod() {
+    type List = fn(usize) -> Value;
     let file = |i: usize| json!({"name": format!("E{i}"), "valueFrom": {"fileKeyRef": {"volumeName": format!("v{i}"), "path": "a", "key": "K"}}});
-    let cases: [(&str, fn(usize) -> Value); 9] = [
+    let cases: [(&str, List); 9] = [
         ("sysctls", |n| {
             spec(
                 json!({"securityContext": {"sysctls": items(n, |i| json!({"name": format!("a{i}"), "value": "1"}))}}),
