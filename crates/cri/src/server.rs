@@ -28,8 +28,11 @@ use crate::streaming::{self, Streaming};
 use crate::tasks;
 use authority::Tolerant;
 
-/// Requests hold whole pod and container descriptions; replies hold lists of all of them.
+/// Requests hold a whole pod or container description.
 const MESSAGE_LIMIT: usize = 16 << 20;
+/// Replies hold lists of all of them, each with the labels and annotations of its pod: an object of the API server's has
+/// up to 1.5 MiB of them. A list that was refused for its size would be lost to everybody, for a few pods of somebody's.
+const REPLY_LIMIT: usize = 1 << 30;
 
 /// How long calls under way may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -168,12 +171,12 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
         .add_service(
             RuntimeServiceServer::from_arc(Arc::clone(&services))
                 .max_decoding_message_size(MESSAGE_LIMIT)
-                .max_encoding_message_size(MESSAGE_LIMIT),
+                .max_encoding_message_size(REPLY_LIMIT),
         )
         .add_service(
             ImageServiceServer::from_arc(services)
                 .max_decoding_message_size(MESSAGE_LIMIT)
-                .max_encoding_message_size(MESSAGE_LIMIT),
+                .max_encoding_message_size(REPLY_LIMIT),
         )
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener).map(|stream| stream.map(Tolerant::new)),

@@ -152,6 +152,15 @@ impl Pull {
         let Some(digest) = self.registry.head().await else {
             return Ok(None);
         };
+        // What the registry says of itself decides which image a tag means, and never what a digest does: it could name
+        // another image of the repository that is here.
+        if self
+            .reference
+            .digest()
+            .is_some_and(|asked| *asked != digest)
+        {
+            return Ok(None);
+        }
         let Some(id) = known(&digest)? else {
             return Ok(None);
         };

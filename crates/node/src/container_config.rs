@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use crate::agent::Agent;
 use crate::amount::{self, QuantityError};
 use crate::cri::labels;
-use crate::env::{Addresses, EnvError, environment, expand, key_values};
+use crate::env::{Addresses, EnvError, Room, by_name, environment, expand, key_values};
 use crate::users::UsersError;
 use crate::volumes::{Mounted, SubPathError};
 
@@ -98,21 +98,20 @@ pub(crate) async fn container_config(
         host_ips: &host_ips,
     };
     let env = environment(agent, pod, c, &addresses).await?;
-    let find = |name: &str| {
-        env.iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.clone())
+    let values = by_name(&env);
+    let mut room = Room::of_program();
+    let mut expand_all = |list: &Option<Vec<String>>| -> Result<Vec<String>, EnvError> {
+        let find = |name: &str| values.get(name).copied();
+        let texts = list.iter().flatten();
+        texts.map(|s| Ok(expand(s, find, &mut room)?)).collect()
     };
-    let expand_all = |list: &Option<Vec<String>>| -> Vec<String> {
-        list.iter().flatten().map(|s| expand(s, find)).collect()
-    };
-    let command = expand_all(&c.command);
-    let args = expand_all(&c.args);
+    let command = expand_all(&c.command)?;
+    let args = expand_all(&c.args)?;
     amount::check_container(c)?;
     let users = agent.users.of(pod)?;
     let target = parts.target_id.clone();
     let security = security::context(agent, &spec, c, parts.image_user, target, users)?;
-    let mounts = mounts::mounts(agent, pod, parts, &env, &addresses, users)?;
+    let mounts = mounts::mounts(agent, pod, parts, &values, &addresses, users)?;
     let mut annotations = HashMap::from([
         (labels::HASH.to_owned(), hash(c)),
         (labels::RESTART_COUNT.to_owned(), parts.attempt.to_string()),

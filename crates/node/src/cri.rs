@@ -28,8 +28,9 @@ pub(crate) mod labels {
     pub(crate) const PORTS: &str = "io.kubernetes.container.ports";
 }
 
-/// Answers of up to this size are read (lists on a full node are large).
-const MAX_MESSAGE: usize = 64 << 20;
+/// Answers of up to this size are read: a list has all labels and annotations of all pods, and a few users can make these
+/// as large as objects may be (1.5 MiB).
+const MAX_MESSAGE: usize = 512 << 20;
 
 /// Clients of both CRI services; cheap to clone.
 #[derive(Clone)]

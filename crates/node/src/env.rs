@@ -4,7 +4,7 @@
 mod expand;
 mod field;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use berth_cri_api::v1::KeyValue;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 use crate::agent::Agent;
 use crate::objects::LookupError;
 
-pub(crate) use expand::expand;
+pub(crate) use expand::{Room, TooLarge, expand};
 pub(crate) use field::{field, resource};
 
 /// Why an environment cannot be made; the container waits with `CreateContainerConfigError`.
@@ -31,6 +31,8 @@ pub(crate) enum EnvError {
     Field(String),
     #[error("resource {0:?} cannot be read: {1}")]
     Resource(String, String),
+    #[error("a program cannot be started with this environment or command: {0}")]
+    TooLarge(#[from] TooLarge),
     #[error("environment variable {0:?} has a source that this node does not support")]
     Source(String),
 }
@@ -48,12 +50,9 @@ pub(crate) async fn environment(
     container: &Container,
     addresses: &Addresses<'_>,
 ) -> Result<Vec<(String, String)>, EnvError> {
-    let mut list: Vec<(String, String)> = Vec::new();
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let mut all = Environment::default();
     let ns = pod.metadata.namespace.as_deref().unwrap_or_default();
-    for (name, value) in from_sources(agent, ns, container).await? {
-        put(&mut list, &mut known, name, value);
-    }
+    from_sources(agent, ns, container, &mut all).await?;
     for var in container.env.iter().flatten() {
         let value = match (&var.value_from, &var.value) {
             (Some(source), _) => {
@@ -62,12 +61,66 @@ pub(crate) async fn environment(
                     None => continue,
                 }
             }
-            (None, Some(value)) => expand(value, |name| known.get(name).cloned()),
+            (None, Some(value)) => all.expand(value)?,
             (None, None) => String::new(),
         };
-        put(&mut list, &mut known, var.name.clone(), value);
+        all.put(var.name.clone(), value)?;
     }
-    Ok(list)
+    Ok(all.list)
+}
+
+/// Variables in their order, no more of them than a program can have.
+struct Environment {
+    list: Vec<(String, String)>,
+    /// Where in the list a name is.
+    places: HashMap<String, usize>,
+    room: Room,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            places: HashMap::new(),
+            room: Room::of_program(),
+        }
+    }
+}
+
+impl Environment {
+    fn expand(&self, text: &str) -> Result<String, TooLarge> {
+        let find = |name: &str| Some(self.list[*self.places.get(name)?].1.as_str());
+        // What comes about is counted when it is put in.
+        expand(text, find, &mut self.room.clone())
+    }
+
+    /// Adds one, or replaces its value.
+    fn put(&mut self, name: String, value: String) -> Result<(), TooLarge> {
+        // `NAME=VALUE` and its end, and a pointer to it.
+        let size = |value: &str| name.len() + value.len() + 10;
+        match self.places.get(&name) {
+            Some(place) => {
+                let old = &mut self.list[*place].1;
+                self.room.give(size(old));
+                self.room.take(size(&value))?;
+                *old = value;
+            }
+            None => {
+                self.room.take(size(&value))?;
+                self.places.insert(name.clone(), self.list.len());
+                self.list.push((name, value));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The variables by name.
+pub(crate) fn by_name(list: &[(String, String)]) -> HashMap<&str, &str> {
+    let pairs = list
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    pairs.collect()
 }
 
 /// As CRI wants it.
@@ -80,42 +133,29 @@ pub(crate) fn key_values(list: Vec<(String, String)>) -> Vec<KeyValue> {
         .collect()
 }
 
-fn put(
-    list: &mut Vec<(String, String)>,
-    known: &mut BTreeMap<String, String>,
-    name: String,
-    value: String,
-) {
-    known.insert(name.clone(), value.clone());
-    match list.iter_mut().find(|(n, _)| *n == name) {
-        Some((_, old)) => *old = value,
-        None => list.push((name, value)),
-    }
-}
-
 async fn from_sources(
     agent: &Agent,
     ns: &str,
     container: &Container,
-) -> Result<Vec<(String, String)>, EnvError> {
-    let mut out = Vec::new();
+    all: &mut Environment,
+) -> Result<(), EnvError> {
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
-        let mut add = |key: String, value: String| out.push((format!("{prefix}{key}"), value));
+        let mut add = |key: String, value: String| all.put(format!("{prefix}{key}"), value);
         if let Some(r) = &source.config_map_ref {
             let found = optional(agent.objects.config_map(ns, &r.name).await, r.optional)?;
             for (k, v) in found.and_then(|m| m.data).unwrap_or_default() {
-                add(k, v);
+                add(k, v)?;
             }
         }
         if let Some(r) = &source.secret_ref {
             let found = optional(agent.objects.secret(ns, &r.name).await, r.optional)?;
             for (k, v) in found.and_then(|s| s.data).unwrap_or_default() {
-                add(k, String::from_utf8_lossy(&v.0).into_owned());
+                add(k, String::from_utf8_lossy(&v.0).into_owned())?;
             }
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// A missing object is fine when the reference says so.
@@ -175,4 +215,43 @@ async fn from_source(
         };
     }
     Err(EnvError::Source(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_multiply_each_other_end_with_an_error() {
+        let mut all = Environment::default();
+        all.put("V0".to_owned(), "x".repeat(10)).unwrap();
+        let ended = (1..40).find_map(|n| {
+            let text = format!("$(V{})", n - 1).repeat(10);
+            let value = match all.expand(&text) {
+                Ok(value) => value,
+                Err(error) => return Some(error),
+            };
+            all.put(format!("V{n}"), value).err()
+        });
+        assert!(ended.is_some());
+        let bytes: usize = all.list.iter().map(|(_, value)| value.len()).sum();
+        assert!(bytes < 7 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn many_variables_are_many_and_no_more() {
+        let mut all = Environment::default();
+        let begun = std::time::Instant::now();
+        let refused = (0..1_000_000).find(|n| all.put(format!("N{n}"), String::new()).is_err());
+        assert!(
+            (200_000..700_000).contains(&refused.unwrap()),
+            "{refused:?}"
+        );
+        assert!(begun.elapsed().as_secs() < 20);
+        // The same ones again take no more.
+        for _ in 0..3 {
+            (0..1000).for_each(|n| all.put(format!("N{n}"), String::new()).unwrap());
+        }
+        assert_eq!(by_name(&all.list).get("N7"), Some(&""));
+    }
 }

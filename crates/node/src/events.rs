@@ -10,8 +10,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::pod_files::first_bytes;
+
 /// More than this many unwritten events are dropped: a broken API server must not stop pods.
 const QUEUE: usize = 1024;
+
+/// A message is no longer than this: errors tell of what is in a spec, and that can be as long as an object may be.
+pub(crate) const MESSAGE_BYTES: usize = 4096;
 
 struct Record {
     about: ObjectReference,
@@ -41,7 +46,7 @@ impl Recorder {
             about,
             type_,
             reason: reason.to_owned(),
-            message,
+            message: first_bytes(&message, MESSAGE_BYTES).to_owned(),
             at: Timestamp::now(),
         };
         if self.queue.try_send(record).is_err() {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 
 use crate::agent::Agent;
 use crate::amount::QuantityError;
-use crate::env::EnvError;
+use crate::env::{EnvError, Room};
 use crate::objects::LookupError;
 use crate::own_dirs;
 
@@ -42,6 +42,10 @@ impl Source {
     }
 }
 
+/// What the agent writes into all volumes of a pod takes at most so much of the disk, or of the memory. One key can be
+/// asked for under any number of paths.
+const WRITTEN_BYTES: usize = 64 << 20;
+
 /// The pod's volumes by name.
 pub(crate) type Mounted = BTreeMap<String, Source>;
 
@@ -62,6 +66,11 @@ pub(crate) enum VolumeError {
     Number { field: &'static str, value: i64 },
     #[error("hostPath type {0:?} is not known to this node")]
     HostPathType(String),
+    #[error(
+        "the pod's config maps, secrets, projected and downward API volumes have more than {} MiB together",
+        WRITTEN_BYTES >> 20
+    )]
+    TooLarge,
     #[error("the token of service account has no content")]
     NoToken,
     #[error("the volume's kind {0:?} is not supported by this node")]
@@ -97,8 +106,9 @@ pub(crate) async fn mount(
     pod_ips: &[String],
 ) -> Result<Mounted, MountError> {
     let mut mounted = Mounted::new();
+    let mut room = Room::of(WRITTEN_BYTES);
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let source = one(agent, pod, volume, pod_ips)
+        let source = one(agent, pod, volume, pod_ips, &mut room)
             .await
             .map_err(|source| MountError {
                 volume: volume.name.clone(),
@@ -115,9 +125,10 @@ pub(crate) async fn refresh(
     pod: &Pod,
     pod_ips: &[String],
 ) -> Result<(), MountError> {
+    let mut room = Room::of(WRITTEN_BYTES);
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         if payload::is_written(volume) {
-            one(agent, pod, volume, pod_ips)
+            one(agent, pod, volume, pod_ips, &mut room)
                 .await
                 .map_err(|source| MountError {
                     volume: volume.name.clone(),
@@ -146,6 +157,7 @@ async fn one(
     pod: &Pod,
     volume: &Volume,
     pod_ips: &[String],
+    room: &mut Room,
 ) -> Result<Source, VolumeError> {
     let place = |kind: &str| {
         agent
@@ -178,7 +190,7 @@ async fn one(
         return Err(VolumeError::Unsupported(unsupported(volume)));
     };
     let path = place(kind);
-    let files = payload::payload(agent, pod, volume, pod_ips, group).await?;
+    let files = payload::payload(agent, pod, volume, pod_ips, group, room).await?;
     if in_memory {
         dirs::tmpfs(&path, None, dirs::Content::Secret)?;
     } else {

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 use super::copy;
@@ -155,30 +156,124 @@ pub(super) async fn connect(engine: &Shared, id: &str, port: u16) -> Result<TcpS
             .map_err(CriError::io("connect to", port_path()));
     }
     let path = engine.layout.pod(&sandbox.id).join("net");
-    // The socket is made inside the namespace and stays there; only its connecting blocks.
-    let socket = tokio::task::spawn_blocking(move || {
-        netns::within_network(&path, || {
-            std::net::TcpStream::connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)).or_else(
-                |_| std::net::TcpStream::connect(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)),
-            )
-        })
+    // Sockets that are made inside the namespace stay there.
+    let sockets = tokio::task::spawn_blocking(move || netns::within_network(&path, sockets));
+    let failed = CriError::io("connect to", port_path());
+    connect_first(sockets.await??, port).await.map_err(failed)
+}
+
+/// A socket for each of the loopback addresses, as far as there are such here.
+fn sockets() -> Vec<(io::Result<TcpSocket>, IpAddr)> {
+    [
+        (AddressFamily::INET, Ipv4Addr::LOCALHOST.into()),
+        (AddressFamily::INET6, Ipv6Addr::LOCALHOST.into()),
+    ]
+    .map(|(family, address)| {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let made = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        let socket = made.map(|socket| TcpSocket::from_std_stream(socket.into()));
+        (socket.map_err(io::Error::from), address)
     })
-    .await??;
-    socket
-        .and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            TcpStream::from_std(socket)
-        })
-        .map_err(CriError::io("connect to", port_path()))
+    .into()
+}
+
+/// Connects the first socket that can be. No thread waits for it: a pod that lets connections hang would else hold all
+/// threads that the server has for blocking work.
+async fn connect_first(
+    sockets: Vec<(io::Result<TcpSocket>, IpAddr)>,
+    port: u16,
+) -> io::Result<TcpStream> {
+    let mut first = None;
+    for (socket, address) in sockets {
+        let connected = match socket {
+            Ok(socket) => in_time(socket.connect(SocketAddr::new(address, port))).await,
+            Err(error) => Err(error),
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// How long a pod may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(30);
+
+async fn in_time(connect: impl Future<Output = io::Result<TcpStream>>) -> io::Result<TcpStream> {
+    let timed = tokio::time::timeout(CONNECT, connect).await;
+    timed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn dial(ips: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the pod has no address");
     for ip in ips {
-        match TcpStream::connect(SocketAddr::new(*ip, port)).await {
+        match in_time(TcpStream::connect(SocketAddr::new(*ip, port))).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_lets_connections_hang_holds_no_thread() {
+        // A listener that never accepts: the kernel leaves more than its queue unanswered.
+        let listener = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        rustix::net::bind(&listener, &any).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let listener = std::net::TcpListener::from(listener);
+        let port = listener.local_addr().unwrap().port();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut forwards = JoinSet::new();
+            for _ in 0..20 {
+                forwards.spawn(async move {
+                    let here = || netns::within_network("/proc/self/ns/net".as_ref(), sockets);
+                    let made = tokio::task::spawn_blocking(here).await.unwrap().unwrap();
+                    connect_first(made, port).await
+                });
+            }
+            let free = async {
+                for _ in 0..10 {
+                    tokio::task::spawn_blocking(|| ()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let free = tokio::time::timeout(Duration::from_secs(10), free).await;
+            assert!(free.is_ok(), "no thread is free");
+            // Some have come into the queue; the others hang, and not for ever.
+            let mut taken = 0;
+            while let Ok(Some(ended)) =
+                tokio::time::timeout(Duration::from_secs(1), forwards.join_next()).await
+            {
+                ended.unwrap().unwrap();
+                taken += 1;
+            }
+            assert!(taken < 20, "the listener's queue took all of them");
+        });
+    }
+
+    #[tokio::test]
+    async fn what_listens_is_reached_at_either_loopback_address() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else {
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            connect_first(sockets(), port).await.unwrap();
+            drop(listener);
+            let error = connect_first(sockets(), port).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
 }

@@ -111,3 +111,21 @@ async fn what_a_container_leaves_is_counted_and_removed_however_deep_it_is() {
     .await;
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_with_large_annotations_do_not_hide_the_others() {
+    let mut server = Server::start().await;
+    server.client = server.client.clone().max_decoding_message_size(64 << 20);
+    // Each of them as large as the API server takes one.
+    for number in 0..18 {
+        let mut config = pod(&server, &format!("large-{number}"));
+        config
+            .annotations
+            .insert("note".to_owned(), "x".repeat(1 << 20));
+        server.run(&config, "runc").await;
+    }
+    let request = berth_cri_api::v1::ListPodSandboxRequest { filter: None };
+    let listed = server.client.list_pod_sandbox(request).await.unwrap();
+    assert_eq!(listed.into_inner().items.len(), 18);
+    server.finish().await;
+}

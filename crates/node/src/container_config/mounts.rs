@@ -1,5 +1,6 @@
 //! A container's mounts: volumes, /etc/hosts and the file for its last words.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, VolumeMount};
 
 use super::{ConfigError, Parts, message_file, message_path};
 use crate::agent::Agent;
-use crate::env::{Addresses, expand};
+use crate::env::{Addresses, EnvError, Room, expand};
 use crate::hosts;
 use crate::own_dirs;
 use crate::users::IdRange;
@@ -18,7 +19,7 @@ pub(super) fn mounts(
     agent: &Agent,
     pod: &Pod,
     parts: &Parts<'_>,
-    env: &[(String, String)],
+    env: &HashMap<&str, &str>,
     addresses: &Addresses<'_>,
     users: Option<IdRange>,
 ) -> Result<Vec<Mount>, ConfigError> {
@@ -33,7 +34,7 @@ pub(super) fn mounts(
                 volume: m.name.clone(),
                 container: c.name.clone(),
             })?;
-        let sub = sub_path(m, env);
+        let sub = sub_path(m, env)?;
         let mut mount = Mount {
             container_path: absolute(&m.mount_path),
             readonly: m.read_only == Some(true) || source.read_only(),
@@ -86,17 +87,17 @@ fn absolute(path: &str) -> String {
     }
 }
 
-fn sub_path(m: &VolumeMount, env: &[(String, String)]) -> Option<String> {
-    let expanded = m
-        .sub_path_expr
-        .as_deref()
-        .filter(|s| !s.is_empty())
-        .map(|s| {
-            expand(s, |name| {
-                env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
-            })
-        });
-    expanded.or_else(|| m.sub_path.clone().filter(|s| !s.is_empty()))
+/// No path has more bytes (`PATH_MAX`).
+const PATH_BYTES: usize = 4096;
+
+fn sub_path(m: &VolumeMount, env: &HashMap<&str, &str>) -> Result<Option<String>, EnvError> {
+    match m.sub_path_expr.as_deref().filter(|s| !s.is_empty()) {
+        Some(s) => {
+            let mut room = Room::of(PATH_BYTES);
+            Ok(Some(expand(s, |name| env.get(name).copied(), &mut room)?))
+        }
+        None => Ok(m.sub_path.clone().filter(|s| !s.is_empty())),
+    }
 }
 
 fn recursive(agent: &Agent, handler: &str, m: &VolumeMount) -> Result<bool, ConfigError> {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use super::VolumeError;
 use super::atomic::{File, Files};
 use crate::agent::Agent;
-use crate::env::{Addresses, EnvError, field, optional, resource};
+use crate::env::{Addresses, EnvError, Room, field, optional, resource};
 
 const DEFAULT_MODE: i32 = 0o644;
 
@@ -35,12 +35,16 @@ pub(super) fn is_written(v: &Volume) -> bool {
     kind(v).is_some()
 }
 
+/// Each file takes whole blocks.
+const BLOCK: usize = 4096;
+
 struct Writer<'a> {
     agent: &'a Agent,
     pod: &'a Pod,
     pod_ips: &'a [String],
     group: Option<u32>,
     files: Files,
+    room: &'a mut Room,
 }
 
 /// Collects the files of a volume.
@@ -50,6 +54,7 @@ pub(super) async fn payload(
     volume: &Volume,
     pod_ips: &[String],
     group: Option<u32>,
+    room: &mut Room,
 ) -> Result<Files, VolumeError> {
     let mut w = Writer {
         agent,
@@ -57,6 +62,7 @@ pub(super) async fn payload(
         pod_ips,
         group,
         files: Files::new(),
+        room,
     };
     if let Some(s) = &volume.config_map {
         w.config_map(&s.name, s.items.as_deref(), s.optional, s.default_mode)
@@ -92,13 +98,21 @@ impl Writer<'_> {
         self.pod.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    fn put(&mut self, path: &str, data: Vec<u8>, mode: u32) {
+    /// Takes the room before there is another copy of the data.
+    fn put(&mut self, path: &str, data: &[u8], mode: u32) -> Result<(), VolumeError> {
+        self.need(data)?;
         let file = File {
-            data,
+            data: data.to_owned(),
             mode,
             owner: None,
         };
         self.files.insert(path.to_owned(), file);
+        Ok(())
+    }
+
+    fn need(&mut self, data: &[u8]) -> Result<(), VolumeError> {
+        let bytes = data.len().max(1).next_multiple_of(BLOCK);
+        self.room.take(bytes).map_err(|_| VolumeError::TooLarge)
     }
 
     /// Adds all of `data`, or the chosen keys under their paths.
@@ -112,14 +126,14 @@ impl Writer<'_> {
     ) -> Result<(), VolumeError> {
         let Some(items) = items.filter(|i| !i.is_empty()) else {
             for (key, value) in data {
-                self.put(key, value.clone(), mode(None, default)?);
+                self.put(key, value, mode(None, default)?)?;
             }
             return Ok(());
         };
         for item in items {
             match data.get(&item.key) {
                 Some(value) => {
-                    self.put(&item.path, value.clone(), mode(item.mode, default)?);
+                    self.put(&item.path, value, mode(item.mode, default)?)?;
                 }
                 None if skip_missing => {}
                 None => {
@@ -190,7 +204,7 @@ impl Writer<'_> {
             } else {
                 return Err(VolumeError::Unsupported("downwardAPI item without a field"));
             };
-            self.put(&item.path, value.into_bytes(), mode(item.mode, default)?);
+            self.put(&item.path, value.as_bytes(), mode(item.mode, default)?)?;
         }
         Ok(())
     }
@@ -258,6 +272,7 @@ impl Writer<'_> {
             (Some(_), _) => 0o600,
             (None, None) => mode(None, default)?,
         };
+        self.need(token.as_bytes())?;
         let file = File {
             data: token.into_bytes(),
             mode,

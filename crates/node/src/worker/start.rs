@@ -15,8 +15,10 @@ use tracing::{debug, warn};
 use super::Worker;
 use crate::container_config::{Parts, container_config};
 use crate::cri::rpc_message;
+use crate::events::MESSAGE_BYTES;
 use crate::hooks;
 use crate::images::Image;
+use crate::pod_files::first_bytes;
 
 #[derive(Clone, Debug)]
 enum Pull {
@@ -162,6 +164,7 @@ impl Worker {
     }
 
     pub(super) fn problem(&mut self, container: &str, reason: &str, message: String) {
+        let message = first_bytes(&message, MESSAGE_BYTES);
         self.problems
             .insert(container.to_owned(), Problem::new(reason, message));
     }

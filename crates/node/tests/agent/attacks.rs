@@ -388,3 +388,64 @@ async fn open_streams_count_against_the_bound_on_connections() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_environment_that_multiplies_itself_is_refused() {
+    let reference = |n: usize| format!("$(V{n})").repeat(10);
+    let mut variables = vec![json!({"name": "V0", "value": "x".repeat(10)})];
+    variables.extend((1..30).map(|n| json!({"name": format!("V{n}"), "value": reference(n - 1)})));
+    let world = World::started().await;
+    let before = memory_peak();
+    world.api.put(
+        POD,
+        pod(&json!({"containers": [{"name": "c", "image": "busybox:1", "env": variables}]})),
+    );
+    world.said("once all $(NAME) are expanded").await;
+    assert!(memory_peak() - before < 256 << 20);
+}
+
+#[tokio::test]
+async fn one_key_under_many_paths_fills_neither_memory_nor_disk() {
+    let world = World::started().await;
+    let map = "/api/v1/namespaces/default/configmaps/big";
+    let value = "x".repeat(1 << 20);
+    let metadata = json!({"name": "big", "namespace": "default"});
+    world
+        .api
+        .put(map, json!({"metadata": metadata, "data": {"k": value}}));
+    let items: Vec<Value> = (0..5000)
+        .map(|n| json!({"key": "k", "path": format!("p{n}")}))
+        .collect();
+    let before = memory_peak();
+    let volumes = json!([{"name": "v", "configMap": {"name": "big", "items": items}}]);
+    world.api.put(POD, pod(&json!({"volumes": volumes})));
+    world.said("have more than 64 MiB together").await;
+    assert!(memory_peak() - before < 400 << 20);
+    let dir = world
+        .dir
+        .path()
+        .join("node/pods/u1/volumes/kubernetes.io~configmap/v");
+    let written = fs::read_dir(dir).map_or(0, Iterator::count);
+    assert_eq!(written, 0);
+}
+
+#[tokio::test]
+async fn a_spec_s_length_is_not_an_event_s_or_a_status_s() {
+    let path = format!("../{}", "x".repeat(1 << 20));
+    let mounts = json!([{"name": "v", "mountPath": "/m", "subPath": path}]);
+    let containers = json!([{"name": "c", "image": "busybox:1", "volumeMounts": mounts}]);
+    let volumes = json!([{"name": "v", "emptyDir": {}}]);
+    let world = World::started().await;
+    let spec = json!({"containers": containers, "volumes": volumes});
+    world.api.put(POD, pod(&spec));
+    world.said("subPath \"../xxx").await;
+    assert!(world.api.events().iter().all(|e| e.len() < 8 << 10));
+    let waiting = |p: &Value| {
+        let state = &p["status"]["containerStatuses"][0]["state"]["waiting"];
+        (state["reason"] == "CreateContainerConfigError").then(|| state["message"].to_string())
+    };
+    let seen = world
+        .until(POD, "the reason in the status", |p| waiting(p).is_some())
+        .await;
+    assert!(waiting(&seen).unwrap().len() < 8 << 10);
+}

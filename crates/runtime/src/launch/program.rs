@@ -30,7 +30,7 @@ pub(super) fn find(process: &Process) -> Result<Program, String> {
     let path = locate(name, variable("PATH").unwrap_or(PATH), process.cwd())?;
     let mut environment = environment.to_vec();
     if variable("HOME").is_none_or(str::is_empty) {
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let passwd = read_passwd(Path::new("/etc/passwd"));
         let home = home(&passwd, process.user().uid()).unwrap_or("/");
         environment.retain(|entry| !entry.starts_with("HOME="));
         environment.push(format!("HOME={home}"));
@@ -93,6 +93,31 @@ fn plain(error: &std::io::Error) -> String {
     }
 }
 
+/// As much of a passwd file as an image may have.
+const PASSWD_BYTES: u64 = 1 << 20;
+
+/// What the container has in its passwd file; nothing where that is no regular file.
+///
+/// The image, or what has run in the container before, decides what is there: a FIFO would hold the start up for ever, and
+/// a link to /dev/zero would fill the memory.
+fn read_passwd(path: &Path) -> String {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    let regular = |file: &std::fs::File| file.metadata().is_ok_and(|found| found.is_file());
+    let mut bytes = Vec::new();
+    if let Ok(file) = opened
+        && regular(&file)
+    {
+        // What could be read counts.
+        let _ = file.take(PASSWD_BYTES).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A user's home in the text of /etc/passwd.
 fn home(passwd: &str, uid: u32) -> Option<&str> {
     passwd.lines().find_map(|line| {
@@ -125,6 +150,25 @@ mod tests {
             let error = locate(name, "/bin", root).expect_err(name);
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn a_passwd_that_is_no_file_is_none() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("passwd");
+        assert_eq!(read_passwd(&path), "");
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&path, mode).expect("fifo");
+        assert_eq!(read_passwd(&path), "");
+        std::fs::remove_file(&path).expect("remove");
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("link");
+        assert_eq!(read_passwd(&path), "");
+        std::fs::remove_file(&path).expect("remove");
+        std::fs::write(&path, "root:x:0:0::/root:").expect("write");
+        assert_eq!(read_passwd(&path), "root:x:0:0::/root:");
+        let file = std::fs::File::options().write(true).open(&path);
+        file.expect("open").set_len(20 << 30).expect("grow");
+        assert_eq!(read_passwd(&path).len(), 1 << 20);
     }
 
     #[test]

@@ -223,3 +223,32 @@ async fn redirects_end() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_registry_does_not_say_which_image_a_digest_is() {
+    // It has one image, and says that of every other digest, too.
+    let image = image();
+    let (served, digest) = (image.clone(), Digest::of(&image.manifest));
+    let named = digest.clone();
+    let registry = Fake::start(move |request| {
+        if request.method == "HEAD" && request.target.contains("/manifests/") {
+            return Answer {
+                headers: vec![("docker-content-digest", named.to_string())],
+                ..Answer::ok(&served.manifest)
+            };
+        }
+        serve(&served, request)
+    })
+    .await;
+    let test = TestStore::new();
+    let reference = format!("{}/a/x:1", registry.address);
+    let pulled = pull(&test, &reference).await.unwrap();
+    let repository = format!("{}/a/x", registry.address);
+    let same = pull(&test, &format!("{repository}@{digest}"))
+        .await
+        .unwrap();
+    assert_eq!(same.id, pulled.id);
+    let other = Digest::of(b"pinned");
+    let refused = pull(&test, &format!("{repository}@{other}")).await;
+    assert!(refused.is_err(), "{refused:?}");
+}
