@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use crate::apparmor::AppArmorError;
 use crate::cni::CniError;
 use crate::handlers::HandlerRefused;
+use crate::held::HeldError;
 use crate::known::UnknownValue;
 use crate::netns::NamespaceError;
 
@@ -36,6 +37,8 @@ pub(crate) enum CriError {
     Handler(#[from] HandlerRefused),
     #[error(transparent)]
     UnknownValue(#[from] UnknownValue),
+    #[error(transparent)]
+    Held(#[from] HeldError),
     #[error(transparent)]
     Cni(#[from] CniError),
     #[error(transparent)]
@@ -94,7 +97,7 @@ impl CriError {
                 Code::InvalidArgument
             }
             Self::Handler(HandlerRefused::Unknown { .. }) => Code::InvalidArgument,
-            Self::Handler(HandlerRefused::Broken { .. }) | Self::State(_) => {
+            Self::Handler(HandlerRefused::Broken { .. }) | Self::State(_) | Self::Held(_) => {
                 Code::FailedPrecondition
             }
             Self::AppArmor(error) => match error {

@@ -14,7 +14,19 @@ use std::path::{Path, PathBuf};
 use berth_cri_api::v1::{PodSandboxMetadata, PodSandboxState, PodSandboxStatus};
 use parking_lot::RwLock;
 
-use crate::error::CriError;
+/// Nothing is done with a sandbox or container whose record can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the record of {kind} {id} can't be read ({reason}), so it is left as it is: repair {} and name it record.json, or \
+     end what runs and remove its directory, and restart the server",
+    record.display()
+)]
+pub(crate) struct HeldError {
+    kind: &'static str,
+    id: String,
+    reason: String,
+    record: PathBuf,
+}
 
 /// What the specs in the bundles tell of a sandbox or a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,17 +54,17 @@ pub(crate) struct HeldItem {
 
 impl HeldItem {
     /// Why nothing is done with it.
-    fn refusal(&self, id: &str) -> CriError {
+    fn refusal(&self, id: &str) -> HeldError {
         let kind = match self.is_sandbox {
             true => "pod sandbox",
             false => "container",
         };
-        CriError::State(format!(
-            "the record of {kind} {id} can't be read ({}), so it is left as it is: repair {} and name it record.json, or \
-             end what runs and remove its directory, and restart the server",
-            self.reason,
-            self.record.display()
-        ))
+        HeldError {
+            kind,
+            id: id.to_owned(),
+            reason: self.reason.clone(),
+            record: self.record.clone(),
+        }
     }
 }
 
@@ -86,7 +98,7 @@ impl Held {
     }
 
     /// Refuses what would change the sandbox or container of an id (or of the beginning of one).
-    pub(crate) fn check(&self, id: &str) -> Result<(), CriError> {
+    pub(crate) fn check(&self, id: &str) -> Result<(), HeldError> {
         let items = self.0.read();
         let found = items
             .iter()
@@ -95,7 +107,7 @@ impl Held {
     }
 
     /// Refuses another sandbox of a pod.
-    pub(crate) fn check_pod(&self, pod: &PodSandboxMetadata) -> Result<(), CriError> {
+    pub(crate) fn check_pod(&self, pod: &PodSandboxMetadata) -> Result<(), HeldError> {
         let items = self.0.read();
         let same = |item: &HeldItem| {
             let identity = &item.identity;
@@ -111,7 +123,7 @@ impl Held {
     }
 
     /// Refuses another container of a name in a sandbox.
-    pub(crate) fn check_container(&self, sandbox_id: &str, name: &str) -> Result<(), CriError> {
+    pub(crate) fn check_container(&self, sandbox_id: &str, name: &str) -> Result<(), HeldError> {
         let items = self.0.read();
         let same = |item: &HeldItem| {
             !item.is_sandbox

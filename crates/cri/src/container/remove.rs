@@ -10,7 +10,7 @@ use crate::record::ContainerPhase;
 /// Removes a container with its root filesystem; one that runs is killed. Its log stays.
 pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
     let container = match engine.containers.get(id) {
-        Err(CriError::NotFound { .. }) => return engine.held.check(id),
+        Err(CriError::NotFound { .. }) => return Ok(engine.held.check(id)?),
         found => found?,
     };
     let _busy = loop {

@@ -13,7 +13,7 @@ const AFTER_KILL: Duration = Duration::from_secs(30);
 /// Stops a container; one that is gone or has ended is fine. `timeout` is in seconds.
 pub(crate) async fn stop(engine: &Shared, id: &str, timeout: i64) -> Result<(), CriError> {
     let container = match engine.containers.get(id) {
-        Err(CriError::NotFound { .. }) => return engine.held.check(id),
+        Err(CriError::NotFound { .. }) => return Ok(engine.held.check(id)?),
         found => found?,
     };
     match container.phase() {

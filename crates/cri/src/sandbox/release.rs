@@ -23,7 +23,7 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 /// Ends everything in the sandbox and gives its network back. One that isn't there is fine.
 pub(crate) async fn stop(engine: &Shared, id: &str) -> Result<(), CriError> {
     let sandbox = match engine.sandboxes.get(id) {
-        Err(CriError::NotFound { .. }) => return engine.held.check(id),
+        Err(CriError::NotFound { .. }) => return Ok(engine.held.check(id)?),
         found => found?,
     };
     let _closed = sandbox.open.write().await;
@@ -37,7 +37,7 @@ pub(crate) async fn stop(engine: &Shared, id: &str) -> Result<(), CriError> {
 /// Removes the sandbox and its containers, whatever state they are in.
 pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
     let sandbox = match engine.sandboxes.get(id) {
-        Err(CriError::NotFound { .. }) => return engine.held.check(id),
+        Err(CriError::NotFound { .. }) => return Ok(engine.held.check(id)?),
         found => found?,
     };
     let _closed = sandbox.open.write().await;
