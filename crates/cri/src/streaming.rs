@@ -67,11 +67,11 @@ impl Streaming {
 
 /// Connections that have not shown a token yet. Everybody on the machine can make them, so they are few and short; what
 /// comes behind waits in the kernel. Streams are not counted, since only who may use the CRI's socket gets tokens.
-const STRANGERS: usize = 256;
+const MAX_WITHOUT_TOKEN: usize = 256;
 
 /// Accepts connections until shutdown.
 pub(crate) async fn serve(engine: Shared, listener: TcpListener, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(STRANGERS));
+    let places = Arc::new(Semaphore::new(MAX_WITHOUT_TOKEN));
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
