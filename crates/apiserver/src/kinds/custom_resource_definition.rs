@@ -1,7 +1,10 @@
 //! CustomResourceDefinitions themselves.
 
+mod unenforced;
+
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
+use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
 use berth_core::kinds::api_group;
 use berth_core::meta::{self, Scope};
@@ -17,6 +20,7 @@ use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, name, text};
 use crate::registry::{Scope as RowScope, Subresource};
+use crate::strategy::Cluster;
 
 /// A definition with its rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +72,11 @@ impl Kind for Definition {
             &[("Name", "string", 0), ("Created At", "date", 0)],
             |crd, _| vec![name(crd), json!(text(crd, "/metadata/creationTimestamp"))],
         )
+    }
+
+    /// What the schemas demand in vain.
+    fn warnings(definition: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        Ok(unenforced::warnings(&definition.0))
     }
 }
 

@@ -145,3 +145,23 @@ async fn what_the_server_has_itself_is_not_replaced() {
     bad["metadata"]["name"] = json!("other.example.com");
     assert_eq!(api.post(DEFINITIONS, bad).await.code, 422);
 }
+
+#[tokio::test]
+async fn rules_that_are_not_enforced_are_no_secret() {
+    let api = Api::start().await;
+    let plain = api
+        .post(DEFINITIONS, definition("example.com", "widgets", "Widget"))
+        .await;
+    assert_eq!((plain.code, plain.warnings().len()), (201, 0));
+    let mut strict = definition("example.com", "gadgets", "Gadget");
+    strict["spec"]["names"]["shortNames"] = json!(["gd"]);
+    strict["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        ["color"]["pattern"] = json!("^[a-z]+$");
+    let warned = api.post(DEFINITIONS, strict).await;
+    assert_eq!(warned.code, 201, "{}", warned.text);
+    let warnings = warned.warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("schema of version v1: pattern not enforced"),
+        "{warnings:?}"
+    );
+}
