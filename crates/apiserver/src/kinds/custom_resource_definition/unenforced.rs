@@ -45,8 +45,8 @@ fn keywords(schema: &Value) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
     let mut left = vec![schema];
     while let Some(schema) = left.pop() {
-        let has = |keyword: &&str| !matches!(schema.get(*keyword), None | Some(Value::Null));
-        found.extend(KEYWORDS.into_iter().filter(|keyword| has(&keyword)));
+        let has = |keyword: &str| !matches!(schema.get(keyword), None | Some(Value::Null));
+        found.extend(KEYWORDS.into_iter().filter(|keyword| has(keyword)));
         left.extend(
             ["items", "additionalProperties", "not"]
                 .into_iter()
