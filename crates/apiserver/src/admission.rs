@@ -30,6 +30,7 @@ use crate::object::Object;
 use crate::registry::Resource;
 use crate::storage::Storage;
 use crate::user::User;
+use crate::warnings::Warnings;
 pub use configured::ConfigFileError;
 pub(crate) use configured::pod_security as read_pod_security;
 pub(crate) use plugins::Plugins;
@@ -71,7 +72,7 @@ pub(crate) struct Attributes<'a> {
     #[allow(dead_code, reason = "for plugins with effects of their own")]
     pub(crate) dry_run: bool,
     /// What the client is told besides the answer.
-    pub(crate) warnings: &'a Mutex<Vec<String>>,
+    pub(crate) warnings: &'a Warnings,
 }
 
 impl Attributes<'_> {
@@ -92,10 +93,7 @@ impl Attributes<'_> {
 
     /// Tells the client something besides the answer.
     pub(crate) fn warn(&self, text: String) {
-        let mut warnings = self.warnings.lock();
-        if !warnings.contains(&text) {
-            warnings.push(text);
-        }
+        self.warnings.add(text);
     }
 }
 

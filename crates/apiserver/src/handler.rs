@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use berth_api::status::ApiError;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Operation};
@@ -27,6 +26,7 @@ use crate::registry::{Connect, Resource};
 use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
+use crate::warnings::Warnings;
 use crate::{body, negotiate, proxy};
 
 /// The other end of a connection.
@@ -201,7 +201,7 @@ async fn serve(
         accepted,
         body,
         headers: parts.headers,
-        warnings: Mutex::default(),
+        warnings: Warnings::default(),
         now: jiff::Timestamp::now(),
         api,
         user,
@@ -230,7 +230,7 @@ fn admit_connection(
         name: &target.name,
         old: None,
         dry_run: false,
-        warnings: &Mutex::default(),
+        warnings: &Warnings::default(),
     };
     api.admission.validate(&attributes, None)
 }

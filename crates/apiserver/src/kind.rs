@@ -12,7 +12,7 @@ use crate::registry::{Convert, Gvk, ResourceHandler, Scope, Subresource};
 use crate::storage::Storage;
 use crate::strategy::Cluster;
 
-/// What a client is told of an object that does not fit its type.
+/// The error for an object that does not fit its type.
 fn decode_error(error: &decode::DecodeError) -> ApiError {
     ApiError::BadRequest(error.to_string())
 }

@@ -49,6 +49,7 @@ mod strategy;
 pub mod tls;
 pub mod tokens;
 pub mod user;
+mod warnings;
 
 pub use admission::{ConfigFileError, PluginsError};
 pub use config::{Config, StoreConfig};

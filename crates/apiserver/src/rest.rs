@@ -20,7 +20,6 @@ use std::sync::Arc;
 use berth_api::status::{ApiError, Subject};
 use bytes::Bytes;
 use http::HeaderMap;
-use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +37,7 @@ use crate::selector::Selection;
 use crate::storage::{ResourceCache, Stored};
 use crate::strategy::Cluster;
 use crate::user::User;
+use crate::warnings::Warnings;
 
 /// One request for a row of the registry.
 pub(crate) struct Call {
@@ -55,7 +55,7 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) shutdown: CancellationToken,
     /// What the client is told besides the answer (`Warning` headers).
-    pub(crate) warnings: Mutex<Vec<String>>,
+    pub(crate) warnings: Warnings,
     /// Now, the same all through the request.
     pub(crate) now: jiff::Timestamp,
 }
@@ -171,12 +171,7 @@ impl Call {
 
     /// Adds a warning, unless there are more than an answer can carry.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        const MAX_WARNINGS: usize = 256;
-        let text = text.into();
-        let mut warnings = self.warnings.lock();
-        if warnings.len() < MAX_WARNINGS && !warnings.contains(&text) {
-            warnings.push(text);
-        }
+        self.warnings.add(text);
     }
 
     pub(crate) fn subject(&self, name: &str) -> Subject {

@@ -164,7 +164,7 @@ mod tests {
         // At the shutdown it may.
         shutdown.cancel();
         tasks.keep("last", &shutdown, async {});
-        // The next that is told of is another one.
+        // The next one that is logged is another one.
         tasks.spawn("other", async { panic!("later") });
         assert_eq!(owner.failed().await.name, "other");
     }

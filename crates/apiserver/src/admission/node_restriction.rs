@@ -48,14 +48,9 @@ impl NodeRestriction {
                 rules::create_pod(node, new.typed()?, registered.as_ref())
             }
             (Operation::Delete, "", _, Some(old)) => rules::delete_pod(node, old.typed()?),
-            (Operation::Create, "eviction", ..) => {
-                let (namespace, name) = (attributes.namespace, attributes.name);
-                match self.storage.read::<Pod>(PODS, namespace, name)? {
-                    Some(pod) => rules::evict_pod(node, &pod),
-                    // The deletion says that there is none.
-                    None => Ok(()),
-                }
-            }
+            (Operation::Create, "eviction", _, Some(pod)) => rules::evict_pod(node, pod.typed()?),
+            // The deletion says that there is none.
+            (Operation::Create, "eviction", _, None) => Ok(()),
             (Operation::Update, "status", Some(new), Some(old)) => {
                 rules::update_pod_status(node, old.typed()?, new.typed()?)
             }

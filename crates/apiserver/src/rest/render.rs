@@ -93,7 +93,7 @@ impl Call {
         const MAX_ITEM_CHARS: usize = 256;
         // Some clients take a hundred headers in all.
         const MAX_WARNINGS: usize = 64;
-        let warnings = self.warnings.lock();
+        let warnings = self.warnings.texts();
         let total: usize = warnings.iter().map(|w| w.chars().count()).sum();
         let most = if total > MAX_TOTAL_CHARS {
             MAX_ITEM_CHARS
