@@ -1,5 +1,6 @@
 //! The CRI client: one lazily connected channel to the runtime's unix socket, shared by all.
 
+mod deadline;
 mod observe;
 
 use std::path::Path;
@@ -8,9 +9,10 @@ use berth_cri_api::v1::image_service_client::ImageServiceClient;
 use berth_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tower::service_fn;
 
+pub(crate) use deadline::{Deadlines, Limit, within};
 pub(crate) use observe::{observe, timestamp};
 
 /// Labels that tie sandboxes and containers to pods, as the stock kubelet writes them.
@@ -35,8 +37,8 @@ const MAX_MESSAGE: usize = 512 << 20;
 /// Clients of both CRI services; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Cri {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Deadlines>,
+    images: ImageServiceClient<Deadlines>,
 }
 
 impl Cri {
@@ -52,6 +54,7 @@ impl Cri {
                     }
                 },
             ));
+        let channel = Deadlines(channel);
         Self {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE),
@@ -59,11 +62,11 @@ impl Cri {
         }
     }
 
-    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {
+    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Deadlines> {
         self.runtime.clone()
     }
 
-    pub(crate) fn images(&self) -> ImageServiceClient<Channel> {
+    pub(crate) fn images(&self) -> ImageServiceClient<Deadlines> {
         self.images.clone()
     }
 }

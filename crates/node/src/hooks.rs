@@ -6,6 +6,7 @@ use berth_cri_api::v1::ExecSyncRequest;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 
 use crate::agent::Agent;
+use crate::cri::{Limit, within};
 use crate::http_probe;
 
 /// Of a command's output so much is told.
@@ -29,7 +30,8 @@ pub(crate) async fn run(
         let answer = agent
             .cri
             .runtime()
-            .exec_sync(request)
+            // A postStart hook takes as long as it takes; a preStop one ends with its grace period.
+            .exec_sync(within(Limit(None), request))
             .await
             .map_err(|e| e.message().to_owned())?
             .into_inner();

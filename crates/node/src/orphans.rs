@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::cri::{labels, rpc_message};
+use crate::cri::{Limit, labels, rpc_message, within};
 use crate::volumes;
 
 const EVERY: Duration = Duration::from_secs(30);
@@ -98,7 +98,9 @@ async fn end(agent: &Agent, id: &str) -> Result<(), tonic::Status> {
             container_id: c.id,
             timeout: GRACE,
         };
-        runtime.stop_container(request).await?;
+        runtime
+            .stop_container(within(Limit::after(GRACE), request))
+            .await?;
     }
     let pod_sandbox_id = id.to_owned();
     runtime

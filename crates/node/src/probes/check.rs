@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 use tonic_prost::ProstCodec;
 
 use crate::agent::Agent;
+use crate::cri::{Limit, within};
 use crate::http_probe;
 
 /// Of a command's output so much is told, as by the stock kubelet.
@@ -76,6 +77,7 @@ async fn run(agent: &Agent, cmd: Vec<String>, id: &str, limit: Duration) -> Resu
     };
     let mut runtime = agent.cri.runtime();
     // The runtime ends the command; a little more time lets it say so.
+    let request = within(Limit(None), request);
     let call = tokio::time::timeout(limit + Duration::from_secs(2), runtime.exec_sync(request));
     let answer = match call.await {
         Ok(Ok(answer)) => answer.into_inner(),

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::connections::Connection;
 use super::reply::{Body, NotServed, empty, passed, text};
 use crate::agent::Agent;
+use crate::cri::{Limit, within};
 use crate::pods::PodHandle;
 
 /// The query, decoded, in order.
@@ -186,6 +187,8 @@ pub(super) async fn run(
         cmd: line.split_whitespace().map(str::to_owned).collect(),
         timeout: 0,
     };
+    // It runs as long as its client waits.
+    let call = within(Limit(None), call);
     let answer = agent.cri.runtime().exec_sync(call).await;
     let answer = answer.map_err(|e| NotServed::cri(&e))?.into_inner();
     let mut out = answer.stdout;

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{Worker, containers};
 use crate::agent::Agent;
-use crate::cri::rpc_message;
+use crate::cri::{Limit, rpc_message, within};
 use crate::hooks;
 
 /// Even after a long preStop hook a process gets this long.
@@ -161,7 +161,7 @@ async fn end_one(
     };
     let (mut first, mut second) = (agent.cri.runtime(), agent.cri.runtime());
     let uid = pod.metadata.uid.clone().unwrap_or_default();
-    let stop = first.stop_container(request);
+    let stop = first.stop_container(within(Limit::after(left), request));
     tokio::pin!(stop);
     let result = tokio::select! {
         result = &mut stop => result,
@@ -171,7 +171,9 @@ async fn end_one(
                 container_id: id.to_owned(),
                 timeout: shorter,
             };
-            second.stop_container(request).await
+            second
+                .stop_container(within(Limit::after(shorter), request))
+                .await
         }
     };
     if let Err(e) = result
