@@ -25,4 +25,4 @@ bench: release
 	@scripts/bench
 	@scripts/bench-cri
 	@scripts/bench-api
-	@cargo bench --quiet --locked -p berth-core --bench admission
+	@cargo bench --quiet --locked -p berth-rules --bench admission

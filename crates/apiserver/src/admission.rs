@@ -144,7 +144,7 @@ pub(crate) struct Parts {
     /// What users may do.
     pub(crate) authorizer: Arc<Authorizer>,
     /// PodSecurity with its defaults and exemptions.
-    pub(crate) pod_security: Arc<berth_core::admission::pod_security::PodSecurity>,
+    pub(crate) pod_security: Arc<berth_rules::admission::pod_security::PodSecurity>,
 }
 
 /// Held while something is written that others in its namespace must not overtake.

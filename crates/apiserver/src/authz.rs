@@ -1,6 +1,6 @@
 //! Who may: RBAC, impersonation, escalation.
 //!
-//! Decisions are `core::rbac`'s; here are the snapshot of roles and bindings that they are made
+//! Decisions are `berth_rules::rbac`'s; here are the snapshot of roles and bindings that they are made
 //! from, what nodes may not do although their role allows it, and the stock roles of a new cluster.
 
 pub mod aggregation;
@@ -16,8 +16,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use parking_lot::Mutex;
 
 use berth_api::status::ApiError;
-use berth_core::rbac::escalation::Grant;
-use berth_core::rbac::{self, Policy};
+use berth_rules::rbac::escalation::Grant;
+use berth_rules::rbac::{self, Policy};
 use berth_store::Revision;
 
 use crate::{

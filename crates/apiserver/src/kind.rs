@@ -2,7 +2,7 @@
 
 use berth_api::decode;
 use berth_api::status::ApiError;
-use berth_core::rbac::escalation::Grant;
+use berth_rules::rbac::escalation::Grant;
 use serde_json::Value;
 
 use crate::field_label::FieldLabel;

@@ -9,7 +9,7 @@ use std::any::{Any, type_name};
 use berth_api::field::FieldError;
 use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
-use berth_core::rules::Rules;
+use berth_rules::Rules;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -38,8 +38,8 @@ impl Part {
             Self::Main => "",
             Self::Status => "status",
             Self::Finalize => "finalize",
-            Self::EphemeralContainers => berth_core::pod::EPHEMERAL_CONTAINERS,
-            Self::Resize => berth_core::pod::RESIZE,
+            Self::EphemeralContainers => berth_rules::pod::EPHEMERAL_CONTAINERS,
+            Self::Resize => berth_rules::pod::RESIZE,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/openapi/v2` and `/openapi/v3`, from the registry and the k8s-openapi types.
+//! `/openapi/v2` and `/openapi/v3`, from the registry and generated schemas.
 //!
 //! A document is made when it is first asked for, kept gzipped and made anew when the rows of its
 //! group and version change. It is never held as a tree.

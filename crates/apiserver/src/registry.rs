@@ -374,7 +374,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use berth_core::kinds::api_group;
+    use berth_rules::kinds::api_group;
 
     use super::*;
     use crate::kinds;

@@ -8,7 +8,7 @@ pub(crate) mod typed;
 
 use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
-use berth_core::rbac::escalation::Grant;
+use berth_rules::rbac::escalation::Grant;
 use serde_json::Value;
 
 use crate::field_label::FieldLabel;

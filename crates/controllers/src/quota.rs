@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::admission::quota::{Counts, object_names, used, wire};
 use berth_core::gates::FeatureGates;
+use berth_core::usage::{Counts, object_names, used, wire};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::ApiResource;

@@ -1,31 +1,25 @@
-//! The rules as pure functions: default, validate, admit, overhead, filter and score, who-may, the pod's phase machine. No I/O, no clock, no tokio.
+//! What more than one part decides by, as pure functions. No I/O, no clock, no tokio.
 //!
-//! - [`rules`]: what every kind can do, the trait [`rules::Rules`]; one file per kind beside it.
-//! - [`meta`]: what holds for the metadata of every object.
-//! - [`gates`]: the feature gates.
-//! - [`rbac`]: who may do what, the stock roles, no escalation.
+//! What a single part decides is in a crate of its own, so that a change compiles only that part: `rules` (the API server),
+//! `placement` (the scheduler), `lifecycle` (the node), `check` (`berth check` and `berth migrate`).
+//!
+//! - [`annotations`]: berth's own.
+//! - [`container`]: the containers of a pod, whichever list they are in.
 //! - [`event`]: counting repeated events.
-//! - [`lifecycle`]: what a node does with a pod.
+//! - [`gates`]: the feature gates.
+//! - [`meta`]: what holds for the metadata of every object.
+//! - [`qos`]: the quality-of-service class of a pod.
 //! - [`resources`]: what a pod asks for in all.
-//! - [`schedule`]: where a pod can run.
-//! - [`warnings`]: what is odd about a pod or class though it is accepted.
+//! - [`usage`]: what objects use of a quota.
 
-pub mod admission;
-pub mod check;
-pub mod early;
+pub mod annotations;
+pub mod container;
 pub mod event;
 pub mod gates;
-pub mod kinds;
-pub mod lifecycle;
 pub mod meta;
-pub mod migrate;
-pub mod pod;
-pub mod rbac;
+pub mod qos;
 pub mod resource_list;
 pub mod resources;
-pub mod rules;
-pub mod runtime_class;
-pub mod schedule;
 pub mod selector;
 pub mod toleration;
-pub mod warnings;
+pub mod usage;

@@ -149,7 +149,7 @@ pub fn immutable<T: PartialEq + serde::Serialize>(
 }
 
 /// One `Invalid` error per complaint.
-pub(crate) fn extend_invalid(
+pub fn extend_invalid(
     errors: &mut Vec<FieldError>,
     at: &FieldPath,
     value: &str,

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use berth_core::lifecycle::qos::{Qos, cpu_quota, cpu_shares, cpu_weight, qos};
+use berth_lifecycle::qos::{Qos, cpu_quota, cpu_shares, cpu_weight, qos};
 use k8s_openapi::api::core::v1::Pod;
 use tracing::debug;
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_core::event::EventType;
-use berth_core::lifecycle::evict::{Standing, rank};
-use berth_core::lifecycle::{Problem, is_terminal};
+use berth_lifecycle::evict::{Standing, rank};
+use berth_lifecycle::{Problem, is_terminal};
 use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;

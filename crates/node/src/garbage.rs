@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::lifecycle::{Observed, RunState};
 use berth_cri_api::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use berth_lifecycle::{Observed, RunState};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -80,7 +80,7 @@ async fn sandboxes(agent: &Agent, seen: &Observed) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_core::lifecycle::ObservedContainer;
+    use berth_lifecycle::ObservedContainer;
 
     #[test]
     fn the_newest_two_stay() {

@@ -8,7 +8,7 @@
 //! The agent knows only two neighbours, and neither has to be ours: an API server over HTTPS
 //! ([`Config::client`]) and a CRI v1 runtime over a unix socket ([`Config::cri_socket`]).
 //!
-//! Decisions are pure functions in `berth_core::lifecycle`; this crate holds the I/O around them.
+//! Decisions are pure functions in `berth_lifecycle`; this crate holds the I/O around them.
 //!
 //! | task | owns | talks by |
 //! |---|---|---|

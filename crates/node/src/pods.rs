@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use berth_core::lifecycle::plan::Probes;
-use berth_core::lifecycle::{Observed, Problem};
+use berth_lifecycle::plan::Probes;
+use berth_lifecycle::{Observed, Problem};
 use berth_supervise::{Outage, restart_on_panic};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};

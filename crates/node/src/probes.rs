@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::event::EventType::Warning;
-use berth_core::lifecycle::{Observed, RunState, is_sidecar};
+use berth_lifecycle::{Observed, RunState, is_sidecar};
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::task::JoinHandle;
 

@@ -6,7 +6,7 @@ mod object;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::check::BROKEN_HANDLERS;
+use berth_core::annotations::BROKEN_HANDLERS;
 use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};

@@ -137,7 +137,7 @@ fn port_mappings(spec: &PodSpec) -> Vec<PortMapping> {
         .init_containers
         .iter()
         .flatten()
-        .filter(|c| berth_core::lifecycle::is_sidecar(c));
+        .filter(|c| berth_lifecycle::is_sidecar(c));
     spec.containers
         .iter()
         .chain(sidecars)

@@ -2,7 +2,7 @@
 //!
 //! The list is the kubelet's `safe_sysctls.go`. Only settings of a namespace that the pod has for itself can be allowed.
 
-use berth_core::lifecycle::Problem;
+use berth_lifecycle::Problem;
 use k8s_openapi::api::core::v1::Pod;
 
 const SAFE: [&str; 12] = [

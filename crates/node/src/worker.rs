@@ -1,4 +1,4 @@
-//! One worker per pod: looks at what is, asks `berth_core::lifecycle` what to do, does it, and says
+//! One worker per pod: looks at what is, asks `berth_lifecycle` what to do, does it, and says
 //! how things stand.
 //!
 //! ```text
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::lifecycle::{self, Backoffs, Observed, Plan, Problem};
+use berth_lifecycle::{Backoffs, Observed, Plan, Problem};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use tokio_util::sync::CancellationToken;
@@ -152,7 +152,7 @@ impl Worker {
             if self.failed.is_none() {
                 self.failed = evicted.or_else(|| self.past_deadline());
             }
-            if self.failed.is_some() || lifecycle::is_terminal(&self.pod) || self.over() {
+            if self.failed.is_some() || berth_lifecycle::is_terminal(&self.pod) || self.over() {
                 return self.end().await;
             }
             if !self.accept().await {
@@ -196,7 +196,7 @@ impl Worker {
             })
             .map(|c| c.name.clone())
             .collect();
-        lifecycle::plan(
+        berth_lifecycle::plan(
             &self.pod,
             &self.observed,
             &probes,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use berth_core::schedule::{NodeInfo, PodInfo};
+use berth_placement::{NodeInfo, PodInfo};
 use k8s_openapi::api::core::v1::Node;
 
 use crate::queue::PodKey;
@@ -121,7 +121,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use berth_core::resources::Overhead;
-    use berth_core::schedule::{HandlerRule, filter};
+    use berth_placement::{HandlerRule, filter};
     use berth_testkit::{NodeBuilder, PodBuilder};
 
     use super::*;

@@ -1,6 +1,6 @@
 //! The scheduler: queue, snapshot of nodes, bind.
 //!
-//! Where a pod can run and had better is decided by `berth_core::schedule`; this crate keeps the picture of
+//! Where a pod can run and had better is decided by `berth_placement`; this crate keeps the picture of
 //! the cluster, the order of pods and what is written. State is reached only through the API server.
 
 mod cache;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use berth_core::event::EventType;
 use berth_core::resources::Overhead;
-use berth_core::schedule::{HandlerRule, NodeInfo, PodInfo, filter, score, summarize};
+use berth_placement::{HandlerRule, NodeInfo, PodInfo, filter, score, summarize};
 use berth_supervise::{Brief, Outage, TaskError, panic_reason};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};

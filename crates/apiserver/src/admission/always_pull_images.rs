@@ -2,8 +2,8 @@
 
 use berth_api::field::aggregate;
 use berth_api::status::ApiError;
-use berth_core::admission::always_pull_images as rules;
-use berth_core::pod::EPHEMERAL_CONTAINERS;
+use berth_rules::admission::always_pull_images as rules;
+use berth_rules::pod::EPHEMERAL_CONTAINERS;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Attributes, Operation, Plugin};

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use berth_api::field::aggregate;
-use berth_core::admission::configuration::{
+use berth_rules::admission::configuration::{
     AdmissionConfiguration, ConfigurationError, parse_value,
 };
-use berth_core::admission::pod_security::{PodSecurity, PodSecurityConfiguration};
+use berth_rules::admission::pod_security::{PodSecurity, PodSecurityConfiguration};
 
 const POD_SECURITY: &str = "PodSecurity";
 

@@ -1,7 +1,7 @@
 //! DefaultTolerationSeconds: a pod stays five minutes on a node that is not ready or not reachable.
 
 use berth_api::status::ApiError;
-use berth_core::admission::default_tolerations;
+use berth_rules::admission::default_tolerations;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Attributes, Operation, Plugin};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_core::admission::limit_range;
 use berth_core::gates::FeatureGates;
+use berth_rules::admission::limit_range;
 use k8s_openapi::api::core::v1::{LimitRange, Pod};
 
 use super::{Attributes, Operation, Parts, Plugin};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_core::admission::node_restriction::{
+use berth_rules::admission::node_restriction::{
     self as rules, Identity, TokenQuestion, Violation, identity,
 };
 use k8s_openapi::api::authentication::v1::TokenRequest;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use berth_api::status::ApiError;
-use berth_core::admission::pod_security::namespace::{POD_LIMIT, TIME_LIMIT};
-use berth_core::admission::pod_security::{self as rules, Decision, LevelVersion, evaluates};
+use berth_rules::admission::pod_security::namespace::{POD_LIMIT, TIME_LIMIT};
+use berth_rules::admission::pod_security::{self as rules, Decision, LevelVersion, evaluates};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use super::{Attributes, NAMESPACES, Operation, Parts, Plugin};

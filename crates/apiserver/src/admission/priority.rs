@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_core::admission::priority;
+use berth_rules::admission::priority;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use berth_api::quantity::{Format, Quantity};
 use berth_api::status::ApiError;
-use berth_core::admission::{Rejection, quota};
 use berth_core::gates::FeatureGates;
-use berth_core::pod::RESIZE;
 use berth_core::resources::Amounts;
+use berth_core::usage;
+use berth_rules::admission::{Rejection, quota};
+use berth_rules::pod::RESIZE;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota as Quota};
 
 use super::{Attributes, Operation, Parts, Plugin};
@@ -35,7 +36,7 @@ impl ResourceQuota {
 
     fn new_pod(&self, pods: &[Pod], pod: &Pod, quotas: &[Quota]) -> Result<(), Rejection> {
         quotas.iter().try_for_each(|one| {
-            let used = quota::used(one, pods, &quota::Counts::new(), &self.gates);
+            let used = usage::used(one, pods, &usage::Counts::new(), &self.gates);
             quota::check_pod(one, &used, pod, &self.gates)
         })
     }
@@ -48,7 +49,7 @@ impl ResourceQuota {
         quotas: &[Quota],
     ) -> Result<(), Rejection> {
         quotas.iter().try_for_each(|one| {
-            let used = quota::used(one, pods, &quota::Counts::new(), &self.gates);
+            let used = usage::used(one, pods, &usage::Counts::new(), &self.gates);
             quota::check_pod_update(one, &used, pod, old, &self.gates)
         })
     }
@@ -62,11 +63,11 @@ impl ResourceQuota {
             .list(&row.storage, Some(attributes.namespace))
             .len();
         let have = i64::try_from(have).unwrap_or(i64::MAX);
-        let counts: quota::Counts = names.iter().map(|name| (name.clone(), have)).collect();
+        let counts: usage::Counts = names.iter().map(|name| (name.clone(), have)).collect();
         let one = Quantity::new(1, Format::DecimalSi);
         let more: Amounts = names.iter().map(|n| (n.clone(), one.clone())).collect();
         quotas.iter().try_for_each(|limited| {
-            let used = quota::used(limited, [], &counts, &self.gates);
+            let used = usage::used(limited, [], &counts, &self.gates);
             quota::check(limited, &used, &more)
         })
     }

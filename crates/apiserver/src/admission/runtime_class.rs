@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_core::admission::{namespace_policy, runtime_class};
 use berth_core::gates::FeatureGates;
-use berth_core::pod::EPHEMERAL_CONTAINERS;
+use berth_rules::admission::{namespace_policy, runtime_class};
+use berth_rules::pod::EPHEMERAL_CONTAINERS;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass as Class;
 

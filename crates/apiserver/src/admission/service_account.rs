@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_core::admission::node_restriction::references;
-use berth_core::admission::service_account;
+use berth_rules::admission::node_restriction::references;
+use berth_rules::admission::service_account;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount as Account};
 
 use super::{Attributes, Operation, Parts, Plugin};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use serde_json::json;
 
-use berth_core::rbac::policy::{aggregated, effective_rules};
+use berth_rules::rbac::policy::{aggregated, effective_rules};
 use berth_store::Expect;
 
 use super::CLUSTER_ROLES;

@@ -3,14 +3,14 @@
 //!
 //! A node has the rules of the ClusterRole `system:node` as they are built in, and of what they allow only what
 //! concerns itself and its pods. What it may write into those objects is for
-//! [`berth_core::admission::node_restriction`].
+//! [`berth_rules::admission::node_restriction`].
 
 use std::sync::LazyLock;
 
-use berth_core::admission::node_restriction::{
+use berth_rules::admission::node_restriction::{
     Identity, LEASE_NAMESPACE, MIRROR_POD, identity, references,
 };
-use berth_core::rbac::{self, rule, stock};
+use berth_rules::rbac::{self, rule, stock};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 

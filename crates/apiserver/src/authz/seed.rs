@@ -9,8 +9,8 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use berth_api::status::ApiError;
-use berth_core::admission::node_restriction::NODES_GROUP;
-use berth_core::rbac::stock;
+use berth_rules::admission::node_restriction::NODES_GROUP;
+use berth_rules::rbac::stock;
 use berth_store::Expect;
 
 use super::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES};

@@ -1,6 +1,6 @@
 //! What a definition's status says about it.
 
-use berth_core::kinds::api_group::{self, Approval};
+use berth_rules::kinds::api_group::{self, Approval};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames,
 };

@@ -6,12 +6,12 @@ use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
-use berth_core::kinds::api_group;
 use berth_core::meta::{self, Scope};
+use berth_rules::kinds::api_group;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::{Deserialize, Serialize};
 
-use berth_core::rules::Rules;
+use berth_rules::Rules;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
 use serde_json::json;

@@ -2,8 +2,9 @@
 
 use berth_api::status::ApiError;
 use berth_core::gates::Gate;
-use berth_core::pod;
-use berth_core::{early, warnings};
+use berth_placement::early;
+use berth_rules::pod;
+use berth_rules::warnings;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::Eviction;

@@ -1,6 +1,6 @@
 //! rbac.authorization.k8s.io/v1 Role.
 
-use berth_core::rbac::escalation::Grant;
+use berth_rules::rbac::escalation::Grant;
 use k8s_openapi::api::rbac::v1::Role;
 
 use crate::field_label::FieldLabel;

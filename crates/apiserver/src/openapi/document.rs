@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Counts the changes of the documents' form, so that clients do not keep one of an older form.
-const FORM: &str = "2";
+const FORM: &str = "3";
 
 /// What a document depends on, as a hash; none when the version is not served.
 pub(super) fn hash(table: &Table, group: &str, version: &str) -> Option<String> {

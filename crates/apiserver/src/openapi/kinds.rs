@@ -1,93 +1,54 @@
-//! The k8s-openapi types whose schemas are known, by group, version and kind.
+//! The generated schemas of `schemas.json`, and the built-in kinds that have one, by group, version and
+//! kind. `scripts/generate-openapi-schemas` writes the file from the types of k8s-openapi.
 
-use k8s_openapi::{
-    Resource, api, apiextensions_apiserver,
-    schemars::{JsonSchema, SchemaGenerator},
-};
+use std::{collections::BTreeMap, sync::LazyLock};
 
-/// A built-in kind and how its schema is made.
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+/// What stands before a name in the references of the generated schemas.
+pub(super) const REFERENCE: &str = "#/definitions/";
+
+/// A built-in kind.
+#[derive(Deserialize)]
 pub(super) struct Kind {
-    pub(super) group: &'static str,
-    pub(super) version: &'static str,
-    pub(super) kind: &'static str,
-    /// Adds the kind's definition, and all that it refers to, to the generator.
-    pub(super) define: fn(&mut SchemaGenerator),
-    /// The definition's name.
-    pub(super) schema: fn() -> String,
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    /// The name of its schema.
+    pub(super) schema: &'static str,
 }
 
-const fn kind<T: Resource + JsonSchema>() -> Kind {
-    Kind {
-        group: T::GROUP,
-        version: T::VERSION,
-        kind: T::KIND,
-        define: |generator| {
-            generator.subschema_for::<T>();
-        },
-        schema: || T::schema_name().into_owned(),
-    }
+/// The file. A schema stays text until a document needs it.
+#[derive(Default, Deserialize)]
+pub(super) struct Generated {
+    pub(super) kinds: Vec<Kind>,
+    #[serde(borrow)]
+    pub(super) definitions: BTreeMap<&'static str, &'static RawValue>,
 }
+
+pub(super) static GENERATED: LazyLock<Generated> = LazyLock::new(|| {
+    // a test reads all of it, so a file that cannot be read is never built into a release
+    serde_json::from_str(include_str!("schemas.json")).unwrap_or_else(|error| {
+        tracing::error!(%error, "the generated OpenAPI schemas cannot be read");
+        Generated::default()
+    })
+});
 
 /// The kind of that name.
 pub(super) fn find(group: &str, version: &str, name: &str) -> Option<&'static Kind> {
-    KINDS
+    GENERATED
+        .kinds
         .iter()
         .find(|k| k.group == group && k.version == version && k.kind == name)
 }
 
-static KINDS: &[Kind] = &[
-    kind::<api::core::v1::Binding>(),
-    kind::<api::core::v1::ComponentStatus>(),
-    kind::<api::core::v1::ConfigMap>(),
-    kind::<api::core::v1::Endpoints>(),
-    kind::<api::core::v1::Event>(),
-    kind::<api::core::v1::LimitRange>(),
-    kind::<api::core::v1::Namespace>(),
-    kind::<api::core::v1::Node>(),
-    kind::<api::core::v1::PersistentVolume>(),
-    kind::<api::core::v1::PersistentVolumeClaim>(),
-    kind::<api::core::v1::Pod>(),
-    kind::<api::core::v1::PodTemplate>(),
-    kind::<api::core::v1::ReplicationController>(),
-    kind::<api::core::v1::ResourceQuota>(),
-    kind::<api::core::v1::Secret>(),
-    kind::<api::core::v1::Service>(),
-    kind::<api::core::v1::ServiceAccount>(),
-    kind::<api::admissionregistration::v1::MutatingWebhookConfiguration>(),
-    kind::<api::admissionregistration::v1::ValidatingWebhookConfiguration>(),
-    kind::<api::apps::v1::ControllerRevision>(),
-    kind::<api::apps::v1::DaemonSet>(),
-    kind::<api::apps::v1::Deployment>(),
-    kind::<api::apps::v1::ReplicaSet>(),
-    kind::<api::apps::v1::StatefulSet>(),
-    kind::<api::authentication::v1::SelfSubjectReview>(),
-    kind::<api::authentication::v1::TokenRequest>(),
-    kind::<api::authentication::v1::TokenReview>(),
-    kind::<api::authorization::v1::LocalSubjectAccessReview>(),
-    kind::<api::authorization::v1::SelfSubjectAccessReview>(),
-    kind::<api::authorization::v1::SelfSubjectRulesReview>(),
-    kind::<api::authorization::v1::SubjectAccessReview>(),
-    kind::<api::autoscaling::v1::Scale>(),
-    kind::<api::batch::v1::CronJob>(),
-    kind::<api::batch::v1::Job>(),
-    kind::<api::certificates::v1::CertificateSigningRequest>(),
-    kind::<api::coordination::v1::Lease>(),
-    kind::<api::discovery::v1::EndpointSlice>(),
-    kind::<api::events::v1::Event>(),
-    kind::<api::networking::v1::Ingress>(),
-    kind::<api::networking::v1::IngressClass>(),
-    kind::<api::networking::v1::NetworkPolicy>(),
-    kind::<api::node::v1::RuntimeClass>(),
-    kind::<api::policy::v1::Eviction>(),
-    kind::<api::policy::v1::PodDisruptionBudget>(),
-    kind::<api::rbac::v1::ClusterRole>(),
-    kind::<api::rbac::v1::ClusterRoleBinding>(),
-    kind::<api::rbac::v1::Role>(),
-    kind::<api::rbac::v1::RoleBinding>(),
-    kind::<api::scheduling::v1::PriorityClass>(),
-    kind::<api::storage::v1::CSIDriver>(),
-    kind::<api::storage::v1::CSINode>(),
-    kind::<api::storage::v1::StorageClass>(),
-    kind::<api::storage::v1::VolumeAttachment>(),
-    kind::<apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(),
-];
+/// The generated schema of that name, whose references begin with [`REFERENCE`].
+pub(super) fn definition(name: &str) -> Option<Value> {
+    let schema = GENERATED.definitions.get(name)?;
+    serde_json::from_str(schema.get())
+        .inspect_err(
+            |error| tracing::error!(name, %error, "a generated OpenAPI schema cannot be read"),
+        )
+        .ok()
+}

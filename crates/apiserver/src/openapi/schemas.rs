@@ -1,12 +1,8 @@
-//! The schemas of a group and version, as the stock server writes them: what k8s-openapi knows,
-//! with the `x-kubernetes-*` facts of the patch table.
+//! The schemas of a group and version, as the stock server writes them: the generated ones of
+//! `schemas.json`, with the `x-kubernetes-*` facts of the patch table.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Patch, Status},
-    schemars::{SchemaGenerator, generate::SchemaSettings},
-};
 use serde_json::{Map, Value, json};
 
 use super::kinds;
@@ -24,7 +20,7 @@ pub(super) type Definitions = BTreeMap<String, Value>;
 /// The name of the schema of a kind in one version of a row, or of a subresource's kind.
 pub(super) fn name(gvk: &Gvk) -> String {
     if let Some(kind) = kinds::find(&gvk.group, &gvk.version, &gvk.kind) {
-        return (kind.schema)();
+        return kind.schema.to_owned();
     }
     if gvk.group == "node.k8s.io" {
         return format!("{NODE}.{}.{}", gvk.version, gvk.kind);
@@ -37,27 +33,19 @@ pub(super) fn name(gvk: &Gvk) -> String {
 /// The definitions that the rows need in one version; `reference` is the prefix of references
 /// (`#/components/schemas/` or `#/definitions/`).
 pub(super) fn definitions(rows: &[&Resource], version: &str, reference: &str) -> Definitions {
-    let mut settings = SchemaSettings::draft07();
-    settings.definitions_path = reference
-        .trim_start_matches('#')
-        .trim_end_matches('/')
-        .to_owned()
-        .into();
-    settings.meta_schema = None;
-    let mut generator = settings.into_generator();
-    generator.subschema_for::<DeleteOptions>();
-    generator.subschema_for::<ListMeta>();
-    generator.subschema_for::<Patch>();
-    generator.subschema_for::<Status>();
-    let mut own = Vec::new();
     let mut all = Definitions::new();
+    let mut needed: Vec<String> = ["DeleteOptions", "ListMeta", "Patch", "Status"]
+        .iter()
+        .map(|kind| format!("{META}.{kind}"))
+        .collect();
+    let mut own = Vec::new();
     for row in rows {
         let gvk = Gvk::new(&row.group, version, &row.kind);
         own.push((gvk.clone(), row.namespaced()));
-        define(&mut generator, row, &gvk, &mut all, reference);
+        define(row, &gvk, &mut all, reference);
         for sub in &row.subresources {
             if let Some(kind) = kinds::find(&sub.gvk.group, &sub.gvk.version, &sub.gvk.kind) {
-                (kind.define)(&mut generator);
+                needed.push(kind.schema.to_owned());
                 own.push((sub.gvk.clone(), false));
             }
         }
@@ -65,9 +53,10 @@ pub(super) fn definitions(rows: &[&Resource], version: &str, reference: &str) ->
             all.insert(format!("{}List", name(&gvk)), list(row, &gvk, reference));
         }
     }
-    for (name, value) in generator.take_definitions(false) {
-        all.entry(name).or_insert(value);
+    for schema in all.values() {
+        references(schema, reference, &mut needed);
     }
+    complete(needed, &mut all, reference);
     let components = reference.starts_with("#/components");
     for (name, schema) in &mut all {
         finish(name, schema, components);
@@ -84,22 +73,41 @@ pub(super) fn kind_value(gvk: &Gvk) -> Value {
     json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind})
 }
 
-fn define(
-    generator: &mut SchemaGenerator,
-    row: &Resource,
-    gvk: &Gvk,
-    all: &mut Definitions,
-    reference: &str,
-) {
+/// Adds the schemas of these names, and all that they refer to, from the generated ones.
+fn complete(mut needed: Vec<String>, all: &mut Definitions, reference: &str) {
+    while let Some(name) = needed.pop() {
+        if all.contains_key(&name) {
+            continue;
+        }
+        if let Some(mut schema) = kinds::definition(&name) {
+            rename(&mut schema, kinds::REFERENCE, reference);
+            references(&schema, reference, &mut needed);
+            all.insert(name, schema);
+        }
+    }
+}
+
+/// The names that a schema refers to.
+fn references(schema: &Value, prefix: &str, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(reference)) = map.get("$ref") {
+                found.extend(reference.strip_prefix(prefix).map(str::to_owned));
+            }
+            map.values().for_each(|v| references(v, prefix, found));
+        }
+        Value::Array(items) => items.iter().for_each(|v| references(v, prefix, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn define(row: &Resource, gvk: &Gvk, all: &mut Definitions, reference: &str) {
     if let Some(schema) = row.schemas.get(&gvk.version) {
         all.insert(name(gvk), custom(schema, reference));
     } else if let Some(kind) = kinds::find(&gvk.group, &gvk.version, &gvk.kind) {
-        (kind.define)(generator);
+        complete(vec![kind.schema.to_owned()], all, reference);
     } else if gvk.group == "node.k8s.io" {
-        if let Some(kind) = kinds::find("node.k8s.io", "v1", "RuntimeClass") {
-            (kind.define)(generator);
-        }
-        older_runtime_class(generator, &gvk.version, all, reference);
+        older_runtime_class(&gvk.version, all, reference);
     } else {
         all.insert(
             name(gvk),
@@ -108,31 +116,25 @@ fn define(
     }
 }
 
-/// k8s-openapi has only v1 of RuntimeClass. v1beta1 is the same; v1alpha1 has a spec.
-fn older_runtime_class(
-    generator: &mut SchemaGenerator,
-    version: &str,
-    all: &mut Definitions,
-    reference: &str,
-) {
+/// The generated schemas have only v1 of RuntimeClass. v1beta1 is the same; v1alpha1 has a spec.
+fn older_runtime_class(version: &str, all: &mut Definitions, reference: &str) {
     let (newer, older) = (format!("{NODE}.v1."), format!("{NODE}.{version}."));
-    let mut moved = Vec::new();
-    generator
-        .definitions_mut()
-        .retain(|name, schema| match name.strip_prefix(&newer) {
-            Some(kind) => {
-                moved.push((format!("{older}{kind}"), std::mem::take(schema)));
-                false
-            }
-            None => true,
-        });
-    for (name, mut schema) in moved {
+    let mut classes = Definitions::new();
+    complete(
+        vec![format!("{newer}RuntimeClass")],
+        &mut classes,
+        reference,
+    );
+    for (name, mut schema) in classes {
+        let Some(kind) = name.strip_prefix(&newer) else {
+            continue;
+        };
         rename(
             &mut schema,
             &format!("{reference}{newer}"),
             &format!("{reference}{older}"),
         );
-        all.insert(name, schema);
+        all.insert(format!("{older}{kind}"), schema);
     }
     if version != "v1alpha1" {
         return;

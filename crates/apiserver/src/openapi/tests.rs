@@ -29,6 +29,27 @@ fn references(value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
+fn every_generated_schema_can_be_read_and_refers_to_others_of_the_file() {
+    assert!(kinds::GENERATED.kinds.len() > 50);
+    for kind in &kinds::GENERATED.kinds {
+        assert!(kinds::definition(kind.schema).is_some(), "{}", kind.schema);
+    }
+    for name in kinds::GENERATED.definitions.keys() {
+        let schema = kinds::definition(name).unwrap();
+        assert!(schema["description"].is_string(), "{name}");
+        let mut found = Vec::new();
+        references(&schema, &mut found);
+        for reference in found {
+            let other = reference.strip_prefix(kinds::REFERENCE).unwrap();
+            assert!(
+                kinds::GENERATED.definitions.contains_key(other),
+                "{name}: {reference}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_version_has_a_document_whose_references_resolve() {
     for (group, versions) in table().groups() {
         for version in versions {
@@ -43,6 +64,28 @@ fn every_version_has_a_document_whose_references_resolve() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn the_document_of_a_custom_resource_holds_all_that_its_schema_refers_to() {
+    let mut row = rows().into_iter().find(|r| r.kind == "ConfigMap").unwrap();
+    row.group = "berth.example".to_owned();
+    row.kind = "Thing".to_owned();
+    row.list_kind = "ThingList".to_owned();
+    row.plural = "things".to_owned();
+    row.schemas
+        .insert("v1".to_owned(), Arc::new(json!({"type": "object"})));
+    let table = Registry::new(vec![row]).table();
+    let document: Value =
+        serde_json::from_slice(&unzip(&document::openapi(&table, "berth.example", "v1"))).unwrap();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    let meta = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert!(found.iter().any(|r| r == meta), "{found:?}");
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use berth_api::field::aggregate;
 use berth_api::status::{ApiError, Subject};
 use berth_core::meta as core_meta;
-use berth_core::pod::binding;
+use berth_rules::pod::binding;
 use berth_store::Expect;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Binding, Pod};

@@ -9,10 +9,10 @@ use berth_api::decode;
 use berth_api::field::FieldError;
 use berth_api::names;
 use berth_api::status::ApiError;
-use berth_core::admission::quota;
 use berth_core::gates::FeatureGates;
 use berth_core::meta::{self, Scope};
-use berth_core::rbac::escalation::Grant;
+use berth_core::usage;
+use berth_rules::rbac::escalation::Grant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
@@ -60,7 +60,7 @@ impl Custom {
             }),
             api_version: stored.api_version(),
             schemas,
-            quota_names: quota::object_names(&stored.group, plural),
+            quota_names: usage::object_names(&stored.group, plural),
         }
     }
 

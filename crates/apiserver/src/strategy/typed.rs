@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use berth_api::decode;
 use berth_api::status::ApiError;
-use berth_core::admission::quota;
-use berth_core::rbac::escalation::Grant;
+use berth_core::usage;
+use berth_rules::rbac::escalation::Grant;
 use serde_json::Value;
 
 use super::{Cluster, Ending, Strategy};
@@ -25,7 +25,7 @@ impl<K: Kind> TypedKind<K> {
     /// The strategy.
     pub(crate) fn new() -> Self {
         Self {
-            quota_names: quota::object_names(K::GROUP, K::PLURAL),
+            quota_names: usage::object_names(K::GROUP, K::PLURAL),
             kind: PhantomData,
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use berth_core::check::{Facts, HandlerFact, NodeFacts, Problem, problems};
+use berth_check::{Facts, HandlerFact, NodeFacts, Problem, problems};
 use berth_cri::{HandlerSource, HandlerState};
 
 use crate::kubeconfig;

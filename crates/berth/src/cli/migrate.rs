@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use berth_core::migrate::{self, Migration};
+use berth_check::migrate::{self, Migration};
 
 use super::check;
 

@@ -3,7 +3,7 @@
 use berth_cri_api::v1::{HugepageLimit, LinuxContainerResources};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use berth_core::lifecycle::qos::{cpu_quota, cpu_shares, oom_score_adj, qos};
+use berth_lifecycle::qos::{cpu_quota, cpu_shares, oom_score_adj, qos};
 
 use crate::agent::Agent;
 use crate::amount;

@@ -1,13 +1,13 @@
-//! What the runtime knows of one pod, in the terms of `berth_core::lifecycle`.
+//! What the runtime knows of one pod, in the terms of `berth_lifecycle`.
 
 use std::collections::HashMap;
 
-use berth_core::lifecycle::{Observed, ObservedContainer, ObservedSandbox, RunState};
 use berth_cri_api::v1::{
     Container, ContainerFilter, ContainerState, ContainerStatus, ContainerStatusRequest,
     ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState,
     PodSandboxStatus, PodSandboxStatusRequest,
 };
+use berth_lifecycle::{Observed, ObservedContainer, ObservedSandbox, RunState};
 use jiff::Timestamp;
 
 use super::{Cri, labels};

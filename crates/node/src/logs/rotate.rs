@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::lifecycle::RunState;
 use berth_cri_api::v1::ReopenContainerLogRequest;
+use berth_lifecycle::RunState;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use berth_core::lifecycle::RunState;
+use berth_lifecycle::RunState;
 use http::{Response, StatusCode};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_core::lifecycle::RunState;
+use berth_lifecycle::RunState;
 use berth_supervise::unblock;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;

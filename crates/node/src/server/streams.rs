@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::lifecycle::RunState;
 use berth_cri_api::v1::{AttachRequest, ExecRequest, ExecSyncRequest, PortForwardRequest};
+use berth_lifecycle::RunState;
 use berth_supervise::Chain;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};

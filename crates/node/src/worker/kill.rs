@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_core::event::EventType::{Normal, Warning};
-use berth_core::lifecycle::{Kill, ObservedContainer, RunState, is_sidecar};
 use berth_cri_api::v1::{StopContainerRequest, StopPodSandboxRequest};
+use berth_lifecycle::{Kill, ObservedContainer, RunState, is_sidecar};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::{debug, warn};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use berth_core::event::EventType;
-use berth_core::lifecycle::{Problem, Start, admit, is_terminal};
 use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use berth_lifecycle::{Problem, Start, admit, is_terminal};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use tracing::{info, warn};

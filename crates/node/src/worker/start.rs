@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_core::event::EventType::{Normal, Warning};
-use berth_core::lifecycle::backoff::go_duration;
-use berth_core::lifecycle::{Backoffs, Kill, Problem, Role, Start};
 use berth_cri_api::v1::{CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
+use berth_lifecycle::backoff::go_duration;
+use berth_lifecycle::{Backoffs, Kill, Problem, Role, Start};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use parking_lot::Mutex;
@@ -47,7 +47,7 @@ impl Worker {
             Role::App(i) => spec.containers.get(i).cloned(),
             Role::Ephemeral(i) => {
                 let e = spec.ephemeral_containers.as_ref()?.get(i)?;
-                Some(berth_core::pod::as_container(e.clone()))
+                Some(berth_core::container::as_container(e.clone()))
             }
         }
     }

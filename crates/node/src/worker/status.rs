@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::lifecycle::{self, Inputs, Observed, RunState};
+use berth_lifecycle::{Inputs, Observed, RunState};
 use berth_supervise::{Brief, Outage, unblock};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -233,7 +233,7 @@ impl Worker {
     pub(super) fn write_status(&mut self, over: bool) {
         let facts = self.agent.runtime.borrow().clone();
         let probes = self.handle.probes.lock().clone();
-        let status = lifecycle::status(Inputs {
+        let status = berth_lifecycle::status(Inputs {
             pod: &self.pod,
             previous: &self.previous,
             observed: &self.observed,

@@ -1,7 +1,7 @@
 //! The facts of a whole cluster.
 
 use anyhow::Context as _;
-use berth_core::check::Facts;
+use berth_check::Facts;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 
 /// Group, version, kind and plural of what is looked at. What a server does not serve is passed over.

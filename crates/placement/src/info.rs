@@ -1,0 +1,196 @@
+//! What the scheduler knows of nodes and pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+
+use berth_core::resources::{Amounts, Overhead, amounts, pod_requests};
+
+/// What a container without requests counts when nodes are compared (not when they are filtered), as in the
+/// stock scheduler.
+const DEFAULT_MILLI_CPU: i64 = 100;
+const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+
+/// Amounts as whole numbers: CPU in thousandths, everything else in ones, rounded up.
+pub(super) type Numbers = BTreeMap<String, i64>;
+
+/// Address, protocol and port on the node.
+pub(super) type HostPort = (String, String, i32);
+
+pub(super) fn numbers(amounts: &Amounts) -> Numbers {
+    amounts
+        .iter()
+        .map(|(name, amount)| {
+            let number = if name == "cpu" {
+                amount.milli_value()
+            } else {
+                amount.value()
+            };
+            (name.clone(), number)
+        })
+        .collect()
+}
+
+/// What matters of a pod for its placement.
+#[derive(Debug, Clone)]
+pub struct PodInfo {
+    pub(super) pod: Arc<Pod>,
+    pub(super) requests: Numbers,
+    pub(super) compared: (i64, i64),
+    pub(super) host_ports: BTreeSet<HostPort>,
+}
+
+impl PodInfo {
+    /// Computes it.
+    #[must_use]
+    pub fn new(pod: Arc<Pod>, overhead: Overhead) -> Self {
+        let (requests, host_ports) = match &pod.spec {
+            Some(spec) => (numbers(&pod_requests(spec, overhead)), host_ports(spec)),
+            None => (Numbers::new(), BTreeSet::new()),
+        };
+        let compared = pod
+            .spec
+            .as_ref()
+            .map_or((0, 0), |spec| compared(spec, &requests));
+        Self {
+            pod,
+            requests,
+            compared,
+            host_ports,
+        }
+    }
+
+    /// The pod.
+    #[must_use]
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+}
+
+fn compared(spec: &PodSpec, requests: &Numbers) -> (i64, i64) {
+    let without = |resource: &str| {
+        let count = spec
+            .containers
+            .iter()
+            .filter(|container| {
+                let requests = container
+                    .resources
+                    .as_ref()
+                    .and_then(|all| all.requests.as_ref());
+                requests.is_none_or(|list| !list.contains_key(resource))
+            })
+            .count();
+        i64::try_from(count).unwrap_or(i64::MAX)
+    };
+    let asked = |resource: &str| requests.get(resource).copied().unwrap_or(0);
+    (
+        asked("cpu").saturating_add(without("cpu").saturating_mul(DEFAULT_MILLI_CPU)),
+        asked("memory").saturating_add(without("memory").saturating_mul(DEFAULT_MEMORY)),
+    )
+}
+
+fn host_ports(spec: &PodSpec) -> BTreeSet<HostPort> {
+    spec.containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            let address = port.host_ip.clone().filter(|ip| !ip.is_empty());
+            Some((
+                address.unwrap_or_else(|| "0.0.0.0".to_owned()),
+                port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                number,
+            ))
+        })
+        .collect()
+}
+
+/// A node, and what the pods on it take.
+#[derive(Debug, Clone)]
+pub struct NodeInfo {
+    pub(super) node: Arc<Node>,
+    pub(super) allocatable: Numbers,
+    pub(super) taken: Numbers,
+    pub(super) compared: (i64, i64),
+    pub(super) pods: i64,
+    pub(super) host_ports: BTreeMap<HostPort, u32>,
+}
+
+impl NodeInfo {
+    /// A node without pods.
+    #[must_use]
+    pub fn new(node: Arc<Node>) -> Self {
+        let mut info = Self {
+            node: Arc::clone(&node),
+            allocatable: Numbers::new(),
+            taken: Numbers::new(),
+            compared: (0, 0),
+            pods: 0,
+            host_ports: BTreeMap::new(),
+        };
+        info.set_node(node);
+        info
+    }
+
+    /// The node changed; its pods stay.
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        let status = node.status.as_ref();
+        let list =
+            status.and_then(|status| status.allocatable.as_ref().or(status.capacity.as_ref()));
+        self.allocatable = numbers(&amounts(list));
+        self.node = node;
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// A pod came onto the node.
+    pub fn add(&mut self, pod: &PodInfo) {
+        self.count(pod, 1);
+        for port in &pod.host_ports {
+            *self.host_ports.entry(port.clone()).or_default() += 1;
+        }
+    }
+
+    /// A pod that was added left the node.
+    pub fn remove(&mut self, pod: &PodInfo) {
+        self.count(pod, -1);
+        for port in &pod.host_ports {
+            if let Some(users) = self.host_ports.get_mut(port) {
+                *users = users.saturating_sub(1);
+                if *users == 0 {
+                    self.host_ports.remove(port);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, pod: &PodInfo, sign: i64) {
+        self.pods += sign;
+        for (name, number) in &pod.requests {
+            let slot = self.taken.entry(name.clone()).or_default();
+            *slot = slot.saturating_add(sign * number);
+        }
+        self.compared.0 = self.compared.0.saturating_add(sign * pod.compared.0);
+        self.compared.1 = self.compared.1.saturating_add(sign * pod.compared.1);
+    }
+
+    /// Whether the node reports this handler; `None` when it reports none at all (an old kubelet).
+    #[must_use]
+    pub fn has_handler(&self, handler: &str) -> Option<bool> {
+        let handlers = self.node.status.as_ref()?.runtime_handlers.as_deref()?;
+        if handlers.is_empty() {
+            return None;
+        }
+        Some(
+            handlers
+                .iter()
+                .any(|found| found.name.as_deref().unwrap_or_default() == handler),
+        )
+    }
+}

@@ -1,0 +1,17 @@
+//! What the API server decides about objects, as pure functions: default, prepare, validate, admit, quota, who may.
+//! No I/O, no clock, no tokio.
+//!
+//! - [`kinds`], [`pod`], [`runtime_class`]: the rules of each kind, as implementations of [`Rules`].
+//! - [`admission`]: what a new pod gets from its cluster, and what gets it rejected.
+//! - [`rbac`]: who may do what, the stock roles, no escalation.
+//! - [`warnings`]: what is odd about a pod or class though it is accepted.
+
+pub mod admission;
+pub mod kinds;
+pub mod pod;
+pub mod rbac;
+mod rules;
+pub mod runtime_class;
+pub mod warnings;
+
+pub use rules::{Rules, UnknownSubresource};
