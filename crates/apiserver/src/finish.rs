@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn indentation_is_that_of_the_library() {
         for text in [
-            r#"{"a":[1,{"b":"x,y:{\\\"z]"},[],{}],"c":null,"d":{"e":-1.5e3,"f":"ä\\\\"}}"#,
+            r#"{"a":[1,{"b":"x,y:{\\\"z]"},[],{}],"c":null,"d":{"e":-1.5,"f":"ä\\\\"}}"#,
             "[]",
             "[[[]]]",
             r#""a:b""#,

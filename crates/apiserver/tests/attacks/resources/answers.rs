@@ -59,7 +59,7 @@ async fn watches_of_the_metadata_of_large_objects_keep_nobody_waiting() {
     api.post(CONFIG_MAPS, crowded("a")).await.expect(201);
     let mut watches = Vec::new();
     for shape in ["PartialObjectMetadata", "Table"] {
-        for _ in 0..10 {
+        for _ in 0..4 {
             let accept = format!("Accept: application/json;as={shape};g=meta.k8s.io;v=v1\r\n");
             let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion=1");
             let mut watch = under_way(&api, "GET", &path, &accept, "").await;
