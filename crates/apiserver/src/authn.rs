@@ -8,6 +8,7 @@ use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
 
 use http::{header::AUTHORIZATION, request::Parts};
 use rustls_pki_types::CertificateDer;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -114,8 +115,13 @@ impl Authenticator {
         service_accounts: Option<TokenVerifier>,
         storage: Arc<Storage>,
     ) -> Self {
-        let lookup =
-            move |kind: &str, namespace: &str, name: &str| storage.find(kind, namespace, name);
+        // Of a token's pod only this is read: whoever made the pod chose how large it is, and before it is known who asks
+        // nothing bounds the number of requests.
+        let lookup = move |kind: &str, namespace: &str, name: &str| {
+            let stored = storage.get(kind, namespace, name)?;
+            let (uid, ends) = (&*stored.uid, stored.deletion_timestamp.as_deref());
+            (!stored.corrupt).then(|| json!({"metadata": {"uid": uid, "deletionTimestamp": ends}}))
+        };
         Self::with_lookup(config, service_accounts, Box::new(lookup))
     }
 

@@ -159,10 +159,16 @@ impl Authorizer {
         }
     }
 
-    /// All rules that hold for a user in a namespace.
-    #[must_use]
-    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
-        self.policy().rules_for(&rbac_user(user), namespace)
+    /// The rules that hold for a user in a namespace, until `takes` has enough of them.
+    pub fn rules_for(
+        &self,
+        user: &User,
+        namespace: &str,
+        mut takes: impl FnMut(&PolicyRule) -> bool,
+    ) -> Vec<PolicyRule> {
+        let (policy, user) = (self.policy(), rbac_user(user));
+        let rules = policy.rules_for(&user, namespace);
+        rules.take_while(|rule| takes(rule)).cloned().collect()
     }
 
     /// Whether [`Authorizer::rules_for`] leaves out what a user may do: a node's rights depend on its pods.

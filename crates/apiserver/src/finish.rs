@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 
+use berth_api::status::ApiError;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -12,13 +13,17 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use serde_json::Value;
 
 use crate::http_types::{self, Body, BoxError, LongList, Response};
 use crate::query::Parameters;
 
 /// What is not longer than this is sent as it is.
 const PLAIN_MAX: u64 = 128 << 10;
+/// What would be longer than this with indentation is sent without: at each of a hundred levels of nesting a line of two
+/// characters has two hundred more.
+const INDENTED_MAX: usize = 2 << 20;
+/// What is longer than this is indented away from the threads that serve everybody.
+const LONG: usize = 64 << 10;
 
 /// What a request wants done to its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,11 +74,16 @@ impl Finish {
             return response;
         }
         let (mut parts, body) = response.into_parts();
-        let Ok(collected) = body.collect().await else {
-            return http::Response::from_parts(parts, http_types::full(Bytes::new()));
+        // A body whose length is known is there as a whole: those of others are passed on and don't come here.
+        let mut bytes = match body.collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) => {
+                return http_types::error(&ApiError::Internal(format!(
+                    "the answer could not be read: {error}"
+                )));
+            }
         };
-        let mut bytes = collected.to_bytes();
-        if pretty && let Some(indented) = indent(&bytes) {
+        if pretty && let Some(indented) = indented(bytes.clone()).await {
             bytes = indented;
         }
         if gzip {
@@ -98,9 +108,68 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|v| v.as_bytes().starts_with(b"application/json"))
 }
 
+async fn indented(bytes: Bytes) -> Option<Bytes> {
+    if bytes.len() <= LONG {
+        return indent(&bytes);
+    }
+    tokio::task::spawn_blocking(move || indent(&bytes))
+        .await
+        .ok()
+        .flatten()
+}
+
+/// JSON with line breaks and indentation, made character by character and not from a tree, which would take many times
+/// its size; none when it would be too long.
 fn indent(bytes: &[u8]) -> Option<Bytes> {
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    serde_json::to_vec_pretty(&value).ok().map(Bytes::from)
+    let mut out = Vec::with_capacity(bytes.len().saturating_mul(2).min(INDENTED_MAX));
+    let (mut level, mut string, mut escaped) = (0_usize, false, false);
+    let line = |out: &mut Vec<u8>, level: usize| {
+        out.push(b'\n');
+        out.resize(out.len().saturating_add(level.saturating_mul(2)), b' ');
+    };
+    let mut rest = bytes.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        if out.len() > INDENTED_MAX {
+            return None;
+        }
+        if string {
+            out.push(byte);
+            string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'{' | b'[' => {
+                out.push(byte);
+                while rest.next_if(u8::is_ascii_whitespace).is_some() {}
+                match rest.next_if(|next| matches!(next, b'}' | b']')) {
+                    Some(end) => out.push(end),
+                    None => {
+                        level += 1;
+                        line(&mut out, level);
+                    }
+                }
+            }
+            b'}' | b']' => {
+                level = level.saturating_sub(1);
+                line(&mut out, level);
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                line(&mut out, level);
+            }
+            b':' => out.extend_from_slice(b": "),
+            b'"' => {
+                out.push(byte);
+                string = true;
+            }
+            // Of what was indented by somebody else.
+            _ if byte.is_ascii_whitespace() => {}
+            _ => out.push(byte),
+        }
+    }
+    (out.len() <= INDENTED_MAX).then(|| Bytes::from(out))
 }
 
 /// Compresses an answer while it is sent.
@@ -206,6 +275,33 @@ mod tests {
                 assert_eq!(bytes, text);
             }
         }
+    }
+
+    #[test]
+    fn indentation_is_that_of_the_library() {
+        for text in [
+            r#"{"a":[1,{"b":"x,y:{\\\"z]"},[],{}],"c":null,"d":{"e":-1.5,"f":"ä\\\\"}}"#,
+            "[]",
+            "[[[]]]",
+            r#""a:b""#,
+            "[ 1 , { } ]",
+            r#"{ "a" : [ ] }"#,
+        ] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            let ours = indent(text.as_bytes()).unwrap();
+            let ours = String::from_utf8(ours.to_vec()).unwrap();
+            assert_eq!(ours, serde_json::to_string_pretty(&value).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_would_grow_too_much_stays_as_it_is() {
+        let deep = |levels: usize, inner: String| {
+            format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels))
+        };
+        let items = vec!["1"; 100_000].join(",");
+        assert!(indent(deep(1, items.clone()).as_bytes()).is_some());
+        assert_eq!(indent(deep(100, items).as_bytes()), None);
     }
 
     #[tokio::test]

@@ -5,8 +5,8 @@
 //! administrators pass at once, heartbeats of nodes have seats that nobody else can take. A request that finds its
 //! queue full, or waits too long, is answered with 429 and `Retry-After`.
 //!
-//! A request has its seats until its answer has been taken by the client; a watch, a log or a connection to a pod only
-//! until its answer begins, and then one of the places of its user ([`places`]).
+//! A request has its seats until its answer has been taken by the client; a watch only until its answer begins, a log or a
+//! connection to a pod only until the pod or node is asked, and then one of the places of its user ([`places`]).
 //!
 //! The decisions are values without a clock; [`FlowControl`] is the layer that waits.
 
@@ -35,7 +35,7 @@ use crate::user::User;
 
 pub(crate) use self::level::{Asked, is_long_running};
 pub(crate) use self::measures::Measures;
-pub(crate) use self::width::of_list;
+pub(crate) use self::width::{MAX_WIDTH, of_list};
 
 /// Requests of one flow that may wait.
 const QUEUE_OF_FLOW: usize = 200;
@@ -159,6 +159,16 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Gives the seats back before the answer, of which nobody knows when it comes. The place is kept.
+    pub(crate) fn leave_seat(&mut self) {
+        self.seat = None;
+    }
+
+    /// The permit for all that belongs to the request, whichever lasts longest.
+    pub(crate) fn shared(self) -> Held {
+        Held(Arc::new(self))
+    }
+
     /// Ties the permit to the answer: [`held_by`] finds it there. What is long-running gives its seats back now.
     pub(crate) fn accompany(mut self, response: &mut Response) {
         if self.long_running {
@@ -167,11 +177,11 @@ impl Permit {
                 return;
             }
         }
-        response.extensions_mut().insert(Held(Arc::new(self)));
+        response.extensions_mut().insert(self.shared());
     }
 }
 
-/// A permit that lasts as long as the body of an answer.
+/// A permit that lasts as long as the body of an answer, and the connection that an upgrade has made of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Held(#[expect(dead_code, reason = "it is held, not read")] Arc<Permit>);
 

@@ -49,13 +49,19 @@ pub(crate) async fn handle(
 ) -> Response {
     let begun = Instant::now();
     let head = request::is_head(request.method());
-    let finish = Finish::of(request.headers(), &Parameters::of(request.uri()));
     let read = ApiRequest::read(
         request.method(),
         request.uri(),
         request.headers(),
         &api.registry.table(),
     );
+    // What a node or pod answers is not the server's to change: to hold it whole would take as much memory as the pod
+    // likes.
+    let finish = if read.as_ref().is_ok_and(ApiRequest::is_connection) {
+        Finish::default()
+    } else {
+        Finish::of(request.headers(), &Parameters::of(request.uri()))
+    };
     let labels = RequestLabels::of(read.as_ref().ok());
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
     let answering = answer(Arc::clone(&api), Arc::clone(&peer), request, read, shutdown);
@@ -98,8 +104,17 @@ async fn answer(
         None => user,
     };
     let read = read?;
-    let permit = api.flow.admit(&user, &load(&api, &read)).await?;
-    let request = Request::from_parts(parts, body);
+    let mut permit = api.flow.admit(&user, &load(&api, &read)).await?;
+    let mut request = Request::from_parts(parts, body);
+    if read.is_connection() {
+        // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
+        permit.leave_seat();
+        let held = permit.shared();
+        request.extensions_mut().insert(held.clone());
+        let mut response = serve(api, user, request, read, shutdown).await?;
+        response.extensions_mut().insert(held);
+        return Ok(response);
+    }
     let mut response = serve(api, user, request, read, shutdown).await?;
     permit.accompany(&mut response);
     Ok(response)
@@ -128,6 +143,7 @@ fn load<'a>(api: &Api, request: &'a ApiRequest) -> Asked<'a> {
     );
     let target = &asked.target;
     let width = match target.row() {
+        Ok(_) if lists && asked.options.reads_past() => flow::MAX_WIDTH,
         Ok(row) if lists => {
             let cache = api.storage.cache(&row.storage);
             flow::of_list(cache.len(), cache.bytes(), 0)

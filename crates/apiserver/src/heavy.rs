@@ -1,4 +1,4 @@
-//! Requests with large bodies, away from the threads that serve everybody.
+//! Requests with large bodies or for large objects, away from the threads that serve everybody.
 //!
 //! Reading, checking and patching megabytes takes milliseconds to seconds of a processor. On an async worker,
 //! all connections of that worker would wait for it.
@@ -10,29 +10,32 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Bodies up to this size cost less than moving them to another thread is worth.
-const LARGE_BODY_BYTES: usize = 64 << 10;
+/// What is up to this size costs less than moving it to another thread is worth.
+pub(crate) const LARGE_BYTES: usize = 64 << 10;
 
-/// KiB of large bodies that are worked on at a time; the others wait their turn. Few, as each may take a processor and,
-/// as a tree, a hundred times its size; more than the largest one has, as some wait for the disk.
+/// KiB of large bodies and objects that are worked on at a time; the others wait their turn. Few, as each may take a
+/// processor and, as a tree, a hundred times its size; more than the largest one has, as some wait for the disk.
 const TURNS_KIB: u32 = 8 << 10;
 static TURNS: Semaphore = Semaphore::const_new(TURNS_KIB as usize);
 /// What a body counts at least: each has a thread of its own.
 const LEAST_KIB: u32 = 1 << 10;
+/// Large objects that are made into events of watches at a time. These have turns of their own: one change may be to be
+/// shown to a thousand watches, and no request has to wait for that.
+static EVENTS: Semaphore = Semaphore::const_new(1);
 
-/// Runs the work of a request: where it is, or on a thread of its own when its body is large. Giving up on the
+/// Runs the work of a request: where it is, or on a thread of its own when it has to do with many bytes. Giving up on the
 /// answer ends the work at its next await.
-pub(crate) async fn run<T, F>(body_bytes: usize, work: F) -> Result<T, ApiError>
+pub(crate) async fn run<T, F>(bytes: usize, work: F) -> Result<T, ApiError>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, ApiError>> + Send + 'static,
 {
-    if body_bytes <= LARGE_BODY_BYTES {
+    if bytes <= LARGE_BYTES {
         return work.await;
     }
     let ended = |_| ApiError::Internal("the server is shutting down".to_owned());
     let turn = TURNS
-        .acquire_many(turns(body_bytes))
+        .acquire_many(turns(bytes))
         .await
         .map_err(|_| ApiError::Internal("the server is shutting down".to_owned()))?;
     let given_up = CancellationToken::new();
@@ -51,8 +54,25 @@ where
     }
 }
 
-/// KiB that a body counts.
-fn turns(body_bytes: usize) -> u32 {
-    let kib = u32::try_from(body_bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+/// Makes an event of a watch from a large object, on a thread of its own.
+pub(crate) async fn event<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let ended = || ApiError::Internal("the server is shutting down".to_owned());
+    let turn = EVENTS.acquire().await.map_err(|_| ended())?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    match working.await {
+        Ok(made) => made,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(ended()),
+    }
+}
+
+/// KiB that so many bytes count.
+fn turns(bytes: usize) -> u32 {
+    let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
     kib.clamp(LEAST_KIB, TURNS_KIB)
 }

@@ -44,10 +44,19 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
 }
 
 async fn expire_events(api: &Api, now: jiff::Timestamp) {
-    for event in api.storage.list("core/events", None) {
-        if !is_expired(&event, now) {
-            continue;
-        }
+    let events = api.storage.list("core/events", None);
+    // They may be many, and large.
+    let reading = tokio::task::spawn_blocking(move || {
+        let expired = events.into_iter().filter(|event| is_expired(event, now));
+        expired.collect::<Vec<_>>()
+    });
+    let expired = match reading.await {
+        Ok(expired) => expired,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The server ends.
+        Err(_) => return,
+    };
+    for event in expired {
         let removed = api
             .storage
             .remove(
@@ -69,11 +78,13 @@ fn is_expired(event: &Stored, now: jiff::Timestamp) -> bool {
     event
         .value()
         .ok()
-        .and_then(|event| last_seen(&event))
+        .and_then(|event| last_seen(&event, now))
         .is_some_and(|seen| now.as_second() - seen.as_second() > EVENT_SECONDS)
 }
 
-fn last_seen(event: &Value) -> Option<jiff::Timestamp> {
+/// When an event was last seen. Except for the creation this is what somebody says: what lies further in the future than
+/// clocks differ does not count, so that nobody makes an event that stays.
+fn last_seen(event: &Value, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
     [
         "/series/lastObservedTime",
         "/lastTimestamp",
@@ -82,7 +93,8 @@ fn last_seen(event: &Value) -> Option<jiff::Timestamp> {
         "/metadata/creationTimestamp",
     ]
     .iter()
-    .filter_map(|pointer| meta::text(event, pointer).parse().ok())
+    .filter_map(|pointer| meta::text(event, pointer).parse::<jiff::Timestamp>().ok())
+    .filter(|at| at.as_second() <= now.as_second().saturating_add(EVENT_SECONDS))
     .max()
 }
 
@@ -95,10 +107,19 @@ mod tests {
     fn an_event_counts_from_when_it_was_last_seen() {
         let event = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
             "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:50:00Z", "eventTime": null});
-        assert_eq!(
-            last_seen(&event),
-            Some("2026-01-01T00:50:00Z".parse().unwrap())
-        );
-        assert_eq!(last_seen(&json!({})), None);
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let now = at("2026-01-01T01:00:00Z");
+        assert_eq!(last_seen(&event, now), Some(at("2026-01-01T00:50:00Z")));
+        assert_eq!(last_seen(&json!({}), now), None);
+    }
+
+    #[test]
+    fn nobody_makes_an_event_that_stays() {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let event = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            "lastTimestamp": "2099-01-01T00:00:00Z", "eventTime": "9999-01-01T00:00:00Z",
+            "series": {"lastObservedTime": "2030-01-01T00:00:00Z"}});
+        let seen = last_seen(&event, at("2026-01-01T01:00:01Z"));
+        assert_eq!(seen, Some(at("2026-01-01T00:00:00Z")));
     }
 }

@@ -127,6 +127,14 @@ fn timeout(seconds: i64) -> Result<Option<u64>, ApiError> {
 }
 
 impl Query {
+    /// Whether a list may have to be read from the store, as it was before something has changed.
+    pub(crate) fn reads_past(&self) -> bool {
+        let of_version = !matches!(self.resource_version.as_str(), "" | "0");
+        !self.continue_token.is_empty()
+            || self.version_match == Some(VersionMatch::Exact)
+            || (of_version && self.limit > 0)
+    }
+
     /// Reads the options; parameters that nobody knows are ignored, as on the stock server.
     ///
     /// # Errors

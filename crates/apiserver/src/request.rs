@@ -122,7 +122,16 @@ impl ApiRequest {
     #[must_use]
     pub fn is_long_running(&self) -> bool {
         match self {
-            Self::Resource(request) => request.verb == Verb::Watch || request.connect.is_some(),
+            Self::Resource(request) => request.verb == Verb::Watch || self.is_connection(),
+            Self::Path(_) => false,
+        }
+    }
+
+    /// Whether a node or a pod answers it, and not this server.
+    #[must_use]
+    pub fn is_connection(&self) -> bool {
+        match self {
+            Self::Resource(request) => request.connect.is_some(),
             Self::Path(_) => false,
         }
     }

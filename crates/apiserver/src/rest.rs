@@ -14,6 +14,7 @@ pub(crate) mod render;
 pub(crate) mod subresource;
 pub(crate) mod update;
 pub(crate) mod watch;
+mod weight;
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::attributes::{Action, Asked, Attributes};
 use crate::authz::Decision;
 use crate::negotiate::Accepted;
 use crate::object::Object;
-use crate::patch::WriteContext;
+use crate::patch::{self, WriteContext};
 use crate::query::{PatchKind, Query};
 use crate::registry::Resource;
 use crate::request::{Target, Verb};
@@ -206,7 +207,7 @@ impl Call {
             .get(http::header::USER_AGENT)
             .and_then(|v| v.to_str().ok())
             .unwrap_or("unknown");
-        agent.split('/').next().unwrap_or("unknown").to_owned()
+        patch::apply::manager_of_user_agent(agent)
     }
 
     pub(crate) fn write_context<'a>(&'a self, manager: &'a str) -> WriteContext<'a> {

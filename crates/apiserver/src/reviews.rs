@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
 use berth_api::{
@@ -17,6 +18,9 @@ use crate::{
     registry::{Resource, Review},
     user::User,
 };
+
+/// Bytes of rules that a review of them answers with: who writes Roles in a namespace chooses how many there are.
+const RULES_BYTES: usize = 1 << 20;
 
 /// Answers creates of rows whose handler is `Review`.
 pub struct Reviewer<'a> {
@@ -101,7 +105,13 @@ impl Reviewer<'_> {
             resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
             paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
         }
-        for rule in self.authorizer.rules_for(self.user, &namespace) {
+        let mut left = Some(RULES_BYTES);
+        let rules = self.authorizer.rules_for(self.user, &namespace, |rule| {
+            left = left.and_then(|left: usize| left.checked_sub(size_of_rule(rule)));
+            left.is_some()
+        });
+        let too_many = left.is_none();
+        for rule in rules {
             if rule.resources.as_ref().is_some_and(|r| !r.is_empty()) {
                 let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
                 if let Some(names) = rule.resource_names.filter(|n| !n.is_empty()) {
@@ -115,10 +125,18 @@ impl Reviewer<'_> {
         }
         let mut status =
             json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        let mut missing = Vec::new();
         if self.authorizer.rules_are_incomplete(self.user) {
+            missing.push("node authorizer does not support user rule resolution".to_owned());
+        }
+        if too_many {
+            missing.push(format!(
+                "there are too many rules to show: those of the first {RULES_BYTES} bytes are here"
+            ));
+        }
+        if !missing.is_empty() {
             status["incomplete"] = json!(true);
-            status["evaluationError"] =
-                json!("node authorizer does not support user rule resolution");
+            status["evaluationError"] = json!(missing.join(", "));
         }
         Ok(status)
     }
@@ -151,6 +169,19 @@ impl Reviewer<'_> {
             },
         )
     }
+}
+
+/// About the bytes that a rule takes in an answer.
+fn size_of_rule(rule: &PolicyRule) -> usize {
+    let lists = [
+        Some(&rule.verbs),
+        rule.api_groups.as_ref(),
+        rule.resources.as_ref(),
+        rule.resource_names.as_ref(),
+        rule.non_resource_urls.as_ref(),
+    ];
+    let texts = lists.into_iter().flatten().flatten();
+    texts.map(|text| text.len() + 3).sum::<usize>() + 64
 }
 
 fn text(value: &Value, name: &str) -> String {

@@ -2,6 +2,8 @@
 //!
 //! Writes in a namespace that has quotas go one after the other, so that two cannot both take what is left for one.
 
+mod charges;
+
 use std::sync::Arc;
 
 use berth_api::quantity::{Format, Quantity};
@@ -13,10 +15,11 @@ use berth_rules::admission::{Rejection, quota};
 use berth_rules::pod::RESIZE;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota as Quota};
 
+use self::charges::Charges;
 use super::{Attributes, Operation, Parts, Plugin};
 use crate::object::Object;
 use crate::registry::ResourceHandler;
-use crate::storage::Storage;
+use crate::storage::{Storage, Stored, Unreadable};
 
 const QUOTAS: &str = "core/resourcequotas";
 const PODS: &str = "core/pods";
@@ -24,6 +27,7 @@ const PODS: &str = "core/pods";
 pub(super) struct ResourceQuota {
     storage: Arc<Storage>,
     gates: FeatureGates,
+    charges: Charges,
 }
 
 impl ResourceQuota {
@@ -31,31 +35,49 @@ impl ResourceQuota {
         Self {
             storage: Arc::clone(&parts.storage),
             gates: parts.gates,
+            charges: Charges::default(),
         }
     }
 
-    fn new_pod(&self, pods: &[Pod], pod: &Pod, quotas: &[Quota]) -> Result<(), Rejection> {
-        quotas.iter().try_for_each(|one| {
-            let used = usage::used(one, pods, &usage::Counts::new(), &self.gates);
-            quota::check_pod(one, &used, pod, &self.gates)
-        })
+    /// The quotas of a namespace. One that cannot be read may be the one that is full.
+    fn quotas(&self, namespace: &str) -> Result<Vec<(Arc<Stored>, Quota)>, Unreadable> {
+        let stored = self.storage.list(QUOTAS, Some(namespace)).into_iter();
+        stored
+            .map(|stored| {
+                let quota = stored.decode()?;
+                Ok((stored, quota))
+            })
+            .collect()
     }
 
-    fn changed_pod(
+    /// A new pod, or one that replaces `old`.
+    fn pod(
         &self,
-        pods: &[Pod],
+        attributes: &Attributes<'_>,
         pod: &Pod,
-        old: &Pod,
-        quotas: &[Quota],
-    ) -> Result<(), Rejection> {
-        quotas.iter().try_for_each(|one| {
-            let used = usage::used(one, pods, &usage::Counts::new(), &self.gates);
-            quota::check_pod_update(one, &used, pod, old, &self.gates)
-        })
+        old: Option<&Pod>,
+        quotas: &[(Arc<Stored>, Quota)],
+    ) -> Result<(), ApiError> {
+        let (storage, gates) = (&self.storage, &self.gates);
+        let used = self
+            .charges
+            .used(storage, attributes.namespace, quotas, gates)?;
+        let fits = quotas
+            .iter()
+            .zip(&used)
+            .try_for_each(|((_, quota), used)| match old {
+                None => quota::check_pod(quota, used, pod, gates),
+                Some(old) => quota::check_pod_update(quota, used, pod, old, gates),
+            });
+        fits.map_err(|rejection| attributes.forbidden(rejection.to_string()))
     }
 
     /// Objects other than pods only count.
-    fn counted(&self, attributes: &Attributes<'_>, quotas: &[Quota]) -> Result<(), Rejection> {
+    fn counted(
+        &self,
+        attributes: &Attributes<'_>,
+        quotas: &[(Arc<Stored>, Quota)],
+    ) -> Result<(), Rejection> {
         let row = attributes.resource;
         let names = row.strategy.quota_names();
         let have = self
@@ -66,7 +88,7 @@ impl ResourceQuota {
         let counts: usage::Counts = names.iter().map(|name| (name.clone(), have)).collect();
         let one = Quantity::new(1, Format::DecimalSi);
         let more: Amounts = names.iter().map(|n| (n.clone(), one.clone())).collect();
-        quotas.iter().try_for_each(|limited| {
+        quotas.iter().try_for_each(|(_, limited)| {
             let used = usage::used(limited, [], &counts, &self.gates);
             quota::check(limited, &used, &more)
         })
@@ -99,29 +121,20 @@ impl Plugin for ResourceQuota {
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
-        let namespace = Some(attributes.namespace);
-        // A quota that cannot be read may be the one that is full, a pod that cannot be read what fills it.
-        let quotas: Vec<Quota> = self.storage.read_all(QUOTAS, namespace)?;
+        let quotas = self.quotas(attributes.namespace)?;
         let Some(object) = object.filter(|_| !quotas.is_empty()) else {
             return Ok(());
         };
-        let fits = match attributes.old {
-            _ if !attributes.is("", "pods", attributes.subresource) => {
-                self.counted(attributes, &quotas)
-            }
-            None => {
-                let pods: Vec<Pod> = self.storage.read_all(PODS, namespace)?;
-                self.new_pod(&pods, object.typed()?, &quotas)
-            }
-            Some(old) => {
-                let (pod, old): (&Pod, &Pod) = (object.typed()?, old.typed()?);
-                if pod.spec == old.spec {
-                    return Ok(());
-                }
-                let pods: Vec<Pod> = self.storage.read_all(PODS, namespace)?;
-                self.changed_pod(&pods, pod, old, &quotas)
-            }
-        };
-        fits.map_err(|rejection| attributes.forbidden(rejection.to_string()))
+        if !attributes.is("", "pods", attributes.subresource) {
+            return self
+                .counted(attributes, &quotas)
+                .map_err(|rejection| attributes.forbidden(rejection.to_string()));
+        }
+        let pod: &Pod = object.typed()?;
+        let old: Option<&Pod> = attributes.old.map(|old| old.typed()).transpose()?;
+        if old.is_some_and(|old| old.spec == pod.spec) {
+            return Ok(());
+        }
+        self.pod(attributes, pod, old, &quotas)
     }
 }

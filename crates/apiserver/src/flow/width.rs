@@ -4,8 +4,9 @@
 const OBJECTS: usize = 100;
 /// Bytes for one seat.
 const BYTES: usize = 512 << 10;
-/// Most seats of one request, as on the stock server.
-const MAX: usize = 10;
+/// Most seats of one request, as on the stock server. A list of the past takes them: what it reads is in no cache that
+/// would say how much it is.
+pub(crate) const MAX_WIDTH: u32 = 10;
 
 /// Seats of a list (or of a watch that begins with one) over a kind with so many objects and bytes. `limit` is the
 /// page that was asked for; 0 is none.
@@ -19,7 +20,9 @@ pub(crate) fn of_list(objects: usize, bytes: usize, limit: usize) -> u32 {
         .checked_div(objects)
         .unwrap_or(0);
     let seats = taken.div_ceil(OBJECTS).max(bytes.div_ceil(BYTES));
-    u32::try_from(seats.clamp(1, MAX)).unwrap_or(1)
+    u32::try_from(seats)
+        .unwrap_or(MAX_WIDTH)
+        .clamp(1, MAX_WIDTH)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) fn check_served(row: &Resource, asked: &ResourceRequest) -> Result<()
 
 /// One type for the futures of all verbs, which keeps connections' own small.
 pub(super) fn boxed(call: Call) -> BoxFuture<'static, Result<Response, ApiError>> {
-    Box::pin(heavy::run(call.body.len(), dispatch(call)))
+    Box::pin(heavy::run(call.weight(), dispatch(call)))
 }
 
 async fn dispatch(call: Call) -> Result<Response, ApiError> {

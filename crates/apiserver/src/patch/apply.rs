@@ -186,6 +186,7 @@ fn update(shape: Shape, old: &Value, new: &Value, managed: &mut Managed, writer:
             None => managed.0.push(Entry::new(writer, Operation::Update, own)),
         }
     }
+    managed.cap_updates();
 }
 
 /// Applies a configuration: the next object, with its owners recorded. `live` is the stored

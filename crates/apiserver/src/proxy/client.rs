@@ -18,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
@@ -35,6 +35,7 @@ use super::{
     tunnels::Tunnels,
 };
 use crate::{
+    flow::Held,
     http_types::{self, Request, Response},
     storage::Storage,
     tls::{TlsError, identity, provider},
@@ -42,6 +43,8 @@ use crate::{
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long one side of an upgraded connection may go on when the other has ended.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// Reaches nodes with the server's client certificate, and pods without one.
 #[derive(Clone)]
@@ -179,6 +182,8 @@ where
             tracing::debug!(%error, "connection to a node");
         }
     });
+    // An upgraded connection goes on when its request is answered, and still has the place of it.
+    let held: Option<Held> = request.extensions_mut().remove();
     let client = request
         .headers()
         .contains_key(header::UPGRADE)
@@ -192,7 +197,10 @@ where
         && let Some(client) = client
     {
         let node = hyper::upgrade::on(&mut response);
-        tunnels.spawn(join(client, node));
+        tunnels.spawn(async move {
+            join(client, node).await;
+            drop(held);
+        });
         let (parts, _) = response.into_parts();
         return Ok(http::Response::from_parts(parts, http_types::full("")));
     }
@@ -238,12 +246,33 @@ fn outgoing(
 async fn join(client: hyper::upgrade::OnUpgrade, node: hyper::upgrade::OnUpgrade) {
     match tokio::try_join!(client, node) {
         Ok((client, node)) => {
-            let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
-            if let Err(error) = copy_bidirectional(&mut client, &mut node).await {
-                tracing::debug!(%error, "an upgraded connection ended");
+            let (from_client, to_client) = split(TokioIo::new(client));
+            let (from_node, to_node) = split(TokioIo::new(node));
+            let up = pass(from_client, to_node);
+            let down = pass(from_node, to_client);
+            tokio::pin!(up, down);
+            // A client that is gone is not noticed by a pod that never ends, and the other way round.
+            let rest = tokio::select! {
+                () = up.as_mut() => timeout(HALF_CLOSED, down).await,
+                () = down.as_mut() => timeout(HALF_CLOSED, up).await,
+            };
+            if rest.is_err() {
+                tracing::debug!("an upgraded connection ended on one side only, and was closed");
             }
         }
         Err(error) => tracing::debug!(%error, "an upgrade failed"),
+    }
+}
+
+/// Passes on what comes until it ends, and the end.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let passed = copy(&mut from, &mut to).await;
+    let ended = match passed {
+        Ok(_) => to.shutdown().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an upgraded connection ended");
     }
 }
 

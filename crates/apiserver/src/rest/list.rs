@@ -8,6 +8,7 @@ use berth_api::status::ApiError;
 use berth_store::{Range, Revision};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::Call;
 use super::render::ListMeta;
@@ -16,11 +17,13 @@ use crate::query::{Options, VersionMatch};
 use crate::selector::Selector;
 use crate::storage::{Stored, key};
 
-/// Objects read from the store at once for a page of the past.
-const CHUNK: usize = 500;
+/// Objects read from the store at once for a page of the past. Few, for each may have the most bytes that an object has.
+const CHUNK: usize = 16;
+/// Reads of such objects at a time, whoever asks.
+static READS: Semaphore = Semaphore::const_new(4);
 
 /// Bytes of a page of the past: its objects are read from the store for this list alone.
-const PAST: usize = 64 << 20;
+const PAST: usize = 16 << 20;
 
 /// A list of more bytes is written while it is sent, so that what it takes of the memory does not grow with it.
 const STREAMED: usize = 512 << 10;
@@ -196,6 +199,10 @@ impl Call {
                 limit: CHUNK,
                 revision,
             };
+            let _turn = READS
+                .acquire()
+                .await
+                .map_err(|_| ApiError::Internal("the server is shutting down".to_owned()))?;
             let (page, _, more) = self.api.storage.range_at(&self.row.storage, range).await?;
             let last = page.last().cloned();
             for item in page {

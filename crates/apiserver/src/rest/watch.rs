@@ -20,6 +20,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 use super::Call;
+use crate::heavy;
 use crate::http_types::{BoxError, Response};
 use crate::negotiate::Shape;
 use crate::query::Options;
@@ -39,7 +40,7 @@ const LARGE: usize = 16 << 10;
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 struct Watching {
-    call: Call,
+    call: Arc<Call>,
     cache: Arc<ResourceCache>,
     changes: Receiver<Revision>,
     selector: Selector,
@@ -94,7 +95,7 @@ impl Call {
             told_columns: false,
             ended: false,
             cache,
-            call: self,
+            call: Arc::new(self),
         };
         if initial {
             watching.start_with_state();
@@ -136,6 +137,23 @@ impl Call {
 }
 
 impl Call {
+    /// The object of an event; a Table has columns with the first one only.
+    fn event(&self, object: &Stored, first: bool) -> Result<Bytes, ApiError> {
+        match self.accepted.shape {
+            Shape::Object | Shape::Metadata => self.item(object),
+            Shape::Table => {
+                let table = self.table(&[object], None)?;
+                if first {
+                    return Ok(table);
+                }
+                let mut table: Value = serde_json::from_slice(&table)
+                    .map_err(|error| ApiError::Internal(error.to_string()))?;
+                table["columnDefinitions"] = Value::Null;
+                Ok(Bytes::from(table.to_string()))
+            }
+        }
+    }
+
     /// Lets go of what a watch doesn't need while it lasts: a body, and most headers.
     fn shed(&mut self) {
         self.body = Bytes::new();
@@ -158,14 +176,14 @@ impl Watching {
     }
 
     /// Makes the next part of the objects that there were at the beginning ready. False when there are none left.
-    fn take_initial(&mut self) -> Result<bool, ApiError> {
+    async fn take_initial(&mut self) -> Result<bool, ApiError> {
         let mut bytes = 0;
         while bytes < PART {
             let Some(item) = self.initial.next() else {
                 break;
             };
             bytes += item.bytes.len();
-            self.push("ADDED", &item)?;
+            self.push("ADDED", item).await?;
         }
         if self.initial.len() == 0 && std::mem::take(&mut self.initial_end) {
             let bytes = self.bookmark(true);
@@ -183,7 +201,7 @@ impl Watching {
             if self.ended {
                 return None;
             }
-            match self.take_initial() {
+            match self.take_initial().await {
                 Ok(false) => {}
                 Ok(true) => continue,
                 Err(error) => {
@@ -195,7 +213,7 @@ impl Watching {
             self.changes.borrow_and_update();
             match self.cache.since(self.cursor, CHANGES, PART) {
                 Ok(changes) if !changes.is_empty() => {
-                    if let Err(error) = self.take(&changes) {
+                    if let Err(error) = self.take(&changes).await {
                         self.fail(&error);
                     }
                     continue;
@@ -257,7 +275,7 @@ impl Watching {
         self.bookmark_at = now + BOOKMARK_EVERY;
     }
 
-    fn take(&mut self, changes: &[Change]) -> Result<(), ApiError> {
+    async fn take(&mut self, changes: &[Change]) -> Result<(), ApiError> {
         for change in changes {
             self.cursor = change.revision;
             let before = change
@@ -274,31 +292,30 @@ impl Watching {
             }
             match (before, after) {
                 (None, None) => {}
-                (None, Some(object)) => self.push("ADDED", object)?,
-                (Some(_), Some(object)) => self.push("MODIFIED", object)?,
+                (None, Some(object)) => self.push("ADDED", Arc::clone(object)).await?,
+                (Some(_), Some(object)) => self.push("MODIFIED", Arc::clone(object)).await?,
                 // It left the selection: its last selected state, at the revision of the change.
-                (Some(_), None) if change.deleted => self.push("DELETED", &change.object)?,
-                (Some(before), None) => self.push("DELETED", &before.at(change.revision))?,
+                (Some(_), None) if change.deleted => {
+                    self.push("DELETED", Arc::clone(&change.object)).await?;
+                }
+                (Some(before), None) => {
+                    let last = last_selected(before, change.revision).await?;
+                    self.push("DELETED", last).await?;
+                }
             }
         }
         Ok(())
     }
 
     /// Makes an event ready.
-    fn push(&mut self, kind: &str, object: &Stored) -> Result<(), ApiError> {
-        let item = match self.call.accepted.shape {
-            Shape::Object | Shape::Metadata => self.call.item(object)?,
-            Shape::Table => {
-                let table = self.call.table(&[object], None)?;
-                if self.told_columns {
-                    let mut table: Value = serde_json::from_slice(&table).unwrap_or_default();
-                    table["columnDefinitions"] = Value::Null;
-                    Bytes::from(table.to_string())
-                } else {
-                    self.told_columns = true;
-                    table
-                }
-            }
+    async fn push(&mut self, kind: &str, object: Arc<Stored>) -> Result<(), ApiError> {
+        let first = !std::mem::replace(&mut self.told_columns, true);
+        let call = Arc::clone(&self.call);
+        let is_large = object.bytes.len() > heavy::LARGE_BYTES;
+        let item = if is_large && call.is_taken_apart() {
+            heavy::event(move || call.event(&object, first)).await?
+        } else {
+            call.event(&object, first)?
         };
         if item.len() <= LARGE {
             self.ready.push_back(line(kind, &item));
@@ -344,6 +361,15 @@ impl Watching {
         self.ready.push_back(line("ERROR", &status));
         self.ended = true;
     }
+}
+
+/// The last state of an object that was selected, as it is told at the revision at which it no longer is.
+async fn last_selected(before: &Arc<Stored>, revision: Revision) -> Result<Arc<Stored>, ApiError> {
+    if before.bytes.len() <= heavy::LARGE_BYTES {
+        return Ok(Arc::new(before.at(revision)));
+    }
+    let before = Arc::clone(before);
+    heavy::event(move || Ok(Arc::new(before.at(revision)))).await
 }
 
 /// As on the stock server: at least `--min-request-timeout`, and up to as much again.

@@ -78,6 +78,8 @@ mod tests {
             labels: Arc::default(),
             fields: Arc::default(),
             owners: Arc::default(),
+            uid: Box::default(),
+            deletion_timestamp: None,
             corrupt: false,
         })
     }

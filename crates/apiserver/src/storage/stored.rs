@@ -31,6 +31,10 @@ pub struct Stored {
     pub fields: Arc<[Box<str>]>,
     /// UIDs of its owners.
     pub owners: Arc<[Box<str>]>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// When its deletion has begun, or was to be over; a time as it is written.
+    pub deletion_timestamp: Option<Box<str>>,
     /// Whether `bytes` are not the object that the key names.
     pub corrupt: bool,
 }
@@ -78,6 +82,8 @@ impl Stored {
                     labels: Arc::default(),
                     fields: labels.iter().map(|label| label.absent.into()).collect(),
                     owners: Arc::default(),
+                    uid: Box::default(),
+                    deletion_timestamp: None,
                     corrupt: true,
                 }
             }
@@ -116,6 +122,7 @@ impl Stored {
             .flatten()
             .filter_map(|owner| owner["uid"].as_str().map(Box::from))
             .collect();
+        let metadata = &object["metadata"];
         Self {
             storage: Arc::clone(storage),
             namespace: namespace.into(),
@@ -125,6 +132,12 @@ impl Stored {
             labels: labels.into(),
             fields,
             owners,
+            uid: metadata["uid"].as_str().unwrap_or("").into(),
+            deletion_timestamp: match &metadata["deletionTimestamp"] {
+                Value::Null => None,
+                Value::String(at) => Some(at.as_str().into()),
+                odd => Some(odd.to_string().into()),
+            },
             corrupt: false,
         }
     }
@@ -277,5 +290,11 @@ mod tests {
         assert!(!good.corrupt);
         assert_eq!(good.value().unwrap()["metadata"]["resourceVersion"], "7");
         assert_eq!(good.owners.iter().map(|o| &**o).collect::<Vec<_>>(), ["u"]);
+        assert_eq!((&*good.uid, good.deletion_timestamp), ("", None));
+        let ending = parsed(
+            r#"{"metadata": {"name": "p", "namespace": "n", "uid": "u", "deletionTimestamp": 3}}"#,
+        );
+        let ends = ending.deletion_timestamp.as_deref();
+        assert_eq!((&*ending.uid, ends), ("u", Some("3")));
     }
 }

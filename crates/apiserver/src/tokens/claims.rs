@@ -103,6 +103,11 @@ impl Claims {
     pub(super) fn decode(claims: &Value) -> Option<Self> {
         let private = claims.get("kubernetes.io")?;
         let reference = |name: &str| private.get(name).and_then(Reference::read);
+        // What a token is bound to and cannot be read must not become a token that is bound to nothing.
+        let bound = |name: &str| match private.get(name) {
+            None | Some(Value::Null) => Some(None),
+            Some(at) => Reference::read(at).map(Some),
+        };
         let audiences = match claims.get("aud")? {
             Value::String(one) => vec![one.clone()],
             many => many
@@ -130,9 +135,9 @@ impl Claims {
                 .to_owned(),
             namespace: private.get("namespace")?.as_str()?.to_owned(),
             account: reference("serviceaccount")?,
-            pod: reference("pod"),
-            secret: reference("secret"),
-            node: reference("node"),
+            pod: bound("pod")?,
+            secret: bound("secret")?,
+            node: bound("node")?,
         };
         (claims.get("sub")?.as_str()? == read.subject()).then_some(read)
     }
@@ -186,6 +191,30 @@ impl Claims {
                 AUTHENTICATED.to_owned(),
             ],
             extra,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_token_is_bound_to_is_read_or_the_token_is_none() {
+        let account = Reference {
+            name: "a".to_owned(),
+            uid: "u".to_owned(),
+        };
+        let good = Claims::new("i", &[], 0, 10, "n", account).encode();
+        assert!(Claims::decode(&good).is_some());
+        for name in ["pod", "secret", "node"] {
+            let mut bound = good.clone();
+            bound["kubernetes.io"][name] = json!({"name": "p", "uid": "u"});
+            assert!(Claims::decode(&bound).is_some());
+            for odd in [json!({"uid": "u"}), json!("p"), json!([])] {
+                bound["kubernetes.io"][name] = odd;
+                assert_eq!(Claims::decode(&bound), None, "{bound}");
+            }
         }
     }
 }

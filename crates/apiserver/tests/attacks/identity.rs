@@ -265,3 +265,35 @@ async fn a_certificate_of_a_foreign_ca_is_refused_and_not_anonymous() {
     let mut connection = server.connect(client(&ca, "me", hour)).await;
     assert_eq!(code(&mut connection).await, 200);
 }
+
+/// A token is looked at before anybody knows whose request it is, so that nothing bounds how often.
+#[tokio::test]
+async fn a_token_of_a_large_pod_costs_no_more_than_another() {
+    let api = start().await;
+    let env: Vec<Value> = (0..14_000)
+        .map(|n| json!({"name": format!("V{n:08}"), "value": ""}))
+        .collect();
+    let mut large = pod("large");
+    large["spec"]["containers"][0]["env"] = json!(env);
+    let mut took = Vec::new();
+    for body in [pod("small"), large] {
+        let made = api.post(PODS, body).await.expect(201);
+        let (name, uid) = (&made["metadata"]["name"], &made["metadata"]["uid"]);
+        let bound = json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid}});
+        let token = token(&api, "default", bound).await;
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str())];
+        let mut times = Vec::new();
+        for _ in 0..15 {
+            let begun = std::time::Instant::now();
+            let answer = api
+                .raw_without_credentials("GET", "/version", &headers, "")
+                .await;
+            times.push(begun.elapsed());
+            assert_eq!(answer.code, 200, "{}", answer.text);
+        }
+        times.sort();
+        took.push(times[times.len() / 2]);
+    }
+    assert!(took[1] < took[0] * 5, "{took:?}");
+}

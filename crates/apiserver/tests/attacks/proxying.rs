@@ -5,16 +5,19 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use berth_apiserver::Config;
+use berth_apiserver::authn::StaticToken;
 use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
+use berth_apiserver::user::User;
 use parking_lot::Mutex;
 use rcgen::{CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Api, PODS, pod};
+use crate::harness::{Api, PATIENCE, PODS, TOKEN, bind, pod};
 
 const NODES: &str = "/api/v1/nodes";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
@@ -46,6 +49,15 @@ fn serving(
 
 /// An API server that knows nodes; its own CA is `ca`.
 async fn start(ca: &Authority, local: &[(&str, bool)], nodes_ca: Option<&Authority>) -> Api {
+    start_with(ca, local, nodes_ca, |_| {}).await
+}
+
+async fn start_with(
+    ca: &Authority,
+    local: &[(&str, bool)],
+    nodes_ca: Option<&Authority>,
+    change: impl FnOnce(&mut Config),
+) -> Api {
     let local_nodes: BTreeMap<String, LocalNode> = local
         .iter()
         .map(|(name, issued)| ((*name).to_owned(), LocalNode { issued: *issued }))
@@ -59,8 +71,29 @@ async fn start(ca: &Authority, local: &[(&str, bool)], nodes_ca: Option<&Authori
             issuer: Some(ca.pem().into_bytes()),
             local_nodes,
         });
+        change(config);
     })
     .await
+}
+
+/// Something behind the proxy that begins each answer with these bytes and then does nothing; it can be reached as a
+/// port of the local node `n`, as others by the address of a pod.
+async fn stalling(api: &Api, begins: &'static str, ends: bool) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(begins.as_bytes()).await;
+            if !ends {
+                open.push(stream);
+            }
+        }
+    });
+    node(api, "n", "InternalIP", "127.0.0.1", 1).await;
+    port
 }
 
 /// Something on this machine that nobody is to reach; counts who did.
@@ -335,4 +368,153 @@ async fn what_is_not_built_is_not_found() {
     }
     let absent = api.get(&format!("{NODES}/absent/proxy/pods")).await;
     assert_eq!(absent.expect(404)["reason"], "NotFound");
+}
+
+/// A request through the proxy on a connection of its own, whose answer may never come.
+async fn through_proxy(api: &Api, token: &str, path: &str, headers: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(api.address).await.unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: berth\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+/// What comes on a connection until it has this in it, or ends.
+async fn until(stream: &mut TcpStream, wanted: &str) -> String {
+    let mut text = Vec::new();
+    let reading = async {
+        let mut part = [0; 4096];
+        while !String::from_utf8_lossy(&text).contains(wanted) {
+            match stream.read(&mut part).await {
+                Ok(n) if n > 0 => text.extend_from_slice(&part[..n]),
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, reading).await;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(read.is_ok(), "{wanted:?} does not come: {text}");
+    text
+}
+
+/// The server would need the memory for a whole answer, which a pod may make as long as it likes.
+#[tokio::test]
+async fn an_answer_is_passed_on_as_it_comes_whatever_is_asked_for() {
+    const BEGINS: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000000000\r\n\r\n[\"begins\"";
+    let api = start(&authority(), &[("n", false)], None).await;
+    let port = stalling(&api, BEGINS, false).await;
+    for (query, headers) in [
+        ("", ""),
+        ("", "Accept-Encoding: gzip\r\n"),
+        ("?pretty=true", ""),
+        ("", "User-Agent: curl/8\r\n"),
+    ] {
+        let path = format!("{NODES}/n:{port}/proxy/{query}");
+        let mut stream = through_proxy(&api, TOKEN, &path, headers).await;
+        let text = until(&mut stream, "begins").await;
+        assert!(
+            text.contains("ontent-length: 100000000000")
+                || text.contains("ontent-Length: 100000000000"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_an_empty_one() {
+    const BEGINS: &str =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n[1,";
+    let api = start(&authority(), &[("n", false)], None).await;
+    let port = stalling(&api, BEGINS, true).await;
+    let path = format!("{NODES}/n:{port}/proxy/?pretty=true");
+    let mut stream = through_proxy(&api, TOKEN, &path, "").await;
+    let text = until(&mut stream, "never said").await;
+    // It ends before it is whole, and the client knows.
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.to_lowercase().contains("content-length: 1000"),
+        "{head}"
+    );
+    assert_eq!(body, "[1,");
+}
+
+/// mallory may proxy to nodes, jane may nothing.
+fn users(config: &mut Config) {
+    for name in ["mallory", "jane"] {
+        config.authn.static_tokens.push(StaticToken {
+            token: name.to_owned(),
+            user: User {
+                name: name.to_owned(),
+                ..User::default()
+            },
+        });
+    }
+}
+
+async fn may_proxy(api: &Api) {
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get", "create"]}]);
+    let role = json!({"metadata": {"name": "proxying"}, "rules": rules});
+    api.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", role)
+        .await
+        .expect(201);
+    bind(api, "proxying", "proxying", "mallory").await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_keeps_its_place() {
+    const BEGINS: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let few = |config: &mut Config| {
+        users(config);
+        config.limits.max_watches_per_user = 2;
+    };
+    let api = start_with(&authority(), &[("n", false)], None, few).await;
+    may_proxy(&api).await;
+    let port = stalling(&api, BEGINS, false).await;
+    let path = format!("{NODES}/n:{port}/proxy/");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let mut open = Vec::new();
+    for code in ["101", "101", "429", "429"] {
+        let mut stream = through_proxy(&api, "mallory", &path, upgrade).await;
+        let text = until(&mut stream, "\r\n\r\n").await;
+        assert_eq!(text.split(' ').nth(1), Some(code), "{text}");
+        open.push(stream);
+    }
+    // The place is free again when the connection is gone.
+    drop(open);
+    let begun = std::time::Instant::now();
+    loop {
+        let mut stream = through_proxy(&api, "mallory", &path, upgrade).await;
+        let text = until(&mut stream, "\r\n\r\n").await;
+        if text.split(' ').nth(1) == Some("101") {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{text}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Whoever has a pod decides when it answers: it must not keep the requests of others waiting.
+#[tokio::test]
+async fn who_waits_for_a_pod_keeps_no_seat() {
+    let one_seat = |config: &mut Config| {
+        users(config);
+        // One seat at each level.
+        config.limits.max_requests_inflight = 1;
+        config.limits.max_mutating_requests_inflight = 0;
+    };
+    let api = start_with(&authority(), &[("n", false)], None, one_seat).await;
+    may_proxy(&api).await;
+    let port = stalling(&api, "", false).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let path = format!("{NODES}/n:{port}/proxy/");
+        waiting.push(through_proxy(&api, "mallory", &path, "").await);
+    }
+    let headers = [("authorization", "Bearer jane")];
+    let asked = api.raw_without_credentials("GET", "/version", &headers, "");
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+    assert_eq!(answer.expect("jane is answered").code, 200);
 }

@@ -1,8 +1,10 @@
 //! Clients that take connections, memory, watches or workers from others.
 
+mod answers;
 mod connections;
 mod flow;
 mod memory;
+mod rights;
 mod watches;
 
 use std::convert::Infallible;

@@ -27,9 +27,9 @@ pub enum EscalationError {
         /// The missing rules, one a line.
         missing: String,
     },
-    /// 403: rules that stand for more than can be compared with those that the user holds.
+    /// 403: rules that stand for more than can be compared with those that the user holds, or with so many.
     #[error(
-        "the rules stand for more than {limit} combinations of verb, group, resource and name, which is too many to compare with those that user {user:?} holds; write fewer or wider rules, or ask somebody who may \"escalate\" (\"bind\" for a binding)",
+        "the rules stand for more combinations of verb, group, resource and name (at most {limit}) than can be compared with all that user {user:?} holds; write fewer or wider rules, or ask somebody who may \"escalate\" (\"bind\" for a binding)",
         limit = rule::COMBINATIONS_LIMIT
     )]
     TooWide {
@@ -150,22 +150,26 @@ fn hold(
     namespace: &str,
     wanted: &[PolicyRule],
 ) -> Result<(), EscalationError> {
-    let owned = policy.rules_for(user, namespace);
-    if rule::is_too_wide(wanted) {
-        if rule::uncovered(&owned, &full_authority()).is_empty() {
-            return Ok(());
-        }
-        return Err(EscalationError::TooWide {
-            user: user.name.clone(),
-        });
+    let owned: Vec<&PolicyRule> = policy.rules_for(user, namespace).collect();
+    let too_wide = || EscalationError::TooWide {
+        user: user.name.clone(),
+    };
+    let uncovered = |wanted: &[PolicyRule]| {
+        rule::uncovered(owned.iter().copied(), wanted).map_err(|rule::TooMany| too_wide())
+    };
+    if uncovered(&full_authority())?.is_empty() {
+        return Ok(());
     }
-    let missing = rule::uncovered(&owned, wanted);
+    if rule::is_too_wide(wanted) {
+        return Err(too_wide());
+    }
+    let missing = uncovered(wanted)?;
     if missing.is_empty() {
         return Ok(());
     }
     let mut lines: Vec<String> = missing.iter().take(SHOWN).map(rule::compact).collect();
     if missing.len() > SHOWN {
-        lines.push(format!("and {} more", missing.len() - SHOWN));
+        lines.push("and more".to_owned());
     }
     Err(EscalationError::NotHeld {
         user: user.name.clone(),

@@ -2,6 +2,8 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::{
@@ -85,11 +87,11 @@ impl Policy {
             Request::Path { .. } => "",
         };
         for granted in self.granted(user, namespace) {
-            if let Some(by) = granted.rules.iter().find(|r| rule::allows(r, request)) {
+            if let Some(rule) = granted.rules.iter().find(|r| rule::allows(r, request)) {
                 return Decision::Allow(format!(
                     "RBAC: allowed by {} ({})",
                     granted.by,
-                    rule::compact(by)
+                    rule::compact(rule)
                 ));
             }
         }
@@ -97,11 +99,12 @@ impl Policy {
     }
 
     /// Every rule that holds for a user in a namespace (empty: cluster-wide only).
-    #[must_use]
-    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
-        self.granted(user, namespace)
-            .flat_map(|g| g.rules.iter().cloned())
-            .collect()
+    pub fn rules_for<'s>(
+        &'s self,
+        user: &'s User,
+        namespace: &'s str,
+    ) -> impl Iterator<Item = &'s PolicyRule> {
+        self.granted(user, namespace).flat_map(|g| g.rules)
     }
 
     /// The rules of the role that a binding in `namespace` (empty: a cluster binding) refers to.
@@ -117,76 +120,123 @@ impl Policy {
         }
     }
 
+    /// The rules of a user in a namespace: those of each role once, however many bindings give it. Whoever may bind a role
+    /// chooses how often, and must not make each question and each answer so many times as long.
     fn granted<'s>(
         &'s self,
         user: &'s User,
         namespace: &'s str,
     ) -> impl Iterator<Item = Granted<'s>> {
+        let who = Rc::new(Who::from(user));
+        let of_cluster = Rc::clone(&who);
         let cluster = self
             .cluster_bindings
             .iter()
-            .filter(|b| applies(b.subjects.as_deref(), user, ""))
-            .filter_map(|b| {
-                Some(Granted {
-                    rules: self.role_rules(&b.role_ref, "")?,
-                    by: format!(
-                        "ClusterRoleBinding {:?} of {} {:?}",
-                        b.metadata.name.as_deref().unwrap_or_default(),
-                        b.role_ref.kind,
-                        b.role_ref.name
-                    ),
-                })
-            });
+            .filter(move |b| of_cluster.is_one_of(b.subjects.as_deref(), ""))
+            .map(|b| ("", b.metadata.name.as_deref(), &b.role_ref));
         let local = self
             .bindings
             .get(namespace)
             .filter(|_| !namespace.is_empty())
             .into_iter()
             .flatten()
-            .filter(move |b| applies(b.subjects.as_deref(), user, namespace))
-            .filter_map(move |b| {
-                Some(Granted {
-                    rules: self.role_rules(&b.role_ref, namespace)?,
-                    by: format!(
-                        "RoleBinding \"{namespace}/{}\" of {} {:?}",
-                        b.metadata.name.as_deref().unwrap_or_default(),
-                        b.role_ref.kind,
-                        b.role_ref.name
-                    ),
+            .filter(move |b| who.is_one_of(b.subjects.as_deref(), namespace))
+            .map(move |b| (namespace, b.metadata.name.as_deref(), &b.role_ref));
+        let mut given = HashSet::new();
+        cluster.chain(local).filter_map(move |(at, name, role)| {
+            let rules = self.role_rules(role, at)?;
+            given
+                .insert((role.kind.as_str(), role.name.as_str()))
+                .then_some(Granted {
+                    rules,
+                    by: By {
+                        namespace: at,
+                        name: name.unwrap_or_default(),
+                        role,
+                    },
                 })
-            });
-        cluster.chain(local)
+        })
     }
 }
 
 struct Granted<'s> {
     rules: &'s [PolicyRule],
-    by: String,
+    by: By<'s>,
 }
 
-/// Whether one of the subjects is the user; `namespace` is where the binding lives, for service accounts without one.
-fn applies(subjects: Option<&[Subject]>, user: &User, namespace: &str) -> bool {
-    subjects
-        .into_iter()
-        .flatten()
-        .any(|s| match s.kind.as_str() {
-            "User" => s.name == user.name,
-            "Group" => user.groups.contains(&s.name),
+/// The binding that gives a role.
+struct By<'s> {
+    /// Empty for a ClusterRoleBinding.
+    namespace: &'s str,
+    name: &'s str,
+    role: &'s RoleRef,
+}
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "ClusterRoleBinding {:?}", self.name)?;
+        } else {
+            write!(f, "RoleBinding \"{}/{}\"", self.namespace, self.name)?;
+        }
+        write!(f, " of {} {:?}", self.role.kind, self.role.name)
+    }
+}
+
+/// So many groups are looked through one by one.
+const FEW_GROUPS: usize = 8;
+
+/// A user, to be looked for among the subjects of many bindings. Reviews ask about users with as many groups as somebody
+/// likes, and bindings have as many subjects.
+struct Who<'u> {
+    user: &'u User,
+    /// The groups when they are many.
+    groups: Option<HashSet<&'u str>>,
+    /// Namespace and name of a service account.
+    account: Option<(&'u str, &'u str)>,
+}
+
+impl<'u> From<&'u User> for Who<'u> {
+    fn from(user: &'u User) -> Self {
+        let many = user.groups.len() > FEW_GROUPS;
+        Self {
+            user,
+            groups: many.then(|| user.groups.iter().map(String::as_str).collect()),
+            account: user
+                .name
+                .strip_prefix("system:serviceaccount:")
+                .and_then(|rest| rest.split_once(':')),
+        }
+    }
+}
+
+impl Who<'_> {
+    /// Whether one of the subjects is the user; `namespace` is where the binding lives, for service accounts without one.
+    fn is_one_of(&self, subjects: Option<&[Subject]>, namespace: &str) -> bool {
+        subjects
+            .into_iter()
+            .flatten()
+            .any(|s| self.is(s, namespace))
+    }
+
+    fn is(&self, subject: &Subject, namespace: &str) -> bool {
+        match subject.kind.as_str() {
+            "User" => subject.name == self.user.name,
+            "Group" => match &self.groups {
+                Some(groups) => groups.contains(subject.name.as_str()),
+                None => self.user.groups.contains(&subject.name),
+            },
             "ServiceAccount" => {
-                let of = s
+                let of = subject
                     .namespace
                     .as_deref()
                     .filter(|n| !n.is_empty())
                     .unwrap_or(namespace);
-                !of.is_empty()
-                    && user
-                        .name
-                        .strip_prefix("system:serviceaccount:")
-                        .and_then(|rest| rest.split_once(':'))
-                        == Some((of, s.name.as_str()))
+                !of.is_empty() && self.account == Some((of, subject.name.as_str()))
             }
             _ => false,
-        })
+        }
+    }
 }
 
 /// The rules of a role: its own, or of those that its aggregation rule selects, and theirs in turn.

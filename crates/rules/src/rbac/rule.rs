@@ -1,6 +1,6 @@
 //! One rule: what it allows, and whether rules cover other rules.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
@@ -102,31 +102,65 @@ fn atoms(rule: &PolicyRule) -> Vec<PolicyRule> {
     atoms
 }
 
-fn covers_atom(owner: &PolicyRule, atom: &PolicyRule) -> bool {
-    let first = |l: &Option<Vec<String>>| l.as_ref().and_then(|l| l.first()).cloned();
-    let Some(verb) = atom.verbs.first() else {
-        return false;
-    };
-    if !owner.verbs.iter().any(|v| v == "*" || v == verb) {
-        return false;
+/// A rule that somebody holds, to be looked up in many times.
+struct Held<'r> {
+    verbs: HashSet<&'r str>,
+    groups: HashSet<&'r str>,
+    resources: HashSet<&'r str>,
+    names: HashSet<&'r str>,
+    urls: &'r [String],
+}
+
+fn set(list: &[String]) -> HashSet<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+impl<'r> From<&'r PolicyRule> for Held<'r> {
+    fn from(rule: &'r PolicyRule) -> Self {
+        Self {
+            verbs: set(&rule.verbs),
+            groups: set(rule.api_groups.as_deref().unwrap_or_default()),
+            resources: set(rule.resources.as_deref().unwrap_or_default()),
+            names: set(rule.resource_names.as_deref().unwrap_or_default()),
+            urls: rule.non_resource_urls.as_deref().unwrap_or_default(),
+        }
     }
-    if let Some(url) = first(&atom.non_resource_urls) {
-        return owner
-            .non_resource_urls
-            .iter()
-            .flatten()
-            .any(|u| url_covers(u, &url));
+}
+
+impl Held<'_> {
+    /// Whether it allows all that an atom does.
+    fn covers(&self, atom: &PolicyRule) -> bool {
+        fn first(list: Option<&Vec<String>>) -> Option<&str> {
+            list.and_then(|l| l.first()).map(String::as_str)
+        }
+        let star_or = |set: &HashSet<&str>, wanted: &str| set.contains("*") || set.contains(wanted);
+        let Some(verb) = atom.verbs.first() else {
+            return false;
+        };
+        if !star_or(&self.verbs, verb) {
+            return false;
+        }
+        if let Some(url) = first(atom.non_resource_urls.as_ref()) {
+            return self.urls.iter().any(|u| url_covers(u, url));
+        }
+        let (Some(group), Some(resource)) = (
+            first(atom.api_groups.as_ref()),
+            first(atom.resources.as_ref()),
+        ) else {
+            return false;
+        };
+        let of_any = |sub: &str| self.resources.contains(format!("*/{sub}").as_str());
+        star_or(&self.groups, group)
+            && (star_or(&self.resources, resource)
+                || resource.split_once('/').is_some_and(|(_, sub)| of_any(sub)))
+            && (self.names.is_empty()
+                || first(atom.resource_names.as_ref()).is_some_and(|n| self.names.contains(n)))
     }
-    let (Some(group), Some(resource)) = (first(&atom.api_groups), first(&atom.resources)) else {
-        return false;
-    };
-    let resource_covered = star_or(owner.resources.as_ref(), &resource)
-        || resource
-            .split_once('/')
-            .is_some_and(|(_, sub)| has(owner.resources.as_ref(), &format!("*/{sub}")));
-    let name_covered = is_empty(owner.resource_names.as_ref())
-        || first(&atom.resource_names).is_some_and(|n| has(owner.resource_names.as_ref(), &n));
-    star_or(owner.api_groups.as_ref(), &group) && resource_covered && name_covered
+
+    /// How much looking an atom up in it costs, beside one step.
+    fn steps(&self) -> usize {
+        1 + self.urls.len()
+    }
 }
 
 /// How many combinations of verb, group, resource and name are compared with the rules that somebody holds. A rule of
@@ -151,13 +185,41 @@ pub fn is_too_wide(rules: &[PolicyRule]) -> bool {
     combinations(rules) > COMBINATIONS_LIMIT
 }
 
-/// What of `wanted` the rules `owned` do not allow, compacted for reading; empty when all is covered.
-#[must_use]
-pub fn uncovered(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
+/// How many pairs of a combination that is wanted and a rule that is held are looked at. Who grants can hold rules of his
+/// own making, as many as he likes.
+const STEPS_LIMIT: usize = 5_000_000;
+
+/// So many missing rules are enough to refuse by.
+const MISSING_LIMIT: usize = 1_000;
+
+/// More rules are held and wanted than can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are more rules than can be compared")]
+pub struct TooMany;
+
+/// What of `wanted` the rules `owned` do not allow, compacted for reading, as far as it is looked for: a thousand rules are
+/// enough. Empty when all is covered.
+///
+/// # Errors
+/// [`TooMany`] when it is not found out.
+pub fn uncovered<'r>(
+    owned: impl IntoIterator<Item = &'r PolicyRule>,
+    wanted: &[PolicyRule],
+) -> Result<Vec<PolicyRule>, TooMany> {
+    let owned: Vec<Held<'_>> = owned.into_iter().map(Held::from).collect();
+    let mut steps = STEPS_LIMIT;
     let mut missing: Vec<PolicyRule> = Vec::new();
     let mut places: HashMap<[Option<Vec<String>>; 4], usize> = HashMap::new();
     for atom in wanted.iter().flat_map(atoms) {
-        if owned.iter().any(|o| covers_atom(o, &atom)) {
+        let mut covered = false;
+        for held in &owned {
+            steps = steps.checked_sub(held.steps()).ok_or(TooMany)?;
+            covered = held.covers(&atom);
+            if covered {
+                break;
+            }
+        }
+        if covered {
             continue;
         }
         let key = [
@@ -171,8 +233,11 @@ pub fn uncovered(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule>
             Some(rule) => rule.verbs.extend(atom.verbs),
             None => missing.push(atom),
         }
+        if missing.len() >= MISSING_LIMIT {
+            break;
+        }
     }
-    missing
+    Ok(missing)
 }
 
 /// A rule on one line, `{APIGroups:["apps"], Resources:["deployments"], Verbs:["get"]}`.

@@ -320,7 +320,7 @@ fn a_rule_of_a_few_kilobytes_that_stands_for_billions_is_not_taken_apart() {
         panic!("these must not be granted");
     };
     assert_eq!(missing.lines().count(), 101);
-    assert!(missing.ends_with("\nand 2900 more"), "{missing}");
+    assert!(missing.ends_with("\nand more"), "{missing}");
 }
 
 #[test]

@@ -1,8 +1,15 @@
 //! `metadata.managedFields`: who owns which fields.
 
+use std::collections::{BTreeSet, HashMap};
+
 use serde_json::{Value, json};
 
 use super::{Operation, Writer, set::FieldSet};
+
+/// Entries of updates that an object keeps apart (stock: the same number).
+const MAX_UPDATE_MANAGERS: usize = 10;
+/// The manager of the entry that older ones become.
+const ANCIENT: &str = "ancient-changes";
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,11 @@ impl Entry {
             && self.operation == operation
             && self.subresource == writer.subresource
             && (operation == Operation::Apply || self.api_version == writer.api_version)
+    }
+
+    /// Whether it stands for several that were too many.
+    fn is_ancient(&self) -> bool {
+        self.manager == ANCIENT && self.subresource.is_empty()
     }
 
     /// As a conflict names it: `"kubectl-edit" using v1 at 2026-01-01T00:00:00Z`.
@@ -163,6 +175,51 @@ impl Managed {
             value
         });
         meta.insert("managedFields".to_owned(), Value::Array(entries.collect()));
+    }
+
+    /// Keeps the number of entries of updates in bounds: who writes is a name that clients choose. The oldest of a
+    /// version become one entry, as on the stock server.
+    pub(super) fn cap_updates(&mut self) {
+        let mut updates: Vec<usize> = (0..self.0.len())
+            .filter(|at| self.0[*at].operation == Operation::Update)
+            .collect();
+        let Some(mut above) = updates.len().checked_sub(MAX_UPDATE_MANAGERS) else {
+            return;
+        };
+        // An entry of this kind is the first to be added to.
+        updates.sort_by_key(|at| {
+            let entry = &self.0[*at];
+            (
+                !entry.is_ancient(),
+                entry.time.clone(),
+                entry.manager.clone(),
+            )
+        });
+        let mut first: HashMap<String, usize> = HashMap::new();
+        let mut gone = BTreeSet::new();
+        for at in updates {
+            if above == 0 {
+                break;
+            }
+            let into = *first.entry(self.0[at].api_version.clone()).or_insert(at);
+            if into == at {
+                continue;
+            }
+            let fields = std::mem::take(&mut self.0[at].fields);
+            let time = self.0[at].time.take();
+            let bucket = &mut self.0[into];
+            bucket.fields = std::mem::take(&mut bucket.fields).union(&fields);
+            bucket.time = time;
+            ANCIENT.clone_into(&mut bucket.manager);
+            bucket.subresource.clear();
+            gone.insert(at);
+            above -= 1;
+        }
+        let mut at = 0;
+        self.0.retain(|_| {
+            at += 1;
+            !gone.contains(&(at - 1))
+        });
     }
 
     /// Whether a client asks for the bookkeeping to start afresh.

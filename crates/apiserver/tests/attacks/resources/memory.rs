@@ -206,6 +206,45 @@ async fn lists_of_everything_that_are_not_read_keep_nothing() {
         .expect(201);
 }
 
+/// What was there a minute ago takes memory for each who asks, and nothing that is there now says how much.
+#[tokio::test]
+async fn lists_of_the_past_do_not_become_gigabytes() {
+    if in_own_process("lists_of_the_past_do_not_become_gigabytes") {
+        return;
+    }
+    let api = Api::start_with(with_users).await;
+    bind(&api, "tenant", "edit", "mallory").await;
+    for n in 0..12 {
+        api.post(CONFIG_MAPS, large(&format!("a{n}"), n))
+            .await
+            .expect(201);
+    }
+    let list = api.get(&format!("{CONFIG_MAPS}?limit=1")).await.expect(200);
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+    api.delete(CONFIG_MAPS).await.expect(200);
+    let path =
+        format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=Exact&limit=1000");
+    let before = resident();
+    let mut lists = Vec::new();
+    for _ in 0..37 {
+        let request = head("GET", &path, "mallory") + "\r\n";
+        lists.push(sent(&api, request).await);
+    }
+    // The first ones are there, or all would be.
+    let begun = Instant::now();
+    let mut first = [0; 12];
+    lists[0].read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let mut most = resident();
+    while begun.elapsed() < Duration::from_secs(8) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        most = most.max(resident());
+    }
+    let grown = most.saturating_sub(before) / MIB;
+    assert!(grown < 200, "{grown} MiB for 37 lists of 12 MiB");
+    others_are_served(&api).await;
+}
+
 #[tokio::test]
 async fn a_long_list_is_whole_in_every_form() {
     let api = Api::start().await;
