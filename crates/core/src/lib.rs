@@ -4,6 +4,7 @@
 //! - [`meta`]: what holds for the metadata of every object.
 //! - [`gates`]: the feature gates.
 //! - [`rbac`]: who may do what, the stock roles, no escalation.
+//! - [`disruption`]: what disruption budgets say of an eviction.
 //! - [`event`]: counting repeated events.
 //! - [`lifecycle`]: what a node does with a pod.
 //! - [`resources`]: what a pod asks for in all.
@@ -12,6 +13,7 @@
 
 pub mod admission;
 pub mod check;
+pub mod disruption;
 pub mod early;
 pub mod event;
 pub mod gates;
@@ -28,4 +30,5 @@ pub mod runtime_class;
 pub mod schedule;
 pub mod selector;
 pub mod toleration;
+mod values;
 pub mod warnings;

@@ -7,12 +7,13 @@ mod prepare;
 pub mod qos;
 mod resize;
 mod status;
+pub mod template;
 mod update;
 mod validate;
 pub mod volume_kind;
 
 use berth_api::field::{FieldError, FieldPath, bounded};
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, NodeSelector, Pod};
 
 use crate::gates::FeatureGates;
 use crate::rules::{Rules, UnknownSubresource};
@@ -78,6 +79,12 @@ impl Rules for Pod {
             other => Err(UnknownSubresource(other.to_owned())),
         }
     }
+}
+
+/// What is wrong with a selector of nodes, as volumes and pods hold it.
+#[must_use]
+pub fn validate_node_selector(selector: &NodeSelector, at: &FieldPath) -> Vec<FieldError> {
+    validate::node_selector(selector, at)
 }
 
 /// The subresource that adds ephemeral containers.
