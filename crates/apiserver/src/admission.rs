@@ -14,6 +14,7 @@ mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod object_quota;
 mod plugins;
 mod pod_security;
 mod priority;

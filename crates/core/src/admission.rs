@@ -11,6 +11,7 @@ pub mod default_tolerations;
 pub mod limit_range;
 pub mod namespace_policy;
 pub mod node_restriction;
+pub mod object_usage;
 pub mod pod_security;
 pub mod priority;
 pub mod quota;

@@ -8,9 +8,9 @@ use super::default_toleration_seconds::DefaultTolerationSeconds;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
+use super::object_quota::WholeQuota;
 use super::pod_security::PodSecurity;
 use super::priority::Priority;
-use super::resource_quota::ResourceQuota;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
 use super::unenforced::Unenforced;
@@ -142,7 +142,7 @@ const BUILT: &[Built] = &[
     Built {
         name: "ResourceQuota",
         by_default: true,
-        make: |parts| Box::new(ResourceQuota::new(parts)),
+        make: |parts| Box::new(WholeQuota::new(parts)),
     },
 ];
 

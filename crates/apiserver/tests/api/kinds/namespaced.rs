@@ -410,20 +410,12 @@ fn claim() -> Case {
                 "spec.dataSource",
             ),
         ],
-        fixed: vec![
-            (
-                "/spec/accessModes",
-                json!(["ReadWriteMany"]),
-                "FieldValueForbidden",
-                "spec",
-            ),
-            (
-                "/spec/resources/requests/storage",
-                json!("2Gi"),
-                "FieldValueForbidden",
-                "spec",
-            ),
-        ],
+        fixed: vec![(
+            "/spec/accessModes",
+            json!(["ReadWriteMany"]),
+            "FieldValueForbidden",
+            "spec",
+        )],
         status: json!({"phase": "Bound", "capacity": {"storage": "1Gi"}}),
         warning: NO_CONTROLLER,
         columns: &[
