@@ -5,6 +5,8 @@ pub mod admission_policy;
 mod admission_rules;
 pub mod answered;
 pub mod api_group;
+#[cfg(test)]
+mod bounds;
 pub mod certificate_signing_request;
 pub mod component_status;
 pub mod config;

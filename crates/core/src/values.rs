@@ -1,7 +1,13 @@
 //! Rules for single values that several kinds share, with the reference's messages.
 
-use berth_api::field::{FieldError, FieldPath};
+use berth_api::field::{ERRORS_LIMIT, FieldError, FieldPath};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// Whether there are many more errors than anybody reads. A client chooses how long its lists are: what looks at each
+/// item stops here.
+pub(crate) fn is_full(errors: &[FieldError]) -> bool {
+    errors.len() >= 10 * ERRORS_LIMIT
+}
 
 /// Drops a list that is there and empty: it counts as absent.
 pub(crate) fn drop_empty<T>(list: &mut Option<Vec<T>>) {
@@ -60,7 +66,7 @@ pub(crate) fn one_of_if_set(
     value: Option<&str>,
     supported: &[&str],
 ) {
-    if let Some(value) = value.filter(|value| !supported.contains(value)) {
+    if let Some(value) = value.filter(|value| !is_full(errors) && !supported.contains(value)) {
         errors.push(FieldError::not_supported(at, value, supported));
     }
 }

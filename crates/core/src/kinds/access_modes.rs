@@ -1,6 +1,6 @@
 //! How a volume may be mounted, as volumes offer it and claims ask for it.
 
-use berth_api::field::{FieldError, FieldPath};
+use berth_api::field::{ERRORS_LIMIT, FieldError, FieldPath};
 
 const MODES: [&str; 4] = [
     "ReadOnlyMany",
@@ -19,6 +19,7 @@ pub(super) fn validate(modes: Option<&[String]>, missing: &str, at: &FieldPath) 
     }
     let unknown = modes.iter().filter(|mode| !MODES.contains(&mode.as_str()));
     let mut errors: Vec<FieldError> = unknown
+        .take(ERRORS_LIMIT + 1)
         .map(|mode| FieldError::not_supported(at, mode, &MODES))
         .collect();
     if modes.len() > 1 && modes.iter().any(|mode| mode == ONE_POD) {

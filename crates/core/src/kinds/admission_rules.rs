@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 
 use crate::meta;
-use crate::values::{default_text, one_of_if_set};
+use crate::values::{default_text, is_full, one_of_if_set};
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
@@ -47,6 +47,9 @@ fn of_named(rule: &NamedRuleWithOperations) -> Rule<'_> {
 
 /// All lists are there, and `*` stands alone in them.
 pub(super) fn validate(errors: &mut Vec<FieldError>, rule: &Rule<'_>, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     for (name, list, any) in [
         (
             "operations",

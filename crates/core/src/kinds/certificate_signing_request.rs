@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use crate::gates::FeatureGates;
 use crate::meta::{self, Scope};
 use crate::rules::{Rules, UnknownSubresource};
+use crate::values::is_full;
 
 /// The subresource that approves or denies a request.
 pub const APPROVAL: &str = "approval";
@@ -141,6 +142,9 @@ fn spec_errors(csr: &CertificateSigningRequest) -> Vec<FieldError> {
     }
     let mut seen = HashSet::new();
     for (i, usage) in usages.iter().enumerate() {
+        if is_full(&errors) {
+            break;
+        }
         let at = usages_at.index(i);
         if !USAGES.contains(&usage.as_str()) {
             errors.push(FieldError::not_supported(&at, usage, &USAGES));

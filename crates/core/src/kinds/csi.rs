@@ -1,6 +1,6 @@
 //! storage.k8s.io/v1 CSIDriver and CSINode.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
@@ -9,7 +9,7 @@ use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSINodeDriver};
 use super::persistent_volume::source::driver_name;
 use crate::meta::{self, Scope};
 use crate::rules::Rules;
-use crate::values::{default_text, non_negative, one_of_if_set, text};
+use crate::values::{default_text, is_full, non_negative, one_of_if_set, text};
 
 const MAX_NODE_ID: usize = 192;
 
@@ -105,9 +105,15 @@ impl Rules for CSINode {
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&self.metadata, &old.metadata);
         errors.extend(drivers(self));
+        let before: HashMap<&str, &CSINodeDriver> = old
+            .spec
+            .drivers
+            .iter()
+            .map(|d| (d.name.as_str(), d))
+            .collect();
         // A driver may come and go, and not become another one under its name.
         for (i, driver) in self.spec.drivers.iter().enumerate() {
-            let before = old.spec.drivers.iter().find(|d| d.name == driver.name);
+            let before = before.get(driver.name.as_str());
             let allowed = before.is_none_or(|before| {
                 before.node_id == driver.node_id && before.topology_keys == driver.topology_keys
             });
@@ -135,6 +141,9 @@ fn drivers(node: &CSINode) -> Vec<FieldError> {
 }
 
 fn validate_driver(errors: &mut Vec<FieldError>, driver: &CSINodeDriver, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     driver_name(errors, &driver.name, &at.child("name"));
     let id_at = at.child("nodeID");
     match driver.node_id.len() {

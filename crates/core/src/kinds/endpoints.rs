@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, 
 
 use crate::meta::{self, Scope};
 use crate::rules::Rules;
-use crate::values::{default_text, ip, one_of, parse_ip, text};
+use crate::values::{default_text, ip, is_full, one_of, parse_ip, text};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -40,14 +40,17 @@ impl Rules for Endpoints {
 
 fn subsets(endpoints: &Endpoints) -> Vec<FieldError> {
     let at = FieldPath::new("subsets");
-    let subsets = endpoints.subsets.iter().flatten().enumerate();
-    subsets
-        .flat_map(|(i, subset)| validate_subset(subset, &at.index(i)))
-        .collect()
+    let mut errors = Vec::new();
+    for (i, subset) in endpoints.subsets.iter().flatten().enumerate() {
+        if is_full(&errors) {
+            break;
+        }
+        validate_subset(&mut errors, subset, &at.index(i));
+    }
+    errors
 }
 
-fn validate_subset(subset: &EndpointSubset, at: &FieldPath) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+fn validate_subset(errors: &mut Vec<FieldError>, subset: &EndpointSubset, at: &FieldPath) {
     let ready = subset.addresses.as_deref().unwrap_or_default();
     let not_ready = subset.not_ready_addresses.as_deref().unwrap_or_default();
     if ready.is_empty() && not_ready.is_empty() {
@@ -56,22 +59,19 @@ fn validate_subset(subset: &EndpointSubset, at: &FieldPath) -> Vec<FieldError> {
     }
     for (name, list) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
         for (i, address) in list.iter().enumerate() {
-            validate_address(&mut errors, address, &at.child(name).index(i));
+            validate_address(errors, address, &at.child(name).index(i));
         }
     }
     let ports = subset.ports.as_deref().unwrap_or_default();
     for (i, port) in ports.iter().enumerate() {
-        validate_port(
-            &mut errors,
-            port,
-            ports.len() > 1,
-            &at.child("ports").index(i),
-        );
+        validate_port(errors, port, ports.len() > 1, &at.child("ports").index(i));
     }
-    errors
 }
 
 fn validate_address(errors: &mut Vec<FieldError>, address: &EndpointAddress, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let ip_at = at.child("ip");
     match parse_ip(&address.ip) {
         None => ip(errors, &ip_at, &address.ip),
@@ -130,6 +130,9 @@ pub(super) fn validate_special(errors: &mut Vec<FieldError>, address: IpAddr, at
 }
 
 fn validate_port(errors: &mut Vec<FieldError>, port: &EndpointPort, named: bool, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let name = text(&port.name);
     if named && name.is_empty() {
         errors.push(FieldError::required(&at.child("name"), ""));

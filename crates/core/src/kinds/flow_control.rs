@@ -9,7 +9,7 @@ use k8s_openapi::api::flowcontrol::v1::{
 
 use crate::meta::{self, Scope};
 use crate::rules::{Rules, spec_and_status};
-use crate::values::{one_of, positive, required, text};
+use crate::values::{is_full, one_of, positive, required, text};
 
 const MAX_PRECEDENCE: i32 = 10_000;
 const MAX_QUEUES: i32 = 10_000_000;
@@ -83,6 +83,9 @@ fn schema_errors(schema: &FlowSchema) -> Vec<FieldError> {
 }
 
 fn rule_errors(errors: &mut Vec<FieldError>, rules: &PolicyRulesWithSubjects, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     if rules.subjects.is_empty() {
         let why = "subjects must contain at least one value";
         errors.push(FieldError::required(&at.child("subjects"), why));
@@ -124,6 +127,9 @@ fn rule_errors(errors: &mut Vec<FieldError>, rules: &PolicyRulesWithSubjects, at
 }
 
 fn subject_errors(errors: &mut Vec<FieldError>, subject: &Subject, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     one_of(
         errors,
         &at.child("kind"),

@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::{
 
 use crate::meta::{self, Scope};
 use crate::rules::{Rules, spec_and_status};
-use crate::values::{ip, parse_ip, required, text};
+use crate::values::{ip, is_full, parse_ip, required, text};
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const PATH_TYPES: [&str; 3] = ["Exact", "Prefix", "ImplementationSpecific"];
@@ -74,6 +74,9 @@ pub(super) fn load_balancer_point(
 
 /// Names of hosts may begin with `*.`.
 fn host(errors: &mut Vec<FieldError>, name: &str, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     match name.strip_prefix("*.") {
         Some(rest) => meta::extend_invalid(errors, at, name, names::dns1123_subdomain(rest)),
         None => meta::extend_invalid(errors, at, name, names::dns1123_subdomain(name)),
@@ -115,6 +118,9 @@ fn spec_errors(ingress: &Ingress) -> Vec<FieldError> {
 }
 
 fn rule_errors(errors: &mut Vec<FieldError>, rule: &IngressRule, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let name = text(&rule.host);
     if !name.is_empty() {
         let at = at.child("host");
@@ -136,6 +142,9 @@ fn rule_errors(errors: &mut Vec<FieldError>, rule: &IngressRule, at: &FieldPath)
 }
 
 fn path_errors(errors: &mut Vec<FieldError>, given: &HTTPIngressPath, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let (path, path_at) = (text(&given.path), at.child("path"));
     let absolute = "must be an absolute path";
     match given.path_type.as_str() {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::meta::{self, Scope};
 use crate::rules::Rules;
-use crate::values::{cidr, contains, default_text, one_of_if_set, parse_cidr};
+use crate::values::{cidr, contains, default_text, is_full, one_of_if_set, parse_cidr};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -112,6 +112,9 @@ fn rule_errors(
 }
 
 fn port_errors(errors: &mut Vec<FieldError>, port: &NetworkPolicyPort, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let protocol = port.protocol.as_deref();
     one_of_if_set(errors, &at.child("protocol"), protocol, &PROTOCOLS);
     let (port_at, end_at) = (at.child("port"), at.child("endPort"));
@@ -144,6 +147,9 @@ fn port_errors(errors: &mut Vec<FieldError>, port: &NetworkPolicyPort, at: &Fiel
 }
 
 fn peer_errors(errors: &mut Vec<FieldError>, peer: &NetworkPolicyPeer, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let selectors = [
         ("podSelector", &peer.pod_selector),
         ("namespaceSelector", &peer.namespace_selector),

@@ -1,5 +1,7 @@
 //! apps/v1 StatefulSet.
 
+use std::collections::BTreeSet;
+
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
 use k8s_openapi::api::apps::v1::{
@@ -174,22 +176,26 @@ fn spec_errors(set: &StatefulSet) -> Vec<FieldError> {
 fn with_claims(spec: &StatefulSetSpec) -> PodTemplateSpec {
     let mut whole = spec.template.clone();
     let claims = spec.volume_claim_templates.iter().flatten();
-    for name in claims.filter_map(|claim| claim.metadata.name.as_ref()) {
-        let volumes = whole
-            .spec
-            .get_or_insert_default()
-            .volumes
-            .get_or_insert_default();
-        volumes.retain(|volume| volume.name != *name);
-        volumes.push(Volume {
-            name: name.clone(),
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: name.clone(),
-                read_only: None,
-            }),
-            ..Volume::default()
-        });
+    let names: BTreeSet<&String> = claims
+        .filter_map(|claim| claim.metadata.name.as_ref())
+        .collect();
+    if names.is_empty() {
+        return whole;
     }
+    let volumes = whole
+        .spec
+        .get_or_insert_default()
+        .volumes
+        .get_or_insert_default();
+    volumes.retain(|volume| !names.contains(&volume.name));
+    volumes.extend(names.into_iter().map(|name| Volume {
+        name: name.clone(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: name.clone(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    }));
     whole
 }
 

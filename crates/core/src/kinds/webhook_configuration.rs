@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::admission_rules;
 use crate::meta::{self, Scope};
 use crate::rules::Rules;
-use crate::values::{default_text, one_of, one_of_if_set, required, text};
+use crate::values::{default_text, is_full, one_of, one_of_if_set, required, text};
 
 const MAX_SECONDS: i32 = 30;
 
@@ -108,6 +108,9 @@ fn validate_all<'a>(webhooks: impl Iterator<Item = Webhook<'a>>) -> Vec<FieldErr
 }
 
 fn validate(errors: &mut Vec<FieldError>, webhook: &Webhook<'_>, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     fully_qualified(errors, webhook.name, &at.child("name"));
     for (i, rule) in webhook.rules.iter().enumerate() {
         admission_rules::validate(

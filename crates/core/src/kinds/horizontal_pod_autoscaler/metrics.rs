@@ -9,7 +9,7 @@ use k8s_openapi::api::autoscaling::v2::{
 
 use super::reference;
 use crate::meta;
-use crate::values::{one_of, required};
+use crate::values::{is_full, one_of, required};
 
 const TYPES: [&str; 5] = [
     "ContainerResource",
@@ -51,6 +51,9 @@ pub(super) fn validate(spec: &HorizontalPodAutoscalerSpec, at: &FieldPath) -> Ve
 }
 
 fn validate_metric(errors: &mut Vec<FieldError>, metric: &MetricSpec, at: &FieldPath) {
+    if is_full(errors) {
+        return;
+    }
     let type_at = at.child("type");
     if metric.type_.is_empty() {
         errors.push(FieldError::required(

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, is_headless};
 use crate::meta;
-use crate::values::{one_of, text};
+use crate::values::{is_full, one_of, text};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 /// The ports that nodes give to services.
@@ -30,6 +30,9 @@ pub(super) fn validate(spec: &ServiceSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut before = HashSet::new();
     let mut node_ports = HashSet::new();
     for (i, port) in ports.iter().enumerate() {
+        if is_full(&errors) {
+            break;
+        }
         let at = at.index(i);
         validate_port(&mut errors, port, ports.len() > 1, &at);
         let name = text(&port.name);

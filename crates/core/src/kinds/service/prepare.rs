@@ -1,5 +1,7 @@
 //! What an update of a service that leaves something out means.
 
+use std::collections::{HashMap, HashSet};
+
 use k8s_openapi::api::core::v1::ServiceSpec;
 
 use super::{EXTERNAL_NAME, has_health_check_port, has_node_ports};
@@ -45,22 +47,22 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
         }
     }
     if has_node_ports(new) && has_node_ports(old) {
-        let mut used: Vec<i32> = new
+        let ports = old.ports.iter().flatten();
+        let before: HashMap<(i32, &str), i32> = ports
+            .filter_map(|p| Some(((p.port, text(&p.protocol)), p.node_port?)))
+            .collect();
+        let mut used: HashSet<i32> = new
             .ports
             .iter()
             .flatten()
             .filter_map(|p| p.node_port)
             .collect();
         for port in new.ports.iter_mut().flatten() {
-            let same = old
-                .ports
-                .iter()
-                .flatten()
-                .find(|before| before.port == port.port && before.protocol == port.protocol);
-            let before = same.and_then(|before| before.node_port).unwrap_or(0);
-            if port.node_port.unwrap_or(0) == 0 && before != 0 && !used.contains(&before) {
-                port.node_port = Some(before);
-                used.push(before);
+            let same = before.get(&(port.port, text(&port.protocol)));
+            if let Some(node_port) = same.filter(|_| port.node_port.unwrap_or(0) == 0)
+                && used.insert(*node_port)
+            {
+                port.node_port = Some(*node_port);
             }
         }
     }
