@@ -118,6 +118,9 @@ pub enum ApiError {
         /// When to come again.
         retry_after_seconds: u32,
     },
+    /// 429: a disruption budget does not allow an eviction now.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Disruption(String),
     /// 503.
     #[error("{0}")]
     ServiceUnavailable(String),
@@ -223,7 +226,7 @@ impl ApiError {
             Self::RequestEntityTooLarge(_) => 413,
             Self::UnsupportedMediaType(_) => 415,
             Self::Invalid { .. } | Self::Unprocessable(_) => 422,
-            Self::TooManyRequests { .. } => 429,
+            Self::TooManyRequests { .. } | Self::Disruption(_) => 429,
             Self::Internal(_) | Self::Unexplained(_) => 500,
             Self::ServiceUnavailable(_) => 503,
             Self::Timeout(_) | Self::TooLargeResourceVersion { .. } => 504,
@@ -248,7 +251,7 @@ impl ApiError {
             Self::RequestEntityTooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
-            Self::TooManyRequests { .. } => "TooManyRequests",
+            Self::TooManyRequests { .. } | Self::Disruption(_) => "TooManyRequests",
             Self::Internal(_) => "InternalError",
             Self::Unexplained(_) => "",
             Self::ServiceUnavailable(_) => "ServiceUnavailable",
@@ -318,6 +321,14 @@ impl ApiError {
                 ..
             } => StatusDetails {
                 retry_after_seconds: i32::try_from(*retry_after_seconds).ok(),
+                ..Default::default()
+            },
+            Self::Disruption(why) => StatusDetails {
+                causes: Some(vec![StatusCause {
+                    reason: Some("DisruptionBudget".to_owned()),
+                    message: Some(why.clone()),
+                    field: None,
+                }]),
                 ..Default::default()
             },
             Self::TooLargeResourceVersion { .. } => StatusDetails {

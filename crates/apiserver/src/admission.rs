@@ -6,17 +6,22 @@
 //! the cluster is looked up here. `plugins` has a line for each, and says what becomes of the stock server's others.
 
 mod always_pull_images;
+mod certificates;
+mod claim_resize;
 mod configured;
+mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod object_quota;
 mod plugins;
 mod pod_security;
 mod priority;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod unenforced;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

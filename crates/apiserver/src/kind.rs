@@ -10,7 +10,7 @@ use crate::object::Typed;
 use crate::printer::Printer;
 use crate::registry::{Convert, Gvk, ResourceHandler, Scope, Subresource};
 use crate::storage::Storage;
-use crate::strategy::Cluster;
+use crate::strategy::{Cluster, Write};
 
 /// The error for an object that does not fit its type.
 fn decode_error(error: &decode::DecodeError) -> ApiError {
@@ -60,6 +60,19 @@ pub(crate) enum Deletion<T> {
         /// Shows that the deletion has begun.
         mark: fn(&mut T),
     },
+}
+
+/// Where the numbers of the subresource `scale` are in an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale<T> {
+    /// How many pods are wanted.
+    pub(crate) replicas: fn(&T) -> Option<i32>,
+    /// Changes how many are wanted.
+    pub(crate) set_replicas: fn(&mut T, i32),
+    /// How many there are.
+    pub(crate) observed: fn(&T) -> Option<i32>,
+    /// Which pods are counted, as the text of a label selector.
+    pub(crate) selector: fn(&T) -> Option<String>,
 }
 
 /// A kind of this server's own.
@@ -129,6 +142,22 @@ pub(crate) trait Kind: 'static {
     /// When what it depends on cannot be read.
     fn warnings(_new: &Self::Object, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
         Ok(Vec::new())
+    }
+
+    /// The numbers of the subresource `scale`, of kinds that have it.
+    fn scale() -> Option<Scale<Self::Object>> {
+        None
+    }
+
+    /// Sets what follows from who writes and when; after what the client may not set was restored.
+    fn complete(_new: &mut Self::Object, _old: Option<&Self::Object>, _write: Write<'_>) {}
+
+    /// Refuses a new object for what the rest of the cluster says of it.
+    ///
+    /// # Errors
+    /// A refusal, or that what it depends on cannot be read.
+    fn check(_new: &Self::Object, _cluster: Cluster<'_>) -> Result<(), ApiError> {
+        Ok(())
     }
 
     /// What an object would give to somebody who might not have it, of more than it gave before.

@@ -2,21 +2,52 @@
 //! fact of the stock API's schema. [`crate::kind::Kind`] is what a file must say; [`rows`] has a line for each.
 
 mod binding;
+mod certificate_signing_request;
 mod cluster_role;
 mod cluster_role_binding;
+mod component_status;
 mod config_map;
+mod controller_revision;
+mod controllers;
+mod cron_job;
 mod csi_driver;
 mod csi_node;
+mod csi_storage_capacity;
 mod custom_resource_definition;
+mod daemon_set;
+mod deployment;
+mod device_access;
+mod device_class;
+mod endpoint_slice;
 mod endpoints;
 mod event;
+mod flow_schema;
+mod horizontal_pod_autoscaler;
+mod ingress;
+mod ingress_class;
+mod ip_address;
+mod job;
 mod lease;
 mod limit_range;
+mod mutating_admission_policy;
+mod mutating_admission_policy_binding;
+mod mutating_webhook_configuration;
 mod namespace;
+mod network_policy;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
+mod pod_disruption_budget;
+mod pod_template;
 mod priority_class;
+mod priority_level_configuration;
+mod replica_set;
+mod replication_controller;
+mod resource_claim;
+mod resource_claim_template;
 mod resource_quota;
+mod resource_slice;
 mod reviews;
 mod role;
 mod role_binding;
@@ -25,20 +56,50 @@ mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
+mod stateful_set;
+mod storage_class;
+mod validating_admission_policy;
+mod validating_admission_policy_binding;
+mod validating_webhook_configuration;
+mod volume_attachment;
+mod volume_attributes_class;
 
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingWebhookConfiguration,
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    Binding, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, Pod, ResourceQuota, Secret,
-    Service, ServiceAccount,
+    Binding, ComponentStatus, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node,
+    PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate, ReplicationController,
+    ResourceQuota, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
+use k8s_openapi::api::networking::v1::{
+    IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::resource::v1::{
+    DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
+};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
 
 use crate::registry::Resource;
 use custom_resource_definition::Definition;
@@ -59,13 +120,18 @@ const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 pub(crate) fn rows() -> Vec<Resource> {
     vec![
         row::<Binding>(),
+        row::<ComponentStatus>(),
         row::<ConfigMap>(),
         row::<Endpoints>(),
         row::<Event>(),
         row::<LimitRange>(),
         row::<Namespace>(),
         row::<Node>(),
+        row::<PersistentVolumeClaim>(),
+        row::<PersistentVolume>(),
         row::<Pod>(),
+        row::<PodTemplate>(),
+        row::<ReplicationController>(),
         row::<ResourceQuota>(),
         row::<Secret>(),
         row::<ServiceAccount>(),
@@ -76,16 +142,48 @@ pub(crate) fn rows() -> Vec<Resource> {
         row::<SelfSubjectAccessReview>(),
         row::<SelfSubjectRulesReview>(),
         row::<SubjectAccessReview>(),
+        row::<HorizontalPodAutoscaler>(),
+        row::<CronJob>(),
+        row::<Job>(),
+        row::<CertificateSigningRequest>(),
+        row::<IngressClass>(),
+        row::<Ingress>(),
+        row::<IPAddress>(),
+        row::<NetworkPolicy>(),
+        row::<ServiceCIDR>(),
+        row::<PodDisruptionBudget>(),
         row::<ClusterRoleBinding>(),
         row::<ClusterRole>(),
         row::<RoleBinding>(),
         row::<Role>(),
-        row::<Lease>(),
-        row::<EventsEvent>(),
-        row::<RuntimeClass>(),
-        row::<PriorityClass>(),
         row::<CSIDriver>(),
         row::<CSINode>(),
+        row::<CSIStorageCapacity>(),
+        row::<StorageClass>(),
+        row::<VolumeAttachment>(),
+        row::<VolumeAttributesClass>(),
+        row::<MutatingAdmissionPolicy>(),
+        row::<MutatingAdmissionPolicyBinding>(),
+        row::<MutatingWebhookConfiguration>(),
+        row::<ValidatingAdmissionPolicy>(),
+        row::<ValidatingAdmissionPolicyBinding>(),
+        row::<ValidatingWebhookConfiguration>(),
+        row::<PriorityClass>(),
+        row::<Lease>(),
+        row::<RuntimeClass>(),
+        row::<EndpointSlice>(),
+        row::<FlowSchema>(),
+        row::<PriorityLevelConfiguration>(),
+        row::<DeviceClass>(),
+        row::<ResourceClaim>(),
+        row::<ResourceClaimTemplate>(),
+        row::<ResourceSlice>(),
+        row::<ControllerRevision>(),
+        row::<DaemonSet>(),
+        row::<Deployment>(),
+        row::<ReplicaSet>(),
+        row::<StatefulSet>(),
+        row::<EventsEvent>(),
         row::<Definition>(),
     ]
 }

@@ -10,6 +10,7 @@ use berth_api::field::FieldError;
 use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
 use berth_rules::Rules;
+use berth_rules::kinds::certificate_signing_request::APPROVAL;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -29,6 +30,10 @@ pub(crate) enum Part {
     EphemeralContainers,
     /// pods/resize.
     Resize,
+    /// `spec.replicas` of what has the subresource `scale`.
+    Scale,
+    /// certificatesigningrequests/approval: conditions that approve or deny.
+    Approval,
 }
 
 impl Part {
@@ -40,6 +45,8 @@ impl Part {
             Self::Finalize => "finalize",
             Self::EphemeralContainers => berth_rules::pod::EPHEMERAL_CONTAINERS,
             Self::Resize => berth_rules::pod::RESIZE,
+            Self::Scale => "scale",
+            Self::Approval => APPROVAL,
         }
     }
 }
@@ -173,9 +180,9 @@ impl<T: Typed> Object for T {
     ) -> Result<(), ApiError> {
         let old: &Self = old.typed()?;
         match part {
-            Part::Main => Rules::prepare_update(self, old, gates),
+            Part::Main | Part::Scale => Rules::prepare_update(self, old, gates),
             Part::Status => Rules::prepare_status(self, old),
-            Part::Finalize | Part::EphemeralContainers | Part::Resize => {
+            Part::Finalize | Part::EphemeralContainers | Part::Resize | Part::Approval => {
                 Rules::prepare_subresource(self, part.subresource(), old)
                     .map_err(|e| ApiError::Internal(e.to_string()))?;
             }
@@ -190,9 +197,9 @@ impl<T: Typed> Object for T {
     fn validate_update(&self, part: Part, old: &dyn Object) -> Result<Vec<FieldError>, ApiError> {
         let old: &Self = old.typed()?;
         match part {
-            Part::Main => Ok(Rules::validate_update(self, old)),
+            Part::Main | Part::Scale => Ok(Rules::validate_update(self, old)),
             Part::Status => Ok(Rules::validate_status(self, old)),
-            Part::Finalize | Part::EphemeralContainers | Part::Resize => {
+            Part::Finalize | Part::EphemeralContainers | Part::Resize | Part::Approval => {
                 Rules::validate_subresource(self, part.subresource(), old)
                     .map_err(|e| ApiError::Internal(e.to_string()))
             }

@@ -33,8 +33,14 @@ pub struct Printer {
 
 pub(crate) mod age;
 mod rbac;
+mod volume;
+mod workload;
 
 pub(crate) use self::rbac::{binding, role};
+pub(crate) use self::volume::{access_modes, param_kind, param_ref, phase, storage_class, unset};
+pub(crate) use self::workload::{
+    containers, controller, images, labels_at, number, ratio, selector, selector_at,
+};
 
 /// What a column shows when there is nothing.
 pub(crate) const NONE: &str = "<none>";

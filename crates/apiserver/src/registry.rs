@@ -75,6 +75,10 @@ pub enum SubresourceHandler {
     Resize,
     /// namespaces/finalize.
     Finalize,
+    /// `scale` of what has replicas.
+    Scale,
+    /// certificatesigningrequests/approval.
+    Approval,
     /// serviceaccounts/token ([`crate::tokens`]).
     Token,
     /// Passed on to a node ([`crate::proxy`]): pods log, exec, attach, portforward, proxy; nodes proxy.
@@ -120,6 +124,8 @@ pub enum ResourceHandler {
     Review(Review),
     /// core/v1 `bindings`: create only.
     Binding,
+    /// Objects that are got and listed, and that nobody writes.
+    ReadOnly,
 }
 
 /// Converts an object between two versions of its row, in place; `apiVersion` included.

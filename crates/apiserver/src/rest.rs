@@ -5,12 +5,14 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
 mod delete_unreadable;
+mod disruption;
 pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
 pub(crate) mod list_stream;
 pub(crate) mod meta;
 pub(crate) mod render;
+mod scale;
 pub(crate) mod subresource;
 pub(crate) mod update;
 pub(crate) mod watch;
@@ -36,7 +38,7 @@ use crate::registry::Resource;
 use crate::request::{Target, Verb};
 use crate::selector::Selection;
 use crate::storage::{ResourceCache, Stored};
-use crate::strategy::Cluster;
+use crate::strategy::{Cluster, Write};
 use crate::user::User;
 use crate::warnings::Warnings;
 
@@ -146,6 +148,14 @@ impl Call {
             old,
             dry_run: self.query.dry_run,
             warnings: &self.warnings,
+        }
+    }
+
+    /// Who writes, and when.
+    pub(crate) fn write(&self) -> Write<'_> {
+        Write {
+            user: &self.user,
+            now: self.now,
         }
     }
 

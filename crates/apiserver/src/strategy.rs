@@ -15,6 +15,7 @@ use crate::field_label::FieldLabel;
 use crate::object::Object;
 use crate::printer::Printer;
 use crate::storage::Storage;
+use crate::user::User;
 
 /// What the hooks of a kind may ask about the rest of the cluster.
 #[derive(Clone, Copy)]
@@ -23,6 +24,26 @@ pub(crate) struct Cluster<'a> {
     pub(crate) storage: &'a Storage,
     /// The feature gates of this server.
     pub(crate) gates: &'a FeatureGates,
+}
+
+/// Who writes, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write<'a> {
+    /// Who.
+    pub(crate) user: &'a User,
+    /// When.
+    pub(crate) now: jiff::Timestamp,
+}
+
+/// What the subresource `scale` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScaleNumbers {
+    /// How many pods are wanted.
+    pub(crate) replicas: i32,
+    /// How many there are.
+    pub(crate) observed: i32,
+    /// Which pods are counted, as the text of a label selector.
+    pub(crate) selector: String,
 }
 
 /// How objects of a kind end.
@@ -89,6 +110,23 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// What the creator of an object is told besides.
     fn warnings(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError>;
+
+    /// The numbers of the subresource `scale`; none: the kind has no such subresource.
+    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError>;
+
+    /// Changes how many pods are wanted, of a kind with the subresource `scale`.
+    fn set_replicas(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError>;
+
+    /// Sets what follows from who writes and when.
+    fn complete(
+        &self,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        write: Write<'_>,
+    ) -> Result<(), ApiError>;
+
+    /// Refuses a new object for what the rest of the cluster says of it.
+    fn check(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<(), ApiError>;
 
     /// What the object would give to somebody who might not have it.
     fn grant<'a>(

@@ -11,8 +11,12 @@ mod access;
 mod classes;
 #[path = "api/custom.rs"]
 mod custom;
+#[path = "api/evictions.rs"]
+mod evictions;
 #[path = "api/gates.rs"]
 mod gates;
+#[path = "api/kinds.rs"]
+mod kinds;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/lists.rs"]
@@ -25,6 +29,8 @@ mod owners;
 mod quotas;
 #[path = "api/representations.rs"]
 mod representations;
+#[path = "api/scale.rs"]
+mod scale;
 #[path = "api/strict.rs"]
 mod strict;
 #[path = "api/watches.rs"]

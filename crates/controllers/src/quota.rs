@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
+use berth_core::object_usage;
+use berth_core::resources::Amounts;
 use berth_core::usage::{Counts, object_names, used, wire};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::ApiResource;
 use kube::{Client, ResourceExt as _};
@@ -25,7 +27,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Kinds that a quota can count by name: group, plural, version.
-const COUNTED: [(&str, &str, &str); 8] = [
+const COUNTED: [(&str, &str, &str); 25] = [
     ("", "configmaps", "v1"),
     ("", "secrets", "v1"),
     ("", "services", "v1"),
@@ -34,6 +36,23 @@ const COUNTED: [(&str, &str, &str); 8] = [
     ("", "replicationcontrollers", "v1"),
     ("", "persistentvolumeclaims", "v1"),
     ("coordination.k8s.io", "leases", "v1"),
+    ("", "endpoints", "v1"),
+    ("", "limitranges", "v1"),
+    ("", "podtemplates", "v1"),
+    ("apps", "deployments", "v1"),
+    ("apps", "replicasets", "v1"),
+    ("apps", "statefulsets", "v1"),
+    ("apps", "daemonsets", "v1"),
+    ("apps", "controllerrevisions", "v1"),
+    ("autoscaling", "horizontalpodautoscalers", "v2"),
+    ("batch", "jobs", "v1"),
+    ("batch", "cronjobs", "v1"),
+    ("discovery.k8s.io", "endpointslices", "v1"),
+    ("networking.k8s.io", "ingresses", "v1"),
+    ("networking.k8s.io", "networkpolicies", "v1"),
+    ("policy", "poddisruptionbudgets", "v1"),
+    ("resource.k8s.io", "resourceclaims", "v1"),
+    ("resource.k8s.io", "resourceclaimtemplates", "v1"),
 ];
 
 /// Runs until the tasks are to stop; its watches are among them.
@@ -80,7 +99,9 @@ async fn write(
         .iter()
         .map(Arc::as_ref)
         .filter(|pod| pod.namespace().as_deref() == Some(namespace.as_str()));
-    let used = wire(&used(quota, here, &counts, gates));
+    let mut used = used(quota, here, &counts, gates);
+    measure(client, &namespace, &wanted, &mut used).await?;
+    let used = wire(&used);
     let status = quota.status.as_ref();
     let told = status.is_some_and(|status| {
         status.used.as_ref() == Some(&used) && status.hard.as_ref() == Some(&hard)
@@ -102,6 +123,31 @@ async fn write(
         Err(error) if is_code(&error, &[404]) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Adds what claims and services use of what the quota limits.
+async fn measure(
+    client: &Client,
+    namespace: &str,
+    wanted: &BTreeSet<&str>,
+    used: &mut Amounts,
+) -> kube::Result<()> {
+    let mut usage = Amounts::new();
+    if wanted.iter().any(|name| object_usage::is_of_claims(name)) {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+        for claim in api.list(&ListParams::default()).await? {
+            object_usage::add(&mut usage, &object_usage::of_claim(&claim));
+        }
+    }
+    if wanted.iter().any(|name| object_usage::is_of_services(name)) {
+        let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+        for service in api.list(&ListParams::default()).await? {
+            object_usage::add(&mut usage, &object_usage::of_service(&service));
+        }
+    }
+    usage.retain(|name, _| wanted.contains(name.as_str()));
+    used.extend(usage);
+    Ok(())
 }
 
 /// How many objects of the kinds that the quota names are in the namespace.

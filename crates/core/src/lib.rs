@@ -8,6 +8,7 @@
 //! - [`event`]: counting repeated events.
 //! - [`gates`]: the feature gates.
 //! - [`meta`]: what holds for the metadata of every object.
+//! - [`object_usage`]: what claims and services use of a quota.
 //! - [`qos`]: the quality-of-service class of a pod.
 //! - [`resources`]: what a pod asks for in all.
 //! - [`usage`]: what objects use of a quota.
@@ -17,6 +18,7 @@ pub mod container;
 pub mod event;
 pub mod gates;
 pub mod meta;
+pub mod object_usage;
 pub mod qos;
 pub mod resource_list;
 pub mod resources;

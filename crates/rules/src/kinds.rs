@@ -1,16 +1,48 @@
 //! The smaller kinds: one file each, all through [`crate::Rules`].
 
+mod access_modes;
+pub mod admission_policy;
+mod admission_rules;
 pub mod answered;
 pub mod api_group;
+#[cfg(test)]
+mod bounds;
+pub mod certificate_signing_request;
+pub mod component_status;
 pub mod config;
+pub mod controller_revision;
+pub mod cron_job;
 pub mod csi;
+pub mod daemon_set;
+pub mod deployment;
+pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
+pub mod flow_control;
+pub mod horizontal_pod_autoscaler;
+pub mod ingress;
+pub mod ingress_class;
+pub mod ip_address;
+pub mod job;
 pub mod lease;
 pub mod limit_range;
 pub mod namespace;
+pub mod network_policy;
 pub mod node;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
+pub mod pod_disruption_budget;
+pub mod pod_template;
 pub mod priority_class;
 pub mod quota;
+pub mod replica_set;
+mod replicas;
+pub mod replication_controller;
+pub mod resource_claim;
 pub mod service;
 pub mod service_account;
+pub mod service_cidr;
+pub mod stateful_set;
+pub mod storage_class;
+pub mod volume_attachment;
+pub mod webhook_configuration;

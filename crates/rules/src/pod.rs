@@ -6,12 +6,13 @@ mod ephemeral;
 mod prepare;
 mod resize;
 mod status;
+pub mod template;
 mod update;
 mod validate;
 pub mod volume_kind;
 
 use berth_api::field::{FieldError, FieldPath, bounded};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{NodeSelector, Pod};
 
 use crate::{Rules, UnknownSubresource};
 use berth_core::gates::FeatureGates;
@@ -77,6 +78,12 @@ impl Rules for Pod {
             other => Err(UnknownSubresource(other.to_owned())),
         }
     }
+}
+
+/// What is wrong with a selector of nodes, as volumes and pods hold it.
+#[must_use]
+pub fn validate_node_selector(selector: &NodeSelector, at: &FieldPath) -> Vec<FieldError> {
+    validate::node_selector(selector, at)
 }
 
 /// The subresource that adds ephemeral containers.

@@ -71,3 +71,23 @@ pub trait Rules: Sized {
         Err(UnknownSubresource(subresource.to_owned()))
     }
 }
+
+/// The preparations of a kind with a spec and a status that are written apart: the server begins with an empty status,
+/// and an update of one leaves the other as it is.
+macro_rules! spec_and_status {
+    () => {
+        fn prepare_create(&mut self, _gates: &berth_core::gates::FeatureGates) {
+            self.status = Some(Default::default());
+        }
+
+        fn prepare_update(&mut self, old: &Self, _gates: &berth_core::gates::FeatureGates) {
+            self.status.clone_from(&old.status);
+        }
+
+        fn prepare_status(&mut self, old: &Self) {
+            self.spec.clone_from(&old.spec);
+        }
+    };
+}
+
+pub(crate) use spec_and_status;

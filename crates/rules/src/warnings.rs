@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use berth_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use berth_core::resource_list::WireList;
@@ -132,6 +132,20 @@ pub fn of_pod(pod: &Pod) -> Vec<String> {
         warnings.push(format!("only the first {LIMIT} warnings are shown"));
     }
     warnings
+}
+
+/// Of a pod template at a path.
+#[must_use]
+pub fn of_template(template: &PodTemplateSpec, at: &str) -> Vec<String> {
+    let pod = Pod {
+        spec: template.spec.clone(),
+        ..Pod::default()
+    };
+    let moved = |warning: String| match warning.strip_prefix("spec.") {
+        Some(rest) => format!("{at}.spec.{rest}"),
+        None => warning,
+    };
+    of_pod(&pod).into_iter().map(moved).collect()
 }
 
 /// Containers with their paths, in the order in which the stock server looks at them.

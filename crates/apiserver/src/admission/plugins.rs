@@ -1,15 +1,19 @@
 //! The plugins by the names that `--enable-admission-plugins` and `--disable-admission-plugins` take.
 
 use super::always_pull_images::AlwaysPullImages;
+use super::certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
+use super::claim_resize::PersistentVolumeClaimResize;
+use super::default_class::{DefaultIngressClass, DefaultStorageClass};
 use super::default_toleration_seconds::DefaultTolerationSeconds;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
+use super::object_quota::WholeQuota;
 use super::pod_security::PodSecurity;
 use super::priority::Priority;
-use super::resource_quota::ResourceQuota;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
+use super::unenforced::Unenforced;
 use super::{Chain, Parts, Plugin};
 
 /// A plugin that is built.
@@ -63,14 +67,82 @@ const BUILT: &[Built] = &[
         make: |_| Box::new(DefaultTolerationSeconds),
     },
     Built {
+        name: "DefaultStorageClass",
+        by_default: true,
+        make: |parts| Box::new(DefaultStorageClass::new(parts)),
+    },
+    Built {
+        name: "PersistentVolumeClaimResize",
+        by_default: true,
+        make: |parts| Box::new(PersistentVolumeClaimResize::new(parts)),
+    },
+    Built {
         name: "RuntimeClass",
         by_default: true,
         make: |parts| Box::new(RuntimeClass::new(parts)),
     },
     Built {
+        name: "CertificateApproval",
+        by_default: true,
+        make: |parts| Box::new(CertificateApproval::new(parts)),
+    },
+    Built {
+        name: "CertificateSigning",
+        by_default: true,
+        make: |parts| Box::new(CertificateSigning::new(parts)),
+    },
+    Built {
+        name: "CertificateSubjectRestriction",
+        by_default: true,
+        make: |_| Box::new(CertificateSubjectRestriction),
+    },
+    Built {
+        name: "DefaultIngressClass",
+        by_default: true,
+        make: |parts| Box::new(DefaultIngressClass::new(parts)),
+    },
+    Built {
+        name: "MutatingAdmissionPolicy",
+        by_default: true,
+        make: |_| {
+            let kinds = &[
+                "mutatingadmissionpolicies",
+                "mutatingadmissionpolicybindings",
+            ];
+            Box::new(Unenforced(kinds))
+        },
+    },
+    Built {
+        name: "MutatingAdmissionWebhook",
+        by_default: true,
+        make: |_| {
+            let kinds = &["mutatingwebhookconfigurations"];
+            Box::new(Unenforced(kinds))
+        },
+    },
+    Built {
+        name: "ValidatingAdmissionPolicy",
+        by_default: true,
+        make: |_| {
+            let kinds = &[
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+            ];
+            Box::new(Unenforced(kinds))
+        },
+    },
+    Built {
+        name: "ValidatingAdmissionWebhook",
+        by_default: true,
+        make: |_| {
+            let kinds = &["validatingwebhookconfigurations"];
+            Box::new(Unenforced(kinds))
+        },
+    },
+    Built {
         name: "ResourceQuota",
         by_default: true,
-        make: |parts| Box::new(ResourceQuota::new(parts)),
+        make: |parts| Box::new(WholeQuota::new(parts)),
     },
 ];
 
@@ -81,49 +153,12 @@ const NEEDLESS: &[(&str, &str)] = &[
         "it admits everything, in the stock server too",
     ),
     (
-        "CertificateApproval",
-        "CertificateSigningRequests are not served",
-    ),
-    (
-        "CertificateSigning",
-        "CertificateSigningRequests are not served",
-    ),
-    (
-        "CertificateSubjectRestriction",
-        "CertificateSigningRequests are not served",
-    ),
-    (
         "ClusterTrustBundleAttest",
         "ClusterTrustBundles are not served",
     ),
-    ("DefaultIngressClass", "Ingresses are not served"),
-    (
-        "DefaultStorageClass",
-        "PersistentVolumeClaims are not served",
-    ),
-    (
-        "MutatingAdmissionPolicy",
-        "MutatingAdmissionPolicies are not served, so there is none to enforce",
-    ),
-    (
-        "MutatingAdmissionWebhook",
-        "MutatingWebhookConfigurations are not served, so there is none to call",
-    ),
-    (
-        "PersistentVolumeClaimResize",
-        "PersistentVolumeClaims are not served",
-    ),
     (
         "StorageObjectInUseProtection",
-        "PersistentVolumes and PersistentVolumeClaims are not served",
-    ),
-    (
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicies are not served, so there is none to enforce",
-    ),
-    (
-        "ValidatingAdmissionWebhook",
-        "ValidatingWebhookConfigurations are not served, so there is none to call",
+        "the controllers that protect volumes and claims add the finalizers themselves",
     ),
 ];
 

@@ -5,6 +5,8 @@
 //! concerns itself and its pods. What it may write into those objects is for
 //! [`berth_rules::admission::node_restriction`].
 
+mod volumes;
+
 use std::sync::LazyLock;
 
 use berth_rules::admission::node_restriction::{
@@ -127,6 +129,10 @@ fn subdivided(node: &str, asked: &Asked<'_>, storage: &Storage) -> Option<Result
                 related(node, asked, Related::Claim, storage)
             }
         }
+        ("", "persistentvolumes") => volumes::volume(node, asked, storage),
+        ("storage.k8s.io", "volumeattachments") => volumes::attachment(node, asked, storage),
+        ("resource.k8s.io", "resourceclaims") => volumes::resource_claim(node, asked, storage),
+        ("resource.k8s.io", "resourceslices") => volumes::resource_slice(node, asked),
         ("", "serviceaccounts") => {
             if asked.verb != "create" || asked.name.is_empty() {
                 refuse("can only create tokens for individual service accounts")

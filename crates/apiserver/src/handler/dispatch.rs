@@ -42,7 +42,7 @@ async fn dispatch(call: Call) -> Result<Response, ApiError> {
     }
     let named = !call.name().is_empty();
     match call.row.handler {
-        ResourceHandler::Stored => {}
+        ResourceHandler::Stored | ResourceHandler::ReadOnly => {}
         ResourceHandler::Review(asked) if call.verb == Verb::Create && !named => {
             return call.review(asked).await;
         }
@@ -83,6 +83,8 @@ async fn subresource(call: &Call) -> Result<Response, ApiError> {
         SubresourceHandler::EphemeralContainers => Part::EphemeralContainers,
         SubresourceHandler::Resize => Part::Resize,
         SubresourceHandler::Finalize => Part::Finalize,
+        SubresourceHandler::Approval => Part::Approval,
+        SubresourceHandler::Scale => return scale(call).await,
         SubresourceHandler::Binding
         | SubresourceHandler::Eviction
         | SubresourceHandler::Token
@@ -92,6 +94,17 @@ async fn subresource(call: &Call) -> Result<Response, ApiError> {
         Verb::Get => call.get().await,
         Verb::Update => call.put(part).await,
         Verb::Patch => call.patch(part).await,
+        Verb::List | Verb::Watch | Verb::Create | Verb::Delete | Verb::DeleteCollection => {
+            Err(ApiError::MethodNotAllowed)
+        }
+    }
+}
+
+async fn scale(call: &Call) -> Result<Response, ApiError> {
+    match call.verb {
+        Verb::Get => call.get_scale().await,
+        Verb::Update => call.put_scale().await,
+        Verb::Patch => call.patch_scale().await,
         Verb::List | Verb::Watch | Verb::Create | Verb::Delete | Verb::DeleteCollection => {
             Err(ApiError::MethodNotAllowed)
         }

@@ -50,6 +50,7 @@ pub(super) fn row<K: Kind>() -> Resource {
         verbs: match handler {
             ResourceHandler::Stored => STORED.to_vec(),
             ResourceHandler::Review(_) | ResourceHandler::Binding => vec!["create"],
+            ResourceHandler::ReadOnly => vec!["get", "list"],
         },
         subresources: K::subresources(),
         handler,
@@ -85,6 +86,18 @@ impl Subresource {
             Gvk::of::<T>(),
             super::READ_WRITE,
             SubresourceHandler::Status,
+        )
+    }
+}
+
+impl Subresource {
+    /// The subresource `scale` of a kind with replicas.
+    pub(super) fn scale() -> Self {
+        Self::new(
+            "scale",
+            Gvk::of::<k8s_openapi::api::autoscaling::v1::Scale>(),
+            super::READ_WRITE,
+            SubresourceHandler::Scale,
         )
     }
 }

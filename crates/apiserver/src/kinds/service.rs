@@ -62,20 +62,38 @@ impl Kind for Service {
                     .flatten()
                     .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
                     .collect();
-                let external: Vec<&str> = items(service, "/spec/externalIPs")
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .collect();
                 vec![
                     name(service),
                     service["spec"]["type"].clone(),
                     or_none(text(service, "/spec/clusterIP")),
-                    or_none(&external.join(",")),
+                    or_none(&external(service)),
                     or_none(&ports.join(",")),
                     created_ago(service, now),
                     or_none(&selector.join(",")),
                 ]
             },
         )
+    }
+}
+
+/// Where clients outside the cluster reach it.
+fn external(service: &Value) -> String {
+    let own = items(service, "/spec/externalIPs")
+        .iter()
+        .filter_map(Value::as_str);
+    match text(service, "/spec/type") {
+        "ExternalName" => text(service, "/spec/externalName").to_owned(),
+        "LoadBalancer" => {
+            let points = items(service, "/status/loadBalancer/ingress").iter();
+            let points = points.map(|point| match text(point, "/ip") {
+                "" => text(point, "/hostname"),
+                ip => ip,
+            });
+            match points.chain(own).collect::<Vec<&str>>().join(",") {
+                none if none.is_empty() => "<pending>".to_owned(),
+                some => some,
+            }
+        }
+        _ => own.collect::<Vec<&str>>().join(","),
     }
 }

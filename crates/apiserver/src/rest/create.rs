@@ -86,11 +86,14 @@ impl Call {
         let admission = &self.api.admission;
         admission.admit(&attributes, object.as_mut()).await?;
         object.prepare_create(&self.api.gates);
+        let strategy = &self.row.strategy;
+        strategy.complete(object.as_mut(), None, self.write())?;
         self.invalid(&name, object.validate())?;
         self.check_metadata(&name, object.metadata(), None)?;
         let _turn = admission.turn(&attributes).await;
         admission.validate(&attributes, Some(object.as_ref()))?;
         self.check_grant(object.as_ref(), None)?;
+        strategy.check(object.as_ref(), self.cluster())?;
         for warning in self
             .row
             .strategy

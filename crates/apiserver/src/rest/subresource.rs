@@ -104,7 +104,7 @@ impl Call {
         object.to_value()
     }
 
-    /// Answers a POST of an Eviction. There are no disruption budgets, so it is a delete.
+    /// Answers a POST of an Eviction: a delete, if disruption budgets allow it.
     pub(crate) async fn evict(&self) -> Result<Response, ApiError> {
         let mut document = negotiate::document(&self.headers, &self.body)?;
         if meta::text(&document.value, "/apiVersion") == "policy/v1beta1" {
@@ -119,8 +119,9 @@ impl Call {
                 self.name()
             )));
         }
-        let pod = match self.cache().get(self.namespace(), self.name()) {
-            Some(stored) => Some(self.typed(&stored, &stored.value()?)?),
+        let stored = self.cache().get(self.namespace(), self.name());
+        let pod = match &stored {
+            Some(stored) => Some(self.typed(stored, &stored.value()?)?),
             None => None,
         };
         let attributes = self.admitted(
@@ -134,8 +135,13 @@ impl Call {
         admission.validate(&attributes, Some(eviction.as_ref()))?;
         let eviction: &Eviction = eviction.typed()?;
         let options = eviction.delete_options.clone().unwrap_or_default();
-        let deletion = Self::deletion_of(options, &self.query)?;
+        let mut deletion = Self::deletion_of(options, &self.query)?;
         delete_unreadable::refuse_option(&deletion)?;
+        if let (Some(stored), Some(pod)) = (&stored, &pod) {
+            let pod = pod.typed()?;
+            self.take_disruption(pod, stored.revision, &mut deletion)
+                .await?;
+        }
         self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }

@@ -43,12 +43,12 @@ pub(crate) enum Updated {
 }
 
 /// An object to be written in place of the current one.
-struct Replacement {
-    object: Box<dyn Object>,
+pub(super) struct Replacement {
+    pub(super) object: Box<dyn Object>,
     /// Whether managedFields are still to be kept.
-    track: bool,
+    pub(super) track: bool,
     /// Whether it can be made again from a newer object when somebody overtakes.
-    again: bool,
+    pub(super) again: bool,
 }
 
 impl Call {
@@ -193,7 +193,7 @@ impl Call {
 
     /// Replaces the current object by what `make` makes of it, again and again while others
     /// overtake, unless the replacement names the version it is based on.
-    async fn update_object(
+    pub(super) async fn update_object(
         &self,
         part: Part,
         mut make: impl FnMut(&Value) -> Result<Replacement, ApiError> + Send,
@@ -225,6 +225,7 @@ impl Call {
         replacement: Replacement,
     ) -> Result<Result<Updated, Option<Arc<Stored>>>, ApiError> {
         let name = self.name();
+        let strategy = &self.row.strategy;
         let Replacement {
             mut object,
             track,
@@ -233,8 +234,8 @@ impl Call {
         self.check_base(object.metadata(), old)?;
         self.keep_metadata(object.metadata_mut(), old)?;
         let was = old.object.as_ref();
-        let strategy = &self.row.strategy;
         object.prepare_update(part, was, &self.api.gates)?;
+        strategy.complete(object.as_mut(), Some(was), self.write())?;
         if strategy.moved_on(object.as_ref(), was)? {
             let generation = was.metadata().generation.unwrap_or(0) + 1;
             object.metadata_mut().generation = Some(generation);

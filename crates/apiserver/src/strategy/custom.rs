@@ -16,7 +16,7 @@ use berth_rules::rbac::escalation::Grant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
-use super::{Cluster, Ending, Strategy};
+use super::{Cluster, Ending, ScaleNumbers, Strategy, Write};
 use crate::field_label::FieldLabel;
 use crate::object::{Object, Part};
 use crate::printer::Printer;
@@ -159,7 +159,11 @@ impl Object for CustomObject {
                 self.metadata.managed_fields = managed;
                 Ok(())
             }
-            Part::Finalize | Part::EphemeralContainers | Part::Resize => Err(no_subresource(part)),
+            Part::Finalize
+            | Part::EphemeralContainers
+            | Part::Resize
+            | Part::Scale
+            | Part::Approval => Err(no_subresource(part)),
         }
     }
 
@@ -178,7 +182,11 @@ impl Object for CustomObject {
                 errors.extend(self.body_errors());
                 Ok(errors)
             }
-            Part::Finalize | Part::EphemeralContainers | Part::Resize => Err(no_subresource(part)),
+            Part::Finalize
+            | Part::EphemeralContainers
+            | Part::Resize
+            | Part::Scale
+            | Part::Approval => Err(no_subresource(part)),
         }
     }
 }
@@ -272,6 +280,27 @@ impl Strategy for Custom {
 
     fn warnings(&self, _new: &dyn Object, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
         Ok(Vec::new())
+    }
+
+    fn scale(&self, _object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError> {
+        Ok(None)
+    }
+
+    fn set_replicas(&self, _object: &mut dyn Object, _replicas: i32) -> Result<(), ApiError> {
+        Err(ApiError::NoSuchPath)
+    }
+
+    fn complete(
+        &self,
+        _new: &mut dyn Object,
+        _old: Option<&dyn Object>,
+        _write: Write<'_>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn check(&self, _new: &dyn Object, _cluster: Cluster<'_>) -> Result<(), ApiError> {
+        Ok(())
     }
 
     fn grant<'a>(

@@ -8,7 +8,7 @@ use berth_core::usage;
 use berth_rules::rbac::escalation::Grant;
 use serde_json::Value;
 
-use super::{Cluster, Ending, Strategy};
+use super::{Cluster, Ending, ScaleNumbers, Strategy, Write};
 use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind};
 use crate::object::Object;
@@ -105,6 +105,42 @@ impl<K: Kind> Strategy for TypedKind<K> {
 
     fn warnings(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
         K::warnings(new.typed()?, cluster)
+    }
+
+    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError> {
+        let Some(scale) = K::scale() else {
+            return Ok(None);
+        };
+        let object = object.typed()?;
+        Ok(Some(ScaleNumbers {
+            replicas: (scale.replicas)(object).unwrap_or(0),
+            observed: (scale.observed)(object).unwrap_or(0),
+            selector: (scale.selector)(object).unwrap_or_default(),
+        }))
+    }
+
+    fn set_replicas(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError> {
+        let scale = K::scale().ok_or(ApiError::NoSuchPath)?;
+        (scale.set_replicas)(object.typed_mut()?, replicas);
+        Ok(())
+    }
+
+    fn complete(
+        &self,
+        new: &mut dyn Object,
+        old: Option<&dyn Object>,
+        write: Write<'_>,
+    ) -> Result<(), ApiError> {
+        let old = match old {
+            Some(old) => Some(old.typed()?),
+            None => None,
+        };
+        K::complete(new.typed_mut()?, old, write);
+        Ok(())
+    }
+
+    fn check(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<(), ApiError> {
+        K::check(new.typed()?, cluster)
     }
 
     fn grant<'a>(

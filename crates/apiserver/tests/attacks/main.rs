@@ -7,9 +7,11 @@
 #[path = "../api/harness.rs"]
 mod harness;
 
+mod certificates;
 mod connects;
 mod custom_resources;
 mod decoding;
+mod devices;
 mod escalation;
 mod identity;
 mod names;

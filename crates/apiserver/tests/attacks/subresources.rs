@@ -259,7 +259,7 @@ async fn a_binding_brings_no_labels_that_a_pod_could_not_have() {
 async fn the_status_of_a_service_is_not_its_spec() {
     let api = Api::start().await;
     let services = "/api/v1/namespaces/default/services";
-    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"app": "mine"}},
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "selector": {"app": "mine"}},
         "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}});
     let made = api.post(services, service).await.expect(201);
     assert!(made.pointer("/status/loadBalancer/ingress").is_none());

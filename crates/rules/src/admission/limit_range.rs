@@ -3,7 +3,9 @@
 //! Overhead counts in the sums of a pod, unless its gate is off.
 
 use berth_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, LimitRange, LimitRangeItem, Pod};
+use k8s_openapi::api::core::v1::{
+    Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod,
+};
 
 use super::Rejection;
 use berth_core::gates::{FeatureGates, Gate};
@@ -109,6 +111,55 @@ pub fn check(pod: &Pod, ranges: &[LimitRange], gates: &FeatureGates) -> Result<(
         let requests = resources::pod_requests(spec, overhead);
         let limits = resources::pod_limits(spec, overhead);
         bounds(item, &requests, &limits, &mut wrong);
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Rejection::Limits(wrong))
+    }
+}
+
+/// Checks the storage that a claim asks for against minima and maxima.
+///
+/// # Errors
+/// [`Rejection::Limits`] with everything that is out of bounds.
+pub fn check_claim(claim: &PersistentVolumeClaim, ranges: &[LimitRange]) -> Result<(), Rejection> {
+    let spec = claim.spec.as_ref();
+    let requests = spec
+        .and_then(|s| s.resources.as_ref())
+        .and_then(|r| r.requests.as_ref());
+    for range in ranges {
+        let in_claim = || {
+            let (name, amount) = resources::unreadable(requests)?;
+            Some(format!("requests: {name}={amount:?} is no quantity"))
+        };
+        if let Some(what) = unreadable(range).or_else(in_claim) {
+            let name = range.metadata.name.as_deref().unwrap_or_default();
+            return Err(Rejection::Unreadable {
+                with: format!("limit range {name}"),
+                what,
+            });
+        }
+    }
+    let requests = resources::amounts(requests);
+    let mut wrong = Vec::new();
+    for item in items(ranges, "PersistentVolumeClaim") {
+        let kind = &item.type_;
+        let out_of = |name: &str, is_out: &dyn Fn(&Quantity) -> bool| match requests.get(name) {
+            None => Some(".  No request is specified".to_owned()),
+            Some(request) if is_out(request) => Some(format!(", but request is {request}")),
+            Some(_) => None,
+        };
+        for (name, min) in resources::amounts(item.min.as_ref()) {
+            if let Some(why) = out_of(&name, &|request| *request < min) {
+                wrong.push(format!("minimum {name} usage per {kind} is {min}{why}"));
+            }
+        }
+        for (name, max) in resources::amounts(item.max.as_ref()) {
+            if let Some(why) = out_of(&name, &|request| *request > max) {
+                wrong.push(format!("maximum {name} usage per {kind} is {max}{why}"));
+            }
+        }
     }
     if wrong.is_empty() {
         Ok(())

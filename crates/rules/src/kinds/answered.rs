@@ -1,10 +1,11 @@
-//! Kinds whose objects are answered and never stored: reviews, Binding, Eviction, TokenRequest.
+//! Kinds whose objects are answered and never stored: reviews, Binding, Eviction, Scale, TokenRequest.
 
 use berth_api::field::{FieldError, FieldPath};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
+use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::Binding;
 use k8s_openapi::api::policy::v1::Eviction;
 
@@ -42,7 +43,8 @@ answered!(
     SelfSubjectAccessReview,
     SelfSubjectRulesReview,
     SubjectAccessReview,
-    Eviction
+    Eviction,
+    Scale
 );
 
 impl Rules for Binding {

@@ -57,6 +57,12 @@ pub(super) fn pod(pod: &mut Pod) {
     }
 }
 
+/// The spec of a template: what belongs to the pod as a whole is set when a pod is made from it.
+pub(super) fn template(spec: &mut PodSpec) {
+    pod_spec(spec);
+    omit_empty(spec);
+}
+
 /// Empty lists and maps are as good as none, and not shown. Not so an overhead that a pod brings: admission looks at it.
 fn omit_empty(spec: &mut PodSpec) {
     fn none<T>(list: &mut Option<Vec<T>>) {

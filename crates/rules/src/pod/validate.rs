@@ -15,12 +15,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use berth_core::meta::{self, Scope};
 use berth_core::resource_list::{self, Holder};
 use berth_core::{resources, toleration};
 
+pub(super) use affinity::node_selector;
 pub(super) use volumes::Volumes;
 
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -82,8 +84,12 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> Vec<FieldError> {
     let at = FieldPath::new("spec");
     let none = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&none);
-    errors.extend(annotations(pod, spec));
-    errors.extend(validate_spec(pod, spec, &at));
+    errors.extend(annotations(
+        Some(&pod.metadata),
+        spec,
+        &FieldPath::new("metadata.annotations"),
+    ));
+    errors.extend(validate_spec(text(&pod.metadata.name), spec, Of::Pod, &at));
     if text(&spec.service_account_name).is_empty() {
         for (i, volume) in spec.volumes.iter().flatten().enumerate() {
             let sources = volume
@@ -118,10 +124,30 @@ pub(super) fn metadata_and_spec(pod: &Pod) -> Vec<FieldError> {
     errors
 }
 
-fn annotations(pod: &Pod, spec: &PodSpec) -> Vec<FieldError> {
+/// A template: annotations with a meaning for pods, and the spec.
+pub(super) fn template(template: &PodTemplateSpec, at: &FieldPath) -> Vec<FieldError> {
+    let none = PodSpec::default();
+    let spec = template.spec.as_ref().unwrap_or(&none);
+    let metadata = template.metadata.as_ref();
+    let mut errors = annotations(metadata, spec, &at.child("annotations"));
+    let at = at.child("spec");
+    errors.extend(validate_spec("", spec, Of::Template, &at));
+    if spec
+        .ephemeral_containers
+        .as_ref()
+        .is_some_and(|e| !e.is_empty())
+    {
+        errors.push(FieldError::forbidden(
+            &at.child("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
+    }
+    errors
+}
+
+fn annotations(metadata: Option<&ObjectMeta>, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let at = FieldPath::new("metadata.annotations");
-    let annotations = pod.metadata.annotations.as_ref();
+    let annotations = metadata.and_then(|m| m.annotations.as_ref());
     if let Some(value) = annotations.and_then(|a| a.get(MIRROR))
         && text(&spec.node_name).is_empty()
     {
@@ -143,7 +169,15 @@ fn annotations(pod: &Pod, spec: &PodSpec) -> Vec<FieldError> {
     errors
 }
 
-fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
+/// What a spec is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Pod,
+    /// What depends on the pod's name is not known yet, and some defaults are not set yet.
+    Template,
+}
+
+fn validate_spec(pod_name: &str, spec: &PodSpec, of: Of, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if spec.termination_grace_period_seconds.is_none() {
         errors.push(FieldError::required(
@@ -151,7 +185,6 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
             "",
         ));
     }
-    let pod_name = text(&pod.metadata.name);
     let known = volumes::validate(spec, pod_name, &at.child("volumes"), &mut errors);
     let claims: BTreeSet<&str> = spec
         .resource_claims
@@ -178,7 +211,7 @@ fn validate_spec(pod: &Pod, spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
         &at.child("ephemeralContainers"),
     ));
     errors.extend(pod_resources(spec, at));
-    errors.extend(host::network_ports(spec, at));
+    errors.extend(host::network_ports(spec, of, at));
     one_of(
         &mut errors,
         &at.child("restartPolicy"),

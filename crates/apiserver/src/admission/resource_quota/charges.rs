@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use berth_rules::admission::quota::{self, Counts};
 use berth_core::gates::FeatureGates;
 use berth_core::resources::{self, Amounts};
+use berth_core::usage::{self, Counts};
 use berth_store::Revision;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use parking_lot::Mutex;
@@ -43,7 +43,7 @@ impl Charges {
         for (stored, quota) in quotas {
             let key = (Arc::clone(&stored.name), stored.revision);
             let mut known = before.remove(&key).unwrap_or_default();
-            let mut sum = quota::used(quota, [], &Counts::new(), gates);
+            let mut sum = usage::used(quota, [], &Counts::new(), gates);
             let mut counted = OfPods::with_capacity(pods.len());
             for pod in &pods {
                 let known = known.remove(&pod.name);
@@ -51,7 +51,7 @@ impl Charges {
                     Some((_, amounts)) => amounts,
                     None => {
                         let decoded: Pod = pod.decode()?;
-                        quota::used(quota, [&decoded], &Counts::new(), gates)
+                        usage::used(quota, [&decoded], &Counts::new(), gates)
                     }
                 };
                 // A pod whose requests cannot be read takes all there is, and more of it is no less.

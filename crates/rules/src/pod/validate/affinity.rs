@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
-    WeightedPodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    PodAffinityTerm, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -57,16 +57,7 @@ fn weight(errors: &mut Vec<FieldError>, at: &FieldPath, value: i32) {
 fn to_nodes(affinity: &NodeAffinity, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if let Some(selector) = &affinity.required_during_scheduling_ignored_during_execution {
-        let at = at.child(REQUIRED).child("nodeSelectorTerms");
-        if selector.node_selector_terms.is_empty() {
-            errors.push(FieldError::required(
-                &at,
-                "must have at least one node selector term",
-            ));
-        }
-        for (i, one) in selector.node_selector_terms.iter().enumerate() {
-            errors.extend(term(one, true, &at.index(i)));
-        }
+        errors.extend(node_selector(selector, &at.child(REQUIRED)));
     }
     let preferred = affinity
         .preferred_during_scheduling_ignored_during_execution
@@ -76,6 +67,20 @@ fn to_nodes(affinity: &NodeAffinity, at: &FieldPath) -> Vec<FieldError> {
         let at = at.child(PREFERRED).index(i);
         weight(&mut errors, &at, one.weight);
         errors.extend(term(&one.preference, false, &at.child("preference")));
+    }
+    errors
+}
+
+/// Terms of which one must fit.
+pub(in crate::pod) fn node_selector(selector: &NodeSelector, at: &FieldPath) -> Vec<FieldError> {
+    let at = at.child("nodeSelectorTerms");
+    let mut errors = Vec::new();
+    if selector.node_selector_terms.is_empty() {
+        let why = "must have at least one node selector term";
+        errors.push(FieldError::required(&at, why));
+    }
+    for (i, one) in selector.node_selector_terms.iter().enumerate() {
+        errors.extend(term(one, true, &at.index(i)));
     }
     errors
 }

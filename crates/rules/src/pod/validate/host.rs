@@ -4,12 +4,13 @@ use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
+use super::Of;
 use berth_core::meta;
 
 const MAX_HOSTNAME: usize = 64;
 
-/// On the host's network a port is what it is.
-pub(super) fn network_ports(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
+/// On the host's network a port is what it is. A template may leave it open; it is set when a pod is made.
+pub(super) fn network_ports(spec: &PodSpec, of: Of, at: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if spec.host_network != Some(true) {
         return errors;
@@ -17,7 +18,8 @@ pub(super) fn network_ports(spec: &PodSpec, at: &FieldPath) -> Vec<FieldError> {
     for (i, c) in spec.containers.iter().enumerate() {
         for (j, port) in c.ports.iter().flatten().enumerate() {
             let host = port.host_port.unwrap_or(0);
-            if host != port.container_port {
+            let is_open = of == Of::Template && host == 0;
+            if host != port.container_port && !is_open {
                 errors.push(FieldError::invalid(
                     &at.child("containers")
                         .index(i)

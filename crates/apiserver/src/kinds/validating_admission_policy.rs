@@ -1,0 +1,56 @@
+//! admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy.
+
+use berth_api::status::ApiError;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use serde_json::json;
+
+use crate::field_label::FieldLabel;
+use crate::kind::{Deletion, Kind, MovedOn, Updates};
+use crate::printer::{Printer, created_ago, items, name, param_kind, unset};
+use crate::registry::{Scope, Subresource};
+use crate::strategy::Cluster;
+
+impl Kind for ValidatingAdmissionPolicy {
+    type Object = Self;
+
+    const VERSIONS: &'static [&'static str] = &["v1"];
+    const SCOPE: Scope = Scope::Cluster;
+    const SHORT_NAMES: &'static [&'static str] = &[];
+    const CATEGORIES: &'static [&'static str] = &["api-extensions"];
+    const FIELD_LABELS: &'static [FieldLabel] = &[];
+    const GENERATION: Option<MovedOn<Self::Object>> = Some(|new, old| new.spec != old.spec);
+    const UPDATES: Updates = Updates {
+        create: false,
+        unconditional: false,
+    };
+    const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+
+    fn subresources() -> Vec<Subresource> {
+        vec![Subresource::status::<Self>()]
+    }
+
+    fn printer() -> Printer {
+        Printer::new(
+            &[
+                ("Name", "string", 0),
+                ("Validations", "integer", 0),
+                ("ParamKind", "string", 0),
+                ("Age", "string", 0),
+            ],
+            |object, now| {
+                vec![
+                    name(object),
+                    json!(items(object, "/spec/validations").len()),
+                    unset(&param_kind(object)),
+                    created_ago(object, now),
+                ]
+            },
+        )
+    }
+
+    fn warnings(_new: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        Ok(vec![
+            "ValidatingAdmissionPolicy is not enforced by this server".to_owned(),
+        ])
+    }
+}
