@@ -294,15 +294,15 @@ async fn an_owner_elsewhere_is_no_owner() {
     // Somebody with a namespace of their own cannot keep an object of another from going.
     let elsewhere = "/api/v1/namespaces/kube-public/configmaps";
     api.post(elsewhere, owned.clone()).await.expect(201);
-    let foreground = "propagationPolicy=Foreground&dryRun=All";
-    let gone = api
-        .delete(&format!("{CONFIG_MAPS}/owner?{foreground}"))
-        .await
-        .expect(200);
+    let path = format!("{CONFIG_MAPS}/owner?propagationPolicy=Foreground");
+    let gone = api.delete(&path).await.expect(200);
     assert_eq!(gone["kind"], "Status");
+    api.get(&format!("{CONFIG_MAPS}/owner")).await.expect(404);
+    let owner = api.config_map("owner", json!({})).await;
+    let mut owned = owned;
+    owned["metadata"]["ownerReferences"][0]["uid"] = owner["metadata"]["uid"].clone();
     // A dependent beside it does, until it is gone or no longer says so.
     api.post(CONFIG_MAPS, owned).await.expect(201);
-    let path = format!("{CONFIG_MAPS}/owner?propagationPolicy=Foreground");
     let marked = api.delete(&path).await.expect(200);
     assert_eq!(
         marked["metadata"]["finalizers"],

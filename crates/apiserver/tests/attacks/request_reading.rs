@@ -10,7 +10,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use self::forms::Form;
-use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, RBAC, bind, class, pod};
+use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, PATIENCE, RBAC, bind, class, pod};
 
 const VERBS: [&str; 8] = [
     "get",
@@ -366,7 +366,8 @@ async fn times_beyond_range_are_refused() {
         "x",
     ] {
         let path = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds={seconds}");
-        assert_eq!(api.get(&path).await.code, 400, "{seconds}");
+        let answer = tokio::time::timeout(PATIENCE, api.get(&path)).await;
+        assert_eq!(answer.expect("no watch").code, 400, "{seconds}");
     }
     api.get(&format!("{pods}/p")).await.expect(200);
 }
