@@ -24,5 +24,10 @@ fn main() -> ExitCode {
         Some(berth_runtime::SUBCOMMAND) => return berth_runtime::main(arguments.collect()),
         _ => {}
     }
+    // What is given to shims as containerd's binary.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = berth_shim::publish::main(&arguments) {
+        return code;
+    }
     cli::main()
 }

@@ -94,12 +94,15 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
 /// Removes what berth has in the run directory, and the directory if that was all. Unlike the data directory it carries no
 /// mark, and may be a directory of somebody else's that was named by mistake.
 fn remove_run(run: &Path) -> anyhow::Result<()> {
-    let socket = run.join("cri.sock");
-    match fs::remove_file(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot delete {}", socket.display()));
+    // The second one is for the events of third-party shims.
+    for name in ["cri.sock", "cri.sock.ttrpc"] {
+        let socket = run.join(name);
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot delete {}", socket.display()));
+            }
+            Ok(()) | Err(_) => {}
         }
-        Ok(()) | Err(_) => {}
     }
     let state = run.join("cri");
     berth_tree::remove(&state).with_context(|| format!("cannot delete {}", state.display()))?;
@@ -151,6 +154,7 @@ mod tests {
         let run = dir.path().join("run");
         fs::create_dir_all(run.join("cri/bundles")).unwrap();
         fs::write(run.join("cri.sock"), "").unwrap();
+        fs::write(run.join("cri.sock.ttrpc"), "").unwrap();
         fs::write(run.join("docker.sock"), "").unwrap();
         remove_run(&run).unwrap();
         assert_eq!(names(&run), ["docker.sock"]);

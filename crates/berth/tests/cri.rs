@@ -7,11 +7,23 @@
 
 #[path = "cri/daemon.rs"]
 mod daemon;
+#[path = "cri/events.rs"]
+mod events;
 #[path = "cri/kill.rs"]
 mod kill;
 #[path = "cri/leftovers.rs"]
 mod leftovers;
+#[path = "cri/lost.rs"]
+mod lost;
+#[path = "cri/rootfs.rs"]
+mod rootfs;
+#[path = "cri/sandboxer.rs"]
+mod sandboxer;
 #[path = "cri/strangers.rs"]
 mod strangers;
+#[path = "cri/testvm.rs"]
+mod testvm;
+#[path = "cri/vm.rs"]
+mod vm;
 #[path = "cri/words.rs"]
 mod words;

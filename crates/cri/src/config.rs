@@ -48,6 +48,15 @@ impl Config {
             images: ImageOptions::default(),
         }
     }
+
+    /// The socket on which third-party shims publish events: beside the CRI's, where containerd's own is beside
+    /// containerd's.
+    #[must_use]
+    pub fn events_socket(&self) -> PathBuf {
+        let mut path = self.socket.clone().into_os_string();
+        path.push(".ttrpc");
+        path.into()
+    }
 }
 
 /// Where CNI configurations and plugins are.

@@ -8,6 +8,8 @@ mod exit;
 mod logs;
 mod oom;
 mod remove;
+mod rootfs;
+mod shown;
 mod signal;
 mod spec;
 mod start;
@@ -36,6 +38,7 @@ pub(crate) use exec::{attach, exec, exec_sync};
 pub(crate) use exit::{ended, watch_exit};
 pub(crate) use logs::reopen_log;
 pub(crate) use remove::remove;
+pub(crate) use rootfs::bind as bind_rootfs;
 pub(crate) use start::{not_started, start};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use stop::stop;
@@ -91,6 +94,18 @@ impl Container {
         let mut guard = self.record.write();
         change(&mut guard);
         record::save(&self.dir, &*guard)
+    }
+
+    /// Takes note that memory ran out in it. Its end may be known already: the two events overtake each other.
+    pub(crate) fn note_oom_kill(&self) -> Result<(), CriError> {
+        self.update(|record| {
+            record.oom_killed = true;
+            if let ContainerPhase::Exited(ended) = &mut record.phase
+                && ended.reason == exit::reason(ended.code, false)
+            {
+                ended.reason = exit::reason(ended.code, true).to_owned();
+            }
+        })
     }
 
     pub(crate) fn set_task(&self, task: Task) {

@@ -58,6 +58,7 @@ impl Engine {
         }
         let mut options = StoreOptions {
             hosts_dirs: hosts_dirs(&config, &handlers),
+            links: Some(layout.layer_links()),
             ..StoreOptions::default()
         };
         if let Some(bytes) = config.images.keep_free {

@@ -31,6 +31,11 @@ pub(crate) enum CriError {
     Invalid(String),
     #[error("{0}")]
     State(String),
+    #[error(
+        "pod sandbox {id} lost its shim, and what the shim left could not be ended: {left}; it is tried again when the \
+         pod sandbox is stopped again"
+    )]
+    LeftBehind { id: String, left: String },
     #[error("{0}")]
     Unsupported(String),
     #[error(transparent)]
@@ -135,7 +140,7 @@ impl CriError {
                 ShimError::NotFound(_) => Code::NotFound,
                 ShimError::AlreadyExists(_) => Code::AlreadyExists,
                 ShimError::FailedPrecondition(_) => Code::FailedPrecondition,
-                ShimError::Unimplemented(_) => Code::Unimplemented,
+                ShimError::Unimplemented(_) | ShimError::NoSandboxService(_) => Code::Unimplemented,
                 ShimError::Timeout(_) => Code::DeadlineExceeded,
                 ShimError::Connect { .. } | ShimError::Disconnected { .. } => Code::Unavailable,
                 _ => Code::Unknown,
@@ -144,7 +149,11 @@ impl CriError {
                 Code::ResourceExhausted
             }
             Self::TooManyStreams => Code::ResourceExhausted,
-            Self::Io { .. } | Self::Json(_) | Self::Record(_) | Self::Task(_) => Code::Internal,
+            Self::LeftBehind { .. }
+            | Self::Io { .. }
+            | Self::Json(_)
+            | Self::Record(_)
+            | Self::Task(_) => Code::Internal,
         }
     }
 }

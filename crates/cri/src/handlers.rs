@@ -4,6 +4,7 @@
 //! CRI-O's configuration), then every binary is probed. A handler that can't run stays in the
 //! table with the reason; a default handler that can't run is an error.
 
+mod annotations;
 mod arguments;
 mod built_in;
 mod containerd;
@@ -13,8 +14,11 @@ mod docker;
 mod document;
 mod gvisor;
 mod import;
+mod inputs;
+mod kata;
 mod own;
 mod reload;
+mod shim_info;
 mod table;
 
 #[cfg(test)]
@@ -23,8 +27,9 @@ mod tests;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use annotations::AnnotationMatch;
 pub(crate) use arguments::command;
-pub use definition::{Definition, RuntimeDef};
+pub use definition::{Definition, RuntimeDef, Sandboxer};
 pub use document::Origin;
 pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;

@@ -8,7 +8,10 @@
 //! state_dir/                       cleared by a reboot
 //!   pods/ID/{net,ipc,uts}          namespace pins
 //!   pods/ID/{shm,hostname,hosts,resolv.conf}
+//!   pods/ID/pause/                 the sandbox container's files, where its shim mounts them
 //!   bundles/ID/{config.json,rootfs}  of containers and of sandbox containers
+//!   bundles/ID/mapped              for a shim to mount: the container's files, owned as its user namespace counts
+//!   l/                             short names of layers, for long lists of them
 //!   runtime/HANDLER/               the runtimes' own state
 //!   s/                             shims' sockets
 //! ```
@@ -39,7 +42,7 @@ impl Layout {
     /// them: images have programs that run as root, whoever calls them, and records and bundles have secrets. Where
     /// something lies that a pod's own user namespace mounts, its root (nobody special on the host) may pass through, to
     /// the directories that are open to it ([`make_private`]).
-    pub(crate) fn all(&self) -> [(PathBuf, u32); 7] {
+    pub(crate) fn all(&self) -> [(PathBuf, u32); 8] {
         [
             (self.images(), 0o700),
             (self.sandboxes(), 0o700),
@@ -48,6 +51,7 @@ impl Layout {
             (self.bundles(), 0o711),
             (self.state.join("runtime"), 0o700),
             (self.sockets(), 0o700),
+            (self.layer_links(), 0o700),
         ]
     }
 
@@ -65,6 +69,10 @@ impl Layout {
 
     pub(crate) fn sockets(&self) -> PathBuf {
         self.state.join("s")
+    }
+
+    pub(crate) fn layer_links(&self) -> PathBuf {
+        self.state.join("l")
     }
 
     pub(crate) fn pods(&self) -> PathBuf {

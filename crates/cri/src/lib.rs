@@ -36,6 +36,7 @@ mod runtime;
 mod sandbox;
 mod server;
 mod service;
+mod shim_events;
 mod stats;
 mod status;
 mod strays;

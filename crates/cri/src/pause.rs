@@ -11,6 +11,9 @@
 
 use crate::elf;
 
+/// What a sandbox container's image is called where a runtime wants a name; there is no image behind it.
+pub(crate) const IMAGE: &str = "localhost/berth/pause";
+
 /// The code and its two constants.
 ///
 /// ```asm

@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cni::Attachment;
 use crate::error::{CriError, chain};
-use crate::runtime::PodRuntime;
+use crate::runtime::{PodRuntime, RootfsMounter};
+use crate::sandbox::ShimProcesses;
 
 /// A CRI message, kept in its wire form: it survives new fields in either direction.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -80,6 +81,19 @@ pub(crate) struct SandboxRecord {
     /// For a gVisor sandbox.
     #[serde(default)]
     pub(crate) made_limits: MadeLimits,
+    /// Another's shim and the processes that it had when it was last looked at.
+    #[serde(default)]
+    pub(crate) shim_processes: ShimProcesses,
+    /// Another's shim died, or never got as far as to be asked to end: it may have left processes, mounts and directories.
+    #[serde(default)]
+    pub(crate) shim_lost: bool,
+}
+
+impl SandboxRecord {
+    /// Whether the shim holds something of the sandbox itself: a sandbox container, or what its sandbox service makes.
+    pub(crate) fn has_own_process(&self) -> bool {
+        self.pause || self.runtime.sandbox_service
+    }
 }
 
 /// Limits of a pod that are made of its containers'.
@@ -129,6 +143,12 @@ pub(crate) struct ContainerRecord {
     pub(crate) user: UserRecord,
     /// The cgroup's path as in the spec.
     pub(crate) cgroup: PathBuf,
+    /// Its shim has published that memory ran out.
+    #[serde(default)]
+    pub(crate) oom_killed: bool,
+    /// Who mounts its root file system.
+    #[serde(default)]
+    pub(crate) rootfs: RootfsMounter,
 }
 
 /// Whom a container's process runs as.

@@ -171,6 +171,7 @@ async fn end_leftovers(engine: &Shared, sandbox: &Sandbox) {
         // Fails when the runtime was never called.
         let _ = client::cleanup(&config, &sandbox.id, &bundle).await;
     }
+    sandbox::note_lost(sandbox);
 }
 
 async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
@@ -181,12 +182,20 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
     match Shim::reconnect(&config, &bundle).await {
         Ok(shim) => {
             sandbox.set_shim(Some(shim.clone()));
+            sandbox::note_processes(engine, sandbox, &shim).await;
             for container in &containers {
                 resume(engine, container, &shim).await?;
             }
-            if record.phase == Phase::Ready && record.pause {
-                match shim.state(&record.id).await.map(|state| state.status) {
-                    Ok(Status::Running | Status::Created) => {
+            if record.phase == Phase::Ready && record.has_own_process() {
+                let runs = if record.runtime.sandbox_service {
+                    shim.is_sandbox_ready(&record.id).await
+                } else {
+                    let runs = |status| matches!(status, Status::Running | Status::Created);
+                    let state = shim.state(&record.id).await;
+                    state.map(|state| runs(state.status))
+                };
+                match runs {
+                    Ok(true) => {
                         let watch =
                             sandbox::watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
                         engine.tasks.spawn("sandbox container", watch);
@@ -205,10 +214,16 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
             for container in &containers {
                 lost(engine, container, &config).await?;
             }
-            if record.pause && bundle.exists() {
+            if record.has_own_process() && bundle.exists() {
                 let _ = client::cleanup(&config, &record.id, &bundle).await;
             }
-            sandbox.update(|record| record.phase = Phase::NotReady)
+            sandbox::note_lost(sandbox);
+            sandbox.update(|record| record.phase = Phase::NotReady)?;
+            if sandbox.record().shim_lost {
+                let work = sandbox::end_leftovers(Arc::clone(engine), Arc::clone(sandbox));
+                engine.tasks.spawn("leftovers of a shim", work);
+            }
+            Ok(())
         }
     }
 }
@@ -263,7 +278,8 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
         },
         Err(error) if error.is_not_found() => {
             let bundle = engine.layout.bundle(&container.id);
-            let (exit, killed) = (recorded_exit(&bundle), recorded_oom_kill(&bundle));
+            let exit = recorded_exit(&bundle);
+            let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
             if phase == ContainerPhase::Starting && exit.is_none() {
                 return container.update(|record| record.phase = ContainerPhase::Created);
             }
@@ -287,7 +303,7 @@ async fn lost(
     }
     let bundle = engine.layout.bundle(&container.id);
     let mut exit = recorded_exit(&bundle);
-    let killed = recorded_oom_kill(&bundle);
+    let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
     if exit.is_none() && bundle.exists() {
         exit = client::cleanup(config, &container.id, &bundle).await.ok();
     }

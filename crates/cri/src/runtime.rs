@@ -9,7 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::error::CriError;
-use crate::handlers::{self, GvisorSettings, Handler, HandlerState, RuntimeDef, words};
+use crate::handlers::{
+    self, AnnotationMatch, GvisorSettings, Handler, HandlerState, RuntimeDef, Sandboxer, words,
+};
+
+/// containerd's namespace for the CRI's containers.
+pub(crate) const NAMESPACE: &str = "k8s.io";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PodRuntime {
@@ -21,6 +26,10 @@ pub(crate) struct PodRuntime {
     #[serde(default)]
     pub(crate) user_namespaces: bool,
     pub(crate) privileged_without_host_devices: bool,
+    #[serde(default)]
+    pub(crate) all_devices_allowed: bool,
+    #[serde(default)]
+    pub(crate) annotation_match: AnnotationMatch,
     pub(crate) pod_annotations: Vec<String>,
     pub(crate) container_annotations: Vec<String>,
     pub(crate) container_min_memory: Option<i64>,
@@ -30,6 +39,12 @@ pub(crate) struct PodRuntime {
     /// A directory with the network of this handler's pods.
     #[serde(default)]
     pub(crate) cni_conf_dir: Option<PathBuf>,
+    /// Whether another's shim makes the sandbox by its sandbox service, and not by a sandbox container.
+    #[serde(default)]
+    pub(crate) sandbox_service: bool,
+    /// Where the shim makes a directory for each sandbox.
+    #[serde(default)]
+    pub(crate) sandbox_dirs: Vec<PathBuf>,
 }
 
 /// Who drives the runtime.
@@ -47,7 +62,36 @@ pub(crate) enum Driver {
     },
 }
 
+/// Who mounts the root file system of a container on `rootfs` in its bundle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RootfsMounter {
+    /// berth, in the host's mount namespace. Also what a record without a word of it means.
+    #[default]
+    Berth,
+    /// The shim: Create tells it how, and it unmounts as well.
+    Shim,
+}
+
 impl PodRuntime {
+    /// Who mounts root file systems: the one place that decides it, for containers that are made from now on.
+    ///
+    /// berth does for its own shim, which needs no second look at the image then, and any number of layers in one call.
+    /// Other shims may live in a mount namespace of their own, in which nothing that berth mounts has to be seen.
+    pub(crate) fn rootfs_mounter(&self) -> RootfsMounter {
+        match &self.driver {
+            Driver::Own(_) => RootfsMounter::Berth,
+            Driver::Shim { .. } => RootfsMounter::Shim,
+        }
+    }
+
+    /// The binary of another's shim.
+    pub(crate) fn other_shim(&self) -> Option<&Path> {
+        match &self.driver {
+            Driver::Own(_) => None,
+            Driver::Shim { binary, .. } => Some(binary),
+        }
+    }
+
     /// Blocks while a gVisor that was never run here is tried out.
     pub(crate) fn of(
         handler: &Handler,
@@ -127,11 +171,16 @@ impl PodRuntime {
             recursive_read_only_mounts: features.recursive_read_only_mounts,
             user_namespaces: features.user_namespaces,
             privileged_without_host_devices: definition.privileged_without_host_devices,
+            all_devices_allowed: definition.all_devices_allowed,
+            annotation_match: definition.annotation_match,
             pod_annotations: definition.pod_annotations.clone(),
             container_annotations: definition.container_annotations.clone(),
             container_min_memory: definition.container_min_memory,
             base_runtime_spec: definition.base_runtime_spec.clone(),
             cni_conf_dir: definition.cni_conf_dir.clone(),
+            sandbox_service: definition.sandboxer == Sandboxer::Shim
+                && matches!(definition.runtime, RuntimeDef::Shim { .. }),
+            sandbox_dirs: definition.sandbox_dirs.clone(),
         })
     }
 
@@ -147,8 +196,13 @@ impl PodRuntime {
         match &self.driver {
             Driver::Own(command) => command.kind,
             Driver::Shim { vm: false, .. } => RuntimeKind::Runc,
-            Driver::Shim { vm: true, .. } => RuntimeKind::Other,
+            Driver::Shim { vm: true, .. } => RuntimeKind::Vm,
         }
+    }
+
+    /// Whether its pods are virtual machines.
+    pub(crate) fn is_vm(&self) -> bool {
+        matches!(self.driver, Driver::Shim { vm: true, .. })
     }
 
     /// The command line, where it is gVisor's.
@@ -186,9 +240,10 @@ impl PodRuntime {
             command,
             own,
             keeper: ours,
-            namespace: "k8s.io".to_owned(),
+            namespace: NAMESPACE.to_owned(),
             socket_dir: config.state_dir.join("s"),
             address: config.socket.to_string_lossy().into_owned(),
+            events: Some(config.events_socket()),
         }
     }
 
@@ -219,26 +274,6 @@ impl PodRuntime {
             Driver::Shim { .. } => RuntimeOptions::None,
         }
     }
-}
-
-/// The annotations that a handler lets through: by name, or by a beginning with `*`.
-pub(crate) fn pass_annotations<'a>(
-    patterns: &[String],
-    annotations: impl IntoIterator<Item = (&'a String, &'a String)>,
-) -> std::collections::BTreeMap<String, String> {
-    annotations
-        .into_iter()
-        .filter(|(name, _)| {
-            patterns
-                .iter()
-                .any(|pattern| match pattern.strip_suffix('*') {
-                    Some(beginning) => name.starts_with(beginning),
-                    // CRI-O's allowed_annotations are beginnings already.
-                    None => *name == pattern || name.starts_with(&format!("{pattern}/")),
-                })
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 fn adopt(command: &mut RuntimeCommand, found: GvisorSettings) {

@@ -2,9 +2,11 @@
 
 mod files;
 mod gvisor;
+mod leftovers;
 mod lost;
 mod release;
 mod run;
+mod sandboxer;
 mod spec;
 mod status;
 mod update;
@@ -22,10 +24,11 @@ use crate::stats::Rate;
 
 pub(crate) use files::unmount;
 pub(crate) use gvisor::{empty as gvisor_empty, limit, proc_net, try_limit};
-pub(crate) use lost::{end_without_shim, lose, not_ready};
+pub(crate) use leftovers::{ProcessId, ShimProcesses, end_early as end_leftovers, note_processes};
+pub(crate) use lost::{end_without_shim, lose, not_ready, note_lost};
 pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{run, watch_pause};
-pub(crate) use spec::{host_network, oci_sandbox, privileged};
+pub(crate) use spec::{host_network, hostname, oci_sandbox, privileged};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use update::update;
 pub(crate) use users::{Mapped, root_of, wanted as wanted_users};
@@ -37,6 +40,8 @@ pub(crate) struct Sandbox {
     shim: RwLock<Option<Shim>>,
     /// Shared by what makes or starts containers in the sandbox, taken alone by what stops or removes it.
     pub(crate) open: tokio::sync::RwLock<()>,
+    /// Held while what a lost shim has left is ended: by its `delete`, then by us.
+    pub(crate) ending: tokio::sync::Mutex<()>,
     pub(crate) cpu: Rate,
 }
 
@@ -48,6 +53,7 @@ impl Sandbox {
             record: RwLock::new(record),
             shim: RwLock::default(),
             open: tokio::sync::RwLock::default(),
+            ending: tokio::sync::Mutex::default(),
             cpu: Rate::default(),
         }
     }

@@ -24,6 +24,7 @@ use crate::error::{CriError, chain};
 use crate::handlers::{self, HandlersError};
 use crate::restore;
 use crate::service::{Deadline, Services};
+use crate::shim_events;
 use crate::streaming::{self, Streaming};
 use crate::tasks;
 use authority::Tolerant;
@@ -126,6 +127,9 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     }
     let listener = bind(&config.socket)?;
     let socket = config.socket.clone();
+    // Shims that a server before us has started connect again where they did.
+    let events_socket = config.events_socket();
+    let events = bind(&events_socket)?;
     let streams = TcpListener::bind(config.streaming_addr)
         .await
         .map_err(|source| RunError::Streaming {
@@ -160,6 +164,8 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     tasks.keep("masquerade", &shutdown, masquerade);
     let handlers = handlers::follow(Arc::clone(&engine), shutdown.clone());
     tasks.keep("handlers", &shutdown, handlers);
+    let published = shim_events::serve(Arc::clone(&engine), events);
+    tasks.keep("shim events", &shutdown, published);
     let streams = streaming::serve(Arc::clone(&engine), streams, shutdown.clone());
     tasks.keep("streaming", &shutdown, streams);
     tracing::info!(socket = %socket.display(), default, "CRI is served");
@@ -197,7 +203,9 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     if result.is_ok() {
         owner.drain(DRAIN).await;
     }
-    let _ = std::fs::remove_file(&socket);
+    for path in [socket, events_socket] {
+        let _ = std::fs::remove_file(path);
+    }
     result
 }
 

@@ -52,6 +52,7 @@ mod usage;
 pub use digest::Digest;
 pub use error::{ErrorKind, ImageError};
 pub use idmap::{UserMapping, attach, clone_mapped};
+pub use mount::{DetachedRoot, MountPlan};
 pub use options::{StoreOptions, UnpackLimits};
 pub use platform::Platform;
 pub use reference::Reference;

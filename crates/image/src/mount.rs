@@ -4,7 +4,14 @@
 //! options; when the names of many layers don't fit, they are given relative to the layers' directory by a
 //! thread with a working directory of its own, which dies after the call.
 
+mod detached;
+mod links;
 mod mapped;
+mod plan;
+
+pub use detached::DetachedRoot;
+pub(crate) use links::LayerLinks;
+pub use plan::MountPlan;
 
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -40,11 +47,7 @@ static ONE_BY_ONE: AtomicBool = AtomicBool::new(true);
 impl Overlay<'_> {
     pub(crate) fn mount(&self, target: &Path) -> Result<(), Errno> {
         if let Some((_, work)) = self.upper {
-            // Left by a volatile mount; with it overlayfs refuses to be mounted again.
-            match std::fs::remove_dir_all(work.join("work/incompat")) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(errno(&e)),
-                _ => {}
-            }
+            clear_volatile(work).map_err(|e| errno(&e))?;
         }
         if ONE_BY_ONE.load(Ordering::Relaxed) {
             match self.mount_one_by_one(target) {
@@ -162,6 +165,14 @@ impl Overlay<'_> {
             }
         }
         CString::new(options).map_err(|_| Errno::INVAL)
+    }
+}
+
+/// Removes what a volatile mount has left; with it overlayfs refuses to be mounted again.
+fn clear_volatile(work: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(work.join("work/incompat")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

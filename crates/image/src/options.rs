@@ -23,6 +23,9 @@ pub struct StoreOptions {
     /// container never waits for the disk. What a container wrote to its root is then not safe from a
     /// power cut; nothing in CRI reads it after one.
     pub volatile: bool,
+    /// An existing directory with a short path for links to layers, by which [`crate::ImageStore::plan_root`] names many of
+    /// them; without it names are as long as they are.
+    pub links: Option<PathBuf>,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +44,7 @@ impl Default for StoreOptions {
             limits: UnpackLimits::default(),
             keep_layer_blobs: false,
             volatile: true,
+            links: None,
         }
     }
 }

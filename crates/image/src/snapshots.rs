@@ -15,7 +15,7 @@ use crate::error::ImageError;
 use crate::files;
 use crate::idmap::UserMapping;
 use crate::layers::{Layers, copy_owner_and_mode};
-use crate::mount::{Overlay, unmount_if_mounted};
+use crate::mount::{DetachedRoot, LayerLinks, MountPlan, Overlay, unmount_if_mounted};
 use crate::sweeper::Sweeper;
 use crate::types::{Snapshot, SnapshotKind, Usage};
 use crate::usage::Meters;
@@ -26,6 +26,7 @@ pub(crate) struct Snapshots {
     ingest: PathBuf,
     /// Holds two empty directories, the lowest layers of mounts that would have too few.
     empty: PathBuf,
+    links: Option<LayerLinks>,
     meters: Meters,
 }
 
@@ -40,11 +41,12 @@ pub(crate) struct SnapshotRecord {
 }
 
 impl Snapshots {
-    pub(crate) fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path, links: Option<PathBuf>) -> Self {
         Self {
             directory: root.join("snapshots"),
             ingest: root.join("ingest"),
             empty: root.join("empty"),
+            links: links.map(LayerLinks::new),
             meters: Meters::default(),
         }
     }
@@ -157,6 +159,52 @@ impl Snapshots {
             Some(mapping) => overlay.mount_mapped(target, mapping, &self.ingest),
         }
         .map_err(|e| ImageError::io("mounting a snapshot at", target, e))
+    }
+
+    /// How somebody else is to mount a snapshot.
+    pub(crate) fn plan(
+        &self,
+        key: &str,
+        layers: &Layers,
+        volatile: bool,
+    ) -> Result<MountPlan, ImageError> {
+        let snapshot = self.existing(key, layers)?;
+        let record = self
+            .record(key)?
+            .ok_or_else(|| ImageError::SnapshotNotFound {
+                key: key.to_owned(),
+            })?;
+        let chains: Vec<&str> = record.layers.iter().rev().map(Digest::hex).collect();
+        let overlay = Overlay {
+            lower: &snapshot.lowerdirs,
+            upper: snapshot.upper.as_deref().zip(snapshot.work.as_deref()),
+            volatile,
+        };
+        overlay
+            .plan(&chains, self.links.as_ref())
+            .map_err(|e| ImageError::io("planning the mount of", self.directory.join(key), e))
+    }
+
+    /// The image below a snapshot, for reading.
+    pub(crate) fn open(
+        &self,
+        key: &str,
+        layers: &Layers,
+        mapping: Option<UserMapping<'_>>,
+    ) -> Result<DetachedRoot, ImageError> {
+        let mut lower = self.existing(key, layers)?.lowerdirs;
+        if lower.len() == 1 {
+            // overlayfs wants two where nothing is writable.
+            lower.push(self.empty.join("1"));
+        }
+        let overlay = Overlay {
+            lower: &lower,
+            upper: None,
+            volatile: false,
+        };
+        overlay
+            .detached(mapping, &self.ingest)
+            .map_err(|e| ImageError::io("opening the image of", self.directory.join(key), e))
     }
 
     pub(crate) fn unmount(&self, key: &str) -> Result<(), ImageError> {

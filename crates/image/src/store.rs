@@ -16,6 +16,7 @@ use crate::flights::Flights;
 use crate::idmap::UserMapping;
 use crate::layers::Layers;
 use crate::lease::Leases;
+use crate::mount::{DetachedRoot, MountPlan};
 use crate::options::StoreOptions;
 use crate::reference::Reference;
 use crate::snapshots::{SnapshotRecord, Snapshots};
@@ -99,7 +100,7 @@ impl ImageStore {
             catalog: Catalog::new(&root),
             blobs: Blobs::new(&root),
             layers: Layers::new(&root),
-            snapshots: Snapshots::new(&root),
+            snapshots: Snapshots::new(&root, options.links.clone()),
             leases: Arc::new(Leases::new(&root)),
             space: Space::new(options.limits.keep_free),
             sweeper: Sweeper::new(root.join("trash")),
@@ -382,6 +383,31 @@ impl ImageStore {
             .mount(key, target, &inner.layers, volatile, Some(mapping))
     }
 
+    /// How somebody else mounts a snapshot: an overlay, as containerd describes one to a shim. It must be mounted nowhere
+    /// when this is asked.
+    ///
+    /// # Errors
+    /// No such snapshot, or the directory of links can't be used.
+    pub fn plan_root(&self, key: &str) -> Result<MountPlan, ImageError> {
+        let inner = &self.inner;
+        let volatile = inner.options.volatile && kernel_at_least(5, 10);
+        inner.snapshots.plan(key, &inner.layers, volatile)
+    }
+
+    /// The files of a snapshot's image, without what its container has written, mounted nowhere. With a mapping they are
+    /// owned as a user namespace counts, which needs Linux 6.5.
+    ///
+    /// # Errors
+    /// No such snapshot, or the kernel refuses.
+    pub fn open_root(
+        &self,
+        key: &str,
+        mapping: Option<UserMapping<'_>>,
+    ) -> Result<DetachedRoot, ImageError> {
+        let inner = &self.inner;
+        inner.snapshots.open(key, &inner.layers, mapping)
+    }
+
     /// Unmounts a snapshot wherever it is mounted; nothing to do is fine.
     ///
     /// # Errors
@@ -490,6 +516,18 @@ impl ImageStore {
                 .collect(),
         }
     }
+}
+
+/// Whether the kernel is so new.
+fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let Ok(names) = nix::sys::utsname::uname() else {
+        return false;
+    };
+    let release = names.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 /// Names first, then ids: `cafe` is a name if an image is called so.

@@ -182,6 +182,9 @@ pub struct Security {
     pub privileged: bool,
     /// The handler's `privileged_without_host_devices`.
     pub privileged_without_host_devices: bool,
+    /// The handler's `privileged_without_host_devices_all_devices_allowed`: none of the host's nodes, but any may be
+    /// made and opened.
+    pub all_devices_allowed: bool,
     /// Capabilities added to the default set, with or without `CAP_`; `ALL` for every one.
     pub add_capabilities: Vec<String>,
     /// Capabilities taken away; `ALL` for every one.

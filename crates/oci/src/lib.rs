@@ -33,8 +33,8 @@ pub use oci_spec::runtime::{
     LinuxCpu, LinuxMemory, LinuxResources, Process as RuntimeProcess, Spec,
 };
 pub use quirks::gvisor;
-pub use sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox, UserNamespace};
-pub use spec::{SpecError, container_spec, exec_process, sandbox_spec};
+pub use sandbox::{CgroupDriver, IdMapping, Namespace, PodSize, Sandbox, UserNamespace};
+pub use spec::{SpecError, container_spec, exec_process, sandbox_annotations, sandbox_spec};
 
 /// Annotation that tells a runtime whether a container is its pod's sandbox (`sandbox`) or a later one (`container`).
 pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -50,3 +50,15 @@ pub const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
 pub const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
 /// Annotation with the image's name, as containerd sets it.
 pub const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
+/// Where the pod's logs go, on its sandbox container.
+pub const SANDBOX_LOG_DIRECTORY: &str = "io.kubernetes.cri.sandbox-log-directory";
+/// The image of the sandbox container.
+pub const SANDBOX_IMAGE_NAME: &str = "io.kubernetes.cri.podsandbox.image-name";
+/// The pod's CFS period in microseconds; with the three below it is what a virtual machine is sized by.
+pub const SANDBOX_CPU_PERIOD: &str = "io.kubernetes.cri.sandbox-cpu-period";
+/// The pod's CFS quota in microseconds.
+pub const SANDBOX_CPU_QUOTA: &str = "io.kubernetes.cri.sandbox-cpu-quota";
+/// The pod's CPU shares.
+pub const SANDBOX_CPU_SHARES: &str = "io.kubernetes.cri.sandbox-cpu-shares";
+/// The pod's memory limit in bytes.
+pub const SANDBOX_MEMORY: &str = "io.kubernetes.cri.sandbox-memory";

@@ -11,6 +11,8 @@ pub(crate) struct HostMount {
     pub(crate) shared: bool,
     /// Mounts made in its master appear below it.
     pub(crate) slave: bool,
+    /// The file system's type.
+    pub(crate) kind: String,
 }
 
 /// This process' mounts, in the order in which they were made.
@@ -22,7 +24,7 @@ pub(crate) fn parse(table: &str) -> Vec<HostMount> {
     table
         .lines()
         .filter_map(|line| {
-            let (left, _) = line.split_once(" - ")?;
+            let (left, right) = line.split_once(" - ")?;
             let mut fields = left.split(' ').skip(4);
             let point = PathBuf::from(unescape(fields.next()?));
             let readonly = fields.next()?.split(',').any(|option| option == "ro");
@@ -33,6 +35,7 @@ pub(crate) fn parse(table: &str) -> Vec<HostMount> {
                 readonly,
                 shared: has("shared:"),
                 slave: has("master:"),
+                kind: right.split(' ').next().unwrap_or_default().to_owned(),
             })
         })
         .collect()

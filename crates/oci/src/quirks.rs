@@ -1,6 +1,7 @@
 //! Changes that single runtimes need in a spec that others take as it is.
 
 pub mod gvisor;
+mod submounts;
 
 use oci_spec::runtime::Spec;
 
@@ -12,6 +13,10 @@ pub(crate) fn adapt(spec: &mut Spec, kind: RuntimeKind) -> Result<(), SpecError>
         RuntimeKind::Runsc => gvisor::adapt(spec, &crate::mountinfo::read()),
         RuntimeKind::Youki => {
             plain_root_propagation(spec);
+            Ok(())
+        }
+        RuntimeKind::Vm => {
+            submounts::give_writable(spec, &crate::mountinfo::read());
             Ok(())
         }
         RuntimeKind::Runc | RuntimeKind::Crun | RuntimeKind::Berth | RuntimeKind::Other => Ok(()),

@@ -1,5 +1,6 @@
 //! Runtimes driven by their command line: which one a binary is, and how it wants to be called.
 
+mod ask;
 mod probe;
 mod view;
 
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use ask::{Answer, ask};
+pub use oci_spec::runtime::Features as OciFeatures;
 pub use probe::{GvisorBuild, ProbeError, RuntimeProbe, probe};
 pub use view::View;
 
@@ -26,6 +29,8 @@ pub enum RuntimeKind {
     Berth,
     /// Anything else that takes runc's command line.
     Other,
+    /// Virtual machines behind a shim that is not ours (Kata's). It has no command line of its own.
+    Vm,
 }
 
 impl RuntimeKind {
@@ -51,7 +56,7 @@ impl RuntimeKind {
     /// Whether containers are processes of the host's kernel (so that namespaces, seccomp and per-container cgroups count).
     #[must_use]
     pub fn shares_host_kernel(self) -> bool {
-        !matches!(self, Self::Runsc)
+        !matches!(self, Self::Runsc | Self::Vm)
     }
 }
 
@@ -163,6 +168,7 @@ impl RuntimeCommand {
                 | RuntimeKind::Crun
                 | RuntimeKind::Youki
                 | RuntimeKind::Berth
+                | RuntimeKind::Vm
                 | RuntimeKind::Other => "--systemd-cgroup".to_owned(),
             });
         }
@@ -203,6 +209,7 @@ impl RuntimeCommand {
                 | RuntimeKind::Youki
                 | RuntimeKind::Runsc
                 | RuntimeKind::Berth
+                | RuntimeKind::Vm
                 | RuntimeKind::Other,
                 _,
             ) => Hide::Nothing,

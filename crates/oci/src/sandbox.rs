@@ -47,6 +47,20 @@ pub enum CgroupDriver {
     Systemd,
 }
 
+/// The limits that a pod was announced with (CRI `LinuxPodSandboxConfig.resources`). They do not limit the sandbox
+/// container; a runtime with a kernel of its own sizes its virtual machine by them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PodSize {
+    /// CFS period in microseconds.
+    pub cpu_period: i64,
+    /// CFS quota in microseconds.
+    pub cpu_quota: i64,
+    /// Relative weight in the old scale.
+    pub cpu_shares: i64,
+    /// Bytes.
+    pub memory_limit: i64,
+}
+
 /// What the containers of one pod share (CRI `PodSandboxConfig` with `LinuxPodSandboxConfig`).
 #[derive(Debug, Clone, Default)]
 pub struct Sandbox {
@@ -76,6 +90,12 @@ pub struct Sandbox {
     pub sysctls: BTreeMap<String, String>,
     /// Host path of the pod's shared `/dev/shm`; without it every container gets its own of 64 MiB.
     pub shm: Option<PathBuf>,
+    /// Directory of the pod's logs on the host, for an annotation of the sandbox container.
+    pub log_directory: String,
+    /// Name of the sandbox container's image, for an annotation.
+    pub image: String,
+    /// The pod's limits, for annotations of the sandbox container; absent where the client announced none.
+    pub size: Option<PodSize>,
     /// Annotations passed on to the runtime (already filtered by the handler's `pod_annotations`).
     pub annotations: BTreeMap<String, String>,
 }

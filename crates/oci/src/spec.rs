@@ -1,5 +1,6 @@
 //! Puts a spec together from its parts.
 
+mod annotations;
 mod capabilities;
 pub(crate) mod devices;
 mod linux;
@@ -12,13 +13,11 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Root, Spec};
 
+use self::annotations::Role;
 use crate::container::{Container, Propagation};
 use crate::runtime::RuntimeKind;
 use crate::sandbox::{Namespace, Sandbox};
-use crate::{
-    CONTAINER_NAME, CONTAINER_TYPE, Host, IMAGE_NAME, SANDBOX_ID, SANDBOX_NAME, SANDBOX_NAMESPACE,
-    SANDBOX_UID, cdi, quirks, seccomp,
-};
+use crate::{Host, cdi, quirks, seccomp};
 
 /// The spec version written; understood by every runtime that we know.
 const OCI_VERSION: &str = "1.0.2";
@@ -124,7 +123,7 @@ pub fn container_spec(
     sandbox: &Sandbox,
     container: &Container,
 ) -> Result<Spec, SpecError> {
-    build(host, kind, sandbox, container, "container")
+    build(host, kind, sandbox, container, Role::Container)
 }
 
 /// The spec of a pod's sandbox container (a pause process), for runtimes that need one and for shared PID namespaces.
@@ -137,7 +136,13 @@ pub fn sandbox_spec(
     sandbox: &Sandbox,
     pause: &Container,
 ) -> Result<Spec, SpecError> {
-    build(host, kind, sandbox, pause, "sandbox")
+    build(host, kind, sandbox, pause, Role::Sandbox)
+}
+
+/// The annotations of a pod's sandbox container, for a shim that makes sandboxes without one.
+#[must_use]
+pub fn sandbox_annotations(sandbox: &Sandbox) -> HashMap<String, String> {
+    annotations::annotations(sandbox, &Container::default(), Role::Sandbox)
 }
 
 /// The process of an exec: the container's own, with other arguments.
@@ -162,7 +167,7 @@ fn build(
     kind: RuntimeKind,
     sandbox: &Sandbox,
     container: &Container,
-    role: &str,
+    role: Role,
 ) -> Result<Spec, SpecError> {
     let mut root = Root::default();
     root.set_path(if container.rootfs.as_os_str().is_empty() {
@@ -183,31 +188,10 @@ fn build(
     );
     spec.set_domainname(None);
     spec.set_linux(Some(linux::linux(host, sandbox, container)?));
-    spec.set_annotations(Some(annotations(sandbox, container, role)));
+    spec.set_annotations(Some(annotations::annotations(sandbox, container, role)));
     cdi::apply(&mut spec, &container.cdi_devices)?;
     quirks::adapt(&mut spec, kind)?;
     Ok(spec)
-}
-
-fn annotations(sandbox: &Sandbox, container: &Container, role: &str) -> HashMap<String, String> {
-    let mut out: HashMap<String, String> = HashMap::new();
-    out.extend(sandbox.annotations.clone());
-    out.extend(container.annotations.clone());
-    let own = [
-        (CONTAINER_TYPE, role),
-        (SANDBOX_ID, &sandbox.id),
-        (SANDBOX_NAME, &sandbox.name),
-        (SANDBOX_NAMESPACE, &sandbox.namespace),
-        (SANDBOX_UID, &sandbox.uid),
-        (CONTAINER_NAME, &container.name),
-        (IMAGE_NAME, &container.image),
-    ];
-    out.extend(
-        own.into_iter()
-            .filter(|(_, v)| !v.is_empty())
-            .map(|(k, v)| (k.to_owned(), v.to_owned())),
-    );
-    out
 }
 
 /// The widest propagation among the binds decides on the root's.

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use berth_oci::cgroup::{CgroupMode, Cgroups};
 use berth_oci::runtime::RuntimeKind;
 use berth_oci::{
-    CgroupDriver, Container, Host, HugepageLimit, IdMapping, Mount, Namespace, Propagation, Rlimit,
-    Sandbox, SeccompProfile, SpecError, UserNamespace, container_spec, exec_process, sandbox_spec,
+    CgroupDriver, Container, Host, HugepageLimit, IdMapping, Mount, Namespace, PodSize,
+    Propagation, Rlimit, Sandbox, SeccompProfile, SpecError, UserNamespace, container_spec,
+    exec_process, sandbox_spec,
 };
 
 fn host(mode: CgroupMode) -> Host {
@@ -149,6 +150,157 @@ fn a_sandbox_under_gvisor() {
     )
     .expect("spec");
     insta::assert_json_snapshot!(sorted(&spec));
+}
+
+fn annotations(spec: &berth_oci::Spec) -> BTreeMap<String, String> {
+    let annotations = spec.annotations().clone().unwrap_or_default();
+    annotations.into_iter().collect()
+}
+
+fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+/// The names and forms that containerd's CRI plugin gives to shims.
+#[test]
+fn shims_get_containerds_annotations() {
+    let host = host(CgroupMode::Hybrid);
+    let mut sandbox = Sandbox {
+        log_directory: "/var/log/pods/web".into(),
+        image: "pause:1".into(),
+        size: Some(PodSize {
+            cpu_quota: 200_000,
+            cpu_period: 100_000,
+            cpu_shares: 2048,
+            memory_limit: 0,
+        }),
+        ..sandbox()
+    };
+    let of_pod = [
+        ("io.kubernetes.cri.sandbox-id", "sandbox1"),
+        ("io.kubernetes.cri.sandbox-name", "web"),
+        ("io.kubernetes.cri.sandbox-namespace", "default"),
+        ("io.kubernetes.cri.sandbox-uid", "1234"),
+    ];
+    let of_sandbox = [
+        ("io.kubernetes.cri.container-type", "sandbox"),
+        (
+            "io.kubernetes.cri.sandbox-log-directory",
+            "/var/log/pods/web",
+        ),
+        ("io.kubernetes.cri.podsandbox.image-name", "pause:1"),
+    ];
+    // Zero where the client announced limits, but not this one.
+    let size = [
+        ("io.kubernetes.cri.sandbox-cpu-period", "100000"),
+        ("io.kubernetes.cri.sandbox-cpu-quota", "200000"),
+        ("io.kubernetes.cri.sandbox-cpu-shares", "2048"),
+        ("io.kubernetes.cri.sandbox-memory", "0"),
+    ];
+    let mut pause = Container {
+        id: "sandbox1".into(),
+        ..Container::default()
+    };
+    pause.process.args = vec!["/pause".into()];
+    let spec =
+        |sandbox: &Sandbox| sandbox_spec(&host, RuntimeKind::Vm, sandbox, &pause).expect("spec");
+    let sized = [&of_pod[..], &of_sandbox, &size].concat();
+    assert_eq!(annotations(&spec(&sandbox)), texts(&sized));
+    let of_container = [
+        ("io.kubernetes.cri.container-type", "container"),
+        ("io.kubernetes.cri.container-name", "nginx"),
+        ("io.kubernetes.cri.image-name", "nginx:1"),
+        ("example.com/x", "y"),
+    ];
+    let made = container_spec(&host, RuntimeKind::Vm, &sandbox, &container()).expect("spec");
+    assert_eq!(
+        annotations(&made),
+        texts(&[&of_pod[..], &of_container].concat())
+    );
+    sandbox.size = None;
+    assert_eq!(
+        annotations(&spec(&sandbox)),
+        texts(&[&of_pod[..], &of_sandbox].concat())
+    );
+    // Empty ones are there, too.
+    sandbox.uid = String::new();
+    sandbox.log_directory = String::new();
+    let given = annotations(&spec(&sandbox));
+    assert_eq!(given["io.kubernetes.cri.sandbox-uid"], "");
+    assert_eq!(given["io.kubernetes.cri.sandbox-log-directory"], "");
+}
+
+/// Whatever a handler lets through, a pod can't make itself another one's container or its machine larger.
+#[test]
+fn a_pods_annotations_never_pass_for_the_runtimes_own() {
+    let host = host(CgroupMode::Hybrid);
+    let attack: BTreeMap<String, String> = [
+        "io.kubernetes.cri.container-type",
+        "io.kubernetes.cri.sandbox-id",
+        "io.kubernetes.cri.sandbox-memory",
+        "io.kubernetes.cri.sandbox-cpu-quota",
+        "io.kubernetes.cri.sandbox-log-directory",
+        "io.kubernetes.cri.container-name",
+        "io.kubernetes.cri.image-name",
+        "io.kubernetes.cri.podsandbox.image-name",
+        "io.kubernetes.cri.anything",
+        "io.kubernetes.cri-o.ContainerType",
+        "io.kubernetes.cri-o.SandboxID",
+        "io.kubernetes.docker.type",
+        "io.kubernetes.sandbox.id",
+    ]
+    .map(|name| (name.to_owned(), "evil".to_owned()))
+    .into();
+    let sandbox = Sandbox {
+        annotations: attack.clone(),
+        ..sandbox()
+    };
+    let mut container = container();
+    container.annotations.extend(attack);
+    for kind in [RuntimeKind::Runc, RuntimeKind::Runsc, RuntimeKind::Vm] {
+        for spec in [
+            container_spec(&host, kind, &sandbox, &container),
+            sandbox_spec(&host, kind, &sandbox, &container),
+        ] {
+            let given = annotations(&spec.expect("spec"));
+            assert!(given.values().all(|value| value != "evil"), "{given:?}");
+            assert_eq!(given["io.kubernetes.cri.sandbox-id"], "sandbox1");
+            assert_eq!(given["example.com/x"], "y");
+        }
+    }
+}
+
+#[test]
+fn a_privileged_container_can_do_without_the_hosts_devices() {
+    let host = host(CgroupMode::Hybrid);
+    let made = |all_devices_allowed| {
+        let mut privileged = container();
+        privileged.security.privileged = true;
+        privileged.security.privileged_without_host_devices = true;
+        privileged.security.all_devices_allowed = all_devices_allowed;
+        let spec = container_spec(&host, RuntimeKind::Vm, &sandbox(), &privileged).expect("spec");
+        let linux = spec.linux().clone().expect("linux");
+        let rules = linux
+            .resources()
+            .clone()
+            .expect("resources")
+            .devices()
+            .clone();
+        assert!(linux.devices().is_none(), "no nodes of the host");
+        assert_eq!(linux.masked_paths().as_deref(), Some(&[][..]));
+        serde_json::to_value(rules).expect("json")
+    };
+    assert_eq!(
+        made(false),
+        serde_json::json!([{"allow": false, "access": "rwm"}])
+    );
+    assert_eq!(
+        made(true),
+        serde_json::json!([{"allow": true, "access": "rwm"}])
+    );
 }
 
 #[test]

@@ -13,21 +13,24 @@ mod fifo;
 mod keeper;
 mod log;
 mod orphans;
+mod sandbox;
 mod session;
 mod stats;
 mod task;
 mod types;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use containerd_shim_protos::api;
 use oci_spec::runtime::LinuxResources;
 use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
+use tokio::sync::broadcast;
 
 pub use error::ShimError;
+pub use sandbox::SandboxRequest;
 pub use session::{Control, ReadHalf, Session, WriteHalf};
 pub use stats::Stats;
 pub use types::{
@@ -36,7 +39,9 @@ pub use types::{
 };
 
 use task::TaskClient;
+pub(crate) use task::time;
 
+use crate::events::Publisher;
 use crate::stdio::{Input, Output};
 use crate::stream::Hello;
 
@@ -46,6 +51,9 @@ pub const OWN_OPTIONS: &str = "berth.dev/shim.v1.RuntimeCommand";
 /// Metadata of a call of `Exec` to our own shim: milliseconds after the start at which it kills the process' tree.
 pub const EXEC_LIMIT: &str = "berth-exec-limit-ms";
 
+/// In the environment of another's shim, and so of what it starts: the id that the shim was started for.
+pub const SHIM_ID: &str = "BERTH_SHIM_ID";
+
 /// A running shim.
 #[derive(Debug, Clone)]
 pub struct Shim(Arc<Inner>);
@@ -54,10 +62,25 @@ pub struct Shim(Arc<Inner>);
 struct Inner {
     task: TaskClient,
     address: String,
+    /// The shim's process, once it was asked for.
+    pid: OnceLock<u32>,
+    /// Ends of processes that the shim published as events.
+    ended: broadcast::Sender<Ended>,
     /// Who holds the streams of a stranger's containers; our own shim does so itself.
     keeper: Option<keeper::Keeper>,
     _log: Option<log::LogTask>,
 }
+
+/// How a process of a container ended.
+#[derive(Debug, Clone)]
+struct Ended {
+    id: String,
+    exec_id: String,
+    exit: Exit,
+}
+
+/// Ends that were published and not yet seen by all who wait; who falls behind has the answer to its call.
+const ENDED_QUEUE: usize = 64;
 
 /// How long a shim may take to show that it lives.
 const ALIVE: Duration = Duration::from_secs(10);
@@ -131,6 +154,8 @@ impl Shim {
         Self(Arc::new(Inner {
             task,
             address,
+            pid: OnceLock::new(),
+            ended: broadcast::Sender::new(ENDED_QUEUE),
             keeper,
             _log: log,
         }))
@@ -239,11 +264,56 @@ impl Shim {
             exec_id: exec_id.to_owned(),
             ..Default::default()
         };
-        let answer: api::WaitResponse = self.0.task.call("Wait", &request, Duration::ZERO).await?;
-        Ok(Exit {
-            code: answer.exit_status,
-            at: task::time(answer.exited_at.as_ref()),
-        })
+        let mut ended = self.0.ended.subscribe();
+        let answer = self.0.task.call("Wait", &request, Duration::ZERO);
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    let answer: api::WaitResponse = answer?;
+                    return Ok(Exit {
+                        code: answer.exit_status,
+                        at: task::time(answer.exited_at.as_ref()),
+                    });
+                }
+                // The sender is our own, so the channel does not close.
+                event = ended.recv() => {
+                    if let Ok(ended) = event
+                        && ended.id == id
+                        && ended.exec_id == exec_id
+                    {
+                        return Ok(ended.exit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether an event was sent by this shim: by its process, or by one that it started. `id` is one of its containers,
+    /// by which it is asked for its PID the first time.
+    ///
+    /// # Errors
+    /// When the shim doesn't answer.
+    pub async fn is_publisher(&self, id: &str, publisher: Publisher) -> Result<bool, ShimError> {
+        let pid = match self.0.pid.get() {
+            Some(pid) => *pid,
+            None => {
+                let asked = tokio::time::timeout(ALIVE, shim_pid(&self.0.task, id)).await;
+                let pid = asked.map_err(|_| ShimError::Timeout(ALIVE))??;
+                *self.0.pid.get_or_init(|| pid)
+            }
+        };
+        Ok(pid != 0 && (publisher.pid == pid || publisher.parent == pid))
+    }
+
+    /// Takes note of an end that the shim has published: whoever waits for that process has waited.
+    pub fn note_exit(&self, id: &str, exec_id: &str, exit: Exit) {
+        // Nobody waiting is fine.
+        let _ = self.0.ended.send(Ended {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            exit,
+        });
     }
 
     /// Sends a signal to the container's first process, or with `all` to every process in it.
@@ -262,6 +332,8 @@ impl Shim {
         signal: u32,
         all: bool,
     ) -> Result<(), ShimError> {
+        // With an exec's `all` other people's shims do as they like: Kata's kills the whole container.
+        let all = all && (exec_id.is_empty() || self.0.keeper.is_none());
         let request = api::KillRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
@@ -444,7 +516,7 @@ async fn shim_pid(task: &TaskClient, id: &str) -> Result<u32, ShimError> {
 /// Ends what a dead shim left of `id`: runs the shim's `delete`, which kills and deletes the container.
 ///
 /// # Errors
-/// When the shim's binary fails.
+/// When the shim's binary fails, or doesn't end in time: then it is killed.
 pub async fn cleanup(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Exit, ShimError> {
     bootstrap::delete(config, id, bundle).await
 }

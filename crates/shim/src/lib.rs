@@ -3,6 +3,8 @@
 //! * [`server`] is `berth shim`: containerd's shim v2 (Task v2 and v3 over ttrpc) for OCI runtimes driven by
 //!   their command line. One small process a pod: it starts, reaps and logs, and outlives its starter.
 //! * [`client`] drives our shim and any stranger's alike, and hides which way their stdio goes.
+//! * [`events`] receives what third-party shims publish of their containers; [`publish`] is the command by which those
+//!   publish that can't speak ttrpc.
 //! * [`record`] is how what outlives a process is kept.
 //! * [`private`] makes the files and sockets that are nobody else's business.
 //! * [`stdio`] and [`stream`] are what both share: the URIs that say where a process' streams go, and the
@@ -14,9 +16,11 @@
 
 pub mod client;
 mod crilog;
+pub mod events;
 mod fd;
 mod hub;
 pub mod private;
+pub mod publish;
 mod pump;
 pub mod record;
 pub mod server;

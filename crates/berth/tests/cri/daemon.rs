@@ -39,13 +39,14 @@ fn fine(what: &str, output: &Output) {
 }
 
 impl Daemon {
-    /// Starts one with an image and, in berth's own TOML, these handlers.
+    /// Starts one with an image and, in berth's own TOML, these handlers, in which `@dir@` is its directory.
     pub(crate) async fn start(handlers: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("bk")
             .rand_bytes(5)
             .tempdir_in("/tmp")
             .expect("a directory");
+        let handlers = handlers.replace("@dir@", &dir.path().to_string_lossy());
         std::fs::write(dir.path().join("config.toml"), handlers).expect("config.toml");
         std::fs::create_dir(dir.path().join("net.d")).expect("net.d");
         let archive = dir.path().join("image.tar");
@@ -70,15 +71,20 @@ impl Daemon {
             client: RuntimeServiceClient::new(channel),
         };
         daemon.launch().await;
+        daemon.import(&archive);
+        daemon
+    }
+
+    /// Imports an archive of images.
+    pub(crate) fn import(&self, archive: &Path) {
         let imported = berth()
             .args(["image", "import"])
-            .arg(&archive)
+            .arg(archive)
             .arg("--data-dir")
-            .arg(daemon.data())
+            .arg(self.data())
             .output()
             .expect("runs");
         fine("berth image import", &imported);
-        daemon
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -119,6 +125,7 @@ impl Daemon {
             .arg(self.path().join("config.toml"))
             .arg("--cni-conf-dir")
             .arg(self.path().join("net.d"))
+            .env("BERTH_TESTVM_DIR", self.path().join("vm"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

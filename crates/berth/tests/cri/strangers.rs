@@ -13,21 +13,21 @@ use crate::words::{exec, launch, pod, remove, run, shell, status};
 const HANDLERS: &str = "[handlers.runc]\n[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
 
 /// A directory in which a file lets containers go on.
-struct Gate(PathBuf);
+pub(crate) struct Gate(PathBuf);
 
 impl Gate {
-    fn new(daemon: &Daemon) -> Self {
+    pub(crate) fn new(daemon: &Daemon) -> Self {
         let dir = daemon.path().join("gate");
         std::fs::create_dir(&dir).expect("a directory");
         Self(dir)
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         std::fs::write(self.0.join("open"), "").expect("the gate opens");
     }
 
     /// A container that waits for the gate to open, then does the rest.
-    fn container(&self, name: &str, rest: &str) -> ContainerConfig {
+    pub(crate) fn container(&self, name: &str, rest: &str) -> ContainerConfig {
         let script = format!("until [ -e /gate/open ]; do sleep 0.05; done; {rest}");
         let mut config = shell(name, &script);
         config.mounts.push(Mount {

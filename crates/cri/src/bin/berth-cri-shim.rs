@@ -10,5 +10,6 @@ fn main() -> ExitCode {
     {
         return berth_runtime::main(arguments.collect());
     }
-    berth_shim::server::main(arguments.collect())
+    let arguments: Vec<_> = arguments.collect();
+    berth_shim::publish::main(&arguments).unwrap_or_else(|| berth_shim::server::main(arguments))
 }

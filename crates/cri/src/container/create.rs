@@ -10,13 +10,13 @@ use berth_cri_api::v1::{
 use berth_image::{Image, ImageConfig};
 use berth_shim::private;
 
-use super::{Container, spec, user, volumes};
+use super::{Container, rootfs, spec, user, volumes};
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
 use crate::known;
 use crate::layout::{make_private, remove_tree};
 use crate::record::{ContainerPhase, ContainerRecord, Phase, SandboxRecord, UserRecord, Wire};
-use crate::sandbox::{self, Mapped};
+use crate::sandbox;
 
 /// Makes a container and gives its id. After an error nothing of it is left.
 pub(crate) async fn create(
@@ -168,20 +168,17 @@ fn make(
 ) -> Result<Arc<Container>, CriError> {
     let directory = |dir: &Path| std::fs::create_dir_all(dir).map_err(CriError::io("make", dir));
     let bundle = engine.layout.bundle(id);
-    let rootfs = bundle.join("rootfs");
     // The record's folder goes first: a start after a crash finds what else there may be by it.
     let root = sandbox::root_of(&pod.config.0)?;
     for dir in [&engine.layout.container_record(id), &bundle] {
         make_private(dir, root).map_err(CriError::io("make", dir))?;
     }
-    directory(&rootfs)?;
+    directory(&bundle.join("rootfs"))?;
     engine.images.prepare(id, image.id.as_str())?;
-    match Mapped::of(engine, &pod.id, &pod.config.0)? {
-        Some(mapped) => engine.images.mount_mapped(id, &rootfs, mapped.mapping())?,
-        None => engine.images.mount(id, &rootfs)?,
-    }
+    let mounter = pod.runtime.rootfs_mounter();
+    let files = rootfs::prepare(engine, id, pod, mounter)?;
 
-    let user = user::resolve(&rootfs, &config, &image.config)?;
+    let user = user::resolve(&files.path(), &config, &image.config)?;
     // The status tells which image a name meant then.
     for volume in config.mounts.iter_mut().flat_map(|mount| &mut mount.image) {
         if let Some(found) = engine.images.get(&volume.image)? {
@@ -205,9 +202,11 @@ fn make(
             groups: user.additional_gids.clone(),
         },
         cgroup: Default::default(),
+        oom_killed: false,
+        rootfs: mounter,
         config: Wire(config),
     };
-    super::declared::make(engine, id, &rootfs, &record.config.0, &image.config)?;
+    super::declared::make(engine, id, &files.path(), &record.config.0, &image.config)?;
     let spec = spec::build(engine, pod, &record, user, Some(&image.config))?;
     if let Some(path) = spec
         .linux()
@@ -253,9 +252,7 @@ fn log_path(config: &ContainerConfig, pod: &SandboxRecord) -> Result<Option<Path
 pub(crate) fn discard(engine: &Engine, id: &str) -> Result<(), CriError> {
     let bundle = engine.layout.bundle(id);
     volumes::give_back(engine, id)?;
-    engine.images.remove_snapshot(id)?;
-    let rootfs = bundle.join("rootfs");
-    sandbox::unmount(&rootfs).map_err(CriError::io("unmount", &rootfs))?;
+    rootfs::give_back(engine, id)?;
     remove_tree(&bundle).map_err(CriError::io("remove", &bundle))?;
     let dir = engine.layout.container_record(id);
     remove_tree(&dir).map_err(CriError::io("remove", &dir))

@@ -51,7 +51,7 @@ fn places(
         .collect()
 }
 
-/// Makes the volumes of a container whose root file system is mounted at `rootfs`.
+/// Makes the volumes of a container whose files are at `rootfs`.
 pub(super) fn make(
     engine: &Engine,
     id: &str,

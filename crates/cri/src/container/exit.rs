@@ -67,8 +67,20 @@ fn note(engine: &Engine, container: &Container, exit: Option<Exit>) -> Result<()
     // Our shim looks before the runtime takes the cgroup away; with a stranger's we look ourselves.
     let killed = recorded_oom_kill(&engine.layout.bundle(&record.id))
         || oom::killed(&engine.host, &record.cgroup);
-    let ended = ended(exit, killed);
-    container.update(|record| record.phase = ContainerPhase::Exited(ended))
+    container.update(|record| {
+        // By now its shim may have published it.
+        let ended = ended(exit, killed || record.oom_killed);
+        record.phase = ContainerPhase::Exited(ended);
+    })
+}
+
+/// Why it has ended, in the kubelet's words.
+pub(super) fn reason(code: i32, oom_killed: bool) -> &'static str {
+    match code {
+        0 => "Completed",
+        _ if oom_killed => "OOMKilled",
+        _ => "Error",
+    }
 }
 
 /// How an exit is told to the kubelet.
@@ -76,15 +88,10 @@ pub(crate) fn ended(exit: Option<Exit>, oom_killed: bool) -> Ended {
     match exit {
         Some(exit) => {
             let code = i32::try_from(exit.code).unwrap_or(UNKNOWN);
-            let reason = match code {
-                0 => "Completed",
-                _ if oom_killed => "OOMKilled",
-                _ => "Error",
-            };
             Ended {
                 code,
                 at: nanoseconds(exit.at),
-                reason: reason.to_owned(),
+                reason: reason(code, oom_killed).to_owned(),
                 message: String::new(),
             }
         }

@@ -29,7 +29,14 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
     }
     let shared = Arc::clone(engine);
     let removed = container.id.clone();
-    blocking(move || super::create::discard(&shared, &removed)).await?;
+    let pod = engine.sandboxes.get(&container.record().sandbox_id).ok();
+    blocking(move || {
+        if let Some(pod) = pod {
+            super::shown::hide(&shared, &removed, &pod.record());
+        }
+        super::create::discard(&shared, &removed)
+    })
+    .await?;
     engine.containers.remove(&container.id);
     engine.events.container(
         engine,

@@ -18,7 +18,6 @@ use crate::engine::Engine;
 use crate::error::CriError;
 use crate::filtered;
 use crate::record::{ContainerRecord, SandboxRecord};
-use crate::runtime::pass_annotations;
 use crate::sandbox::{self, oci_sandbox};
 
 /// The PATH of images that set none.
@@ -39,7 +38,8 @@ pub(super) fn build(
     let given = linux.security_context.as_ref();
     let metadata = config.metadata.clone().unwrap_or_default();
     let sandbox = oci_sandbox(engine, pod);
-    let mut process = process(record, &sandbox.hostname, image)?;
+    let hostname = sandbox::hostname(&pod.config.0);
+    let mut process = process(record, &hostname, image)?;
     // What the pod mounts below an image's volume has to come after it.
     let mut all = image.map_or_else(Vec::new, |image| {
         super::declared::mounts(engine, &record.id, config, image)
@@ -49,7 +49,7 @@ pub(super) fn build(
     let container = Container {
         id: record.id.clone(),
         name: metadata.name,
-        image: config.image.clone().unwrap_or_default().image,
+        image: image_name(engine, record)?,
         rootfs: PathBuf::new(),
         readonly_rootfs: given.is_some_and(|security| security.readonly_rootfs),
         process,
@@ -78,7 +78,10 @@ pub(super) fn build(
             },
             ..security(pod, given)?
         },
-        annotations: pass_annotations(&pod.runtime.container_annotations, &config.annotations),
+        annotations: pod
+            .runtime
+            .annotation_match
+            .pass(&pod.runtime.container_annotations, &config.annotations),
     };
     let mut spec =
         berth_oci::container_spec(&engine.host, pod.runtime.kind(), &sandbox, &container)?;
@@ -96,6 +99,17 @@ pub(super) fn build(
         filter_execs(&mut spec, &engine.layout.bundle(&record.id))?;
     }
     Ok(spec)
+}
+
+/// The image's name for people and shims: a tag or a digest, as containerd has it, although a kubelet names the image by
+/// its id. An image without names has only that.
+fn image_name(engine: &Engine, record: &ContainerRecord) -> Result<String, CriError> {
+    let image = engine.images.get(&record.image_id)?;
+    let name = image.and_then(|image| {
+        let mut names = image.repo_tags.into_iter().chain(image.repo_digests);
+        names.next()
+    });
+    Ok(name.unwrap_or_else(|| record.image_id.clone()))
 }
 
 /// Gives the container the program that starts further commands under its seccomp filter.
@@ -368,6 +382,7 @@ fn security(
     Ok(Security {
         privileged: given.privileged,
         privileged_without_host_devices: pod.runtime.privileged_without_host_devices,
+        all_devices_allowed: pod.runtime.all_devices_allowed,
         add_capabilities: capabilities.add_capabilities,
         drop_capabilities: capabilities.drop_capabilities,
         ambient_capabilities: capabilities.add_ambient_capabilities,

@@ -6,7 +6,7 @@ use berth_cri_api::v1::ContainerEventType;
 use berth_shim::client::CreateRequest;
 
 use super::{Container, Task};
-use crate::engine::{Shared, now};
+use crate::engine::{Shared, blocking, now};
 use crate::error::CriError;
 use crate::record::{ContainerPhase, Ended, Phase};
 use crate::sandbox;
@@ -40,6 +40,14 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
         )));
     }
     let shim = sandbox.shim()?;
+    let rootfs = {
+        let (shared, record, pod) = (Arc::clone(engine), container.record(), sandbox.record());
+        blocking(move || {
+            super::shown::show(&shared, &record.id, &pod)?;
+            super::rootfs::for_create(&shared, &record, &pod)
+        })
+        .await?
+    };
     container.update(|record| record.phase = ContainerPhase::Starting)?;
     container.set_task(Task::Live);
     sandbox::try_limit(engine, &sandbox);
@@ -48,7 +56,7 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     let request = CreateRequest {
         id: record.id.clone(),
         bundle: engine.layout.bundle(&record.id),
-        rootfs: Vec::new(),
+        rootfs,
         terminal: config.tty,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
@@ -77,6 +85,7 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
                 record.started_at = at;
                 record.pid = pid;
             })?;
+            sandbox::note_processes(engine, &sandbox, &shim).await;
             let watch = super::watch_exit(Arc::clone(engine), Arc::clone(&container), shim);
             engine.tasks.spawn("container", watch);
             engine.events.container(

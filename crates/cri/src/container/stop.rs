@@ -51,6 +51,8 @@ pub(crate) async fn stop(engine: &Shared, id: &str, timeout: i64) -> Result<(), 
     match shim.kill(&container.id, SIGKILL, true).await {
         Ok(()) => {}
         Err(error) if error.is_not_found() => {}
+        // Whoever waits for its end ends it without the shim.
+        Err(error) if error.is_disconnected() => {}
         Err(error) => return Err(CriError::shim("kill container", &container.id)(error)),
     }
     tokio::time::timeout(AFTER_KILL, container.stopped())

@@ -121,6 +121,13 @@ fn below(root: &Path, sub_path: &str) -> Result<PathBuf, CriError> {
     std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(failed)
 }
 
+/// Where those of a container are that have been mounted.
+pub(super) fn places(engine: &Engine, id: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(place(engine, id));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
 /// Gives all of them back.
 pub(super) fn give_back(engine: &Engine, id: &str) -> Result<(), CriError> {
     let Ok(entries) = std::fs::read_dir(place(engine, id)) else {

@@ -9,9 +9,9 @@
 use std::path::{Path, PathBuf};
 
 use super::HandlersError;
-use super::definition::{Definition, RuntimeDef, shim_binary};
+use super::definition::{ALL_DEVICES, Definition, RuntimeDef, Sandboxer, is_kata, shim_binary};
 use super::document::{self, Item, Kind, Node, Origin, Table};
-use super::import::{Imported, Warning, glob};
+use super::import::{self, Imported, Warning, glob};
 
 const V2_PLUGIN: &str = "io.containerd.grpc.v1.cri";
 const V3_RUNTIME: &str = "io.containerd.cri.v1.runtime";
@@ -210,10 +210,13 @@ const KINDS: &[(&str, Kind)] = &[
     ("systemd_cgroup", Kind::Flag),
     ("options", Kind::Table),
     ("privileged_without_host_devices", Kind::Flag),
+    (ALL_DEVICES, Kind::Flag),
+    ("snapshotter", Kind::Text),
     ("pod_annotations", Kind::Texts),
     ("container_annotations", Kind::Texts),
     ("base_runtime_spec", Kind::Text),
     ("cni_conf_dir", Kind::Text),
+    ("sandboxer", Kind::Text),
 ];
 
 /// And its options.
@@ -260,17 +263,20 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
             config,
             args: Vec::new(),
         },
-        (path, runtime_type) => RuntimeDef::Shim {
-            vm: runtime_type.contains("kata"),
+        (path, runtime_type) => {
             // A bad runtime_type gives a binary that nobody finds, hence a broken handler that
             // names it.
-            binary: path
+            let binary = path
                 .or_else(|| shim_binary(runtime_type).map(PathBuf::from))
-                .unwrap_or_else(|| PathBuf::from(runtime_type)),
-            config,
-            runtime_binary: options.path("BinaryName"),
-            systemd_cgroup,
-        },
+                .unwrap_or_else(|| PathBuf::from(runtime_type));
+            RuntimeDef::Shim {
+                vm: runtime_type.contains("kata") || is_kata(&binary),
+                binary,
+                config,
+                runtime_binary: options.path("BinaryName"),
+                systemd_cgroup,
+            }
+        }
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
     definition.unreadable = table.mistaken(KINDS);
@@ -280,13 +286,28 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
             .into_iter()
             .map(|setting| format!("options.{setting}")),
     );
-    definition.privileged_without_host_devices = table
-        .flag("privileged_without_host_devices")
-        .unwrap_or(false);
+    definition.set_devices(
+        table.flag("privileged_without_host_devices"),
+        table.flag(ALL_DEVICES),
+    );
     definition.pod_annotations = table.texts("pod_annotations");
     definition.container_annotations = table.texts("container_annotations");
     definition.base_runtime_spec = table.path("base_runtime_spec");
     definition.cni_conf_dir = table.path("cni_conf_dir");
+    import::warn_of_snapshotter(name, table, warnings);
+    let sandboxer = table.text("sandboxer").unwrap_or_default();
+    match Sandboxer::from_name(sandboxer) {
+        Some(Sandboxer::Shim) if !matches!(definition.runtime, RuntimeDef::Shim { .. }) => {
+            warnings.push(Warning::new(
+                origin,
+                format!("handler {name:?}: sandboxer = \"shim\" has no meaning for a runtime that berth drives itself"),
+            ));
+        }
+        Some(sandboxer) => definition.sandboxer = sandboxer,
+        None => definition.unreadable.push(format!(
+            "sandboxer ({origin}) must be \"podsandbox\" or \"shim\", and is {sandboxer:?}"
+        )),
+    }
     for (key, node) in table.iter() {
         let known = matches!(
             key,
@@ -296,12 +317,14 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
                 | "runtime_root"
                 | "options"
                 | "privileged_without_host_devices"
-                | "privileged_without_host_devices_all_devices_allowed"
+                | ALL_DEVICES
+                | "snapshotter"
                 | "pod_annotations"
                 | "container_annotations"
                 | "base_runtime_spec"
                 | "cni_conf_dir"
                 | "cni_max_conf_num"
+                | "sandboxer"
         );
         let idle = matches!(&node.item, Item::Text(text) if text.is_empty());
         if !known && !idle {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::HandlersError;
+use super::annotations::AnnotationMatch;
 use super::definition::{Definition, RuntimeDef};
 use super::document::{self, Item, Kind, Origin, Table};
 use super::import::{Imported, Warning};
@@ -174,9 +175,8 @@ fn handler(
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
     definition.unreadable = table.mistaken(KINDS);
-    definition.privileged_without_host_devices = table
-        .flag("privileged_without_host_devices")
-        .unwrap_or(false);
+    definition.set_devices(table.flag("privileged_without_host_devices"), None);
+    definition.annotation_match = AnnotationMatch::Beginning;
     definition.pod_annotations = table.texts("allowed_annotations");
     definition.container_annotations = table.texts("allowed_annotations");
     definition.container_min_memory = match table.text("container_min_memory") {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::definition::Definition;
-use super::document::Origin;
+use super::document::{Item, Origin, Table};
 
 /// Handlers and the settings that stand beside them.
 #[derive(Debug, Default)]
@@ -33,6 +33,22 @@ impl Warning {
             origin: origin.clone(),
             message: message.into(),
         }
+    }
+}
+
+/// Says that the snapshotter that containerd would take for a handler is not taken here.
+pub(crate) fn warn_of_snapshotter(name: &str, table: &Table, warnings: &mut Vec<Warning>) {
+    if let Some(node) = table.get("snapshotter")
+        && let Item::Text(value) = &node.item
+        && !value.is_empty()
+        && value != "overlayfs"
+    {
+        warnings.push(Warning::new(
+            &node.origin,
+            format!(
+                "handler {name:?}: snapshotter {value:?} is ignored: images are mounted with overlayfs"
+            ),
+        ));
     }
 }
 

@@ -16,6 +16,7 @@
 //! config = "/etc/kata/configuration.toml"
 //! vm = true
 //! pod_annotations = ["io.katacontainers.*"]
+//! sandboxer = "shim"              # by containerd's sandbox service; else "podsandbox": by a sandbox container
 //!
 //! [handlers.berth]                # the runtime inside berth: kind "berth", no binary
 //!
@@ -30,12 +31,12 @@
 //! Drop-ins are the `*.toml` files of the folder beside it (`config.toml.d`, or `config.d`), in
 //! name order, laid over it key by key.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::HandlersError;
-use super::definition::{Definition, RuntimeDef};
+use super::definition::{ALL_DEVICES, Definition, RuntimeDef, Sandboxer, is_kata};
 use super::document::{self, Item, Kind, Origin, Table};
-use super::import::{Imported, Warning, files_in};
+use super::import::{self, Imported, Warning, files_in};
 
 /// Reads `path` and its drop-ins.
 pub(crate) fn import(path: &Path, has_embedded: bool) -> Result<Imported, HandlersError> {
@@ -80,6 +81,7 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
                 ));
             };
             imported.handlers.push(handler(name, table, &node.origin)?);
+            import::warn_of_snapshotter(name, table, &mut imported.warnings);
         }
     }
     if imported.handlers.is_empty() {
@@ -155,11 +157,15 @@ const KEYS: &[(&str, Kind)] = &[
     ("runtime_binary", Kind::Text),
     ("vm", Kind::Flag),
     ("privileged_without_host_devices", Kind::Flag),
+    (ALL_DEVICES, Kind::Flag),
+    ("snapshotter", Kind::Text),
     ("pod_annotations", Kind::Texts),
     ("container_annotations", Kind::Texts),
     ("base_runtime_spec", Kind::Text),
     ("cni_conf_dir", Kind::Text),
     ("container_min_memory", Kind::Number),
+    ("sandboxer", Kind::Text),
+    ("sandbox_dirs", Kind::Texts),
 ];
 
 fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, HandlersError> {
@@ -215,11 +221,11 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
             args: table.texts("args"),
         },
         "shim" => RuntimeDef::Shim {
+            vm: table.flag("vm").unwrap_or_else(|| is_kata(&binary)),
             binary,
             config,
             runtime_binary: table.path("runtime_binary"),
             systemd_cgroup,
-            vm: table.flag("vm").unwrap_or(false),
         },
         other => {
             return Err(invalid(
@@ -231,15 +237,50 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
         }
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
-    definition.privileged_without_host_devices = table
-        .flag("privileged_without_host_devices")
-        .unwrap_or(false);
+    definition.set_devices(
+        table.flag("privileged_without_host_devices"),
+        table.flag(ALL_DEVICES),
+    );
     definition.pod_annotations = table.texts("pod_annotations");
     definition.container_annotations = table.texts("container_annotations");
     definition.base_runtime_spec = table.path("base_runtime_spec");
     definition.cni_conf_dir = table.path("cni_conf_dir");
     definition.container_min_memory = table.number("container_min_memory");
+    let sandboxer = table.text("sandboxer").unwrap_or_default();
+    definition.sandboxer = Sandboxer::from_name(sandboxer).ok_or_else(|| {
+        invalid(
+            origin,
+            format!(
+                "handlers.{name}: sandboxer {sandboxer:?} is none of \"podsandbox\" and \"shim\""
+            ),
+        )
+    })?;
+    if definition.sandboxer == Sandboxer::Shim && kind != "shim" {
+        return Err(invalid(
+            origin,
+            format!(
+                "handlers.{name}: sandboxer \"shim\" is for kind \"shim\" only, and this one is {kind:?}"
+            ),
+        ));
+    }
+    let sandbox_dirs = table.texts("sandbox_dirs").into_iter().map(PathBuf::from);
+    definition.sandbox_dirs = sandbox_dirs.collect();
+    // What is in them is removed.
+    if let Some(dir) = definition.sandbox_dirs.iter().find(|dir| !is_plain(dir)) {
+        return Err(invalid(
+            origin,
+            format!(
+                "handlers.{name}.sandbox_dirs: {} is no absolute path without \"..\"",
+                dir.display()
+            ),
+        ));
+    }
     Ok(definition)
+}
+
+/// Whether a path is absolute and leads only downwards.
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
 }
 
 fn warn_unknown(table: &Table, section: &str, known: &[&str], warnings: &mut Vec<Warning>) {

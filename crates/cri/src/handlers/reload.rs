@@ -1,71 +1,202 @@
-//! Keeping the table as the files say: on SIGHUP, and when a file changes.
+//! Keeping the table as the machine is: on SIGHUP, when a configuration changes, and when a binary or a file that a
+//! handler needs appears, changes or goes.
 //!
-//! Pods that run are not touched: each holds its runtime as it was at its start. A table that
-//! can't be loaded leaves the old one in force.
+//! Pods that run are not touched: each holds its runtime as it was at its start. A configuration that
+//! can't be loaded leaves the old table in force; binaries are followed nevertheless. Files are only looked up here:
+//! a binary is run again when it, or something that its handler needs, is another than before.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::HandlerTable;
+use super::inputs::Inputs;
+use super::{HandlerSource, HandlerState, HandlerTable, HandlersError};
 use crate::engine::Shared;
 use crate::error::chain;
 
-/// How soon a changed file is noticed.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often files are looked at. What has changed is in force within two seconds.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until shutdown.
 pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::warn!("SIGHUP cannot be listened for; handlers reload on file changes only");
-        return;
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => Some(hangup),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP can't be listened for; handlers reload on changes only");
+            None
+        }
     };
     let mut seen = fingerprint(&watched(&engine, &engine.handlers.load()));
+    // What the handlers of a configuration that was refused need.
+    let mut refused: Vec<Inputs> = Vec::new();
     loop {
         let asked = tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = hangup.recv() => true,
+            Some(()) = async { hangup.as_mut()?.recv().await } => true,
             () = tokio::time::sleep(LOOK) => false,
         };
         let now = fingerprint(&watched(&engine, &engine.handlers.load()));
-        if !asked && now == seen {
-            continue;
+        let wish = if asked {
+            Wish::Everything
+        } else if now != seen || refused.iter().any(Inputs::changed) {
+            Wish::Configuration
+        } else {
+            Wish::Machine
+        };
+        seen = now;
+        let old = engine.handlers.load_full();
+        let source = engine.config.handlers.clone();
+        let embedded = engine.config.embedded_command.clone();
+        let looked = tokio::task::spawn_blocking(move || refresh(&source, &embedded, &old, wish));
+        match looked.await {
+            Ok(Outcome::Same) => continue,
+            Ok(Outcome::New(table)) => {
+                refused = Vec::new();
+                announce(&engine.handlers.load(), &table);
+                engine.set_handlers(*table);
+            }
+            Ok(Outcome::Refused { error, inputs }) => {
+                refused = inputs;
+                tracing::error!(
+                    error = chain(&error),
+                    "runtime handlers not reloaded; the old ones stay in force"
+                );
+            }
+            Err(error) => tracing::error!(%error, "runtime handlers not reloaded"),
         }
-        reload(&engine).await;
         // The new table may have been read from other files.
         seen = fingerprint(&watched(&engine, &engine.handlers.load()));
     }
 }
 
-async fn reload(engine: &Shared) {
-    let source = engine.config.handlers.clone();
-    let embedded = engine.config.embedded_command.clone();
-    match tokio::task::spawn_blocking(move || source.load(&embedded)).await {
-        Ok(Ok(table)) => {
-            for warning in table.warnings() {
-                tracing::warn!(origin = %warning.origin, "{}", warning.message);
-            }
-            let names: Vec<&str> = table
-                .iter()
-                .map(|handler| handler.definition.name.as_str())
-                .collect();
-            tracing::info!(
-                default = table.default_name(),
-                handlers = names.join(", "),
-                "runtime handlers loaded anew"
-            );
-            engine.set_handlers(table);
-        }
-        Ok(Err(error)) => {
-            tracing::error!(
-                error = chain(&error),
-                "runtime handlers not reloaded; the old ones stay in force"
-            );
-        }
-        Err(error) => tracing::error!(%error, "runtime handlers not reloaded"),
+/// What is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Only what the handlers in force need.
+    Machine,
+    /// The configuration, too.
+    Configuration,
+    /// All binaries, changed or not.
+    Everything,
+}
+
+enum Outcome {
+    Same,
+    New(Box<HandlerTable>),
+    Refused {
+        error: HandlersError,
+        inputs: Vec<Inputs>,
+    },
+}
+
+/// Blocks: reads files, and runs the programs that have changed.
+fn refresh(
+    source: &HandlerSource,
+    embedded: &[OsString],
+    old: &Arc<HandlerTable>,
+    wish: Wish,
+) -> Outcome {
+    if wish == Wish::Machine && !(*source == HandlerSource::BuiltIn && others_found(old, embedded))
+    {
+        return match old.look_again(embedded) {
+            Some(table) => Outcome::New(Box::new(table)),
+            None => Outcome::Same,
+        };
     }
+    let none = BTreeMap::new();
+    let known = if wish == Wish::Everything {
+        &none
+    } else {
+        old.handlers()
+    };
+    let loaded = source
+        .import(embedded)
+        .and_then(|imported| HandlerTable::look(imported, embedded, known));
+    let table = match loaded {
+        Ok(table) => table,
+        Err(error) => {
+            return Outcome::Refused {
+                error,
+                inputs: Vec::new(),
+            };
+        }
+    };
+    match table.check_default() {
+        // One that could run, and is configured as it was, has only lost its binary: the others go on changing.
+        Err(error) if !keeps_default(old, &table) => Outcome::Refused {
+            error,
+            inputs: table.iter().map(|handler| handler.inputs.clone()).collect(),
+        },
+        // Something else in the directory of the configuration has changed.
+        Ok(()) | Err(_) if wish != Wish::Everything && table == **old => Outcome::Same,
+        Ok(()) | Err(_) => Outcome::New(Box::new(table)),
+    }
+}
+
+/// Whether the built-in table would have other handlers now.
+fn others_found(old: &HandlerTable, embedded: &[OsString]) -> bool {
+    let now = super::built_in::table(!embedded.is_empty());
+    let mut names: Vec<&str> = now
+        .handlers
+        .iter()
+        .map(|handler| handler.name.as_str())
+        .collect();
+    names.sort_unstable();
+    let listed: Vec<&str> = old
+        .iter()
+        .map(|handler| handler.definition.name.as_str())
+        .collect();
+    let default = now.default.as_ref().map(|(name, _)| name.as_str());
+    names != listed || default != Some(old.default_name())
+}
+
+fn keeps_default(old: &HandlerTable, new: &HandlerTable) -> bool {
+    let default = |table: &HandlerTable| {
+        let handler = table.handlers().get(table.default_name())?;
+        Some(handler.definition.clone())
+    };
+    match (default(old), default(new)) {
+        (Some(old), Some(new)) => old.is_same(&new),
+        (None | Some(_), None | Some(_)) => false,
+    }
+}
+
+/// Says what is another than before.
+fn announce(old: &HandlerTable, new: &HandlerTable) {
+    for warning in new.warnings() {
+        if !old.warnings().contains(warning) {
+            tracing::warn!(origin = %warning.origin, "{}", warning.message);
+        }
+    }
+    for handler in new.iter() {
+        let name = handler.definition.name.as_str();
+        let before = old.handlers().get(name).map(|before| &before.state);
+        if before == Some(&handler.state) {
+            continue;
+        }
+        match &handler.state {
+            HandlerState::Usable { version, .. } => {
+                tracing::info!(handler = name, version, "runtime handler can run");
+            }
+            HandlerState::Broken { reason } => {
+                tracing::warn!(handler = name, reason, "runtime handler cannot run");
+            }
+        }
+    }
+    let names: Vec<&str> = new
+        .iter()
+        .map(|handler| handler.definition.name.as_str())
+        .collect();
+    tracing::info!(
+        default = new.default_name(),
+        handlers = names.join(", "),
+        "runtime handlers loaded anew"
+    );
 }
 
 /// The files that were read, and the folders where others may appear.

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::definition::{Definition, RuntimeDef};
+use super::definition::{Definition, RuntimeDef, is_kata};
 use super::document::Origin;
 use super::import::{Imported, Warning};
-use super::{HandlersError, arguments, built_in, gvisor};
+use super::inputs::Inputs;
+use super::{HandlersError, arguments, built_in, gvisor, kata, shim_info};
 use berth_oci::runtime::{GvisorBuild, RuntimeKind, RuntimeProbe, probe};
 
 /// What the CRI's `RuntimeHandlerFeatures` has, as probed.
@@ -21,12 +22,14 @@ pub struct Features {
 }
 
 /// A handler and what a look at the machine said of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
     /// As configured.
     pub definition: Definition,
     /// Whether it can run pods.
     pub state: HandlerState,
+    /// What that was found out from.
+    pub(crate) inputs: Inputs,
 }
 
 /// Whether a handler can run pods.
@@ -53,7 +56,7 @@ pub enum HandlerState {
 }
 
 /// Which handler runs what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandlerTable {
     default: String,
     default_origin: Origin,
@@ -91,23 +94,58 @@ pub enum HandlerRefused {
 
 impl HandlerTable {
     pub(crate) fn probe(imported: Imported, embedded: &[OsString]) -> Result<Self, HandlersError> {
+        let table = Self::look(imported, embedded, &BTreeMap::new())?;
+        table.check_default()?;
+        Ok(table)
+    }
+
+    /// The table of what was imported. Handlers that are in `known` as they are defined now, and whose binaries and
+    /// files have not changed, are taken from there.
+    pub(super) fn look(
+        imported: Imported,
+        embedded: &[OsString],
+        known: &BTreeMap<String, Handler>,
+    ) -> Result<Self, HandlersError> {
         let (default, default_origin) = imported.default.ok_or(HandlersError::NoHandlers)?;
-        let handlers = look_at_all(imported.handlers, embedded);
-        let table = Self {
+        Ok(Self {
             default,
             default_origin,
-            handlers,
+            handlers: look_at_changed(imported.handlers, embedded, known),
             cni_conf_dir: imported.cni_conf_dir,
             cni_bin_dirs: imported.cni_bin_dirs,
             hosts_dirs: imported.hosts_dirs,
             warnings: imported.warnings,
             files: imported.files,
-        };
-        table.find("").map_err(|refused| HandlersError::Default {
-            origin: table.default_origin.clone(),
-            source: refused,
-        })?;
-        Ok(table)
+        })
+    }
+
+    /// This table, with the handlers looked at again whose binaries or files have changed; `None` when none have.
+    pub(super) fn look_again(&self, embedded: &[OsString]) -> Option<Self> {
+        let changed = |handler: &Handler| handler.inputs.changed();
+        if !self.handlers.values().any(changed) {
+            return None;
+        }
+        let definitions = self.iter().map(|handler| handler.definition.clone());
+        let handlers = look_at_changed(definitions.collect(), embedded, &self.handlers);
+        Some(Self {
+            handlers,
+            ..self.clone()
+        })
+    }
+
+    /// Whether the default handler can run.
+    pub(super) fn check_default(&self) -> Result<(), HandlersError> {
+        self.find("")
+            .map(drop)
+            .map_err(|source| HandlersError::Default {
+                origin: self.default_origin.clone(),
+                source,
+            })
+    }
+
+    /// All handlers by name.
+    pub(super) fn handlers(&self) -> &BTreeMap<String, Handler> {
+        &self.handlers
     }
 
     /// The handler of a name; the empty name means the default.
@@ -307,33 +345,62 @@ pub(crate) fn kind_name(kind: RuntimeKind) -> &'static str {
         RuntimeKind::Runsc => "runsc",
         RuntimeKind::Berth => "berth",
         RuntimeKind::Other => "oci",
+        RuntimeKind::Vm => "vm",
     }
 }
 
-/// Looks at every definition. One thread a binary: each is a process or two, and the start waits for all.
+/// Looks at every definition.
 pub(super) fn look_at_all(
     definitions: Vec<Definition>,
     embedded: &[OsString],
 ) -> BTreeMap<String, Handler> {
+    look_at_changed(definitions, embedded, &BTreeMap::new())
+}
+
+/// Looks at every definition that isn't known with the same binaries and files. One thread a binary: each is a process
+/// or two, and the start waits for all.
+fn look_at_changed(
+    definitions: Vec<Definition>,
+    embedded: &[OsString],
+    known: &BTreeMap<String, Handler>,
+) -> BTreeMap<String, Handler> {
     std::thread::scope(|scope| {
-        let probes: Vec<_> = definitions
+        let looks: Vec<_> = definitions
             .into_iter()
-            .map(|definition| scope.spawn(move || look(definition, embedded)))
+            .map(|definition| {
+                let known = known
+                    .get(&definition.name)
+                    .filter(|known| known.definition.is_same(&definition));
+                scope.spawn(move || match known {
+                    Some(known) if !known.inputs.changed() => Handler {
+                        // It may have moved to another line.
+                        definition,
+                        ..known.clone()
+                    },
+                    _ => look(definition, embedded),
+                })
+            })
             .collect();
-        probes
+        looks
             .into_iter()
-            .filter_map(|probe| probe.join().ok())
+            .filter_map(|look| look.join().ok())
             .map(|handler| (handler.definition.name.clone(), handler))
             .collect()
     })
 }
 
 fn look(definition: Definition, embedded: &[OsString]) -> Handler {
+    // Before the state: what changes meanwhile is a change.
+    let inputs = Inputs::of(&definition);
     let state = match usable(&definition, embedded) {
         Ok(state) => state,
         Err(reason) => HandlerState::Broken { reason },
     };
-    Handler { definition, state }
+    Handler {
+        definition,
+        state,
+        inputs,
+    }
 }
 
 fn usable(definition: &Definition, embedded: &[OsString]) -> Result<HandlerState, String> {
@@ -364,16 +431,25 @@ fn usable(definition: &Definition, embedded: &[OsString]) -> Result<HandlerState
         } => {
             exists(config, "config")?;
             let binary = built_in::find(binary)?;
-            let features = match runtime_binary {
-                Some(runtime) => features(&ask(runtime, &[])?),
-                None => Features::default(),
+            if is_kata(&binary) {
+                kata::Machine::default().check(config.as_deref())?;
+            }
+            let info = shim_info::of(&binary);
+            let features = match (runtime_binary, info.features) {
+                (Some(runtime), _) => features(&ask(runtime, &[])?),
+                (None, Some(told)) => features(&RuntimeProbe {
+                    binary: binary.clone(),
+                    kind: RuntimeKind::Other,
+                    version: info.version.clone(),
+                    features: Some(told),
+                    gvisor: None,
+                }),
+                (None, None) => Features::default(),
             };
-            // A shim's options are not a standard; one that doesn't know -v is no less a shim.
-            let version = shim_version(&binary).unwrap_or_else(|| "unknown".to_owned());
             Ok(HandlerState::Usable {
                 binary,
                 kind: None,
-                version,
+                version: info.version,
                 features,
                 gvisor: None,
             })
@@ -428,15 +504,4 @@ fn kernel_at_least(major: u32, minor: u32) -> bool {
         .split(|c: char| !c.is_ascii_digit())
         .map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
-}
-
-fn shim_version(binary: &Path) -> Option<String> {
-    let output = std::process::Command::new(binary)
-        .arg("-v")
-        .stdin(std::process::Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let line = text.lines().find(|line| line.contains("ersion:"))?;
-    Some(line.rsplit(':').next()?.trim().to_owned())
 }

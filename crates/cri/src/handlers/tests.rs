@@ -151,6 +151,63 @@ fn containerd_legacy_untrusted_runtime() {
 }
 
 #[test]
+fn the_sandboxer_in_both_forms() {
+    let dir = tempfile::tempdir().unwrap();
+    let section = "[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes";
+    for (sandboxer, expected) in [
+        ("podsandbox", Some(Sandboxer::PodSandbox)),
+        ("shim", Some(Sandboxer::Shim)),
+        ("vmm", None),
+    ] {
+        let text = format!(
+            "version = 3\n{section}.kata]\nruntime_type = \"io.containerd.kata.v2\"\nsandboxer = \"{sandboxer}\"\n\
+             {section}.runc]\nruntime_type = \"io.containerd.runc.v2\"\nsandboxer = \"{sandboxer}\"\n"
+        );
+        let path = write(dir.path(), "config.toml", &text);
+        let imported = containerd::import(&path).unwrap();
+        let find = |name: &str| imported.handlers.iter().find(|h| h.name == name).unwrap();
+        let (kata, runc) = (find("kata"), find("runc"));
+        let unreadable = kata.unreadable.join("");
+        assert_eq!(
+            unreadable.contains("\"podsandbox\" or \"shim\", and is \"vmm\""),
+            expected.is_none(),
+            "{unreadable}"
+        );
+        assert_eq!(kata.sandboxer, expected.unwrap_or(Sandboxer::PodSandbox));
+        // berth drives runc itself, and says that it does.
+        assert_eq!(runc.sandboxer, Sandboxer::PodSandbox);
+        let told = imported.warnings.iter().any(|w| {
+            w.message
+                .contains("has no meaning for a runtime that berth drives itself")
+        });
+        assert_eq!(told, expected == Some(Sandboxer::Shim));
+
+        let text = format!("[handlers.k]\nkind = \"shim\"\nsandboxer = \"{sandboxer}\"\n");
+        let path = write(dir.path(), "own.toml", &text);
+        match own::import(&path, false) {
+            Ok(imported) => assert_eq!(Some(imported.handlers[0].sandboxer), expected),
+            Err(error) => {
+                assert_eq!(expected, None);
+                let HandlersError::Invalid { message, .. } = error else {
+                    panic!("{error}");
+                };
+                assert!(
+                    message.contains("sandboxer \"vmm\" is none of"),
+                    "{message}"
+                );
+            }
+        }
+    }
+    let path = write(
+        dir.path(),
+        "oci.toml",
+        "[handlers.runc]\nsandboxer = \"shim\"\n",
+    );
+    let error = own::import(&path, false).unwrap_err();
+    assert!(format!("{error}").contains("kind \"shim\" only"), "{error}");
+}
+
+#[test]
 fn crio_drop_ins_in_name_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(
@@ -416,4 +473,153 @@ fn a_handler_with_settings_that_cannot_be_read_cannot_run() {
         "[crio.runtime.runtimes]\nbad = true\n",
     );
     crio::import(&path).unwrap_err();
+}
+
+/// One handler as both containerd's file and berth's own define it.
+fn both(containerd: &str, own: &str) -> [(Definition, Vec<String>); 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let section = "plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.kata";
+    let text = format!("version = 3\n[{section}]\n{containerd}")
+        .replace("[options]", &format!("[{section}.options]"));
+    let theirs = containerd::import(&write(dir.path(), "containerd.toml", &text)).unwrap();
+    let text = format!("[handlers.kata]\n{own}");
+    let ours = own::import(&write(dir.path(), "own.toml", &text), false).unwrap();
+    [theirs, ours].map(|imported| {
+        let messages = imported
+            .warnings
+            .iter()
+            .map(|w| w.message.clone())
+            .collect();
+        let found = imported
+            .handlers
+            .into_iter()
+            .find(|handler| handler.name == "kata");
+        let mut definition = found.expect("the handler");
+        definition.origin = Origin::built_in();
+        // They name lines.
+        for setting in &mut definition.unreadable {
+            *setting = setting.split(" (").next().unwrap_or_default().to_owned();
+        }
+        (definition, messages)
+    })
+}
+
+/// What a handler is does not depend on whose form it is written in.
+#[test]
+fn containerds_form_and_our_own_behave_alike() {
+    let kata = "runtime_type = \"io.containerd.kata.v2\"\n";
+    let shim = "kind = \"shim\"\nbinary = \"containerd-shim-kata-v2\"\n";
+    let cases = [
+        ("", ""),
+        (
+            "runtime_path = \"/opt/kata/bin/containerd-shim-kata-v2\"\n",
+            "binary = \"/opt/kata/bin/containerd-shim-kata-v2\"\n",
+        ),
+        (
+            "[options]\nConfigPath = \"/etc/k.toml\"\n",
+            "config = \"/etc/k.toml\"\n",
+        ),
+        (
+            "privileged_without_host_devices = true\n",
+            "privileged_without_host_devices = true\n",
+        ),
+        (
+            "privileged_without_host_devices = false\n",
+            "privileged_without_host_devices = false\n",
+        ),
+        (
+            "privileged_without_host_devices_all_devices_allowed = true\n",
+            "privileged_without_host_devices_all_devices_allowed = true\n",
+        ),
+        (
+            "privileged_without_host_devices = false\nprivileged_without_host_devices_all_devices_allowed = true\n",
+            "privileged_without_host_devices = false\nprivileged_without_host_devices_all_devices_allowed = true\n",
+        ),
+        (
+            "pod_annotations = [\"io.katacontainers.*\"]\ncontainer_annotations = [\"a.b/*\"]\n",
+            "pod_annotations = [\"io.katacontainers.*\"]\ncontainer_annotations = [\"a.b/*\"]\n",
+        ),
+        (
+            "snapshotter = \"overlayfs\"\n",
+            "snapshotter = \"overlayfs\"\n",
+        ),
+        (
+            "snapshotter = \"devmapper\"\n",
+            "snapshotter = \"devmapper\"\n",
+        ),
+        (
+            "sandboxer = \"podsandbox\"\n",
+            "sandboxer = \"podsandbox\"\n",
+        ),
+        ("sandboxer = \"shim\"\n", "sandboxer = \"shim\"\n"),
+        (
+            "base_runtime_spec = \"/etc/base.json\"\n",
+            "base_runtime_spec = \"/etc/base.json\"\n",
+        ),
+        (
+            "cni_conf_dir = \"/etc/cni/kata\"\n",
+            "cni_conf_dir = \"/etc/cni/kata\"\n",
+        ),
+    ];
+    for (theirs, ours) in cases {
+        let ours = if ours.starts_with("binary") {
+            format!("kind = \"shim\"\n{ours}")
+        } else {
+            format!("{shim}{ours}")
+        };
+        let [theirs, ours] = both(&format!("{kata}{theirs}"), &ours);
+        assert_eq!(theirs, ours);
+        assert!(theirs.0.runtime.is_vm(), "{theirs:?}");
+    }
+}
+
+#[test]
+fn virtual_machines_get_no_devices_of_the_host_unless_asked_for() {
+    let devices = |own: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "own.toml", &format!("[handlers.kata]\n{own}"));
+        let handler = own::import(&path, false).unwrap().handlers.remove(0);
+        (
+            handler.privileged_without_host_devices,
+            handler.all_devices_allowed,
+            handler.unreadable.len(),
+        )
+    };
+    let all = "privileged_without_host_devices_all_devices_allowed = true\n";
+    for (own, wanted) in [
+        (
+            "binary = \"containerd-shim-kata-v2\"\n".to_owned(),
+            (true, false, 0),
+        ),
+        (
+            "binary = \"/x/containerd-shim-kata-qemu-v2\"\n".to_owned(),
+            (true, false, 0),
+        ),
+        (
+            "binary = \"containerd-shim-runc-v2\"\n".to_owned(),
+            (false, false, 0),
+        ),
+        (
+            "binary = \"containerd-shim-other-v2\"\nvm = true\n".to_owned(),
+            (true, false, 0),
+        ),
+        (
+            "binary = \"containerd-shim-kata-v2\"\nvm = false\n".to_owned(),
+            (false, false, 0),
+        ),
+        ("binary = \"runc\"\n".to_owned(), (false, false, 0)),
+        (
+            "binary = \"containerd-shim-kata-v2\"\nprivileged_without_host_devices = false\n"
+                .to_owned(),
+            (false, false, 0),
+        ),
+        (
+            format!("binary = \"containerd-shim-kata-v2\"\n{all}"),
+            (true, true, 0),
+        ),
+        // As containerd: one without the other is a mistake.
+        (format!("binary = \"runc\"\n{all}"), (false, true, 1)),
+    ] {
+        assert_eq!(devices(&own), wanted, "{own}");
+    }
 }

@@ -1,9 +1,11 @@
 //! Pods that are not whole any more: the sandbox container has ended, or the shim has died.
 
+use std::sync::Arc;
+
 use berth_cri_api::v1::ContainerEventType;
 use berth_shim::client::{self, Exit};
 
-use super::Sandbox;
+use super::{Sandbox, leftovers};
 use crate::engine::{Engine, Shared};
 use crate::record::{Phase, SandboxRecord};
 
@@ -24,16 +26,39 @@ pub(crate) fn not_ready(engine: &Shared, sandbox: &Sandbox) -> bool {
     true
 }
 
-/// A pod whose shim has died is not ready, and its sandbox container is ended here, since nobody else would.
-pub(crate) async fn lose(engine: &Shared, sandbox: &Sandbox) {
-    if not_ready(engine, sandbox) {
+/// A pod whose shim has died is not ready, and its sandbox container is ended here, since nobody else would; so is what
+/// another's shim has left besides.
+pub(crate) async fn lose(engine: &Shared, sandbox: &Arc<Sandbox>) {
+    note_lost(sandbox);
+    if !not_ready(engine, sandbox) {
+        return;
+    }
+    let ours = sandbox.record().runtime.other_shim().is_none();
+    {
+        let _alone = sandbox.ending.lock().await;
         end_pause(engine, &sandbox.record()).await;
+    }
+    if !ours {
+        let work = leftovers::end_early(Arc::clone(engine), Arc::clone(sandbox));
+        engine.tasks.spawn("leftovers of a shim", work);
+    }
+}
+
+/// Notes that another's shim is lost. Nothing to do with our own, whose runtime knows all that there is.
+pub(crate) fn note_lost(sandbox: &Sandbox) {
+    let record = sandbox.record();
+    if record.runtime.other_shim().is_none() || record.shim_lost || record.released {
+        return;
+    }
+    if let Err(error) = sandbox.update(|record| record.shim_lost = true) {
+        let error = crate::error::chain(&error);
+        tracing::error!(id = sandbox.id, error, "record not written");
     }
 }
 
 /// Ends a sandbox container that has no shim.
 pub(super) async fn end_pause(engine: &Engine, record: &SandboxRecord) {
-    if record.pause && engine.layout.bundle(&record.id).exists() {
+    if record.has_own_process() && engine.layout.bundle(&record.id).exists() {
         let _ = end_without_shim(engine, record, &record.id).await;
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use berth_cri_api::v1::ContainerEventType;
 use berth_shim::client::Shim;
 
-use super::{Sandbox, lost, unmount};
+use super::{Sandbox, leftovers, lost, sandboxer, unmount};
 use crate::cni;
 use crate::container;
 use crate::engine::{Engine, Shared, blocking};
 use crate::error::CriError;
 use crate::layout::{Layout, remove_tree};
 use crate::netns;
-use crate::record::{Phase, SandboxRecord};
+use crate::record::Phase;
 
 /// How long gVisor's containers may take to notice that their sandbox is gone.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -59,6 +59,12 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
 /// Removes a sandbox that was never whole.
 pub(crate) async fn discard(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
     let released = release(engine, sandbox).await;
+    if let Err(CriError::LeftBehind { .. }) = released {
+        // It is listed, so that its client stops and removes it until nothing is left.
+        sandbox.update(|record| record.phase = Phase::NotReady)?;
+        engine.sandboxes.insert(&sandbox.id, Arc::clone(sandbox));
+        return released;
+    }
     forget(engine, sandbox).await?;
     released
 }
@@ -77,9 +83,19 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
         tokio::join!(end_processes(engine, sandbox), detach(engine, sandbox));
     processes?;
     network?;
-    let layout = engine.layout.clone();
+    if sandbox.record().shim_lost {
+        leftovers::end(engine, sandbox).await?;
+    }
+    let shared = Arc::clone(engine);
     let id = record.id.clone();
-    blocking(move || give_back(&layout, &id)).await?;
+    let other_shim = record.runtime.other_shim().is_some();
+    blocking(move || {
+        if other_shim {
+            leftovers::remove_cgroups(&shared, &id);
+        }
+        give_back(&shared.layout, &id)
+    })
+    .await?;
     if record.phase != Phase::Creating {
         sandbox.update(|record| {
             record.released = true;
@@ -134,10 +150,10 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
     };
     if record.runtime.gvisor().is_some() {
         // Its processes have ended together; what is left are files, each container's its own.
-        tokio::join!(deleted, end_pause(engine, &record, &shim));
+        tokio::join!(deleted, end_pause(engine, sandbox, &shim));
     } else {
         deleted.await;
-        end_pause(engine, &record, &shim).await;
+        end_pause(engine, sandbox, &shim).await;
     }
     let _ = shim.shutdown(&record.id, true).await;
     sandbox.set_shim(None);
@@ -145,7 +161,11 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
 }
 
 /// Ends the sandbox container, where there is one. Gone already is as good.
-async fn end_pause(engine: &Engine, record: &SandboxRecord, shim: &Shim) {
+async fn end_pause(engine: &Engine, sandbox: &Sandbox, shim: &Shim) {
+    let record = sandbox.record();
+    if record.runtime.sandbox_service {
+        return sandboxer::stop(engine, sandbox, shim).await;
+    }
     if !record.pause {
         return;
     }
@@ -155,7 +175,11 @@ async fn end_pause(engine: &Engine, record: &SandboxRecord, shim: &Shim) {
     match shim.delete(&record.id).await {
         Ok(_) => {}
         Err(error) if error.is_not_found() => {}
-        Err(error) if error.is_disconnected() => lost::end_pause(engine, record).await,
+        Err(error) if error.is_disconnected() => {
+            lost::note_lost(sandbox);
+            let _alone = sandbox.ending.lock().await;
+            lost::end_pause(engine, &record).await;
+        }
         Err(error) => {
             tracing::warn!(id = record.id, %error, "the sandbox container could not be deleted")
         }

@@ -1,7 +1,7 @@
 //! `RunPodSandbox`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_cri_api::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
@@ -9,15 +9,17 @@ use berth_shim::client::{CreateRequest, Shim};
 use berth_shim::private;
 use serde_json::{Value, json};
 
-use super::{Sandbox, files, gvisor, spec, users};
+use super::leftovers::{self, ShimProcesses};
+use super::{Sandbox, files, gvisor, sandboxer, spec, users};
 use crate::cni::{self, Attachment};
+use crate::container;
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
 use crate::layout::make_private;
 use crate::netns;
 use crate::pause;
 use crate::record::{MadeLimits, Phase, SandboxRecord, Wire};
-use crate::runtime::PodRuntime;
+use crate::runtime::{PodRuntime, RootfsMounter};
 
 /// Makes a sandbox and gives its id. After an error nothing of it is left.
 pub(crate) async fn run(
@@ -46,7 +48,7 @@ pub(crate) async fn run(
         id: id.clone(),
         phase: Phase::Creating,
         created_at: now(),
-        pause: runtime.needs_pause() || spec::shares_pids(&config),
+        pause: !runtime.sandbox_service && (runtime.needs_pause() || spec::shares_pids(&config)),
         pause_pid: 0,
         handler: request.runtime_handler,
         runtime,
@@ -55,10 +57,14 @@ pub(crate) async fn run(
         released: false,
         idle_memory: 0,
         made_limits: MadeLimits::default(),
+        shim_processes: ShimProcesses::default(),
+        shim_lost: false,
         config: Wire(config),
     };
     let sandbox = Arc::new(Sandbox::new(engine, record));
     if let Err(error) = make(engine, &sandbox).await {
+        // Nobody knows how far another's shim has got, and what it ends by itself.
+        super::note_lost(&sandbox);
         if let Err(undo) = super::discard(engine, &sandbox).await {
             tracing::error!(
                 id,
@@ -91,7 +97,9 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
     attached?;
     let shim = shim?;
     let mut pause_pid = 0;
-    if record.pause {
+    if record.runtime.sandbox_service {
+        pause_pid = sandboxer::start(engine, &record, &shim).await?;
+    } else if record.pause {
         pause_pid = shim
             .start(&record.id)
             .await
@@ -105,11 +113,12 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
             }
         }
     }
+    leftovers::note_processes(engine, sandbox, &shim).await;
     sandbox.update(|record| {
         record.pause_pid = pause_pid;
         record.phase = Phase::Ready;
     })?;
-    if record.pause {
+    if record.has_own_process() {
         let watch = watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
         engine.tasks.spawn("sandbox container", watch);
     }
@@ -138,6 +147,8 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             user: users::wanted(spec::options(config)),
             sysctls: match record.runtime.gvisor() {
                 Some(command) => gvisor::sysctls_outside(command, sysctls(&record)),
+                // The guest's kernel has them, which may know others than ours.
+                None if record.runtime.is_vm() => BTreeMap::new(),
                 None => sysctls(&record),
             },
         },
@@ -154,7 +165,8 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
     }
     let bundle = engine.layout.bundle(&record.id);
     closed(&bundle, root)?;
-    let rootfs = bundle.join("rootfs");
+    make(&bundle.join("rootfs"))?;
+    let rootfs = pause_root(engine, &record);
     make(&rootfs)?;
     if record.pause {
         use std::os::unix::fs::PermissionsExt;
@@ -175,6 +187,14 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
     private::write(&path, &serde_json::to_vec(&spec)?).map_err(CriError::io("write", &path))
 }
 
+/// Where the sandbox container's files are.
+fn pause_root(engine: &Engine, record: &SandboxRecord) -> PathBuf {
+    match record.runtime.rootfs_mounter() {
+        RootfsMounter::Berth => engine.layout.bundle(&record.id).join("rootfs"),
+        RootfsMounter::Shim => engine.layout.pod(&record.id).join("pause"),
+    }
+}
+
 fn sysctls(record: &SandboxRecord) -> BTreeMap<String, String> {
     let linux = record.config.0.linux.clone().unwrap_or_default();
     linux.sysctls.into_iter().collect()
@@ -189,7 +209,10 @@ async fn launch(engine: &Engine, record: &SandboxRecord) -> Result<Shim, CriErro
         let request = CreateRequest {
             id: record.id.clone(),
             bundle,
-            rootfs: Vec::new(),
+            rootfs: match record.runtime.rootfs_mounter() {
+                RootfsMounter::Berth => Vec::new(),
+                RootfsMounter::Shim => vec![container::bind_rootfs(&pause_root(engine, record))],
+            },
             terminal: false,
             stdin: false,
             stdin_once: false,
@@ -326,17 +349,21 @@ fn bits_per_second(text: &str) -> Option<u64> {
 
 /// A sandbox whose container ends, or whose shim dies, is not ready any more.
 pub(crate) async fn watch_pause(engine: Shared, sandbox: Arc<Sandbox>, shim: Shim) {
-    let ended = shim.wait(&sandbox.id).await;
+    let ended = if sandbox.record().runtime.sandbox_service {
+        shim.wait_sandbox(&sandbox.id).await
+    } else {
+        shim.wait(&sandbox.id).await
+    };
     if sandbox.phase() != Phase::Ready {
         return;
     }
     match ended {
         Ok(_) => {
-            tracing::warn!(id = sandbox.id, "the sandbox container has ended");
+            tracing::warn!(id = sandbox.id, "the pod sandbox has ended");
             let _ = super::not_ready(&engine, &sandbox);
         }
         Err(error) => {
-            tracing::warn!(id = sandbox.id, %error, "lost sight of the sandbox container");
+            tracing::warn!(id = sandbox.id, %error, "lost sight of the pod sandbox");
             super::lose(&engine, &sandbox).await;
         }
     }

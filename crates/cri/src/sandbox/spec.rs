@@ -1,6 +1,7 @@
 //! From a CRI pod to what `oci` wants to know of it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use berth_cri_api::v1::{
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
@@ -8,15 +9,16 @@ use berth_cri_api::v1::{
 };
 use berth_oci::runtime::RuntimeKind;
 use berth_oci::{
-    CgroupDriver, Container, Namespace, Process, Resources, Sandbox, Spec, UserNamespace,
+    CgroupDriver, Container, Namespace, PodSize, Process, Resources, Sandbox, Spec, UserNamespace,
 };
 
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::known;
 use crate::netns;
+use crate::pause;
 use crate::record::SandboxRecord;
-use crate::runtime::{PodRuntime, pass_annotations};
+use crate::runtime::PodRuntime;
 
 fn security(config: &PodSandboxConfig) -> Option<&LinuxSandboxSecurityContext> {
     config.linux.as_ref()?.security_context.as_ref()
@@ -46,21 +48,14 @@ pub(crate) fn privileged(config: &PodSandboxConfig) -> bool {
     security(config).is_some_and(|security| security.privileged)
 }
 
-pub(super) fn hostname(config: &PodSandboxConfig) -> String {
+/// The name that the pod's containers see: the machine's where the client gives none, as under containerd.
+pub(crate) fn hostname(config: &PodSandboxConfig) -> String {
     if !config.hostname.is_empty() {
         return config.hostname.clone();
     }
-    if host_network(config) {
-        return nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_default();
-    }
-    // As a container without one is called elsewhere.
-    config
-        .metadata
-        .as_ref()
-        .map(|metadata| metadata.name.chars().take(63).collect())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
         .unwrap_or_default()
 }
 
@@ -76,6 +71,14 @@ pub(super) fn check(config: &PodSandboxConfig, runtime: &PodRuntime) -> Result<(
         ));
     }
     known::check_sandbox(config)?;
+    if runtime.is_vm() && host_network(config) {
+        return Err(CriError::Invalid(format!(
+            "a pod on the host's network (hostNetwork: true) can't run under runtime handler {:?}: its pods are virtual \
+             machines, whose ports can't be reached at the node's addresses; leave hostNetwork out, or use a \
+             RuntimeClass whose handler shares the host's kernel",
+            runtime.handler
+        )));
+    }
     if let Some(options) = options(config) {
         for (what, mode) in [("network", options.network()), ("ipc", options.ipc())] {
             if matches!(mode, NamespaceMode::Container | NamespaceMode::Target) {
@@ -132,7 +135,12 @@ pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
         name: metadata.name,
         namespace: metadata.namespace,
         uid: metadata.uid,
-        hostname: hostname(config),
+        // Runtimes that join the pod's UTS namespace find the name there; gVisor has no other way to learn it.
+        hostname: if record.runtime.gvisor().is_some() {
+            hostname(config)
+        } else {
+            config.hostname.clone()
+        },
         network: pinned(network, "net"),
         ipc: pinned(ipc, "ipc"),
         uts: pinned(network, "uts"),
@@ -146,16 +154,23 @@ pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
         } else {
             CgroupDriver::Cgroupfs
         },
-        // They are set where the namespaces are made, and in a running gVisor; other kernels' runtimes
-        // get them with the spec.
-        sysctls: if record.runtime.kind().shares_host_kernel() || record.runtime.gvisor().is_some()
-        {
-            BTreeMap::new()
-        } else {
-            linux.sysctls.into_iter().collect()
-        },
+        // They are set where the namespaces are made, in a running gVisor, and in a virtual machine by its sandbox
+        // container's spec.
+        sysctls: BTreeMap::new(),
+        log_directory: config.log_directory.clone(),
+        image: pause::IMAGE.to_owned(),
+        // Without the overhead: that is what the virtual machine itself costs, beside what it gives to the pod.
+        size: linux.resources.map(|resources| PodSize {
+            cpu_period: resources.cpu_period,
+            cpu_quota: resources.cpu_quota,
+            cpu_shares: resources.cpu_shares,
+            memory_limit: resources.memory_limit_in_bytes,
+        }),
         shm: (!ipc).then(|| pins.join("shm")),
-        annotations: pass_annotations(&record.runtime.pod_annotations, &config.annotations),
+        annotations: record
+            .runtime
+            .annotation_match
+            .pass(&record.runtime.pod_annotations, &config.annotations),
     }
 }
 
@@ -179,7 +194,10 @@ pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec
         resources: pause_resources(record.runtime.kind(), &linux),
         ..Container::default()
     };
-    let sandbox = oci_sandbox(engine, record);
+    let mut sandbox = oci_sandbox(engine, record);
+    if record.runtime.is_vm() {
+        sandbox.sysctls = linux.sysctls.into_iter().collect();
+    }
     Ok(berth_oci::sandbox_spec(
         &engine.host,
         record.runtime.kind(),
@@ -188,12 +206,20 @@ pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec
     )?)
 }
 
+/// The cgroup of a sandbox container, by the spec in its bundle.
+pub(super) fn cgroup(bundle: &Path) -> Option<PathBuf> {
+    let text = std::fs::read(bundle.join("config.json")).ok()?;
+    let spec: Spec = serde_json::from_slice(&text).ok()?;
+    spec.linux().as_ref()?.cgroups_path().clone()
+}
+
 /// The sandbox container's limits.
 ///
-/// Beside a host kernel it is only the pause process. A runtime with a kernel of its own runs
-/// the whole pod in it, so it gets the pod's share and its limits, overhead included.
+/// It is only the pause process, in a virtual machine too: that is sized by annotations, and its processes on the host
+/// are limited by the pod's cgroup. gVisor runs the whole pod in its sandbox container, so that gets the pod's share and
+/// its limits, overhead included.
 fn pause_resources(kind: RuntimeKind, linux: &LinuxPodSandboxConfig) -> Resources {
-    if kind.shares_host_kernel() {
+    if kind != RuntimeKind::Runsc {
         return Resources {
             cpu_shares: 2,
             oom_score_adj: -998,

@@ -8,8 +8,8 @@ use crate::engine::Shared;
 use crate::error::CriError;
 use crate::record::Phase;
 
-/// Notes a pod's new limits. The pod's cgroup is the kubelet's, which has set it by now; only a sandbox container
-/// that holds the whole pod (a kernel of its own) has limits that follow the pod's.
+/// Notes a pod's new limits. The pod's cgroup is the kubelet's, which has set it by now; only gVisor's sandbox
+/// container, which holds the whole pod, has limits that follow the pod's. (A virtual machine grows with its containers.)
 pub(crate) async fn update(
     engine: &Shared,
     request: UpdatePodSandboxResourcesRequest,
@@ -32,19 +32,14 @@ pub(crate) async fn update(
             *old = Some(merge(old.take().unwrap_or_default(), new));
         }
     }
-    if record.pause && !record.runtime.kind().shares_host_kernel() {
+    if record.pause && record.runtime.gvisor().is_some() {
         let limits = spec::pause_spec(engine, &record)?
             .linux()
             .as_ref()
             .and_then(|linux| linux.resources().clone());
         if let Some(mut limits) = limits {
             limits.set_devices(None);
-            if record.runtime.gvisor().is_some() {
-                gvisor::apply_limits(engine, &record, &limits)?;
-            } else {
-                let done = sandbox.shim()?.update(&sandbox.id, &limits).await;
-                done.map_err(CriError::shim("update pod sandbox", &sandbox.id))?;
-            }
+            gvisor::apply_limits(engine, &record, &limits)?;
         }
     }
     sandbox.update(|kept| kept.config = record.config)

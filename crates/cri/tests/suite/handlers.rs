@@ -1,6 +1,6 @@
 //! Handlers as pods see them.
 
-use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest};
+use berth_cri_api::v1::{CgroupDriver, Mount, RuntimeConfigRequest, StatusRequest};
 
 use crate::client::{pod, shell, until};
 use crate::server::{Server, handlers};
@@ -60,6 +60,61 @@ async fn a_strangers_shim_runs_pods() {
         .await;
     assert_eq!(server.ended(&container).await.exit_code, 3);
     assert_eq!(server.log(&config, "c"), "from a stranger\n");
+    server.finish().await;
+}
+
+/// Read-only is not read-only all the way down, unless that is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn mounts_below_a_read_only_one_stay_writable_under_a_third_party_shim() {
+    let text = "[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let config = pod(&server, "below");
+    let id = server.run(&config, "stranger").await;
+    let volume = server.path().join("volume");
+    let below = volume.join("below");
+    std::fs::create_dir_all(&below).unwrap();
+    let (tmpfs, flags) = (Some("tmpfs"), nix::mount::MsFlags::empty());
+    nix::mount::mount(tmpfs, &below, tmpfs, flags, None::<&str>).unwrap();
+    let mount = |path: &str, recursive| Mount {
+        container_path: path.to_owned(),
+        host_path: volume.to_string_lossy().into_owned(),
+        readonly: true,
+        recursive_read_only: recursive,
+        ..Mount::default()
+    };
+    let mut container = shell("c", "sleep 1000");
+    container.mounts = vec![mount("/plain", false), mount("/whole", true)];
+    let container = server.launch(&id, &config, container).await;
+    for (script, wanted) in [
+        ("touch /plain/x", "Read-only"),
+        ("touch /plain/below/x", ""),
+        ("touch /whole/below/y", "Read-only"),
+    ] {
+        let (code, text) = server.try_exec(&container, script, 30).await.unwrap();
+        assert_eq!(code == 0, wanted.is_empty(), "{script}: {text}");
+        assert!(text.contains(wanted), "{script}: {text}");
+    }
+    assert!(below.join("x").exists() && !below.join("y").exists());
+    nix::mount::umount2(&below, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    server.finish().await;
+}
+
+/// As under containerd: the machine's own name, in the kernel, in the file and in the environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_without_a_hostname_has_the_machines() {
+    let text = "[handlers.runc]\n[handlers.runsc]\n[handlers.stranger]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let own = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    for handler in ["runc", "runsc", "stranger"] {
+        let mut config = pod(&server, handler);
+        config.hostname = String::new();
+        let id = server.run(&config, handler).await;
+        let container = server.launch(&id, &config, shell("c", "sleep 1000")).await;
+        let names = server
+            .exec(&container, "hostname; cat /etc/hostname; echo $HOSTNAME")
+            .await;
+        assert_eq!(names, format!("{own}\n{own}\n{own}\n"), "{handler}");
+    }
     server.finish().await;
 }
 

@@ -66,6 +66,22 @@ pub(crate) fn of_volumes(dir: &Path, name: &str, count: usize) -> PathBuf {
     docker_archive(dir, name, &config, &[layer()])
 }
 
+/// An image of so many layers, the topmost of which has `/number` with their number.
+pub(crate) fn of_layers(dir: &Path, name: &str, count: usize) -> PathBuf {
+    let more = (2..=count).map(|number| {
+        let text = format!("{number}\n");
+        let size = u64::try_from(text.len()).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        for name in ["number".to_owned(), format!("layer-{number}")] {
+            let mut header = entry(tar::EntryType::Regular, 0o644, size);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    });
+    let layers: Vec<Vec<u8>> = std::iter::once(layer()).chain(more).collect();
+    docker_archive(dir, name, &serde_json::json!({}), &layers)
+}
+
 fn layer() -> Vec<u8> {
     let busybox = std::fs::read("/usr/bin/busybox").expect("busybox-static is installed");
     let mut tar = tar::Builder::new(Vec::new());

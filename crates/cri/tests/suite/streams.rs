@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::client::{pod, shell};
-use crate::server::Server;
+use crate::server::{Server, handlers};
 use crate::spdy::Spdy;
 
 pub(crate) async fn websocket(url: &str, protocol: &str) -> WebSocketStream<TcpStream> {
@@ -140,6 +140,75 @@ async fn exec_over_websocket() {
     assert!(stdout.contains("45 123"), "{stdout:?}");
     assert!(error.contains("\"Success\""), "{error}");
     server.finish().await;
+}
+
+/// The size that a client tells first comes while the command is only being started, and must not be lost.
+async fn terminal(handler: &str) {
+    let text = "[handlers.runc]\n[handlers.third-party]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\nruntime_binary = \"runc\"\n";
+    let mut server = Server::start_with(handlers(text)).await;
+    let config = pod(&server, "terminal");
+    let id = server.run(&config, handler).await;
+    let size = |size: &str| {
+        format!("until [ \"$(stty size 2>/dev/null)\" = \"{size}\" ]; do sleep 0.02; done")
+    };
+    let script = format!(
+        "{}; echo first; {}; echo second",
+        size("45 123"),
+        size("50 80")
+    );
+    let exec = server
+        .launch(&id, &config, shell("exec", "sleep 1000"))
+        .await;
+    let exec = exec_url(&mut server, &exec, &script, true, true).await;
+    let mut attached = shell("attach", &script);
+    (attached.tty, attached.stdin) = (true, true);
+    let attached = server.launch(&id, &config, attached).await;
+    let request = AttachRequest {
+        container_id: attached,
+        stdin: true,
+        tty: true,
+        stdout: true,
+        stderr: false,
+    };
+    let attached = server.client.attach(request).await.unwrap();
+    for url in [exec, attached.into_inner().url] {
+        let mut socket = websocket(&url, "v4.channel.k8s.io").await;
+        let mut tell = async |size: &'static [u8]| {
+            let message = Message::Binary(Bytes::from_static(size));
+            socket.send(message).await.unwrap();
+            let mut seen = Vec::new();
+            let limit = std::time::Duration::from_secs(30);
+            while !seen.ends_with(b"first\r\n") && !seen.ends_with(b"second\r\n") {
+                let next = tokio::time::timeout(limit, socket.next()).await;
+                let next = next.unwrap_or_else(|_| panic!("{url}: no end of {seen:?}"));
+                if let Some(Ok(Message::Binary(bytes))) = next
+                    && bytes.first() == Some(&1)
+                {
+                    seen.extend_from_slice(&bytes[1..]);
+                }
+            }
+            String::from_utf8(seen).unwrap()
+        };
+        assert_eq!(
+            tell(b"\x04{\"Width\":123,\"Height\":45}").await,
+            "first\r\n"
+        );
+        assert_eq!(
+            tell(b"\x04{\"Width\":80,\"Height\":50}").await,
+            "second\r\n"
+        );
+    }
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_have_the_clients_size() {
+    terminal("runc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_of_a_third_party_shim_have_the_clients_size() {
+    terminal("third-party").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::client::{pod, security, shell, until};
 use crate::image;
-use crate::server::Server;
+use crate::server::{Server, handlers};
 
 /// Who root of the pod is on the host.
 const ROOT: u32 = 1_700_000;
@@ -36,7 +36,11 @@ fn with_users(server: &Server, name: &str) -> PodSandboxConfig {
 }
 
 async fn root_is_nobody_special(handler: &str) {
-    let mut server = Server::start().await;
+    let mut server = Server::start_with(handlers(
+        "[handlers.runc]\n[handlers.crun]\n[handlers.shim]\nkind = \"shim\"\nbinary = \"containerd-shim-runc-v2\"\n\
+         runtime_binary = \"runc\"\n",
+    ))
+    .await;
     // The pod's root has to get to its files.
     std::fs::set_permissions(server.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     let mut config = with_users(&server, "users");
@@ -124,6 +128,8 @@ async fn root_is_nobody_special(handler: &str) {
     until("log with both lines", async || {
         match server.log(&config, "c") {
             log if log == "to stdout\nanew\n" => Ok(()),
+            // This shim's pipes are root's unless it is told otherwise: they can be written to, but not opened anew.
+            log if handler == "shim" && log.starts_with("to stdout\n") => Ok(()),
             log => Err(log),
         }
     })
@@ -164,6 +170,11 @@ async fn root_under_runc_is_nobody_special() {
 #[tokio::test(flavor = "multi_thread")]
 async fn root_under_crun_is_nobody_special() {
     root_is_nobody_special("crun").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_under_containerd_s_shim_is_nobody_special() {
+    root_is_nobody_special("shim").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,12 @@ impl Overlay<'_> {
         attach(mounted, target)
     }
 
-    fn assemble_mapped(&self, mapping: UserMapping<'_>, scratch: &Path) -> io::Result<OwnedFd> {
+    /// The mount, which is nowhere yet; the calling thread must end after it.
+    pub(super) fn assemble_mapped(
+        &self,
+        mapping: UserMapping<'_>,
+        scratch: &Path,
+    ) -> io::Result<OwnedFd> {
         // SAFETY: the thread has nothing else to do with files than what follows, and ends with it.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;

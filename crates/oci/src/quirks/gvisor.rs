@@ -2,13 +2,14 @@
 
 mod paths;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Mount, Spec};
 
 use crate::mountinfo::HostMount;
 use crate::spec::SpecError;
 
+pub use super::submounts::bind;
 pub use paths::confine;
 
 /// gVisor rejects labels, propagation that leads out, recursive read-only and user namespaces.
@@ -100,19 +101,6 @@ fn submounts(mount: &Mount, table: &[HostMount]) -> Vec<Mount> {
         .collect()
 }
 
-/// A private bind mount; `access` is `ro` or `rw`.
-#[must_use]
-pub fn bind(destination: &Path, source: &Path, access: &str) -> Mount {
-    let mut mount = Mount::default();
-    mount.set_destination(destination.to_owned());
-    mount.set_typ(Some("bind".to_owned()));
-    mount.set_source(Some(source.to_owned()));
-    mount.set_options(Some(
-        ["rbind", "rprivate", access].map(str::to_owned).to_vec(),
-    ));
-    mount
-}
-
 /// gVisor refuses a container with a capability that it has not heard of; inside it these three mean nothing.
 fn without_new(mut all: LinuxCapabilities) -> LinuxCapabilities {
     let strip = |set: &Option<Capabilities>| {
@@ -136,6 +124,8 @@ fn without_new(mut all: LinuxCapabilities) -> LinuxCapabilities {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::mountinfo::parse;
 

@@ -1,9 +1,9 @@
 //! Asks a runtime's binary what it is.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use super::RuntimeKind;
+use super::{Answer, RuntimeKind, ask};
 
 /// Why a binary can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +96,10 @@ impl RuntimeProbe {
 pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeError> {
     let path = find(binary).ok_or_else(|| ProbeError::Missing(binary.to_owned()))?;
     let run = |arg: &str| {
-        Command::new(&path)
-            .args(prefix)
-            .arg(arg)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| ProbeError::Run {
-                path: path.clone(),
-                source,
-            })
+        ask(Command::new(&path).args(prefix).arg(arg)).map_err(|source| ProbeError::Run {
+            path: path.clone(),
+            source,
+        })
     };
     let out = run("--version")?;
     if !out.status.success() {
@@ -119,7 +114,7 @@ pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeErro
     let (features, gvisor) = if kind == RuntimeKind::Runsc {
         let flags = run("flags").ok();
         let read =
-            |out: Output| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()));
+            |out: Answer| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()));
         (None, flags.map(read))
     } else {
         let answer = run("features").ok().filter(|o| o.status.success());

@@ -18,8 +18,9 @@ pub(super) fn devices(
 ) -> Result<(Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>), SpecError> {
     let security = &container.security;
     let whole_host = security.privileged && !security.privileged_without_host_devices;
+    let all_allowed = whole_host || (security.privileged && security.all_devices_allowed);
     let mut nodes = Vec::new();
-    let mut rules = vec![rule(whole_host, None, "rwm")];
+    let mut rules = vec![rule(all_allowed, None, "rwm")];
     if whole_host {
         collect(Path::new("/dev"), Path::new("/dev"), &mut nodes)?;
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use containerd_shim_protos::{api, bootstrap_api};
 use protobuf::Message;
@@ -9,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{Exit, ShimConfig, ShimError, task};
+use super::{Exit, SHIM_ID, ShimConfig, ShimError, task};
 
 const FILE: &str = "bootstrap.json";
+/// How long a shim's `delete` may take, the end of a virtual machine included.
+const DELETE: Duration = Duration::from_secs(30);
 
 /// Where a shim listens, and which version of the task service it speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +39,7 @@ pub(super) async fn start(
         instance_id: id.to_owned(),
         namespace: config.namespace.clone(),
         containerd_version: "2.2.0".to_owned(),
-        containerd_ttrpc_address: format!("{}.ttrpc", config.address),
+        containerd_ttrpc_address: events(config),
         containerd_grpc_address: config.address.clone(),
         ..Default::default()
     };
@@ -54,7 +57,9 @@ pub(super) async fn delete(
     id: &str,
     bundle: &Path,
 ) -> Result<Exit, ShimError> {
-    let out = run(config, id, bundle, "delete", None).await?;
+    let out = tokio::time::timeout(DELETE, run(config, id, bundle, "delete", None))
+        .await
+        .unwrap_or(Err(ShimError::Timeout(DELETE)))?;
     let answer =
         api::DeleteResponse::parse_from_bytes(&out).map_err(|source| ShimError::Decode {
             method: "delete",
@@ -98,7 +103,6 @@ async fn run(
         .first()
         .cloned()
         .unwrap_or_else(|| PathBuf::from("containerd-shim-runc-v2"));
-    let publish = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/bin/true"));
     let mut command = Command::new(&program);
     command
         .args(config.command.iter().skip(1))
@@ -107,13 +111,13 @@ async fn run(
         .arg("-address")
         .arg(&config.address)
         .arg("-publish-binary")
-        .arg(if config.own {
-            publish.as_path()
-        } else {
-            Path::new("/bin/true")
-        })
+        // Ours, which has containerd's `publish` (crate::publish). No shim may be without one.
+        .args(config.keeper.first())
         .arg("-id")
         .arg(id);
+    if !config.own {
+        command.env(SHIM_ID, id);
+    }
     if action == "delete" {
         command.arg("-bundle").arg(bundle);
     }
@@ -122,10 +126,19 @@ async fn run(
         .current_dir(bundle)
         .env("NAMESPACE", &config.namespace)
         .env("GRPC_ADDRESS", &config.address)
-        .env("TTRPC_ADDRESS", format!("{}.ttrpc", config.address))
         .env("MAX_SHIM_VERSION", "3")
         .env("BERTH_SHIM_SOCKET_DIR", &config.socket_dir);
+    match events(config) {
+        address if address.is_empty() => command.env_remove("TTRPC_ADDRESS"),
+        address => command.env("TTRPC_ADDRESS", address),
+    };
     output(command, program, action, stdin).await
+}
+
+/// Where the shim's events go; empty where nobody listens for them. Our own publishes none.
+fn events(config: &ShimConfig) -> String {
+    let path = config.events.as_ref().filter(|_| !config.own);
+    path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())
 }
 
 /// What a command prints that has to succeed.

@@ -68,6 +68,11 @@ pub enum ShimError {
     /// The shim or its runtime can't do this.
     #[error("{0}")]
     Unimplemented(String),
+    /// The shim has no sandbox service.
+    #[error(
+        "the shim has no sandbox service ({0}): leave out sandboxer = \"shim\" in the configuration of its handler"
+    )]
+    NoSandboxService(String),
     /// It failed, in the shim's or the runtime's own words.
     #[error("{0}")]
     Failed(String),

@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
+
 use super::{Shim, ShimError};
+use crate::fd::AsyncPipe;
 
 const NOTE: &str = "until";
 const SIGKILL: u32 = 9;
@@ -40,15 +43,30 @@ fn read(dir: &Path) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(until)
 }
 
+/// Reads a FIFO to its end.
+async fn discard(path: PathBuf) {
+    if !path.exists() {
+        return;
+    }
+    let Ok(fifo) = AsyncPipe::open_fifo(&path, OFlags::RDONLY) else {
+        return;
+    };
+    let mut buf = vec![0; 32 * 1024];
+    while let Ok(1..) = fifo.read(&mut buf).await {}
+}
+
 async fn end(shim: Shim, id: String, exec_id: String, left: Duration, dir: PathBuf) {
+    // Nobody reads what it writes any more: without that the shim may wait for ever to get rid of it.
+    let outputs = ["1", "2"].map(|name| tokio::spawn(discard(dir.join(name))));
     let ended = shim.wait_process(&id, &exec_id);
     if tokio::time::timeout(left, ended).await.is_err() {
         tracing::info!(id, exec_id, "ending a command whose time is over");
         // Gone already is as good.
-        let _ = shim.kill_process(&id, &exec_id, SIGKILL, true).await;
+        let _ = shim.kill_process(&id, &exec_id, SIGKILL, false).await;
         let ended = shim.wait_process(&id, &exec_id);
         let _ = tokio::time::timeout(AFTER_KILL, ended).await;
     }
+    let _ = tokio::time::timeout(AFTER_KILL, futures::future::join_all(outputs)).await;
     let _ = shim.delete_process(&id, &exec_id).await;
     let _ = std::fs::remove_dir_all(dir);
 }

@@ -14,6 +14,9 @@ use crate::stream::{self, Hello, Kind, MAX_FRAME, Reply};
 /// Bytes kept between the shim's socket and a reader that is slow.
 pub(super) const BUFFER: usize = 64 * 1024;
 
+/// How long a killed process may take to be gone, and with it all that it wrote.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
 /// How a process ends that was killed.
 const KILLED: u32 = 128 + 9;
 
@@ -88,7 +91,7 @@ impl Control {
         self.shim.close_process_stdin(&self.id, &self.exec_id).await
     }
 
-    /// Signals the process; with `all` its whole process tree.
+    /// Signals the process; with `all` its whole process tree, as far as the shim is ours.
     ///
     /// # Errors
     /// When the process is gone.
@@ -112,7 +115,8 @@ impl Control {
 }
 
 impl Session {
-    /// Reads both outputs to their end and waits; kills the process tree `timeout` (zero: never) after it has begun.
+    /// Reads both outputs to their end and waits. What still runs `timeout` (zero: never) after it has begun is killed,
+    /// and what it wrote until then is read off, so that nothing of it holds the shim up.
     pub(super) async fn collect(
         mut self,
         begun: impl Future<Output = ()>,
@@ -122,15 +126,17 @@ impl Session {
         drop(self.stdin.take());
         let (out, err) = (self.stdout.take(), self.stderr.take());
         let Control { shim, id, exec_id } = self.control.clone();
-        let work = async {
-            let wait = async { shim.wait_process(&id, &exec_id).await.map(|exit| exit.code) };
+        let of = self.control.clone();
+        let mut work = Box::pin(async move {
+            let ended = of.shim.wait_process(&of.id, &of.exec_id);
+            let wait = async { ended.await.map(|exit| exit.code) };
             let (stdout, stderr, code) = tokio::join!(drain(out, limit), drain(err, limit), wait);
             code.map(|code| ExecOutput {
                 code,
                 stdout,
                 stderr,
             })
-        };
+        });
         let began = OnceLock::new();
         let expired = async {
             begun.await;
@@ -142,10 +148,16 @@ impl Session {
         };
         let result = tokio::select! {
             biased;
-            done = work => done,
+            done = &mut work => done,
             () = expired => {
                 let _ = self.control.kill(9, true).await;
-                let _ = tokio::time::timeout(Duration::from_secs(5), self.control.wait()).await;
+                let ended = shim.wait_process(&id, &exec_id);
+                let _ = tokio::time::timeout(AFTER_KILL, ended).await;
+                // A process that it left may still write, and nobody waits for that.
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(AFTER_KILL, work).await;
+                    let _ = shim.delete_process(&id, &exec_id).await;
+                });
                 return Err(ShimError::Timeout(timeout));
             }
         };

@@ -115,13 +115,36 @@ impl TaskClient {
         timeout: Duration,
         metadata: Option<&(&'static str, String)>,
     ) -> Result<Vec<u8>, ttrpc::Error> {
+        let service = if v3 { V3 } else { V2 };
+        self.raw(service, method, message, timeout, metadata).await
+    }
+
+    /// One call of another service of the shim's; gives the encoded answer.
+    pub(super) async fn call_service(
+        &self,
+        service: &str,
+        method: &str,
+        message: &impl Message,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ttrpc::Error> {
+        self.raw(service, method, message, timeout, None).await
+    }
+
+    async fn raw(
+        &self,
+        service: &str,
+        method: &str,
+        message: &impl Message,
+        timeout: Duration,
+        metadata: Option<&(&'static str, String)>,
+    ) -> Result<Vec<u8>, ttrpc::Error> {
         let metadata = metadata.map(|(key, value)| ttrpc::proto::KeyValue {
             key: (*key).to_owned(),
             value: value.clone(),
             ..Default::default()
         });
         let request = ttrpc::Request {
-            service: if v3 { V3 } else { V2 }.to_owned(),
+            service: service.to_owned(),
             method: method.to_owned(),
             timeout_nano: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
             payload: message
@@ -195,7 +218,7 @@ pub(super) fn options(options: &RuntimeOptions) -> Result<Option<Any>, ShimError
     })
 }
 
-pub(super) fn time(stamp: Option<&Timestamp>) -> SystemTime {
+pub(crate) fn time(stamp: Option<&Timestamp>) -> SystemTime {
     let Some(stamp) = stamp else {
         return SystemTime::now();
     };

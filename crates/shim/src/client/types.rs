@@ -18,8 +18,12 @@ pub struct ShimConfig {
     pub namespace: String,
     /// Where our shim and keeper make their sockets; keep it under 40 bytes.
     pub socket_dir: PathBuf,
-    /// The address passed as `-address` (our gRPC socket); some shims want one.
+    /// Passed as `-address` and `GRPC_ADDRESS`, which no shim may be without: the socket of whoever starts it. What is
+    /// served there is the CRI, and not containerd's services.
     pub address: String,
+    /// The socket at which containerd's events service is served ([`crate::events`]), passed as `TTRPC_ADDRESS`; where it
+    /// is not served the variable isn't set, since shims end when nobody answers there.
+    pub events: Option<PathBuf>,
 }
 
 /// What goes into the task's `options`.

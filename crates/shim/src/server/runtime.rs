@@ -44,6 +44,7 @@ impl Runtime {
             | RuntimeKind::Youki
             | RuntimeKind::Runsc
             | RuntimeKind::Berth
+            | RuntimeKind::Vm
             | RuntimeKind::Other => None,
         };
         Self {

@@ -100,6 +100,7 @@ impl Pod {
             namespace: "test".to_owned(),
             socket_dir: dir.path().join("s"),
             address: "/nowhere".to_owned(),
+            events: None,
         };
         let sandbox = Sandbox {
             id: id.clone(),
