@@ -69,6 +69,7 @@ fn services() {
                 "FieldValueRequired spec.ports[0].name",
                 "FieldValueInvalid spec.ports[1].port",
                 "FieldValueInvalid spec.ports[1].targetPort",
+                "FieldValueInvalid spec.ports[1].targetPort",
             ],
         ),
         (
