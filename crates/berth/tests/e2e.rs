@@ -21,6 +21,8 @@ mod faults;
 mod migrate;
 #[path = "e2e/overhead.rs"]
 mod overhead;
+#[path = "e2e/owners.rs"]
+mod owners;
 #[path = "e2e/pods.rs"]
 mod pods;
 #[path = "e2e/refused.rs"]

@@ -7,12 +7,14 @@
 //! | [`node_health`] | Nodes, Leases | marks nodes whose Lease isn't renewed, keeps their condition taints |
 //! | [`eviction`] | Nodes, Pods | deletes pods that don't tolerate a node's NoExecute taints |
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
+//! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
 //! again from time to time. State is reached only through the API server.
 
 pub mod eviction;
+pub mod garbage;
 pub mod namespace;
 pub mod node_health;
 pub mod pod_garbage;
@@ -118,6 +120,10 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
             pods.clone(),
             stop(),
         ),
+    );
+    tasks.spawn_essential(
+        "garbage collector",
+        garbage::run(client.clone(), tasks.clone()),
     );
     tasks.spawn_essential(
         "quota controller",

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
-use kube::discovery::{ApiResource, Discovery, Scope, verbs};
+use kube::discovery::{ApiResource, Scope, verbs};
 use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Reflected;
+use crate::garbage::discovery;
 
 const FINALIZER: &str = "kubernetes";
 const PERIOD: Duration = Duration::from_secs(30);
@@ -96,11 +97,7 @@ async fn empty(client: &Client, namespace: &Namespace) -> kube::Result<bool> {
 
 /// Every kind that can be in a namespace, listed and deleted.
 async fn namespaced(client: &Client) -> kube::Result<Vec<ApiResource>> {
-    let discovery = match Discovery::new(client.clone()).run_aggregated().await {
-        Ok(discovery) => discovery,
-        Err(error) if is_code(&error, &[404, 406]) => Discovery::new(client.clone()).run().await?,
-        Err(error) => return Err(error),
-    };
+    let discovery = discovery(client).await?;
     Ok(discovery
         .groups()
         .flat_map(|group| group.recommended_resources())

@@ -1,0 +1,94 @@
+//! Which objects are to be looked at, and when: each once, and later and later when it fails.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Uids in the order in which they are due.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    due: BTreeSet<(Instant, String)>,
+    at: HashMap<String, Instant>,
+    failures: HashMap<String, u32>,
+}
+
+impl Queue {
+    /// Has it looked at now, if it is not due sooner.
+    pub(super) fn add(&mut self, uid: String) {
+        self.schedule(uid, Instant::now());
+    }
+
+    /// Has it looked at later, after a failure: twice as late each time.
+    pub(super) fn add_failed(&mut self, uid: String) {
+        let failures = self.failures.entry(uid.clone()).or_default();
+        let pause = FIRST.saturating_mul(1 << (*failures).min(16)).min(LONGEST);
+        *failures += 1;
+        self.schedule(uid, Instant::now() + pause);
+    }
+
+    /// The last look at it found nothing more to do.
+    pub(super) fn forget(&mut self, uid: &str) {
+        self.failures.remove(uid);
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes what is due.
+    pub(super) fn take(&mut self) -> Option<String> {
+        if self.next()? > Instant::now() {
+            return None;
+        }
+        let (_, uid) = self.due.pop_first()?;
+        self.at.remove(&uid);
+        Some(uid)
+    }
+
+    fn schedule(&mut self, uid: String, at: Instant) {
+        if let Some(old) = self.at.get(&uid) {
+            if *old <= at {
+                return;
+            }
+            self.due.remove(&(*old, uid.clone()));
+        }
+        self.at.insert(uid.clone(), at);
+        self.due.insert((at, uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_once_and_failures_later_and_later() {
+        let mut queue = Queue::default();
+        queue.add_failed("a".into());
+        assert_eq!(queue.take(), None, "not due yet");
+        queue.add("a".into());
+        assert_eq!(queue.take().as_deref(), Some("a"), "sooner than it was due");
+        assert_eq!(queue.take(), None);
+        queue.add_failed("a".into());
+        let first = queue.next().expect("it is due") - Instant::now();
+        assert_eq!(first, FIRST * 2);
+        for _ in 0..40 {
+            queue.add_failed("b".into());
+            tokio::time::advance(LONGEST).await;
+            while queue.take().is_some() {}
+        }
+        queue.add_failed("b".into());
+        let longest = queue.next().expect("it is due") - Instant::now();
+        assert_eq!(longest, LONGEST);
+        tokio::time::advance(LONGEST).await;
+        assert_eq!(queue.take().as_deref(), Some("b"));
+        queue.forget("b");
+        queue.add_failed("b".into());
+        assert_eq!(queue.next().expect("it is due") - Instant::now(), FIRST);
+    }
+}
