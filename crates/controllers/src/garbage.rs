@@ -107,7 +107,8 @@ pub async fn run(client: Client, tasks: Tasks) {
                             Arc::new(resources),
                         );
                         if !collector.resources.lock().has_kinds_of(&before) {
-                            work.add(std::mem::take(&mut work.unknown));
+                            let unknown = std::mem::take(&mut work.unknown);
+                            work.add(unknown);
                         }
                         for resource in gone {
                             forget(&collector, &mut work, &resource, &BTreeSet::new());
