@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
-use crate::namespace::is_code;
+use crate::server::is_code;
 
 const PERIOD: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(30);

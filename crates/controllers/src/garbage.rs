@@ -38,8 +38,6 @@ use graph::Item;
 use queue::Queue;
 use resources::{Resource, Resources};
 
-pub(crate) use resources::discovery;
-
 /// How often the server is asked which resources it has; at once after a CustomResourceDefinition changed.
 const DISCOVERY: Duration = Duration::from_secs(30);
 /// Definitions come in groups: this long after the first the discovery is asked.

@@ -22,6 +22,7 @@ pub mod quota;
 pub mod service_accounts;
 
 mod reflect;
+mod server;
 
 use std::time::Duration;
 

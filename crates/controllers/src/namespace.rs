@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::Reflected;
-use crate::garbage::discovery;
+use crate::server::{discovery, is_code};
 
 const FINALIZER: &str = "kubernetes";
 const PERIOD: Duration = Duration::from_secs(30);
@@ -129,10 +129,6 @@ async fn finalize(client: &Client, namespace: &Namespace) -> kube::Result<()> {
         Err(error) if is_code(&error, &[404, 409]) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-pub(crate) fn is_code(error: &kube::Error, codes: &[u16]) -> bool {
-    matches!(error, kube::Error::Api(status) if codes.contains(&status.code))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::namespace::is_code;
+use crate::server::is_code;
 use crate::{Reflected, reflect};
 
 /// Namespace of the nodes' Leases.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
-use crate::namespace::is_code;
+use crate::server::is_code;
 
 const PERIOD: Duration = Duration::from_secs(20);
 /// A node that is missing may be just about to register; its pods wait this long (stock: 40 s).

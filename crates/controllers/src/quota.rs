@@ -18,7 +18,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tracing::warn;
 
-use crate::namespace::is_code;
+use crate::server::is_code;
 use crate::{Reflected, reflect};
 
 /// Objects other than pods aren't watched here; they are counted this often.

@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt as _};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::namespace::is_code;
+use crate::server::is_code;
 use crate::{Reflected, reflect};
 
 const ROOT_CA: &str = "kube-root-ca.crt";

@@ -5,6 +5,7 @@
 
 mod config;
 mod default;
+mod error;
 mod masquerade;
 mod plugin;
 mod result;
@@ -17,50 +18,12 @@ use serde_json::{Value, json};
 
 pub(crate) use config::Network;
 pub(crate) use default::write_default;
+pub(crate) use error::CniError;
 pub(crate) use masquerade::keep as keep_masquerade;
 pub(crate) use result::addresses;
 
 /// The pod's interface.
 pub(crate) const INTERFACE: &str = "eth0";
-
-/// Why a pod has no network.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CniError {
-    #[error("no network is configured: no CNI configuration in {}", list(dirs))]
-    NoNetwork { dirs: Vec<PathBuf> },
-    #[error("CNI configuration {}: {reason}", path.display())]
-    Config { path: PathBuf, reason: String },
-    #[error("CNI plugin {plugin:?} (network {network:?}) is not in {}", list(dirs))]
-    NoPlugin {
-        plugin: String,
-        network: String,
-        dirs: Vec<PathBuf>,
-    },
-    #[error("CNI plugin {plugin:?} (network {network:?}) cannot be run")]
-    Run {
-        plugin: String,
-        network: String,
-        source: std::io::Error,
-    },
-    #[error("CNI plugin {plugin:?} (network {network:?}) {command} failed: {message}")]
-    Plugin {
-        plugin: String,
-        network: String,
-        command: &'static str,
-        message: String,
-    },
-    #[error("CNI plugin {plugin:?} (network {network:?}) did not end within {seconds} s")]
-    Timeout {
-        plugin: String,
-        network: String,
-        seconds: u64,
-    },
-}
-
-fn list(dirs: &[PathBuf]) -> String {
-    let names: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-    names.join(", ")
-}
 
 /// The pod that a network is for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

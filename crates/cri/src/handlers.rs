@@ -17,6 +17,7 @@ mod import;
 mod inputs;
 mod kata;
 mod own;
+mod refused;
 mod reload;
 mod shim_info;
 mod table;
@@ -33,8 +34,9 @@ pub use definition::{Definition, RuntimeDef, Sandboxer};
 pub use document::Origin;
 pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;
+pub use refused::HandlerRefused;
 pub(crate) use reload::follow;
-pub use table::{Features, Handler, HandlerRefused, HandlerState, HandlerTable};
+pub use table::{Features, Handler, HandlerState, HandlerTable};
 pub(crate) use table::{gvisor_settings as settings_in_words, kind_name, words};
 
 /// Where the handler table comes from.

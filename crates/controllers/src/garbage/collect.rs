@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use super::graph::{FOREGROUND, Graph, Item, ORPHAN};
 use super::resources::Resources;
-use crate::namespace::is_code;
+use crate::server::is_code;
 
 /// What is left to do.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use kube::Client;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
-use kube::discovery::{ApiResource, Discovery, Scope, verbs};
+use kube::discovery::{ApiResource, Scope, verbs};
 
-use crate::namespace::is_code;
+use crate::server::discovery;
 
 /// A resource whose objects can be listed, watched and deleted.
 #[derive(Debug, Clone)]
@@ -99,13 +99,5 @@ impl Resources {
     pub(super) fn of_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
         let key = (api_version.to_owned(), kind.to_owned());
         self.kinds.get(&key).cloned()
-    }
-}
-
-/// The discovery: aggregated, or group by group where the server has only that.
-pub(crate) async fn discovery(client: &Client) -> kube::Result<Discovery> {
-    match Discovery::new(client.clone()).run_aggregated().await {
-        Err(error) if is_code(&error, &[404, 406]) => Discovery::new(client.clone()).run().await,
-        other => other,
     }
 }

@@ -9,7 +9,7 @@ use super::definition::{Definition, RuntimeDef, is_kata};
 use super::document::Origin;
 use super::import::{Imported, Warning};
 use super::inputs::Inputs;
-use super::{HandlersError, arguments, built_in, gvisor, kata, shim_info};
+use super::{HandlerRefused, HandlersError, arguments, built_in, gvisor, kata, shim_info};
 use berth_oci::runtime::{GvisorBuild, RuntimeKind, RuntimeProbe, probe};
 
 /// What the CRI's `RuntimeHandlerFeatures` has, as probed.
@@ -67,29 +67,6 @@ pub struct HandlerTable {
     pub(crate) hosts_dirs: Vec<PathBuf>,
     warnings: Vec<Warning>,
     files: Vec<PathBuf>,
-}
-
-/// A handler that a pod asked for and can't have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HandlerRefused {
-    /// No configuration names it.
-    #[error("no runtime handler {name:?} is configured; known handlers: {known}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// Those there are.
-        known: String,
-    },
-    /// It is configured and can't run.
-    #[error("runtime handler {name:?} ({origin}) cannot run: {reason}")]
-    Broken {
-        /// What was asked for.
-        name: String,
-        /// Where it is configured.
-        origin: Origin,
-        /// Why it can't run.
-        reason: String,
-    },
 }
 
 impl HandlerTable {
