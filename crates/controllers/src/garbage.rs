@@ -165,12 +165,13 @@ struct Work {
 
 impl Work {
     fn add(&mut self, uids: impl IntoIterator<Item = String>) {
-        uids.into_iter().for_each(|uid| self.queue.add(uid));
+        uids.into_iter()
+            .for_each(|uid| self.queue.add(uid, Instant::now()));
     }
 
     /// What is due; an object that is being looked at is looked at once more after that.
     fn take(&mut self) -> Option<String> {
-        while let Some(uid) = self.queue.take() {
+        while let Some(uid) = self.queue.take(Instant::now()) {
             match self.busy.get_mut(&uid) {
                 Some(again) => *again = true,
                 None => {
@@ -187,12 +188,12 @@ impl Work {
         match outcome {
             Ok(Outcome::Again(reason)) => {
                 debug!(uid, reason, "an object is looked at again");
-                self.queue.add_failed(uid);
+                self.queue.add_failed(uid, Instant::now());
                 return;
             }
             Err(error) => {
                 warn!(uid, error = %Brief(&error), "cannot collect an object yet");
-                self.queue.add_failed(uid);
+                self.queue.add_failed(uid, Instant::now());
                 return;
             }
             Ok(Outcome::UnknownKind) => {
@@ -203,7 +204,7 @@ impl Work {
         }
         self.queue.forget(&uid);
         if again {
-            self.queue.add(uid);
+            self.queue.add(uid, Instant::now());
         }
     }
 

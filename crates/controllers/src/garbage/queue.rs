@@ -18,16 +18,16 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Has it looked at now, if it is not due sooner.
-    pub(super) fn add(&mut self, uid: String) {
-        self.schedule(uid, Instant::now());
+    pub(super) fn add(&mut self, uid: String, now: Instant) {
+        self.schedule(uid, now);
     }
 
     /// Has it looked at later, after a failure: twice as late each time.
-    pub(super) fn add_failed(&mut self, uid: String) {
+    pub(super) fn add_failed(&mut self, uid: String, now: Instant) {
         let failures = self.failures.entry(uid.clone()).or_default();
         let pause = FIRST.saturating_mul(1 << (*failures).min(16)).min(LONGEST);
         *failures += 1;
-        self.schedule(uid, Instant::now() + pause);
+        self.schedule(uid, now + pause);
     }
 
     /// The last look at it found nothing more to do.
@@ -41,8 +41,8 @@ impl Queue {
     }
 
     /// Takes what is due.
-    pub(super) fn take(&mut self) -> Option<String> {
-        if self.next()? > Instant::now() {
+    pub(super) fn take(&mut self, now: Instant) -> Option<String> {
+        if self.next()? > now {
             return None;
         }
         let (_, uid) = self.due.pop_first()?;
@@ -66,29 +66,29 @@ impl Queue {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn each_once_and_failures_later_and_later() {
-        let mut queue = Queue::default();
-        queue.add_failed("a".into());
-        assert_eq!(queue.take(), None, "not due yet");
-        queue.add("a".into());
-        assert_eq!(queue.take().as_deref(), Some("a"), "sooner than it was due");
-        assert_eq!(queue.take(), None);
-        queue.add_failed("a".into());
-        let first = queue.next().expect("it is due") - Instant::now();
-        assert_eq!(first, FIRST * 2);
+    #[test]
+    fn each_once_and_failures_later_and_later() {
+        let (mut queue, mut now) = (Queue::default(), Instant::now());
+        queue.add_failed("a".into(), now);
+        assert_eq!(queue.take(now), None, "not due yet");
+        queue.add("a".into(), now);
+        let taken = queue.take(now);
+        assert_eq!(taken.as_deref(), Some("a"), "sooner than it was due");
+        assert_eq!(queue.take(now + LONGEST), None);
+        queue.add_failed("a".into(), now);
+        assert_eq!(queue.next(), Some(now + FIRST * 2));
+        assert!(queue.take(now + FIRST * 2).is_some());
         for _ in 0..40 {
-            queue.add_failed("b".into());
-            tokio::time::advance(LONGEST).await;
-            while queue.take().is_some() {}
+            queue.add_failed("b".into(), now);
+            now += LONGEST;
+            assert_eq!(queue.take(now).as_deref(), Some("b"));
         }
-        queue.add_failed("b".into());
-        let longest = queue.next().expect("it is due") - Instant::now();
-        assert_eq!(longest, LONGEST);
-        tokio::time::advance(LONGEST).await;
-        assert_eq!(queue.take().as_deref(), Some("b"));
+        queue.add_failed("b".into(), now);
+        assert_eq!(queue.next(), Some(now + LONGEST));
+        now += LONGEST;
+        assert_eq!(queue.take(now).as_deref(), Some("b"));
         queue.forget("b");
-        queue.add_failed("b".into());
-        assert_eq!(queue.next().expect("it is due") - Instant::now(), FIRST);
+        queue.add_failed("b".into(), now);
+        assert_eq!(queue.next(), Some(now + FIRST));
     }
 }
