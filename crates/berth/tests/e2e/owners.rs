@@ -12,7 +12,7 @@ fn config_map(cluster: &Cluster, namespace: &str, name: &str, owners: &Value) ->
         "metadata": {"name": name, "namespace": namespace, "ownerReferences": owners},
     });
     cluster.apply(&object.to_string());
-    let found = cluster.json(&["get", "configmap", name, "-n", namespace]);
+    let found = cluster.json(&["configmap", name, "-n", namespace]);
     found["metadata"]["uid"].as_str().expect("its uid").into()
 }
 
@@ -47,7 +47,7 @@ fn wait_for_the_collector(cluster: &Cluster, marker: &str) {
 
 #[test]
 fn children_go_with_their_owner_and_only_they() {
-    let cluster = Cluster::server_only();
+    let cluster = Cluster::start();
     cluster.kube(&["create", "namespace", "other"]);
     let parent = config_map(&cluster, "default", "parent", &json!([]));
     let second = config_map(&cluster, "default", "second", &json!([]));
@@ -74,7 +74,7 @@ fn children_go_with_their_owner_and_only_they() {
     wait_gone(&cluster, "default", "child");
     wait_gone(&cluster, "default", "grandchild");
     wait_for("the owner that is gone to be taken off", LIMIT, || {
-        let shared = cluster.json(&["get", "configmap", "shared"]);
+        let shared = cluster.json(&["configmap", "shared"]);
         match shared["metadata"]["ownerReferences"].as_array() {
             Some(left) if left.len() == 1 && left[0]["name"] == "second" => Ok(()),
             left => Err(format!("{left:?}")),
@@ -89,7 +89,7 @@ fn children_go_with_their_owner_and_only_they() {
 
 #[test]
 fn a_foreground_deletion_ends_after_the_dependents_and_an_orphaning_one_leaves_them() {
-    let cluster = Cluster::server_only();
+    let cluster = Cluster::start();
     let parent = config_map(&cluster, "default", "parent", &json!([]));
     let held = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
@@ -105,14 +105,14 @@ fn a_foreground_deletion_ends_after_the_dependents_and_an_orphaning_one_leaves_t
         "--wait=false",
     ]);
     wait_for("the child's deletion", LIMIT, || {
-        let child = cluster.json(&["get", "configmap", "child"]);
+        let child = cluster.json(&["configmap", "child"]);
         match child["metadata"]["deletionTimestamp"].is_string() {
             true => Ok(()),
             false => Err("it is not deleted"),
         }
     });
     wait_for_the_collector(&cluster, "marker");
-    let parent = cluster.json(&["get", "configmap", "parent"]);
+    let parent = cluster.json(&["configmap", "parent"]);
     assert_eq!(
         parent["metadata"]["finalizers"],
         json!(["foregroundDeletion"])
@@ -133,7 +133,7 @@ fn a_foreground_deletion_ends_after_the_dependents_and_an_orphaning_one_leaves_t
     cluster.kube(&["delete", "configmap", "parent", "--cascade=orphan"]);
     wait_gone(&cluster, "default", "parent");
     wait_for_the_collector(&cluster, "marker");
-    let child = cluster.json(&["get", "configmap", "child"]);
+    let child = cluster.json(&["configmap", "child"]);
     assert!(child["metadata"]["ownerReferences"].is_null(), "{child}");
 }
 
@@ -146,7 +146,7 @@ const WIDGETS: &str = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "Cust
 
 #[test]
 fn custom_objects_own_and_are_owned() {
-    let cluster = Cluster::server_only();
+    let cluster = Cluster::start();
     cluster.apply(WIDGETS);
     cluster.kube(&[
         "wait",
@@ -157,7 +157,7 @@ fn custom_objects_own_and_are_owned() {
     let widget =
         json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
     cluster.apply(&widget.to_string());
-    let found = cluster.json(&["get", "widget", "w"]);
+    let found = cluster.json(&["widget", "w"]);
     let uid = found["metadata"]["uid"].as_str().expect("its uid");
     let of_widget =
         json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": uid}]);
