@@ -46,6 +46,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const WORKERS: usize = 8;
 /// Nothing is judged before every resource is listed, or this long after the start.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Objects that are listed at a time. Metadata has as many owners and managed fields as a request has room for.
+const PAGE: u32 = 100;
 /// Events that wait to be taken in.
 const BACKLOG: usize = 1024;
 
@@ -84,7 +86,7 @@ pub async fn run(client: Client, tasks: Tasks) {
         let begun = complete || Instant::now() >= patience;
         while begun
             && running.len() < WORKERS
-            && let Some(uid) = work.take()
+            && let Some(uid) = work.take(|uid| collector.graph.lock().get(uid)?.namespace.clone())
         {
             running.push(collector.look_at(uid, complete));
         }
@@ -170,8 +172,8 @@ impl Work {
     }
 
     /// What is due; an object that is being looked at is looked at once more after that.
-    fn take(&mut self) -> Option<String> {
-        while let Some(uid) = self.queue.take(Instant::now()) {
+    fn take(&mut self, namespace_of: impl Fn(&str) -> Option<String>) -> Option<String> {
+        while let Some(uid) = self.queue.take(Instant::now(), &namespace_of) {
             match self.busy.get_mut(&uid) {
                 Some(again) => *again = true,
                 None => {
@@ -275,7 +277,8 @@ async fn watch(
 ) {
     let mut outage = Outage::new(format!("cannot watch {}", resource.api.plural));
     let api = resource.objects(&client, None);
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let config = watcher::Config::default().page_size(PAGE);
+    let events = watcher(api, config).default_backoff();
     let mut events = std::pin::pin!(events.take_until(stop.cancelled()));
     let mut seen = BTreeSet::new();
     while let Some(event) = events.next().await {

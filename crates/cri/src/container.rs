@@ -96,16 +96,14 @@ impl Container {
         record::save(&self.dir, &*guard)
     }
 
-    /// Takes note that memory ran out in it. Its end may be known already: the two events overtake each other.
-    pub(crate) fn note_oom_kill(&self) -> Result<(), CriError> {
-        self.update(|record| {
-            record.oom_killed = true;
-            if let ContainerPhase::Exited(ended) = &mut record.phase
-                && ended.reason == exit::reason(ended.code, false)
-            {
-                ended.reason = exit::reason(ended.code, true).to_owned();
-            }
-        })
+    /// Takes note that memory ran out in it; false when that is noted already.
+    pub(crate) fn note_oom_kill(&self) -> Result<bool, CriError> {
+        let mut guard = self.record.write();
+        let news = exit::note_oom(&mut guard);
+        if news {
+            record::save(&self.dir, &*guard)?;
+        }
+        Ok(news)
     }
 
     pub(crate) fn set_task(&self, task: Task) {

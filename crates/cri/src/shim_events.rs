@@ -55,11 +55,13 @@ async fn handle(engine: &Engine, event: ShimEvent) -> Result<(), String> {
         TaskEvent::Started { pid } => tracing::debug!(id, pid, "a container has started"),
         TaskEvent::Exited { exec_id, exit } => shim.note_exit(id, &exec_id, exit),
         TaskEvent::OutOfMemory => {
-            if let Some(container) = container {
-                tracing::info!(id, "a container ran out of memory");
-                container
+            // A guest may let it run out as often as it likes: that is written and logged once.
+            if let Some(container) = container
+                && container
                     .note_oom_kill()
-                    .map_err(|error| crate::error::chain(&error))?;
+                    .map_err(|error| crate::error::chain(&error))?
+            {
+                tracing::info!(id, "a container ran out of memory");
             }
         }
     }

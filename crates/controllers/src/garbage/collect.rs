@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tracing::{debug, info};
 
 use super::graph::{FOREGROUND, Graph, Item, ORPHAN};
-use super::resources::Resources;
-use crate::server::is_code;
+use super::resources::{Resource, Resources};
+use crate::server::{is_code, path_segment};
 
 /// What is left to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +24,16 @@ pub(super) enum Outcome {
     Again(&'static str),
     /// An owner is of a kind that the server does not have: again when it has other kinds.
     UnknownKind,
+}
+
+impl Outcome {
+    /// After a change of an object: it is looked at again as it is now.
+    fn then_look_at(self, item: &Item) -> Self {
+        match self {
+            Self::Done => Self::Look(vec![item.uid.clone()]),
+            other => other,
+        }
+    }
 }
 
 /// What a look at an object needs.
@@ -42,9 +52,29 @@ enum Owner {
     Waiting,
     /// There is no such owner.
     Absent,
-    /// A cluster-scoped object names an owner in a namespace: nobody can say which, so it keeps the object.
+    /// Nobody can say, so it keeps the object: a cluster-scoped object names an owner in a namespace, or the name is too
+    /// long to ask for.
     Unclear,
 }
+
+/// What is known of an owner.
+#[derive(Debug)]
+enum Known {
+    State(Owner),
+    /// The server is to be asked for one of these.
+    Ask(Arc<Resource>),
+}
+
+impl Known {
+    fn is(&self, state: Owner) -> bool {
+        matches!(self, Self::State(known) if *known == state)
+    }
+}
+
+/// Owners of one object that are asked for at a time. Whoever creates an object may name thousands, and others wait.
+const ASKED_MAX: usize = 500;
+/// The longest name that is asked for. Those of most kinds have at most 253 bytes.
+const NAME_MAX: usize = 1024;
 
 impl Collector {
     /// Looks at an object as it is now, and does one step. `complete` says whether all dependents are known.
@@ -59,11 +89,11 @@ impl Collector {
         let Some(known) = known else {
             return Ok(Outcome::Done);
         };
-        let api = known
-            .resource
-            .objects(&self.client, known.namespace.as_deref());
-        let live = api.get_metadata_opt(&known.name).await?;
-        let live = live.and_then(|live| Item::new(&known.resource, live.metadata));
+        let namespace = known.namespace.as_deref();
+        let live = known.resource.read(&self.client, namespace, &known.name);
+        let live = live
+            .await?
+            .and_then(|live| Item::new(&known.resource, live));
         let Some(live) = live.filter(|live| live.uid == known.uid) else {
             // The watch may not have told yet.
             return Ok(Outcome::Look(self.graph.lock().remove(uid)));
@@ -95,35 +125,53 @@ impl Collector {
 
     /// An object that nobody deletes: does it have an owner yet?
     async fn judge(&self, item: &Item) -> kube::Result<Outcome> {
-        let mut owners = Vec::new();
-        for owner in &item.owners {
-            let Some(state) = self.owner(item, owner).await? else {
-                return Ok(Outcome::UnknownKind);
-            };
-            owners.push((owner, state));
-        }
-        let has = |state| owners.iter().any(|(_, one)| *one == state);
-        if owners.is_empty() || has(Owner::Unclear) {
+        // What is known without asking comes first: it may decide already.
+        let Some(mut owners) = self.known_owners(item) else {
+            return Ok(Outcome::UnknownKind);
+        };
+        if owners
+            .iter()
+            .any(|(_, known)| matches!(known, Known::State(Owner::Unclear)))
+        {
             return Ok(Outcome::Done);
+        }
+        let unknown = owners
+            .iter_mut()
+            .filter(|(_, known)| matches!(known, Known::Ask(_)));
+        for (owner, known) in unknown.take(ASKED_MAX) {
+            if let Known::Ask(resource) = known {
+                *known = Known::State(self.ask(item, owner, resource).await?);
+            }
+        }
+        let has = |state| owners.iter().any(|(_, known)| known.is(state));
+        if owners.is_empty() {
+            return Ok(Outcome::Done);
+        }
+        if owners
+            .iter()
+            .any(|(_, known)| matches!(known, Known::Ask(_)))
+        {
+            if !has(Owner::Absent) {
+                return match has(Owner::Solid) {
+                    true => Ok(Outcome::Done),
+                    false => Ok(Outcome::Again("it has too many owners to ask for")),
+                };
+            }
+            // The rest is asked for when it is this object's turn again.
+            let kept = |known: &Known| !known.is(Owner::Absent);
+            return self.keep_owners(item, &owners, kept).await;
         }
         if has(Owner::Solid) {
             if !has(Owner::Absent) && !has(Owner::Waiting) {
                 return Ok(Outcome::Done);
             }
-            let kept: Vec<&OwnerReference> = owners
-                .iter()
-                .filter(|(_, state)| *state == Owner::Solid)
-                .map(|(owner, _)| *owner)
-                .collect();
-            debug!(
-                kind = item.resource.api.kind,
-                name = item.name,
-                "removing owners that are gone"
-            );
-            return self.patch(item, json!({"ownerReferences": kept})).await;
+            return self
+                .keep_owners(item, &owners, |known| known.is(Owner::Solid))
+                .await;
         }
         let foreground = has(Owner::Waiting) && self.graph.lock().dependents(item).next().is_some();
-        if foreground && self.is_circle(item) {
+        let blocks = |owner: &OwnerReference| owner.block_owner_deletion == Some(true);
+        if foreground && item.owners.iter().any(blocks) && self.is_circle(item) {
             // Each would wait for the other.
             let freed: Vec<OwnerReference> = item
                 .owners
@@ -134,12 +182,7 @@ impl Collector {
                 })
                 .collect();
             let outcome = self.patch(item, json!({"ownerReferences": freed})).await?;
-            if outcome != Outcome::Done {
-                return Ok(outcome);
-            }
-            return self
-                .delete(item, PropagationPolicy::Foreground, false)
-                .await;
+            return Ok(outcome.then_look_at(item));
         }
         let policy = if foreground || item.has_finalizer(FOREGROUND) {
             PropagationPolicy::Foreground
@@ -148,7 +191,25 @@ impl Collector {
         } else {
             PropagationPolicy::Background
         };
-        self.delete(item, policy, true).await
+        self.delete(item, policy).await
+    }
+
+    /// Takes owners that are gone off an object, which is looked at once more after that.
+    async fn keep_owners(
+        &self,
+        item: &Item,
+        owners: &[(&OwnerReference, Known)],
+        keep: impl Fn(&Known) -> bool,
+    ) -> kube::Result<Outcome> {
+        let kept = owners.iter().filter(|(_, known)| keep(known));
+        let kept: Vec<&OwnerReference> = kept.map(|(owner, _)| *owner).collect();
+        debug!(
+            kind = item.resource.api.kind,
+            name = item.name,
+            "removing owners that are gone"
+        );
+        let outcome = self.patch(item, json!({"ownerReferences": kept})).await?;
+        Ok(outcome.then_look_at(item))
     }
 
     /// Whether a dependent of the object waits for its own dependents already.
@@ -157,35 +218,45 @@ impl Collector {
         graph.dependents(item).any(Item::waits_for_dependents)
     }
 
-    /// What a reference comes to; nothing when the server does not know its kind.
-    async fn owner(&self, item: &Item, owner: &OwnerReference) -> kube::Result<Option<Owner>> {
-        let known = {
-            let graph = self.graph.lock();
-            let known = graph.get(&owner.uid);
-            known
-                .filter(|known| known.is_meant(owner, item))
-                .map(Item::waits_for_dependents)
-        };
-        match known {
-            Some(true) => return Ok(Some(Owner::Waiting)),
-            Some(false) => return Ok(Some(Owner::Solid)),
-            None => {}
-        }
+    /// What is known of an object's owners without asking; nothing when the server does not know the kind of one.
+    fn known_owners<'a>(&self, item: &'a Item) -> Option<Vec<(&'a OwnerReference, Known)>> {
         let resources = Arc::clone(&self.resources.lock());
-        let Some(resource) = resources.of_kind(&owner.api_version, &owner.kind) else {
-            return Ok(None);
+        let graph = self.graph.lock();
+        let known = |owner: &OwnerReference| {
+            let meant = graph
+                .get(&owner.uid)
+                .filter(|known| known.is_meant(owner, item));
+            Some(match meant {
+                Some(known) if known.waits_for_dependents() => Known::State(Owner::Waiting),
+                Some(_) => Known::State(Owner::Solid),
+                None => {
+                    let resource = resources.of_kind(&owner.api_version, &owner.kind)?;
+                    let elsewhere = resource.namespaced && item.namespace.is_none();
+                    match elsewhere || owner.name.len() > NAME_MAX {
+                        true => Known::State(Owner::Unclear),
+                        false => Known::Ask(resource),
+                    }
+                }
+            })
         };
-        if resource.namespaced && item.namespace.is_none() {
-            return Ok(Some(Owner::Unclear));
-        }
-        let api = resource.objects(&self.client, item.namespace.as_deref());
-        let found = api.get_metadata_opt(&owner.name).await?;
-        let found = found.and_then(|found| Item::new(&resource, found.metadata));
-        Ok(Some(match found {
-            Some(found) if found.uid == owner.uid && found.waits_for_dependents() => Owner::Waiting,
-            Some(found) if found.uid == owner.uid => Owner::Solid,
-            _ => Owner::Absent,
-        }))
+        let owners = item.owners.iter();
+        owners.map(|owner| Some((owner, known(owner)?))).collect()
+    }
+
+    /// What a reference comes to, by the owner as it is now.
+    async fn ask(
+        &self,
+        item: &Item,
+        owner: &OwnerReference,
+        resource: &Arc<Resource>,
+    ) -> kube::Result<Owner> {
+        let found = resource.read(&self.client, item.namespace.as_deref(), &owner.name);
+        let found = found.await?.and_then(|found| Item::new(resource, found));
+        Ok(match found.filter(|found| found.uid == owner.uid) {
+            Some(found) if found.waits_for_dependents() => Owner::Waiting,
+            Some(_) => Owner::Solid,
+            None => Owner::Absent,
+        })
     }
 
     /// Takes the object out of its dependents' references, then lets it go.
@@ -225,8 +296,11 @@ impl Collector {
             .resource
             .objects(&self.client, item.namespace.as_deref());
         let patch = Patch::Merge(json!({"metadata": metadata}));
+        let Some(name) = path_segment(&item.name) else {
+            return Ok(Outcome::Done);
+        };
         match api
-            .patch_metadata(&item.name, &PatchParams::default(), &patch)
+            .patch_metadata(&name, &PatchParams::default(), &patch)
             .await
         {
             Ok(_) => Ok(Outcome::Done),
@@ -236,25 +310,23 @@ impl Collector {
         }
     }
 
-    /// Deletes the object, if it is still the one (with `unchanged`: still as it was) that was judged.
-    async fn delete(
-        &self,
-        item: &Item,
-        policy: PropagationPolicy,
-        unchanged: bool,
-    ) -> kube::Result<Outcome> {
+    /// Deletes the object, if it is still as it was when it was judged.
+    async fn delete(&self, item: &Item, policy: PropagationPolicy) -> kube::Result<Outcome> {
         let params = DeleteParams {
             propagation_policy: Some(policy),
             preconditions: Some(Preconditions {
                 uid: Some(item.uid.clone()),
-                resource_version: item.resource_version.clone().filter(|_| unchanged),
+                resource_version: item.resource_version.clone(),
             }),
             ..DeleteParams::default()
         };
         let api = item
             .resource
             .objects(&self.client, item.namespace.as_deref());
-        match api.delete(&item.name, &params).await {
+        let Some(name) = path_segment(&item.name) else {
+            return Ok(Outcome::Done);
+        };
+        match api.delete(&name, &params).await {
             Ok(_) => {
                 info!(
                     kind = item.resource.api.kind,
@@ -273,3 +345,6 @@ impl Collector {
 
 const CHANGED: Outcome = Outcome::Again("it was changed meanwhile");
 const INCOMPLETE: Outcome = Outcome::Again("not all kinds have been listed yet");
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::discovery::{ApiResource, Scope, verbs};
 
-use crate::server::discovery;
+use crate::server::{discovery, path_segment};
 
 /// A resource whose objects can be listed, watched and deleted.
 #[derive(Debug, Clone)]
@@ -28,6 +29,35 @@ impl Resource {
                 Api::namespaced_with(client.clone(), namespace, &self.api)
             }
             _ => Api::all_with(client.clone(), &self.api),
+        }
+    }
+
+    /// The metadata of an object of this name as it is now; nothing where there is no such object.
+    ///
+    /// # Errors
+    /// When the server can't say, also because it does not serve the resource (any more).
+    pub(super) async fn read(
+        &self,
+        client: &Client,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> kube::Result<Option<ObjectMeta>> {
+        let Some(name) = path_segment(name) else {
+            return Ok(None);
+        };
+        match self.objects(client, namespace).get_metadata(&name).await {
+            Ok(found) => Ok(Some(found.metadata)),
+            // Where the whole resource is missing, no object is named in the answer.
+            Err(kube::Error::Api(status))
+                if status.code == 404
+                    && status
+                        .details
+                        .as_ref()
+                        .is_some_and(|of| !of.name.is_empty()) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -87,6 +117,18 @@ impl Resources {
             }
         }
         Ok(found)
+    }
+
+    /// These and no others.
+    #[cfg(test)]
+    pub(super) fn of(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        let collected: Vec<_> = resources.into_iter().collect();
+        let kind = |one: &Arc<Resource>| (one.api.api_version.clone(), one.api.kind.clone());
+        let kinds = collected.iter().map(|one| (kind(one), Arc::clone(one)));
+        Self {
+            kinds: kinds.collect(),
+            collected,
+        }
     }
 
     /// Whether both have the same kinds.

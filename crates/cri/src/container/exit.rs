@@ -9,7 +9,7 @@ use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
 use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};
 use crate::error::CriError;
-use crate::record::{ContainerPhase, Ended};
+use crate::record::{ContainerPhase, ContainerRecord, Ended};
 use crate::sandbox;
 
 /// The code of a process whose end nobody saw, as containerd's.
@@ -75,12 +75,27 @@ fn note(engine: &Engine, container: &Container, exit: Option<Exit>) -> Result<()
 }
 
 /// Why it has ended, in the kubelet's words.
-pub(super) fn reason(code: i32, oom_killed: bool) -> &'static str {
+fn reason(code: i32, oom_killed: bool) -> &'static str {
     match code {
         0 => "Completed",
         _ if oom_killed => "OOMKilled",
         _ => "Error",
     }
+}
+
+/// Takes note that a container's shim has published that memory ran out; false when nothing changes by that. The container's
+/// end may be known already: the two events overtake each other.
+pub(super) fn note_oom(record: &mut ContainerRecord) -> bool {
+    let mut news = !record.oom_killed;
+    record.oom_killed = true;
+    if let ContainerPhase::Exited(ended) = &mut record.phase
+        && ended.reason == reason(ended.code, false)
+    {
+        let reason = reason(ended.code, true);
+        news |= ended.reason != reason;
+        ended.reason = reason.to_owned();
+    }
+    news
 }
 
 /// How an exit is told to the kubelet.
@@ -110,4 +125,55 @@ async fn lost(engine: &Shared, container: &Container) -> Option<Exit> {
     let sandbox = engine.sandboxes.get(&container.record().sandbox_id).ok()?;
     sandbox::lose(engine, &sandbox).await;
     sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{UserRecord, Wire};
+
+    fn record(phase: ContainerPhase) -> ContainerRecord {
+        ContainerRecord {
+            id: "c".to_owned(),
+            sandbox_id: "s".to_owned(),
+            phase,
+            created_at: 0,
+            started_at: 0,
+            pid: 0,
+            config: Wire::default(),
+            image_id: String::new(),
+            stop_signal: String::new(),
+            log_path: None,
+            user: UserRecord::default(),
+            cgroup: Default::default(),
+            oom_killed: false,
+            rootfs: Default::default(),
+        }
+    }
+
+    fn exited(code: i32) -> ContainerPhase {
+        ContainerPhase::Exited(Ended {
+            code,
+            at: 1,
+            reason: reason(code, false).to_owned(),
+            message: String::new(),
+        })
+    }
+
+    #[test]
+    fn only_the_first_event_of_memory_that_ran_out_is_news() {
+        let mut running = record(ContainerPhase::Running);
+        assert!(note_oom(&mut running) && running.oom_killed);
+        // Each would be a write to the disk, at the guest's pace.
+        assert!(!note_oom(&mut running));
+        for (code, reason) in [(137, "OOMKilled"), (0, "Completed")] {
+            let mut record = record(exited(code));
+            assert!(note_oom(&mut record));
+            assert!(!note_oom(&mut record));
+            let ContainerPhase::Exited(ended) = record.phase else {
+                panic!("it has ended")
+            };
+            assert_eq!(ended.reason, reason);
+        }
+    }
 }

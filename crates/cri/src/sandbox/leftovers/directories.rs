@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use berth_oci::cgroup::Cgroups;
@@ -88,12 +88,12 @@ fn unmount_below(directory: &Path) -> io::Result<()> {
 
 /// Unmounts exactly this; false when it can't be reached at its place, or is gone.
 fn unmount_one(mounted: &Mounted) -> io::Result<bool> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let Ok(found) = openat2(CWD, &mounted.point, flags, Mode::empty(), resolve) else {
+    let Ok(found) = reach(&mounted.point) else {
         return Ok(false);
     };
-    let seen = statx(&found, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    // Its file system may have died with the shim, and is not asked for anything.
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let seen = statx(&found, "", flags, StatxFlags::MNT_ID)?;
     if seen.stx_mnt_id != mounted.id {
         return Ok(false);
     }
@@ -101,6 +101,30 @@ fn unmount_one(mounted: &Mounted) -> io::Result<bool> {
     let path = format!("/proc/self/fd/{}", found.as_raw_fd());
     unmount(path, UnmountFlags::DETACH)?;
     Ok(true)
+}
+
+/// Opens a place without following links. A guest that moves what it shares may make the way there longer than the kernel
+/// takes at once.
+fn reach(place: &Path) -> rustix::io::Result<OwnedFd> {
+    const PART: usize = 2048;
+    let open = |at: BorrowedFd<'_>, part: &Path| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        openat2(at, part, flags, Mode::empty(), resolve)
+    };
+    let mut at = open(CWD, Path::new("/"))?;
+    let mut part = PathBuf::new();
+    for component in place.strip_prefix("/").unwrap_or(place).components() {
+        if part.as_os_str().len() + component.as_os_str().len() > PART {
+            at = open(at.as_fd(), &part)?;
+            part = PathBuf::new();
+        }
+        part.push(component);
+    }
+    match part.as_os_str().is_empty() {
+        true => Ok(at),
+        false => open(at.as_fd(), &part),
+    }
 }
 
 fn parse(table: &[u8]) -> Vec<Mounted> {
@@ -234,5 +258,30 @@ mod tests {
         unmount(other.join("m"), UnmountFlags::DETACH).unwrap();
         // Nothing there is fine.
         remove(&top.path().join("none")).unwrap();
+    }
+
+    #[test]
+    fn no_way_to_a_mount_is_too_long() {
+        use rustix::fs::{mkdirat, openat};
+        use rustix::mount::{MountFlags, mount};
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().join("sandbox");
+        std::fs::create_dir(&dir).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = rustix::fs::open(&dir, flags, Mode::empty()).unwrap();
+        let name = "d".repeat(250);
+        for _ in 0..40 {
+            mkdirat(&at, &name, Mode::RWXU).unwrap();
+            at = openat(&at, &name, flags, Mode::empty()).unwrap();
+        }
+        let place = format!("/proc/self/fd/{}", at.as_raw_fd());
+        let nothing = None::<&std::ffi::CStr>;
+        mount("tmpfs", place, "tmpfs", MountFlags::empty(), nothing).unwrap();
+        drop(at);
+        remove(&dir).unwrap();
+        assert!(!dir.exists());
     }
 }

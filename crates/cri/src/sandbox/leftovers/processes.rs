@@ -8,7 +8,9 @@
 //!
 //! In no case is it killed if it is in the cgroup of another pod, or is another pod's shim or below one, or is berth itself
 //! or above it. A process that merely names the sandbox among its words is left alone: anybody may do that. If what it names
-//! is one of the sandbox's directories, it is reported.
+//! is one of the sandbox's directories, and it is root's or has something open there, it is reported.
+//!
+//! A cgroup is of whom its outermost name says: what lies below a pod's own cgroup, the pod may have made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -144,8 +146,10 @@ pub(super) fn look(
         let binary = binary.canonicalize();
         matches!((exe, binary), (Ok(exe), Ok(binary)) if exe == binary)
     };
-    let started_by_shim = |pid| is_marked(proc, pid, &BTreeSet::from([id.to_owned()]));
-    if shim.ended || !(started_by_shim(pid) || same_binary()) {
+    let marks = marks(proc, pid);
+    // One with another's mark is another's, also with the same binary.
+    let is_shim = marks.contains(id) || marks.is_empty() && same_binary();
+    if shim.ended || !is_shim {
         return None;
     }
     let known = before.all();
@@ -162,7 +166,7 @@ pub(super) fn look(
             .filter(|process| parents.contains(&process.parent) && !process.ended)
             .collect();
         children.sort_by_key(|process| process.id.started);
-        children.retain(|process| !in_cgroup_of(proc, process.id.pid, ids));
+        children.retain(|process| cgroups(proc, process.id.pid, ids).is_empty());
         parents = children.iter().map(|process| process.id.pid).collect();
         let new = children.iter().map(|process| process.id);
         below.extend(new.filter(|process| !known.contains(process)));
@@ -229,18 +233,24 @@ fn find<'a>(proc: &Path, all: &'a Table, owner: &Owner) -> Vec<&'a Process> {
     let mut never = ancestors(all, std::process::id());
     let spared = owner.spared.iter().filter(|shim| is_alive(all, **shim));
     never.extend(with_descendants(all, spared.map(|shim| shim.pid)));
-    never.extend(
-        all.keys()
-            .filter(|pid| in_cgroup_of(proc, **pid, &owner.others)),
-    );
+    let known: BTreeSet<String> = owner.ids.union(&owner.others).cloned().collect();
+    let cgroups: BTreeMap<u32, BTreeSet<String>> = all
+        .keys()
+        .map(|pid| (*pid, cgroups(proc, *pid, &known)))
+        .collect();
+    let in_cgroup_of = |pid: &u32, ids: &BTreeSet<String>| {
+        let of = cgroups.get(pid);
+        of.is_some_and(|of| !of.is_disjoint(ids))
+    };
+    never.extend(all.keys().filter(|pid| in_cgroup_of(pid, &owner.others)));
     let recorded = owner.recorded.all();
     let own = all
         .values()
         .filter(|process| !process.ended && !never.contains(&process.id.pid))
         .filter(|process| {
             recorded.contains(&process.id)
-                || in_cgroup_of(proc, process.id.pid, &owner.ids)
-                || is_marked(proc, process.id.pid, &owner.ids)
+                || in_cgroup_of(&process.id.pid, &owner.ids)
+                || !marks(proc, process.id.pid).is_disjoint(&owner.ids)
         });
     let found = with_descendants(all, own.map(|process| process.id.pid));
     all.values()
@@ -252,6 +262,7 @@ fn find<'a>(proc: &Path, all: &'a Table, owner: &Owner) -> Vec<&'a Process> {
 /// Processes that use the sandbox's directories by their words, but can't be shown to be its own.
 fn unproven(proc: &Path, all: &Table, owner: &Owner) -> Vec<String> {
     let own = ancestors(all, std::process::id());
+    let known: BTreeSet<String> = owner.ids.union(&owner.others).cloned().collect();
     let directories: Vec<String> = owner
         .directories
         .iter()
@@ -259,13 +270,17 @@ fn unproven(proc: &Path, all: &Table, owner: &Owner) -> Vec<String> {
         .collect();
     all.values()
         .filter(|process| !process.ended && !own.contains(&process.id.pid))
-        .filter(|process| !in_cgroup_of(proc, process.id.pid, &owner.others))
+        .filter(|process| cgroups(proc, process.id.pid, &known).is_disjoint(&owner.others))
         .filter_map(|process| {
             let text = words(proc, process.id.pid, "cmdline");
             let text = String::from_utf8_lossy(&text);
             let directory = directories
                 .iter()
                 .find(|directory| text.contains(directory.as_str()))?;
+            // Else any local user could hold the pod up, to whom ids are no secret.
+            if !is_roots(proc, process.id.pid) && !uses(proc, process.id.pid, &owner.directories) {
+                return None;
+            }
             Some(format!(
                 "process {} ({}) names {directory}, but nothing shows that the shim started it, so it is not killed",
                 process.id.pid, process.name
@@ -303,24 +318,57 @@ fn with_descendants(all: &Table, pids: impl IntoIterator<Item = u32>) -> BTreeSe
     found
 }
 
-/// Whether a process is in a cgroup that one of these gave its name. Only root makes cgroups outside its own.
-fn in_cgroup_of(proc: &Path, pid: u32, ids: &BTreeSet<String>) -> bool {
+/// Which of these have given their name to a cgroup in which a process is: of each cgroup the outermost name among them.
+/// Only root makes cgroups outside its own, and below it names may be chosen by whoever is in it.
+fn cgroups(proc: &Path, pid: u32, ids: &BTreeSet<String>) -> BTreeSet<String> {
     const ID: usize = 64;
     let text = words(proc, pid, "cgroup");
-    text.split(|byte| matches!(byte, b'/' | b'\n'))
-        .filter(|part| part.len() >= ID)
-        .flat_map(|part| part.split(|byte| !byte.is_ascii_hexdigit()))
-        .filter_map(|part| std::str::from_utf8(part).ok())
-        .any(|part| ids.contains(part))
+    let outermost = |line: &[u8]| {
+        line.split(|byte| *byte == b'/')
+            .filter(|part| part.len() >= ID)
+            .flat_map(|part| part.split(|byte| !byte.is_ascii_hexdigit()))
+            .filter_map(|part| std::str::from_utf8(part).ok())
+            .find_map(|part| ids.get(part).cloned())
+    };
+    text.split(|byte| *byte == b'\n')
+        .filter_map(outermost)
+        .collect()
 }
 
-/// Whether a process was started by the shim of one of these.
-fn is_marked(proc: &Path, pid: u32, ids: &BTreeSet<String>) -> bool {
+/// By which shims a process was started: the ids that they were started for.
+fn marks(proc: &Path, pid: u32) -> BTreeSet<String> {
     let prefix = format!("{}=", berth_shim::client::SHIM_ID);
     words(proc, pid, "environ")
         .split(|byte| *byte == 0)
         .filter_map(|word| std::str::from_utf8(word).ok()?.strip_prefix(&prefix))
-        .any(|id| ids.contains(id))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether root has started a process: not a user by a set-user-ID program. What can't be read may be root's.
+fn is_roots(proc: &Path, pid: u32) -> bool {
+    let text = words(proc, pid, "status");
+    let text = String::from_utf8_lossy(&text);
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let real = ids.and_then(|ids| ids.split_whitespace().next());
+    real.is_none_or(|real| real == "0")
+}
+
+/// Whether a process runs in one of these directories or has something open there: a monitor that gave up root's rights.
+fn uses(proc: &Path, pid: u32, directories: &[PathBuf]) -> bool {
+    let process = proc.join(pid.to_string());
+    let open = std::fs::read_dir(process.join("fd")).into_iter().flatten();
+    let open = open.flatten().map(|entry| entry.path());
+    ["cwd", "root", "exe"]
+        .map(|name| process.join(name))
+        .into_iter()
+        .chain(open)
+        .filter_map(|link| std::fs::read_link(link).ok())
+        .any(|path| {
+            directories
+                .iter()
+                .any(|directory| path.starts_with(directory))
+        })
 }
 
 fn words(proc: &Path, pid: u32, file: &str) -> Vec<u8> {

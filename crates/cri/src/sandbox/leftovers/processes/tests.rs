@@ -71,12 +71,16 @@ fn what_a_shim_has_started_ends_and_what_only_names_its_pod_does_not() {
         command.arg(format!("inspectp {id}"));
         command
     });
+    let top = tempfile::tempdir().unwrap();
+    let directory = top.path().canonicalize().unwrap().join(&id);
+    std::fs::create_dir(&directory).unwrap();
     let mut user = Running::new({
         let mut command = Running::shell(WAIT);
-        command.arg(format!("/run/kata-containers/shared/sandboxes/{id}/shared"));
+        command
+            .arg(directory.join("shared"))
+            .current_dir(&directory);
         command
     });
-    let directory = PathBuf::from(format!("/run/kata-containers/shared/sandboxes/{id}"));
     let owner = Owner {
         directories: vec![directory.clone()],
         ..owner(&[&id])
@@ -189,9 +193,14 @@ fn a_shim_is_noted_with_what_is_below_it_and_nobody_else_s_process_is() {
     assert_eq!(again.below.len(), 2);
     // A process that is not the shim is none, whatever the shim says; by its binary it may be.
     assert_eq!(look_at(other.0.id(), &seen), None);
-    let by_binary = |binary| look(other.0.id(), &id, binary, &none, &seen);
-    assert!(by_binary(Path::new("/bin/sh")).is_some());
-    assert_eq!(by_binary(Path::new("/bin/cat")), None);
+    let by_binary =
+        |process: &Running, binary| look(process.0.id(), &id, Path::new(binary), &none, &seen);
+    assert!(by_binary(&other, "/bin/sh").is_some());
+    assert_eq!(by_binary(&other, "/bin/cat"), None);
+    // Another pod's shim has the same binary, and its own mark.
+    let mut command = Running::shell(WAIT);
+    command.env(SHIM_ID, new_id());
+    assert_eq!(by_binary(&Running::new(command), "/bin/sh"), None);
 }
 
 /// A directory in place of /proc, since cgroups of any name are not ours to make everywhere.
@@ -217,6 +226,9 @@ fn cgroups_of_other_pods_are_out_of_reach() {
     let own = format!("0::/kubepods/podx/{id}\n");
     let scope = format!("1:name=systemd:/kubepods.slice/cri-berth-{container}.scope\n0::/\n");
     let foreign = format!("4:memory:/kubepods/pody/{other}/deeper\n0::/\n");
+    // Below its own cgroup a container may make one of any name.
+    let hidden = format!("0::/kubepods/podx/{container}/{other}\n");
+    let posing = format!("0::/kubepods/pody/{other}/{id}\n");
     let processes = [
         (10, 1, own.as_str(), ""),
         (11, 1, scope.as_str(), ""),
@@ -229,6 +241,8 @@ fn cgroups_of_other_pods_are_out_of_reach() {
         // A part of the id is not the id, nor is a longer one.
         (17, 1, &format!("0::/{}\n", &id[..63]), ""),
         (18, 1, &format!("0::/{id}a\n"), ""),
+        (19, 1, &hidden, ""),
+        (20, 1, &posing, mark.as_str()),
     ];
     let proc = fake(&processes);
     let mut wanted = owner(&[&id, &container]);
@@ -238,5 +252,48 @@ fn cgroups_of_other_pods_are_out_of_reach() {
     assert_eq!(all[&10].name, "odd) (x");
     let found = find(proc.path(), &all, &wanted);
     let found: Vec<u32> = found.iter().map(|process| process.id.pid).collect();
-    assert_eq!(found, [10, 11, 14, 15]);
+    assert_eq!(found, [10, 11, 14, 15, 19]);
+}
+
+#[test]
+fn a_local_user_s_words_hold_no_pod_up() {
+    let id = new_id();
+    let directory = PathBuf::from(format!("/run/kata/{id}"));
+    let apart = "0::/user.slice\n";
+    let proc = fake(&[
+        (20, 1, apart, ""),
+        (21, 1, apart, ""),
+        (22, 1, apart, ""),
+        (23, 1, apart, ""),
+    ]);
+    // A user's, also with a set-user-ID program, a monitor that gave up its rights (in a jail, or with a socket), root's.
+    for (pid, uids) in [
+        (20, "1000 0 0 0"),
+        (21, "1000 1000 1000 1000"),
+        (22, "1000 1000 1000 1000"),
+        (23, "0 0 0 0"),
+    ] {
+        let process = proc.path().join(pid.to_string());
+        std::fs::write(
+            process.join("cmdline"),
+            format!("x\0--dir={}/y\0", directory.display()),
+        )
+        .unwrap();
+        std::fs::write(process.join("status"), format!("Name:\tx\nUid:\t{uids}\n")).unwrap();
+        std::fs::create_dir(process.join("fd")).unwrap();
+        std::os::unix::fs::symlink("/home", process.join("cwd")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", process.join("fd/3")).unwrap();
+    }
+    std::os::unix::fs::symlink(directory.join("root"), proc.path().join("21/root")).unwrap();
+    std::os::unix::fs::symlink(directory.join("sock"), proc.path().join("22/fd/4")).unwrap();
+    let wanted = Owner {
+        directories: vec![directory],
+        ..owner(&[&id])
+    };
+    let reported = unproven(proc.path(), &table(proc.path()), &wanted);
+    let pids: Vec<&str> = reported
+        .iter()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(pids, ["21", "22", "23"]);
 }
