@@ -21,7 +21,7 @@ pub(crate) fn dir(daemon: &Daemon) -> PathBuf {
 /// The calls that have reached shims, those of a name.
 pub(crate) fn calls(daemon: &Daemon, name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(dir(daemon).join("calls")).unwrap_or_default();
-    let calls = text.lines().map(|line| serde_json::from_str(line));
+    let calls = text.lines().map(serde_json::from_str);
     let calls = calls.map(|call: Result<Value, _>| call.expect("JSON"));
     calls.filter(|call| call["call"] == name).collect()
 }
