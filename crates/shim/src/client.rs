@@ -258,24 +258,35 @@ impl Shim {
         Ok(())
     }
 
-    async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
+    /// Waits for the shim's own answer to `Wait`, not for the event that tells of the end: a sandbox container's is given
+    /// when the shim has cleaned up after the sandbox, and one that is told to shut down earlier leaves that half done.
+    ///
+    /// # Errors
+    /// When the container is unknown or the shim dies meanwhile.
+    pub async fn wait_answered(&self, id: &str) -> Result<Exit, ShimError> {
+        self.call_wait(id, "").await
+    }
+
+    async fn call_wait(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
         let request = api::WaitRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
             ..Default::default()
         };
+        let answer: api::WaitResponse = self.0.task.call("Wait", &request, Duration::ZERO).await?;
+        Ok(Exit {
+            code: answer.exit_status,
+            at: task::time(answer.exited_at.as_ref()),
+        })
+    }
+
+    async fn wait_process(&self, id: &str, exec_id: &str) -> Result<Exit, ShimError> {
         let mut ended = self.0.ended.subscribe();
-        let answer = self.0.task.call("Wait", &request, Duration::ZERO);
+        let answer = self.call_wait(id, exec_id);
         let mut answer = std::pin::pin!(answer);
         loop {
             tokio::select! {
-                answer = &mut answer => {
-                    let answer: api::WaitResponse = answer?;
-                    return Ok(Exit {
-                        code: answer.exit_status,
-                        at: task::time(answer.exited_at.as_ref()),
-                    });
-                }
+                answer = &mut answer => return answer,
                 // The sender is our own, so the channel does not close.
                 event = ended.recv() => {
                     if let Ok(ended) = event

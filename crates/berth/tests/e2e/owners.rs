@@ -5,13 +5,18 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, LIMIT};
 
-/// Creates a ConfigMap with these owners and gives its uid.
-fn config_map(cluster: &Cluster, namespace: &str, name: &str, owners: &Value) -> String {
+/// Creates a ConfigMap with these owners.
+fn create(cluster: &Cluster, namespace: &str, name: &str, owners: &Value) {
     let object = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": namespace, "ownerReferences": owners},
     });
     cluster.apply(&object.to_string());
+}
+
+/// Creates a ConfigMap that is to stay for now, and gives its uid.
+fn config_map(cluster: &Cluster, namespace: &str, name: &str, owners: &Value) -> String {
+    create(cluster, namespace, name, owners);
     let found = cluster.json(&["configmap", name, "-n", namespace]);
     found["metadata"]["uid"].as_str().expect("its uid").into()
 }
@@ -41,7 +46,7 @@ fn wait_for_the_collector(cluster: &Cluster, marker: &str) {
         "11111111-1111-1111-1111-111111111111",
         false
     )]);
-    config_map(cluster, "default", marker, &nobody);
+    create(cluster, "default", marker, &nobody);
     wait_gone(cluster, "default", marker);
 }
 
@@ -63,7 +68,7 @@ fn children_go_with_their_owner_and_only_they() {
     config_map(&cluster, "default", "unowned", &json!([]));
 
     // An owner in another namespace is none: the reference means one of the same name there.
-    config_map(&cluster, "other", "foreign", &of_parent);
+    create(&cluster, "other", "foreign", &of_parent);
     wait_gone(&cluster, "other", "foreign");
     // A reference to a kind that nobody has keeps the object, until the kind can be asked for.
     let unknown = json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w",

@@ -170,7 +170,7 @@ async fn end_pause(engine: &Engine, sandbox: &Sandbox, shim: &Shim) {
         return;
     }
     if shim.kill(&record.id, 9, true).await.is_ok() {
-        let _ = tokio::time::timeout(AFTER_KILL, shim.wait(&record.id)).await;
+        let _ = tokio::time::timeout(AFTER_KILL, shim.wait_answered(&record.id)).await;
     }
     match shim.delete(&record.id).await {
         Ok(_) => {}
