@@ -112,8 +112,10 @@ impl Server {
         let task = tokio::spawn(berth_cri::run(self.config.clone(), shutdown.clone()));
         let end = Instant::now() + Duration::from_secs(20);
         loop {
+            // A killed server's connection may still answer; the new server's socket is what counts.
             let request = berth_cri_api::v1::VersionRequest::default();
-            if self.client.version(request).await.is_ok() {
+            let listens = tokio::net::UnixStream::connect(&self.config.socket).await;
+            if listens.is_ok() && self.client.version(request).await.is_ok() {
                 break;
             }
             assert!(!task.is_finished(), "the server ended: {:?}", task.await);
