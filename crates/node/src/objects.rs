@@ -1,5 +1,6 @@
 //! Secrets, config maps and tokens that pods refer to, read from the API when needed.
 
+use berth_api::names;
 use berth_supervise::Brief;
 use k8s_openapi::api::authentication::v1::{
     BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus,
@@ -55,6 +56,7 @@ impl Objects {
             .as_ref()
             .and_then(|s| s.service_account_name.clone())
             .unwrap_or_else(|| "default".to_owned());
+        check_name("serviceaccount", &account)?;
         let ns = meta.namespace.clone().unwrap_or_default();
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &ns);
         let request = TokenRequest {
@@ -91,10 +93,23 @@ impl Objects {
     }
 }
 
+/// A name in a pod's spec becomes part of a request's path, which kube's client takes as it is: `a?watch=1` would be a request
+/// for something else. No object has such a name.
+fn check_name(kind: &'static str, name: &str) -> Result<(), LookupError> {
+    if names::dns1123_subdomain(name).is_empty() {
+        return Ok(());
+    }
+    Err(LookupError::Missing {
+        kind,
+        name: name.to_owned(),
+    })
+}
+
 async fn get<K>(api: Api<K>, kind: &'static str, name: &str) -> Result<K, LookupError>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
+    check_name(kind, name)?;
     match api.get_opt(name).await {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(LookupError::Missing {
@@ -106,5 +121,42 @@ where
             name: name.to_owned(),
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// Whoever may create a pod chooses these names; the node's rights are not for requests of their making.
+    #[tokio::test]
+    async fn a_name_that_no_object_has_is_not_asked_for() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, std::io::Error>(Response::new(Body::empty())) }
+        });
+        let objects = Objects::new(Client::new(service, "n"));
+        for name in ["a?watch=1", "a/../b", "..", "", "a%2Fb", "a#b", "A"] {
+            let secret = objects.secret("n", name).await;
+            assert!(matches!(secret, Err(LookupError::Missing { .. })), "{name}");
+            let config_map = objects.config_map("n", name).await;
+            let missing = matches!(config_map, Err(LookupError::Missing { .. }));
+            assert!(missing, "{name}");
+            let mut pod = Pod::default();
+            pod.spec.get_or_insert_default().service_account_name = Some(name.to_owned());
+            let token = objects.token(&pod, None, None).await;
+            assert!(matches!(token, Err(LookupError::Missing { .. })), "{name}");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        let _ = objects.secret("n", "a.b-1").await;
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }
