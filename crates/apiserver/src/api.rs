@@ -41,6 +41,8 @@ pub struct Api {
     pub nodes: Option<NodeClient>,
     /// Feature gates.
     pub gates: FeatureGates,
+    /// Whether berth's own controllers run beside this server.
+    pub controllers: bool,
     /// Address that clients are told.
     pub advertise: IpAddr,
 }

@@ -52,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Feature gates.
     pub gates: FeatureGates,
+    /// Whether berth's own controllers run beside this server: who creates what one of them acts on is not warned.
+    pub controllers: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -75,6 +77,7 @@ impl Config {
             nodes: None,
             limits: Limits::default(),
             gates: FeatureGates::default(),
+            controllers: false,
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,

@@ -171,6 +171,7 @@ impl Config {
             tokens,
             nodes,
             gates: self.gates,
+            controllers: self.controllers,
             advertise: self.advertise,
         });
         let mut tasks = Tasks::default();

@@ -24,6 +24,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) storage: &'a Storage,
     /// The feature gates of this server.
     pub(crate) gates: &'a FeatureGates,
+    /// Whether berth's own controllers run beside this server.
+    pub(crate) controllers: bool,
 }
 
 /// Who writes, and when.

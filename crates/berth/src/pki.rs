@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use berth_controllers::certificates::{Authority, AuthorityError};
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use rcgen::{
@@ -130,6 +131,14 @@ impl Pki {
             service_account_key_pem,
             admin_token,
         })
+    }
+
+    /// What signs the certificates of CertificateSigningRequests.
+    ///
+    /// # Errors
+    /// When the authority can't sign.
+    pub(crate) fn authority(&self) -> Result<Authority, AuthorityError> {
+        Authority::new(&self.ca_pem, &self.issuer.key().serialize_pem())
     }
 
     /// A client certificate: `name` is the user, `groups` its groups.

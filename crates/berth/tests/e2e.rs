@@ -7,6 +7,8 @@
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/certificates.rs"]
+mod certificates;
 #[path = "e2e/check.rs"]
 mod check;
 #[path = "e2e/classes.rs"]

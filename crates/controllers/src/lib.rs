@@ -8,11 +8,13 @@
 //! | [`eviction`] | Nodes, Pods | deletes pods that don't tolerate a node's NoExecute taints |
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
+//! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
 //! again from time to time. State is reached only through the API server.
 
+pub mod certificates;
 pub mod eviction;
 pub mod garbage;
 pub mod namespace;
@@ -34,7 +36,6 @@ use tokio_util::sync::CancellationToken;
 pub use reflect::{Reflected, reflect};
 
 /// Settings of the controllers.
-#[derive(Clone)]
 pub struct Config {
     /// Client with the rights of `system:kube-controller-manager`.
     pub client: kube::Client,
@@ -46,6 +47,8 @@ pub struct Config {
     pub terminated_pod_threshold: usize,
     /// Whether overhead counts.
     pub gates: FeatureGates,
+    /// What signs certificates; without it, none are signed.
+    pub authority: Option<certificates::Authority>,
 }
 
 impl Config {
@@ -58,6 +61,7 @@ impl Config {
             node_grace: Duration::from_secs(40),
             terminated_pod_threshold: 12_500,
             gates: FeatureGates::default(),
+            authority: None,
         }
     }
 }
@@ -112,6 +116,12 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         "eviction controller",
         eviction::run(client.clone(), nodes.clone(), pods.clone(), stop()),
     );
+    if let Some(authority) = config.authority {
+        tasks.spawn_essential(
+            "certificate controller",
+            certificates::run(client.clone(), authority, nodes.clone(), tasks.clone()),
+        );
+    }
     tasks.spawn_essential(
         "pod garbage collector",
         pod_garbage::run(

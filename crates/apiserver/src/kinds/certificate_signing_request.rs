@@ -85,7 +85,10 @@ impl Kind for CertificateSigningRequest {
         }
     }
 
-    fn warnings(_new: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+    fn warnings(new: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        if cluster.controllers && new.spec.signer_name.starts_with("kubernetes.io/") {
+            return Ok(Vec::new());
+        }
         super::controllers::warnings::<Self>(cluster)
     }
 }

@@ -113,6 +113,7 @@ impl ServerArgs {
         };
         let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
         let own = net::own_address();
+        config.controllers = self.controllers;
         config.advertise = if self.bind_address.is_unspecified() {
             own
         } else {
@@ -257,6 +258,7 @@ impl Built {
             let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
             let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
             controllers.gates = gates;
+            controllers.authority = Some(pki.authority()?);
             roles.spawn(Stage::Clients, "controllers", |token| async move {
                 Ok(berth_controllers::run(controllers, token).await?)
             });
