@@ -3,16 +3,22 @@
 //! The server sets the deletion timestamp; this task deletes what the discovery says can be in a
 //! namespace, waits while objects with finalizers or a grace period linger, and then takes its finalizer off.
 
-use berth_supervise::Brief;
+mod conditions;
+
 use std::time::Duration;
 
+use berth_supervise::Brief;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams,
+};
 use kube::discovery::{ApiResource, Scope, verbs};
 use kube::{Client, ResourceExt as _};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::conditions::Content;
 use crate::Reflected;
 use crate::server::{discovery, is_code};
 
@@ -61,33 +67,17 @@ fn is_leaving(namespace: &Namespace) -> bool {
 /// Deletes what is in the namespace; true when nothing was left and the finalizer is off.
 async fn empty(client: &Client, namespace: &Namespace) -> kube::Result<bool> {
     let name = namespace.name_any();
-    let mut left = 0;
-    for resource in namespaced(client).await? {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &name, &resource);
-        let found = match api.list_metadata(&ListParams::default()).await {
-            Ok(list) => list.items,
-            Err(error) if is_code(&error, &[403, 404, 405]) => continue,
-            Err(error) => return Err(error),
-        };
-        if found.is_empty() {
-            continue;
+    let mut content = Content::default();
+    match namespaced(client).await {
+        Ok(resources) => {
+            for resource in resources {
+                empty_of(client, &name, &resource, &mut content).await;
+            }
         }
-        left += found.len();
-        debug!(
-            namespace = name,
-            kind = resource.kind,
-            count = found.len(),
-            "emptying"
-        );
-        if found
-            .iter()
-            .any(|object| object.metadata.deletion_timestamp.is_none())
-        {
-            api.delete_collection(&DeleteParams::background(), &ListParams::default())
-                .await?;
-        }
+        Err(error) => content.discovery = Some(Brief(&error).to_string()),
     }
-    if left > 0 {
+    report(client, namespace, &content).await?;
+    if !content.is_empty() {
         return Ok(false);
     }
     finalize(client, namespace).await?;
@@ -95,12 +85,68 @@ async fn empty(client: &Client, namespace: &Namespace) -> kube::Result<bool> {
     Ok(true)
 }
 
+/// Deletes the objects of one kind. One kind that can't be deleted does not keep the others.
+async fn empty_of(client: &Client, namespace: &str, resource: &ApiResource, content: &mut Content) {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+    let kind = format!("{}.{}", resource.plural, resource.group);
+    let found = match api.list_metadata(&ListParams::default()).await {
+        Ok(list) => list.items,
+        Err(error) if is_code(&error, &[404, 405]) => return,
+        Err(error) => {
+            content.failures.push(format!("{kind}: {}", Brief(&error)));
+            return;
+        }
+    };
+    if found.is_empty() {
+        return;
+    }
+    debug!(namespace, kind, count = found.len(), "emptying");
+    for finalizer in found.iter().flat_map(kube::ResourceExt::finalizers) {
+        *content.finalizers.entry(finalizer.clone()).or_default() += 1;
+    }
+    let fresh =
+        |object: &PartialObjectMeta<DynamicObject>| object.metadata.deletion_timestamp.is_none();
+    if found.iter().any(fresh)
+        && let Err(error) = api
+            .delete_collection(&DeleteParams::background(), &ListParams::default())
+            .await
+    {
+        content.failures.push(format!("{kind}: {}", Brief(&error)));
+    }
+    content.remaining.insert(kind, found.len());
+}
+
+/// Writes the namespace's conditions when they say something else than before.
+async fn report(client: &Client, namespace: &Namespace, content: &Content) -> kube::Result<()> {
+    let before = namespace
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    let conditions = content.conditions(before, jiff::Timestamp::now());
+    // Before anything was found to wait for, nobody has to be told.
+    if conditions == before || (before.is_empty() && content.is_empty()) {
+        return Ok(());
+    }
+    let api: Api<Namespace> = Api::all(client.clone());
+    let patch = Patch::Merge(json!({"status": {"conditions": conditions}}));
+    match api
+        .patch_status(&namespace.name_any(), &PatchParams::default(), &patch)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) if is_code(&error, &[404, 409]) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Every kind that can be in a namespace, listed and deleted.
 async fn namespaced(client: &Client) -> kube::Result<Vec<ApiResource>> {
     let discovery = discovery(client).await?;
     Ok(discovery
         .groups()
-        .flat_map(|group| group.recommended_resources())
+        // A kind may be in another version than the one that its group prefers.
+        .flat_map(|group| group.resources_by_stability())
         .filter(|(resource, can)| {
             can.scope == Scope::Namespaced
                 && can.supports_operation(verbs::LIST)
