@@ -190,6 +190,9 @@ impl Storage {
     /// # Errors
     /// `TooLargeResourceVersion` when that takes too long.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
+        if self.applied() >= revision {
+            return Ok(());
+        }
         let mut applied = self.applied.subscribe();
         let fresh = applied.wait_for(|at| *at >= revision);
         match tokio::time::timeout(FRESHNESS_TIMEOUT, fresh).await {

@@ -31,12 +31,31 @@ pub(super) fn check_served(row: &Resource, asked: &ResourceRequest) -> Result<()
     Ok(())
 }
 
-/// One type for the futures of all verbs, which keeps connections' own small.
+/// One type for the futures of all verbs. A future is copied on its way from where it is made to where it runs: those that
+/// are large (writes, above all) are boxed, so that a GET copies little.
 pub(super) fn boxed(call: Call) -> BoxFuture<'static, Result<Response, ApiError>> {
-    Box::pin(heavy::run(call.weight(), dispatch(call)))
+    let weight = call.weight();
+    let work = Box::pin(dispatch(call));
+    if weight <= heavy::LARGE_BYTES {
+        return work;
+    }
+    Box::pin(heavy::run(weight, work))
 }
 
 async fn dispatch(call: Call) -> Result<Response, ApiError> {
+    let named = !call.name().is_empty();
+    let stored = matches!(
+        call.row.handler,
+        ResourceHandler::Stored | ResourceHandler::ReadOnly
+    );
+    if call.verb == Verb::Get && named && stored && call.subresource().is_empty() {
+        return call.get().await;
+    }
+    Box::pin(dispatch_others(call)).await
+}
+
+/// All but the GET of an object.
+async fn dispatch_others(call: Call) -> Result<Response, ApiError> {
     if !call.subresource().is_empty() {
         return subresource(&call).await;
     }

@@ -120,14 +120,12 @@ where
     let begun = exchanges.clone();
     let service = service_fn(move |request| {
         let exchange = begun.begin();
-        let answering = answer(
-            Arc::clone(&context.api),
-            Arc::clone(&peer),
-            request,
-            context.shutdown.clone(),
-        );
-        let answer: BoxFuture<'static, Result<Response, Infallible>> =
-            Box::pin(async move { Ok(exchange.hold(answering.await)) });
+        let (api, peer) = (Arc::clone(&context.api), Arc::clone(&peer));
+        let shutdown = context.shutdown.clone();
+        let answer: BoxFuture<'static, Result<Response, Infallible>> = Box::pin(async move {
+            let answer = answer(api, peer, request, shutdown).await;
+            Ok(exchange.hold(answer))
+        });
         answer
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -175,8 +173,10 @@ async fn answer(
 ) -> Response {
     let path = request.uri().path().to_owned();
     let address = peer.address;
-    let handling = AssertUnwindSafe(handler::handle(api, peer, request, shutdown));
-    match handling.catch_unwind().await {
+    let handled = AssertUnwindSafe(handler::handle(api, peer, request, shutdown))
+        .catch_unwind()
+        .await;
+    match handled {
         Ok(response) => response,
         Err(payload) => {
             let reason = payload_text(payload.as_ref());
@@ -221,5 +221,21 @@ where
 {
     fn execute(&self, future: F) {
         self.0.spawn(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        // Each request copies it several times, and allocates it.
+        let bytes = size(answer);
+        assert!(bytes < 6 << 10, "{bytes} bytes");
     }
 }
