@@ -13,6 +13,8 @@ mod classes;
 mod custom;
 #[path = "api/evictions.rs"]
 mod evictions;
+#[path = "api/field_managers.rs"]
+mod field_managers;
 #[path = "api/gates.rs"]
 mod gates;
 #[path = "api/kinds.rs"]

@@ -1,5 +1,6 @@
 //! POST of a new object.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use berth_api::field::FieldError;
@@ -81,6 +82,9 @@ impl Call {
             ));
         }
         self.fill_metadata(metadata);
+        if track {
+            self.track(None, object.as_mut())?;
+        }
         let name = object.name().to_owned();
         let attributes = self.admitted(Operation::Create, "", &name, None);
         let admission = &self.api.admission;
@@ -101,10 +105,7 @@ impl Call {
         {
             self.warn(warning);
         }
-        let mut object = object.to_value()?;
-        if track {
-            self.track(None, &mut object)?;
-        }
+        let object = object.to_value()?;
         if self.query.dry_run {
             if self.cache().get(self.namespace(), &name).is_some() {
                 return Err(ApiError::AlreadyExists(self.subject(&name)));
@@ -179,26 +180,32 @@ impl Call {
         self.invalid(name, errors)
     }
 
-    /// Keeps `metadata.managedFields`, which speak the request's version.
-    pub(crate) fn track(&self, old: Option<&Value>, object: &mut Value) -> Result<(), ApiError> {
+    /// Keeps `metadata.managedFields`, which speak the request's version. This comes before admission, as on the stock
+    /// server: what admission adds is nobody's, so that a client who applies without it does not take it away.
+    pub(crate) fn track(
+        &self,
+        old: Option<&Value>,
+        object: &mut dyn Object,
+    ) -> Result<(), ApiError> {
         let manager = self.manager();
         let ctx = self.write_context(&manager);
-        if self.row.convert.is_none() {
-            patch::track(old, object, &ctx);
-            return Ok(());
-        }
+        let mut spoken = object.to_value()?;
+        self.to_request(&mut spoken)?;
         let old = match old {
-            Some(old) => {
+            Some(old) if self.row.convert.is_some() => {
                 let mut old = old.clone();
                 self.to_request(&mut old)?;
-                Some(old)
+                Some(Cow::Owned(old))
             }
+            Some(old) => Some(Cow::Borrowed(old)),
             None => None,
         };
-        let mut spoken = object.clone();
-        self.to_request(&mut spoken)?;
-        patch::track(old.as_ref(), &mut spoken, &ctx);
-        meta::carry(object, &spoken, "managedFields");
+        patch::track(old.as_deref(), &mut spoken, &ctx);
+        let managed = meta::metadata(&mut spoken).remove("managedFields");
+        object.metadata_mut().managed_fields = managed
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| ApiError::Internal(format!("metadata.managedFields: {error}")))?;
         Ok(())
     }
 

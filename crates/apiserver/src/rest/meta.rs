@@ -41,11 +41,6 @@ pub(crate) fn set(object: &mut Value, field: &str, value: Option<Value>) {
     }
 }
 
-/// Carries a field of the metadata over from another object.
-pub(crate) fn carry(object: &mut Value, old: &Value, field: &str) {
-    set(object, field, old["metadata"].get(field).cloned());
-}
-
 /// A time as the API writes it.
 pub(crate) fn time(at: jiff::Timestamp) -> Value {
     Value::String(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())

@@ -233,6 +233,9 @@ impl Call {
         } = replacement;
         self.check_base(object.metadata(), old)?;
         self.keep_metadata(object.metadata_mut(), old)?;
+        if track {
+            self.track(Some(&old.value), object.as_mut())?;
+        }
         let was = old.object.as_ref();
         object.prepare_update(part, was, &self.api.gates)?;
         strategy.complete(object.as_mut(), Some(was), self.write())?;
@@ -249,10 +252,7 @@ impl Call {
         admission.validate(&attributes, Some(object.as_ref()))?;
         self.check_grant(object.as_ref(), Some(was))?;
         let removes = self.deletes_now(object.as_ref())?;
-        let mut object = object.to_value()?;
-        if track {
-            self.track(Some(&old.value), &mut object)?;
-        }
+        let object = object.to_value()?;
         if object == old.value {
             return Ok(Ok(Updated::Stored(Arc::clone(&old.stored))));
         }
