@@ -25,7 +25,6 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use self::level::{Flow, Level, classify};
-use self::measures::InFlight;
 use self::places::{Place, Places};
 use self::queues::{Arrival, Bounds, Queues, Ticket};
 use crate::http_types::Response;
@@ -34,7 +33,7 @@ use crate::log_limit::LogLimit;
 use crate::user::User;
 
 pub(crate) use self::level::{Asked, is_long_running};
-pub(crate) use self::measures::Measures;
+pub(crate) use self::measures::{Counted, Measures};
 pub(crate) use self::width::{MAX_WIDTH, of_list};
 
 /// Requests of one flow that may wait.
@@ -129,10 +128,11 @@ impl FlowControl {
         };
         self.measures.dispatched(&flow);
         Ok(Permit {
-            _in_flight: self.measures.in_flight(asked.verb),
+            in_flight: Some(self.measures.in_flight(asked.verb)),
             long_running,
             seat,
             place,
+            kept: None,
         })
     }
 
@@ -152,16 +152,24 @@ impl FlowControl {
 /// The right of a request to be worked on.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _in_flight: InFlight,
+    in_flight: Option<Counted>,
     long_running: bool,
     seat: Option<Seat>,
+    #[expect(dead_code, reason = "it is held, not read")]
     place: Option<Place>,
+    kept: Option<Counted>,
 }
 
 impl Permit {
     /// Gives the seats back before the answer, of which nobody knows when it comes. The place is kept.
     pub(crate) fn leave_seat(&mut self) {
         self.seat = None;
+        self.in_flight = None;
+    }
+
+    /// Counts the request as one that is open for as long as the permit lasts.
+    pub(crate) fn keep(&mut self, open: Counted) {
+        self.kept = Some(open);
     }
 
     /// The permit for all that belongs to the request, whichever lasts longest.
@@ -172,10 +180,7 @@ impl Permit {
     /// Ties the permit to the answer: [`held_by`] finds it there. What is long-running gives its seats back now.
     pub(crate) fn accompany(mut self, response: &mut Response) {
         if self.long_running {
-            self.seat = None;
-            if self.place.is_none() {
-                return;
-            }
+            self.leave_seat();
         }
         response.extensions_mut().insert(self.shared());
     }

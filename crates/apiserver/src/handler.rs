@@ -18,7 +18,7 @@ use crate::authn::Certificate;
 use crate::authz::Decision;
 use crate::connections::Connection;
 use crate::finish::Finish;
-use crate::flow::{self, Asked};
+use crate::flow::{self, Asked, Counted};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
@@ -64,12 +64,17 @@ pub(crate) async fn handle(
     };
     let labels = RequestLabels::of(read.as_ref().ok());
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
-    let answering = answer(Arc::clone(&api), Arc::clone(&peer), request, read, shutdown);
-    let answered = if long_running {
-        answering.await
-    } else {
-        within(api.limits.request_timeout, answering).await
-    };
+    let open = long_running.then(|| api.metrics.long_running(&labels));
+    let limit = (!long_running).then_some(api.limits.request_timeout);
+    let answering = answer(
+        Arc::clone(&api),
+        Arc::clone(&peer),
+        request,
+        read,
+        open,
+        shutdown,
+    );
+    let answered = within(limit, std::pin::pin!(answering)).await;
     let response = answered.unwrap_or_else(|error| http_types::error(&error));
     let mut response = finish.apply(response).await;
     if head {
@@ -94,6 +99,7 @@ async fn answer(
     peer: Arc<Peer>,
     request: Request,
     read: Result<ApiRequest, ApiError>,
+    open: Option<Counted>,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -105,6 +111,9 @@ async fn answer(
     };
     let read = read?;
     let mut permit = api.flow.admit(&user, &load(&api, &read)).await?;
+    if let Some(open) = open {
+        permit.keep(open);
+    }
     let mut request = Request::from_parts(parts, body);
     if read.is_connection() {
         // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
@@ -164,9 +173,12 @@ fn load<'a>(api: &Api, request: &'a ApiRequest) -> Asked<'a> {
 
 /// An answer in time, or 504 with the stock words.
 async fn within(
-    limit: Duration,
+    limit: Option<Duration>,
     answering: impl Future<Output = Result<Response, ApiError>>,
 ) -> Result<Response, ApiError> {
+    let Some(limit) = limit else {
+        return answering.await;
+    };
     tokio::time::timeout(limit, answering)
         .await
         .unwrap_or_else(|_| {
@@ -196,16 +208,16 @@ async fn serve(
     if let Some(connect) = &asked.connect {
         admit_connection(&api, &user, &row, &asked.target, connect)?;
         let request = Request::from_parts(parts, body);
-        return proxy::handle(
+        let proxied = proxy::handle(
             api.nodes.as_ref(),
             &api.storage,
             &asked.target,
             connect,
             request,
-        )
-        .await;
+        );
+        return Box::pin(proxied).await;
     }
-    let accepted = negotiate::accept(&parts.headers)?;
+    let accepted = negotiate::accept(&parts.headers, || row.has_message(&asked.target.version))?;
     let body = body::read(body, &api.limits.deadlines).await?;
     let call = Call {
         row,

@@ -27,6 +27,8 @@ pub(crate) enum Encoding {
     #[default]
     Json,
     Yaml,
+    /// For kinds that have a message, and not for Tables.
+    Protobuf,
 }
 
 /// What a client accepts.
@@ -56,6 +58,8 @@ impl MetaVersion {
 }
 
 const OFFERED: &str = "application/json, application/yaml";
+const OFFERED_OF_BUILT_IN: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const TAKEN: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 struct Range<'a> {
@@ -89,11 +93,14 @@ fn ranges(header: &str) -> Vec<Range<'_>> {
     ranges
 }
 
-/// Chooses the answer's form.
+/// Chooses the answer's form. `has_message` says whether the kind has a protobuf form.
 ///
 /// # Errors
-/// `NotAcceptable` when nothing that the client accepts is offered (protobuf alone, say).
-pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+/// `NotAcceptable` when nothing that the client accepts is offered (protobuf alone for custom resources, say).
+pub(crate) fn accept(
+    headers: &HeaderMap,
+    has_message: impl Fn() -> bool,
+) -> Result<Accepted, ApiError> {
     let header = headers
         .get_all(ACCEPT)
         .iter()
@@ -107,6 +114,7 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
         let encoding = match range.media {
             "application/json" | "application/*" | "*/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
+            protobuf::MEDIA_TYPE if has_message() => Encoding::Protobuf,
             _ => continue,
         };
         let param = |key: &str| {
@@ -118,7 +126,7 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
         };
         let shape = match (param("as"), param("g")) {
             ("", _) => Shape::Object,
-            ("Table", "meta.k8s.io") => Shape::Table,
+            ("Table", "meta.k8s.io") if encoding != Encoding::Protobuf => Shape::Table,
             ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
                 Shape::Metadata
             }
@@ -136,7 +144,12 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, ApiError> {
             meta_version,
         });
     }
-    Err(ApiError::NotAcceptable(OFFERED.to_owned()))
+    let offered = if has_message() {
+        OFFERED_OF_BUILT_IN
+    } else {
+        OFFERED
+    };
+    Err(ApiError::NotAcceptable(offered.to_owned()))
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
@@ -232,7 +245,39 @@ mod tests {
     fn accepted(header: &str) -> Result<Accepted, ApiError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, header.parse().unwrap());
-        accept(&headers)
+        accept(&headers, || false)
+    }
+
+    #[test]
+    fn protobuf_is_for_kinds_that_have_a_message() {
+        let accepted = |header: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, header.parse().unwrap());
+            accept(&headers, || true).map(|accepted| (accepted.encoding, accepted.shape))
+        };
+        let binary = "application/vnd.kubernetes.protobuf";
+        for (header, encoding, shape) in [
+            (binary.to_owned(), Encoding::Protobuf, Shape::Object),
+            (
+                format!("{binary},application/json"),
+                Encoding::Protobuf,
+                Shape::Object,
+            ),
+            (
+                format!("{binary};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+                Encoding::Protobuf,
+                Shape::Metadata,
+            ),
+            (
+                format!(
+                    "{binary};as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1"
+                ),
+                Encoding::Json,
+                Shape::Table,
+            ),
+        ] {
+            assert_eq!(accepted(&header).unwrap(), (encoding, shape), "{header}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `application/vnd.kubernetes.protobuf`: what clients with Go types send by default.
 //!
-//! A body is an envelope that names version and kind, and a message. [`decode`] makes the JSON
-//! that the same client would have sent; `fields.txt` says which field number is which field.
-//! Answers are JSON, which all those clients accept.
+//! A body is an envelope that names version and kind, and a message. [`decode`] makes the JSON that the same client would
+//! have sent, [`encode`] the answer; `fields.txt` says which field number is which field.
 
+mod encode;
 mod table;
 mod wire;
 
@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Number, Value, json};
 
+pub use self::encode::encode;
+pub(crate) use self::encode::{envelope_head, event, has_form, list_head, message_of};
+pub(crate) use self::wire::{put_head, size_of_bytes};
 use self::{
     table::{Field, Kind, Message},
     wire::{Fields, Item},

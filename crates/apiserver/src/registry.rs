@@ -8,6 +8,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::printer::Printer;
+use crate::protobuf;
+use crate::storage::key;
 use crate::strategy::Strategy;
 
 pub use connect::Connect;
@@ -196,6 +198,12 @@ impl Resource {
     #[must_use]
     pub fn serves(&self, version: &str) -> bool {
         self.versions.iter().any(|v| v == version)
+    }
+
+    /// Whether its objects have a protobuf form in this version.
+    #[must_use]
+    pub fn has_message(&self, version: &str) -> bool {
+        !key::is_custom(&self.storage) && protobuf::has_form(&self.api_version(version), &self.kind)
     }
 
     /// The subresource `name`.

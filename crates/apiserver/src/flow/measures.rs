@@ -108,14 +108,12 @@ impl Measures {
     }
 
     /// Counts a request until the value is dropped.
-    pub(super) fn in_flight(&self, verb: &str) -> InFlight {
+    pub(super) fn in_flight(&self, verb: &str) -> Counted {
         let request_kind = match verb {
             "get" | "list" | "watch" | "head" => "readOnly",
             _ => "mutating",
         };
-        let gauge = self.in_flight.get_or_create_owned(&OfKind { request_kind });
-        gauge.inc();
-        InFlight(gauge)
+        Counted::of(self.in_flight.get_or_create_owned(&OfKind { request_kind }))
     }
 }
 
@@ -125,11 +123,19 @@ fn of(level: Level) -> OfLevel {
     }
 }
 
-/// A request that is being worked on.
+/// One more in a gauge until the value is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Gauge);
+pub(crate) struct Counted(Gauge);
 
-impl Drop for InFlight {
+impl Counted {
+    /// Adds one.
+    pub(crate) fn of(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }

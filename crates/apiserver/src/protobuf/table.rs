@@ -46,6 +46,10 @@ impl Field {
 }
 
 impl Message {
+    pub(super) fn fields(&self) -> &[(u32, Field)] {
+        &self.fields
+    }
+
     pub(super) fn field(&self, number: u32) -> Option<&Field> {
         self.fields
             .iter()
@@ -56,8 +60,18 @@ impl Message {
 
 /// The message of that name, as `core.v1.Pod`.
 pub(super) fn find(name: &str) -> Option<&'static Message> {
+    messages().get(name)
+}
+
+fn messages() -> &'static HashMap<&'static str, Message> {
     static MESSAGES: OnceLock<HashMap<&'static str, Message>> = OnceLock::new();
-    MESSAGES.get_or_init(parse).get(name)
+    MESSAGES.get_or_init(parse)
+}
+
+/// All of them.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static Message)> {
+    messages().iter().map(|(name, message)| (*name, message))
 }
 
 /// The message of a kind.
@@ -66,11 +80,12 @@ pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static Message>
     if matches!(kind, "DeleteOptions" | "Status") {
         return find(&format!("meta.v1.{kind}"));
     }
-    let package = group
-        .split('.')
-        .next()
-        .filter(|p| !p.is_empty())
-        .unwrap_or("core");
+    let package = match group {
+        "" => "core",
+        // No definition of custom resources can be in a group without a dot, or in one of these without approval.
+        _ if !group.contains('.') => group,
+        _ => group.strip_suffix(".k8s.io")?.split('.').next()?,
+    };
     find(&format!("{package}.{version}.{kind}"))
 }
 

@@ -206,3 +206,131 @@ proptest! {
         let _ = decode(&[MAGIC, &raw].concat());
     }
 }
+
+/// A value for each field of a message, messages inside it up to `depth` included.
+fn filled(message: &Message, depth: usize) -> Map<String, Value> {
+    let mut object = Map::new();
+    for (_, field) in message.fields() {
+        if field.inline() {
+            if let Kind::Message(inner) = field.kind {
+                object.extend(filled(table::find(inner).unwrap(), depth));
+            }
+            continue;
+        }
+        // An empty message that is no pointer reads as if it were not there.
+        let Some(value) = sample(&field.kind, depth).filter(|value| *value != json!({})) else {
+            continue;
+        };
+        let value = match (field.map, field.repeated) {
+            (true, _) => json!({"a": value, "b": value}),
+            (_, true) => json!([value, value]),
+            (false, false) => value,
+        };
+        object.insert(field.name.to_owned(), value);
+    }
+    object
+}
+
+fn sample(kind: &Kind, depth: usize) -> Option<Value> {
+    Some(match kind {
+        Kind::Text => json!("täxt"),
+        Kind::Bool => json!(true),
+        Kind::Integer => json!(-7),
+        Kind::Float => json!(0.5),
+        Kind::Bytes => json!("AAH/"),
+        Kind::Quantity => json!("100m"),
+        Kind::IntOrString => json!("25%"),
+        Kind::Time => json!("1969-07-20T20:17:40Z"),
+        Kind::MicroTime => json!("2026-01-02T03:04:05.678901Z"),
+        Kind::Json => json!({"f:metadata": {}}),
+        Kind::Strings => json!(["x", "y"]),
+        Kind::Message(_) if depth == 0 => return None,
+        Kind::Message(name) => Value::Object(filled(table::find(name)?, depth - 1)),
+    })
+}
+
+#[test]
+fn every_message_reads_as_it_was_written() {
+    let mut seen = 0;
+    for (name, message) in table::all() {
+        let object = Value::Object(filled(message, 3));
+        let mut bytes = Vec::new();
+        encode::write(message, object.as_object().unwrap(), &mut bytes)
+            .unwrap_or_else(|| panic!("{name} is written"));
+        let mut back = Map::new();
+        read(message, &bytes, &mut back, 0).unwrap();
+        assert_eq!(Value::Object(back), object, "{name}");
+        seen += 1;
+    }
+    assert!(seen > 400, "{seen} messages");
+}
+
+#[test]
+fn an_object_is_written_as_go_clients_read_it() {
+    let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "creationTimestamp": null},
+        "spec": {"ports": [{"port": 80, "targetPort": 0}, {"port": 81, "targetPort": "web"}]}});
+    let expected = envelope(
+        "v1",
+        "Service",
+        message(vec![
+            (1, nested(vec![(1, text("s"))])),
+            (
+                2,
+                nested(vec![
+                    (
+                        1,
+                        nested(vec![
+                            (3, Out::Number(80)),
+                            (4, nested(vec![(1, Out::Number(0)), (2, Out::Number(0))])),
+                        ]),
+                    ),
+                    (
+                        1,
+                        nested(vec![
+                            (3, Out::Number(81)),
+                            (4, nested(vec![(1, Out::Number(1)), (3, text("web"))])),
+                        ]),
+                    ),
+                ]),
+            ),
+        ]),
+    );
+    // The two empty fields at the end of an envelope may be left out.
+    let written = encode(&object).unwrap();
+    assert_eq!(written, expected[..expected.len() - 4]);
+}
+
+#[test]
+fn lists_and_metadata_have_messages_of_their_own() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
+    let list = json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": [pod, pod]});
+    let written = encode(&list).unwrap();
+    let raw = field(&written[4..], 2).unwrap();
+    assert_eq!(count(raw, 2), 2);
+    let one = message_of("v1", "Pod", &pod).unwrap();
+    assert_eq!(field(raw, 2).unwrap(), one);
+
+    let partial = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "p"}});
+    let raw = message_of("meta.k8s.io/v1", "PartialObjectMetadata", &partial).unwrap();
+    assert_eq!(field(field(&raw, 1).unwrap(), 1).unwrap(), b"p");
+}
+
+#[test]
+fn what_has_no_message_is_not_written() {
+    for (api_version, kind) in [
+        ("example.com/v1", "Widget"),
+        ("core.example.com/v1", "Pod"),
+        ("apps.example.com/v1", "Deployment"),
+        ("meta.k8s.io/v1", "Table"),
+    ] {
+        assert_eq!(
+            message_of(api_version, kind, &json!({"metadata": {}})),
+            None
+        );
+        let body = envelope(api_version, kind, Vec::new());
+        assert!(matches!(decode(&body), Err(ProtobufError::Unknown { .. })));
+    }
+    // Nothing is left out because it does not fit.
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"priority": "high"}});
+    assert_eq!(encode(&pod), None);
+}

@@ -84,3 +84,46 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     }
     None
 }
+
+/// Writes a field of bytes, a string or a message.
+pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, content: &[u8]) {
+    put_head(out, number, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+/// Writes a field that is a varint.
+pub(super) fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3);
+    put_varint(out, value);
+}
+
+/// Writes a field of eight bytes.
+pub(super) fn put_fixed(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// Writes the beginning of a field of bytes whose content follows; `length` is the content's.
+pub(crate) fn put_head(out: &mut Vec<u8>, number: u32, length: u64) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, length);
+}
+
+/// How many bytes a field of bytes has, its number and length included.
+pub(crate) fn size_of_bytes(number: u32, length: u64) -> u64 {
+    let mut head = Vec::new();
+    put_head(&mut head, number, length);
+    head.len() as u64 + length
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}

@@ -9,12 +9,14 @@ use futures::StreamExt;
 use http::StatusCode;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use serde_json::Value;
 
 use super::Call;
 use super::list::Listed;
 use crate::http_types::{BoxError, LongList, Response, respond};
 use crate::negotiate::{Encoding, Shape};
 use crate::printer::Printer;
+use crate::protobuf;
 use crate::storage::Stored;
 
 /// Bytes of a part, unless one object has more.
@@ -26,24 +28,29 @@ struct Listing {
     printer: Option<Printer>,
     items: std::vec::IntoIter<Arc<Stored>>,
     /// What comes before the first item.
-    head: Option<String>,
+    head: Option<Vec<u8>>,
     ended: bool,
 }
 
 impl Call {
-    /// A list as JSON, part by part; that is YAML, too.
-    pub(super) fn stream_list(self, listed: Listed) -> Result<Response, ApiError> {
+    /// A list, part by part: as JSON, which is YAML, too, or as protobuf.
+    pub(super) async fn stream_list(self, listed: Listed) -> Result<Response, ApiError> {
         let content_type = match self.accepted.encoding {
             Encoding::Json => "application/json",
             Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => protobuf::MEDIA_TYPE,
         };
         let mut response = respond(StatusCode::OK, content_type, Bytes::new());
         self.add_warnings(&mut response);
         response.extensions_mut().insert(LongList);
+        let head = match self.accepted.encoding {
+            Encoding::Json | Encoding::Yaml => self.list_head(&listed.meta).into_bytes(),
+            Encoding::Protobuf => self.binary_head(&listed).await?,
+        };
         let mut listing = Listing {
             printer: (self.accepted.shape == Shape::Table).then(|| self.printer()),
             items: listed.items.into_iter(),
-            head: Some(self.list_head(&listed.meta)),
+            head: Some(head),
             ended: false,
             call: self,
         };
@@ -66,17 +73,55 @@ impl Call {
     }
 }
 
+impl Call {
+    /// What comes before the items of a list in protobuf: it says how many bytes they have, so all of them are made
+    /// once for that, and again when they are sent. To keep them would take their memory.
+    async fn binary_head(&self, listed: &Listed) -> Result<Vec<u8>, ApiError> {
+        let metadata = protobuf::list_head(&listed.meta.value()).ok_or_else(formless)?;
+        let mut size = metadata.len() as u64;
+        let mut looked_at = 0;
+        for item in &listed.items {
+            size += protobuf::size_of_bytes(2, self.message(item)?.len() as u64);
+            looked_at += item.bytes.len();
+            if looked_at >= PART {
+                looked_at = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        let (kind, api_version) = self.list_kind();
+        let mut head = protobuf::envelope_head(&api_version, &kind);
+        protobuf::put_head(&mut head, 2, size);
+        head.extend(metadata);
+        Ok(head)
+    }
+
+    /// An object of a list in protobuf, without an envelope.
+    fn message(&self, stored: &Stored) -> Result<Vec<u8>, ApiError> {
+        let item: Value = serde_json::from_slice(&self.item(stored)?)
+            .map_err(|error| ApiError::Internal(error.to_string()))?;
+        let text = |field: &str| item[field].as_str().unwrap_or_default();
+        protobuf::message_of(text("apiVersion"), text("kind"), &item).ok_or_else(formless)
+    }
+}
+
+fn formless() -> ApiError {
+    ApiError::Internal("an object of the list does not fit its protobuf message".to_owned())
+}
+
 impl Listing {
     /// The next part; none at the end.
     fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         if self.ended {
             return Ok(None);
         }
+        if self.call.accepted.encoding == Encoding::Protobuf {
+            return self.next_messages();
+        }
         let mut part = BytesMut::with_capacity(PART);
         while part.len() < PART {
             let item = self.items.next();
             match self.head.take() {
-                Some(head) => part.put_slice(head.as_bytes()),
+                Some(head) => part.put_slice(&head),
                 None if item.is_some() => part.put_u8(b','),
                 None => {}
             }
@@ -88,6 +133,20 @@ impl Listing {
             part.put_slice(&self.item(&item)?);
         }
         Ok(Some(part.freeze()))
+    }
+
+    fn next_messages(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let mut part = self.head.take().unwrap_or_default();
+        while part.len() < PART {
+            let Some(item) = self.items.next() else {
+                self.ended = true;
+                break;
+            };
+            let message = self.call.message(&item)?;
+            protobuf::put_head(&mut part, 2, message.len() as u64);
+            part.extend(message);
+        }
+        Ok((!part.is_empty()).then(|| Bytes::from(part)))
     }
 
     fn item(&self, item: &Stored) -> Result<Bytes, ApiError> {

@@ -10,6 +10,7 @@ use crate::attributes::{Action, Asked, Attributes, ResourceAttributes};
 use crate::http_types::{Response, respond};
 use crate::negotiate::{Encoding, Shape};
 use crate::printer::{Column, Printer};
+use crate::protobuf;
 use crate::request::Verb;
 use crate::storage::Stored;
 
@@ -22,7 +23,7 @@ pub(crate) struct ListMeta {
 }
 
 impl ListMeta {
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         let mut meta = json!({"resourceVersion": self.revision.to_string()});
         if let Some(token) = &self.continue_token {
             meta["continue"] = json!(token);
@@ -74,6 +75,11 @@ impl Call {
     ) -> Result<Response, ApiError> {
         let mut response = match self.accepted.encoding {
             Encoding::Json => respond(code, "application/json", json),
+            Encoding::Protobuf => match protobuf_of(&json)? {
+                Some(message) => respond(code, protobuf::MEDIA_TYPE, message),
+                // What a subresource answers may be of a kind without a message.
+                None => respond(code, "application/json", json),
+            },
             Encoding::Yaml => {
                 let value: Value =
                     serde_json::from_slice(&json).map_err(|e| ApiError::Internal(e.to_string()))?;
@@ -136,28 +142,33 @@ impl Call {
 
     /// What goes before the items of a list, as JSON; `]}` goes behind them.
     pub(super) fn list_head(&self, list: &ListMeta) -> String {
-        let (kind, api_version) = match self.accepted.shape {
-            Shape::Table => {
-                let columns: Vec<Value> = self.printer().columns.iter().map(column).collect();
-                return format!(
-                    "{{\"kind\":\"Table\",\"apiVersion\":{},\"metadata\":{},\"columnDefinitions\":{},\"rows\":[",
-                    json!(self.accepted.meta_version.api_version()),
-                    list.value(),
-                    Value::Array(columns)
-                );
-            }
-            Shape::Metadata => (
-                "PartialObjectMetadataList",
-                self.accepted.meta_version.api_version().to_owned(),
-            ),
-            Shape::Object => (self.row.list_kind.as_str(), self.api_version()),
-        };
+        if self.accepted.shape == Shape::Table {
+            let columns: Vec<Value> = self.printer().columns.iter().map(column).collect();
+            return format!(
+                "{{\"kind\":\"Table\",\"apiVersion\":{},\"metadata\":{},\"columnDefinitions\":{},\"rows\":[",
+                json!(self.accepted.meta_version.api_version()),
+                list.value(),
+                Value::Array(columns)
+            );
+        }
+        let (kind, api_version) = self.list_kind();
         format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
             json!(kind),
             json!(api_version),
             list.value()
         )
+    }
+
+    /// Kind and apiVersion of a list that is no Table.
+    pub(super) fn list_kind(&self) -> (String, String) {
+        match self.accepted.shape {
+            Shape::Metadata => (
+                "PartialObjectMetadataList".to_owned(),
+                self.accepted.meta_version.api_version().to_owned(),
+            ),
+            Shape::Object | Shape::Table => (self.row.list_kind.clone(), self.api_version()),
+        }
     }
 
     /// A list as JSON: its items' bytes joined.
@@ -271,6 +282,13 @@ impl Call {
         };
         Ok(json!({"cells": cells, "object": shown}))
     }
+}
+
+/// An object's JSON as a body of protobuf; none when its kind has no message.
+pub(super) fn protobuf_of(json: &[u8]) -> Result<Option<Bytes>, ApiError> {
+    let value: Value =
+        serde_json::from_slice(json).map_err(|e| ApiError::Internal(e.to_string()))?;
+    Ok(protobuf::encode(&value).map(Bytes::from))
 }
 
 fn column(column: &Column) -> Value {

@@ -20,9 +20,11 @@ use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 use super::Call;
+use super::render::protobuf_of;
 use crate::heavy;
 use crate::http_types::{BoxError, Response};
-use crate::negotiate::Shape;
+use crate::negotiate::{Encoding, Shape};
+use crate::protobuf;
 use crate::query::Options;
 use crate::selector::Selector;
 use crate::storage::cache::Change;
@@ -102,10 +104,11 @@ impl Call {
         } else if watching.cursor == 0 {
             watching.cursor = watching.call.api.storage.applied();
         }
-        let content_type = if watching.call.accepted.shape == Shape::Object {
-            "application/json"
-        } else {
-            "application/json;stream=watch"
+        let accepted = &watching.call.accepted;
+        let content_type = match (accepted.encoding, accepted.shape) {
+            (Encoding::Protobuf, _) => "application/vnd.kubernetes.protobuf;stream=watch",
+            (_, Shape::Object) => "application/json",
+            (_, Shape::Table | Shape::Metadata) => "application/json;stream=watch",
         };
         let stream = futures::stream::unfold(watching, |mut w| async move {
             let bytes = w.next().await?;
@@ -140,7 +143,13 @@ impl Call {
     /// The object of an event; a Table has columns with the first one only.
     fn event(&self, object: &Stored, first: bool) -> Result<Bytes, ApiError> {
         match self.accepted.shape {
-            Shape::Object | Shape::Metadata => self.item(object),
+            Shape::Object | Shape::Metadata => {
+                let item = self.item(object)?;
+                if self.accepted.encoding == Encoding::Protobuf {
+                    return message(&item);
+                }
+                Ok(item)
+            }
             Shape::Table => {
                 let table = self.table(&[object], None)?;
                 if first {
@@ -317,6 +326,10 @@ impl Watching {
         } else {
             call.event(&object, first)?
         };
+        if self.is_binary() {
+            self.ready.push_back(frame(kind, &item)?);
+            return Ok(());
+        }
         if item.len() <= LARGE {
             self.ready.push_back(line(kind, &item));
             return Ok(());
@@ -353,12 +366,30 @@ impl Watching {
                 "rows": [],
             }),
         };
-        line("BOOKMARK", object.to_string().as_bytes())
+        self.written("BOOKMARK", object.to_string().as_bytes())
+    }
+
+    fn is_binary(&self) -> bool {
+        self.call.accepted.encoding == Encoding::Protobuf
+    }
+
+    /// An event with an object of the server's own, in the encoding of the watch.
+    fn written(&self, kind: &str, object: &[u8]) -> Bytes {
+        if !self.is_binary() {
+            return line(kind, object);
+        }
+        message(object)
+            .and_then(|object| frame(kind, &object))
+            .unwrap_or_else(|error| {
+                tracing::error!(%error, "an event of a watch has no protobuf form");
+                Bytes::new()
+            })
     }
 
     fn fail(&mut self, error: &ApiError) {
         let status = serde_json::to_vec(&error.status()).unwrap_or_default();
-        self.ready.push_back(line("ERROR", &status));
+        let event = self.written("ERROR", &status);
+        self.ready.push_back(event);
         self.ended = true;
     }
 }
@@ -377,6 +408,19 @@ fn default_timeout(call: &Call) -> Duration {
     let least = call.api.limits.min_request_timeout;
     let more = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
     least.saturating_add(Duration::from_millis(rand::rng().random_range(0..=more)))
+}
+
+/// An object's JSON as a message in its envelope.
+fn message(json: &[u8]) -> Result<Bytes, ApiError> {
+    protobuf_of(json)?
+        .ok_or_else(|| ApiError::Internal("an object of the watch has no protobuf form".to_owned()))
+}
+
+/// An event of a watch in protobuf.
+fn frame(kind: &str, object: &[u8]) -> Result<Bytes, ApiError> {
+    protobuf::event(kind, object)
+        .map(Bytes::from)
+        .ok_or_else(|| ApiError::Internal("an object is too large for an event".to_owned()))
 }
 
 fn line(kind: &str, object: &[u8]) -> Bytes {

@@ -23,6 +23,17 @@ pub fn is_custom(storage: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// Group and plural of a storage name; the core group's is empty.
+#[must_use]
+pub fn group_resource(storage: &str) -> (&str, &str) {
+    let (group, resource) = storage.rsplit_once('/').unwrap_or(("", storage));
+    match group.strip_prefix(CUSTOM).and_then(|g| g.strip_prefix('/')) {
+        Some(group) => (group, resource),
+        None if group == "core" => ("", resource),
+        None => (group, resource),
+    }
+}
+
 /// Key of an object; `namespace` is empty for cluster-scoped kinds.
 #[must_use]
 pub fn object(storage: &str, namespace: &str, name: &str) -> String {
@@ -88,6 +99,17 @@ mod tests {
         assert_eq!(storage_of("/registry/pods"), None);
         assert_eq!(storage_of("/registry/custom/example.com/widgets"), None);
         assert_eq!(storage_of("/other"), None);
+    }
+
+    #[test]
+    fn group_and_plural_are_those_of_the_kind() {
+        let widgets = custom("example.com", "widgets");
+        assert_eq!(group_resource("core/pods"), ("", "pods"));
+        assert_eq!(
+            group_resource("node.k8s.io/runtimeclasses"),
+            ("node.k8s.io", "runtimeclasses")
+        );
+        assert_eq!(group_resource(&widgets), ("example.com", "widgets"));
     }
 
     #[test]

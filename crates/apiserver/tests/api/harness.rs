@@ -25,7 +25,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Answer {
     pub(crate) code: u16,
     pub(crate) headers: HeaderMap,
+    /// The body; of what is no text, what can be read of it.
     pub(crate) text: String,
+    #[allow(dead_code, reason = "the suite of attacks reads text only")]
+    pub(crate) bytes: Bytes,
 }
 
 impl Answer {
@@ -35,7 +38,8 @@ impl Answer {
         Self {
             code: parts.status.as_u16(),
             headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         }
     }
 
