@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
+use crate::connections;
 use crate::pki::{self, Identity};
 
 /// A kubeconfig with one cluster, one user and one context, all named `berth`.
@@ -53,7 +54,7 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// A client for `server` as `identity`.
+/// A client for `server`, which is one of ours, as `identity`.
 ///
 /// # Errors
 /// When the TLS parts don't fit.
@@ -72,7 +73,9 @@ pub(crate) async fn client(
             "client-key-data": data(&identity.key_pem)}}],
         "contexts": [{"name": "berth", "context": {"cluster": "berth", "user": "berth"}}],
     }))?;
-    from_kubeconfig(config).await
+    let config =
+        kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    Ok(connections::client(&config)?)
 }
 
 /// What a kubeconfig file on disk gives.

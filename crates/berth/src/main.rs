@@ -4,6 +4,7 @@
 //! every pod, which has to stay small, and the runtime runs for every container.
 
 mod cli;
+mod connections;
 mod data_dir;
 mod dirs;
 mod kubeconfig;
