@@ -7,6 +7,7 @@ use std::sync::Arc;
 use berth_core::gates::FeatureGates;
 
 use crate::admission::Chain;
+use crate::allocation::ServiceSettings;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::flow::FlowControl;
@@ -39,6 +40,10 @@ pub struct Api {
     pub tokens: Option<TokenVerifier>,
     /// How nodes are reached.
     pub nodes: Option<NodeClient>,
+    /// From which ranges Services get addresses and node ports.
+    pub(crate) services: ServiceSettings,
+    /// Held by who tries again after others took what the server would have handed out: one at a time gets it.
+    pub(crate) handing_out: tokio::sync::Mutex<()>,
     /// Feature gates.
     pub gates: FeatureGates,
     /// Address that clients are told.

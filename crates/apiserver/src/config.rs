@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use berth_core::gates::FeatureGates;
 
+use crate::allocation::ServiceSettings;
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
+use crate::control_plane::EndpointReconciler;
 use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
@@ -29,6 +32,15 @@ pub enum StoreConfig {
     },
 }
 
+/// A socket on which only pods of this machine are served, and the machine itself.
+#[derive(Clone, Debug)]
+pub struct PodListener {
+    /// The socket.
+    pub listener: Arc<std::net::TcpListener>,
+    /// Addresses of the pods, in CIDR notation; with commas between several.
+    pub subnets: String,
+}
+
 /// Configuration of an API server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -36,6 +48,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Address that clients are told.
     pub advertise: IpAddr,
+    /// Another socket, for this machine's pods, where they can't reach `bind`.
+    pub pods: Option<PodListener>,
     /// Where the objects are kept.
     pub store: StoreConfig,
     /// Serving certificate and client CA; none serves plain HTTP (tests only).
@@ -46,6 +60,10 @@ pub struct Config {
     pub authz: AuthzMode,
     /// Service account tokens; none refuses to issue any.
     pub tokens: Option<TokenConfig>,
+    /// From which ranges Services get addresses and node ports.
+    pub services: ServiceSettings,
+    /// Whether this server keeps its address among the endpoints of the Service `default/kubernetes`.
+    pub endpoint_reconciler: EndpointReconciler,
     /// How nodes are reached for logs, exec, attach and port-forward.
     pub nodes: Option<NodeClientConfig>,
     /// What clients may use.
@@ -67,11 +85,14 @@ impl Config {
         Self {
             bind,
             advertise: bind.ip(),
+            pods: None,
             store,
             tls: None,
             authn: AuthnConfig::default(),
             authz: AuthzMode::default(),
             tokens: None,
+            services: ServiceSettings::default(),
+            endpoint_reconciler: EndpointReconciler::default(),
             nodes: None,
             limits: Limits::default(),
             gates: FeatureGates::default(),

@@ -7,6 +7,7 @@
 //! kinds only through the rows of the [`registry`] and their [`strategy`].
 
 mod admission;
+mod allocation;
 pub mod api;
 pub mod attributes;
 pub mod authn;
@@ -14,6 +15,7 @@ pub mod authz;
 mod body;
 pub mod config;
 mod connections;
+mod control_plane;
 mod custom;
 pub mod discovery;
 mod field_label;
@@ -52,5 +54,7 @@ pub mod user;
 mod warnings;
 
 pub use admission::{ConfigFileError, PluginsError};
-pub use config::{Config, StoreConfig};
+pub use allocation::ServiceSettings;
+pub use config::{Config, PodListener, StoreConfig};
+pub use control_plane::EndpointReconciler;
 pub use server::{BuildError, ServeError, Server};

@@ -164,6 +164,7 @@ impl Call {
         Cluster {
             storage: &self.api.storage,
             gates: &self.api.gates,
+            services: &self.api.services,
         }
     }
 

@@ -1,13 +1,14 @@
 //! From a configuration to a listening server.
 //!
 //! Tasks: one accept loop ([`Server::serve`]), one task a connection ([`connection`]), the follower of the store
-//! ([`Storage::run`]), [`maintenance`], which works by the clock, the aggregation of ClusterRoles, and
+//! ([`Storage::run`]), [`maintenance`], which works by the clock, [`control_plane`], the aggregation of ClusterRoles, and
 //! [`custom`], which follows CustomResourceDefinitions. All end when the shutdown token is cancelled; connections get a
 //! moment to finish. When one of the tasks that must go on ends by itself, the server ends with its reason ([`tasks`]).
 
 mod connection;
 mod exchange;
 mod io;
+mod pods;
 mod tasks;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::connections::SlotTable;
+use crate::control_plane::{self, ControlPlane};
 use crate::custom;
 use crate::flow::FlowControl;
 use crate::kinds;
@@ -40,6 +42,7 @@ use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
 
 use self::connection::Context;
+use self::pods::Pods;
 pub use self::tasks::ServeError;
 use self::tasks::Tasks;
 
@@ -84,10 +87,12 @@ pub enum BuildError {
 pub struct Server {
     api: Arc<Api>,
     listener: TcpListener,
+    pods: Option<Pods>,
     local_addr: SocketAddr,
     tls: Option<ServerTls>,
     limits: Arc<Limits>,
     slots: Arc<SlotTable>,
+    control_plane: ControlPlane,
     tasks: Tasks,
 }
 
@@ -141,6 +146,16 @@ impl Config {
                 source,
             })?;
         let local_addr = listener.local_addr().unwrap_or(self.bind);
+        let unusable = |source| BuildError::Bind {
+            address: self.bind,
+            source,
+        };
+        let pods = self.pods.as_ref().map(Pods::new).transpose();
+        let pods = pods.map_err(unusable)?;
+        let port = match &pods {
+            Some(pods) => pods.port().map_err(unusable)?,
+            None => local_addr.port(),
+        };
         let built_in = registry.table();
         let built_in = built_in.rows().iter().map(|row| row.storage.clone());
         storage
@@ -170,6 +185,8 @@ impl Config {
             limits: Arc::clone(&limits),
             tokens,
             nodes,
+            services: self.services.clone(),
+            handing_out: tokio::sync::Mutex::default(),
             gates: self.gates,
             advertise: self.advertise,
         });
@@ -178,9 +195,21 @@ impl Config {
         authz::seed::reconcile(&api.storage)
             .await
             .map_err(BuildError::Bootstrap)?;
+        let settings = control_plane::Settings {
+            services: self.services,
+            advertise: self.advertise,
+            port,
+            reconciler: self.endpoint_reconciler,
+            shared: matches!(self.store, StoreConfig::Etcd { .. }),
+            gates: self.gates,
+        };
+        let mut control_plane = ControlPlane::new(Arc::clone(&api.storage), settings);
+        control_plane.begin().await.map_err(BuildError::Bootstrap)?;
         Ok(Server {
+            control_plane,
             api,
             listener,
+            pods,
             local_addr,
             tls,
             slots: SlotTable::new(&limits),
@@ -223,6 +252,9 @@ impl Server {
         // They end by themselves at a shutdown, which is then nothing out of the ordinary.
         let maintenance = maintenance::run(Arc::clone(api), shutdown.clone());
         self.tasks.spawn("maintenance", maintenance);
+        let withdrawn = CancellationToken::new();
+        let control_plane = self.control_plane.run(shutdown.clone(), withdrawn.clone());
+        self.tasks.spawn("control-plane", control_plane);
         let definitions = custom::run(
             Arc::clone(&api.registry),
             Arc::clone(&api.storage),
@@ -241,13 +273,14 @@ impl Server {
             biased;
             () = shutdown.cancelled() => Ok(()),
             error = self.tasks.ended() => Err(error),
-            () = accept(&self.listener, &self.slots, &context) => Ok(()),
+            () = accept(&self.listener, self.pods.as_ref(), &self.slots, &context) => Ok(()),
         };
         if let Err(error) = &result {
             tracing::error!(%error, "the API server cannot go on");
             shutdown.cancel();
         }
         drop(self.listener);
+        drop(self.pods);
         context.tasks.close();
         if tokio::time::timeout(DRAIN, context.tasks.wait())
             .await
@@ -259,17 +292,36 @@ impl Server {
         if let Some(nodes) = &self.api.nodes {
             nodes.close().await;
         }
+        if result.is_ok() {
+            // It bounds itself; without the task there is nothing to wait for.
+            let _ = tokio::time::timeout(control_plane::END, withdrawn.cancelled()).await;
+        }
         self.tasks.stop().await;
         result
     }
 }
 
 /// Accepts connections for ever, each as a task of the context's.
-async fn accept(listener: &TcpListener, slots: &Arc<SlotTable>, context: &Context) {
+async fn accept(
+    listener: &TcpListener,
+    pods: Option<&Pods>,
+    slots: &Arc<SlotTable>,
+    context: &Context,
+) {
     let limit = LogLimit::default();
     loop {
         slots.room().await;
-        match listener.accept().await {
+        let for_pods = async {
+            match pods {
+                Some(pods) => pods.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            accepted = for_pods => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 // While there is room nobody else takes it: this is the only loop.
                 if let Some((slot, connection)) = slots.take(peer.ip()) {

@@ -5,6 +5,7 @@
 //! waits until its own revision has been applied, so that a client reads what it wrote.
 
 pub mod cache;
+mod commit;
 mod decoded;
 pub mod key;
 mod migrate;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_api::status::ApiError;
-use berth_store::{Event, Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
+use berth_store::{Event, Expect, KeyValue, Range, Revision, Store, StoreError};
 use futures::StreamExt;
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
+pub(crate) use commit::{Beside, Committed};
 pub(crate) use decoded::Decoded;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
@@ -231,13 +233,7 @@ impl Storage {
         expect: Expect,
         object: Value,
     ) -> Result<Written, ApiError> {
-        let value = stored::encode(object);
-        if value.len() > OBJECT_MAX {
-            return Err(ApiError::RequestEntityTooLarge(format!(
-                "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
-                value.len()
-            )));
-        }
+        let value = encoded(storage, name, object)?;
         self.write(storage, namespace, name, expect, Some(value))
             .await
     }
@@ -264,38 +260,17 @@ impl Storage {
         expect: Expect,
         value: Option<bytes::Bytes>,
     ) -> Result<Written, ApiError> {
-        let cache = self.cache(storage);
-        let key = key::object(storage, namespace, name);
-        let previous = cache.get(namespace, name);
-        let write = Write {
-            key: key.clone(),
+        let main = Beside {
+            storage: storage.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
             expect,
-            value: value.clone(),
+            value,
         };
-        match self
-            .store
-            .transact(vec![write])
-            .await
-            .map_err(store_error)?
-        {
-            Outcome::Committed(revision) => {
-                self.wait_for(revision).await?;
-                let stored = match value {
-                    Some(value) => cache
-                        .get(namespace, name)
-                        .filter(|s| s.revision == revision)
-                        .or_else(|| Some(Arc::new(cache.parse(&key, &value, revision)))),
-                    None => previous.map(|p| Arc::new(p.at(revision))),
-                };
-                stored.map(Written::Done).ok_or_else(|| {
-                    ApiError::Internal("the written object cannot be read back".to_owned())
-                })
-            }
-            Outcome::Failed { current, .. } => {
-                Ok(Written::Changed(current.map(|kv| {
-                    Arc::new(cache.parse(&kv.key, &kv.value, kv.revision))
-                })))
-            }
+        match self.transact(main, Vec::new()).await? {
+            Committed::Written(written) => Ok(written),
+            // There is nothing that could be.
+            Committed::Overtaken => Ok(Written::Changed(self.get(storage, namespace, name))),
         }
     }
 
@@ -434,6 +409,21 @@ impl Storage {
     pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
         self.store.compact(revision).await
     }
+}
+
+/// An object as it is stored.
+///
+/// # Errors
+/// `RequestEntityTooLarge` past 1.5 MiB.
+fn encoded(storage: &str, name: &str, object: Value) -> Result<bytes::Bytes, ApiError> {
+    let value = stored::encode(object);
+    if value.len() > OBJECT_MAX {
+        return Err(ApiError::RequestEntityTooLarge(format!(
+            "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
+            value.len()
+        )));
+    }
+    Ok(value)
 }
 
 /// What a client is told of a store's error.

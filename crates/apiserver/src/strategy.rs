@@ -11,10 +11,11 @@ use berth_core::gates::FeatureGates;
 use berth_rules::rbac::escalation::Grant;
 use serde_json::Value;
 
+use crate::allocation::ServiceSettings;
 use crate::field_label::FieldLabel;
 use crate::object::Object;
 use crate::printer::Printer;
-use crate::storage::Storage;
+use crate::storage::{Beside, Storage};
 use crate::user::User;
 
 /// What the hooks of a kind may ask about the rest of the cluster.
@@ -24,6 +25,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) storage: &'a Storage,
     /// The feature gates of this server.
     pub(crate) gates: &'a FeatureGates,
+    /// From which ranges Services get addresses and node ports.
+    pub(crate) services: &'a ServiceSettings,
 }
 
 /// Who writes, and when.
@@ -127,6 +130,21 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// Refuses a new object for what the rest of the cluster says of it.
     fn check(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<(), ApiError>;
+
+    /// Whether objects get something that the server hands out, each to one of them.
+    fn allocates(&self) -> bool;
+
+    /// Hands it out to an object that is created or changed, and takes it back from one that changes or, without `new`,
+    /// goes; what has to be written with the object.
+    ///
+    /// # Errors
+    /// That it asks for what it can't have, or that nothing is left.
+    fn allocate(
+        &self,
+        new: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+        cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError>;
 
     /// What the object would give to somebody who might not have it.
     fn grant<'a>(

@@ -31,6 +31,10 @@ mod quotas;
 mod representations;
 #[path = "api/scale.rs"]
 mod scale;
+#[path = "api/services.rs"]
+mod services;
+#[path = "api/shared_store.rs"]
+mod shared_store;
 #[path = "api/strict.rs"]
 mod strict;
 #[path = "api/watches.rs"]

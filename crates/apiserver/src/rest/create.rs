@@ -1,6 +1,7 @@
 //! POST of a new object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_api::field::FieldError;
 use berth_api::names;
@@ -19,10 +20,12 @@ use crate::negotiate;
 use crate::object::Object;
 use crate::patch;
 use crate::query::Options;
-use crate::storage::{Stored, Written};
+use crate::storage::{Beside, Committed, Stored, Written};
 
 /// How often a generated name that is taken is drawn again.
 const DRAWS: usize = 8;
+/// How long somebody waits for others who try again.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What became of a create.
 pub(crate) enum Created {
@@ -51,24 +54,51 @@ impl Call {
         track: bool,
     ) -> Result<Created, ApiError> {
         let prefix = object.metadata().generate_name.as_deref();
-        if !object.name().is_empty() || prefix.unwrap_or_default().is_empty() {
-            return self.create_once(object, track).await;
+        let named = !object.name().is_empty() || prefix.unwrap_or_default().is_empty();
+        if named && !self.row.strategy.allocates() {
+            return match self.create_once(object, track).await? {
+                Some(created) => Ok(created),
+                None => Err(self.busy()),
+            };
         }
         let mut last = None;
+        let mut turn = None;
         for _ in 0..DRAWS {
             match self.create_once(object.to_boxed(), track).await {
-                Err(error @ ApiError::AlreadyExists(_)) => last = Some(error),
-                other => return other,
+                Ok(Some(created)) => return Ok(created),
+                Ok(None) => {
+                    last = Some(self.busy());
+                    if turn.is_none() {
+                        turn = self.turn_to_take().await;
+                    }
+                }
+                Err(error @ ApiError::AlreadyExists(_)) if !named => last = Some(error),
+                Err(error) => return Err(error),
             }
         }
         Err(last.unwrap_or_else(|| ApiError::Internal("no name could be generated".to_owned())))
     }
 
+    /// What somebody is told who never gets what is handed out because others are always quicker.
+    pub(crate) fn busy(&self) -> ApiError {
+        ApiError::ServiceUnavailable(
+            "other requests keep taking what this one would be given; please try again".to_owned(),
+        )
+    }
+
+    /// Waits for those who try again, too, for what the server hands out; not for ever, since what each of them waits for
+    /// (a webhook) is up to others.
+    pub(crate) async fn turn_to_take(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let turn = self.api.handing_out.lock();
+        tokio::time::timeout(TURN, turn).await.ok()
+    }
+
+    /// One try; none when another request took what this one would have been given.
     async fn create_once(
         &self,
         mut object: Box<dyn Object>,
         track: bool,
-    ) -> Result<Created, ApiError> {
+    ) -> Result<Option<Created>, ApiError> {
         let metadata = object.metadata_mut();
         self.settle_namespace(metadata)?;
         if metadata
@@ -89,6 +119,11 @@ impl Call {
         let strategy = &self.row.strategy;
         strategy.complete(object.as_mut(), None, self.write())?;
         self.invalid(&name, object.validate())?;
+        let asked = self.asked(object.as_ref())?;
+        let beside = strategy.allocate(Some(object.as_mut()), None, self.cluster())?;
+        if asked.is_some() {
+            self.invalid(&name, object.validate())?;
+        }
         self.check_metadata(&name, object.metadata(), None)?;
         let _turn = admission.turn(&attributes).await;
         admission.validate(&attributes, Some(object.as_ref()))?;
@@ -103,28 +138,44 @@ impl Call {
         }
         let mut object = object.to_value()?;
         if track {
-            self.track(None, &mut object)?;
+            self.track_asked(None, &mut object, asked)?;
         }
         if self.query.dry_run {
             if self.cache().get(self.namespace(), &name).is_some() {
                 return Err(ApiError::AlreadyExists(self.subject(&name)));
             }
-            return Ok(Created::Dry(object));
+            return Ok(Some(Created::Dry(object)));
         }
-        let storage = &self.api.storage;
-        let written = storage
-            .put(
-                &self.row.storage,
-                self.namespace(),
-                &name,
-                Expect::Absent,
-                object,
-            )
-            .await?;
-        match written {
-            Written::Done(stored) => Ok(Created::Stored(stored)),
-            Written::Changed(_) => Err(ApiError::AlreadyExists(self.subject(&name))),
+        let row = &self.row.storage;
+        let write = Beside::put(row, self.namespace(), &name, Expect::Absent, object)?;
+        match self.api.storage.commit(write, beside).await? {
+            Committed::Written(Written::Done(stored)) => Ok(Some(Created::Stored(stored))),
+            Committed::Written(Written::Changed(_)) => {
+                Err(ApiError::AlreadyExists(self.subject(&name)))
+            }
+            Committed::Overtaken => Ok(None),
         }
+    }
+
+    /// An object as it is before the server hands anything out to it; none when it never does.
+    pub(crate) fn asked(&self, object: &dyn Object) -> Result<Option<Value>, ApiError> {
+        let allocates = self.row.strategy.allocates();
+        allocates.then(|| object.to_value()).transpose()
+    }
+
+    /// [`Self::track`]; what was handed out is nobody's field.
+    pub(crate) fn track_asked(
+        &self,
+        old: Option<&Value>,
+        object: &mut Value,
+        asked: Option<Value>,
+    ) -> Result<(), ApiError> {
+        let Some(mut asked) = asked else {
+            return self.track(old, object);
+        };
+        self.track(old, &mut asked)?;
+        meta::carry(object, &asked, "managedFields");
+        Ok(())
     }
 
     fn fill_metadata(&self, metadata: &mut ObjectMeta) {

@@ -15,7 +15,7 @@ use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
 use crate::query::{Propagation, Query};
-use crate::storage::{Stored, Written};
+use crate::storage::{Beside, Committed, Stored, Written};
 use crate::strategy::Ending;
 
 /// How often a delete that others keep overtaking is tried.
@@ -146,11 +146,15 @@ impl Call {
             let stored = current.ok_or_else(|| self.not_found(name))?;
             return self.delete_unreadable(stored, deletion).await;
         }
+        let mut turn = None;
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
             match self.delete_stored(&stored, deletion).await? {
                 Ok(deleted) => return Ok(deleted),
                 Err(changed) => current = changed,
+            }
+            if turn.is_none() && self.row.strategy.allocates() {
+                turn = self.turn_to_take().await;
             }
         }
         Err(self.modified(name))
@@ -181,12 +185,15 @@ impl Call {
         match step {
             Step::Nothing => Ok(Ok(Deleted::Marked(Arc::clone(stored)))),
             Step::Remove => {
-                let written = storage
-                    .remove(&self.row.storage, namespace, name, expect)
-                    .await?;
-                Ok(match written {
-                    Written::Done(last) => Ok(Deleted::Gone(last)),
-                    Written::Changed(current) => Err(current),
+                let row = &self.row;
+                let released =
+                    row.strategy
+                        .allocate(None, Some(object.as_ref()), self.cluster())?;
+                let write = Beside::remove(&row.storage, namespace, name, expect);
+                Ok(match storage.commit(write, released).await? {
+                    Committed::Written(Written::Done(last)) => Ok(Deleted::Gone(last)),
+                    Committed::Written(Written::Changed(current)) => Err(current),
+                    Committed::Overtaken => Err(self.cache().get(namespace, name)),
                 })
             }
             Step::Mark(marked) => {

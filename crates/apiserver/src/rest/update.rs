@@ -20,7 +20,7 @@ pub(crate) use crate::object::Part;
 use crate::patch::{self, PatchKind};
 use crate::query::Options;
 use crate::request::Verb;
-use crate::storage::{Stored, Written};
+use crate::storage::{Beside, Committed, Stored, Written};
 
 /// How often a write that others keep overtaking is tried.
 const TRIES: usize = 20;
@@ -76,7 +76,8 @@ impl Call {
         let mut given = Some(object);
         let updated = self
             .update_object(part, |_| {
-                let object = if unconditional {
+                // It may be tried again though nobody has changed the object itself.
+                let object = if unconditional || self.row.strategy.allocates() {
                     given.as_ref().map(|object| object.to_boxed())
                 } else {
                     given.take()
@@ -200,6 +201,7 @@ impl Call {
     ) -> Result<Updated, ApiError> {
         let name = self.name();
         let mut current = self.cache().get(self.namespace(), name);
+        let mut turn = None;
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
             let value = stored.value()?;
@@ -212,6 +214,9 @@ impl Call {
             match self.update_once(part, &old, replacement).await? {
                 Ok(updated) => return Ok(updated),
                 Err(changed) => current = changed,
+            }
+            if turn.is_none() && self.row.strategy.allocates() {
+                turn = self.turn_to_take().await;
             }
         }
         Err(self.modified(name))
@@ -243,6 +248,12 @@ impl Call {
         let attributes = self.admitted(Operation::Update, part.subresource(), name, Some(was));
         let admission = &self.api.admission;
         admission.admit(&attributes, object.as_mut()).await?;
+        let asked = self.asked(object.as_ref())?;
+        let mut beside = if part == Part::Main {
+            strategy.allocate(Some(object.as_mut()), Some(was), self.cluster())?
+        } else {
+            Vec::new()
+        };
         self.invalid(name, object.validate_update(part, was)?)?;
         self.check_metadata(name, object.metadata(), Some(was.metadata()))?;
         let _turn = admission.turn(&attributes).await;
@@ -251,7 +262,7 @@ impl Call {
         let removes = self.deletes_now(object.as_ref())?;
         let mut object = object.to_value()?;
         if track {
-            self.track(Some(&old.value), &mut object)?;
+            self.track_asked(Some(&old.value), &mut object, asked)?;
         }
         if object == old.value {
             return Ok(Ok(Updated::Stored(Arc::clone(&old.stored))));
@@ -259,20 +270,22 @@ impl Call {
         if self.query.dry_run {
             return Ok(Ok(Updated::Dry(object)));
         }
-        let (storage, row) = (&self.api.storage, &self.row.storage);
+        let (row, namespace) = (&self.row.storage, self.namespace());
         let expect = Expect::Revision(old.stored.revision);
-        let written = if removes {
-            storage.remove(row, self.namespace(), name, expect).await?
+        let write = if removes {
+            beside = strategy.allocate(None, Some(was), self.cluster())?;
+            Beside::remove(row, namespace, name, expect)
         } else {
-            storage
-                .put(row, self.namespace(), name, expect, object)
-                .await?
+            Beside::put(row, namespace, name, expect, object)?
         };
-        match written {
-            Written::Done(stored) if removes => Ok(Ok(Updated::Removed(stored))),
-            Written::Done(stored) => Ok(Ok(Updated::Stored(stored))),
-            Written::Changed(_) if !again => Err(self.modified(name)),
-            Written::Changed(current) => Ok(Err(current)),
+        match self.api.storage.commit(write, beside).await? {
+            Committed::Written(Written::Done(stored)) if removes => {
+                Ok(Ok(Updated::Removed(stored)))
+            }
+            Committed::Written(Written::Done(stored)) => Ok(Ok(Updated::Stored(stored))),
+            Committed::Written(Written::Changed(_)) if !again => Err(self.modified(name)),
+            Committed::Written(Written::Changed(current)) => Ok(Err(current)),
+            Committed::Overtaken => Ok(Err(self.cache().get(namespace, name))),
         }
     }
 

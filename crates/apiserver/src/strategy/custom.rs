@@ -21,7 +21,7 @@ use crate::field_label::FieldLabel;
 use crate::object::{Object, Part};
 use crate::printer::Printer;
 use crate::registry::Gvk;
-use crate::storage::Storage;
+use crate::storage::{Beside, Storage};
 
 /// What the objects of one definition have in common.
 struct Definition {
@@ -301,6 +301,19 @@ impl Strategy for Custom {
 
     fn check(&self, _new: &dyn Object, _cluster: Cluster<'_>) -> Result<(), ApiError> {
         Ok(())
+    }
+
+    fn allocates(&self) -> bool {
+        false
+    }
+
+    fn allocate(
+        &self,
+        _new: Option<&mut dyn Object>,
+        _old: Option<&dyn Object>,
+        _cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError> {
+        Ok(Vec::new())
     }
 
     fn grant<'a>(

@@ -21,4 +21,5 @@ mod pod_security;
 mod proxying;
 mod request_reading;
 mod resources;
+mod services;
 mod subresources;
