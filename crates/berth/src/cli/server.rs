@@ -27,7 +27,11 @@ impl ServerCommand {
         let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
         let server_dir = data.path().join("server");
         let pki = Pki::open(&server_dir.join("pki"))?;
-        let server = self.server.build(&pki, &server_dir, gates, None).await?;
+        let service_cidr = self.dirs.service_cidr();
+        let server = self
+            .server
+            .build(&pki, &server_dir, gates, None, &service_cidr)
+            .await?;
         let admin = pki.client("admin", &["system:masters"])?;
         let path = data.path().join("admin.kubeconfig");
         kubeconfig::write(&path, &server.url, &pki.ca_pem, &admin)?;

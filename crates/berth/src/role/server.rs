@@ -1,10 +1,12 @@
 //! `berth server`: API server, scheduler and controllers.
 
 mod limits;
+mod services;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use berth_apiserver::authn::StaticToken;
@@ -12,10 +14,11 @@ use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, Server, StoreConfig};
+use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
 use berth_core::gates::FeatureGates;
 
 use self::limits::LimitArgs;
+use self::services::ServiceArgs;
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
@@ -71,6 +74,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
     pub(crate) service_account_max_token_expiration: Option<i64>,
     #[command(flatten)]
+    pub(crate) services: ServiceArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
     #[arg(long, value_name = "FILE")]
@@ -86,6 +91,15 @@ pub(crate) struct ServerArgs {
     pub(crate) controllers: bool,
 }
 
+/// What runs beside a server in the same process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    /// The name of the node.
+    pub(crate) node: &'a str,
+    /// Addresses of its pods, on a bridge of berth's own; none on somebody else's network.
+    pub(crate) pod_cidr: Option<&'a str>,
+}
+
 /// A server that listens, and what its clients need.
 pub(crate) struct Built {
     server: Server,
@@ -97,7 +111,8 @@ pub(crate) struct Built {
 }
 
 impl ServerArgs {
-    /// Opens the store and binds the port; `own_node` runs in this process, with a certificate of `pki`.
+    /// Opens the store and binds the port; the node of `beside` runs in this process, with a certificate of `pki`.
+    /// `service_cidr` is where Services get addresses unless a flag says otherwise.
     ///
     /// # Errors
     /// Each with a message that says what to do.
@@ -106,19 +121,20 @@ impl ServerArgs {
         pki: &Pki,
         dir: &Path,
         gates: FeatureGates,
-        own_node: Option<&str>,
+        beside: Option<Beside<'_>>,
+        service_cidr: &str,
     ) -> anyhow::Result<Built> {
         let store = StoreConfig::Sqlite {
             dir: dir.to_owned(),
         };
         let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
+        let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
-        config.advertise = if self.bind_address.is_unspecified() {
-            own
-        } else {
-            self.bind_address
-        };
-        let serving = self.serving(pki, own)?;
+        config.services = self.services.settings(dir, service_cidr, pod_cidr)?;
+        config.endpoint_reconciler = self.services.reconciler();
+        config.advertise = self.advertise(own, pod_cidr)?;
+        config.pods = self.pods(config.advertise, pod_cidr)?;
+        let serving = self.serving(pki, own, config.advertise, &config.services)?;
         config.tls = Some(TlsConfig {
             certificate: serving.cert_pem.into_bytes(),
             key: serving.key_pem.into_bytes(),
@@ -140,7 +156,7 @@ impl ServerArgs {
             key: to_nodes.key_pem.into_bytes(),
             ca: self.kubelet_ca()?,
             issuer: Some(pki.ca_pem.clone().into_bytes()),
-            local_nodes: self.local_nodes(own_node),
+            local_nodes: self.local_nodes(beside.map(|beside| beside.node)),
         });
         config.limits = self.limits.limits();
         config.gates = gates;
@@ -182,7 +198,54 @@ impl ServerArgs {
             .collect()
     }
 
-    fn serving(&self, pki: &Pki, own: IpAddr) -> anyhow::Result<Identity> {
+    /// The address that others reach this server at.
+    fn advertise(&self, own: IpAddr, pod_cidr: Option<&str>) -> anyhow::Result<IpAddr> {
+        if let Some(address) = self.services.advertise_address {
+            anyhow::ensure!(
+                !address.is_loopback() && !address.is_unspecified(),
+                "--advertise-address {address}: nobody else reaches this server there; name an address of this machine"
+            );
+            return Ok(address);
+        }
+        let address = if self.bind_address.is_unspecified() {
+            own
+        } else {
+            self.bind_address
+        };
+        // Pods of this machine reach it at their bridge.
+        let bridge = pod_cidr.and_then(net::gateway);
+        Ok(bridge.filter(|_| address.is_loopback()).unwrap_or(address))
+    }
+
+    /// The socket for this machine's pods, of a server that listens where they can't reach it.
+    fn pods(
+        &self,
+        advertise: IpAddr,
+        pod_cidr: Option<&str>,
+    ) -> anyhow::Result<Option<PodListener>> {
+        let Some(subnets) = pod_cidr.filter(|_| self.bind_address.is_loopback()) else {
+            return Ok(None);
+        };
+        if net::gateway(subnets) != Some(advertise) {
+            return Ok(None);
+        }
+        let address = SocketAddr::new(advertise, self.secure_port);
+        let listener = net::listen_ahead(address).with_context(|| {
+            format!("cannot listen on {address} for pods (stop what uses it, or choose another --secure-port)")
+        })?;
+        Ok(Some(PodListener {
+            listener: Arc::new(listener),
+            subnets: subnets.to_owned(),
+        }))
+    }
+
+    fn serving(
+        &self,
+        pki: &Pki,
+        own: IpAddr,
+        advertise: IpAddr,
+        services: &ServiceSettings,
+    ) -> anyhow::Result<Identity> {
         let mut names = vec![
             "localhost".to_owned(),
             "kubernetes".to_owned(),
@@ -194,8 +257,9 @@ impl ServerArgs {
         let mut addresses = vec![
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-            IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+            services.kubernetes_ip(),
             own,
+            advertise,
         ];
         if !self.bind_address.is_unspecified() {
             addresses.push(self.bind_address);
