@@ -14,6 +14,7 @@ mod level;
 mod measures;
 mod places;
 mod queues;
+mod seats;
 mod width;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::user::User;
 
 pub(crate) use self::level::{Asked, is_long_running};
 pub(crate) use self::measures::Measures;
+pub(crate) use self::seats::Seats;
 pub(crate) use self::width::{MAX_WIDTH, of_list};
 
 /// Requests of one flow that may wait.
@@ -113,17 +115,14 @@ impl FlowControl {
         } else {
             None
         };
-        let seat = match self.gates.get(&flow.level) {
-            None => None,
+        let seats = match self.gates.get(&flow.level) {
+            None => Seats::exempt(),
             Some(gate) => match gate.seat(&flow, asked.width, self.queue_wait).await {
-                Ok(seat) => Some(seat),
+                Ok(seat) => Seats::new(Arc::clone(gate), flow.clone(), self.queue_wait, seat),
                 Err(refusal) => {
                     self.measures.refused(&flow, refusal.reason());
                     self.log(user, flow.level, refusal.reason());
-                    return Err(ApiError::TooManyRequests {
-                        message: "Too many requests, please try again later.".to_owned(),
-                        retry_after_seconds: RETRY_AFTER,
-                    });
+                    return Err(refused());
                 }
             },
         };
@@ -131,7 +130,7 @@ impl FlowControl {
         Ok(Permit {
             _in_flight: self.measures.in_flight(asked.verb),
             long_running,
-            seat,
+            seats,
             place,
         })
     }
@@ -149,19 +148,32 @@ impl FlowControl {
     }
 }
 
+/// What a client is told whose request has no seat.
+fn refused() -> ApiError {
+    ApiError::TooManyRequests {
+        message: "Too many requests, please try again later.".to_owned(),
+        retry_after_seconds: RETRY_AFTER,
+    }
+}
+
 /// The right of a request to be worked on.
 #[derive(Debug)]
 pub(crate) struct Permit {
     _in_flight: InFlight,
     long_running: bool,
-    seat: Option<Seat>,
+    seats: Seats,
     place: Option<Place>,
 }
 
 impl Permit {
     /// Gives the seats back before the answer, of which nobody knows when it comes. The place is kept.
-    pub(crate) fn leave_seat(&mut self) {
-        self.seat = None;
+    pub(crate) fn leave_seat(&self) {
+        self.seats.leave();
+    }
+
+    /// The seats, for who carries the request out and may have to wait for others.
+    pub(crate) fn seats(&self) -> Seats {
+        self.seats.clone()
     }
 
     /// The permit for all that belongs to the request, whichever lasts longest.
@@ -170,9 +182,9 @@ impl Permit {
     }
 
     /// Ties the permit to the answer: [`held_by`] finds it there. What is long-running gives its seats back now.
-    pub(crate) fn accompany(mut self, response: &mut Response) {
+    pub(crate) fn accompany(self, response: &mut Response) {
         if self.long_running {
-            self.seat = None;
+            self.seats.leave();
             if self.place.is_none() {
                 return;
             }

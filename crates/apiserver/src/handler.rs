@@ -11,14 +11,14 @@ use berth_api::status::ApiError;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{self, Operation};
+use crate::admission::{self, Form, NoOptions, Operation};
 use crate::api::Api;
 use crate::attributes::Attributes;
 use crate::authn::Certificate;
 use crate::authz::Decision;
 use crate::connections::Connection;
 use crate::finish::Finish;
-use crate::flow::{self, Asked};
+use crate::flow::{self, Asked, Seats};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
@@ -48,6 +48,7 @@ pub(crate) async fn handle(
     shutdown: CancellationToken,
 ) -> Response {
     let begun = Instant::now();
+    let deadline = tokio::time::Instant::now() + api.limits.request_timeout;
     let head = request::is_head(request.method());
     let read = ApiRequest::read(
         request.method(),
@@ -64,7 +65,14 @@ pub(crate) async fn handle(
     };
     let labels = RequestLabels::of(read.as_ref().ok());
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
-    let answering = answer(Arc::clone(&api), Arc::clone(&peer), request, read, shutdown);
+    let answering = answer(
+        Arc::clone(&api),
+        Arc::clone(&peer),
+        request,
+        read,
+        deadline,
+        shutdown,
+    );
     let answered = if long_running {
         answering.await
     } else {
@@ -94,6 +102,7 @@ async fn answer(
     peer: Arc<Peer>,
     request: Request,
     read: Result<ApiRequest, ApiError>,
+    deadline: tokio::time::Instant,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -104,18 +113,22 @@ async fn answer(
         None => user,
     };
     let read = read?;
-    let mut permit = api.flow.admit(&user, &load(&api, &read)).await?;
+    let permit = api.flow.admit(&user, &load(&api, &read)).await?;
+    let place = Place {
+        seats: permit.seats(),
+        deadline,
+    };
     let mut request = Request::from_parts(parts, body);
     if read.is_connection() {
         // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
         permit.leave_seat();
         let held = permit.shared();
         request.extensions_mut().insert(held.clone());
-        let mut response = serve(api, user, request, read, shutdown).await?;
+        let mut response = serve(api, user, request, read, place, shutdown).await?;
         response.extensions_mut().insert(held);
         return Ok(response);
     }
-    let mut response = serve(api, user, request, read, shutdown).await?;
+    let mut response = serve(api, user, request, read, place, shutdown).await?;
     permit.accompany(&mut response);
     Ok(response)
 }
@@ -176,11 +189,19 @@ async fn within(
         })
 }
 
+/// What a request has of the server.
+struct Place {
+    seats: Seats,
+    /// When it must be answered.
+    deadline: tokio::time::Instant,
+}
+
 async fn serve(
     api: Arc<Api>,
     user: User,
     request: Request,
     read: ApiRequest,
+    place: Place,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -194,7 +215,7 @@ async fn serve(
     let row = Arc::clone(asked.target.row()?);
     dispatch::check_served(&row, &asked)?;
     if let Some(connect) = &asked.connect {
-        admit_connection(&api, &user, &row, &asked.target, connect)?;
+        admit_connection(&api, &user, &row, &asked.target, connect, &place).await?;
         let request = Request::from_parts(parts, body);
         return proxy::handle(
             api.nodes.as_ref(),
@@ -219,6 +240,8 @@ async fn serve(
         headers: parts.headers,
         warnings: Warnings::default(),
         now: jiff::Timestamp::now(),
+        seats: place.seats,
+        deadline: place.deadline,
         api,
         user,
         shutdown,
@@ -227,28 +250,35 @@ async fn serve(
 }
 
 /// Logs are read; all else opens a connection, which admission is asked about.
-fn admit_connection(
+async fn admit_connection(
     api: &Api,
     user: &User,
     row: &Resource,
     target: &Target,
     connect: &ConnectRequest,
+    place: &Place,
 ) -> Result<(), ApiError> {
     if connect.kind == Connect::Log {
         return Ok(());
     }
+    let options = connect.options(&target.resource);
     let attributes = admission::Attributes {
         user,
         operation: Operation::Connect,
         resource: row,
+        version: &target.version,
         subresource: &target.subresource,
         namespace: &target.namespace,
         name: &target.name,
         old: None,
         dry_run: false,
         warnings: &Warnings::default(),
+        form: Form::Connection(&options),
+        options: &NoOptions,
+        seats: &place.seats,
+        deadline: place.deadline,
     };
-    api.admission.validate(&attributes, None)
+    api.admission.judge(&attributes).await
 }
 
 fn authorize(api: &Api, attributes: &Attributes<'_>) -> Result<(), ApiError> {

@@ -50,6 +50,7 @@ pub mod tls;
 pub mod tokens;
 pub mod user;
 mod warnings;
+mod webhook;
 
 pub use admission::{ConfigFileError, PluginsError};
 pub use config::{Config, StoreConfig};

@@ -3,9 +3,10 @@
 //! [`target`] decides where a request goes and in which words, [`address`] which addresses that may be, [`identity`]
 //! who must be there, and [`client`] takes it there. Upgraded connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
 
-mod address;
+pub(crate) mod address;
 mod client;
 mod identity;
+pub(crate) mod service;
 mod target;
 mod tunnels;
 

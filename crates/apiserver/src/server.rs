@@ -155,6 +155,7 @@ impl Config {
         let authorizer = Arc::new(Authorizer::new(self.authz, Arc::clone(&storage)));
         let admission = plugins.build(&Parts {
             storage: Arc::clone(&storage),
+            registry: Arc::clone(&registry),
             gates: self.gates,
             authorizer: Arc::clone(&authorizer),
             pod_security: Arc::new(pod_security),

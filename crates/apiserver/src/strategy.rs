@@ -4,6 +4,7 @@
 //! CustomResourceDefinitions.
 
 pub(crate) mod custom;
+pub(crate) mod scale;
 pub(crate) mod typed;
 
 use berth_api::status::ApiError;

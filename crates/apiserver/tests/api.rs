@@ -4,6 +4,9 @@
 
 #[path = "api/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "the suite of attacks uses the rest")]
+#[path = "api/hook_server.rs"]
+mod hook_server;
 
 #[path = "api/access.rs"]
 mod access;
@@ -35,5 +38,7 @@ mod scale;
 mod strict;
 #[path = "api/watches.rs"]
 mod watches;
+#[path = "api/webhooks.rs"]
+mod webhooks;
 #[path = "api/writes.rs"]
 mod writes;

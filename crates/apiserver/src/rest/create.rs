@@ -84,14 +84,15 @@ impl Call {
         let name = object.name().to_owned();
         let attributes = self.admitted(Operation::Create, "", &name, None);
         let admission = &self.api.admission;
-        admission.admit(&attributes, object.as_mut()).await?;
+        admission.admit(&attributes, &mut object).await?;
         object.prepare_create(&self.api.gates);
         let strategy = &self.row.strategy;
         strategy.complete(object.as_mut(), None, self.write())?;
         self.invalid(&name, object.validate())?;
         self.check_metadata(&name, object.metadata(), None)?;
-        let _turn = admission.turn(&attributes).await;
-        admission.validate(&attributes, Some(object.as_ref()))?;
+        let _turn = admission
+            .validate(&attributes, Some(object.as_ref()))
+            .await?;
         self.check_grant(object.as_ref(), None)?;
         strategy.check(object.as_ref(), self.cluster())?;
         for warning in self

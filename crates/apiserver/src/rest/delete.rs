@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Value, json};
 
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{self, Operation, RequestOptions};
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
@@ -34,6 +34,36 @@ pub(crate) struct Deletion {
     pub(crate) dry_run: bool,
     /// Whether what cannot be decoded from the store is meant, and nothing else.
     pub(crate) ignore_read_errors: bool,
+}
+
+/// A deletion as webhooks and policies see it.
+struct Options<'a>(&'a Deletion);
+
+impl RequestOptions for Options<'_> {
+    fn options(&self, _operation: Operation) -> Value {
+        let deletion = self.0;
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(grace) = deletion.grace {
+            options["gracePeriodSeconds"] = json!(grace);
+        }
+        if let Some(uid) = &deletion.uid {
+            options["preconditions"]["uid"] = json!(uid);
+        }
+        if let Some(version) = &deletion.resource_version {
+            options["preconditions"]["resourceVersion"] = json!(version);
+        }
+        if let Some(propagation) = deletion.propagation {
+            options["propagationPolicy"] = json!(match propagation {
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+                Propagation::Orphan => "Orphan",
+            });
+        }
+        if deletion.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
 }
 
 /// What became of a delete.
@@ -165,8 +195,13 @@ impl Call {
         let value = stored.value()?;
         let object = self.typed(stored, &value)?;
         self.check_preconditions(stored, object.uid(), deletion)?;
-        let attributes = self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()));
-        self.api.admission.validate(&attributes, None)?;
+        let options = Options(deletion);
+        let attributes = admission::Attributes {
+            options: &options,
+            dry_run: deletion.dry_run,
+            ..self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()))
+        };
+        self.api.admission.judge(&attributes).await?;
         let step = self.step(object.as_ref(), deletion)?;
         if deletion.dry_run {
             let shown = match step {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::create::Created;
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{self, Form, Operation};
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
@@ -225,28 +225,31 @@ impl Call {
         replacement: Replacement,
     ) -> Result<Result<Updated, Option<Arc<Stored>>>, ApiError> {
         let name = self.name();
-        let strategy = &self.row.strategy;
         let Replacement {
             mut object,
             track,
             again,
         } = replacement;
         self.check_base(object.metadata(), old)?;
-        self.keep_metadata(object.metadata_mut(), old)?;
         let was = old.object.as_ref();
-        object.prepare_update(part, was, &self.api.gates)?;
-        strategy.complete(object.as_mut(), Some(was), self.write())?;
-        if strategy.moved_on(object.as_ref(), was)? {
-            let generation = was.metadata().generation.unwrap_or(0) + 1;
-            object.metadata_mut().generation = Some(generation);
-        }
-        let attributes = self.admitted(Operation::Update, part.subresource(), name, Some(was));
+        self.prepare_update(part, old, object.as_mut())?;
+        let attributes = admission::Attributes {
+            form: match part {
+                Part::Scale => Form::Scale,
+                _ => Form::Own,
+            },
+            ..self.admitted(Operation::Update, part.subresource(), name, Some(was))
+        };
         let admission = &self.api.admission;
-        admission.admit(&attributes, object.as_mut()).await?;
+        if admission.admit(&attributes, &mut object).await? {
+            // Others may not change more than the client.
+            self.prepare_update(part, old, object.as_mut())?;
+        }
         self.invalid(name, object.validate_update(part, was)?)?;
         self.check_metadata(name, object.metadata(), Some(was.metadata()))?;
-        let _turn = admission.turn(&attributes).await;
-        admission.validate(&attributes, Some(object.as_ref()))?;
+        let _turn = admission
+            .validate(&attributes, Some(object.as_ref()))
+            .await?;
         self.check_grant(object.as_ref(), Some(was))?;
         let removes = self.deletes_now(object.as_ref())?;
         let mut object = object.to_value()?;
@@ -274,6 +277,25 @@ impl Call {
             Written::Changed(_) if !again => Err(self.modified(name)),
             Written::Changed(current) => Ok(Err(current)),
         }
+    }
+
+    /// Restores what an update of the part may not change, and sets what follows from it.
+    fn prepare_update(
+        &self,
+        part: Part,
+        old: &Old,
+        object: &mut dyn Object,
+    ) -> Result<(), ApiError> {
+        let strategy = &self.row.strategy;
+        let was = old.object.as_ref();
+        self.keep_metadata(object.metadata_mut(), old)?;
+        object.prepare_update(part, was, &self.api.gates)?;
+        strategy.complete(object, Some(was), self.write())?;
+        if strategy.moved_on(object, was)? {
+            let generation = was.metadata().generation.unwrap_or(0) + 1;
+            object.metadata_mut().generation = Some(generation);
+        }
+        Ok(())
     }
 
     /// Refuses what was made from another object or another state of it.

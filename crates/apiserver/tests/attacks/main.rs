@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "the suite in tests/api uses the rest")]
 #[path = "../api/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "the suite in tests/api uses the rest")]
+#[path = "../api/hook_server.rs"]
+mod hook_server;
 
 mod certificates;
 mod connects;
@@ -22,3 +25,4 @@ mod proxying;
 mod request_reading;
 mod resources;
 mod subresources;
+mod webhooks;
