@@ -1,0 +1,9 @@
+//! Expressions, evaluated: cel-spec's rules, Kubernetes' functions, errors, costs, and attacks.
+
+mod attacks;
+mod costs;
+mod errors;
+mod harness;
+mod kubernetes;
+mod mutations;
+mod spec;
