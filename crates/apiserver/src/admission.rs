@@ -10,11 +10,13 @@
 //! stock server.
 
 mod always_pull_images;
+mod cel;
 mod certificates;
 mod claim_resize;
 mod configured;
 mod default_class;
 mod default_toleration_seconds;
+mod expressions;
 mod form;
 mod limit_ranger;
 mod matching;
@@ -23,6 +25,7 @@ mod node_restriction;
 mod object_quota;
 mod plugins;
 mod pod_security;
+mod policies;
 mod priority;
 mod reinvocation;
 mod resource_quota;

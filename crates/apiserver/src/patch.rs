@@ -194,6 +194,21 @@ pub fn apply(
     Ok(patched)
 }
 
+/// Lays a configuration over an object of a kind in a version, as an apply does that owns nothing yet: for mutations of
+/// policies, which have no manager.
+///
+/// # Errors
+/// `Unexplained` for a configuration that does not fit its type, or that would replace a list or map as a whole.
+pub(crate) fn merge_configuration(
+    resource: &Resource,
+    version: &str,
+    object: &Value,
+    config: &Value,
+) -> Result<Value, ApiError> {
+    let ty = schema::of_kind(&resource.group, version, &resource.kind);
+    Ok(apply::merge_configuration(ty, object, config)?)
+}
+
 /// Keeps `metadata.managedFields` of `new` after a create, an update or a patch other than apply.
 /// `new` carries what the client sent in managedFields; `old` is what is stored.
 pub fn track(old: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
@@ -227,6 +242,7 @@ impl From<apply::ApplyError> for ApiError {
                     .collect(),
             },
             apply::ApplyError::ManagedFieldsSet => Self::BadRequest(message),
+            apply::ApplyError::Atomic(_) => Self::Unexplained(message),
             apply::ApplyError::MissingKey { .. } | apply::ApplyError::DuplicateItem { .. } => {
                 Self::Unexplained(format!("failed to create typed patch object: {message}"))
             }

@@ -28,6 +28,8 @@ mod lists;
 mod logs;
 #[path = "api/owners.rs"]
 mod owners;
+#[path = "api/policies.rs"]
+mod policies;
 #[path = "api/quotas.rs"]
 mod quotas;
 #[path = "api/representations.rs"]

@@ -151,7 +151,7 @@ fn keep_identity(metadata: &mut ObjectMeta, before: &ObjectMeta) -> Result<(), A
 }
 
 /// Brings a value of the storage version to the version of an invocation.
-async fn convert(invocation: &Invocation, value: &mut Value) -> Result<(), ApiError> {
+pub(super) async fn convert(invocation: &Invocation, value: &mut Value) -> Result<(), ApiError> {
     let row = &invocation.row;
     let Some(convert) = &row.convert else {
         return Ok(());

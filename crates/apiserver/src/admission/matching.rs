@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::form::Form;
 use super::{Attributes, NAMESPACES, Operation};
+use crate::authz::Authorizer;
 use crate::object::Object;
 use crate::registry::{Registry, Resource};
 use crate::storage::Storage;
@@ -140,6 +141,7 @@ pub(super) struct Criteria {
 pub(super) struct Lookup {
     pub(super) storage: Arc<Storage>,
     pub(super) registry: Arc<Registry>,
+    pub(super) authorizer: Arc<Authorizer>,
 }
 
 impl Criteria {
@@ -160,7 +162,6 @@ impl Criteria {
     }
 
     /// Those of a policy or its binding.
-    #[allow(dead_code, reason = "policies follow")]
     pub(super) fn of_policy(resources: &MatchResources) -> Self {
         let rules = |list: &Option<Vec<NamedRuleWithOperations>>| -> Vec<Rule> {
             list.iter().flatten().map(Rule::from).collect()

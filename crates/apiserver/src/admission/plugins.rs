@@ -5,15 +5,17 @@ use super::certificates::{CertificateApproval, CertificateSigning, CertificateSu
 use super::claim_resize::PersistentVolumeClaimResize;
 use super::default_class::{DefaultIngressClass, DefaultStorageClass};
 use super::default_toleration_seconds::DefaultTolerationSeconds;
+use super::expressions::Expressions;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
 use super::object_quota::WholeQuota;
 use super::pod_security::PodSecurity;
+use super::policies::{MutatingPolicies, ValidatingPolicies};
 use super::priority::Priority;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
-use super::unenforced::{Disabled, Unenforced};
+use super::unenforced::Disabled;
 use super::webhooks::{MutatingWebhooks, ValidatingWebhooks};
 use super::{Chain, Member, Parts, Plugin};
 
@@ -109,13 +111,7 @@ const BUILT: &[Built] = &[
     Built {
         name: "MutatingAdmissionPolicy",
         by_default: true,
-        make: |_| {
-            let kinds = &[
-                "mutatingadmissionpolicies",
-                "mutatingadmissionpolicybindings",
-            ];
-            own(Unenforced(kinds))
-        },
+        make: |parts| Member::Outside(Box::new(MutatingPolicies::new(parts))),
     },
     Built {
         name: "MutatingAdmissionWebhook",
@@ -125,13 +121,7 @@ const BUILT: &[Built] = &[
     Built {
         name: "ValidatingAdmissionPolicy",
         by_default: true,
-        make: |_| {
-            let kinds = &[
-                "validatingadmissionpolicies",
-                "validatingadmissionpolicybindings",
-            ];
-            own(Unenforced(kinds))
-        },
+        make: |parts| Member::Outside(Box::new(ValidatingPolicies::new(parts))),
     },
     Built {
         name: "ValidatingAdmissionWebhook",
@@ -301,6 +291,7 @@ impl Plugins {
                 members.push(own(Disabled(name, kinds)));
             }
         }
+        members.push(own(Expressions));
         Chain::new(parts, members)
     }
 }

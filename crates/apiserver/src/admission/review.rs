@@ -170,7 +170,7 @@ fn kind_value(kind: &Gvk) -> Value {
 }
 
 /// Who asks, as webhooks and policies see it.
-pub(super) fn user_value(user: &User) -> Value {
+fn user_value(user: &User) -> Value {
     let mut info = json!({"username": user.name, "groups": user.groups});
     if !user.uid.is_empty() {
         info["uid"] = json!(user.uid);
@@ -181,22 +181,30 @@ pub(super) fn user_value(user: &User) -> Value {
     info
 }
 
-/// The request of an AdmissionReview, `object` and `oldObject` included.
+/// The object and the one before, as an invocation sees them; null for none.
 ///
 /// # Errors
-/// When the objects cannot be converted.
-pub(super) async fn request(
+/// When they cannot be converted.
+pub(super) async fn objects(
     attributes: &Attributes<'_>,
     invocation: &Invocation,
     object: Option<&dyn Object>,
-    uid: &str,
-) -> Result<Value, ApiError> {
+) -> Result<(Value, Value), ApiError> {
     let new = match (object, &attributes.form) {
         (Some(object), _) => form::show(attributes, invocation, object).await?,
         (None, Form::Connection(options)) => Value::clone(options),
         (None, _) => Value::Null,
     };
-    let old = form::show_old(attributes, invocation).await?;
+    Ok((new, form::show_old(attributes, invocation).await?))
+}
+
+/// What is asked for, without the objects.
+pub(super) fn describe(
+    attributes: &Attributes<'_>,
+    invocation: &Invocation,
+    new: &Value,
+    old: &Value,
+) -> Value {
     let row = &invocation.row;
     let asked = attributes.resource;
     let (kind, request_kind) = match attributes.form {
@@ -205,21 +213,18 @@ pub(super) async fn request(
             Gvk::new(&asked.group, attributes.version, &asked.kind),
         ),
         Form::Posted(_) | Form::Scale | Form::Connection(_) => {
-            let kind = kind_of(if new.is_null() { &old } else { &new });
+            let kind = kind_of(if new.is_null() { old } else { new });
             (kind.clone(), kind)
         }
     };
     let resource = |group: &str, version: &str, plural: &str| json!({"group": group, "version": version, "resource": plural});
     let mut request = json!({
-        "uid": uid,
         "kind": kind_value(&kind),
         "resource": resource(&row.group, &invocation.version, &row.plural),
         "requestKind": kind_value(&request_kind),
         "requestResource": resource(&asked.group, attributes.version, &asked.plural),
         "operation": attributes.operation.as_str(),
         "userInfo": user_value(attributes.user),
-        "object": new,
-        "oldObject": old,
         "dryRun": attributes.dry_run,
         "options": attributes.options.options(attributes.operation),
     });
@@ -233,6 +238,24 @@ pub(super) async fn request(
             request[field] = json!(value);
         }
     }
+    request
+}
+
+/// The request of an AdmissionReview, `object` and `oldObject` included.
+///
+/// # Errors
+/// When the objects cannot be converted.
+pub(super) async fn request(
+    attributes: &Attributes<'_>,
+    invocation: &Invocation,
+    object: Option<&dyn Object>,
+    uid: &str,
+) -> Result<Value, ApiError> {
+    let (new, old) = objects(attributes, invocation, object).await?;
+    let mut request = describe(attributes, invocation, &new, &old);
+    request["uid"] = json!(uid);
+    request["object"] = new;
+    request["oldObject"] = old;
     Ok(request)
 }
 

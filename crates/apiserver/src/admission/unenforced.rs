@@ -7,32 +7,12 @@ use crate::object::Object;
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// A plugin that is not built, by the kinds that it would read: they are refused.
-pub(super) struct Unenforced(pub(super) &'static [&'static str]);
-
 /// A plugin that is disabled, by its name and the kinds that it would read: whoever makes one is told.
 pub(super) struct Disabled(pub(super) &'static str, pub(super) &'static [&'static str]);
 
 fn creates(attributes: &Attributes<'_>, kinds: &[&str]) -> bool {
     attributes.operation == Operation::Create
         && kinds.iter().any(|plural| attributes.is(GROUP, plural, ""))
-}
-
-impl Plugin for Unenforced {
-    fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        creates(attributes, self.0)
-    }
-
-    fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        _object: Option<&dyn Object>,
-    ) -> Result<(), ApiError> {
-        let kind = &attributes.resource.kind;
-        Err(attributes.forbidden(format!(
-            "{kind} is not enforced by this server, so it is not stored either: nothing would be refused or changed by it"
-        )))
-    }
 }
 
 impl Plugin for Disabled {

@@ -95,6 +95,7 @@ impl Parts {
         Lookup {
             storage: Arc::clone(&self.storage),
             registry: Arc::clone(&self.registry),
+            authorizer: Arc::clone(&self.authorizer),
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 pub use self::set::{FieldPath, FieldSet};
 use self::{
     managed::{Entry, Managed, unowned},
-    shape::Shape,
+    shape::{Shape, View},
 };
 use super::schema::Type;
 
@@ -75,6 +75,9 @@ pub enum ApplyError {
         /// The key.
         item: String,
     },
+    /// A mutation names a list, map or struct that is owned as a whole: what it doesn't name would be lost.
+    #[error("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {0}")]
+    Atomic(String),
 }
 
 /// A field that somebody else owns.
@@ -284,6 +287,46 @@ pub fn apply(
     managed.0.push(entry);
     managed.write(&mut new, writer.api_version);
     Ok(new)
+}
+
+/// Lays a configuration over an object, and keeps no owners.
+///
+/// # Errors
+///
+/// For lists without keys, and for what is owned as a whole.
+pub fn merge_configuration(
+    ty: Option<&'static Type>,
+    object: &Value,
+    config: &Value,
+) -> Result<Value, ApplyError> {
+    let shape = Shape::root(ty);
+    walk::fields(shape, config)?;
+    check_granular(shape, config, &mut String::new())?;
+    Ok(walk::merge(shape, object, config))
+}
+
+fn check_granular(shape: Shape, config: &Value, path: &mut String) -> Result<(), ApplyError> {
+    let length = path.len();
+    match (shape.view(config), config) {
+        (View::Map, Value::Object(fields)) => {
+            for (name, value) in fields {
+                path.push('.');
+                path.push_str(name);
+                check_granular(shape.field(name), value, path)?;
+                path.truncate(length);
+            }
+        }
+        (View::List, Value::Array(items)) => {
+            for (at, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{at}]"));
+                check_granular(shape.item(), item, path)?;
+                path.truncate(length);
+            }
+        }
+        (_, Value::Array(_) | Value::Object(_)) => return Err(ApplyError::Atomic(path.clone())),
+        (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {}
+    }
+    Ok(())
 }
 
 fn ignored(writer: &Writer<'_>) -> FieldSet {

@@ -282,24 +282,6 @@ async fn kinds_of_the_cluster_are_served_as_the_reference_has_them() {
 }
 
 #[tokio::test]
-async fn what_is_not_enforced_is_not_stored() {
-    let api = Api::start().await;
-    for case in cluster::cases() {
-        if !case.path.contains("admissionpolic") {
-            continue;
-        }
-        let refused = api.post(case.path, case.minimal).await.expect(403);
-        let message = refused["message"].as_str().unwrap();
-        assert!(
-            message.contains("is not enforced by this server"),
-            "{message}"
-        );
-        let listed = api.get(case.path).await.expect(200);
-        assert_eq!(listed["items"], json!([]), "it can be listed, and is empty");
-    }
-}
-
-#[tokio::test]
 async fn a_controller_manager_that_runs_ends_the_warnings() {
     let api = Api::start().await;
     let now = jiff::Timestamp::now()

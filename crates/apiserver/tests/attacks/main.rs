@@ -21,6 +21,7 @@ mod names;
 mod node_restriction;
 mod objects;
 mod pod_security;
+mod policies;
 mod proxying;
 mod request_reading;
 mod resources;

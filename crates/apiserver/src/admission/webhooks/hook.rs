@@ -9,10 +9,13 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use super::super::Attributes;
+use super::super::cel::{Checks, Conditions, Facts, Matched, Sees, environment, off_worker};
 use super::super::matching::{Criteria, Invocation, Lookup};
-use super::super::review::ReviewVersion;
+use super::super::policies::question;
+use super::super::review::{self, ReviewVersion};
 use crate::log_limit::LogLimit;
 use crate::object::Object;
 use crate::storage::Storage;
@@ -21,6 +24,11 @@ use crate::webhook::{ClientConfig, HookClient, Whereabouts};
 /// Seconds that a webhook has, where its configuration does not say.
 const SECONDS: i32 = 10;
 const PORT: u16 = 443;
+/// What match conditions see besides the request.
+const SEES: Sees = Sees {
+    params: false,
+    authorizer: true,
+};
 
 /// One webhook.
 pub(super) struct Hook {
@@ -31,6 +39,7 @@ pub(super) struct Hook {
     /// What sets it apart from all others of its plugin.
     pub(super) id: String,
     pub(super) criteria: Criteria,
+    pub(super) conditions: Conditions,
     /// Whether the request goes on when there is no answer.
     pub(super) fails_open: bool,
     /// Whether it must not be asked about what won't be stored.
@@ -54,7 +63,43 @@ impl Hook {
         object: Option<&dyn Object>,
         lookup: &Lookup,
     ) -> Result<Option<Invocation>, ApiError> {
-        self.criteria.matches(attributes, object, lookup)
+        let Some(invocation) = self.criteria.matches(attributes, object, lookup)? else {
+            return Ok(None);
+        };
+        if self.conditions.is_empty() {
+            return Ok(Some(invocation));
+        }
+        let (object, old) = review::objects(attributes, &invocation, object).await?;
+        let request = review::describe(attributes, &invocation, &object, &old);
+        let checks = Checks {
+            authorizer: &lookup.authorizer,
+            user: attributes.user,
+        };
+        let facts = Facts {
+            object: &object,
+            old: &old,
+            request: &request,
+            params: &Value::Null,
+            namespace: &Value::Null,
+            authorizer: &checks,
+            question: question(attributes),
+        };
+        match off_worker(|| self.conditions.evaluate(&facts)) {
+            Matched::Yes => Ok(Some(invocation)),
+            Matched::No => Ok(None),
+            Matched::Failed(why) if self.fails_open => {
+                if let Some(suppressed) = self.failures.pass() {
+                    tracing::warn!(
+                        webhook = self.name,
+                        configuration = self.configuration,
+                        suppressed,
+                        "not asked (failurePolicy is Ignore): its match conditions failed: {why}"
+                    );
+                }
+                Ok(None)
+            }
+            Matched::Failed(why) => Err(attributes.forbidden(why)),
+        }
     }
 }
 
@@ -108,6 +153,10 @@ macro_rules! hooks {
                     hook.match_policy.as_deref(),
                     hook.namespace_selector.as_ref(),
                     hook.object_selector.as_ref(),
+                ),
+                conditions: Conditions::new(
+                    &environment(SEES),
+                    hook.match_conditions.as_deref().unwrap_or_default(),
                 ),
                 fails_open: hook.failure_policy.as_deref() == Some("Ignore"),
                 has_side_effects: has_side_effects(&hook.side_effects),
