@@ -5,6 +5,7 @@
 //! definition that is gone. A definition in a group of the server's own is never served: such can only come from a
 //! database of an older version, and their objects are left where they are.
 
+mod conversion;
 mod naming;
 mod printer;
 mod row;
@@ -56,7 +57,7 @@ pub(crate) async fn run(
 
 async fn reconcile(
     registry: &Registry,
-    storage: &Storage,
+    storage: &Arc<Storage>,
     served: &mut BTreeMap<String, Served>,
     decoded: &mut Decoded<CustomResourceDefinition>,
 ) {
@@ -91,7 +92,9 @@ async fn reconcile(
         }
         let (mut names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);
         let mut established = conflict.is_none() || status::holds(definition, "Established");
-        if established && let Err(refused) = serve(registry, served, stored, definition, &names) {
+        if established
+            && let Err(refused) = serve(registry, storage, served, stored, definition, &names)
+        {
             established = false;
             let reason = "PluralConflict";
             let message = refused.to_string();
@@ -117,6 +120,7 @@ async fn reconcile(
 /// Puts the row of a definition, unless it is there as it should be.
 fn serve(
     registry: &Registry,
+    storage: &Arc<Storage>,
     served: &mut BTreeMap<String, Served>,
     stored: &Stored,
     definition: &CustomResourceDefinition,
@@ -129,7 +133,8 @@ fn serve(
     {
         return Ok(());
     }
-    registry.put(row::of(definition, names))?;
+    let converter = conversion::of(definition, storage);
+    registry.put(row::of(definition, names, converter))?;
     let now = Served {
         group: definition.spec.group.clone(),
         plural: definition.spec.names.plural.clone(),

@@ -1,6 +1,7 @@
 //! The generic verbs. They know kinds only through the rows of the registry.
 
 pub(crate) mod answered;
+mod conversion;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;

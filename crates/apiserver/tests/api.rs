@@ -12,6 +12,8 @@ mod hook_server;
 mod access;
 #[path = "api/classes.rs"]
 mod classes;
+#[path = "api/conversion.rs"]
+mod conversion;
 #[path = "api/custom.rs"]
 mod custom;
 #[path = "api/evictions.rs"]

@@ -53,7 +53,7 @@ pub(super) async fn show(
     match attributes.form {
         Form::Own => {
             let mut value = object.to_value()?;
-            convert(invocation, &mut value).await?;
+            convert(attributes, invocation, &mut value).await?;
             Ok(value)
         }
         Form::Posted(_) => object.to_value(),
@@ -90,10 +90,17 @@ pub(super) async fn read(
     let mut object = match attributes.form {
         Form::Own => {
             let row = &invocation.row;
+            let (mut value, mut version) = (value, &invocation.version);
+            if row.converter.is_some() && row.storage_gvk.version != *version {
+                version = &row.storage_gvk.version;
+                let stored = Invocation {
+                    version: version.clone(),
+                    ..invocation.clone()
+                };
+                convert(attributes, &stored, &mut value).await?;
+            }
             let mut unknown = Vec::new();
-            let mut read = row
-                .strategy
-                .decode(&invocation.version, value, &mut unknown)?;
+            let mut read = row.strategy.decode(version, value, &mut unknown)?;
             prune(read.metadata_mut());
             read
         }
@@ -150,8 +157,12 @@ fn keep_identity(metadata: &mut ObjectMeta, before: &ObjectMeta) -> Result<(), A
     Ok(())
 }
 
-/// Brings a value of the storage version to the version of an invocation.
-pub(super) async fn convert(invocation: &Invocation, value: &mut Value) -> Result<(), ApiError> {
+/// Brings a value to the version of an invocation.
+pub(super) async fn convert(
+    attributes: &Attributes<'_>,
+    invocation: &Invocation,
+    value: &mut Value,
+) -> Result<(), ApiError> {
     let row = &invocation.row;
     let Some(convert) = &row.convert else {
         return Ok(());
@@ -159,6 +170,12 @@ pub(super) async fn convert(invocation: &Invocation, value: &mut Value) -> Resul
     let from = value["apiVersion"].as_str().unwrap_or_default().to_owned();
     let to = row.api_version(&invocation.version);
     if from == to {
+        return Ok(());
+    }
+    if let Some(converter) = &row.converter {
+        let converting = converter.convert(vec![value.take()], &to, attributes.deadline);
+        let mut converted = attributes.away(converting).await??;
+        *value = converted.pop().unwrap_or_default();
         return Ok(());
     }
     convert(value, &from, &to)

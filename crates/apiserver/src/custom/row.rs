@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use berth_api::status::ApiError;
 use berth_core::meta;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionVersion,
@@ -10,7 +11,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use super::printer;
-use crate::registry::{Gvk, Resource, ResourceHandler, Scope, Subresource, SubresourceHandler};
+use crate::registry::{
+    Converter, Gvk, Resource, ResourceHandler, Scope, Subresource, SubresourceHandler,
+};
 use crate::storage::key;
 use crate::strategy::custom::Custom;
 
@@ -64,6 +67,7 @@ fn schema_of(version: &CustomResourceDefinitionVersion) -> Option<Arc<Value>> {
 pub(super) fn of(
     definition: &CustomResourceDefinition,
     names: &CustomResourceDefinitionNames,
+    converter: Option<Arc<dyn Converter>>,
 ) -> Resource {
     let spec = &definition.spec;
     let mut served: Vec<&CustomResourceDefinitionVersion> =
@@ -126,13 +130,20 @@ pub(super) fn of(
         )),
         printer: printer::of(&columns),
         convert: (spec.versions.len() > 1).then(|| {
+            let by_webhook = converter.is_some();
             let convert: crate::registry::Convert =
-                Arc::new(|object: &mut Value, _from: &str, to: &str| {
+                Arc::new(move |object: &mut Value, from: &str, to: &str| {
+                    if by_webhook {
+                        return Err(ApiError::Internal(format!(
+                            "{from} is converted to {to} by the webhook of its definition alone"
+                        )));
+                    }
                     object["apiVersion"] = Value::String(to.to_owned());
                     Ok(())
                 });
             convert
         }),
+        converter,
         schemas,
         storage_gvk: gvk,
         storage_version,

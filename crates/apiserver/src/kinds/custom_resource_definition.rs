@@ -1,5 +1,6 @@
 //! CustomResourceDefinitions themselves.
 
+mod conversion;
 mod unenforced;
 
 use berth_api::field::{FieldError, FieldPath};
@@ -93,6 +94,7 @@ impl Rules for Definition {
         if conversion.strategy.is_empty() {
             "None".clone_into(&mut conversion.strategy);
         }
+        conversion::default(conversion);
     }
 
     fn prepare_create(&mut self, _gates: &FeatureGates) {
@@ -213,16 +215,6 @@ fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
             ));
         }
     }
-    let strategy = spec
-        .conversion
-        .as_ref()
-        .map_or("None", |c| c.strategy.as_str());
-    if strategy != "None" {
-        errors.push(FieldError::not_supported(
-            &at.child("conversion").child("strategy"),
-            strategy,
-            &["None"],
-        ));
-    }
+    errors.extend(conversion::validate(spec, &at));
     errors
 }

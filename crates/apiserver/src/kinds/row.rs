@@ -59,6 +59,7 @@ pub(super) fn row<K: Kind>() -> Resource {
         strategy: Arc::new(TypedKind::<K>::new()),
         printer: K::printer(),
         convert: K::convert(),
+        converter: None,
         schemas: BTreeMap::new(),
     }
 }

@@ -39,8 +39,8 @@ impl Call {
         let body = negotiate::document(&self.headers, &self.body)?;
         let object = self.decode(body)?;
         match self.create_object(object, true).await? {
-            Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),
-            Created::Dry(object) => self.respond_value(StatusCode::CREATED, &object),
+            Created::Stored(stored) => self.answer_stored(StatusCode::CREATED, stored).await,
+            Created::Dry(object) => self.answer_value(StatusCode::CREATED, object).await,
         }
     }
 
@@ -50,6 +50,7 @@ impl Call {
         object: Box<dyn Object>,
         track: bool,
     ) -> Result<Created, ApiError> {
+        let object = self.settled(object).await?;
         let prefix = object.metadata().generate_name.as_deref();
         if !object.name().is_empty() || prefix.unwrap_or_default().is_empty() {
             return self.create_once(object, track).await;
@@ -104,7 +105,7 @@ impl Call {
         }
         let mut object = object.to_value()?;
         if track {
-            self.track(None, &mut object)?;
+            self.track(None, &mut object).await?;
         }
         if self.query.dry_run {
             if self.cache().get(self.namespace(), &name).is_some() {
@@ -181,24 +182,23 @@ impl Call {
     }
 
     /// Keeps `metadata.managedFields`, which speak the request's version.
-    pub(crate) fn track(&self, old: Option<&Value>, object: &mut Value) -> Result<(), ApiError> {
+    pub(crate) async fn track(
+        &self,
+        old: Option<&Value>,
+        object: &mut Value,
+    ) -> Result<(), ApiError> {
         let manager = self.manager();
-        let ctx = self.write_context(&manager);
         if self.row.convert.is_none() {
-            patch::track(old, object, &ctx);
+            patch::track(old, object, &self.write_context(&manager));
             return Ok(());
         }
         let old = match old {
-            Some(old) => {
-                let mut old = old.clone();
-                self.to_request(&mut old)?;
-                Some(old)
-            }
+            Some(old) => Some(self.spoken(old).await?),
             None => None,
         };
-        let mut spoken = object.clone();
-        self.to_request(&mut spoken)?;
-        patch::track(old.as_ref(), &mut spoken, &ctx);
+        let mut spoken = self.spoken(object).await?.into_owned();
+        let ctx = self.write_context(&manager);
+        patch::track(old.as_deref(), &mut spoken, &ctx);
         meta::carry(object, &spoken, "managedFields");
         Ok(())
     }

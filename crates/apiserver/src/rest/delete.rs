@@ -92,14 +92,16 @@ impl Call {
         let deletion = self.deletion()?;
         let shows_object = self.row.strategy.ending() == Ending::Graceful;
         match self.delete_object(self.name(), &deletion).await? {
-            Deleted::Gone(stored) if shows_object => self.respond_stored(StatusCode::OK, &stored),
+            Deleted::Gone(stored) if shows_object => {
+                self.answer_stored(StatusCode::OK, stored).await
+            }
             Deleted::Gone(stored) => {
                 let object = stored.value()?;
                 self.respond_success(&stored.name, meta::text(&object, "/metadata/uid"))
             }
             Deleted::Unreadable(stored) => self.respond_success(&stored.name, ""),
-            Deleted::Marked(stored) => self.respond_stored(StatusCode::OK, &stored),
-            Deleted::Dry(object) if shows_object => self.respond_value(StatusCode::OK, &object),
+            Deleted::Marked(stored) => self.answer_stored(StatusCode::OK, stored).await,
+            Deleted::Dry(object) if shows_object => self.answer_value(StatusCode::OK, object).await,
             Deleted::Dry(object) => {
                 self.respond_success(meta::name(&object), meta::text(&object, "/metadata/uid"))
             }
@@ -192,7 +194,7 @@ impl Call {
         stored: &Arc<Stored>,
         deletion: &Deletion,
     ) -> Result<Result<Deleted, Option<Arc<Stored>>>, ApiError> {
-        let value = stored.value()?;
+        let (value, _) = self.current(stored).await?;
         let object = self.typed(stored, &value)?;
         self.check_preconditions(stored, object.uid(), deletion)?;
         let options = Options(deletion);

@@ -42,7 +42,7 @@ impl Call {
             continue_token: listed.meta.continue_token,
             remaining: None,
         };
-        self.respond_list(Listed { items: gone, meta })
+        self.respond_list(Listed { items: gone, meta }).await
     }
 
     /// An error that names an object which no list shows because it cannot be read, where the whole collection is to go.

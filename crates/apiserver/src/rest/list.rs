@@ -80,15 +80,16 @@ impl Call {
     /// Answers a list.
     pub(crate) async fn list(self) -> Result<Response, ApiError> {
         let listed = self.collect().await?;
-        self.respond_list(listed)
+        self.respond_list(listed).await
     }
 
     /// A list as the answer, in whatever form the client accepts.
-    pub(super) fn respond_list(self, listed: Listed) -> Result<Response, ApiError> {
+    pub(super) async fn respond_list(self, mut listed: Listed) -> Result<Response, ApiError> {
         let size: usize = listed.items.iter().map(|item| item.bytes.len()).sum();
         if size > STREAMED {
-            return self.stream_list(listed);
+            return self.stream_list(listed).await;
         }
+        listed.items = self.shown_all(listed.items).await?;
         let items: Vec<&Stored> = listed.items.iter().map(Arc::as_ref).collect();
         let bytes = self.list_bytes(&items, &listed.meta)?;
         self.respond_bytes(StatusCode::OK, bytes)

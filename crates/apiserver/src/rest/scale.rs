@@ -31,7 +31,7 @@ impl Call {
         let scale: Scale = self.posted(document)?;
         self.check_name(scale.metadata.name.as_deref().unwrap_or_default())?;
         let updated = self
-            .update_object(Part::Scale, |current| {
+            .update_object(Part::Scale, |current, _| {
                 let version = scale.metadata.resource_version.as_deref();
                 self.scaled(current, &scale, version.unwrap_or_default().is_empty())
             })
@@ -52,7 +52,7 @@ impl Call {
         }
         let manager = self.manager();
         let updated = self
-            .update_object(Part::Scale, |current| {
+            .update_object(Part::Scale, |current, _| {
                 let spoken = self.scale_value(current)?;
                 let ctx = self.write_context(&manager);
                 // No field of a Scale is a list: a strategic patch of it is a merge patch.
@@ -93,6 +93,7 @@ impl Call {
             object,
             track: true,
             again,
+            spoken: false,
         })
     }
 

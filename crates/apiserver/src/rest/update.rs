@@ -1,6 +1,5 @@
 //! PUT and PATCH, of objects and of the subresources that change them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use berth_api::field::{FieldError, FieldPath};
@@ -30,6 +29,8 @@ struct Old {
     stored: Arc<Stored>,
     value: Value,
     object: Box<dyn Object>,
+    /// Whether it is stored in a version that no longer is: it is written even when nothing changes.
+    stale: bool,
 }
 
 /// What became of an update.
@@ -49,6 +50,8 @@ pub(super) struct Replacement {
     pub(super) track: bool,
     /// Whether it can be made again from a newer object when somebody overtakes.
     pub(super) again: bool,
+    /// Whether it was decoded in the request's version.
+    pub(super) spoken: bool,
 }
 
 impl Call {
@@ -69,13 +72,13 @@ impl Call {
         {
             self.authorize(Verb::Create)?;
             return match self.create_object(object, true).await? {
-                Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),
-                Created::Dry(object) => self.respond_value(StatusCode::CREATED, &object),
+                Created::Stored(stored) => self.answer_stored(StatusCode::CREATED, stored).await,
+                Created::Dry(object) => self.answer_value(StatusCode::CREATED, object).await,
             };
         }
         let mut given = Some(object);
         let updated = self
-            .update_object(part, |_| {
+            .update_object(part, |_, _| {
                 let object = if unconditional {
                     given.as_ref().map(|object| object.to_boxed())
                 } else {
@@ -85,10 +88,11 @@ impl Call {
                     object: object.ok_or_else(|| self.modified(self.name()))?,
                     track: true,
                     again: unconditional,
+                    spoken: true,
                 })
             })
             .await?;
-        self.respond_updated(&updated)
+        self.respond_updated(updated).await
     }
 
     /// Answers a PATCH.
@@ -106,10 +110,9 @@ impl Call {
             return Ok(response);
         }
         let updated = self
-            .update_object(part, |current| {
-                let spoken = self.spoken(current)?;
+            .update_object(part, |_, spoken| {
                 let ctx = self.write_context(&manager);
-                let mut patched = patch::apply(kind, Some(&spoken), &self.body, &ctx)?;
+                let mut patched = patch::apply(kind, Some(spoken), &self.body, &ctx)?;
                 self.check_patched(&patched)?;
                 if kind == PatchKind::Strategic {
                     // It goes by the type, whatever the patch calls itself.
@@ -139,10 +142,11 @@ impl Call {
                     object,
                     track: kind != PatchKind::Apply,
                     again: true,
+                    spoken: true,
                 })
             })
             .await?;
-        self.respond_updated(&updated)
+        self.respond_updated(updated).await
     }
 
     /// An apply of an object that does not exist; none when it does by now.
@@ -165,9 +169,13 @@ impl Call {
         let object = self.decode_applied(applied, strict)?;
         match self.create_object(object, false).await {
             Ok(Created::Stored(stored)) => {
-                self.respond_stored(StatusCode::CREATED, &stored).map(Some)
+                let answer = self.answer_stored(StatusCode::CREATED, stored).await;
+                answer.map(Some)
             }
-            Ok(Created::Dry(object)) => self.respond_value(StatusCode::CREATED, &object).map(Some),
+            Ok(Created::Dry(object)) => {
+                let answer = self.answer_value(StatusCode::CREATED, object).await;
+                answer.map(Some)
+            }
             Err(ApiError::AlreadyExists(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -182,12 +190,12 @@ impl Call {
         ))
     }
 
-    fn respond_updated(&self, updated: &Updated) -> Result<Response, ApiError> {
+    async fn respond_updated(&self, updated: Updated) -> Result<Response, ApiError> {
         match updated {
             Updated::Stored(stored) | Updated::Removed(stored) => {
-                self.respond_stored(StatusCode::OK, stored)
+                self.answer_stored(StatusCode::OK, stored).await
             }
-            Updated::Dry(object) => self.respond_value(StatusCode::OK, object),
+            Updated::Dry(object) => self.answer_value(StatusCode::OK, object).await,
         }
     }
 
@@ -196,19 +204,23 @@ impl Call {
     pub(super) async fn update_object(
         &self,
         part: Part,
-        mut make: impl FnMut(&Value) -> Result<Replacement, ApiError> + Send,
+        mut make: impl FnMut(&Value, &Value) -> Result<Replacement, ApiError> + Send,
     ) -> Result<Updated, ApiError> {
         let name = self.name();
         let mut current = self.cache().get(self.namespace(), name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
-            let value = stored.value()?;
+            let (value, stale) = self.current(&stored).await?;
             let old = Old {
                 object: self.typed(&stored, &value)?,
                 stored,
                 value,
+                stale,
             };
-            let replacement = make(&old.value)?;
+            let replacement = {
+                let spoken = self.spoken(&old.value).await?;
+                make(&old.value, &spoken)?
+            };
             match self.update_once(part, &old, replacement).await? {
                 Ok(updated) => return Ok(updated),
                 Err(changed) => current = changed,
@@ -229,7 +241,11 @@ impl Call {
             mut object,
             track,
             again,
+            spoken,
         } = replacement;
+        if spoken {
+            object = self.settled(object).await?;
+        }
         self.check_base(object.metadata(), old)?;
         let was = old.object.as_ref();
         self.prepare_update(part, old, object.as_mut())?;
@@ -254,9 +270,9 @@ impl Call {
         let removes = self.deletes_now(object.as_ref())?;
         let mut object = object.to_value()?;
         if track {
-            self.track(Some(&old.value), &mut object)?;
+            self.track(Some(&old.value), &mut object).await?;
         }
-        if object == old.value {
+        if object == old.value && !old.stale {
             return Ok(Ok(Updated::Stored(Arc::clone(&old.stored))));
         }
         if self.query.dry_run {
@@ -347,15 +363,5 @@ impl Call {
             && grace.unwrap_or(0) == 0
             && object.finalizers().is_empty()
             && !self.row.strategy.has_own_finalizers(object)?)
-    }
-
-    /// A stored object in the request's version.
-    fn spoken<'a>(&self, stored: &'a Value) -> Result<Cow<'a, Value>, ApiError> {
-        if self.row.convert.is_none() {
-            return Ok(Cow::Borrowed(stored));
-        }
-        let mut spoken = stored.clone();
-        self.to_request(&mut spoken)?;
-        Ok(Cow::Owned(spoken))
     }
 }

@@ -12,6 +12,7 @@ mod hook_server;
 
 mod certificates;
 mod connects;
+mod conversion;
 mod custom_resources;
 mod decoding;
 mod devices;

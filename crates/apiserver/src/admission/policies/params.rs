@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::Attributes;
 use super::super::form;
 use super::super::matching::{Invocation, Lookup};
 use crate::storage::Stored;
@@ -23,9 +24,10 @@ struct Labelled {
 pub(super) async fn collect(
     kind: Option<&ParamKind>,
     reference: Option<&ParamRef>,
-    namespace: &str,
+    attributes: &Attributes<'_>,
     lookup: &Lookup,
 ) -> Result<Vec<Value>, String> {
+    let namespace = attributes.namespace;
     let (Some(kind), Some(reference)) = (kind, reference) else {
         return Ok(vec![Value::Null]);
     };
@@ -58,14 +60,14 @@ pub(super) async fn collect(
             for stored in lookup.storage.list(&row.storage, Some(namespace)) {
                 let object: Labelled = stored.decode().map_err(|error| error.to_string())?;
                 if label_selector_matches(selector, object.metadata.labels.as_ref()) {
-                    found.push(show(&stored, &invocation).await?);
+                    found.push(show(attributes, &stored, &invocation).await?);
                 }
             }
         }
         ("", None) => return Err("one of name or selector must be provided".to_owned()),
         (name, _) => {
             if let Some(stored) = lookup.storage.get(&row.storage, namespace, name) {
-                found.push(show(&stored, &invocation).await?);
+                found.push(show(attributes, &stored, &invocation).await?);
             }
         }
     }
@@ -95,9 +97,13 @@ fn find_kind(kind: &ParamKind, lookup: &Lookup) -> Result<Invocation, String> {
     })
 }
 
-async fn show(stored: &Stored, invocation: &Invocation) -> Result<Value, String> {
+async fn show(
+    attributes: &Attributes<'_>,
+    stored: &Stored,
+    invocation: &Invocation,
+) -> Result<Value, String> {
     let mut value = stored.value().map_err(|error| error.to_string())?;
-    form::convert(invocation, &mut value)
+    form::convert(attributes, invocation, &mut value)
         .await
         .map_err(|error| error.to_string())?;
     Ok(value)

@@ -119,7 +119,7 @@ impl ValidatingPolicies {
                     Ok(true) => {
                         let kind = policy.param_kind.as_ref();
                         let reference = binding.params.as_ref();
-                        params::collect(kind, reference, attributes.namespace, lookup).await
+                        params::collect(kind, reference, attributes, lookup).await
                     }
                     Ok(false) => continue,
                     Err(error) => Err(error.to_string()),
