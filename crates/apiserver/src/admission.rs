@@ -18,6 +18,7 @@ mod default_class;
 mod default_toleration_seconds;
 mod expressions;
 mod form;
+mod invocation;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;

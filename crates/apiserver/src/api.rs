@@ -7,6 +7,7 @@ use std::sync::Arc;
 use berth_core::gates::FeatureGates;
 
 use crate::admission::Chain;
+use crate::aggregation::Aggregation;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::flow::FlowControl;
@@ -29,6 +30,8 @@ pub struct Api {
     pub authorizer: Arc<Authorizer>,
     /// What may change or refuse writes.
     pub(crate) admission: Chain,
+    /// What other servers serve.
+    pub(crate) aggregation: Arc<Aggregation>,
     /// What the server counts.
     pub(crate) metrics: Metrics,
     /// Who may go on, and who waits.

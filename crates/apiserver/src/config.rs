@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use berth_core::gates::FeatureGates;
 
+use crate::aggregation::FrontProxyConfig;
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
 use crate::limits::Limits;
@@ -48,6 +49,8 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// How nodes are reached for logs, exec, attach and port-forward.
     pub nodes: Option<NodeClientConfig>,
+    /// How the servers of APIServices know this one; none shows them no certificate.
+    pub front_proxy: Option<FrontProxyConfig>,
     /// What clients may use.
     pub limits: Limits,
     /// Feature gates.
@@ -73,6 +76,7 @@ impl Config {
             authz: AuthzMode::default(),
             tokens: None,
             nodes: None,
+            front_proxy: None,
             limits: Limits::default(),
             gates: FeatureGates::default(),
             enable_admission_plugins: Vec::new(),

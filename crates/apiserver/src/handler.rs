@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Form, NoOptions, Operation};
+use crate::aggregation::Remote;
 use crate::api::Api;
 use crate::attributes::Attributes;
 use crate::authn::Certificate;
@@ -58,7 +59,11 @@ pub(crate) async fn handle(
     );
     // What a node or pod answers is not the server's to change: to hold it whole would take as much memory as the pod
     // likes.
-    let finish = if read.as_ref().is_ok_and(ApiRequest::is_connection) {
+    let remote = read
+        .as_ref()
+        .ok()
+        .and_then(|read| api.aggregation.find(&api.registry.table(), read));
+    let finish = if remote.is_some() || read.as_ref().is_ok_and(ApiRequest::is_connection) {
         Finish::default()
     } else {
         Finish::of(request.headers(), &Parameters::of(request.uri()))
@@ -70,7 +75,11 @@ pub(crate) async fn handle(
         Arc::clone(&peer),
         request,
         read,
-        deadline,
+        Place {
+            seats: Seats::exempt(),
+            deadline,
+            remote,
+        },
         shutdown,
     );
     let answered = if long_running {
@@ -102,7 +111,7 @@ async fn answer(
     peer: Arc<Peer>,
     request: Request,
     read: Result<ApiRequest, ApiError>,
-    deadline: tokio::time::Instant,
+    mut place: Place,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -114,12 +123,9 @@ async fn answer(
     };
     let read = read?;
     let permit = api.flow.admit(&user, &load(&api, &read)).await?;
-    let place = Place {
-        seats: permit.seats(),
-        deadline,
-    };
+    place.seats = permit.seats();
     let mut request = Request::from_parts(parts, body);
-    if read.is_connection() {
+    if place.remote.is_some() || read.is_connection() {
         // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
         permit.leave_seat();
         let held = permit.shared();
@@ -194,6 +200,8 @@ struct Place {
     seats: Seats,
     /// When it must be answered.
     deadline: tokio::time::Instant,
+    /// Who answers instead of this server.
+    remote: Option<Arc<Remote>>,
 }
 
 async fn serve(
@@ -207,6 +215,10 @@ async fn serve(
     let (parts, body) = request.into_parts();
     for attributes in Attributes::of(&user, &read) {
         authorize(&api, &attributes)?;
+    }
+    if let Some(remote) = &place.remote {
+        let request = Request::from_parts(parts, body);
+        return remote.send(&api.storage, &user, request).await;
     }
     let asked = match read {
         ApiRequest::Path(asked) => return documents::answer(&api, &asked, &parts.headers),

@@ -7,6 +7,7 @@
 //! kinds only through the rows of the [`registry`] and their [`strategy`].
 
 mod admission;
+mod aggregation;
 pub mod api;
 pub mod attributes;
 pub mod authn;
@@ -53,5 +54,6 @@ mod warnings;
 mod webhook;
 
 pub use admission::{ConfigFileError, PluginsError};
+pub use aggregation::FrontProxyConfig;
 pub use config::{Config, StoreConfig};
 pub use server::{BuildError, ServeError, Server};

@@ -26,6 +26,8 @@ use crate::{
     tls::TlsError,
 };
 pub use client::NodeClient;
+pub(crate) use client::{any_certificate, exchange};
+pub(crate) use tunnels::Tunnels;
 
 /// As much as is read of a node's error message.
 const MAX_MESSAGE: usize = 50_000;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
+use crate::aggregation::{self, Aggregation};
 use crate::api::Api;
 use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
@@ -123,6 +124,7 @@ impl Config {
             .as_ref()
             .map(NodeClientConfig::client)
             .transpose()?;
+        let aggregation = Arc::new(Aggregation::new(self.front_proxy)?);
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
             StoreConfig::Etcd { endpoints, prefix } => {
@@ -166,6 +168,7 @@ impl Config {
             authorizer,
             storage,
             admission,
+            aggregation,
             metrics,
             flow,
             limits: Arc::clone(&limits),
@@ -230,6 +233,13 @@ impl Server {
             shutdown.clone(),
         );
         self.tasks.spawn("customresourcedefinitions", definitions);
+        let services = aggregation::run(
+            Arc::clone(&api.aggregation),
+            Arc::clone(&api.registry),
+            Arc::clone(&api.storage),
+            shutdown.clone(),
+        );
+        self.tasks.spawn("apiservices", services);
         let context = Context {
             api: Arc::clone(api),
             tls: self.tls.clone(),
@@ -260,6 +270,7 @@ impl Server {
         if let Some(nodes) = &self.api.nodes {
             nodes.close().await;
         }
+        self.api.aggregation.close().await;
         self.tasks.stop().await;
         result
     }

@@ -9,5 +9,5 @@ mod client;
 mod failure;
 mod places;
 
-pub(crate) use client::{ClientConfig, HookClient, Whereabouts};
-pub(crate) use failure::CallError;
+pub(crate) use client::{ClientConfig, HookClient, Whereabouts, roots};
+pub(crate) use failure::{CallError, transport as describe};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api/extension_server.rs"]
+mod extension_server;
 #[path = "api/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "the suite of attacks uses the rest")]
@@ -10,6 +12,8 @@ mod hook_server;
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/aggregation.rs"]
+mod aggregation;
 #[path = "api/classes.rs"]
 mod classes;
 #[path = "api/conversion.rs"]

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::Attributes;
-use super::matching::Invocation;
+use super::invocation::Invocation;
 use crate::object::{Object, Typed, prune};
 use crate::registry::Gvk;
 use crate::strategy::scale;

@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::form::Form;
+use super::invocation::Invocation;
 use super::{Attributes, NAMESPACES, Operation};
 use crate::authz::Authorizer;
 use crate::object::Object;
-use crate::registry::{Registry, Resource};
+use crate::registry::Registry;
 use crate::storage::Storage;
 
 /// The group of what configures webhooks and policies.
@@ -36,15 +37,6 @@ impl Operation {
             Self::Connect => "CONNECT",
         }
     }
-}
-
-/// As what a matching rule knows the resource.
-#[derive(Clone, Debug)]
-pub(super) struct Invocation {
-    /// The row; another one than the request's when both are names for the same objects.
-    pub(super) row: Arc<Resource>,
-    /// Its version.
-    pub(super) version: String,
 }
 
 /// One rule.

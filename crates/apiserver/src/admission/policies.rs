@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::cel::{Checks, Facts};
 use super::form;
-use super::matching::{Invocation, Lookup, is_exempt};
+use super::invocation::Invocation;
+use super::matching::{Lookup, is_exempt};
 use super::{Attributes, NAMESPACES, Operation, review};
 use crate::object::Object;
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::Attributes;
 use super::form::{self, Form, kind_of};
-use super::matching::Invocation;
+use super::invocation::Invocation;
 use crate::object::Object;
 use crate::registry::Gvk;
 use crate::user::User;

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use self::hook::Hook;
 use super::form::{self, Form};
-use super::matching::{Invocation, Lookup, is_exempt};
+use super::invocation::Invocation;
+use super::matching::{Lookup, is_exempt};
 use super::reinvocation::Reinvocation;
 use super::review::{self, ReviewVersion, Verdict};
 use super::source::Source;

@@ -225,8 +225,11 @@ async fn by_name(uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
     Ok(TokioIo::new(stream))
 }
 
-/// The CAs that vouch for a webhook.
-fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
+/// The CAs that vouch for somebody: those of a bundle, or of this machine.
+///
+/// # Errors
+/// When there are none.
+pub(crate) fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
     if bundle.is_empty() {
         return system_roots();
     }

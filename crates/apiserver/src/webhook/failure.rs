@@ -35,7 +35,7 @@ pub(crate) enum CallError {
 }
 
 /// What the transport says of a call that did not come about.
-pub(super) fn transport(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn transport(error: &(dyn Error + 'static)) -> String {
     let mut at = Some(error);
     let mut last = error.to_string();
     while let Some(error) = at {
@@ -59,10 +59,10 @@ fn find_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
 
 fn describe_tls(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "tls: failed to verify certificate: x509: certificate signed by unknown authority"
-                .to_owned()
-        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+            .to_owned(),
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"

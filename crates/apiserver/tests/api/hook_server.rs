@@ -17,6 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use rcgen::{CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -78,6 +80,16 @@ impl HookServer {
 
     /// A webhook at an address, with a certificate for these names.
     pub(crate) async fn start_at(at: IpAddr, names: &[&str], answering: Answering) -> Self {
+        Self::start_tls(at, names, answering, None).await
+    }
+
+    /// The same, for clients with a certificate of this CA alone.
+    pub(crate) async fn start_tls(
+        at: IpAddr,
+        names: &[&str],
+        answering: Answering,
+        clients: Option<RootCertStore>,
+    ) -> Self {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params
@@ -91,12 +103,19 @@ impl HookServer {
         let leaf = params.signed_by(&key, &ca).unwrap().der().clone();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf], key)
             .unwrap();
+        let config = match clients {
+            None => config.with_no_client_auth(),
+            Some(roots) => {
+                let provider = Arc::new(rustls::crypto::ring::default_provider());
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                config.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let mut config = config.with_single_cert(vec![leaf], key).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((at, 0)).await.unwrap();

@@ -10,6 +10,7 @@ mod harness;
 #[path = "../api/hook_server.rs"]
 mod hook_server;
 
+mod aggregation;
 mod certificates;
 mod connects;
 mod conversion;
@@ -17,6 +18,8 @@ mod custom_resources;
 mod decoding;
 mod devices;
 mod escalation;
+#[path = "../api/extension_server.rs"]
+mod extension_server;
 mod identity;
 mod names;
 mod node_restriction;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use berth_apiserver::FrontProxyConfig;
 use berth_apiserver::authn::StaticToken;
 use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
@@ -20,6 +21,8 @@ use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
 
+/// The name of the certificate that the servers of APIServices are shown.
+const FRONT_PROXY: &str = "front-proxy-client";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Flags of the feature gates.
@@ -141,6 +144,14 @@ impl ServerArgs {
             ca: self.kubelet_ca()?,
             issuer: Some(pki.ca_pem.clone().into_bytes()),
             local_nodes: self.local_nodes(own_node),
+        });
+        let front_proxy = pki.client(FRONT_PROXY, &[])?;
+        config.front_proxy = Some(FrontProxyConfig {
+            certificate: front_proxy.cert_pem.into_bytes(),
+            key: front_proxy.key_pem.into_bytes(),
+            ca: pki.ca_pem.clone().into_bytes(),
+            allowed_names: vec![FRONT_PROXY.to_owned()],
+            client_ca: pki.ca_pem.clone().into_bytes(),
         });
         config.limits = self.limits.limits();
         config.gates = gates;

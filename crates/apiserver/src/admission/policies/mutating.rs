@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::super::cel::{Checks, Expression, Facts, Matched, Scope, off_worker};
 use super::super::form;
-use super::super::matching::{Invocation, Lookup};
+use super::super::invocation::Invocation;
+use super::super::matching::Lookup;
 use super::super::reinvocation::Reinvocation;
 use super::super::source::Source;
 use super::super::{Attributes, Outside, Parts};

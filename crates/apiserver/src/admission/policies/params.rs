@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::super::Attributes;
 use super::super::form;
-use super::super::matching::{Invocation, Lookup};
+use super::super::invocation::Invocation;
+use super::super::matching::Lookup;
 use crate::storage::Stored;
 
 #[derive(Deserialize)]

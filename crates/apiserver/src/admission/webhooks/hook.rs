@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::super::Attributes;
 use super::super::cel::{Checks, Conditions, Facts, Matched, Sees, environment, off_worker};
-use super::super::matching::{Criteria, Invocation, Lookup};
+use super::super::invocation::Invocation;
+use super::super::matching::{Criteria, Lookup};
 use super::super::policies::question;
 use super::super::review::{self, ReviewVersion};
 use crate::log_limit::LogLimit;
