@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use crate::authz::Authorizer;
 use crate::object::Object;
 use crate::registry::Resource;
-use crate::storage::Storage;
+use crate::storage::{Guard, Storage};
 use crate::user::User;
 use crate::warnings::Warnings;
 pub use configured::ConfigFileError;
@@ -152,8 +152,19 @@ pub(crate) struct Parts {
     pub(crate) pod_security: Arc<berth_rules::admission::pod_security::PodSecurity>,
 }
 
-/// Held while something is written that others in its namespace must not overtake.
-pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
+/// Held while something is written that others in its namespace must not overtake: a lock for those of this server, a
+/// guard for those of others.
+pub(crate) struct Turn {
+    guard: Option<Guard>,
+    _lock: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// To be written together with what was judged.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        self.guard.clone()
+    }
+}
 
 /// The enabled plugins, in order.
 pub(crate) struct Chain {
@@ -214,11 +225,28 @@ impl Chain {
             .plugins
             .iter()
             .any(|p| p.handles(attributes) && p.is_exclusive(attributes));
-        if exclusive {
-            Some(self.turn_of(attributes.namespace).lock_owned().await)
-        } else {
-            None
+        if !exclusive {
+            return None;
         }
+        let lock = self.turn_of(attributes.namespace).lock_owned().await;
+        // Before anything is counted.
+        let guard = self.storage.guard(attributes.namespace);
+        Some(Turn { guard, _lock: lock })
+    }
+
+    /// Judges again what others have written meanwhile.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) fn recount(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &dyn Object,
+    ) -> Result<(), ApiError> {
+        self.plugins
+            .iter()
+            .filter(|p| p.handles(attributes) && p.is_exclusive(attributes))
+            .try_for_each(|plugin| plugin.validate(attributes, Some(object)))
     }
 
     fn turn_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {

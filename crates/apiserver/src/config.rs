@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use berth_core::gates::FeatureGates;
+use berth_store::etcd::EtcdConfig;
 
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
@@ -21,12 +22,7 @@ pub enum StoreConfig {
         dir: PathBuf,
     },
     /// An etcd cluster, which several servers may share.
-    Etcd {
-        /// Client URLs.
-        endpoints: Vec<String>,
-        /// Goes before every key, e.g. `/berth`; the keys themselves begin with `/registry/`.
-        prefix: String,
-    },
+    Etcd(EtcdConfig),
 }
 
 /// Configuration of an API server.

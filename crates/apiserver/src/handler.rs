@@ -27,7 +27,7 @@ use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
 use crate::warnings::Warnings;
-use crate::{body, negotiate, proxy};
+use crate::{body, health, negotiate, proxy};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -97,6 +97,10 @@ async fn answer(
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    // Tokens, roles and bindings are judged by the caches.
+    if !health::is_about_server(parts.uri.path()) {
+        api.storage.check_fresh()?;
+    }
     let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
     peer.connection.authenticated(&user)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {

@@ -125,9 +125,7 @@ impl Config {
             .transpose()?;
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
-            StoreConfig::Etcd { endpoints, prefix } => {
-                Arc::new(berth_store::etcd::Etcd::connect(endpoints, prefix).await?)
-            }
+            StoreConfig::Etcd(etcd) => Arc::new(berth_store::etcd::Etcd::open(etcd).await?),
         };
         let storage = Arc::new(Storage::new(store));
         let registry = Arc::new(Registry::new(kinds::rows()));

@@ -1,11 +1,13 @@
 //! Objects between the store and the handlers: every object is held in memory once, serialized,
 //! and reads and watches never touch the disk.
 //!
-//! One task ([`Storage::run`]) follows the store's watch and applies it to the caches. A write
+//! One task ([`Storage::run`], in `follow`) follows the store's watch and applies it to the caches. A write
 //! waits until its own revision has been applied, so that a client reads what it wrote.
 
 pub mod cache;
 mod decoded;
+mod follow;
+mod guard;
 pub mod key;
 mod migrate;
 mod owners;
@@ -14,20 +16,23 @@ mod unreadable;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use berth_api::status::ApiError;
-use berth_store::{Event, Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
-use futures::StreamExt;
-use parking_lot::RwLock;
+use berth_store::{Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
 pub(crate) use decoded::Decoded;
+pub use follow::STALENESS_LIMIT;
+pub(crate) use guard::Guard;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
@@ -48,6 +53,11 @@ pub struct Storage {
     fields: RwLock<HashMap<String, &'static [FieldLabel]>>,
     applied: watch::Sender<Revision>,
     following: AtomicBool,
+    /// When the store was last asked for a revision that the caches then had.
+    confirmed: Mutex<Option<Instant>>,
+    /// Everything is to be read anew.
+    reload: Notify,
+    guards: guard::Guards,
 }
 
 /// How a conditional write ended.
@@ -69,6 +79,9 @@ impl Storage {
             fields: RwLock::default(),
             applied: watch::Sender::new(0),
             following: AtomicBool::new(false),
+            confirmed: Mutex::default(),
+            reload: Notify::new(),
+            guards: guard::Guards::default(),
         }
     }
 
@@ -182,7 +195,11 @@ impl Storage {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn current_revision(&self) -> Result<Revision, ApiError> {
-        self.store.revision().await.map_err(store_error)
+        let revision = self.store.revision().await;
+        if matches!(revision, Err(StoreError::PutBack)) {
+            self.reload.notify_one();
+        }
+        revision.map_err(store_error)
     }
 
     /// Waits until reads are complete up to `revision`.
@@ -231,13 +248,7 @@ impl Storage {
         expect: Expect,
         object: Value,
     ) -> Result<Written, ApiError> {
-        let value = stored::encode(object);
-        if value.len() > OBJECT_MAX {
-            return Err(ApiError::RequestEntityTooLarge(format!(
-                "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
-                value.len()
-            )));
-        }
+        let value = self.encode(storage, namespace, name, object)?;
         self.write(storage, namespace, name, expect, Some(value))
             .await
     }
@@ -256,35 +267,75 @@ impl Storage {
         self.write(storage, namespace, name, expect, None).await
     }
 
+    /// The bytes that are stored for an object.
+    fn encode(
+        &self,
+        storage: &str,
+        _namespace: &str,
+        name: &str,
+        object: Value,
+    ) -> Result<Bytes, ApiError> {
+        let value = stored::encode(object);
+        if value.len() > OBJECT_MAX {
+            return Err(ApiError::RequestEntityTooLarge(format!(
+                "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
+                value.len()
+            )));
+        }
+        Ok(value)
+    }
+
     async fn write(
         &self,
         storage: &str,
         namespace: &str,
         name: &str,
         expect: Expect,
-        value: Option<bytes::Bytes>,
+        value: Option<Bytes>,
     ) -> Result<Written, ApiError> {
-        let cache = self.cache(storage);
-        let key = key::object(storage, namespace, name);
-        let previous = cache.get(namespace, name);
+        let previous = self.get(storage, namespace, name);
         let write = Write {
-            key: key.clone(),
+            key: key::object(storage, namespace, name),
             expect,
             value: value.clone(),
         };
-        match self
-            .store
-            .transact(vec![write])
+        let outcome = self.commit(vec![write]).await?;
+        self.written(storage, (namespace, name), outcome, value, previous)
             .await
-            .map_err(store_error)?
-        {
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, ApiError> {
+        let outcome = self.store.transact(writes).await;
+        if matches!(outcome, Err(StoreError::PutBack)) {
+            self.reload.notify_one();
+        }
+        outcome.map_err(store_error)
+    }
+
+    /// What became of a write of an object.
+    async fn written(
+        &self,
+        storage: &str,
+        (namespace, name): (&str, &str),
+        outcome: Outcome,
+        value: Option<Bytes>,
+        previous: Option<Arc<Stored>>,
+    ) -> Result<Written, ApiError> {
+        let cache = self.cache(storage);
+        match outcome {
             Outcome::Committed(revision) => {
-                self.wait_for(revision).await?;
+                // It is durable: whoever asked must not hear that it failed.
+                if let Err(error) = self.wait_for(revision).await {
+                    tracing::warn!(%error, storage, "a write is durable that reads do not see yet");
+                }
                 let stored = match value {
                     Some(value) => cache
                         .get(namespace, name)
                         .filter(|s| s.revision == revision)
-                        .or_else(|| Some(Arc::new(cache.parse(&key, &value, revision)))),
+                        .or_else(|| {
+                            let key = key::object(storage, namespace, name);
+                            Some(Arc::new(cache.parse(&key, &value, revision)))
+                        }),
                     None => previous.map(|p| Arc::new(p.at(revision))),
                 };
                 stored.map(Written::Done).ok_or_else(|| {
@@ -330,6 +381,7 @@ impl Storage {
     /// Puts the state at a revision in place of whatever the caches hold.
     async fn load_at(&self, revision: Revision) -> Result<(), StoreError> {
         let mut loaded: HashMap<String, Vec<KeyValue>> = HashMap::new();
+        let mut guards = Vec::new();
         let mut after = None;
         let mut more = revision > 0;
         while more {
@@ -347,6 +399,8 @@ impl Storage {
             for kv in page.items {
                 if let Some(storage) = key::storage_of(&kv.key) {
                     loaded.entry(storage.to_owned()).or_default().push(kv);
+                } else if key::is_guard(&kv.key) {
+                    guards.push(kv);
                 }
             }
         }
@@ -357,64 +411,9 @@ impl Storage {
         for (storage, cache) in caches {
             cache.reset(&loaded.remove(&storage).unwrap_or_default(), revision);
         }
+        self.guards.reset(&guards);
         self.applied.send_replace(revision);
         Ok(())
-    }
-
-    /// Follows the store until it closes. Reads block until this runs.
-    pub async fn run(self: Arc<Self>) {
-        loop {
-            let from = self.applied() + 1;
-            match self.store.watch(key::ROOT.to_owned(), from).await {
-                Ok(mut stream) => {
-                    self.following.store(true, Ordering::Relaxed);
-                    while let Some(batch) = stream.next().await {
-                        match batch {
-                            Ok(events) => self.apply(&events),
-                            Err(StoreError::Closed) => return,
-                            Err(error) => {
-                                self.recover(&error).await;
-                                break;
-                            }
-                        }
-                    }
-                }
-                Err(StoreError::Closed) => return,
-                Err(error) => self.recover(&error).await,
-            }
-            self.following.store(false, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// After the watch broke: it is begun again where it was, unless that past is gone; then
-    /// everything is read anew, and clients' watches end and begin again too.
-    async fn recover(&self, error: &StoreError) {
-        tracing::error!(%error, "the store's watch broke; starting it again");
-        if matches!(error, StoreError::Compacted { .. })
-            && let Err(error) = self.load().await
-        {
-            tracing::error!(%error, "the objects cannot be read again");
-        }
-    }
-
-    fn apply(&self, events: &[Event]) {
-        let mut last = None;
-        for event in events {
-            last = Some(event.revision);
-            if let Some(storage) = key::storage_of(&event.key) {
-                self.cache(storage).apply(event);
-            }
-        }
-        if let Some(revision) = last {
-            self.applied.send_replace(revision);
-        }
-    }
-
-    /// Whether the caches follow the store.
-    #[must_use]
-    pub fn is_following(&self) -> bool {
-        self.following.load(Ordering::Relaxed)
     }
 
     /// How many objects there are of each storage name.
@@ -450,11 +449,23 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::Closed => {
             ApiError::ServiceUnavailable("the server is shutting down".to_owned())
         }
-        StoreError::Corrupt { .. } | StoreError::Sqlite { .. } | StoreError::Etcd(_) => {
+        StoreError::EtcdFull => ApiError::InsufficientStorage(error.to_string()),
+        StoreError::TooLarge { .. } => ApiError::RequestEntityTooLarge(error.to_string()),
+        StoreError::Unavailable { .. }
+        | StoreError::Lost
+        | StoreError::PutBack
+        | StoreError::Gap { .. } => ApiError::ServiceUnavailable(error.to_string()),
+        StoreError::Interrupted { .. } => ApiError::Timeout(error.to_string()),
+        StoreError::Corrupt { .. } | StoreError::Sqlite { .. } | StoreError::Refused { .. } => {
             let source =
                 std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
             tracing::error!(%error, source, "the store failed");
-            ApiError::Internal(format!("{error}: {source}"))
+            let source = if source.is_empty() {
+                source
+            } else {
+                format!(": {source}")
+            };
+            ApiError::Internal(format!("{error}{source}"))
         }
     }
 }

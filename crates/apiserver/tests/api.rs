@@ -31,6 +31,8 @@ mod quotas;
 mod representations;
 #[path = "api/scale.rs"]
 mod scale;
+#[path = "api/several.rs"]
+mod several;
 #[path = "api/strict.rs"]
 mod strict;
 #[path = "api/watches.rs"]

@@ -47,9 +47,58 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
-    /// etcd failed.
-    #[error("etcd failed")]
-    Etcd(#[source] Box<etcd_client::Error>),
+    /// No member of the etcd can be reached, or none has a leader. Nothing was written.
+    #[error("etcd cannot be reached or has no leader ({detail}): nothing was written; try again")]
+    Unavailable {
+        /// What etcd or the connection says.
+        detail: String,
+    },
+    /// etcd did not answer, so nobody knows whether it has written.
+    #[error(
+        "etcd did not answer ({detail}): a change that was asked for may or may not have been made; read before trying \
+         again"
+    )]
+    Interrupted {
+        /// What etcd or the connection says.
+        detail: String,
+    },
+    /// etcd's database has reached its quota.
+    #[error(
+        "etcd's database is full (alarm NOSPACE): nothing was written; compact and defragment it or raise its \
+         --quota-backend-bytes, then run etcdctl alarm disarm"
+    )]
+    EtcdFull,
+    /// More than etcd takes in one request.
+    #[error("{detail}")]
+    TooLarge {
+        /// What etcd says.
+        detail: String,
+    },
+    /// etcd refuses: nothing was written.
+    #[error("etcd refused: {detail}")]
+    Refused {
+        /// What etcd says.
+        detail: String,
+    },
+    /// What makes the prefix ours is no longer in etcd.
+    #[error(
+        "etcd no longer holds this cluster's data: nothing was written; restore a snapshot of etcd, or a backup with \
+         berth store restore"
+    )]
+    Lost,
+    /// etcd was put back to an earlier state, or is another one; what was read from it before no longer holds.
+    #[error(
+        "etcd was put back to an earlier state: nothing was written; all objects are read anew, try again"
+    )]
+    PutBack,
+    /// A watch has left something out.
+    #[error("transaction {found} follows where {expected} should: all objects are read anew")]
+    Gap {
+        /// The number of the transaction that should have come.
+        expected: i64,
+        /// The one that came.
+        found: i64,
+    },
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
@@ -126,13 +175,52 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
-    /// etcd cannot be reached.
-    #[error("cannot reach etcd at {endpoints}")]
+    /// The flags about etcd are wrong.
+    #[error(transparent)]
+    EtcdConfig(#[from] crate::etcd::EtcdConfigError),
+    /// etcd cannot be used.
+    #[error("cannot use etcd at {endpoints}: {detail}")]
     Etcd {
         /// The endpoints.
         endpoints: String,
-        /// What the client says.
-        #[source]
-        source: Box<etcd_client::Error>,
+        /// What etcd or the connection says.
+        detail: String,
+    },
+    /// The prefix has data of another program.
+    #[error(
+        "etcd prefix {prefix:?} holds data that berth has not written ({key} is {whose}): nothing was written; choose \
+         another with --etcd-prefix, e.g. /berth"
+    )]
+    ForeignPrefix {
+        /// The prefix.
+        prefix: String,
+        /// A key.
+        key: String,
+        /// Whose the value seems to be.
+        whose: &'static str,
+    },
+    /// The prefix was written by a newer berth.
+    #[error(
+        "etcd prefix {prefix:?} was written by a newer version of berth (schema {found}, this one knows {known}): \
+         nothing was written; use that version"
+    )]
+    NewerPrefix {
+        /// The prefix.
+        prefix: String,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// What says that the prefix is ours cannot be read.
+    #[error(
+        "etcd prefix {prefix:?} is damaged (key {key} cannot be read): nothing was written; restore it from a backup, or \
+         choose another with --etcd-prefix"
+    )]
+    DamagedPrefix {
+        /// The prefix.
+        prefix: String,
+        /// The key.
+        key: String,
     },
 }

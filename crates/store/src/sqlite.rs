@@ -194,6 +194,10 @@ impl Store for Sqlite {
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.ask(move |reply| Job::Compact { revision, reply }))
     }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 impl Shared {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
 
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{Operation, Turn};
 use crate::generated_name;
 use crate::http_types::Response;
 use crate::negotiate;
@@ -90,7 +90,7 @@ impl Call {
         strategy.complete(object.as_mut(), None, self.write())?;
         self.invalid(&name, object.validate())?;
         self.check_metadata(&name, object.metadata(), None)?;
-        let _turn = admission.turn(&attributes).await;
+        let turn = admission.turn(&attributes).await;
         admission.validate(&attributes, Some(object.as_ref()))?;
         self.check_grant(object.as_ref(), None)?;
         strategy.check(object.as_ref(), self.cluster())?;
@@ -101,7 +101,8 @@ impl Call {
         {
             self.warn(warning);
         }
-        let mut object = object.to_value()?;
+        let judged = object;
+        let mut object = judged.to_value()?;
         if track {
             self.track(None, &mut object)?;
         }
@@ -113,12 +114,12 @@ impl Call {
         }
         let storage = &self.api.storage;
         let written = storage
-            .put(
-                &self.row.storage,
-                self.namespace(),
-                &name,
+            .put_guarded(
+                (&self.row.storage, self.namespace(), &name),
                 Expect::Absent,
                 object,
+                turn.as_ref().and_then(Turn::guard),
+                || admission.recount(&attributes, judged.as_ref()),
             )
             .await?;
         match written {

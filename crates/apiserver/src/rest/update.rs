@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::create::Created;
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{Operation, Turn};
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
@@ -245,11 +245,12 @@ impl Call {
         admission.admit(&attributes, object.as_mut()).await?;
         self.invalid(name, object.validate_update(part, was)?)?;
         self.check_metadata(name, object.metadata(), Some(was.metadata()))?;
-        let _turn = admission.turn(&attributes).await;
+        let turn = admission.turn(&attributes).await;
         admission.validate(&attributes, Some(object.as_ref()))?;
         self.check_grant(object.as_ref(), Some(was))?;
         let removes = self.deletes_now(object.as_ref())?;
-        let mut object = object.to_value()?;
+        let judged = object;
+        let mut object = judged.to_value()?;
         if track {
             self.track(Some(&old.value), &mut object)?;
         }
@@ -265,7 +266,13 @@ impl Call {
             storage.remove(row, self.namespace(), name, expect).await?
         } else {
             storage
-                .put(row, self.namespace(), name, expect, object)
+                .put_guarded(
+                    (row, self.namespace(), name),
+                    expect,
+                    object,
+                    turn.as_ref().and_then(Turn::guard),
+                    || admission.recount(&attributes, judged.as_ref()),
+                )
                 .await?
         };
         match written {

@@ -256,14 +256,16 @@ impl ResourceCache {
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.
     pub(super) fn reset(&self, items: &[KeyValue], revision: Revision) {
+        // Something that was there may be gone: what was made from the objects before holds no longer, even if all that
+        // are left are old.
         let mut fresh = Inner {
             history_start: revision,
+            changed_at: revision,
             ..Inner::default()
         };
         for kv in items {
             if let Some(tail) = key::tail_of(&kv.key, &self.storage) {
                 let stored = self.parse(&kv.key, &kv.value, kv.revision);
-                fresh.changed_at = fresh.changed_at.max(kv.revision);
                 fresh.bytes += stored.bytes.len();
                 fresh.owners.add(&stored);
                 fresh.items.insert(tail.into(), Arc::new(stored));
@@ -375,6 +377,24 @@ mod tests {
         assert!(inner.history_start > 1000);
         drop(inner);
         assert!(cache.since(1, 10, 10).is_err());
+    }
+
+    #[test]
+    fn what_was_removed_unseen_is_a_change() {
+        let cache = cache();
+        put(&cache, 1, "a", 1);
+        put(&cache, 2, "b", 1);
+        let before = cache.changed_at();
+        let key = key::object("core/configmaps", "a", "b");
+        let value = Bytes::from_static(br#"{"metadata": {"name": "b", "namespace": "a"}}"#);
+        let left = KeyValue {
+            key,
+            value,
+            revision: 2,
+        };
+        cache.reset(&[left], 7);
+        assert_eq!(cache.len(), 1);
+        assert!(cache.changed_at() > before);
     }
 
     #[test]

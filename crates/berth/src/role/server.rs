@@ -1,6 +1,7 @@
 //! `berth server`: API server, scheduler and controllers.
 
 mod limits;
+pub(crate) mod store;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,10 +13,11 @@ use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, Server, StoreConfig};
+use berth_apiserver::{Config, Server};
 use berth_core::gates::FeatureGates;
 
 use self::limits::LimitArgs;
+use self::store::StoreArgs;
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
@@ -71,6 +73,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
     pub(crate) service_account_max_token_expiration: Option<i64>,
     #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
     #[arg(long, value_name = "FILE")]
@@ -108,9 +112,7 @@ impl ServerArgs {
         gates: FeatureGates,
         own_node: Option<&str>,
     ) -> anyhow::Result<Built> {
-        let store = StoreConfig::Sqlite {
-            dir: dir.to_owned(),
-        };
+        let store = self.store.config(dir)?;
         let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
         let own = net::own_address();
         config.advertise = if self.bind_address.is_unspecified() {
