@@ -6,6 +6,7 @@
 mod cli;
 mod data_dir;
 mod dirs;
+mod election;
 mod kubeconfig;
 mod logging;
 mod memory;

@@ -13,11 +13,12 @@ use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, Server};
+use berth_apiserver::{Config, Server, StoreConfig};
 use berth_core::gates::FeatureGates;
 
 use self::limits::LimitArgs;
 use self::store::StoreArgs;
+use crate::election::{self, ElectionArgs, Elector, Times};
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
@@ -75,6 +76,8 @@ pub(crate) struct ServerArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
+    pub(crate) election: ElectionArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
     #[arg(long, value_name = "FILE")]
@@ -98,6 +101,7 @@ pub(crate) struct Built {
     gates: FeatureGates,
     schedule_by_handler: Option<bool>,
     controllers: bool,
+    election: Option<Times>,
 }
 
 impl ServerArgs {
@@ -113,6 +117,7 @@ impl ServerArgs {
         own_node: Option<&str>,
     ) -> anyhow::Result<Built> {
         let store = self.store.config(dir)?;
+        let election = self.election.times(matches!(store, StoreConfig::Etcd(_)))?;
         let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
         let own = net::own_address();
         config.advertise = if self.bind_address.is_unspecified() {
@@ -163,6 +168,7 @@ impl ServerArgs {
             gates,
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
+            election,
         })
     }
 
@@ -236,6 +242,7 @@ impl Built {
             gates,
             schedule_by_handler,
             controllers,
+            election,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)
@@ -244,23 +251,37 @@ impl Built {
             let identity = pki.client(user, groups)?;
             kubeconfig::client(&url, &pki.ca_pem, &identity).await
         };
+        let me = format!("{}_{}", net::host_name(), election::unique());
+        let elector = |client: &kube::Client, lease| {
+            election.map(|times| Elector::new(client.clone(), lease, &me, times))
+        };
         if let Some(by_handler) = schedule_by_handler {
-            let mut scheduler =
-                berth_scheduler::Config::new(client("system:kube-scheduler", &[]).await?);
+            let client = client("system:kube-scheduler", &[]).await?;
+            let elector = elector(&client, "kube-scheduler");
+            let mut scheduler = berth_scheduler::Config::new(client);
             scheduler.gates = gates;
             scheduler.by_handler = by_handler;
-            roles.spawn(Stage::Clients, "scheduler", |token| async move {
-                Ok(berth_scheduler::run(scheduler, token).await?)
+            let work = move |token| {
+                let running = berth_scheduler::run(scheduler.clone(), token);
+                async { Ok(running.await?) }
+            };
+            roles.spawn(Stage::Clients, "scheduler", |token| {
+                election::run(elector, token, work)
             });
         }
         if controllers {
             // The stock controller manager borrows an account a controller; ours empties namespaces of every
             // kind there will ever be, which takes the right to delete anything.
             let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
+            let elector = elector(&manager, "kube-controller-manager");
             let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
             controllers.gates = gates;
-            roles.spawn(Stage::Clients, "controllers", |token| async move {
-                Ok(berth_controllers::run(controllers, token).await?)
+            let work = move |token| {
+                let running = berth_controllers::run(controllers.clone(), token);
+                async { Ok(running.await?) }
+            };
+            roles.spawn(Stage::Clients, "controllers", |token| {
+                election::run(elector, token, work)
             });
         }
         Ok(())
