@@ -34,6 +34,8 @@ pub struct Config {
     pub advertise: IpAddr,
     /// Where the objects are kept.
     pub store: StoreConfig,
+    /// `--encryption-provider-config`.
+    pub encryption_provider_config: Option<PathBuf>,
     /// Serving certificate and client CA; none serves plain HTTP (tests only).
     pub tls: Option<TlsConfig>,
     /// Who a request is.
@@ -64,6 +66,7 @@ impl Config {
             bind,
             advertise: bind.ip(),
             store,
+            encryption_provider_config: None,
             tls: None,
             authn: AuthnConfig::default(),
             authz: AuthzMode::default(),

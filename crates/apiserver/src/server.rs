@@ -35,7 +35,7 @@ use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
 use crate::registry::Registry;
-use crate::storage::Storage;
+use crate::storage::{Encryption, EncryptionError, Storage};
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
 
@@ -70,6 +70,14 @@ pub enum BuildError {
     /// The configuration of admission plugins cannot be used.
     #[error(transparent)]
     AdmissionConfig(#[from] ConfigFileError),
+    /// The encryption configuration cannot be used.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
+    /// The encryption configuration names a resource that does not exist: nothing would be encrypted.
+    #[error(
+        "--encryption-provider-config: {0:?} is no resource of the core group; did you mean its plural?"
+    )]
+    NothingToEncrypt(String),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -123,12 +131,27 @@ impl Config {
             .as_ref()
             .map(NodeClientConfig::client)
             .transpose()?;
+        let encryption = match &self.encryption_provider_config {
+            Some(file) => Encryption::load(file)?,
+            None => Encryption::default(),
+        };
+        let registry = Arc::new(Registry::new(kinds::rows()));
+        for resource in encryption.core_resources() {
+            let storage = format!("core/{resource}");
+            if !registry
+                .table()
+                .rows()
+                .iter()
+                .any(|row| row.storage == storage)
+            {
+                return Err(BuildError::NothingToEncrypt(resource.to_owned()));
+            }
+        }
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
             StoreConfig::Etcd(etcd) => Arc::new(berth_store::etcd::Etcd::open(etcd).await?),
         };
-        let storage = Arc::new(Storage::new(store));
-        let registry = Arc::new(Registry::new(kinds::rows()));
+        let storage = Arc::new(Storage::encrypted(store, encryption));
         for row in registry.table().rows() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
@@ -174,6 +197,10 @@ impl Config {
         let mut tasks = Tasks::default();
         tasks.spawn("store-follower", Arc::clone(&api.storage).run());
         authz::seed::reconcile(&api.storage)
+            .await
+            .map_err(BuildError::Bootstrap)?;
+        api.storage
+            .catch_up()
             .await
             .map_err(BuildError::Bootstrap)?;
         Ok(Server {

@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod decoded;
+pub mod encryption;
 mod follow;
 mod guard;
 pub mod key;
@@ -13,6 +14,7 @@ mod migrate;
 mod owners;
 mod stored;
 mod unreadable;
+mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,11 +33,13 @@ use tokio::time::Instant;
 use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
 pub(crate) use decoded::Decoded;
+pub use encryption::{Encryption, EncryptionError};
 pub use follow::STALENESS_LIMIT;
 pub(crate) use guard::Guard;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
+pub use values::StoredValues;
 
 /// How long a read waits for the cache to reach a revision.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -58,6 +62,7 @@ pub struct Storage {
     /// Everything is to be read anew.
     reload: Notify,
     guards: guard::Guards,
+    encryption: Encryption,
 }
 
 /// How a conditional write ended.
@@ -73,6 +78,12 @@ impl Storage {
     /// Storage over a store; [`Storage::load`] must follow.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::encrypted(store, Encryption::default())
+    }
+
+    /// Storage over a store in which objects are encrypted; [`Storage::load`] must follow.
+    #[must_use]
+    pub fn encrypted(store: Arc<dyn Store>, encryption: Encryption) -> Self {
         Self {
             store,
             caches: RwLock::default(),
@@ -82,6 +93,7 @@ impl Storage {
             confirmed: Mutex::default(),
             reload: Notify::new(),
             guards: guard::Guards::default(),
+            encryption,
         }
     }
 
@@ -103,6 +115,7 @@ impl Storage {
             Arc::new(ResourceCache::new(
                 storage.to_owned(),
                 labels,
+                self.encryption.of(storage),
                 *self.applied.borrow(),
             ))
         }))
@@ -271,7 +284,7 @@ impl Storage {
     fn encode(
         &self,
         storage: &str,
-        _namespace: &str,
+        namespace: &str,
         name: &str,
         object: Value,
     ) -> Result<Bytes, ApiError> {
@@ -282,7 +295,12 @@ impl Storage {
                 value.len()
             )));
         }
-        Ok(value)
+        let key = key::object(storage, namespace, name);
+        let cache = self.cache(storage);
+        cache
+            .transformer()
+            .seal(&key, value)
+            .map_err(ApiError::Internal)
     }
 
     async fn write(

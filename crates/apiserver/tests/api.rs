@@ -11,6 +11,8 @@ mod access;
 mod classes;
 #[path = "api/custom.rs"]
 mod custom;
+#[path = "api/encryption.rs"]
+mod encryption;
 #[path = "api/evictions.rs"]
 mod evictions;
 #[path = "api/gates.rs"]

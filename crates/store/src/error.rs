@@ -1,6 +1,6 @@
 //! What can go wrong with a store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Revision;
 
@@ -199,6 +199,23 @@ pub enum OpenError {
         /// Whose the value seems to be.
         whose: &'static str,
     },
+    /// A prefix that should have objects has none.
+    #[error("etcd prefix {prefix:?} is empty; is it the right one?")]
+    EmptyPrefix {
+        /// The prefix.
+        prefix: String,
+    },
+    /// A prefix that should be empty is not.
+    #[error(
+        "etcd prefix {prefix:?} is not empty (it holds {key}): nothing was written; choose another with --etcd-prefix, or \
+         remove what is there (etcdctl del --prefix) if nobody needs it"
+    )]
+    PrefixInUse {
+        /// The prefix.
+        prefix: String,
+        /// A key.
+        key: String,
+    },
     /// The prefix was written by a newer berth.
     #[error(
         "etcd prefix {prefix:?} was written by a newer version of berth (schema {found}, this one knows {known}): \
@@ -223,4 +240,72 @@ pub enum OpenError {
         /// The key.
         key: String,
     },
+}
+
+/// Why there is no backup, or nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// Nothing is overwritten.
+    #[error("{path} exists: nothing was written; name a new file, or move that one away", path = .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing to read.
+    #[error("{path} is empty or does not exist", path = .path.display())]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error("{path} is damaged ({detail})", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// A file cannot be used.
+    #[error("cannot use {path}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite failed otherwise.
+    #[error("cannot use the database {path}", path = .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The store cannot be opened, or what is in it is not ours.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Revisions would not fit.
+    #[error("revision {revision} cannot be raised any further")]
+    Revision {
+        /// The revision.
+        revision: Revision,
+    },
+}
+
+impl BackupError {
+    pub(crate) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Damaged {
+                    path,
+                    detail: source.to_string(),
+                }
+            }
+            _ => Self::Sqlite { path, source },
+        }
+    }
 }

@@ -8,12 +8,14 @@
 //! | `layout` | the keys |
 //! | `open` | whose the prefix is |
 //! | `write`, `watch`, `newest` | transactions, watches, the newest revision |
+//! | `fill` | an empty prefix is filled from a backup |
 //!
 //! Every transaction also writes one key of ours, `~berth/head`. Its revision is that of the last transaction, so that a
 //! consistent read costs one look at one key, and a quiet store needs no progress notification to be known as such.
 
 mod config;
 mod failure;
+mod fill;
 mod layout;
 mod members;
 mod newest;
@@ -40,6 +42,7 @@ use crate::{
 };
 
 pub use config::{EtcdConfig, EtcdConfigError};
+pub use fill::Fill;
 
 /// A store in etcd.
 #[derive(Clone)]
@@ -52,16 +55,23 @@ pub struct Etcd {
     flights: Arc<Flights>,
 }
 
-/// What is known of the prefix; revisions are as etcd counts them.
+/// What is known of the prefix.
+#[derive(Default)]
 struct State {
-    /// What is added to etcd's revisions.
-    offset: AtomicI64,
-    /// Revision of `~berth/format`.
-    format: AtomicI64,
-    /// The newest revision of `~berth/head` that was seen.
-    newest: AtomicI64,
+    known: Mutex<Known>,
     /// The revision of `~berth/compaction` at the last look.
     compaction: AtomicI64,
+}
+
+/// Revisions are as etcd counts them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// What is added to them.
+    offset: Revision,
+    /// Revision of `~berth/format`.
+    format: Revision,
+    /// The newest revision of `~berth/head` that was seen.
+    newest: Revision,
 }
 
 /// Up to where the watch of everything has delivered, and the version of the head there.
@@ -86,6 +96,17 @@ impl Etcd {
         Self::open_above(config, 0).await
     }
 
+    /// [`Etcd::open`], of a prefix that must be ours already.
+    ///
+    /// # Errors
+    /// See there, and when it is empty. Nothing is written.
+    pub async fn open_existing(config: &EtcdConfig) -> Result<Self, OpenError> {
+        let layout = Layout::new(config.root()?);
+        let members = Arc::new(Members::of(config).await?);
+        open::open_existing(config, &members, &layout).await?;
+        Self::opened(config, members, layout).await
+    }
+
     /// [`Etcd::open`]; when the prefix is empty, its revisions begin above `revision`.
     ///
     /// # Errors
@@ -93,16 +114,19 @@ impl Etcd {
     pub async fn open_above(config: &EtcdConfig, revision: Revision) -> Result<Self, OpenError> {
         let layout = Layout::new(config.root()?);
         let members = Arc::new(Members::of(config).await?);
-        let format = open::open(config, &members, &layout, revision).await?;
+        open::open(config, &members, &layout, revision).await?;
+        Self::opened(config, members, layout).await
+    }
+
+    async fn opened(
+        config: &EtcdConfig,
+        members: Arc<Members>,
+        layout: Layout,
+    ) -> Result<Self, OpenError> {
         let store = Self {
             members,
             layout,
-            state: Arc::new(State {
-                offset: AtomicI64::new(format.revision_offset),
-                format: AtomicI64::new(0),
-                newest: AtomicI64::new(0),
-                compaction: AtomicI64::new(0),
-            }),
+            state: Arc::default(),
             seen: Arc::default(),
             flights: Arc::default(),
         };
@@ -116,8 +140,12 @@ impl Etcd {
         Ok(store)
     }
 
+    fn known(&self) -> Known {
+        *self.state.known.lock()
+    }
+
     fn offset(&self) -> Revision {
-        self.state.offset.load(Ordering::Acquire)
+        self.known().offset
     }
 
     /// A revision of etcd's as the store counts.
@@ -144,7 +172,7 @@ impl Etcd {
             StoreError::Compacted { .. } => StoreError::Compacted { compacted: asked },
             StoreError::Future { .. } => StoreError::Future {
                 asked,
-                current: self.logical(self.state.newest.load(Ordering::Acquire)),
+                current: self.logical(self.known().newest),
             },
             other => other,
         }
@@ -203,7 +231,7 @@ impl Etcd {
                 let ours = Compare::mod_revision(
                     self.layout.format(),
                     CompareOp::Equal,
-                    self.state.format.load(Ordering::Acquire),
+                    self.known().format,
                 );
                 let txn = Txn::new()
                     .when([unchanged, ours])

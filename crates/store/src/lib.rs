@@ -6,6 +6,7 @@
 //!
 //! All keys begin with `/registry/`.
 
+pub mod backup;
 mod error;
 pub mod etcd;
 pub mod sqlite;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use error::{OpenError, StoreError};
+pub use error::{BackupError, OpenError, StoreError};
 
 /// A number of the whole store that grows with every transaction; 0 is before the first.
 pub type Revision = i64;

@@ -115,6 +115,23 @@ impl EtcdServer {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Copies its data to a new directory; it should not run.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn save(&self, to: &Path) {
+        copy_dir(&self.dir, to);
+    }
+
+    /// Ends it, and puts a copy in place of its data.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn put_back(&mut self, from: &Path) {
+        self.lose_data();
+        copy_dir(from, &self.dir);
+    }
+
     /// Where its data is.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -128,5 +145,18 @@ impl EtcdServer {
     pub fn lose_data(&mut self) {
         self.kill();
         fs::remove_dir_all(&self.dir).expect("its data goes");
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory to copy") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a file to copy");
+        }
     }
 }

@@ -254,7 +254,8 @@ impl Call {
         if track {
             self.track(Some(&old.value), &mut object)?;
         }
-        if object == old.value {
+        // A write without a change still brings an object to the key that is now the first.
+        if object == old.value && !old.stored.stale {
             return Ok(Ok(Updated::Stored(Arc::clone(&old.stored))));
         }
         if self.query.dry_run {

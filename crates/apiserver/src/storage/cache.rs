@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use super::encryption::Transformer;
 use super::owners::Owners;
 use super::{Stored, key};
 use crate::field_label::FieldLabel;
@@ -104,6 +105,7 @@ impl Inner {
 pub struct ResourceCache {
     storage: Arc<str>,
     labels: &'static [FieldLabel],
+    transformer: Arc<Transformer>,
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
 }
@@ -133,10 +135,16 @@ fn items_of(inner: &Inner, namespace: Option<&str>) -> Vec<Arc<Stored>> {
 }
 
 impl ResourceCache {
-    pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
+    pub(super) fn new(
+        storage: String,
+        labels: &'static [FieldLabel],
+        transformer: Arc<Transformer>,
+        start: Revision,
+    ) -> Self {
         Self {
             storage: storage.into(),
             labels,
+            transformer,
             inner: RwLock::new(Inner {
                 history_start: start,
                 changed_at: start,
@@ -251,7 +259,22 @@ impl ResourceCache {
     }
 
     pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
-        Stored::parse(&self.storage, key, value, revision, self.labels)
+        match self.transformer.open(key, value) {
+            Ok(opened) => Stored {
+                stale: opened.stale,
+                ..Stored::parse(&self.storage, key, &opened.value, revision, self.labels)
+            },
+            // Not even its bytes are shown to anybody.
+            Err(error) => {
+                let (storage, labels) = (&self.storage, self.labels);
+                Stored::corrupt(storage, key, Bytes::new(), revision, labels, &error)
+            }
+        }
+    }
+
+    /// How the objects are written.
+    pub(super) fn transformer(&self) -> &Transformer {
+        &self.transformer
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.
@@ -329,7 +352,7 @@ mod tests {
     use super::*;
 
     fn cache() -> ResourceCache {
-        ResourceCache::new("core/configmaps".to_owned(), &[], 0)
+        ResourceCache::new("core/configmaps".to_owned(), &[], Arc::default(), 0)
     }
 
     fn put(cache: &ResourceCache, revision: Revision, name: &str, size: usize) {

@@ -110,7 +110,7 @@ impl Storage {
             match self.store.revision().await {
                 Ok(revision) => {
                     if self.wait_for(revision).await.is_ok() {
-                        *self.confirmed.lock() = Some(asked);
+                        self.confirm_at(asked);
                     }
                 }
                 Err(StoreError::PutBack) => self.reload.notify_one(),
@@ -122,6 +122,27 @@ impl Storage {
             }
             tokio::time::sleep(CONFIRM_EVERY).await;
         }
+    }
+
+    /// Where others write to the store, too: waits until reads see everything that was written before now, so that
+    /// nothing is refused because this server is behind.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or that takes too long.
+    pub async fn catch_up(&self) -> Result<(), ApiError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        self.wait_for(self.current_revision().await?).await?;
+        self.confirm_at(asked);
+        Ok(())
+    }
+
+    /// At this moment nothing was written that the caches do not have by now.
+    fn confirm_at(&self, asked: Instant) {
+        let mut confirmed = self.confirmed.lock();
+        *confirmed = Some(confirmed.map_or(asked, |before| before.max(asked)));
     }
 
     /// Refuses when it is not known that the caches were up to date a short while ago.

@@ -226,3 +226,65 @@ async fn a_full_etcd_is_told_and_survived() {
     api.get(&format!("{CONFIG_MAPS}/m0")).await.expect(200);
     assert_eq!(api.get("/readyz").await.code, 200, "it goes on to answer");
 }
+
+#[tokio::test]
+async fn a_server_lives_on_when_etcd_is_put_back_or_loses_all() {
+    let mut etcd = EtcdServer::start();
+    let api = Api::start_with(on(&etcd)).await;
+    let code = async |name: &str| api.get(&format!("{CONFIG_MAPS}/{name}")).await.code;
+    let until = async |name: &str, wanted: u16| {
+        wait_for_async("an answer", LIMIT, || async {
+            match code(name).await {
+                code if code == wanted => Ok(()),
+                code => Err(format!("{name}: {code}")),
+            }
+        })
+        .await;
+    };
+    let kept = api.config_map("kept", json!({})).await;
+    etcd.kill();
+    let saved = tempfile::tempdir().unwrap();
+    etcd.save(&saved.path().join("data"));
+    etcd.start_again();
+    until("kept", 200).await;
+    let lost = api.config_map("lost", json!({})).await;
+    let version = |object: &serde_json::Value| -> i64 {
+        let version = object["metadata"]["resourceVersion"].as_str();
+        version.unwrap().parse().unwrap()
+    };
+    let path = format!(
+        "{CONFIG_MAPS}?watch=true&resourceVersion={}",
+        version(&lost)
+    );
+    let mut watch = api.watch(&path).await;
+    etcd.put_back(&saved.path().join("data"));
+    etcd.start_again();
+    until("lost", 404).await;
+    let found = api.get(&format!("{CONFIG_MAPS}/kept")).await.expect(200);
+    assert_eq!(found["metadata"]["uid"], kept["metadata"]["uid"]);
+    let ended = watch.next().await.expect("a reason");
+    assert_eq!(ended["object"]["code"], 410, "{ended}");
+    let again = api.config_map("lost", json!({})).await;
+    assert!(version(&again) > version(&lost), "no version comes twice");
+
+    etcd.lose_data();
+    etcd.start_again();
+    wait_for_async("it to be told", LIMIT, || async {
+        let answer = api.get(&format!("{CONFIG_MAPS}/kept")).await;
+        let told = answer.text.contains("no longer holds this cluster's data");
+        if answer.code == 503 && told {
+            Ok(())
+        } else {
+            Err(answer.text)
+        }
+    })
+    .await;
+    let map = json!({"metadata": {"name": "x"}});
+    assert_eq!(api.post(CONFIG_MAPS, map).await.code, 503);
+    etcd.put_back(&saved.path().join("data"));
+    etcd.start_again();
+    until("kept", 200).await;
+    until("lost", 404).await;
+    let after = api.config_map("lost", json!({})).await;
+    assert!(version(&after) > version(&again), "nor now");
+}

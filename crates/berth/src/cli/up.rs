@@ -61,7 +61,7 @@ impl UpArgs {
         )?;
         let cri_socket = cri.socket.clone();
         let server_dir = data.path().join("server");
-        let pki = Pki::open(&server_dir.join("pki"))?;
+        let pki = self.server.pki(&server_dir)?;
         let name = self.node.name();
         let server = self
             .server

@@ -86,8 +86,8 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_holder_is_believed_until_it_has_not_been_heard_of_for_its_time() {
+    #[test]
+    fn a_holder_is_believed_until_it_has_not_been_heard_of_for_its_time() {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(step(None, "b", start), Step::Take { transitions: 0 });

@@ -54,6 +54,10 @@ pub(crate) struct ServerArgs {
     /// Port on which the API is served; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     pub(crate) secure_port: u16,
+    /// Directory with the cluster's CA, the key of its tokens and the admin's token, which all servers of a cluster share;
+    /// what is missing is made [default: DATA_DIR/server/pki]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
     /// Another name or address for the API server's certificate (may be repeated)
     #[arg(long, value_name = "NAME|IP")]
     pub(crate) tls_san: Vec<String>,
@@ -152,6 +156,9 @@ impl ServerArgs {
         config.limits = self.limits.limits();
         config.gates = gates;
         config
+            .encryption_provider_config
+            .clone_from(&self.store.encryption_provider_config);
+        config
             .enable_admission_plugins
             .clone_from(&self.enable_admission_plugins);
         config
@@ -170,6 +177,15 @@ impl ServerArgs {
             controllers: self.controllers,
             election,
         })
+    }
+
+    /// The cluster's authority.
+    ///
+    /// # Errors
+    /// When its files cannot be used.
+    pub(crate) fn pki(&self, dir: &Path) -> anyhow::Result<Pki> {
+        let own = dir.join("pki");
+        Ok(Pki::open(self.cert_dir.as_deref().unwrap_or(&own))?)
     }
 
     fn kubelet_ca(&self) -> anyhow::Result<Option<Vec<u8>>> {

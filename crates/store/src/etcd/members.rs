@@ -1,10 +1,10 @@
 //! The members of the etcd cluster, of which one is used until it fails.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, KvClient, WatchClient};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::EtcdConfig;
@@ -37,7 +37,7 @@ pub(super) struct Member {
 /// All members.
 pub(super) struct Members {
     members: Vec<Member>,
-    active: AtomicUsize,
+    active: watch::Sender<usize>,
 }
 
 impl Members {
@@ -65,22 +65,34 @@ impl Members {
         let first = usize::try_from(std::process::id()).unwrap_or(0) % members.len().max(1);
         Ok(Self {
             members,
-            active: AtomicUsize::new(first),
+            active: watch::Sender::new(first),
         })
     }
 
     /// The member in use, and its number.
     pub(super) fn active(&self) -> (usize, Member) {
-        let at = self.active.load(Ordering::Relaxed) % self.members.len();
+        let at = *self.active.borrow();
         (at, self.members[at].clone())
     }
 
     /// Goes on to the next member, unless somebody has already left this one.
     pub(super) fn leave(&self, at: usize) {
         let next = (at + 1) % self.members.len();
-        let _ = self
-            .active
-            .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        self.active.send_if_modified(|active| {
+            let leaves = *active == at && next != at;
+            if leaves {
+                *active = next;
+            }
+            leaves
+        });
+    }
+
+    /// Waits until this member is no longer the one in use.
+    pub(super) async fn left(&self, at: usize) {
+        let mut active = self.active.subscribe();
+        if active.wait_for(|active| *active != at).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Makes a call, on one member after the other as long as that is safe.

@@ -11,7 +11,7 @@ use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp};
 
 use super::layout::{Format, end_of};
 use super::members::Kind;
-use super::{Etcd, Seen};
+use super::{Etcd, Known, Seen};
 use crate::{Revision, StoreError};
 
 /// Added on top of what is known to be lost: other servers may have seen more than this one.
@@ -68,28 +68,26 @@ impl Etcd {
     }
 
     async fn ask_newest(&self) -> Result<Revision, StoreError> {
-        let before = self.state.newest.load(Ordering::Acquire);
-        let known = self.state.format.load(Ordering::Acquire);
+        let known = self.known();
         let own = self.read_own().await?;
-        let Some((format, revision)) = own.format else {
-            return Err(StoreError::Lost);
-        };
-        if revision != known {
+        let (format, revision) = own.format.ok_or(StoreError::Lost)?;
+        let reached = known.newest + known.offset;
+        if own.head + format.revision_offset < reached {
+            self.go_on_above(reached, revision, own.head).await?;
+            return Err(StoreError::PutBack);
+        }
+        if revision != known.format {
             self.adopt(&format, revision, own.head);
             return Err(StoreError::PutBack);
         }
-        if own.head < before {
-            self.go_on_above(&format, revision, before, own.head)
-                .await?;
-            return Err(StoreError::PutBack);
-        }
         self.saw_head(own.head);
-        Ok(self.logical(own.head))
+        Ok(own.head + known.offset)
     }
 
     /// Remembers a revision of the head.
     pub(super) fn saw_head(&self, revision: Revision) {
-        self.state.newest.fetch_max(revision, Ordering::AcqRel);
+        let mut known = self.state.known.lock();
+        known.newest = known.newest.max(revision);
     }
 
     /// Reads the format at the start.
@@ -102,43 +100,38 @@ impl Etcd {
 
     /// After a transaction failed though all that it expected is so: because the prefix is another than it was.
     pub(super) async fn check_format(&self) -> Result<(), StoreError> {
-        let own = self.read_own().await?;
-        let (format, revision) = own.format.ok_or(StoreError::Lost)?;
-        if revision == self.state.format.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.adopt(&format, revision, own.head);
-        Err(StoreError::PutBack)
+        self.ask_newest().await.map(drop)
     }
 
     fn adopt(&self, format: &Format, revision: Revision, head: Revision) {
-        let offset = format.revision_offset;
-        self.state.offset.store(offset, Ordering::Release);
-        self.state.newest.store(head, Ordering::Release);
+        *self.state.known.lock() = Known {
+            offset: format.revision_offset,
+            format: revision,
+            newest: head,
+        };
         self.state.compaction.store(0, Ordering::Release);
         *self.seen.lock() = Seen::default();
-        self.state.format.store(revision, Ordering::Release);
     }
 
+    /// Raises what is added to etcd's revisions, so that they go on above one that was reached before.
     async fn go_on_above(
         &self,
-        format: &Format,
-        revision: Revision,
-        before: Revision,
-        found: Revision,
+        reached: Revision,
+        format: Revision,
+        head: Revision,
     ) -> Result<(), StoreError> {
         tracing::error!(
-            known = before,
-            found,
+            reached,
+            head,
             "etcd's revision went back: it was put back to an earlier state, and what was written since is lost; going \
              on with revisions above all that were known"
         );
-        let raised = Format::new(format.revision_offset + (before - found) + MARGIN);
+        let raised = Format::new(reached - head + MARGIN);
         let answer = self
             .members
             .call(Kind::Write, |mut member| {
                 let key = self.layout.format();
-                let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
+                let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, format);
                 let puts = [
                     TxnOp::put(key, raised.encode(), None),
                     TxnOp::put(self.layout.head(), Vec::new(), None),
@@ -148,8 +141,10 @@ impl Etcd {
             })
             .await
             .map_err(|failure| self.failed(failure, 0))?;
-        // Whoever was faster has done the same.
-        let _ = answer.succeeded();
+        if !answer.succeeded() {
+            // Another server was faster; the next look shows whether that is enough.
+            return Ok(());
+        }
         let own = self.read_own().await?;
         let (format, revision) = own.format.ok_or(StoreError::Lost)?;
         self.adopt(&format, revision, own.head);

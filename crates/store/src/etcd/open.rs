@@ -23,6 +23,24 @@ pub(super) async fn open(
     layout: &Layout,
     offset: i64,
 ) -> Result<Format, OpenError> {
+    open_or_make(config, members, layout, Some(offset)).await
+}
+
+/// Reads what the prefix is, which must be ours.
+pub(super) async fn open_existing(
+    config: &EtcdConfig,
+    members: &Members,
+    layout: &Layout,
+) -> Result<Format, OpenError> {
+    open_or_make(config, members, layout, None).await
+}
+
+async fn open_or_make(
+    config: &EtcdConfig,
+    members: &Members,
+    layout: &Layout,
+    offset: Option<i64>,
+) -> Result<Format, OpenError> {
     let until = Instant::now() + PATIENCE;
     loop {
         match find_or_make(config, members, layout, offset).await {
@@ -40,7 +58,7 @@ async fn find_or_make(
     config: &EtcdConfig,
     members: &Members,
     layout: &Layout,
-    offset: i64,
+    offset: Option<i64>,
 ) -> Result<Option<Format>, OpenError> {
     let failed = |error: StoreError| OpenError::Etcd {
         endpoints: config.endpoints.join(","),
@@ -59,7 +77,8 @@ async fn find_or_make(
             },
         });
     }
-    if let Some((key, protobuf)) = first_key(members, layout).await.map_err(failed)? {
+    let (first, _) = first_key(members, layout).await.map_err(failed)?;
+    if let Some((key, protobuf)) = first {
         if key == layout.format() {
             return Ok(None);
         }
@@ -73,9 +92,41 @@ async fn find_or_make(
             },
         });
     }
+    let Some(offset) = offset else {
+        return Err(OpenError::EmptyPrefix {
+            prefix: config.prefix.clone(),
+        });
+    };
     let format = Format::new(offset);
     let made = make(members, layout, &format).await.map_err(failed)?;
     Ok(made.then_some(format))
+}
+
+/// Refuses a prefix that holds anything; gives etcd's revision.
+pub(super) async fn require_empty(
+    config: &EtcdConfig,
+    members: &Members,
+    layout: &Layout,
+) -> Result<i64, OpenError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match first_key(members, layout).await {
+            Ok((Some((key, _)), _)) => {
+                return Err(OpenError::PrefixInUse {
+                    prefix: config.prefix.clone(),
+                    key,
+                });
+            }
+            Ok((None, revision)) => return Ok(revision),
+            Err(_) if Instant::now() + PAUSE < until => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                return Err(OpenError::Etcd {
+                    endpoints: config.endpoints.join(","),
+                    detail: error.to_string(),
+                });
+            }
+        }
+    }
 }
 
 /// What the prefix says of itself; none when it says nothing.
@@ -94,11 +145,11 @@ pub(super) async fn read(
     Ok(got.kvs().first().map(|kv| Format::decode(kv.value())))
 }
 
-/// The first key below the prefix, and whether its value is a stock server's.
+/// The first key below the prefix, and whether its value is a stock server's; and etcd's revision.
 async fn first_key(
     members: &Members,
     layout: &Layout,
-) -> Result<Option<(String, bool)>, StoreError> {
+) -> Result<(Option<(String, bool)>, i64), StoreError> {
     let all = layout.all();
     let got = members
         .call(Kind::Read, |mut member| {
@@ -110,10 +161,14 @@ async fn first_key(
         })
         .await
         .map_err(super::failure::Failure::into_error)?;
-    Ok(got.kvs().first().map(|kv| {
+    let first = got.kvs().first().map(|kv| {
         let key = String::from_utf8_lossy(kv.key()).into_owned();
         (key, kv.value().starts_with(PROTOBUF))
-    }))
+    });
+    let revision = got
+        .header()
+        .map_or(0, etcd_client::ResponseHeader::revision);
+    Ok((first, revision))
 }
 
 async fn make(members: &Members, layout: &Layout, format: &Format) -> Result<bool, StoreError> {

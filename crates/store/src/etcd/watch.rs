@@ -102,7 +102,12 @@ impl Watching {
     /// The next batch; none when the watch has ended and is to be begun again.
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
         loop {
-            let answer = match self.stream.message().await {
+            // Whoever calls notices first that a member no longer answers: an open watch on it would stay silent.
+            let message = tokio::select! {
+                message = self.stream.message() => message,
+                () = self.store.members.left(self.member) => return Ok(None),
+            };
+            let answer = match message {
                 Ok(Some(answer)) => answer,
                 Ok(None) => {
                     self.store.members.leave(self.member);

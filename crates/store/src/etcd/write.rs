@@ -1,16 +1,15 @@
 //! Transactions: all compares hold, or nothing is written.
 
-use std::sync::atomic::Ordering;
-
 use etcd_client::{Compare, CompareOp, ResponseHeader, Txn, TxnOp, TxnOpResponse};
 
-use super::Etcd;
 use super::members::Kind;
+use super::{Etcd, Known};
 use crate::{Expect, Outcome, Store, StoreError, Write};
 
 impl Etcd {
     pub(super) async fn transact_now(&self, writes: Vec<Write>) -> Result<Outcome, StoreError> {
-        let txn = self.transaction(&writes);
+        let known = self.known();
+        let txn = self.transaction(&writes, known);
         let answer = self
             .members
             .call(Kind::Write, |mut member| {
@@ -22,7 +21,8 @@ impl Etcd {
         if answer.succeeded() {
             let revision = answer.header().map_or(0, ResponseHeader::revision);
             self.saw_head(revision);
-            return Ok(Outcome::Committed(self.logical(revision)));
+            // As it was when the prefix was what the transaction requires.
+            return Ok(Outcome::Committed(revision + known.offset));
         }
         for (write, response) in writes.iter().zip(answer.op_responses()) {
             let TxnOpResponse::Get(got) = response else {
@@ -49,19 +49,15 @@ impl Etcd {
         Ok(Outcome::Failed { key, current })
     }
 
-    fn transaction(&self, writes: &[Write]) -> Txn {
-        let ours = Compare::mod_revision(
-            self.layout.format(),
-            CompareOp::Equal,
-            self.state.format.load(Ordering::Acquire),
-        );
+    fn transaction(&self, writes: &[Write], known: Known) -> Txn {
+        let ours = Compare::mod_revision(self.layout.format(), CompareOp::Equal, known.format);
         let expected = writes.iter().filter_map(|write| {
             let revision = match write.expect {
                 Expect::Any => return None,
                 Expect::Absent => 0,
                 // One from before this etcd is no key's: a compare with it never holds, as it should be.
-                Expect::Revision(revision) => match self.physical(revision) {
-                    known if known > 0 => known,
+                Expect::Revision(revision) => match revision - known.offset {
+                    physical if physical > 0 => physical,
                     _ => i64::MAX,
                 },
             };

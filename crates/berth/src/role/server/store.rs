@@ -7,9 +7,9 @@ use berth_apiserver::StoreConfig;
 use berth_store::etcd::EtcdConfig;
 use tracing::warn;
 
-/// Flags of the store; they bear the stock server's names.
+/// Flags about etcd; they bear the stock server's names.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct StoreArgs {
+pub(crate) struct EtcdArgs {
     /// Client URLs of the etcd that keeps the objects, comma-separated [default: a SQLite database in the data directory]
     #[arg(long, value_name = "URL,...", value_delimiter = ',')]
     pub(crate) etcd_servers: Vec<String>,
@@ -28,13 +28,23 @@ pub(crate) struct StoreArgs {
     pub(crate) etcd_prefix: Option<String>,
 }
 
+/// Flags of the store.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct StoreArgs {
+    #[command(flatten)]
+    pub(crate) etcd: EtcdArgs,
+    /// File that says which resources are encrypted in the store, and with which keys (EncryptionConfiguration)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
+}
+
 impl StoreArgs {
     /// The store; `dir` is where an embedded database is.
     ///
     /// # Errors
     /// For flags about etcd without `--etcd-servers`.
     pub(crate) fn config(&self, dir: &Path) -> anyhow::Result<StoreConfig> {
-        if let Some(etcd) = self.etcd()? {
+        if let Some(etcd) = self.etcd.config()? {
             let database = dir.join("berth.db");
             if database.exists() {
                 warn!(database = %database.display(), "the objects in this database are not served, those in etcd are; \
@@ -46,12 +56,14 @@ impl StoreArgs {
             dir: dir.to_owned(),
         })
     }
+}
 
+impl EtcdArgs {
     /// The etcd, if one is named.
     ///
     /// # Errors
     /// For flags about etcd without `--etcd-servers`.
-    pub(crate) fn etcd(&self) -> anyhow::Result<Option<EtcdConfig>> {
+    pub(crate) fn config(&self) -> anyhow::Result<Option<EtcdConfig>> {
         if self.etcd_servers.is_empty() {
             let alone = [
                 ("--etcd-cafile", self.etcd_cafile.is_some()),
@@ -88,11 +100,11 @@ mod tests {
         let dir = Path::new("/nowhere");
         let mut args = StoreArgs::default();
         assert!(matches!(args.config(dir), Ok(StoreConfig::Sqlite { .. })));
-        args.etcd_prefix = Some("/x".to_owned());
+        args.etcd.etcd_prefix = Some("/x".to_owned());
         let error = args.config(dir).unwrap_err().to_string();
         assert!(error.contains("--etcd-prefix has no effect"), "{error}");
-        args.etcd_prefix = None;
-        args.etcd_servers = vec!["https://a:2379".to_owned()];
+        args.etcd.etcd_prefix = None;
+        args.etcd.etcd_servers = vec!["https://a:2379".to_owned()];
         let StoreConfig::Etcd(etcd) = args.config(dir).unwrap() else {
             panic!("an etcd was named");
         };
