@@ -152,8 +152,7 @@ fn resources_are_chosen_by_name_and_wildcard() {
     let encryption = Encryption::parse(&text).unwrap();
     let form = |storage: &str| {
         let sealed = encryption.of(storage).seal(KEY, plain()).unwrap();
-        let text = String::from_utf8_lossy(&sealed[..16]).into_owned();
-        text
+        String::from_utf8_lossy(&sealed[..16]).into_owned()
     };
     assert!(form("core/secrets").starts_with("k8s:enc:aesgcm"));
     assert!(form("core/configmaps").starts_with("k8s:enc:aesgcm"));
