@@ -1,6 +1,6 @@
 //! Authorization checks: what `authorizer` can be asked.
 
-use crate::signatures::named;
+use crate::named;
 
 /// Who answers checks: the server's authorizer.
 pub trait Authorizer {

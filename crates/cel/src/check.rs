@@ -4,31 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ast::{Comprehension, Expr, Fold, Id, Kind, Literal, Message, Select};
-use crate::env::Variable;
+use crate::info::{Info, Meaning, Variable};
 use crate::parser::{Ast, qualified_name};
 use crate::signatures::{Function, function, type_of_name};
 use crate::source::CompileError;
-use crate::types::{Composite, Substitutions, Type};
-
-/// What the checker found out about a node.
-#[derive(Clone, Debug)]
-pub(crate) struct Info {
-    pub(crate) ty: Type,
-    /// For a name or a chain of selections that is a declared variable or a type.
-    pub(crate) meaning: Option<Meaning>,
-    /// For a call.
-    pub(crate) function: Option<&'static Function>,
-    /// Ids of the overloads that fit.
-    pub(crate) overloads: Vec<&'static str>,
-    /// For a call like `sets.contains(a, b)`: what looks like the target is part of the function's name.
-    pub(crate) namespaced: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Meaning {
-    Variable(Arc<str>),
-    Type(Type),
-}
+use crate::substitutions::Substitutions;
+use crate::types::{Composite, Type};
 
 /// What an expression is checked against.
 pub(crate) struct Declarations<'e> {
@@ -74,7 +55,6 @@ pub(crate) fn check(
     for info in &mut infos {
         info.ty = checker.substitutions.apply(&info.ty, true);
     }
-    crate::literals::check(ast, &infos, source)?;
     Ok(infos)
 }
 

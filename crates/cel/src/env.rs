@@ -4,40 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::check::{Declarations, check};
-use crate::decl::Decl;
+use crate::info::Variable;
+use crate::literals;
+use crate::named;
 use crate::parser::parse;
 use crate::program::Program;
-use crate::signatures::named;
 use crate::source::CompileError;
+use crate::types::Decl;
 use crate::types::Type;
-
-/// A declared variable.
-#[derive(Clone, Debug)]
-pub(crate) enum Variable {
-    /// Data, as a schema describes it.
-    Data(Arc<Decl>),
-    /// Data that may not be there: an optional value.
-    Optional(Arc<Decl>),
-    /// Anything of a type.
-    Typed(Type),
-}
-
-impl Variable {
-    pub(crate) fn ty(&self) -> Type {
-        match self {
-            Self::Data(decl) => decl.ty(),
-            Self::Optional(decl) => Type::optional(decl.ty()),
-            Self::Typed(ty) => ty.clone(),
-        }
-    }
-
-    pub(crate) fn decl(&self) -> Option<&Decl> {
-        match self {
-            Self::Data(decl) | Self::Optional(decl) => Some(decl),
-            Self::Typed(_) => None,
-        }
-    }
-}
 
 /// An environment: what names mean in an expression.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +82,7 @@ impl Env {
             mutation: self.mutation,
         };
         let infos = check(&ast, source, &declared)?;
+        literals::check(&ast, &infos, source)?;
         Ok(Program::new(ast, infos, self.variables.clone()))
     }
 }

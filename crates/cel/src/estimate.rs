@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::ast::{Call, Comprehension, Expr, Fold, Id, Kind, Literal};
-use crate::check::{Info, Meaning};
 use crate::cost::{AUTHORIZATION_CHECK, CREATE_LIST, CREATE_MAP, CREATE_MESSAGE};
-use crate::decl::{Decl, DeclKind};
-use crate::env::Variable;
+use crate::info::{Info, Meaning, Variable};
 use crate::types::{Composite, Type};
+use crate::types::{Decl, DeclKind};
 
 mod calls;
 

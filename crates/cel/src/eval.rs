@@ -5,11 +5,13 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::ast::{Bind, Call, Comprehension, Expr, Fold, Kind, Literal, Select};
-use crate::budget::{Context, EvalError};
-use crate::check::{Info, Meaning};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::cost;
-use crate::program::Variables;
+use crate::info::{Info, Meaning};
+use crate::types::{Composite, Type};
 use crate::value::{Key, Map, Message, Text, Value};
+use crate::variables::Variables;
 
 type Result<'a> = std::result::Result<Value<'a>, EvalError>;
 
@@ -50,7 +52,7 @@ impl<'a> Evaluator<'_, 'a> {
 
     fn meaning(&mut self, expr: &Expr) -> Option<Result<'a>> {
         match self.info(expr)?.meaning.clone()? {
-            Meaning::Type(ty) => Some(Ok(Value::Type(crate::program::type_name(&ty)))),
+            Meaning::Type(ty) => Some(Ok(Value::Type(type_name(&ty)))),
             Meaning::Variable(name) => {
                 let value = self.variables.get(&name, self.context.budget);
                 Some(value.unwrap_or_else(|| {
@@ -379,14 +381,25 @@ pub(crate) fn literal_value<'a>(literal: &Literal) -> Value<'a> {
     }
 }
 
-/// Whether an operation on a value that isn't there is an error worth showing; used by functions.
-pub(crate) fn missing(what: &Value<'_>, key: &Value<'_>) -> EvalError {
-    match (what, key) {
-        (Value::List(_), Value::Int(at)) => EvalError::new(format!("index out of bounds: {at}")),
-        (_, Value::String(key)) => EvalError::new(format!("no such key: {}", &**key)),
-        (_, Value::Int(key)) => EvalError::new(format!("no such key: {key}")),
-        (_, Value::Uint(key)) => EvalError::new(format!("no such key: {key}")),
-        (_, Value::Bool(key)) => EvalError::new(format!("no such key: {key}")),
-        _ => EvalError::new("no such key"),
-    }
+/// The name of a type, as `type()` gives it.
+fn type_name<'a>(ty: &Type) -> Text<'a> {
+    Text::Borrowed(match ty {
+        Type::Null => "null_type",
+        Type::Bool => "bool",
+        Type::Int => "int",
+        Type::Uint => "uint",
+        Type::Double => "double",
+        Type::String => "string",
+        Type::Bytes => "bytes",
+        Type::Duration => "google.protobuf.Duration",
+        Type::Timestamp => "google.protobuf.Timestamp",
+        Type::Named(name) => name,
+        Type::Composite(Composite::List, _) => "list",
+        Type::Composite(Composite::Map, _) => "map",
+        Type::Composite(Composite::Optional, _) => "optional_type",
+        Type::Composite(Composite::Type, _) => "type",
+        Type::Object(object) => return Text::Shared(object.name.as_str().into()),
+        Type::Dynamic(name) => return Text::Shared(name.clone()),
+        Type::Dyn | Type::Error | Type::Variable(_) => "dyn",
+    })
 }

@@ -4,7 +4,8 @@
 use indexmap::IndexMap;
 
 use crate::ast::Fold;
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::cost::{CREATE_LIST, CREATE_MAP};
 use crate::ops::insert;
 use crate::value::{Key, Map, Value};

@@ -9,7 +9,8 @@ mod show;
 mod standard;
 mod strings;
 
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::value::Value;
 
 /// A function: the meters, its own name, and the arguments (a method's target first).

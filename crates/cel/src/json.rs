@@ -9,8 +9,23 @@ use crate::value::{Items, Key, Map, Value};
 /// JSON nests this deep at most; values that an expression makes are as deep as the expression.
 const MAX_DEPTH: u32 = 600;
 
-pub(crate) fn to_json(value: &Value<'_>) -> Result<Json, EvalError> {
-    convert(value, MAX_DEPTH)
+impl Value<'_> {
+    /// The value as JSON, as the results of mutations and messages are used.
+    ///
+    /// # Errors
+    /// When it has a part that JSON can't hold: a key that is no string, an infinite number, bytes, a type.
+    pub fn to_json(&self) -> Result<Json, EvalError> {
+        convert(self, MAX_DEPTH)
+    }
+}
+
+impl std::fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.to_json() {
+            Ok(json) => write!(f, "{}({json})", &*self.type_name()),
+            Err(_) => f.write_str(&self.type_name()),
+        }
+    }
 }
 
 fn convert(value: &Value<'_>, depth: u32) -> Result<Json, EvalError> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::ast::{Expr, Kind, Literal};
-use crate::check::Info;
+use crate::info::Info;
 use crate::parser::Ast;
 use crate::regexp::Regexp;
 use crate::source::CompileError;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::ast::{Bind, Comprehension, Expr, Fold, Kind, Literal, Location};
-use crate::parser::{Fallible, Parser};
+use crate::builder::{Builder, Fallible};
 
 /// What a call expands to; the call itself when it is no macro.
 pub(crate) fn expand(
-    parser: &mut Parser,
+    nodes: &mut Builder,
     open: Location,
     name_at: Location,
     target: Option<Expr>,
@@ -16,12 +16,12 @@ pub(crate) fn expand(
 ) -> Fallible<Expr> {
     let Some(target) = target else {
         if name != "has" || args.len() != 1 {
-            return Ok(parser.call(name_at, name, None, args));
+            return Ok(nodes.call(name_at, name, None, args));
         }
         let argument = args.remove(0);
-        let at = parser.location(&argument);
+        let at = nodes.location(&argument);
         return match argument.kind {
-            Kind::Select(select) if !select.optional => Ok(parser.node(open, Kind::Has(select))),
+            Kind::Select(select) if !select.optional => Ok(nodes.node(open, Kind::Has(select))),
             _ => Err((at, "invalid argument to has() macro".to_owned())),
         };
     };
@@ -41,10 +41,10 @@ pub(crate) fn expand(
         ("transformMap", 4) => (Fold::TransformMap, 2, true),
         ("transformMapEntry", 3) => (Fold::TransformMapEntry, 2, false),
         ("transformMapEntry", 4) => (Fold::TransformMapEntry, 2, true),
-        ("optMap", 2) => return optional(parser, open, target, args, false),
-        ("optFlatMap", 2) => return optional(parser, open, target, args, true),
-        ("sortBy", 2) => return sort_by(parser, open, target, args),
-        _ => return Ok(parser.call(open, name, Some(target), args)),
+        ("optMap", 2) => return optional(nodes, open, target, args, false),
+        ("optFlatMap", 2) => return optional(nodes, open, target, args, true),
+        ("sortBy", 2) => return sort_by(nodes, open, target, args),
+        _ => return Ok(nodes.call(open, name, Some(target), args)),
     };
     let quantifier = matches!(fold, Fold::All | Fold::Exists | Fold::ExistsOne);
     let complaint = if variables == 1 && !quantifier {
@@ -56,8 +56,8 @@ pub(crate) fn expand(
     let mut names = Vec::new();
     for argument in args.by_ref().take(variables) {
         names.push((
-            parser.location(&argument),
-            variable(parser, &argument, complaint)?,
+            nodes.location(&argument),
+            variable(nodes, &argument, complaint)?,
         ));
     }
     let [filter, body] = match (args.next(), args.next()) {
@@ -74,7 +74,7 @@ pub(crate) fn expand(
         second => second.map(|(_, name)| name.clone()),
     };
     let variable = first.clone();
-    Ok(parser.node(
+    Ok(nodes.node(
         open,
         Kind::Comprehension(Box::new(Comprehension {
             fold,
@@ -87,8 +87,8 @@ pub(crate) fn expand(
     ))
 }
 
-fn variable(parser: &Parser, argument: &Expr, complaint: &str) -> Fallible<Arc<str>> {
-    let at = parser.location(argument);
+fn variable(nodes: &Builder, argument: &Expr, complaint: &str) -> Fallible<Arc<str>> {
+    let at = nodes.location(argument);
     match &argument.kind {
         Kind::Ident(name) if name.starts_with('.') => Err((at, complaint.to_owned())),
         Kind::Ident(name) if &**name == "__result__" => Err((
@@ -100,19 +100,19 @@ fn variable(parser: &Parser, argument: &Expr, complaint: &str) -> Fallible<Arc<s
     }
 }
 
-fn hidden(parser: &mut Parser) -> Arc<str> {
-    parser.hidden += 1;
-    format!("@hidden{}", parser.hidden).into()
+fn hidden(nodes: &mut Builder) -> Arc<str> {
+    nodes.hidden += 1;
+    format!("@hidden{}", nodes.hidden).into()
 }
 
-fn bind(parser: &mut Parser, at: Location, name: Arc<str>, value: Expr, body: Expr) -> Expr {
-    parser.node(at, Kind::Bind(Box::new(Bind { name, value, body })))
+fn bind(nodes: &mut Builder, at: Location, name: Arc<str>, value: Expr, body: Expr) -> Expr {
+    nodes.node(at, Kind::Bind(Box::new(Bind { name, value, body })))
 }
 
 /// `target.optMap(v, f)`: `target.hasValue() ? optional.of(let v = target.value() in f) : optional.none()`, with the
 /// target in a variable: a copy of it in each place would double with each link of a chain.
 fn optional(
-    parser: &mut Parser,
+    nodes: &mut Builder,
     at: Location,
     target: Expr,
     args: Vec<Expr>,
@@ -127,28 +127,28 @@ fn optional(
     } else {
         "optMap() variable name must be a simple identifier"
     };
-    let name = variable(parser, &name, complaint)?;
-    let held = hidden(parser);
-    let tested = parser.node(at, Kind::Ident(held.clone()));
-    let condition = parser.call(at, "hasValue", Some(tested), Vec::new());
-    let taken = parser.node(at, Kind::Ident(held.clone()));
-    let value = parser.call(at, "value", Some(taken), Vec::new());
-    let mapped = bind(parser, at, name, value, body);
+    let name = variable(nodes, &name, complaint)?;
+    let held = hidden(nodes);
+    let tested = nodes.node(at, Kind::Ident(held.clone()));
+    let condition = nodes.call(at, "hasValue", Some(tested), Vec::new());
+    let taken = nodes.node(at, Kind::Ident(held.clone()));
+    let value = nodes.call(at, "value", Some(taken), Vec::new());
+    let mapped = bind(nodes, at, name, value, body);
     let present = if flat {
         mapped
     } else {
-        parser.call(at, "optional.of", None, vec![mapped])
+        nodes.call(at, "optional.of", None, vec![mapped])
     };
-    let absent = parser.call(at, "optional.none", None, Vec::new());
-    let choice = parser.node(
+    let absent = nodes.call(at, "optional.none", None, Vec::new());
+    let choice = nodes.node(
         at,
         Kind::Conditional(Box::new([condition, present, absent])),
     );
-    Ok(bind(parser, at, held, target, choice))
+    Ok(bind(nodes, at, held, target, choice))
 }
 
 /// `target.sortBy(v, key)`: the target, by the list of its keys.
-fn sort_by(parser: &mut Parser, at: Location, target: Expr, args: Vec<Expr>) -> Fallible<Expr> {
+fn sort_by(nodes: &mut Builder, at: Location, target: Expr, args: Vec<Expr>) -> Fallible<Expr> {
     let mut args = args.into_iter();
     let (Some(name), Some(body)) = (args.next(), args.next()) else {
         return Err((at, "too few arguments of a macro".to_owned()));
@@ -157,12 +157,12 @@ fn sort_by(parser: &mut Parser, at: Location, target: Expr, args: Vec<Expr>) -> 
         return Err((at, "sortBy can only be applied to a list, identifier, comprehension, call or select expression".to_owned()));
     }
     let variable = variable(
-        parser,
+        nodes,
         &name,
         "sortBy() variable name must be a simple identifier",
     )?;
-    let held = hidden(parser);
-    let range = parser.node(at, Kind::Ident(held.clone()));
+    let held = hidden(nodes);
+    let range = nodes.node(at, Kind::Ident(held.clone()));
     let fold = Comprehension {
         fold: Fold::Map,
         range,
@@ -171,8 +171,8 @@ fn sort_by(parser: &mut Parser, at: Location, target: Expr, args: Vec<Expr>) -> 
         filter: None,
         body,
     };
-    let keys = parser.node(at, Kind::Comprehension(Box::new(fold)));
-    let sorted = parser.node(at, Kind::Ident(held.clone()));
-    let call = parser.call(at, "@sortByAssociatedKeys", Some(sorted), vec![keys]);
-    Ok(bind(parser, at, held, target, call))
+    let keys = nodes.node(at, Kind::Comprehension(Box::new(fold)));
+    let sorted = nodes.node(at, Kind::Ident(held.clone()));
+    let call = nodes.call(at, "@sortByAssociatedKeys", Some(sorted), vec![keys]);
+    Ok(bind(nodes, at, held, target, call))
 }

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use indexmap::IndexMap;
 
-use crate::budget::{Context, EvalError};
-use crate::decl::ListKind;
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::time;
+use crate::types::ListKind;
 use crate::value::{Items, Key, List, Map, Value};
 
 type Result<'a> = std::result::Result<Value<'a>, EvalError>;
@@ -67,16 +68,6 @@ pub(crate) fn equal<'a>(
     })
 }
 
-/// Pays for a step of going through a list or map: equality costs by the reference's rules the number of elements only,
-/// whatever is in them.
-fn step(context: &mut Context<'_>, index: usize) -> std::result::Result<(), EvalError> {
-    if index.is_multiple_of(10) {
-        context.charge(1)
-    } else {
-        Ok(())
-    }
-}
-
 fn equal_lists<'a>(
     context: &mut Context<'_>,
     a: &List<'a>,
@@ -92,14 +83,14 @@ fn equal_lists<'a>(
         a.kind
     };
     for (index, one) in a.iter().enumerate() {
-        step(context, index)?;
+        context.visit()?;
         let one = one?;
         let other = match kind {
             ListKind::Atomic => match b.get(index) {
                 Some(other) => other?,
                 None => return Ok(false),
             },
-            ListKind::Set => match find(context, b, &one)? {
+            ListKind::Set => match find_paid(context, b, &one)? {
                 Some(_) => continue,
                 None => return Ok(false),
             },
@@ -125,12 +116,21 @@ pub(crate) fn find<'a>(
     wanted: &Value<'a>,
 ) -> std::result::Result<Option<usize>, EvalError> {
     for (index, element) in list.iter().enumerate() {
-        step(context, index)?;
         if equal(context, &element?, wanted)? {
             return Ok(Some(index));
         }
     }
     Ok(None)
+}
+
+/// [`find`], where what going through the list costs isn't paid for.
+fn find_paid<'a>(
+    context: &mut Context<'_>,
+    list: &List<'a>,
+    wanted: &Value<'a>,
+) -> std::result::Result<Option<usize>, EvalError> {
+    context.charge(u64::try_from(list.len() / 10).unwrap_or(u64::MAX))?;
+    find(context, list, wanted)
 }
 
 /// Where an element with the same values of the keys is.
@@ -148,7 +148,7 @@ fn find_keyed<'a>(
         _ => Value::Null,
     };
     for (index, element) in list.iter().enumerate() {
-        step(context, index)?;
+        context.visit()?;
         let element = element?;
         let mut same = true;
         for key in keys {
@@ -170,8 +170,8 @@ fn equal_maps<'a>(
         return Ok(false);
     }
     if let (Map::Object(a, of), Map::Object(b, _)) = (a, b) {
-        for (index, (name, json)) in a.iter().enumerate() {
-            step(context, index)?;
+        for (name, json) in *a {
+            context.visit()?;
             let Some(other) = b.get(name) else {
                 return Ok(false);
             };
@@ -191,7 +191,7 @@ fn equal_maps<'a>(
     }
     let keys = a.keys();
     for index in 0..a.len() {
-        step(context, index)?;
+        context.visit()?;
         let Some((key, value)) = a.entry(index, &keys) else {
             return Ok(false);
         };
@@ -325,8 +325,8 @@ pub(crate) fn add<'a>(context: &mut Context<'_>, a: &Value<'a>, b: &Value<'a>) -
 fn concatenate<'a>(context: &mut Context<'_>, a: &List<'a>, b: &List<'a>) -> Result<'a> {
     context.allocate_list(a.len() + b.len())?;
     let mut made: Vec<Value<'a>> = Vec::with_capacity(a.len() + b.len());
-    for (index, element) in a.iter().enumerate() {
-        step(context, index.saturating_add(1))?;
+    for element in a.iter() {
+        context.visit()?;
         made.push(element?);
     }
     let list = |made: Vec<Value<'a>>| List {
@@ -334,8 +334,8 @@ fn concatenate<'a>(context: &mut Context<'_>, a: &List<'a>, b: &List<'a>) -> Res
         kind: a.kind,
     };
     if *a.kind == ListKind::Atomic {
-        for (index, element) in b.iter().enumerate() {
-            step(context, index.saturating_add(1))?;
+        for element in b.iter() {
+            context.visit()?;
             made.push(element?);
         }
         return Ok(Value::List(list(made)));
@@ -345,7 +345,7 @@ fn concatenate<'a>(context: &mut Context<'_>, a: &List<'a>, b: &List<'a>) -> Res
         let so_far = list(made);
         let known = match a.kind {
             ListKind::Map(keys) => find_keyed(context, &so_far, &element, keys)?,
-            _ => find(context, &so_far, &element)?,
+            _ => find_paid(context, &so_far, &element)?,
         };
         let Items::Made(items) = so_far.items else {
             return Err(EvalError::no_overload());
@@ -493,4 +493,16 @@ pub(crate) fn insert<'a>(
     }
     entries.insert(key, value);
     Ok(())
+}
+
+/// That there is no such element or entry.
+pub(crate) fn missing(what: &Value<'_>, key: &Value<'_>) -> EvalError {
+    match (what, key) {
+        (Value::List(_), Value::Int(at)) => EvalError::new(format!("index out of bounds: {at}")),
+        (_, Value::String(key)) => EvalError::new(format!("no such key: {}", &**key)),
+        (_, Value::Int(key)) => EvalError::new(format!("no such key: {key}")),
+        (_, Value::Uint(key)) => EvalError::new(format!("no such key: {key}")),
+        (_, Value::Bool(key)) => EvalError::new(format!("no such key: {key}")),
+        _ => EvalError::new("no such key"),
+    }
 }

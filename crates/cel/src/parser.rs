@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::ast::{Call, Element, Entry, Expr, Field, Id, Kind, Literal, Location, Message, Select};
+use crate::ast::{Element, Entry, Expr, Field, Kind, Literal, Location, Message, Select};
+use crate::builder::{Builder, Fallible};
 use crate::lexer::{Spanned, Token, tokens};
 use crate::macros::expand;
 use crate::source::CompileError;
@@ -39,19 +40,12 @@ pub(crate) struct Ast {
     pub(crate) locations: Vec<Location>,
 }
 
-pub(crate) struct Parser {
+struct Parser {
     tokens: Vec<Spanned>,
     position: usize,
-    locations: Vec<Location>,
-    heights: Vec<u32>,
-    tallest: u32,
     depth: u32,
-    /// How many hidden variables macros have made.
-    pub(crate) hidden: u32,
+    nodes: Builder,
 }
-
-/// An error ends parsing: where, and what.
-pub(crate) type Fallible<T> = Result<T, (Location, String)>;
 
 pub(crate) fn parse(source: &str) -> Result<Ast, CompileError> {
     let fail = |(at, message): (Location, String)| {
@@ -72,11 +66,8 @@ pub(crate) fn parse(source: &str) -> Result<Ast, CompileError> {
     let mut parser = Parser {
         tokens,
         position: 0,
-        locations: Vec::new(),
-        heights: Vec::new(),
-        tallest: 0,
         depth: 0,
-        hidden: 0,
+        nodes: Builder::default(),
     };
     let root = parser.expression().map_err(fail)?;
     if *parser.peek() != Token::End {
@@ -84,7 +75,7 @@ pub(crate) fn parse(source: &str) -> Result<Ast, CompileError> {
     }
     Ok(Ast {
         root,
-        locations: parser.locations,
+        locations: parser.nodes.locations,
     })
 }
 
@@ -138,40 +129,13 @@ impl Parser {
         )
     }
 
-    pub(crate) fn node(&mut self, at: Location, kind: Kind) -> Expr {
-        // The source is at most 100,000 code points, and no token or macro makes more than a few nodes.
-        let id = Id::try_from(self.locations.len()).unwrap_or(Id::MAX);
-        let mut height = 0;
-        kind.each_child(&mut |child| height = self.height(child).max(height));
-        self.locations.push(at);
-        self.heights.push(height.saturating_add(1));
-        self.tallest = self.tallest.max(height.saturating_add(1));
-        Expr { id, kind }
-    }
-
-    fn height(&self, expr: &Expr) -> u32 {
-        usize::try_from(expr.id)
-            .ok()
-            .and_then(|id| self.heights.get(id))
-            .copied()
-            .unwrap_or(0)
-    }
-
     /// What walks the tree recurses: no tree is built much higher than this.
     fn check_height(&self) -> Fallible<()> {
-        if self.tallest > MAX_DEPTH {
+        if self.nodes.tallest > MAX_DEPTH {
             Err(self.too_deep())
         } else {
             Ok(())
         }
-    }
-
-    pub(crate) fn location(&self, expr: &Expr) -> Location {
-        usize::try_from(expr.id)
-            .ok()
-            .and_then(|id| self.locations.get(id))
-            .copied()
-            .unwrap_or_default()
     }
 
     fn too_deep(&self) -> (Location, String) {
@@ -201,7 +165,9 @@ impl Parser {
         let truthy = self.binary(0)?;
         self.expect(":")?;
         let falsy = self.expression()?;
-        Ok(self.node(at, Kind::Conditional(Box::new([condition, truthy, falsy]))))
+        Ok(self
+            .nodes
+            .node(at, Kind::Conditional(Box::new([condition, truthy, falsy]))))
     }
 
     /// Operators that bind at least as tight as the given precedence: 0 for `||` up to 4 for products.
@@ -216,6 +182,23 @@ impl Parser {
     }
 
     fn operators(&mut self, minimum: usize) -> Fallible<Expr> {
+        let mut left = self.unary()?;
+        // Terms of `&&` and `||` that this loop joined: those that stand side by side become one node, so that hundreds
+        // of clauses are no depth.
+        let mut joined = None;
+        while let Some((symbol, precedence)) = self.operator(minimum) {
+            let at = self.at();
+            self.position += 1;
+            let right = self.binary(precedence + 1)?;
+            left = self.combine(at, symbol, joined == Some(symbol), left, right);
+            joined = Some(symbol);
+            self.check_height()?;
+        }
+        Ok(left)
+    }
+
+    /// The operator that is next, when it binds at least as tight.
+    fn operator(&self, minimum: usize) -> Option<(&'static str, usize)> {
         const LEVELS: [&[&str]; 5] = [
             &["||"],
             &["&&"],
@@ -223,85 +206,42 @@ impl Parser {
             &["+", "-"],
             &["*", "/", "%"],
         ];
-        let mut left = self.unary()?;
-        // Terms of `&&` and `||` that this loop joined: those that stand side by side become one node, so that hundreds
-        // of clauses are no depth.
-        let mut joined = None;
-        loop {
-            let at = self.at();
-            let Token::Symbol(symbol) = *self.peek() else {
-                return Ok(left);
-            };
-            let Some(precedence) = LEVELS.iter().position(|level| level.contains(&symbol)) else {
-                return Ok(left);
-            };
-            if precedence < minimum {
-                return Ok(left);
-            }
-            self.position += 1;
-            let right = self.binary(precedence + 1)?;
-            let continued = joined == Some(symbol);
-            left = match (symbol, left) {
-                (
-                    "||",
-                    Expr {
-                        id,
-                        kind: Kind::Or(terms),
-                    },
-                ) if continued => self.joined(id, terms, right, Kind::Or),
-                (
-                    "&&",
-                    Expr {
-                        id,
-                        kind: Kind::And(terms),
-                    },
-                ) if continued => self.joined(id, terms, right, Kind::And),
-                ("||", left) => self.node(at, Kind::Or(vec![left, right])),
-                ("&&", left) => self.node(at, Kind::And(vec![left, right])),
-                (symbol, left) => self.call(at, binary_function(symbol), None, vec![left, right]),
-            };
-            joined = Some(symbol);
-            self.check_height()?;
-        }
+        let Token::Symbol(symbol) = *self.peek() else {
+            return None;
+        };
+        let precedence = LEVELS.iter().position(|level| level.contains(&symbol))?;
+        (precedence >= minimum).then_some((symbol, precedence))
     }
 
-    fn joined(
-        &mut self,
-        id: Id,
-        mut terms: Vec<Expr>,
-        right: Expr,
-        kind: fn(Vec<Expr>) -> Kind,
-    ) -> Expr {
-        let height = self.height(&right).saturating_add(1);
-        if let Some(known) = usize::try_from(id)
-            .ok()
-            .and_then(|id| self.heights.get_mut(id))
-        {
-            *known = height.max(*known);
-        }
-        self.tallest = self.tallest.max(height);
-        terms.push(right);
-        Expr {
-            id,
-            kind: kind(terms),
-        }
-    }
-
-    pub(crate) fn call(
+    fn combine(
         &mut self,
         at: Location,
-        function: &str,
-        target: Option<Expr>,
-        args: Vec<Expr>,
+        symbol: &str,
+        continued: bool,
+        left: Expr,
+        right: Expr,
     ) -> Expr {
-        self.node(
-            at,
-            Kind::Call(Box::new(Call {
-                function: function.into(),
-                target,
-                args,
-            })),
-        )
+        match (symbol, left) {
+            (
+                "||",
+                Expr {
+                    id,
+                    kind: Kind::Or(terms),
+                },
+            ) if continued => self.nodes.joined(id, terms, right, Kind::Or),
+            (
+                "&&",
+                Expr {
+                    id,
+                    kind: Kind::And(terms),
+                },
+            ) if continued => self.nodes.joined(id, terms, right, Kind::And),
+            ("||", left) => self.nodes.node(at, Kind::Or(vec![left, right])),
+            ("&&", left) => self.nodes.node(at, Kind::And(vec![left, right])),
+            (symbol, left) => self
+                .nodes
+                .call(at, binary_function(symbol), None, vec![left, right]),
+        }
     }
 
     fn unary(&mut self) -> Fallible<Expr> {
@@ -316,10 +256,10 @@ impl Parser {
             if count > 0 {
                 let operand = self.member()?;
                 // Pairs cancel each other.
-                return Ok(if count % 2 == 0 {
+                return Ok(if count.is_multiple_of(2) {
                     operand
                 } else {
-                    self.call(at, function, None, vec![operand])
+                    self.nodes.call(at, function, None, vec![operand])
                 });
             }
         }
@@ -339,36 +279,9 @@ impl Parser {
             self.check_height()?;
             let at = self.at();
             if self.take_if(".") {
-                let optional = self.take_if("?");
-                let name_at = self.at();
-                let Token::Ident(name) = self.take() else {
-                    self.position -= 1;
-                    return Err(self.mismatch("IDENTIFIER"));
-                };
-                let open = self.at();
-                if !optional && self.take_if("(") {
-                    let args = self.arguments(")")?;
-                    expr = expand(self, open, name_at, Some(expr), &name, args)?;
-                } else {
-                    expr = self.node(
-                        at,
-                        Kind::Select(Box::new(Select {
-                            operand: expr,
-                            field: name,
-                            optional,
-                        })),
-                    );
-                }
+                expr = self.selected(at, expr)?;
             } else if self.take_if("[") {
-                let optional = self.take_if("?");
-                let index = self.expression()?;
-                self.expect("]")?;
-                expr = self.call(
-                    at,
-                    if optional { "_[?_]" } else { "_[_]" },
-                    None,
-                    vec![expr, index],
-                );
+                expr = self.indexed(at, expr)?;
             } else if self.is("{") {
                 let Some(name) = qualified_name(&expr) else {
                     return Ok(expr);
@@ -379,6 +292,41 @@ impl Parser {
                 return Ok(expr);
             }
         }
+    }
+
+    /// What follows a dot: a field, or a method with its arguments.
+    fn selected(&mut self, at: Location, operand: Expr) -> Fallible<Expr> {
+        let optional = self.take_if("?");
+        let name_at = self.at();
+        let Token::Ident(field) = self.take() else {
+            self.position -= 1;
+            return Err(self.mismatch("IDENTIFIER"));
+        };
+        let open = self.at();
+        if !optional && self.take_if("(") {
+            let args = self.arguments(")")?;
+            return expand(&mut self.nodes, open, name_at, Some(operand), &field, args);
+        }
+        Ok(self.nodes.node(
+            at,
+            Kind::Select(Box::new(Select {
+                operand,
+                field,
+                optional,
+            })),
+        ))
+    }
+
+    fn indexed(&mut self, at: Location, operand: Expr) -> Fallible<Expr> {
+        let optional = self.take_if("?");
+        let index = self.expression()?;
+        self.expect("]")?;
+        Ok(self.nodes.call(
+            at,
+            if optional { "_[?_]" } else { "_[_]" },
+            None,
+            vec![operand, index],
+        ))
     }
 
     /// Expressions, separated by commas, up to and with the closing symbol.
@@ -396,60 +344,78 @@ impl Parser {
         }
     }
 
+    // What recurses is kept apart from what has many temporary values: frames of an unoptimized build have a place for
+    // each of them.
     fn primary(&mut self) -> Fallible<Expr> {
         let at = self.at();
-        let token = self.take();
-        let literal = match token {
-            Token::Symbol("(") => {
-                let inner = self.expression()?;
-                self.expect(")")?;
-                return Ok(inner);
+        if self.take_if("(") {
+            let inner = self.expression()?;
+            self.expect(")")?;
+            return Ok(inner);
+        }
+        if self.take_if("[") {
+            return self.list(at);
+        }
+        if self.take_if("{") {
+            return self.map(at);
+        }
+        match self.name()? {
+            Some(name) => self.named(at, &name),
+            None => self.literal(at),
+        }
+    }
+
+    /// A name, with the dot that may be before it; None when no name is here.
+    fn name(&mut self) -> Fallible<Option<String>> {
+        let dotted = self.take_if(".");
+        match self.take() {
+            Token::Ident(name) if dotted => Ok(Some(format!(".{name}"))),
+            Token::Ident(name) => Ok(Some(name.to_string())),
+            _ => {
+                self.position -= 1;
+                if dotted {
+                    Err(self.mismatch("IDENTIFIER"))
+                } else {
+                    Ok(None)
+                }
             }
-            Token::Symbol("[") => return self.list(at),
-            Token::Symbol("{") => return self.map(at),
-            Token::Symbol(".") => {
-                let Token::Ident(name) = self.take() else {
-                    self.position -= 1;
-                    return Err(self.mismatch("IDENTIFIER"));
-                };
-                return self.named(at, &format!(".{name}"));
-            }
-            Token::Ident(name) => return self.named(at, &name),
-            Token::Symbol("-") => {
-                let literal = match self.take() {
-                    Token::Int(digits) => integer(&format!("-{digits}")).map(Literal::Int),
-                    Token::Double(digits) => {
-                        Ok(Literal::Double(-digits.parse::<f64>().unwrap_or(f64::NAN)))
-                    }
-                    _ => {
-                        self.position -= 1;
-                        return Err(self.mismatch("a number"));
-                    }
-                };
-                literal.map_err(|message| (at, message))?
-            }
-            Token::Symbol("true") => Literal::Bool(true),
-            Token::Symbol("false") => Literal::Bool(false),
-            Token::Symbol("null") => Literal::Null,
-            Token::Int(digits) => Literal::Int(integer(&digits).map_err(|message| (at, message))?),
-            Token::Uint(digits) => {
-                Literal::Uint(unsigned(&digits).ok_or((at, "invalid uint literal".to_owned()))?)
-            }
-            Token::Double(digits) => {
-                let number = digits
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|number| number.is_finite());
-                Literal::Double(number.ok_or((at, "invalid double literal".to_owned()))?)
-            }
-            Token::String(text) => Literal::String(text),
-            Token::Bytes(bytes) => Literal::Bytes(bytes),
-            Token::Symbol(_) | Token::End => {
+        }
+    }
+
+    fn literal(&mut self, at: Location) -> Fallible<Expr> {
+        let literal = match self.take() {
+            Token::Symbol("-") => self.negative(),
+            Token::Symbol("true") => Ok(Literal::Bool(true)),
+            Token::Symbol("false") => Ok(Literal::Bool(false)),
+            Token::Symbol("null") => Ok(Literal::Null),
+            Token::Int(digits) => integer(&digits).map(Literal::Int),
+            Token::Uint(digits) => unsigned(&digits)
+                .map(Literal::Uint)
+                .ok_or_else(|| "invalid uint literal".to_owned()),
+            Token::Double(digits) => double(&digits),
+            Token::String(text) => Ok(Literal::String(text)),
+            Token::Bytes(bytes) => Ok(Literal::Bytes(bytes)),
+            Token::Ident(_) | Token::Symbol(_) | Token::End => {
                 self.position -= 1;
                 return Err(self.mismatch("an expression"));
             }
         };
-        Ok(self.node(at, Kind::Literal(literal)))
+        match literal {
+            Ok(literal) => Ok(self.nodes.node(at, Kind::Literal(literal))),
+            Err(message) => Err((at, message)),
+        }
+    }
+
+    /// The number behind a minus.
+    fn negative(&mut self) -> Result<Literal, String> {
+        match self.take() {
+            Token::Int(digits) => integer(&format!("-{digits}")).map(Literal::Int),
+            Token::Double(digits) => double(&format!("-{digits}")),
+            other => Err(format!(
+                "Syntax error: mismatched input '{}' expecting a number",
+                other.text()
+            )),
+        }
     }
 
     fn named(&mut self, at: Location, name: &str) -> Fallible<Expr> {
@@ -462,9 +428,9 @@ impl Parser {
         }
         if self.take_if("(") {
             let args = self.arguments(")")?;
-            return expand(self, open, at, None, name, args);
+            return expand(&mut self.nodes, open, at, None, name, args);
         }
-        Ok(self.node(at, Kind::Ident(name.into())))
+        Ok(self.nodes.node(at, Kind::Ident(name.into())))
     }
 
     fn list(&mut self, at: Location) -> Fallible<Expr> {
@@ -480,7 +446,7 @@ impl Parser {
                 break;
             }
         }
-        Ok(self.node(at, Kind::List(elements)))
+        Ok(self.nodes.node(at, Kind::List(elements)))
     }
 
     fn map(&mut self, at: Location) -> Fallible<Expr> {
@@ -499,7 +465,7 @@ impl Parser {
                 break;
             }
         }
-        Ok(self.node(at, Kind::Map(entries)))
+        Ok(self.nodes.node(at, Kind::Map(entries)))
     }
 
     fn message(&mut self, at: Location, name: &str) -> Fallible<Expr> {
@@ -512,7 +478,7 @@ impl Parser {
                 return Err(self.mismatch("IDENTIFIER"));
             };
             // The node's only use is its place and number.
-            let id = self.node(field_at, Kind::Literal(Literal::Null)).id;
+            let id = self.nodes.node(field_at, Kind::Literal(Literal::Null)).id;
             self.expect(":")?;
             fields.push(Field {
                 id,
@@ -525,7 +491,7 @@ impl Parser {
                 break;
             }
         }
-        Ok(self.node(
+        Ok(self.nodes.node(
             at,
             Kind::Message(Box::new(Message {
                 name: name.into(),
@@ -550,6 +516,13 @@ fn binary_function(symbol: &str) -> &'static str {
         "/" => "_/_",
         _ => "_%_",
     }
+}
+
+fn double(text: &str) -> Result<Literal, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number
+        .map(Literal::Double)
+        .ok_or_else(|| "invalid double literal".to_owned())
 }
 
 fn integer(text: &str) -> Result<i64, String> {

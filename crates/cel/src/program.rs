@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::budget::{Budget, Context, EvalError};
-use crate::check::{Info, Meaning};
-use crate::env::Variable;
+use crate::budget::{Budget, EvalError};
+use crate::context::Context;
 use crate::estimate::{Estimate, estimate};
 use crate::eval::Evaluator;
+use crate::info::{Info, Meaning, Variable};
 use crate::literals::patterns;
 use crate::parser::Ast;
 use crate::regexp::Regexp;
-use crate::types::{Composite, Type};
-use crate::value::{Text, Value};
+use crate::types::Type;
+use crate::value::Value;
+use crate::variables::Variables;
 
 /// A compiled expression: checked, and evaluated as often as there is data.
 #[derive(Debug)]
@@ -21,43 +22,6 @@ pub struct Program {
     infos: Vec<Info>,
     variables: BTreeMap<Arc<str>, Variable>,
     patterns: HashMap<Arc<str>, Regexp>,
-}
-
-/// Where an evaluation finds the values of variables.
-pub trait Variables<'a> {
-    /// The value of a variable by its declared name; None when it has none. What making it costs is taken out of the
-    /// budget.
-    fn get(&self, name: &str, budget: &mut Budget) -> Option<Result<Value<'a>, EvalError>>;
-}
-
-/// Values that are there.
-#[derive(Clone, Default)]
-pub struct Bindings<'a> {
-    values: Vec<(&'a str, Value<'a>)>,
-}
-
-impl<'a> Bindings<'a> {
-    /// No values.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// With a value.
-    #[must_use]
-    pub fn with(mut self, name: &'a str, value: Value<'a>) -> Self {
-        self.values.push((name, value));
-        self
-    }
-}
-
-impl<'a> Variables<'a> for Bindings<'a> {
-    fn get(&self, name: &str, _: &mut Budget) -> Option<Result<Value<'a>, EvalError>> {
-        self.values
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| Ok(value.clone()))
-    }
 }
 
 impl Program {
@@ -140,27 +104,4 @@ impl Program {
         let result = evaluator.eval(&self.ast.root);
         (result, evaluator.context.used())
     }
-}
-
-/// The name of a type, as `type()` gives it.
-pub(crate) fn type_name<'a>(ty: &Type) -> Text<'a> {
-    Text::Borrowed(match ty {
-        Type::Null => "null_type",
-        Type::Bool => "bool",
-        Type::Int => "int",
-        Type::Uint => "uint",
-        Type::Double => "double",
-        Type::String => "string",
-        Type::Bytes => "bytes",
-        Type::Duration => "google.protobuf.Duration",
-        Type::Timestamp => "google.protobuf.Timestamp",
-        Type::Named(name) => name,
-        Type::Composite(Composite::List, _) => "list",
-        Type::Composite(Composite::Map, _) => "map",
-        Type::Composite(Composite::Optional, _) => "optional_type",
-        Type::Composite(Composite::Type, _) => "type",
-        Type::Object(object) => return Text::Shared(object.name.as_str().into()),
-        Type::Dynamic(name) => return Text::Shared(name.clone()),
-        Type::Dyn | Type::Error | Type::Variable(_) => "dyn",
-    })
 }

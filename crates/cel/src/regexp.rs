@@ -32,57 +32,45 @@ impl Regexp {
     /// # Errors
     /// When it is no such expression, or too large; the text is Go's: ``error parsing regexp: missing closing ): `(` ``.
     pub fn compile(pattern: &str) -> Result<Self, String> {
+        Self::compile_weighed(pattern).1
+    }
+
+    /// Compiles an expression, and says how much there was to do, whatever came out.
+    pub(crate) fn compile_weighed(pattern: &str) -> (u64, Result<Self, String>) {
+        // Unicode classes are looked up by name: hundreds of ranges for a few characters.
+        let classes = pattern.matches("\\p").count()
+            + pattern.matches("\\P").count()
+            + pattern.matches("(?i").count();
+        let looked_up = u64::try_from(classes)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(600);
+        match Self::compile_within(pattern) {
+            Ok(regexp) => (regexp.weight.max(looked_up), Ok(regexp)),
+            Err((weight, error)) => (weight.max(looked_up), Err(error)),
+        }
+    }
+
+    fn compile_within(pattern: &str) -> Result<Self, (u64, String)> {
         let wrong = |what: &str, part: &str| format!("error parsing regexp: {what}: `{part}`");
-        let translated = translate(pattern).map_err(|(what, part)| wrong(what, &part))?;
+        let length = u64::try_from(pattern.len()).unwrap_or(u64::MAX);
+        let translated = translate(pattern).map_err(|(what, part)| (length, wrong(what, &part)))?;
         let syntax = regex_syntax::ast::parse::ParserBuilder::new()
             .nest_limit(MAX_NEST)
             .build()
             .parse(&translated);
-        let syntax = syntax.map_err(|error| {
-            let span = error.span();
-            let part = translated
-                .get(span.start.offset..span.end.offset)
-                .unwrap_or_default()
-                .to_owned();
-            let rest = translated
-                .get(span.start.offset..)
-                .unwrap_or_default()
-                .to_owned();
-            match error.kind() {
-                ErrorKind::GroupUnclosed => wrong("missing closing )", pattern),
-                ErrorKind::GroupUnopened => wrong("unexpected )", pattern),
-                ErrorKind::ClassUnclosed => wrong("missing closing ]", &rest),
-                ErrorKind::RepetitionMissing => {
-                    wrong("missing argument to repetition operator", &part)
-                }
-                ErrorKind::RepetitionCountInvalid => wrong("invalid repeat count", &part),
-                ErrorKind::ClassRangeInvalid | ErrorKind::ClassRangeLiteral => {
-                    wrong("invalid character class range", &part)
-                }
-                ErrorKind::EscapeUnexpectedEof => {
-                    "error parsing regexp: trailing backslash at end of expression: ``".to_owned()
-                }
-                ErrorKind::EscapeUnrecognized | ErrorKind::UnsupportedBackreference => {
-                    wrong("invalid escape sequence", &part)
-                }
-                ErrorKind::UnsupportedLookAround => {
-                    wrong("invalid or unsupported Perl syntax", &part)
-                }
-                ErrorKind::NestLimitExceeded(_) => wrong("expression nests too deeply", pattern),
-                _ => wrong("invalid or unsupported Perl syntax", &part),
-            }
-        })?;
+        let syntax = syntax.map_err(|error| (length, complaint(pattern, &translated, &error)))?;
         let tree = regex_syntax::hir::translate::Translator::new().translate(&translated, &syntax);
-        let weight = weight(&tree.map_err(|_| wrong("invalid character class range", pattern))?);
+        let tree = tree.map_err(|_| (length, wrong("invalid character class range", pattern)))?;
+        let weight = weight(&tree);
         if weight > MAX_WEIGHT {
-            return Err(wrong("expression too large", pattern));
+            return Err((MAX_WEIGHT, wrong("expression too large", pattern)));
         }
         let compiled = regex::RegexBuilder::new(&translated)
             .size_limit(MAX_COMPILED)
             .nest_limit(MAX_NEST)
             .build();
         Ok(Self {
-            compiled: compiled.map_err(|_| wrong("expression too large", pattern))?,
+            compiled: compiled.map_err(|_| (MAX_WEIGHT, wrong("expression too large", pattern)))?,
             weight,
         })
     }
@@ -101,10 +89,34 @@ impl Regexp {
     pub(crate) fn find_all<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
         self.compiled.find_iter(text).map(|found| found.as_str())
     }
+}
 
-    /// How many states it has, about: what compiling and matching are proportional to.
-    pub(crate) fn weight(&self) -> u64 {
-        self.weight
+/// What is wrong with a pattern, in Go's words.
+fn complaint(pattern: &str, translated: &str, error: &regex_syntax::ast::Error) -> String {
+    let wrong = |what: &str, part: &str| format!("error parsing regexp: {what}: `{part}`");
+    let span = error.span();
+    let part = translated
+        .get(span.start.offset..span.end.offset)
+        .unwrap_or_default();
+    let rest = translated.get(span.start.offset..).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::GroupUnclosed => wrong("missing closing )", pattern),
+        ErrorKind::GroupUnopened => wrong("unexpected )", pattern),
+        ErrorKind::ClassUnclosed => wrong("missing closing ]", rest),
+        ErrorKind::RepetitionMissing => {
+            let operator: String = rest.chars().take(1).collect();
+            wrong("missing argument to repetition operator", &operator)
+        }
+        ErrorKind::RepetitionCountInvalid => wrong("invalid repeat count", part),
+        ErrorKind::ClassRangeInvalid | ErrorKind::ClassRangeLiteral => {
+            wrong("invalid character class range", part)
+        }
+        ErrorKind::EscapeUnexpectedEof => wrong("trailing backslash at end of expression", ""),
+        ErrorKind::EscapeUnrecognized | ErrorKind::UnsupportedBackreference => {
+            wrong("invalid escape sequence", part)
+        }
+        ErrorKind::NestLimitExceeded(_) => wrong("expression nests too deeply", pattern),
+        _ => wrong("invalid or unsupported Perl syntax", part),
     }
 }
 
@@ -242,7 +254,8 @@ impl Translator<'_> {
             || (self.rest.starts_with("?<") && !self.rest[2..].starts_with(['=', '!']));
         let flags = head.trim_start_matches('?');
         let ends = self.rest[head.len()..].starts_with([')', ':']);
-        if !named && !(ends && flags.chars().all(|c| "imsU-".contains(c))) {
+        let known = ends && flags.chars().all(|c| "imsU-".contains(c));
+        if !named && !known {
             let shown: String = self.rest.chars().take(head.chars().count() + 1).collect();
             return Err(("invalid or unsupported Perl syntax", format!("({shown}")));
         }

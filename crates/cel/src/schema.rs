@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::decl::{Decl, DeclKind, FieldDecl, ListKind, ObjectDecl};
 use crate::escape::escape;
+use crate::types::{Decl, DeclKind, FieldDecl, ListKind, ObjectDecl};
 
 /// The largest request, in bytes: no data is larger.
 pub(crate) const MAX_REQUEST: u64 = 3 * 1024 * 1024;

@@ -7,38 +7,11 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::functions::{Run, implementation};
+use crate::named;
 use crate::types::Type;
 
 /// The functions that only mutations have.
 const MUTATION_ONLY: &str = "jsonpatch.escapeKey";
-
-/// A named type of Kubernetes' libraries.
-pub(crate) mod named {
-    pub(crate) const QUANTITY: &str = "kubernetes.Quantity";
-    pub(crate) const URL: &str = "kubernetes.URL";
-    pub(crate) const FORMAT: &str = "kubernetes.NamedFormat";
-    pub(crate) const SEMVER: &str = "kubernetes.Semver";
-    pub(crate) const IP: &str = "net.IP";
-    pub(crate) const CIDR: &str = "net.CIDR";
-    pub(crate) const AUTHORIZER: &str = "kubernetes.authorization.Authorizer";
-    pub(crate) const PATH_CHECK: &str = "kubernetes.authorization.PathCheck";
-    pub(crate) const GROUP_CHECK: &str = "kubernetes.authorization.GroupCheck";
-    pub(crate) const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
-    pub(crate) const DECISION: &str = "kubernetes.authorization.Decision";
-    pub(crate) const ALL: [&str; 11] = [
-        QUANTITY,
-        URL,
-        FORMAT,
-        SEMVER,
-        IP,
-        CIDR,
-        AUTHORIZER,
-        PATH_CHECK,
-        GROUP_CHECK,
-        RESOURCE_CHECK,
-        DECISION,
-    ];
-}
 
 #[derive(Debug)]
 pub(crate) struct Overload {

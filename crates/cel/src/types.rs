@@ -1,9 +1,11 @@
-//! Types of expressions, and how the checker relates them.
+//! Types of expressions; and declarations: the types of data, with what an estimate needs to know of its sizes and what
+//! equality needs to know of its lists.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::decl::ObjectDecl;
+use crate::escape::escape;
 
 /// A composite type with more parts than this counts as `dyn`: an expression may nest maps so that the type doubles with
 /// each level.
@@ -174,7 +176,7 @@ impl Type {
     }
 
     /// Whether the type admits null beside its values.
-    fn nullable(&self) -> bool {
+    pub(crate) fn nullable(&self) -> bool {
         matches!(
             self,
             Self::Named(_)
@@ -246,165 +248,134 @@ impl fmt::Display for Type {
     }
 }
 
-/// What type variables stand for, with the changes since a mark, so that an attempt can be undone.
-#[derive(Debug, Default)]
-pub(crate) struct Substitutions {
-    bound: Vec<Option<Type>>,
-    changes: Vec<(u32, Option<Type>)>,
+/// What data is, as JSON that a schema describes: how it becomes a value, and how large it can get.
+#[derive(Debug)]
+pub struct Decl {
+    /// How the JSON is read.
+    pub kind: DeclKind,
+    /// The most elements (list, map), code points (string) or bytes there can be; None when nothing is known.
+    pub max_elements: Option<u64>,
+    /// The fewest bytes that a value takes as JSON.
+    pub min_serialized: u64,
 }
 
-/// How deep types are followed through variables; beyond that they count as dyn.
-const MAX_STEPS: u32 = 300;
+/// How JSON is read.
+#[derive(Debug)]
+pub enum DeclKind {
+    /// As it is: whole numbers as int, others as double.
+    Dyn,
+    /// `true` and `false`
+    Bool,
+    /// A number, as int.
+    Int,
+    /// A number, as double.
+    Double,
+    /// A string.
+    String,
+    /// A string in base64, as bytes.
+    Bytes,
+    /// A string like `1h30m`, as duration.
+    Duration,
+    /// A string like `2026-11-29`, as timestamp.
+    Date,
+    /// A string like `2026-11-29T20:08:41Z`, as timestamp.
+    DateTime,
+    /// An array.
+    List(Arc<Decl>, ListKind),
+    /// An object of any keys.
+    Map(Arc<Decl>),
+    /// An object of declared fields.
+    Object(Arc<ObjectDecl>),
+    /// No JSON: what an expression or the caller makes, of this type.
+    Typed(Type),
+}
 
-impl Substitutions {
-    pub(crate) fn fresh(&mut self) -> Type {
-        let number = u32::try_from(self.bound.len()).unwrap_or(u32::MAX);
-        self.bound.push(None);
-        Type::Variable(number)
-    }
+/// `x-kubernetes-list-type`: when two lists are equal, and what `+` makes of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListKind {
+    /// By order; `+` appends.
+    Atomic,
+    /// Without order; `+` adds what isn't there.
+    Set,
+    /// Without order, by the values of these keys; `+` replaces elements of the same keys.
+    Map(Vec<String>),
+}
 
-    fn get(&self, number: u32) -> Option<&Type> {
-        usize::try_from(number)
-            .ok()
-            .and_then(|number| self.bound.get(number))?
-            .as_ref()
-    }
+/// An object with declared fields.
+#[derive(Debug)]
+pub struct ObjectDecl {
+    /// Its name in messages, and in construction.
+    pub name: String,
+    /// By the name that expressions use ([`crate::escape`]).
+    pub fields: BTreeMap<String, FieldDecl>,
+}
 
-    fn bind(&mut self, number: u32, to: Type) {
-        if let Some(slot) = usize::try_from(number)
-            .ok()
-            .and_then(|number| self.bound.get_mut(number))
-        {
-            self.changes.push((number, slot.replace(to)));
+/// A field of an object.
+#[derive(Debug)]
+pub struct FieldDecl {
+    /// Its name in JSON.
+    pub name: String,
+    /// What it holds.
+    pub decl: Arc<Decl>,
+}
+
+static DYN: Decl = Decl::of(DeclKind::Dyn);
+
+impl Decl {
+    /// Of any size.
+    #[must_use]
+    pub const fn of(kind: DeclKind) -> Self {
+        Self {
+            kind,
+            max_elements: None,
+            min_serialized: 1,
         }
     }
 
-    /// The type with what its variables stand for; with `free` set, unbound variables become dyn.
-    pub(crate) fn apply(&self, of: &Type, free: bool) -> Type {
-        self.apply_within(of, free, MAX_STEPS)
+    /// Anything, of any size.
+    #[must_use]
+    pub fn dynamic() -> &'static Self {
+        &DYN
     }
 
-    fn apply_within(&self, of: &Type, free: bool, steps: u32) -> Type {
-        let Some(steps) = steps.checked_sub(1) else {
-            return Type::Dyn;
-        };
-        match of {
-            Type::Variable(number) => match self.get(*number) {
-                Some(bound) => self.apply_within(bound, free, steps),
-                None if free => Type::Dyn,
-                None => of.clone(),
-            },
-            Type::Composite(kind, parts) => {
-                let types = parts
-                    .types
-                    .iter()
-                    .map(|part| self.apply_within(part, free, steps))
-                    .collect();
-                Type::composite(*kind, types)
-            }
-            other => other.clone(),
-        }
+    /// A list, by order, of any length.
+    #[must_use]
+    pub fn list(of: Arc<Self>) -> Self {
+        Self::of(DeclKind::List(of, ListKind::Atomic))
     }
 
-    /// Whether a value of the second type may stand where the first is declared; on success variables are bound.
-    pub(crate) fn assign(&mut self, to: &Type, from: &Type) -> bool {
-        self.assign_all(std::slice::from_ref(to), std::slice::from_ref(from))
+    /// An object with these fields, named as in JSON; for variables that a caller declares (`request`, ...).
+    #[must_use]
+    pub fn object(name: &str, fields: impl IntoIterator<Item = (&'static str, Self)>) -> Self {
+        let fields = fields.into_iter().filter_map(|(name, decl)| {
+            let field = FieldDecl {
+                name: name.to_owned(),
+                decl: Arc::new(decl),
+            };
+            Some((escape(name)?, field))
+        });
+        Self::of(DeclKind::Object(Arc::new(ObjectDecl {
+            name: name.to_owned(),
+            fields: fields.collect(),
+        })))
     }
 
-    pub(crate) fn assign_all(&mut self, to: &[Type], from: &[Type]) -> bool {
-        let mark = self.changes.len();
-        let fits = to.len() == from.len()
-            && to
-                .iter()
-                .zip(from)
-                .all(|(to, from)| self.fits(to, from, MAX_STEPS));
-        if !fits {
-            while self.changes.len() > mark {
-                let Some((number, old)) = self.changes.pop() else {
-                    break;
-                };
-                if let Some(slot) = usize::try_from(number)
-                    .ok()
-                    .and_then(|number| self.bound.get_mut(number))
-                {
-                    *slot = old;
-                }
-            }
-        }
-        fits
-    }
-
-    fn fits(&mut self, a: &Type, b: &Type, steps: u32) -> bool {
-        let Some(steps) = steps.checked_sub(1) else {
-            return true;
-        };
-        if let Type::Variable(number) = b {
-            let (valid, bound) = self.substitutes(a, *number, steps);
-            if valid || bound {
-                return valid;
-            }
-        }
-        if let Type::Variable(number) = a {
-            return self.substitutes(b, *number, steps).0;
-        }
-        if a.is_dyn_or_error() || b.is_dyn_or_error() {
-            return true;
-        }
-        match (a, b) {
-            (Type::Null, other) | (other, Type::Null) => other.nullable(),
-            (Type::Composite(Composite::Type, _), Type::Composite(Composite::Type, _)) => true,
-            (Type::Composite(k, x), Type::Composite(l, y)) => {
-                k == l
-                    && x.types.len() == y.types.len()
-                    && x.types
-                        .iter()
-                        .zip(&y.types)
-                        .all(|(a, b)| self.fits(a, b, steps))
-            }
-            (a, b) => a.same(b),
-        }
-    }
-
-    /// Whether the type may stand for the variable, and whether the variable had a meaning before.
-    fn substitutes(&mut self, with: &Type, variable: u32, steps: u32) -> (bool, bool) {
-        if with.same(&Type::Variable(variable)) {
-            return (true, true);
-        }
-        if let Some(known) = self.get(variable).cloned() {
-            if with.same(&known) {
-                return (true, true);
-            }
-            if !self.fits(with, &known, steps) {
-                return (false, true);
-            }
-            let general = with.clone().most_general(known);
-            if self.free_of(variable, &general, steps) {
-                self.bind(variable, general);
-            }
-            return (true, true);
-        }
-        if self.free_of(variable, with, steps) {
-            self.bind(variable, with.clone());
-            return (true, false);
-        }
-        (false, false)
-    }
-
-    /// Whether the variable does not occur in the type.
-    fn free_of(&self, variable: u32, within: &Type, steps: u32) -> bool {
-        let Some(steps) = steps.checked_sub(1) else {
-            return false;
-        };
-        match within {
-            Type::Variable(number) if *number == variable => false,
-            Type::Variable(number) => self
-                .get(*number)
-                .is_none_or(|bound| self.free_of(variable, bound, steps)),
-            Type::Composite(_, parts) => parts
-                .types
-                .iter()
-                .all(|part| self.free_of(variable, part, steps)),
-            _ => true,
+    /// The type of an expression that has this value.
+    #[must_use]
+    pub fn ty(&self) -> Type {
+        match &self.kind {
+            DeclKind::Dyn => Type::Dyn,
+            DeclKind::Bool => Type::Bool,
+            DeclKind::Int => Type::Int,
+            DeclKind::Double => Type::Double,
+            DeclKind::String => Type::String,
+            DeclKind::Bytes => Type::Bytes,
+            DeclKind::Duration => Type::Duration,
+            DeclKind::Date | DeclKind::DateTime => Type::Timestamp,
+            DeclKind::List(element, _) => Type::list(element.ty()),
+            DeclKind::Map(value) => Type::map(Type::String, value.ty()),
+            DeclKind::Object(object) => Type::Object(object.clone()),
+            DeclKind::Typed(ty) => ty.clone(),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Url {
         match self.host.rsplit_once(':') {
             Some((host, port))
                 if port.bytes().all(|b| b.is_ascii_digit())
-                    && !(host.starts_with('[') && !host.ends_with(']')) =>
+                    && (host.ends_with(']') || !host.starts_with('[')) =>
             {
                 (host, port)
             }

@@ -7,16 +7,15 @@ use std::sync::Arc;
 use base64::Engine as _;
 use berth_api::quantity::Quantity;
 use indexmap::IndexMap;
-use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use crate::authorizer::{Check, Decision};
 use crate::budget::{Budget, EvalError};
 use crate::cidr::Cidr;
-use crate::decl::{Decl, DeclKind, ListKind, ObjectDecl};
 use crate::format::Format;
 use crate::semver::Semver;
-use crate::time;
+use crate::time::{self, Instant};
+use crate::types::{Decl, DeclKind, ListKind, ObjectDecl};
 use crate::url::Url;
 
 static ATOMIC: ListKind = ListKind::Atomic;
@@ -41,7 +40,7 @@ pub enum Value<'a> {
     /// A duration, in nanoseconds.
     Duration(i64),
     /// An instant.
-    Timestamp(Timestamp),
+    Timestamp(Instant),
     /// `list`
     List(List<'a>),
     /// `map`, or an object with declared fields.
@@ -259,7 +258,7 @@ impl<'a> Value<'a> {
     /// The name of the value's type, as `type()` gives it.
     #[must_use]
     pub fn type_name(&self) -> Text<'a> {
-        use crate::signatures::named;
+        use crate::named;
         Text::Borrowed(match self {
             Self::Null => "null_type",
             Self::Bool(_) => "bool",
@@ -301,14 +300,6 @@ impl<'a> Value<'a> {
             _ => 1,
         };
         u64::try_from(size).unwrap_or(u64::MAX)
-    }
-
-    /// The value as JSON, as the results of mutations and messages are used.
-    ///
-    /// # Errors
-    /// When it has a part that JSON can't hold: a key that is no string, an infinite number, bytes, a type.
-    pub fn to_json(&self) -> Result<Json, EvalError> {
-        crate::json::to_json(self)
     }
 }
 
@@ -483,14 +474,5 @@ fn check_value(value: &Value<'_>, path: &str, depth: u32) -> Result<(), EvalErro
             .values()
             .try_for_each(|value| check_value(value, path, depth + 1)),
         _ => Ok(()),
-    }
-}
-
-impl std::fmt::Debug for Value<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.to_json() {
-            Ok(json) => write!(f, "{}({json})", &*self.type_name()),
-            Err(_) => f.write_str(&self.type_name()),
-        }
     }
 }

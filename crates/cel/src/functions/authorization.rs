@@ -5,7 +5,8 @@ use std::rc::Rc;
 use berth_api::names;
 
 use crate::authorizer::{Check, Stage};
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::value::Value;
 
 pub(super) fn run<'a>(

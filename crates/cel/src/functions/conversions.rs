@@ -1,9 +1,13 @@
 //! Conversions between types, and what calendars and clocks say.
 
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::functions::show::show_double;
 use crate::time;
 use crate::value::{Value, exact_int};
+
+/// What reading a time zone takes, in units.
+const ZONE_COST: u64 = 200;
 
 pub(super) fn run<'a>(
     context: &mut Context<'_>,
@@ -24,7 +28,7 @@ pub(super) fn run<'a>(
         "string" => to_string(context, value),
         "duration" => to_duration(value),
         "timestamp" => to_timestamp(value),
-        _ => part(name, value, rest),
+        _ => part(context, name, value, rest),
     }
 }
 
@@ -83,7 +87,7 @@ fn to_int<'a>(value: &Value<'a>) -> Result<Value<'a>, EvalError> {
             .filter(|int| *int != i64::MIN)
             .ok_or_else(overflow)?,
         Value::String(text) => text.parse().map_err(|_| cannot(text, "int"))?,
-        Value::Timestamp(at) => at.as_second() - i64::from(at.subsec_nanosecond() < 0),
+        Value::Timestamp(at) => at.seconds,
         Value::Duration(nanos) => *nanos,
         _ => return Err(EvalError::no_overload()),
     }))
@@ -152,12 +156,19 @@ fn to_timestamp<'a>(value: &Value<'a>) -> Result<Value<'a>, EvalError> {
     }
 }
 
-fn part<'a>(name: &str, value: &Value<'a>, rest: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
+fn part<'a>(
+    context: &mut Context<'_>,
+    name: &str,
+    value: &Value<'a>,
+    rest: &[Value<'a>],
+) -> Result<Value<'a>, EvalError> {
     match (value, rest) {
         (Value::Timestamp(at), []) => time::part(*at, name, "UTC")
             .map(Value::Int)
             .ok_or_else(EvalError::no_overload),
         (Value::Timestamp(at), [Value::String(zone)]) => {
+            // A zone of the database is read each time.
+            context.charge(ZONE_COST)?;
             let unknown = || EvalError::new(format!("unknown time zone {}", &**zone));
             time::part(*at, name, zone)
                 .map(Value::Int)

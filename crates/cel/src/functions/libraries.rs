@@ -7,8 +7,9 @@ use std::rc::Rc;
 use berth_api::quantity::{Format as Suffix, Quantity};
 use indexmap::IndexMap;
 
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
 use crate::cidr::{Cidr, ip};
+use crate::context::Context;
 use crate::format::Format;
 use crate::semver::Semver;
 use crate::url::Url;

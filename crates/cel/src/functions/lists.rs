@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::ops;
 use crate::value::{List, Text, Value};
 

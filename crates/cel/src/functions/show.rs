@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::time;
 use crate::value::{List, Value};
 

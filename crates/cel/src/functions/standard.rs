@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::budget::{Context, EvalError};
-use crate::eval::missing;
-use crate::ops;
+use crate::budget::EvalError;
+use crate::context::Context;
+use crate::ops::{self, missing};
 use crate::value::{Key, Map, Value};
 
 pub(super) fn run<'a>(
@@ -12,6 +12,12 @@ pub(super) fn run<'a>(
     name: &str,
     args: &[Value<'a>],
 ) -> Result<Value<'a>, EvalError> {
+    if let ("@in", [Value::String(key), Value::Map(_)])
+    | ("_[_]" | "_[?_]", [Value::Map(_), Value::String(key)]) = (name, args)
+    {
+        // It is hashed or compared, and copied for a map that the expression made.
+        context.work(key.len())?;
+    }
     match (name, args) {
         ("!_", [Value::Bool(value)]) => Ok(Value::Bool(!value)),
         ("@not_strictly_false", [value]) => Ok(Value::Bool(!matches!(value, Value::Bool(false)))),

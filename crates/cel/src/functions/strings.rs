@@ -1,6 +1,7 @@
 //! Strings: the standard functions, version 2 of cel-go's extension, and regular expressions. Positions are code points.
 
-use crate::budget::{Context, EvalError};
+use crate::budget::EvalError;
+use crate::context::Context;
 use crate::functions::show;
 use crate::value::{List, Value};
 

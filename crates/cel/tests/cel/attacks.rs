@@ -73,7 +73,7 @@ fn growth_is_stopped() {
     );
     stopped(
         &data,
-        "'%s%s%s%s%s%s%s%s'.format([self.text, self.text, self.text, self.text, self.words.map(w, self.text), 1, 2, 3]).size() > 0",
+        "'%s%s%s%s%s%s%s%s'.format([dyn(self.text), self.text, self.text, self.text, self.words.map(w, self.text), 1, 2, 3]).size() > 0",
     );
     stopped(&data, "self.words.map(w, self.text.split('')).size() > 0");
     stopped(
@@ -85,13 +85,13 @@ fn growth_is_stopped() {
     );
     stopped(
         &data,
-        "self.words.all(w, self.words.all(v, strings.quote(self.text) == w))",
+        "self.words.all(w, self.words.all(v, strings.quote(self.text) != w))",
     );
 }
 
 #[test]
 fn what_costs_nothing_by_the_reference_is_paid_for() {
-    let deep: Json = (0..2_000)
+    let deep: Json = (0..500)
         .map(|i| (format!("k{i}"), json!(vec![i; 50])))
         .collect::<serde_json::Map<_, _>>()
         .into();
@@ -103,7 +103,7 @@ fn what_costs_nothing_by_the_reference_is_paid_for() {
         &data,
         "self.many.all(x, optional.of(self.a) == optional.of(self.b))",
     );
-    stopped(&data, "self.many.all(x, self.text in {'x': 1})");
+    stopped(&data, "self.many.all(x, !(self.text in {'x': 1}))");
     stopped(
         &data,
         "self.many.distinct().size() == 0 || self.many.map(x, self.many).flatten().size() > 1",

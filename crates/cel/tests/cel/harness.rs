@@ -4,7 +4,7 @@ use berth_cel::{Bindings, Budget, Decl, DeclKind, Env, EvalError, PER_OBJECT_LIM
 use serde_json::{Value as Json, json};
 
 /// The value of an expression over `self`, as JSON: `Err` is what went wrong, compiling or evaluating.
-pub fn value_over(data: &Json, source: &str) -> Result<Json, String> {
+pub(crate) fn value_over(data: &Json, source: &str) -> Result<Json, String> {
     let env = Env::new().data("self", Decl::of(DeclKind::Dyn)).mutation();
     let program = env.compile(source).map_err(|error| error.to_string())?;
     let variables = Bindings::new().with("self", Value::json(data));
@@ -16,12 +16,12 @@ pub fn value_over(data: &Json, source: &str) -> Result<Json, String> {
 }
 
 /// The value of an expression that needs no data.
-pub fn value(source: &str) -> Result<Json, String> {
+pub(crate) fn value(source: &str) -> Result<Json, String> {
     value_over(&Json::Null, source)
 }
 
 /// Asserts that each expression is true.
-pub fn all_true(sources: &[&str]) {
+pub(crate) fn all_true(sources: &[&str]) {
     let data = json!({"a": 1, "list": [1, 2, 3], "map": {"k": "v"}, "text": "hällo", "nothing": null, "half": 0.5});
     for source in sources {
         assert_eq!(value_over(&data, source), Ok(Json::Bool(true)), "{source}");
@@ -29,14 +29,14 @@ pub fn all_true(sources: &[&str]) {
 }
 
 /// Asserts what an expression runs into.
-pub fn fails(cases: &[(&str, &str)]) {
+pub(crate) fn fails(cases: &[(&str, &str)]) {
     for (source, expected) in cases {
         assert_eq!(value(source), Err((*expected).to_owned()), "{source}");
     }
 }
 
 /// The messages of a compile error.
-pub fn messages(env: &Env, source: &str) -> Vec<String> {
+pub(crate) fn messages(env: &Env, source: &str) -> Vec<String> {
     match env.compile(source) {
         Ok(_) => Vec::new(),
         Err(error) => error
@@ -48,7 +48,7 @@ pub fn messages(env: &Env, source: &str) -> Vec<String> {
 }
 
 /// Evaluates something expensive: the error, and what was spent.
-pub fn spent(env: &Env, variables: &Bindings<'_>, source: &str) -> (Option<EvalError>, u64) {
+pub(crate) fn spent(env: &Env, variables: &Bindings<'_>, source: &str) -> (Option<EvalError>, u64) {
     let program = env
         .compile(source)
         .unwrap_or_else(|error| panic!("{error}"));

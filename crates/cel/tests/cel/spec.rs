@@ -8,7 +8,7 @@ fn literals_are_read() {
     all_true(&[
         "0x1F == 31",
         "-0x1 == -1",
-        "1u == 1",
+        "dyn(1u) == 1",
         "0xAu == 10u",
         "1.5e2 == 150.0",
         ".5 == 0.5",
@@ -48,7 +48,7 @@ fn literals_are_read() {
 #[test]
 fn numbers_overflow_and_compare_across_types() {
     all_true(&[
-        "1 == 1.0 && 1u == 1 && 1.0 == 1u",
+        "dyn(1) == 1.0 && dyn(1u) == 1 && dyn(1.0) == 1u",
         "1 < 1.5 && 2u > 1 && -1 < 0u && 1.5 < 2u",
         "9223372036854775807 < 9223372036854775808u",
         "9007199254740993 > 9007199254740992.0",
@@ -208,9 +208,9 @@ fn strings_of_extension_version_two() {
         "'  \\ttrim\\n'.trim() == 'trim'",
         "['x', 'y'].join() == 'xy' && ['x', 'y'].join(', ') == 'x, y' && [].join() == ''",
         "strings.quote('a\"b\\n') == '\"a\\\\\"b\\\\n\"'",
-        "'%s is %d, %.2f, %x, %o, %b, %e, %%'.format(['it', 7, 1.005, 255, 8, 5, 1234.5]) == 'it is 7, 1.00, ff, 10, 101, 1.234500e+03, %'",
-        "'%s'.format([[1, 'a', 1.5]]) == '[1, \"a\", 1.500000]'",
-        "'%s'.format([{'b': 1, 'a': [true]}]) == '{\"a\": [true], \"b\": 1}'",
+        "'%s is %d, %.2f, %x, %o, %b, %e, %%'.format([dyn('it'), 7, 1.005, 255, 8, 5, 1234.5]) == 'it is 7, 1.00, ff, 10, 101, 1.234500e+03, %'",
+        "'%s'.format([[dyn(1), 'a', 1.5]]) == '[1, \"a\", 1.500000]'",
+        "'%s'.format([{'b': dyn(1), 'a': [true]}]) == '{\"a\": [true], \"b\": 1}'",
         "'%X'.format(['hi']) == '6869' && '%d'.format([-5]) == '-5'",
         "'hello'.matches('^h.*o$') && matches('x', 'x') && !'hello'.matches('^o')",
         "'abc 123 def 456'.find('[0-9]+') == '123' && 'abc'.find('[0-9]+') == ''",
