@@ -102,6 +102,7 @@ use k8s_openapi::api::storage::v1::{
 };
 
 use crate::registry::Resource;
+pub(crate) use custom_resource_definition::CLEANUP;
 use custom_resource_definition::Definition;
 use event::EventsEvent;
 use row::row;

@@ -18,6 +18,7 @@ use berth_api::decode::{Document, MAX_PROBLEMS, check_depth};
 use berth_api::status::{ApiError, Subject};
 use serde_json::Value;
 
+use self::apply::Known;
 use crate::negotiate;
 use crate::registry::Resource;
 
@@ -138,6 +139,15 @@ impl WriteContext<'_> {
         schema::of_kind(&self.resource.group, self.version, &self.resource.kind)
     }
 
+    /// What is known of the objects.
+    fn known(&self) -> Known<'_> {
+        match (self.ty(), self.resource.strategy.schema(self.version)) {
+            (Some(ty), _) => Known::Type(ty),
+            (None, Some(schema)) => Known::Schema(schema),
+            (None, None) => Known::Nothing,
+        }
+    }
+
     fn write<T>(&self, write: impl FnOnce(&apply::Writer<'_>) -> T) -> T {
         let ignored: &[&str] = match self.subresource {
             "" if self.resource.subresource("status").is_some() => &["status"],
@@ -187,7 +197,7 @@ pub fn apply(
         }
         PatchKind::Apply => {
             let config = configuration(body, ctx)?;
-            ctx.write(|writer| apply::apply(ctx.ty(), current, &config, writer, ctx.force))?
+            ctx.write(|writer| apply::apply(ctx.known(), current, &config, writer, ctx.force))?
         }
     };
     check_depth(&patched).map_err(PatchError::unprocessable)?;
@@ -197,7 +207,7 @@ pub fn apply(
 /// Keeps `metadata.managedFields` of `new` after a create, an update or a patch other than apply.
 /// `new` carries what the client sent in managedFields; `old` is what is stored.
 pub fn track(old: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
-    ctx.write(|writer| apply::track(ctx.ty(), old, new, writer));
+    ctx.write(|writer| apply::track(ctx.known(), old, new, writer));
 }
 
 impl From<PatchError> for ApiError {

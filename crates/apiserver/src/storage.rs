@@ -45,7 +45,7 @@ const OBJECT_MAX: usize = 3 << 19;
 pub struct Storage {
     store: Arc<dyn Store>,
     caches: RwLock<HashMap<String, Arc<ResourceCache>>>,
-    fields: RwLock<HashMap<String, &'static [FieldLabel]>>,
+    fields: RwLock<HashMap<String, Arc<[FieldLabel]>>>,
     applied: watch::Sender<Revision>,
     following: AtomicBool,
 }
@@ -72,10 +72,13 @@ impl Storage {
         }
     }
 
-    /// Tells which field labels the objects of a storage name have. Must precede `load`.
-    pub fn declare(&self, storage: &str, labels: &'static [FieldLabel]) {
-        self.fields.write().insert(storage.to_owned(), labels);
-        let _ = self.cache(storage);
+    /// Tells which field labels the objects of a storage name have.
+    pub fn declare(&self, storage: &str, labels: &[FieldLabel]) {
+        let labels: Arc<[FieldLabel]> = labels.into();
+        self.fields
+            .write()
+            .insert(storage.to_owned(), Arc::clone(&labels));
+        self.cache(storage).set_field_labels(&labels);
     }
 
     /// The cache of a storage name; made when there is none.
@@ -84,7 +87,7 @@ impl Storage {
         if let Some(cache) = self.caches.read().get(storage) {
             return Arc::clone(cache);
         }
-        let labels = self.fields.read().get(storage).copied().unwrap_or(&[]);
+        let labels = self.fields.read().get(storage).cloned().unwrap_or_default();
         let mut caches = self.caches.write();
         Arc::clone(caches.entry(storage.to_owned()).or_insert_with(|| {
             Arc::new(ResourceCache::new(

@@ -77,6 +77,11 @@ pub(crate) trait Strategy: Send + Sync {
     /// What does not fit the type.
     fn read(&self, stored: &Value) -> Result<Box<dyn Object>, String>;
 
+    /// The structural schema of a version, of kinds that have one: it says how server-side apply merges.
+    fn schema(&self, _version: &str) -> Option<&berth_schema::Schema> {
+        None
+    }
+
     /// Whether `metadata.generation` counts changes.
     fn has_generation(&self) -> bool;
 
@@ -91,7 +96,7 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// Field labels that selectors may name, beside `metadata.name` and `metadata.namespace`, with
     /// where in the object (a JSON pointer) each value is and what an absent one counts as.
-    fn field_labels(&self) -> &'static [FieldLabel];
+    fn field_labels(&self) -> &[FieldLabel];
 
     /// Names that quotas count objects under.
     fn quota_names(&self) -> &[String];

@@ -41,7 +41,11 @@ fn number(address: IpAddr) -> u128 {
 }
 
 impl Cidr {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses a network.
+    ///
+    /// # Errors
+    /// When it is none, has a zone, or is IPv4 in IPv6.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
             format!(
                 "network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}"

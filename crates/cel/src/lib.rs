@@ -95,7 +95,7 @@ pub use program::Program;
 pub use regexp::Regexp;
 pub use semver::Semver;
 pub use source::{CompileError, Issue};
-pub use time::Instant;
+pub use time::{Instant, is_date, is_date_time, is_duration};
 pub use types::{Composite, Parts, Type};
 pub use types::{Decl, DeclKind, FieldDecl, ListKind, ObjectDecl};
 pub use url::Url;

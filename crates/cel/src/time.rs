@@ -168,6 +168,24 @@ fn offset(zone: &str) -> Option<i64> {
     Some(if negative { -seconds } else { seconds })
 }
 
+/// Whether the text is a day: `2026-11-29`.
+#[must_use]
+pub fn is_date(text: &str) -> bool {
+    date(text).is_some()
+}
+
+/// Whether the text is an instant of RFC 3339: `2026-11-29T20:08:41Z`.
+#[must_use]
+pub fn is_date_time(text: &str) -> bool {
+    timestamp(text).is_some()
+}
+
+/// Whether the text is a duration of Go's syntax: `1h30m`.
+#[must_use]
+pub fn is_duration(text: &str) -> bool {
+    duration(text).is_some()
+}
+
 /// Midnight of a day: `2026-11-29`.
 pub(crate) fn date(text: &str) -> Option<Instant> {
     if text.len() != 10 {

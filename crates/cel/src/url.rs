@@ -36,7 +36,11 @@ pub struct Url {
 }
 
 impl Url {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses an absolute URL or path.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
             format!("URL parse error during conversion from string: parse {text:?}: {why}")
         };

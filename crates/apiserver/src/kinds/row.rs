@@ -92,7 +92,7 @@ impl Subresource {
 
 impl Subresource {
     /// The subresource `scale` of a kind with replicas.
-    pub(super) fn scale() -> Self {
+    pub(crate) fn scale() -> Self {
         Self::new(
             "scale",
             Gvk::of::<k8s_openapi::api::autoscaling::v1::Scale>(),

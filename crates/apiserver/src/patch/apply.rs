@@ -12,11 +12,11 @@ mod walk;
 use serde_json::{Map, Value};
 
 pub use self::set::{FieldPath, FieldSet};
+pub use self::shape::Known;
 use self::{
     managed::{Entry, Managed, unowned},
     shape::Shape,
 };
-use super::schema::Type;
 
 /// The longest name of a manager, in characters.
 pub const MAX_MANAGER_LENGTH: usize = 128;
@@ -65,7 +65,7 @@ pub enum ApplyError {
         /// The list.
         list: String,
         /// The field.
-        key: &'static str,
+        key: String,
     },
     /// Two list items have the same key: 500 without a reason, as the stock server has it.
     #[error("{list}: duplicate entries for key {item}")]
@@ -132,13 +132,8 @@ pub fn manager_of_user_agent(user_agent: &str) -> String {
 ///
 /// `live` is the stored object in the version of the write; none for a create. An object
 /// whose owners were never recorded stays without.
-pub fn track(
-    ty: Option<&'static Type>,
-    live: Option<&Value>,
-    new: &mut Value,
-    writer: &Writer<'_>,
-) {
-    let shape = Shape::root(ty);
+pub fn track(known: Known<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+    let shape = Shape::root(known);
     let mut managed = if !writer.subresource.is_empty() {
         live.map(|live| Managed::read(live, writer.api_version))
             .unwrap_or_default()
@@ -162,7 +157,7 @@ pub fn track(
     managed.write(new, writer.api_version);
 }
 
-fn update(shape: Shape, old: &Value, new: &Value, managed: &mut Managed, writer: &Writer<'_>) {
+fn update(shape: Shape<'_>, old: &Value, new: &Value, managed: &mut Managed, writer: &Writer<'_>) {
     let ignored = ignored(writer);
     let comparison = walk::compare(shape, old, new).excluding(&ignored);
     let changed = comparison.modified.clone().union(&comparison.added);
@@ -196,7 +191,7 @@ fn update(shape: Shape, old: &Value, new: &Value, managed: &mut Managed, writer:
 ///
 /// As [`ApplyError`] says; conflicts only without `force`.
 pub fn apply(
-    ty: Option<&'static Type>,
+    known: Known<'_>,
     live: Option<&Value>,
     config: &Value,
     writer: &Writer<'_>,
@@ -208,7 +203,7 @@ pub fn apply(
     {
         return Err(ApplyError::ManagedFieldsSet);
     }
-    let shape = Shape::root(ty);
+    let shape = Shape::root(known);
     let ignored = ignored(writer);
     let applied = walk::fields(shape, config)?
         .without_trees(&ignored)

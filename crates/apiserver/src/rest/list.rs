@@ -99,7 +99,7 @@ impl Call {
         Selector::new(
             self.namespace(),
             &self.selection,
-            self.cache().field_labels(),
+            &self.cache().field_labels(),
         )
     }
 

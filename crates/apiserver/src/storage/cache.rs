@@ -103,7 +103,7 @@ impl Inner {
 /// Objects of one storage name, by `namespace/name` or `name`.
 pub struct ResourceCache {
     storage: Arc<str>,
-    labels: &'static [FieldLabel],
+    labels: RwLock<Arc<[FieldLabel]>>,
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
 }
@@ -133,10 +133,10 @@ fn items_of(inner: &Inner, namespace: Option<&str>) -> Vec<Arc<Stored>> {
 }
 
 impl ResourceCache {
-    pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
+    pub(super) fn new(storage: String, labels: Arc<[FieldLabel]>, start: Revision) -> Self {
         Self {
             storage: storage.into(),
-            labels,
+            labels: RwLock::new(labels),
             inner: RwLock::new(Inner {
                 history_start: start,
                 changed_at: start,
@@ -148,8 +148,20 @@ impl ResourceCache {
 
     /// The field labels that `Stored::fields` follows.
     #[must_use]
-    pub fn field_labels(&self) -> &'static [FieldLabel] {
-        self.labels
+    pub fn field_labels(&self) -> Arc<[FieldLabel]> {
+        Arc::clone(&self.labels.read())
+    }
+
+    /// Changes the field labels. What is held is read again; what a watch that resumes may still be sent is not.
+    pub(super) fn set_field_labels(&self, labels: &Arc<[FieldLabel]>) {
+        if **labels == **self.labels.read() {
+            return;
+        }
+        let mut inner = self.inner.write();
+        *self.labels.write() = Arc::clone(labels);
+        for object in inner.items.values_mut() {
+            *object = Arc::new(object.with_fields(labels));
+        }
     }
 
     /// One object.
@@ -251,7 +263,7 @@ impl ResourceCache {
     }
 
     pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
-        Stored::parse(&self.storage, key, value, revision, self.labels)
+        Stored::parse(&self.storage, key, value, revision, &self.labels.read())
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.

@@ -80,13 +80,22 @@ impl Stored {
                     revision,
                     bytes: value.clone(),
                     labels: Arc::default(),
-                    fields: labels.iter().map(|label| label.absent.into()).collect(),
+                    fields: labels.iter().map(|label| (*label.absent).into()).collect(),
                     owners: Arc::default(),
                     uid: Box::default(),
                     deletion_timestamp: None,
                     corrupt: true,
                 }
             }
+        }
+    }
+
+    /// The same object, with the values of other field labels.
+    pub(super) fn with_fields(&self, field_labels: &[FieldLabel]) -> Self {
+        let object = self.value().unwrap_or(Value::Null);
+        Self {
+            fields: fields_of(&object, field_labels),
+            ..self.clone()
         }
     }
 
@@ -107,14 +116,7 @@ impl Stored {
             })
             .unwrap_or_default();
         labels.sort();
-        let fields = field_labels
-            .iter()
-            .map(|field| match object.pointer(field.pointer) {
-                None | Some(Value::Null) => field.absent.into(),
-                Some(Value::String(s)) => s.as_str().into(),
-                Some(other) => other.to_string().into(),
-            })
-            .collect();
+        let fields = fields_of(object, field_labels);
         let owners = object
             .pointer("/metadata/ownerReferences")
             .and_then(Value::as_array)
@@ -297,4 +299,15 @@ mod tests {
         let ends = ending.deletion_timestamp.as_deref();
         assert_eq!((&*ending.uid, ends), ("u", Some("3")));
     }
+}
+
+fn fields_of(object: &Value, field_labels: &[FieldLabel]) -> Arc<[Box<str>]> {
+    field_labels
+        .iter()
+        .map(|field| match object.pointer(&field.pointer) {
+            None | Some(Value::Null) => (*field.absent).into(),
+            Some(Value::String(s)) => s.as_str().into(),
+            Some(other) => other.to_string().into(),
+        })
+        .collect()
 }

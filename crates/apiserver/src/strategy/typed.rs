@@ -65,7 +65,7 @@ impl<K: Kind> Strategy for TypedKind<K> {
         K::UPDATES.unconditional
     }
 
-    fn field_labels(&self) -> &'static [FieldLabel] {
+    fn field_labels(&self) -> &[FieldLabel] {
         K::FIELD_LABELS
     }
 
