@@ -549,8 +549,13 @@ async fn a_definition_waits_for_its_objects() {
         "True"
     );
     wait_for(&api, &format!("{WIDGETS}/free"), 404).await;
-    let object = api.get(&format!("{WIDGETS}/kept")).await.expect(200);
-    assert!(object["metadata"]["deletionTimestamp"].is_string());
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !api.get(&format!("{WIDGETS}/kept")).await.expect(200)["metadata"]["deletionTimestamp"]
+        .is_string()
+    {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     // Nothing new is made while it goes.
     let until = tokio::time::Instant::now() + PATIENCE;
     while api
