@@ -236,7 +236,7 @@ fn serve(
     {
         return Ok(());
     }
-    let row = row::of(definition, names);
+    let row = row::of(definition, names, stored.revision);
     let (key, labels) = (row.storage.clone(), row.strategy.field_labels().to_vec());
     registry.put(row)?;
     storage.declare(&key, &labels);

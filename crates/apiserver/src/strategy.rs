@@ -82,6 +82,14 @@ pub(crate) trait Strategy: Send + Sync {
         None
     }
 
+    /// Whether an object that was stored at this revision may lack defaults that the schema of a version has now.
+    fn may_lack_defaults(&self, _stored_at: i64, _version: &str) -> bool {
+        false
+    }
+
+    /// Fills in the defaults of a version.
+    fn fill(&self, _version: &str, _object: &mut Value) {}
+
     /// Whether `metadata.generation` counts changes.
     fn has_generation(&self) -> bool;
 

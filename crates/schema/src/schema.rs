@@ -109,6 +109,8 @@ pub struct Schema {
     pub(crate) rules: Option<Rules>,
     /// Whether there are rules in this part or below.
     pub(crate) has_rules: bool,
+    /// Whether there are defaults in this part or below.
+    pub(crate) has_defaults: bool,
     /// Whether there are lists of type set or map below.
     pub(crate) has_keyed_lists: bool,
     /// Whether there are embedded resources in this part or below.
@@ -178,6 +180,12 @@ impl Schema {
     #[must_use]
     pub fn has_rules(&self) -> bool {
         self.has_rules
+    }
+
+    /// Whether there are defaults in the schema.
+    #[must_use]
+    pub fn has_defaults(&self) -> bool {
+        self.has_defaults
     }
 
     fn children(&self) -> impl Iterator<Item = &Self> {
@@ -302,6 +310,8 @@ fn compile(
                     embeds || child.has_embedded,
                 )
             });
+    schema.has_defaults =
+        schema.default.is_some() || schema.children().any(|child| child.has_defaults);
     schema.has_rules = rules || schema.rules.is_some();
     schema.has_keyed_lists = keyed || schema.list != ListType::Atomic;
     schema.has_embedded = embeds || schema.embedded;

@@ -100,10 +100,11 @@ fn pointer(path: &str) -> String {
         .collect()
 }
 
-/// The row, under the names that were accepted.
+/// The row, under the names that were accepted; `revision` is that of the definition.
 pub(super) fn of(
     definition: &CustomResourceDefinition,
     names: &CustomResourceDefinitionNames,
+    revision: i64,
 ) -> Resource {
     let spec = &definition.spec;
     let mut served: Vec<&CustomResourceDefinitionVersion> =
@@ -172,6 +173,7 @@ pub(super) fn of(
                 scale: scales,
                 selectable: selectable(&served),
                 terminating: definition.metadata.deletion_timestamp.is_some(),
+                revision,
             },
         )),
         printer: printer::of(&columns),

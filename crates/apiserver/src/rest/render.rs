@@ -124,11 +124,18 @@ impl Call {
             Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()?).to_string())),
             Shape::Object | Shape::Table => {
                 let wanted = self.api_version();
-                if self.row.convert.is_none() || wanted == self.row.storage_gvk.api_version() {
+                let converted =
+                    self.row.convert.is_some() && wanted != self.row.storage_gvk.api_version();
+                let strategy = &self.row.strategy;
+                let filled = strategy.may_lack_defaults(stored.revision, self.version());
+                if !converted && !filled {
                     return Ok(stored.bytes.clone());
                 }
                 let mut object = stored.value()?;
                 self.to_request(&mut object)?;
+                if filled {
+                    strategy.fill(self.version(), &mut object);
+                }
                 Ok(Bytes::from(object.to_string()))
             }
         }

@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) selectable: Vec<FieldLabel>,
     /// Whether the definition is being deleted.
     pub(crate) terminating: bool,
+    /// The revision at which the definition was read: objects that were stored later have its defaults.
+    pub(crate) revision: i64,
 }
 
 /// Where the numbers of the subresource `scale` are, as JSON pointers.
@@ -67,6 +69,7 @@ pub(crate) struct Custom {
     scale: Option<ScalePaths>,
     selectable: Vec<FieldLabel>,
     terminating: bool,
+    revision: i64,
     quota_names: Vec<String>,
 }
 
@@ -105,6 +108,7 @@ impl Custom {
             scale: parts.scale,
             selectable: parts.selectable,
             terminating: parts.terminating,
+            revision: parts.revision,
             quota_names: usage::object_names(&stored.group, plural),
         }
     }
@@ -301,6 +305,20 @@ impl Strategy for Custom {
         let metadata = stored.get("metadata").unwrap_or(&empty);
         let metadata = decode::from_value(metadata).map_err(|e| format!("metadata.{e}"))?;
         Ok(Box::new(self.object(stored.clone(), metadata)?))
+    }
+
+    fn may_lack_defaults(&self, stored_at: i64, version: &str) -> bool {
+        stored_at < self.revision && self.schema(version).is_some_and(Schema::has_defaults)
+    }
+
+    fn fill(&self, version: &str, object: &mut Value) {
+        let Some(schema) = self.schema(version) else {
+            return;
+        };
+        // What is too much to be filled in is shown as it is stored.
+        if let Err(error) = berth_schema::default(object, schema) {
+            tracing::debug!(%error, "a stored object is shown without defaults");
+        }
     }
 
     fn has_generation(&self) -> bool {

@@ -578,6 +578,42 @@ async fn a_definition_waits_for_its_objects() {
 }
 
 #[tokio::test]
+async fn defaults_that_come_later_are_seen_in_what_is_stored() {
+    let api = Api::start().await;
+    define(
+        &api,
+        with_spec(json!({"type": "object", "properties": {"a": {"type": "string"}}})),
+    )
+    .await;
+    api.post(WIDGETS, widget("w", json!({"a": "x"})))
+        .await
+        .expect(201);
+    let definition = format!("{DEFINITIONS}/widgets.example.com");
+    let change = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/b",
+        "value": {"type": "string", "default": "later"}}]);
+    let json_patch = [("content-type", "application/json-patch+json")];
+    api.raw("PATCH", &definition, &json_patch, change.to_string())
+        .await
+        .expect(200);
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let seen = api.get(&format!("{WIDGETS}/w")).await.expect(200);
+        if seen["spec"] == json!({"a": "x", "b": "later"}) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{seen}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let listed = api.get(WIDGETS).await.expect(200);
+    assert_eq!(listed["items"][0]["spec"]["b"], "later");
+    let changed = api
+        .merge(&format!("{WIDGETS}/w"), json!({"spec": {"a": "y"}}))
+        .await
+        .expect(200);
+    assert_eq!(changed["spec"], json!({"a": "y", "b": "later"}));
+}
+
+#[tokio::test]
 async fn a_stored_version_stays_in_the_definition() {
     let api = Api::start().await;
     let mut body = definition("example.com", "widgets", "Widget");
