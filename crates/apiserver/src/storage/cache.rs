@@ -339,7 +339,7 @@ mod tests {
     use super::*;
 
     fn cache() -> ResourceCache {
-        ResourceCache::new("core/configmaps".to_owned(), &[], 0)
+        ResourceCache::new("core/configmaps".to_owned(), Arc::default(), 0)
     }
 
     fn put(cache: &ResourceCache, revision: Revision, name: &str, size: usize) {
