@@ -243,7 +243,8 @@ impl FieldError {
     #[must_use]
     pub fn body(&self) -> String {
         let mut body = self.kind.label().to_owned();
-        if self.kind.shows_value() {
+        // A value that is left out altogether is no empty text, which would be shown with its quotes.
+        if self.kind.shows_value() && !self.value.is_empty() {
             body.push_str(": ");
             body.push_str(&self.value);
         }

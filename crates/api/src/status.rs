@@ -141,6 +141,9 @@ pub enum ApiError {
     /// 500.
     #[error("Internal error occurred: {0}")]
     Internal(String),
+    /// What somebody outside (an admission webhook) has decided, as it has said it.
+    #[error("{}", .0.message.as_deref().unwrap_or_default())]
+    Denied(Box<Status>),
     /// 500 without a reason: what the stock server answers to an applied configuration that does not fit its type.
     #[error("{0}")]
     Unexplained(String),
@@ -213,8 +216,12 @@ impl ApiError {
 
     /// The HTTP status code.
     #[must_use]
-    pub const fn code(&self) -> u16 {
+    pub fn code(&self) -> u16 {
         match self {
+            Self::Denied(status) => status
+                .code
+                .and_then(|c| u16::try_from(c).ok())
+                .unwrap_or(500),
             Self::BadRequest(_) => 400,
             Self::Unauthorized => 401,
             Self::Forbidden { .. } => 403,
@@ -236,8 +243,9 @@ impl ApiError {
 
     /// The machine-readable reason; empty where the stock server gives none.
     #[must_use]
-    pub const fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
+            Self::Denied(status) => status.reason.as_deref().unwrap_or_default(),
             Self::BadRequest(_) => "BadRequest",
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden { .. } => "Forbidden",
@@ -347,6 +355,7 @@ impl ApiError {
                 }]),
                 ..Default::default()
             },
+            Self::Denied(status) => return status.details.clone(),
             Self::NoSuchPath
             | Self::Unprocessable(_)
             | Self::Unauthorized

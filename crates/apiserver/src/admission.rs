@@ -4,40 +4,61 @@
 //! subresource. A plugin is one file here; it says what it [`handles`](Plugin::handles), changes objects in
 //! [`admit`](Plugin::admit) and refuses in [`validate`](Plugin::validate). The rules are `core`'s; what they need from
 //! the cluster is looked up here. `plugins` has a line for each, and says what becomes of the stock server's others.
+//!
+//! Webhooks and policies are [`Outside`] rules: which there are, and what they say, others have written. What they make
+//! of an object is decoded and defaulted again, and when one has changed it all plugins are asked once more, as on the
+//! stock server.
 
 mod always_pull_images;
+mod cel;
 mod certificates;
 mod claim_resize;
 mod configured;
 mod default_class;
 mod default_toleration_seconds;
+mod expressions;
+mod form;
+mod invocation;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod object_quota;
 mod plugins;
 mod pod_security;
+mod policies;
 mod priority;
+mod reinvocation;
 mod resource_quota;
+mod review;
 mod runtime_class;
 mod service_account;
+mod source;
 mod unenforced;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use berth_api::status::{ApiError, Subject};
 use berth_core::gates::FeatureGates;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::time::Instant;
 
+use self::reinvocation::Reinvocation;
 use crate::authz::Authorizer;
+use crate::flow::Seats;
+use crate::heavy;
 use crate::object::Object;
-use crate::registry::Resource;
-use crate::storage::Storage;
+use crate::registry::{Registry, Resource};
+use crate::storage::{Guard, Storage};
 use crate::user::User;
 use crate::warnings::Warnings;
 pub use configured::ConfigFileError;
 pub(crate) use configured::pod_security as read_pod_security;
+pub(crate) use form::{Form, decode_posted};
 pub(crate) use plugins::Plugins;
 pub use plugins::PluginsError;
 
@@ -65,6 +86,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) operation: Operation,
     /// To which resource.
     pub(crate) resource: &'a Resource,
+    /// In which version the request speaks of it.
+    pub(crate) version: &'a str,
     /// To which subresource; empty for the object itself.
     pub(crate) subresource: &'a str,
     /// Namespace; empty for cluster-scoped kinds.
@@ -74,10 +97,32 @@ pub(crate) struct Attributes<'a> {
     /// The object as it is stored, where there is one.
     pub(crate) old: Option<&'a dyn Object>,
     /// Whether nothing will be stored.
-    #[allow(dead_code, reason = "for plugins with effects of their own")]
     pub(crate) dry_run: bool,
     /// What the client is told besides the answer.
     pub(crate) warnings: &'a Warnings,
+    /// As what others see the object.
+    pub(crate) form: Form<'a>,
+    /// The options of the request.
+    pub(crate) options: &'a dyn RequestOptions,
+    /// The request's seats, which it leaves while it waits for others.
+    pub(crate) seats: &'a Seats,
+    /// When the request must be answered.
+    pub(crate) deadline: Instant,
+}
+
+/// The options of a request as others see them; made when somebody looks at them.
+pub(crate) trait RequestOptions: Sync {
+    /// CreateOptions, UpdateOptions or DeleteOptions; null for a connection.
+    fn options(&self, operation: Operation) -> Value;
+}
+
+/// A connection has no options but the object itself.
+pub(crate) struct NoOptions;
+
+impl RequestOptions for NoOptions {
+    fn options(&self, _operation: Operation) -> Value {
+        Value::Null
+    }
 }
 
 impl Attributes<'_> {
@@ -99,6 +144,28 @@ impl Attributes<'_> {
     /// Tells the client something besides the answer.
     pub(crate) fn warn(&self, text: String) {
         self.warnings.add(text);
+    }
+
+    /// What would stand in an audit log, which there is none of.
+    fn annotate(&self, key: &str, value: &str) {
+        const MAX_SHOWN: usize = 1024;
+        let value: String = value.chars().take(MAX_SHOWN).collect();
+        tracing::debug!(
+            resource = %self.resource.qualified(),
+            namespace = self.namespace,
+            name = self.name,
+            user = self.user.name,
+            annotation = key,
+            "admission audit: {value}"
+        );
+    }
+
+    /// Waits for somebody outside, without what other requests could use meanwhile.
+    ///
+    /// # Errors
+    /// `TooManyRequests` when that is not to be had again.
+    async fn away<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ApiError> {
+        self.seats.away(heavy::away(waiting)).await?
     }
 }
 
@@ -139,11 +206,47 @@ pub(crate) trait Plugin: Send + Sync {
     }
 }
 
+/// A plugin whose rules others have written: webhooks and policies. An object is none for deletes and connections.
+pub(crate) trait Outside: Send + Sync {
+    /// Changes the object, or refuses.
+    fn admit<'a>(
+        &'a self,
+        _attributes: &'a Attributes<'_>,
+        _object: Option<&'a mut Box<dyn Object>>,
+        _round: &'a mut Reinvocation,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Refuses.
+    fn validate<'a>(
+        &'a self,
+        _attributes: &'a Attributes<'_>,
+        _object: Option<&'a dyn Object>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Whether it could have anything to do with such a request: there are rules at all, and they are not about the rules
+    /// themselves.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
+}
+
+/// One of the chain.
+pub(crate) enum Member {
+    /// A rule of the server's own.
+    Own(Box<dyn Plugin>),
+    /// Rules of others.
+    Outside(Box<dyn Outside>),
+}
+
 /// What plugins are made from.
 #[derive(Clone)]
 pub(crate) struct Parts {
     /// The objects.
     pub(crate) storage: Arc<Storage>,
+    /// What is served.
+    pub(crate) registry: Arc<Registry>,
     /// Feature gates.
     pub(crate) gates: FeatureGates,
     /// What users may do.
@@ -152,73 +255,155 @@ pub(crate) struct Parts {
     pub(crate) pod_security: Arc<berth_rules::admission::pod_security::PodSecurity>,
 }
 
-/// Held while something is written that others in its namespace must not overtake.
-pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
+/// Held while something is written that others in its namespace must not overtake: a lock for those of this server, a
+/// guard for those of others.
+pub(crate) struct Turn {
+    guard: Option<Guard>,
+    _lock: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// To be written together with what was judged.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        self.guard.clone()
+    }
+}
 
 /// The enabled plugins, in order.
 pub(crate) struct Chain {
     storage: Arc<Storage>,
-    plugins: Vec<Box<dyn Plugin>>,
+    members: Vec<Member>,
     /// By namespace, while somebody has or waits for one: no namespace waits for the writes of another.
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Chain {
-    fn new(parts: &Parts, plugins: Vec<Box<dyn Plugin>>) -> Self {
+    fn new(parts: &Parts, members: Vec<Member>) -> Self {
         Self {
             storage: Arc::clone(&parts.storage),
-            plugins,
+            members,
             turns: Mutex::default(),
         }
     }
 
-    /// Lets the plugins change an object.
+    /// Lets the plugins change an object. Tells whether others have: then what only the server writes is to be restored.
     ///
     /// # Errors
     /// The first refusal.
     pub(crate) async fn admit(
         &self,
         attributes: &Attributes<'_>,
-        object: &mut dyn Object,
-    ) -> Result<(), ApiError> {
+        object: &mut Box<dyn Object>,
+    ) -> Result<bool, ApiError> {
         self.catch_up(attributes).await?;
-        for plugin in &self.plugins {
-            if plugin.handles(attributes) {
-                plugin.admit(attributes, object)?;
-            }
+        let mut round = Reinvocation::default();
+        self.admit_once(attributes, Some(object), &mut round)
+            .await?;
+        if round.begin_again() {
+            self.admit_once(attributes, Some(object), &mut round)
+                .await?;
         }
-        Ok(())
+        Ok(round.changed())
     }
 
-    /// Lets the plugins refuse.
+    /// Asks those who change objects about a request without one.
     ///
     /// # Errors
     /// The first refusal.
-    pub(crate) fn validate(
+    async fn admit_without_object(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        let mut round = Reinvocation::default();
+        self.admit_once(attributes, None, &mut round).await
+    }
+
+    async fn admit_once(
         &self,
         attributes: &Attributes<'_>,
-        object: Option<&dyn Object>,
+        mut object: Option<&mut Box<dyn Object>>,
+        round: &mut Reinvocation,
     ) -> Result<(), ApiError> {
-        for plugin in &self.plugins {
-            if plugin.handles(attributes) {
-                plugin.validate(attributes, object)?;
+        for member in &self.members {
+            match member {
+                Member::Own(plugin) => {
+                    if let Some(object) = &mut object
+                        && plugin.handles(attributes)
+                    {
+                        plugin.admit(attributes, object.as_mut())?;
+                    }
+                }
+                Member::Outside(plugin) => {
+                    if plugin.handles(attributes) {
+                        let object = object.as_deref_mut();
+                        plugin.admit(attributes, object, round).await?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Waits until nothing else is written that a plugin counts; to be held from before [`Self::validate`] until the
-    /// object is stored.
-    pub(crate) async fn turn(&self, attributes: &Attributes<'_>) -> Option<Turn> {
-        let exclusive = self
-            .plugins
-            .iter()
-            .any(|p| p.handles(attributes) && p.is_exclusive(attributes));
-        if exclusive {
-            Some(self.turn_of(attributes.namespace).lock_owned().await)
-        } else {
-            None
+    /// Lets the plugins refuse a request with an object. What is given back is to be held until the object is stored:
+    /// nothing else is written meanwhile that a plugin counts.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<Option<Turn>, ApiError> {
+        let mut turn = None;
+        for member in &self.members {
+            match member {
+                Member::Own(plugin) => {
+                    if !plugin.handles(attributes) {
+                        continue;
+                    }
+                    // Those outside have been asked before: nobody's turn lasts as long as they like.
+                    if turn.is_none() && plugin.is_exclusive(attributes) {
+                        let lock = self.turn_of(attributes.namespace).lock_owned().await;
+                        // Before anything is counted.
+                        let guard = self.storage.guard(attributes.namespace);
+                        turn = Some(Turn { guard, _lock: lock });
+                    }
+                    plugin.validate(attributes, object)?;
+                }
+                Member::Outside(plugin) => {
+                    if plugin.handles(attributes) {
+                        plugin.validate(attributes, object).await?;
+                    }
+                }
+            }
         }
+        Ok(turn)
+    }
+
+    /// Lets the plugins refuse a request without an object: a deletion, a connection.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) async fn judge(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        self.admit_without_object(attributes).await?;
+        self.validate(attributes, None).await.map(|_| ())
+    }
+
+    /// Judges again what others have written meanwhile.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) fn recount(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &dyn Object,
+    ) -> Result<(), ApiError> {
+        for member in &self.members {
+            if let Member::Own(plugin) = member
+                && plugin.handles(attributes)
+                && plugin.is_exclusive(attributes)
+            {
+                plugin.validate(attributes, Some(object))?;
+            }
+        }
+        Ok(())
     }
 
     fn turn_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use berth_core::gates::FeatureGates;
 
 use crate::admission::Chain;
+use crate::aggregation::Aggregation;
+use crate::allocation::ServiceSettings;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::flow::FlowControl;
@@ -29,6 +31,8 @@ pub struct Api {
     pub authorizer: Arc<Authorizer>,
     /// What may change or refuse writes.
     pub(crate) admission: Chain,
+    /// What other servers serve.
+    pub(crate) aggregation: Arc<Aggregation>,
     /// What the server counts.
     pub(crate) metrics: Metrics,
     /// Who may go on, and who waits.
@@ -39,6 +43,10 @@ pub struct Api {
     pub tokens: Option<TokenVerifier>,
     /// How nodes are reached.
     pub nodes: Option<NodeClient>,
+    /// From which ranges Services get addresses and node ports.
+    pub(crate) services: ServiceSettings,
+    /// Held by who tries again after others took what the server would have handed out: one at a time gets it.
+    pub(crate) handing_out: tokio::sync::Mutex<()>,
     /// Feature gates.
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server.

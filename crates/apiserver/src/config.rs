@@ -2,11 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use berth_core::gates::FeatureGates;
+use berth_store::etcd::EtcdConfig;
 
+use crate::aggregation::FrontProxyConfig;
+use crate::allocation::ServiceSettings;
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
+use crate::control_plane::EndpointReconciler;
 use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
@@ -21,12 +26,16 @@ pub enum StoreConfig {
         dir: PathBuf,
     },
     /// An etcd cluster, which several servers may share.
-    Etcd {
-        /// Client URLs.
-        endpoints: Vec<String>,
-        /// Goes before every key, e.g. `/berth`; the keys themselves begin with `/registry/`.
-        prefix: String,
-    },
+    Etcd(EtcdConfig),
+}
+
+/// A socket on which only pods of this machine are served, and the machine itself.
+#[derive(Clone, Debug)]
+pub struct PodListener {
+    /// The socket.
+    pub listener: Arc<std::net::TcpListener>,
+    /// Addresses of the pods, in CIDR notation; with commas between several.
+    pub subnets: String,
 }
 
 /// Configuration of an API server.
@@ -36,8 +45,12 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Address that clients are told.
     pub advertise: IpAddr,
+    /// Another socket, for this machine's pods, where they can't reach `bind`.
+    pub pods: Option<PodListener>,
     /// Where the objects are kept.
     pub store: StoreConfig,
+    /// `--encryption-provider-config`.
+    pub encryption_provider_config: Option<PathBuf>,
     /// Serving certificate and client CA; none serves plain HTTP (tests only).
     pub tls: Option<TlsConfig>,
     /// Who a request is.
@@ -46,8 +59,14 @@ pub struct Config {
     pub authz: AuthzMode,
     /// Service account tokens; none refuses to issue any.
     pub tokens: Option<TokenConfig>,
+    /// From which ranges Services get addresses and node ports.
+    pub services: ServiceSettings,
+    /// Whether this server keeps its address among the endpoints of the Service `default/kubernetes`.
+    pub endpoint_reconciler: EndpointReconciler,
     /// How nodes are reached for logs, exec, attach and port-forward.
     pub nodes: Option<NodeClientConfig>,
+    /// How the servers of APIServices know this one; none shows them no certificate.
+    pub front_proxy: Option<FrontProxyConfig>,
     /// What clients may use.
     pub limits: Limits,
     /// Feature gates.
@@ -69,12 +88,17 @@ impl Config {
         Self {
             bind,
             advertise: bind.ip(),
+            pods: None,
             store,
+            encryption_provider_config: None,
             tls: None,
             authn: AuthnConfig::default(),
             authz: AuthzMode::default(),
             tokens: None,
+            services: ServiceSettings::default(),
+            endpoint_reconciler: EndpointReconciler::default(),
             nodes: None,
+            front_proxy: None,
             limits: Limits::default(),
             gates: FeatureGates::default(),
             controllers: false,

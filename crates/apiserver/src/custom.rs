@@ -4,7 +4,11 @@
 //! whether it is served (`Established`) or why not (`NamesAccepted`), and removes the objects of a
 //! definition that is gone. A definition in a group of the server's own is never served: such can only come from a
 //! database of an older version, and their objects are left where they are.
+//!
+//! A definition that is deleted stays, under a finalizer, until its objects are gone: each is deleted as a client would,
+//! so that those with finalizers of their own wait for whoever takes them away. Meanwhile no object is created.
 
+mod conversion;
 mod naming;
 mod printer;
 mod row;
@@ -18,9 +22,11 @@ use berth_store::Expect;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames as Names,
 };
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::naming::{Conflict, Used};
+use crate::kinds::CLEANUP;
 use crate::registry::{BuiltInGroup, Registry};
 use crate::rest::meta;
 use crate::storage::{Decoded, Storage, Stored, key};
@@ -46,20 +52,45 @@ pub(crate) async fn run(
     let mut decoded = Decoded::default();
     loop {
         changes.borrow_and_update();
-        reconcile(&registry, &storage, &mut served, &mut decoded).await;
+        let ending = reconcile(&registry, &storage, &mut served, &mut decoded).await;
+        // What is left of a definition that ends is looked at again when some of it goes.
+        let mut going: Vec<_> = ending
+            .iter()
+            .map(|name| storage.cache(name).subscribe())
+            .collect();
+        going.iter_mut().for_each(|one| {
+            one.borrow_and_update();
+        });
+        if ending
+            .iter()
+            .any(|name| storage.list(name, None).is_empty())
+        {
+            continue;
+        }
+        let gone = async {
+            if going.is_empty() {
+                return std::future::pending().await;
+            }
+            let changes = going.iter_mut().map(|one| Box::pin(one.changed()));
+            let _ = futures::future::select_all(changes).await;
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
+            () = gone => {},
         }
     }
 }
 
+/// Brings rows and status to what the definitions say. The answer: the storage names of those that wait for their
+/// objects to go.
 async fn reconcile(
     registry: &Registry,
-    storage: &Storage,
+    storage: &Arc<Storage>,
     served: &mut BTreeMap<String, Served>,
     decoded: &mut Decoded<CustomResourceDefinition>,
-) {
+) -> Vec<String> {
+    let mut ending = Vec::new();
     let definitions = storage.list(DEFINITIONS, None);
     let gone: Vec<String> = served
         .keys()
@@ -91,7 +122,9 @@ async fn reconcile(
         }
         let (mut names, mut conflict) = naming::accept(&definition.spec.names, &given[at], &used);
         let mut established = conflict.is_none() || status::holds(definition, "Established");
-        if established && let Err(refused) = serve(registry, served, stored, definition, &names) {
+        if established
+            && let Err(refused) = serve((registry, storage), served, stored, definition, &names)
+        {
             established = false;
             let reason = "PluralConflict";
             let message = refused.to_string();
@@ -100,6 +133,21 @@ async fn reconcile(
             names = Names::default();
         }
         given[at] = names;
+        if definition.metadata.deletion_timestamp.is_some() {
+            match end(storage, stored, definition).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    ending.push(key::custom(
+                        &definition.spec.group,
+                        &definition.spec.names.plural,
+                    ));
+                }
+                Err(error) => {
+                    tracing::warn!(name = %stored.name, %error, "a CustomResourceDefinition could not be ended");
+                }
+            }
+            continue;
+        }
         let written = write_status(
             storage,
             stored,
@@ -112,11 +160,71 @@ async fn reconcile(
             tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
         }
     }
+    ending
+}
+
+/// Deletes the objects of a definition that is being deleted, and when they are gone takes its finalizer away. False:
+/// some wait for their own finalizers.
+async fn end(
+    storage: &Storage,
+    stored: &Stored,
+    definition: &CustomResourceDefinition,
+) -> Result<bool, ApiError> {
+    let finalizers = definition
+        .metadata
+        .finalizers
+        .as_deref()
+        .unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
+        // Somebody else's finalizer keeps it.
+        return Ok(true);
+    }
+    let name = key::custom(&definition.spec.group, &definition.spec.names.plural);
+    for object in storage.list(&name, None) {
+        let expect = Expect::Revision(object.revision);
+        let mut value = object.value().unwrap_or(Value::Null);
+        let waits = value["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty());
+        if !waits {
+            storage
+                .remove(&name, &object.namespace, &object.name, expect)
+                .await?;
+        } else if value["metadata"]["deletionTimestamp"].is_null() {
+            value["metadata"]["deletionTimestamp"] = meta::time(jiff::Timestamp::now());
+            value["metadata"]["deletionGracePeriodSeconds"] = Value::from(0);
+            meta::set(&mut value, "resourceVersion", None);
+            storage
+                .put(&name, &object.namespace, &object.name, expect, value)
+                .await?;
+        }
+    }
+    if !storage.list(&name, None).is_empty() {
+        return Ok(false);
+    }
+    let expect = Expect::Revision(stored.revision);
+    let left: Vec<&String> = finalizers
+        .iter()
+        .filter(|finalizer| *finalizer != CLEANUP)
+        .collect();
+    if left.is_empty() {
+        storage
+            .remove(DEFINITIONS, "", &stored.name, expect)
+            .await?;
+    } else {
+        let mut value = stored.value()?;
+        value["metadata"]["finalizers"] = Value::from_iter(left.into_iter().cloned());
+        meta::set(&mut value, "resourceVersion", None);
+        storage
+            .put(DEFINITIONS, "", &stored.name, expect, value)
+            .await?;
+    }
+    Ok(true)
 }
 
 /// Puts the row of a definition, unless it is there as it should be.
 fn serve(
-    registry: &Registry,
+    (registry, storage): (&Registry, &Arc<Storage>),
     served: &mut BTreeMap<String, Served>,
     stored: &Stored,
     definition: &CustomResourceDefinition,
@@ -129,7 +237,11 @@ fn serve(
     {
         return Ok(());
     }
-    registry.put(row::of(definition, names))?;
+    let converter = conversion::of(definition, storage);
+    let row = row::of(definition, names, converter, stored.revision);
+    let (key, labels) = (row.storage.clone(), row.strategy.field_labels().to_vec());
+    registry.put(row)?;
+    storage.declare(&key, &labels);
     let now = Served {
         group: definition.spec.group.clone(),
         plural: definition.spec.names.plural.clone(),

@@ -28,6 +28,7 @@ pub const GIT_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"
 #[must_use]
 pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Option<Response> {
     let table = api.registry.table();
+    let remotes = api.aggregation.all(&table);
     let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let list = match path.as_slice() {
         ["version"] => version(),
@@ -44,12 +45,12 @@ pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Opt
         ["api" | "apis"] => {
             let core = path == ["api"];
             if let Some(version) = wants_aggregated(headers) {
-                let body = aggregated::groups(&table, version, core);
+                let body = aggregated::groups(&table, &remotes, version, core);
                 return Some(with_etag(headers, version.content_type(), body.to_string()));
             }
-            if core { lists::core_versions(&address(api, headers)) } else { lists::groups(&table) }
+            if core { lists::core_versions(&address(api, headers)) } else { lists::groups(&table, &remotes) }
         }
-        ["apis", group] => lists::group(&table, group)?,
+        ["apis", group] => lists::group(&table, &remotes, group)?,
         ["api", version] | ["apis", _, version] => {
             let group = if path.len() == 3 { path.get(1).copied().unwrap_or_default() } else { "" };
             if !table.rows().iter().any(|row| row.group == group) {

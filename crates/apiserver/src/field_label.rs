@@ -1,14 +1,16 @@
 //! Fields that selectors may name.
 
+use std::borrow::Cow;
+
 /// A field label, its place in the object and its value when absent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldLabel {
     /// As selectors name it, e.g. `spec.nodeName`.
-    pub label: &'static str,
+    pub label: Cow<'static, str>,
     /// JSON pointer into the object in its storage version.
-    pub pointer: &'static str,
+    pub pointer: Cow<'static, str>,
     /// Value when absent.
-    pub absent: &'static str,
+    pub absent: Cow<'static, str>,
 }
 
 impl FieldLabel {
@@ -24,9 +26,9 @@ impl FieldLabel {
         absent: &'static str,
     ) -> Self {
         Self {
-            label,
-            pointer,
-            absent,
+            label: Cow::Borrowed(label),
+            pointer: Cow::Borrowed(pointer),
+            absent: Cow::Borrowed(absent),
         }
     }
 }

@@ -14,6 +14,7 @@ mod level;
 mod measures;
 mod places;
 mod queues;
+mod seats;
 mod width;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use crate::user::User;
 
 pub(crate) use self::level::{Asked, is_long_running};
 pub(crate) use self::measures::{Counted, Measures};
+pub(crate) use self::seats::Seats;
 pub(crate) use self::width::{MAX_WIDTH, of_list};
 
 /// Requests of one flow that may wait.
@@ -112,17 +114,14 @@ impl FlowControl {
         } else {
             None
         };
-        let seat = match self.gates.get(&flow.level) {
-            None => None,
+        let seats = match self.gates.get(&flow.level) {
+            None => Seats::exempt(),
             Some(gate) => match gate.seat(&flow, asked.width, self.queue_wait).await {
-                Ok(seat) => Some(seat),
+                Ok(seat) => Seats::new(Arc::clone(gate), flow.clone(), self.queue_wait, seat),
                 Err(refusal) => {
                     self.measures.refused(&flow, refusal.reason());
                     self.log(user, flow.level, refusal.reason());
-                    return Err(ApiError::TooManyRequests {
-                        message: "Too many requests, please try again later.".to_owned(),
-                        retry_after_seconds: RETRY_AFTER,
-                    });
+                    return Err(refused());
                 }
             },
         };
@@ -130,7 +129,7 @@ impl FlowControl {
         Ok(Permit {
             in_flight: Some(self.measures.in_flight(asked.verb)),
             long_running,
-            seat,
+            seats,
             place,
             kept: None,
         })
@@ -149,12 +148,20 @@ impl FlowControl {
     }
 }
 
+/// What a client is told whose request has no seat.
+fn refused() -> ApiError {
+    ApiError::TooManyRequests {
+        message: "Too many requests, please try again later.".to_owned(),
+        retry_after_seconds: RETRY_AFTER,
+    }
+}
+
 /// The right of a request to be worked on.
 #[derive(Debug)]
 pub(crate) struct Permit {
     in_flight: Option<Counted>,
     long_running: bool,
-    seat: Option<Seat>,
+    seats: Seats,
     #[expect(dead_code, reason = "it is held, not read")]
     place: Option<Place>,
     kept: Option<Counted>,
@@ -163,13 +170,18 @@ pub(crate) struct Permit {
 impl Permit {
     /// Gives the seats back before the answer, of which nobody knows when it comes. The place is kept.
     pub(crate) fn leave_seat(&mut self) {
-        self.seat = None;
+        self.seats.leave();
         self.in_flight = None;
     }
 
     /// Counts the request as one that is open for as long as the permit lasts.
     pub(crate) fn keep(&mut self, open: Counted) {
         self.kept = Some(open);
+    }
+
+    /// The seats, for who carries the request out and may have to wait for others.
+    pub(crate) fn seats(&self) -> Seats {
+        self.seats.clone()
     }
 
     /// The permit for all that belongs to the request, whichever lasts longest.

@@ -11,14 +11,15 @@ use berth_api::status::ApiError;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{self, Operation};
+use crate::admission::{self, Form, NoOptions, Operation};
+use crate::aggregation::Remote;
 use crate::api::Api;
 use crate::attributes::Attributes;
 use crate::authn::Certificate;
 use crate::authz::Decision;
 use crate::connections::Connection;
 use crate::finish::Finish;
-use crate::flow::{self, Asked, Counted};
+use crate::flow::{self, Asked, Counted, Seats};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
@@ -27,7 +28,7 @@ use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
 use crate::warnings::Warnings;
-use crate::{body, negotiate, proxy};
+use crate::{body, health, negotiate, proxy};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub(crate) async fn handle(
     shutdown: CancellationToken,
 ) -> Response {
     let begun = Instant::now();
+    let deadline = tokio::time::Instant::now() + api.limits.request_timeout;
     let head = request::is_head(request.method());
     let read = ApiRequest::read(
         request.method(),
@@ -57,7 +59,11 @@ pub(crate) async fn handle(
     );
     // What a node or pod answers is not the server's to change: to hold it whole would take as much memory as the pod
     // likes.
-    let finish = if read.as_ref().is_ok_and(ApiRequest::is_connection) {
+    let remote = read
+        .as_ref()
+        .ok()
+        .and_then(|read| api.aggregation.find(&api.registry.table(), read));
+    let finish = if remote.is_some() || read.as_ref().is_ok_and(ApiRequest::is_connection) {
         Finish::default()
     } else {
         Finish::of(request.headers(), &Parameters::of(request.uri()))
@@ -72,6 +78,11 @@ pub(crate) async fn handle(
         request,
         read,
         open,
+        Place {
+            seats: Seats::exempt(),
+            deadline,
+            remote,
+        },
         shutdown,
     );
     let answered = within(limit, std::pin::pin!(answering)).await;
@@ -100,9 +111,14 @@ async fn answer(
     request: Request,
     read: Result<ApiRequest, ApiError>,
     open: Option<Counted>,
+    mut place: Place,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    // Tokens, roles and bindings are judged by the caches.
+    if !health::is_about_server(parts.uri.path()) {
+        api.storage.check_fresh()?;
+    }
     let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
     peer.connection.authenticated(&user)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {
@@ -114,17 +130,18 @@ async fn answer(
     if let Some(open) = open {
         permit.keep(open);
     }
+    place.seats = permit.seats();
     let mut request = Request::from_parts(parts, body);
-    if read.is_connection() {
+    if place.remote.is_some() || read.is_connection() {
         // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
         permit.leave_seat();
         let held = permit.shared();
         request.extensions_mut().insert(held.clone());
-        let mut response = serve(api, user, request, read, shutdown).await?;
+        let mut response = serve(api, user, request, read, place, shutdown).await?;
         response.extensions_mut().insert(held);
         return Ok(response);
     }
-    let mut response = serve(api, user, request, read, shutdown).await?;
+    let mut response = serve(api, user, request, read, place, shutdown).await?;
     permit.accompany(&mut response);
     Ok(response)
 }
@@ -188,16 +205,30 @@ async fn within(
         })
 }
 
+/// What a request has of the server.
+struct Place {
+    seats: Seats,
+    /// When it must be answered.
+    deadline: tokio::time::Instant,
+    /// Who answers instead of this server.
+    remote: Option<Arc<Remote>>,
+}
+
 async fn serve(
     api: Arc<Api>,
     user: User,
     request: Request,
     read: ApiRequest,
+    place: Place,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     for attributes in Attributes::of(&user, &read) {
         authorize(&api, &attributes)?;
+    }
+    if let Some(remote) = &place.remote {
+        let request = Request::from_parts(parts, body);
+        return Box::pin(remote.send(&api.storage, &user, request)).await;
     }
     let asked = match read {
         ApiRequest::Path(asked) => return documents::answer(&api, &asked, &parts.headers),
@@ -206,7 +237,8 @@ async fn serve(
     let row = Arc::clone(asked.target.row()?);
     dispatch::check_served(&row, &asked)?;
     if let Some(connect) = &asked.connect {
-        admit_connection(&api, &user, &row, &asked.target, connect)?;
+        let admitted = admit_connection(&api, &user, &row, &asked.target, connect, &place);
+        Box::pin(admitted).await?;
         let request = Request::from_parts(parts, body);
         let proxied = proxy::handle(
             api.nodes.as_ref(),
@@ -231,6 +263,8 @@ async fn serve(
         headers: parts.headers,
         warnings: Warnings::default(),
         now: jiff::Timestamp::now(),
+        seats: place.seats,
+        deadline: place.deadline,
         api,
         user,
         shutdown,
@@ -239,28 +273,35 @@ async fn serve(
 }
 
 /// Logs are read; all else opens a connection, which admission is asked about.
-fn admit_connection(
+async fn admit_connection(
     api: &Api,
     user: &User,
     row: &Resource,
     target: &Target,
     connect: &ConnectRequest,
+    place: &Place,
 ) -> Result<(), ApiError> {
     if connect.kind == Connect::Log {
         return Ok(());
     }
+    let options = connect.options(&target.resource);
     let attributes = admission::Attributes {
         user,
         operation: Operation::Connect,
         resource: row,
+        version: &target.version,
         subresource: &target.subresource,
         namespace: &target.namespace,
         name: &target.name,
         old: None,
         dry_run: false,
         warnings: &Warnings::default(),
+        form: Form::Connection(&options),
+        options: &NoOptions,
+        seats: &place.seats,
+        deadline: place.deadline,
     };
-    api.admission.validate(&attributes, None)
+    api.admission.judge(&attributes).await
 }
 
 fn authorize(api: &Api, attributes: &Attributes<'_>) -> Result<(), ApiError> {

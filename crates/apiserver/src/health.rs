@@ -18,10 +18,8 @@ pub(crate) fn handle(api: &Arc<Api>, request: &PathRequest) -> Option<Response> 
         "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" => {
             Some(checks(request, &[("ping", true)]))
         }
-        "/readyz" | "/readyz/etcd" | "/healthz/etcd" | "/livez/etcd" => Some(checks(
-            request,
-            &[("ping", true), ("store", api.storage.is_following())],
-        )),
+        "/readyz" => Some(checks(request, &[("ping", true), etcd(api)])),
+        "/readyz/etcd" | "/healthz/etcd" | "/livez/etcd" => Some(checks(request, &[etcd(api)])),
         "/version" => Some(json(
             StatusCode::OK,
             &json!({
@@ -43,6 +41,21 @@ pub(crate) fn handle(api: &Arc<Api>, request: &PathRequest) -> Option<Response> 
         )),
         _ => None,
     }
+}
+
+/// Whether requests are judged by what is in the store now, whatever the store is made of; the stock name.
+fn etcd(api: &Api) -> (&'static str, bool) {
+    let storage = &api.storage;
+    ("etcd", storage.is_following() && storage.is_fresh())
+}
+
+/// Whether a path says something of the server itself, and is answered while it cannot answer others.
+pub(crate) fn is_about_server(path: &str) -> bool {
+    let probe = ["/healthz", "/livez", "/readyz"].iter().any(|probe| {
+        path.strip_prefix(probe)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    probe || path == "/metrics" || path == "/version"
 }
 
 fn architecture() -> &'static str {

@@ -9,7 +9,7 @@ use crate::field_label::FieldLabel;
 use crate::object::Typed;
 use crate::printer::Printer;
 use crate::registry::{Convert, Gvk, ResourceHandler, Scope, Subresource};
-use crate::storage::Storage;
+use crate::storage::{Beside, Storage};
 use crate::strategy::{Cluster, Write};
 
 /// The error for an object that does not fit its type.
@@ -102,6 +102,8 @@ pub(crate) trait Kind: 'static {
     const UPDATES: Updates;
     /// How objects are deleted.
     const DELETION: Deletion<Self::Object>;
+    /// Whether the server hands something out to objects ([`Kind::allocate`]).
+    const ALLOCATES: bool = false;
 
     /// Subresources.
     fn subresources() -> Vec<Subresource>;
@@ -158,6 +160,19 @@ pub(crate) trait Kind: 'static {
     /// A refusal, or that what it depends on cannot be read.
     fn check(_new: &Self::Object, _cluster: Cluster<'_>) -> Result<(), ApiError> {
         Ok(())
+    }
+
+    /// Hands out to an object what it is to have for itself, and takes back what it no longer has; without `new` it goes.
+    /// Gives what has to be written with the object.
+    ///
+    /// # Errors
+    /// That it asks for what it can't have, or that nothing is left.
+    fn allocate(
+        _new: Option<&mut Self::Object>,
+        _old: Option<&Self::Object>,
+        _cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError> {
+        Ok(Vec::new())
     }
 
     /// What an object would give to somebody who might not have it, of more than it gave before.

@@ -1,6 +1,7 @@
 //! The kinds that every berth serves: one file each, which says all of a kind that is not a pure rule in `core` or a
 //! fact of the stock API's schema. [`crate::kind::Kind`] is what a file must say; [`rows`] has a line for each.
 
+mod api_service;
 mod binding;
 mod certificate_signing_request;
 mod cluster_role;
@@ -100,8 +101,10 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use crate::registry::Resource;
+pub(crate) use custom_resource_definition::CLEANUP;
 use custom_resource_definition::Definition;
 use event::EventsEvent;
 use row::row;
@@ -185,6 +188,7 @@ pub(crate) fn rows() -> Vec<Resource> {
         row::<StatefulSet>(),
         row::<EventsEvent>(),
         row::<Definition>(),
+        row::<APIService>(),
     ]
 }
 

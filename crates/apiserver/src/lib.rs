@@ -7,6 +7,8 @@
 //! kinds only through the rows of the [`registry`] and their [`strategy`].
 
 mod admission;
+mod aggregation;
+mod allocation;
 pub mod api;
 pub mod attributes;
 pub mod authn;
@@ -14,6 +16,7 @@ pub mod authz;
 mod body;
 pub mod config;
 mod connections;
+mod control_plane;
 mod custom;
 pub mod discovery;
 mod field_label;
@@ -50,7 +53,11 @@ pub mod tls;
 pub mod tokens;
 pub mod user;
 mod warnings;
+mod webhook;
 
 pub use admission::{ConfigFileError, PluginsError};
-pub use config::{Config, StoreConfig};
+pub use aggregation::FrontProxyConfig;
+pub use allocation::ServiceSettings;
+pub use config::{Config, PodListener, StoreConfig};
+pub use control_plane::EndpointReconciler;
 pub use server::{BuildError, ServeError, Server};

@@ -29,6 +29,10 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
             () = tokio::time::sleep(TICK) => {}
         }
         expire_events(&api, jiff::Timestamp::now()).await;
+        let namespaces = api.storage.cache("core/namespaces");
+        api.storage
+            .remove_unused_guards(|namespace| namespaces.get("", namespace).is_some())
+            .await;
         revisions.push(api.storage.applied());
         if revisions.len() > HISTORY_TICKS {
             let revision = revisions

@@ -18,6 +18,7 @@ use berth_api::decode::{Document, MAX_PROBLEMS, check_depth};
 use berth_api::status::{ApiError, Subject};
 use serde_json::Value;
 
+use self::apply::Known;
 use crate::negotiate;
 use crate::registry::Resource;
 
@@ -138,6 +139,11 @@ impl WriteContext<'_> {
         schema::of_kind(&self.resource.group, self.version, &self.resource.kind)
     }
 
+    /// What is known of the objects.
+    fn known(&self) -> Known<'_> {
+        known(self.resource, self.version)
+    }
+
     fn write<T>(&self, write: impl FnOnce(&apply::Writer<'_>) -> T) -> T {
         let ignored: &[&str] = match self.subresource {
             "" if self.resource.subresource("status").is_some() => &["status"],
@@ -151,6 +157,15 @@ impl WriteContext<'_> {
             time: &self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             ignored,
         })
+    }
+}
+
+fn known<'a>(resource: &'a Resource, version: &str) -> Known<'a> {
+    let ty = schema::of_kind(&resource.group, version, &resource.kind);
+    match (ty, resource.strategy.schema(version)) {
+        (Some(ty), _) => Known::Type(ty),
+        (None, Some(schema)) => Known::Schema(schema),
+        (None, None) => Known::Nothing,
     }
 }
 
@@ -187,17 +202,32 @@ pub fn apply(
         }
         PatchKind::Apply => {
             let config = configuration(body, ctx)?;
-            ctx.write(|writer| apply::apply(ctx.ty(), current, &config, writer, ctx.force))?
+            ctx.write(|writer| apply::apply(ctx.known(), current, &config, writer, ctx.force))?
         }
     };
     check_depth(&patched).map_err(PatchError::unprocessable)?;
     Ok(patched)
 }
 
+/// Lays a configuration over an object of a kind in a version, as an apply does that owns nothing yet: for mutations of
+/// policies, which have no manager.
+///
+/// # Errors
+/// `Unexplained` for a configuration that does not fit its type, or that would replace a list or map as a whole.
+pub(crate) fn merge_configuration(
+    resource: &Resource,
+    version: &str,
+    object: &Value,
+    config: &Value,
+) -> Result<Value, ApiError> {
+    let known = known(resource, version);
+    Ok(apply::merge_configuration(known, object, config)?)
+}
+
 /// Keeps `metadata.managedFields` of `new` after a create, an update or a patch other than apply.
 /// `new` carries what the client sent in managedFields; `old` is what is stored.
 pub fn track(old: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
-    ctx.write(|writer| apply::track(ctx.ty(), old, new, writer));
+    ctx.write(|writer| apply::track(ctx.known(), old, new, writer));
 }
 
 impl From<PatchError> for ApiError {
@@ -227,6 +257,7 @@ impl From<apply::ApplyError> for ApiError {
                     .collect(),
             },
             apply::ApplyError::ManagedFieldsSet => Self::BadRequest(message),
+            apply::ApplyError::Atomic(_) => Self::Unexplained(message),
             apply::ApplyError::MissingKey { .. } | apply::ApplyError::DuplicateItem { .. } => {
                 Self::Unexplained(format!("failed to create typed patch object: {message}"))
             }

@@ -1,11 +1,12 @@
-//! Requests that a node answers: pods log, exec, attach, portforward; nodes proxy; pods proxy.
+//! Requests that a node or pod answers: pods log, exec, attach, portforward; nodes, pods and services proxy.
 //!
 //! [`target`] decides where a request goes and in which words, [`address`] which addresses that may be, [`identity`]
 //! who must be there, and [`client`] takes it there. Upgraded connections (WebSocket, SPDY) are joined byte for byte, whatever protocol they speak.
 
-mod address;
+pub(crate) mod address;
 mod client;
 mod identity;
+pub(crate) mod service;
 mod target;
 mod tunnels;
 
@@ -16,6 +17,7 @@ use http_body_util::BodyExt;
 
 use berth_api::status::{ApiError, Subject};
 
+use self::service::{Port, ServiceError};
 use self::target::Target;
 use crate::{
     http_types::{self, Request, Response},
@@ -25,6 +27,8 @@ use crate::{
     tls::TlsError,
 };
 pub use client::NodeClient;
+pub(crate) use client::{any_certificate, exchange};
+pub(crate) use tunnels::Tunnels;
 
 /// As much as is read of a node's error message.
 const MAX_MESSAGE: usize = 50_000;
@@ -107,6 +111,9 @@ fn target(
     if asked.resource == "nodes" {
         return target::node_proxy(&asked.name, path_and_query(), find_node).map(Some);
     }
+    if asked.resource == "services" {
+        return service_proxy(storage, asked, path_and_query()).map(Some);
+    }
     let name = match connect.kind {
         Connect::Proxy => target::split_name(&asked.name).1,
         Connect::Exec | Connect::Attach | Connect::PortForward | Connect::Log => &asked.name,
@@ -116,12 +123,7 @@ fn target(
         .ok_or_else(|| ApiError::not_found("", "pods", name))?;
     match connect.kind {
         Connect::Proxy => {
-            let nodes = storage.list("core/nodes", None);
-            // Whoever cannot be read has addresses that nobody knows.
-            let nodes: Vec<_> = nodes
-                .iter()
-                .map(|node| node.value())
-                .collect::<Result<_, _>>()?;
+            let nodes = all_nodes(storage)?;
             target::pod_proxy(&asked.name, path_and_query(), &pod, &nodes).map(Some)
         }
         Connect::Log => target::log(&pod, query, find_node),
@@ -129,6 +131,47 @@ fn target(
         Connect::Exec => target::exec("exec", &pod, query, find_node).map(Some),
         Connect::Attach => target::exec("attach", &pod, query, find_node).map(Some),
     }
+}
+
+/// Whoever cannot be read has addresses that nobody knows.
+fn all_nodes(storage: &Storage) -> Result<Vec<serde_json::Value>, ApiError> {
+    let nodes = storage.list("core/nodes", None);
+    let values = nodes.iter().map(|node| node.value());
+    Ok(values.collect::<Result<_, _>>()?)
+}
+
+/// `services/NAME/proxy`: a port of one of the pods behind the Service.
+fn service_proxy(
+    storage: &Storage,
+    asked: &request::Target,
+    path_and_query: String,
+) -> Result<Target, ApiError> {
+    let (scheme, name, port) = target::split_name(&asked.name);
+    if !matches!(scheme, "" | "http" | "https") {
+        return Err(ApiError::BadRequest(format!(
+            "invalid service request {:?}",
+            asked.name
+        )));
+    }
+    let port = port.parse().map_or(Port::Name(port), Port::Number);
+    let found = service::resolve(storage, &asked.namespace, name, port)
+        .and_then(|backend| backend.pod(storage));
+    let (pod, address) = found.map_err(|error| match error {
+        ServiceError::NotFound(name) => ApiError::not_found("", "services", &name),
+        ServiceError::Unreadable(error) => error.into(),
+        // Of a Service whose ports have names one has to be named.
+        ServiceError::NoPort { .. } if matches!(port, Port::Name(_)) => {
+            let id = &asked.name;
+            ApiError::ServiceUnavailable(format!("no endpoints available for service {id:?}"))
+        }
+        other => ApiError::ServiceUnavailable(other.to_string()),
+    })?;
+    let nodes = all_nodes(storage)?;
+    let place = format!("{scheme}::{}", address.port());
+    let mut target = target::pod_proxy(&place, path_and_query, &pod, &nodes)?;
+    // A pod may have an address of each family.
+    target.host = address.ip().to_string();
+    Ok(target)
 }
 
 /// A node's refusal as a Status.

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use berth_api::status::ApiError;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::printer::Printer;
 use crate::protobuf;
@@ -137,6 +140,36 @@ pub type Convert = Arc<
         + Sync,
 >;
 
+/// Who converts objects of a row that nothing here can convert, in batches.
+pub(crate) trait Converter: Send + Sync {
+    /// Converts objects of one other version each, in their order.
+    fn convert<'a>(
+        &'a self,
+        objects: Vec<serde_json::Value>,
+        to: &'a str,
+        deadline: tokio::time::Instant,
+    ) -> BoxFuture<'a, Result<Vec<serde_json::Value>, ApiError>>;
+
+    /// What an object was converted to not long ago.
+    fn recall(&self, key: &ConverterKey) -> Option<Bytes>;
+
+    /// Keeps what an object was converted to.
+    fn remember(&self, key: ConverterKey, object: Bytes);
+}
+
+/// A state of an object, in another version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConverterKey {
+    /// Namespace; empty for cluster-scoped kinds.
+    pub(crate) namespace: Arc<str>,
+    /// Name.
+    pub(crate) name: Arc<str>,
+    /// Revision of the state.
+    pub(crate) revision: i64,
+    /// The version.
+    pub(crate) to: String,
+}
+
 /// One row: a resource in one group, with all of its versions.
 pub struct Resource {
     /// Group; empty for the core group.
@@ -176,6 +209,8 @@ pub struct Resource {
     pub printer: Printer,
     /// Conversion between `storage_gvk`'s version and the served ones; none when there is but one.
     pub convert: Option<Convert>,
+    /// Who converts instead, for kinds of which `convert` can only refuse.
+    pub(crate) converter: Option<Arc<dyn Converter>>,
     /// OpenAPI v3 schema of each version for rows that were added at run time; built-in rows have
     /// theirs from the k8s-openapi types.
     pub schemas: BTreeMap<String, Arc<serde_json::Value>>,

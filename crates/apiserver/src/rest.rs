@@ -1,6 +1,7 @@
 //! The generic verbs. They know kinds only through the rows of the registry.
 
 pub(crate) mod answered;
+mod conversion;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
@@ -23,17 +24,19 @@ use std::sync::Arc;
 use berth_api::status::{ApiError, Subject};
 use bytes::Bytes;
 use http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{self, Operation};
+use crate::admission::{self, Form, Operation, RequestOptions};
 use crate::api::Api;
 use crate::attributes::{Action, Asked, Attributes};
 use crate::authz::Decision;
+use crate::flow::Seats;
 use crate::negotiate::Accepted;
 use crate::object::Object;
 use crate::patch::{self, WriteContext};
-use crate::query::{PatchKind, Query};
+use crate::query::{FieldValidation, PatchKind, Query};
 use crate::registry::Resource;
 use crate::request::{Target, Verb};
 use crate::selector::Selection;
@@ -61,6 +64,36 @@ pub(crate) struct Call {
     pub(crate) warnings: Warnings,
     /// Now, the same all through the request.
     pub(crate) now: jiff::Timestamp,
+    /// Its seats of the flow control.
+    pub(crate) seats: Seats,
+    /// When it must be answered.
+    pub(crate) deadline: Instant,
+}
+
+impl RequestOptions for Call {
+    fn options(&self, operation: Operation) -> Value {
+        let kind = match operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            Operation::Connect => return Value::Null,
+        };
+        let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.query.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        if operation != Operation::Delete {
+            if !self.query.field_manager.is_empty() {
+                options["fieldManager"] = json!(self.query.field_manager);
+            }
+            match self.query.field_validation {
+                FieldValidation::Strict => options["fieldValidation"] = json!("Strict"),
+                FieldValidation::Ignore => options["fieldValidation"] = json!("Ignore"),
+                FieldValidation::Warn => {}
+            }
+        }
+        options
+    }
 }
 
 impl Call {
@@ -142,12 +175,17 @@ impl Call {
             user: &self.user,
             operation,
             resource: &self.row,
+            version: self.version(),
             subresource,
             namespace: self.namespace(),
             name,
             old,
             dry_run: self.query.dry_run,
             warnings: &self.warnings,
+            form: Form::Own,
+            options: self,
+            seats: &self.seats,
+            deadline: self.deadline,
         }
     }
 
@@ -165,6 +203,7 @@ impl Call {
             storage: &self.api.storage,
             gates: &self.api.gates,
             controllers: self.api.controllers,
+            services: &self.api.services,
         }
     }
 

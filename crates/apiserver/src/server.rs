@@ -1,13 +1,14 @@
 //! From a configuration to a listening server.
 //!
 //! Tasks: one accept loop ([`Server::serve`]), one task a connection ([`connection`]), the follower of the store
-//! ([`Storage::run`]), [`maintenance`], which works by the clock, the aggregation of ClusterRoles, and
+//! ([`Storage::run`]), [`maintenance`], which works by the clock, [`control_plane`], the aggregation of ClusterRoles, and
 //! [`custom`], which follows CustomResourceDefinitions. All end when the shutdown token is cancelled; connections get a
 //! moment to finish. When one of the tasks that must go on ends by itself, the server ends with its reason ([`tasks`]).
 
 mod connection;
 mod exchange;
 mod io;
+mod pods;
 mod tasks;
 
 use std::net::SocketAddr;
@@ -21,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
+use crate::aggregation::{self, Aggregation};
 use crate::api::Api;
 use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::connections::SlotTable;
+use crate::control_plane::{self, ControlPlane};
 use crate::custom;
 use crate::flow::FlowControl;
 use crate::kinds;
@@ -35,11 +38,12 @@ use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClientConfig;
 use crate::registry::Registry;
-use crate::storage::Storage;
+use crate::storage::{Encryption, EncryptionError, Storage};
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
 
 use self::connection::Context;
+use self::pods::Pods;
 pub use self::tasks::ServeError;
 use self::tasks::Tasks;
 
@@ -70,6 +74,14 @@ pub enum BuildError {
     /// The configuration of admission plugins cannot be used.
     #[error(transparent)]
     AdmissionConfig(#[from] ConfigFileError),
+    /// The encryption configuration cannot be used.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
+    /// The encryption configuration names a resource that does not exist: nothing would be encrypted.
+    #[error(
+        "--encryption-provider-config: {0:?} is no resource of the core group; did you mean its plural?"
+    )]
+    NothingToEncrypt(String),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -84,10 +96,12 @@ pub enum BuildError {
 pub struct Server {
     api: Arc<Api>,
     listener: TcpListener,
+    pods: Option<Pods>,
     local_addr: SocketAddr,
     tls: Option<ServerTls>,
     limits: Arc<Limits>,
     slots: Arc<SlotTable>,
+    control_plane: ControlPlane,
     tasks: Tasks,
 }
 
@@ -123,14 +137,28 @@ impl Config {
             .as_ref()
             .map(NodeClientConfig::client)
             .transpose()?;
+        let encryption = match &self.encryption_provider_config {
+            Some(file) => Encryption::load(file)?,
+            None => Encryption::default(),
+        };
+        let registry = Arc::new(Registry::new(kinds::rows()));
+        for resource in encryption.core_resources() {
+            let storage = format!("core/{resource}");
+            if !registry
+                .table()
+                .rows()
+                .iter()
+                .any(|row| row.storage == storage)
+            {
+                return Err(BuildError::NothingToEncrypt(resource.to_owned()));
+            }
+        }
+        let aggregation = Arc::new(Aggregation::new(self.front_proxy)?);
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
-            StoreConfig::Etcd { endpoints, prefix } => {
-                Arc::new(berth_store::etcd::Etcd::connect(endpoints, prefix).await?)
-            }
+            StoreConfig::Etcd(etcd) => Arc::new(berth_store::etcd::Etcd::open(etcd).await?),
         };
-        let storage = Arc::new(Storage::new(store));
-        let registry = Arc::new(Registry::new(kinds::rows()));
+        let storage = Arc::new(Storage::encrypted(store, encryption));
         for row in registry.table().rows() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
@@ -141,6 +169,16 @@ impl Config {
                 source,
             })?;
         let local_addr = listener.local_addr().unwrap_or(self.bind);
+        let unusable = |source| BuildError::Bind {
+            address: self.bind,
+            source,
+        };
+        let pods = self.pods.as_ref().map(Pods::new).transpose();
+        let pods = pods.map_err(unusable)?;
+        let port = match &pods {
+            Some(pods) => pods.port().map_err(unusable)?,
+            None => local_addr.port(),
+        };
         let built_in = registry.table();
         let built_in = built_in.rows().iter().map(|row| row.storage.clone());
         storage
@@ -155,6 +193,7 @@ impl Config {
         let authorizer = Arc::new(Authorizer::new(self.authz, Arc::clone(&storage)));
         let admission = plugins.build(&Parts {
             storage: Arc::clone(&storage),
+            registry: Arc::clone(&registry),
             gates: self.gates,
             authorizer: Arc::clone(&authorizer),
             pod_security: Arc::new(pod_security),
@@ -165,11 +204,14 @@ impl Config {
             authorizer,
             storage,
             admission,
+            aggregation,
             metrics,
             flow,
             limits: Arc::clone(&limits),
             tokens,
             nodes,
+            services: self.services.clone(),
+            handing_out: tokio::sync::Mutex::default(),
             gates: self.gates,
             controllers: self.controllers,
             advertise: self.advertise,
@@ -179,9 +221,25 @@ impl Config {
         authz::seed::reconcile(&api.storage)
             .await
             .map_err(BuildError::Bootstrap)?;
+        api.storage
+            .catch_up()
+            .await
+            .map_err(BuildError::Bootstrap)?;
+        let settings = control_plane::Settings {
+            services: self.services,
+            advertise: self.advertise,
+            port,
+            reconciler: self.endpoint_reconciler,
+            shared: matches!(self.store, StoreConfig::Etcd { .. }),
+            gates: self.gates,
+        };
+        let mut control_plane = ControlPlane::new(Arc::clone(&api.storage), settings);
+        control_plane.begin().await.map_err(BuildError::Bootstrap)?;
         Ok(Server {
+            control_plane,
             api,
             listener,
+            pods,
             local_addr,
             tls,
             slots: SlotTable::new(&limits),
@@ -224,12 +282,22 @@ impl Server {
         // They end by themselves at a shutdown, which is then nothing out of the ordinary.
         let maintenance = maintenance::run(Arc::clone(api), shutdown.clone());
         self.tasks.spawn("maintenance", maintenance);
+        let withdrawn = CancellationToken::new();
+        let control_plane = self.control_plane.run(shutdown.clone(), withdrawn.clone());
+        self.tasks.spawn("control-plane", control_plane);
         let definitions = custom::run(
             Arc::clone(&api.registry),
             Arc::clone(&api.storage),
             shutdown.clone(),
         );
         self.tasks.spawn("customresourcedefinitions", definitions);
+        let services = aggregation::run(
+            Arc::clone(&api.aggregation),
+            Arc::clone(&api.registry),
+            Arc::clone(&api.storage),
+            shutdown.clone(),
+        );
+        self.tasks.spawn("apiservices", services);
         let context = Context {
             api: Arc::clone(api),
             tls: self.tls.clone(),
@@ -242,13 +310,14 @@ impl Server {
             biased;
             () = shutdown.cancelled() => Ok(()),
             error = self.tasks.ended() => Err(error),
-            () = accept(&self.listener, &self.slots, &context) => Ok(()),
+            () = accept(&self.listener, self.pods.as_ref(), &self.slots, &context) => Ok(()),
         };
         if let Err(error) = &result {
             tracing::error!(%error, "the API server cannot go on");
             shutdown.cancel();
         }
         drop(self.listener);
+        drop(self.pods);
         context.tasks.close();
         if tokio::time::timeout(DRAIN, context.tasks.wait())
             .await
@@ -260,17 +329,37 @@ impl Server {
         if let Some(nodes) = &self.api.nodes {
             nodes.close().await;
         }
+        if result.is_ok() {
+            // It bounds itself; without the task there is nothing to wait for.
+            let _ = tokio::time::timeout(control_plane::END, withdrawn.cancelled()).await;
+        }
+        self.api.aggregation.close().await;
         self.tasks.stop().await;
         result
     }
 }
 
 /// Accepts connections for ever, each as a task of the context's.
-async fn accept(listener: &TcpListener, slots: &Arc<SlotTable>, context: &Context) {
+async fn accept(
+    listener: &TcpListener,
+    pods: Option<&Pods>,
+    slots: &Arc<SlotTable>,
+    context: &Context,
+) {
     let limit = LogLimit::default();
     loop {
         slots.room().await;
-        match listener.accept().await {
+        let for_pods = async {
+            match pods {
+                Some(pods) => pods.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            accepted = for_pods => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 // While there is room nobody else takes it: this is the only loop.
                 if let Some((slot, connection)) = slots.take(peer.ip()) {

@@ -1,36 +1,47 @@
 //! Objects between the store and the handlers: every object is held in memory once, serialized,
 //! and reads and watches never touch the disk.
 //!
-//! One task ([`Storage::run`]) follows the store's watch and applies it to the caches. A write
+//! One task ([`Storage::run`], in `follow`) follows the store's watch and applies it to the caches. A write
 //! waits until its own revision has been applied, so that a client reads what it wrote.
 
 pub mod cache;
+mod commit;
 mod decoded;
+pub mod encryption;
+mod follow;
+mod guard;
 pub mod key;
 mod migrate;
 mod owners;
 mod stored;
 mod unreadable;
+mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use berth_api::status::ApiError;
-use berth_store::{Event, Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
-use futures::StreamExt;
-use parking_lot::RwLock;
+use berth_store::{Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::field_label::FieldLabel;
 pub use cache::ResourceCache;
+pub(crate) use commit::{Beside, Committed};
 pub(crate) use decoded::Decoded;
+pub use encryption::{Encryption, EncryptionError};
+pub use follow::STALENESS_LIMIT;
+pub(crate) use guard::Guard;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
+pub use values::StoredValues;
 
 /// How long a read waits for the cache to reach a revision.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,9 +56,15 @@ const OBJECT_MAX: usize = 3 << 19;
 pub struct Storage {
     store: Arc<dyn Store>,
     caches: RwLock<HashMap<String, Arc<ResourceCache>>>,
-    fields: RwLock<HashMap<String, &'static [FieldLabel]>>,
+    fields: RwLock<HashMap<String, Arc<[FieldLabel]>>>,
     applied: watch::Sender<Revision>,
     following: AtomicBool,
+    /// When the store was last asked for a revision that the caches then had.
+    confirmed: Mutex<Option<Instant>>,
+    /// Everything is to be read anew.
+    reload: Notify,
+    guards: guard::Guards,
+    encryption: Encryption,
 }
 
 /// How a conditional write ended.
@@ -63,19 +80,32 @@ impl Storage {
     /// Storage over a store; [`Storage::load`] must follow.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::encrypted(store, Encryption::default())
+    }
+
+    /// Storage over a store in which objects are encrypted; [`Storage::load`] must follow.
+    #[must_use]
+    pub fn encrypted(store: Arc<dyn Store>, encryption: Encryption) -> Self {
         Self {
             store,
             caches: RwLock::default(),
             fields: RwLock::default(),
             applied: watch::Sender::new(0),
             following: AtomicBool::new(false),
+            confirmed: Mutex::default(),
+            reload: Notify::new(),
+            guards: guard::Guards::default(),
+            encryption,
         }
     }
 
-    /// Tells which field labels the objects of a storage name have. Must precede `load`.
-    pub fn declare(&self, storage: &str, labels: &'static [FieldLabel]) {
-        self.fields.write().insert(storage.to_owned(), labels);
-        let _ = self.cache(storage);
+    /// Tells which field labels the objects of a storage name have.
+    pub fn declare(&self, storage: &str, labels: &[FieldLabel]) {
+        let labels: Arc<[FieldLabel]> = labels.into();
+        self.fields
+            .write()
+            .insert(storage.to_owned(), Arc::clone(&labels));
+        self.cache(storage).set_field_labels(&labels);
     }
 
     /// The cache of a storage name; made when there is none.
@@ -84,12 +114,13 @@ impl Storage {
         if let Some(cache) = self.caches.read().get(storage) {
             return Arc::clone(cache);
         }
-        let labels = self.fields.read().get(storage).copied().unwrap_or(&[]);
+        let labels = self.fields.read().get(storage).cloned().unwrap_or_default();
         let mut caches = self.caches.write();
         Arc::clone(caches.entry(storage.to_owned()).or_insert_with(|| {
             Arc::new(ResourceCache::new(
                 storage.to_owned(),
                 labels,
+                self.encryption.of(storage),
                 *self.applied.borrow(),
             ))
         }))
@@ -182,7 +213,11 @@ impl Storage {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn current_revision(&self) -> Result<Revision, ApiError> {
-        self.store.revision().await.map_err(store_error)
+        let revision = self.store.revision().await;
+        if matches!(revision, Err(StoreError::PutBack)) {
+            self.reload.notify_one();
+        }
+        revision.map_err(store_error)
     }
 
     /// Waits until reads are complete up to `revision`.
@@ -234,13 +269,7 @@ impl Storage {
         expect: Expect,
         object: Value,
     ) -> Result<Written, ApiError> {
-        let value = stored::encode(object);
-        if value.len() > OBJECT_MAX {
-            return Err(ApiError::RequestEntityTooLarge(format!(
-                "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
-                value.len()
-            )));
-        }
+        let value = encoded(storage, name, object)?;
         self.write(storage, namespace, name, expect, Some(value))
             .await
     }
@@ -265,41 +294,29 @@ impl Storage {
         namespace: &str,
         name: &str,
         expect: Expect,
-        value: Option<bytes::Bytes>,
+        value: Option<Bytes>,
     ) -> Result<Written, ApiError> {
-        let cache = self.cache(storage);
-        let key = key::object(storage, namespace, name);
-        let previous = cache.get(namespace, name);
-        let write = Write {
-            key: key.clone(),
+        let main = Beside {
+            storage: storage.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
             expect,
-            value: value.clone(),
+            value,
         };
-        match self
-            .store
-            .transact(vec![write])
-            .await
-            .map_err(store_error)?
-        {
-            Outcome::Committed(revision) => {
-                self.wait_for(revision).await?;
-                let stored = match value {
-                    Some(value) => cache
-                        .get(namespace, name)
-                        .filter(|s| s.revision == revision)
-                        .or_else(|| Some(Arc::new(cache.parse(&key, &value, revision)))),
-                    None => previous.map(|p| Arc::new(p.at(revision))),
-                };
-                stored.map(Written::Done).ok_or_else(|| {
-                    ApiError::Internal("the written object cannot be read back".to_owned())
-                })
-            }
-            Outcome::Failed { current, .. } => {
-                Ok(Written::Changed(current.map(|kv| {
-                    Arc::new(cache.parse(&kv.key, &kv.value, kv.revision))
-                })))
-            }
+        match self.commit(main, Vec::new()).await? {
+            Committed::Written(written) => Ok(written),
+            // There is nothing that could be.
+            Committed::Overtaken => Ok(Written::Changed(self.get(storage, namespace, name))),
         }
+    }
+
+    /// Writes to the store; one that was put back to an older state is read anew.
+    async fn transact(&self, writes: Vec<Write>) -> Result<Outcome, ApiError> {
+        let outcome = self.store.transact(writes).await;
+        if matches!(outcome, Err(StoreError::PutBack)) {
+            self.reload.notify_one();
+        }
+        outcome.map_err(store_error)
     }
 
     /// Moves the objects that older versions kept under other keys; must precede `load`. `built_in` are the storage
@@ -333,6 +350,7 @@ impl Storage {
     /// Puts the state at a revision in place of whatever the caches hold.
     async fn load_at(&self, revision: Revision) -> Result<(), StoreError> {
         let mut loaded: HashMap<String, Vec<KeyValue>> = HashMap::new();
+        let mut guards = Vec::new();
         let mut after = None;
         let mut more = revision > 0;
         while more {
@@ -350,6 +368,8 @@ impl Storage {
             for kv in page.items {
                 if let Some(storage) = key::storage_of(&kv.key) {
                     loaded.entry(storage.to_owned()).or_default().push(kv);
+                } else if key::is_guard(&kv.key) {
+                    guards.push(kv);
                 }
             }
         }
@@ -360,64 +380,9 @@ impl Storage {
         for (storage, cache) in caches {
             cache.reset(&loaded.remove(&storage).unwrap_or_default(), revision);
         }
+        self.guards.reset(&guards);
         self.applied.send_replace(revision);
         Ok(())
-    }
-
-    /// Follows the store until it closes. Reads block until this runs.
-    pub async fn run(self: Arc<Self>) {
-        loop {
-            let from = self.applied() + 1;
-            match self.store.watch(key::ROOT.to_owned(), from).await {
-                Ok(mut stream) => {
-                    self.following.store(true, Ordering::Relaxed);
-                    while let Some(batch) = stream.next().await {
-                        match batch {
-                            Ok(events) => self.apply(&events),
-                            Err(StoreError::Closed) => return,
-                            Err(error) => {
-                                self.recover(&error).await;
-                                break;
-                            }
-                        }
-                    }
-                }
-                Err(StoreError::Closed) => return,
-                Err(error) => self.recover(&error).await,
-            }
-            self.following.store(false, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// After the watch broke: it is begun again where it was, unless that past is gone; then
-    /// everything is read anew, and clients' watches end and begin again too.
-    async fn recover(&self, error: &StoreError) {
-        tracing::error!(%error, "the store's watch broke; starting it again");
-        if matches!(error, StoreError::Compacted { .. })
-            && let Err(error) = self.load().await
-        {
-            tracing::error!(%error, "the objects cannot be read again");
-        }
-    }
-
-    fn apply(&self, events: &[Event]) {
-        let mut last = None;
-        for event in events {
-            last = Some(event.revision);
-            if let Some(storage) = key::storage_of(&event.key) {
-                self.cache(storage).apply(event);
-            }
-        }
-        if let Some(revision) = last {
-            self.applied.send_replace(revision);
-        }
-    }
-
-    /// Whether the caches follow the store.
-    #[must_use]
-    pub fn is_following(&self) -> bool {
-        self.following.load(Ordering::Relaxed)
     }
 
     /// How many objects there are of each storage name.
@@ -439,6 +404,21 @@ impl Storage {
     }
 }
 
+/// An object as it is stored.
+///
+/// # Errors
+/// `RequestEntityTooLarge` past 1.5 MiB.
+fn encoded(storage: &str, name: &str, object: Value) -> Result<Bytes, ApiError> {
+    let value = stored::encode(object);
+    if value.len() > OBJECT_MAX {
+        return Err(ApiError::RequestEntityTooLarge(format!(
+            "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
+            value.len()
+        )));
+    }
+    Ok(value)
+}
+
 /// What a client is told of a store's error.
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     match error {
@@ -453,11 +433,23 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::Closed => {
             ApiError::ServiceUnavailable("the server is shutting down".to_owned())
         }
-        StoreError::Corrupt { .. } | StoreError::Sqlite { .. } | StoreError::Etcd(_) => {
+        StoreError::EtcdFull => ApiError::InsufficientStorage(error.to_string()),
+        StoreError::TooLarge { .. } => ApiError::RequestEntityTooLarge(error.to_string()),
+        StoreError::Unavailable { .. }
+        | StoreError::Lost
+        | StoreError::PutBack
+        | StoreError::Gap { .. } => ApiError::ServiceUnavailable(error.to_string()),
+        StoreError::Interrupted { .. } => ApiError::Timeout(error.to_string()),
+        StoreError::Corrupt { .. } | StoreError::Sqlite { .. } | StoreError::Refused { .. } => {
             let source =
                 std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
             tracing::error!(%error, source, "the store failed");
-            ApiError::Internal(format!("{error}: {source}"))
+            let source = if source.is_empty() {
+                source
+            } else {
+                format!(": {source}")
+            };
+            ApiError::Internal(format!("{error}{source}"))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! CustomResourceDefinitions.
 
 pub(crate) mod custom;
+pub(crate) mod scale;
 pub(crate) mod typed;
 
 use berth_api::status::ApiError;
@@ -11,10 +12,11 @@ use berth_core::gates::FeatureGates;
 use berth_rules::rbac::escalation::Grant;
 use serde_json::Value;
 
+use crate::allocation::ServiceSettings;
 use crate::field_label::FieldLabel;
 use crate::object::Object;
 use crate::printer::Printer;
-use crate::storage::Storage;
+use crate::storage::{Beside, Storage};
 use crate::user::User;
 
 /// What the hooks of a kind may ask about the rest of the cluster.
@@ -26,6 +28,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) gates: &'a FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub(crate) controllers: bool,
+    /// From which ranges Services get addresses and node ports.
+    pub(crate) services: &'a ServiceSettings,
 }
 
 /// Who writes, and when.
@@ -79,6 +83,19 @@ pub(crate) trait Strategy: Send + Sync {
     /// What does not fit the type.
     fn read(&self, stored: &Value) -> Result<Box<dyn Object>, String>;
 
+    /// The structural schema of a version, of kinds that have one: it says how server-side apply merges.
+    fn schema(&self, _version: &str) -> Option<&berth_schema::Schema> {
+        None
+    }
+
+    /// Whether an object that was stored at this revision may lack defaults that the schema of a version has now.
+    fn may_lack_defaults(&self, _stored_at: i64, _version: &str) -> bool {
+        false
+    }
+
+    /// Fills in the defaults of a version.
+    fn fill(&self, _version: &str, _object: &mut Value) {}
+
     /// Whether `metadata.generation` counts changes.
     fn has_generation(&self) -> bool;
 
@@ -93,7 +110,7 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// Field labels that selectors may name, beside `metadata.name` and `metadata.namespace`, with
     /// where in the object (a JSON pointer) each value is and what an absent one counts as.
-    fn field_labels(&self) -> &'static [FieldLabel];
+    fn field_labels(&self) -> &[FieldLabel];
 
     /// Names that quotas count objects under.
     fn quota_names(&self) -> &[String];
@@ -129,6 +146,21 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// Refuses a new object for what the rest of the cluster says of it.
     fn check(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<(), ApiError>;
+
+    /// Whether objects get something that the server hands out, each to one of them.
+    fn allocates(&self) -> bool;
+
+    /// Hands it out to an object that is created or changed, and takes it back from one that changes or, without `new`,
+    /// goes; what has to be written with the object.
+    ///
+    /// # Errors
+    /// That it asks for what it can't have, or that nothing is left.
+    fn allocate(
+        &self,
+        new: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+        cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError>;
 
     /// What the object would give to somebody who might not have it.
     fn grant<'a>(

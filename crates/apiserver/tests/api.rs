@@ -2,15 +2,26 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api/extension_server.rs"]
+mod extension_server;
 #[path = "api/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "the suite of attacks uses the rest")]
+#[path = "api/hook_server.rs"]
+mod hook_server;
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/aggregation.rs"]
+mod aggregation;
 #[path = "api/classes.rs"]
 mod classes;
+#[path = "api/conversion.rs"]
+mod conversion;
 #[path = "api/custom.rs"]
 mod custom;
+#[path = "api/encryption.rs"]
+mod encryption;
 #[path = "api/evictions.rs"]
 mod evictions;
 #[path = "api/field_managers.rs"]
@@ -27,15 +38,25 @@ mod lists;
 mod logs;
 #[path = "api/owners.rs"]
 mod owners;
+#[path = "api/policies.rs"]
+mod policies;
 #[path = "api/quotas.rs"]
 mod quotas;
 #[path = "api/representations.rs"]
 mod representations;
 #[path = "api/scale.rs"]
 mod scale;
+#[path = "api/services.rs"]
+mod services;
+#[path = "api/several.rs"]
+mod several;
+#[path = "api/shared_store.rs"]
+mod shared_store;
 #[path = "api/strict.rs"]
 mod strict;
 #[path = "api/watches.rs"]
 mod watches;
+#[path = "api/webhooks.rs"]
+mod webhooks;
 #[path = "api/writes.rs"]
 mod writes;

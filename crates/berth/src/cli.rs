@@ -8,6 +8,7 @@ mod migrate;
 mod node;
 mod reset;
 mod server;
+mod store;
 mod up;
 
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
     Migrate(migrate::MigrateArgs),
+    /// Back up, restore, check or move the cluster's objects
+    Store(Box<store::StoreCommand>),
     /// Kill the pods of a data directory and remove it with all its traces on this machine
     Reset(reset::ResetArgs),
 }
@@ -97,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Kubeconfig(args) => args.run(),
             Command::Check(args) => return args.run().await,
             Command::Migrate(args) => return args.run().await,
+            Command::Store(args) => return args.run().await,
             Command::Reset(args) => args.run().await,
             // `main` has handled it before it came here.
             Command::Shim | Command::Oci => Ok(()),

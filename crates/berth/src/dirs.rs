@@ -63,6 +63,17 @@ impl DirArgs {
         )
     }
 
+    /// Addresses of Services for this data directory, unless a flag says otherwise: hosts' programs reach the API servers
+    /// of several berths on one machine by them.
+    #[must_use]
+    pub(crate) fn service_cidr(&self) -> String {
+        if self.is_default() {
+            return berth_apiserver::ServiceSettings::DEFAULT_CIDR.to_owned();
+        }
+        let [_, second, third, _] = number(&absolute(&self.data_dir)).to_le_bytes();
+        format!("10.{}.{}.0/20", 200 + second % 50, third & 0xf0)
+    }
+
     fn is_default(&self) -> bool {
         absolute(&self.data_dir) == Path::new(data_dir::DEFAULT)
     }
@@ -114,6 +125,7 @@ mod tests {
             "an interface's name has at most 15 bytes"
         );
         assert_ne!((bridge, cidr), args("/tmp/c").network());
+        assert_ne!(args("/tmp/b").service_cidr(), args("/tmp/c").service_cidr());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cli;
 mod connections;
 mod data_dir;
 mod dirs;
+mod election;
 mod kubeconfig;
 mod logging;
 mod memory;

@@ -1,6 +1,12 @@
 //! This machine's name and address.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
+};
 
 /// The host name in lower case, as a node is named after it.
 #[must_use]
@@ -24,4 +30,55 @@ pub(crate) fn own_address() -> IpAddr {
         Ok(socket.local_addr()?.ip())
     };
     find().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// A listening socket at an address that this machine may get later: the pods' bridge comes with the first pod.
+///
+/// # Errors
+/// When the port is in use, or the system refuses.
+pub(crate) fn listen_ahead(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket, Backlog::new(1024)?)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// The first address of the first subnet, which the bridge has as the pods' gateway.
+#[must_use]
+pub(crate) fn gateway(subnets: &str) -> Option<IpAddr> {
+    let (network, _) = subnets.split(',').next()?.trim().split_once('/')?;
+    let first = match network.parse::<IpAddr>().ok()? {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits().checked_add(1)?)),
+        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits().checked_add(1)?)),
+    };
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_can_be_had_before_its_address() {
+        let listener = listen_ahead("192.0.2.77:0".parse().unwrap()).unwrap();
+        assert_eq!(
+            listener.local_addr().unwrap().ip().to_string(),
+            "192.0.2.77"
+        );
+    }
+
+    #[test]
+    fn the_gateway_is_the_first_address() {
+        let first = |subnets| gateway(subnets).map(|ip| ip.to_string());
+        assert_eq!(first("10.88.0.0/16").as_deref(), Some("10.88.0.1"));
+        assert_eq!(first("fd00::/64,10.88.0.0/16").as_deref(), Some("fd00::1"));
+        assert_eq!(first("nonsense"), None);
+    }
 }

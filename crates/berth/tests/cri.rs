@@ -9,6 +9,8 @@
 mod daemon;
 #[path = "cri/events.rs"]
 mod events;
+#[path = "cri/guest.rs"]
+mod guest;
 #[path = "cri/kill.rs"]
 mod kill;
 #[path = "cri/leftovers.rs"]

@@ -33,6 +33,8 @@ mod refused;
 mod restart;
 #[path = "e2e/runtimeless.rs"]
 mod runtimeless;
+#[path = "e2e/services.rs"]
+mod services;
 #[path = "e2e/streams.rs"]
 mod streams;
 #[path = "e2e/users.rs"]

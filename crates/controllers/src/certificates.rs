@@ -35,7 +35,7 @@ pub use self::sign::{Authority, AuthorityError};
 const PERIOD: Duration = Duration::from_secs(300);
 
 /// Runs until the tasks are to stop.
-pub async fn run(client: Client, authority: Authority, nodes: Reflected<Node>, tasks: Tasks) {
+pub async fn run(client: Client, authority: Arc<Authority>, nodes: Reflected<Node>, tasks: Tasks) {
     let shutdown = tasks.stop_token();
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let mut requests = reflect(&tasks, api.clone(), None);

@@ -26,6 +26,7 @@ pub mod service_accounts;
 mod reflect;
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub use reflect::{Reflected, reflect};
 
 /// Settings of the controllers.
+#[derive(Clone)]
 pub struct Config {
     /// Client with the rights of `system:kube-controller-manager`.
     pub client: kube::Client,
@@ -48,7 +50,7 @@ pub struct Config {
     /// Whether overhead counts.
     pub gates: FeatureGates,
     /// What signs certificates; without it, none are signed.
-    pub authority: Option<certificates::Authority>,
+    pub authority: Option<Arc<certificates::Authority>>,
 }
 
 impl Config {

@@ -21,6 +21,7 @@ mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use berth_tree::Meter;
 use parking_lot::{Mutex, RwLock};
@@ -53,6 +54,8 @@ pub(crate) struct Container {
     /// Whether the shim has a task of that name: from create to delete.
     task: watch::Sender<Task>,
     pub(crate) cpu: Rate,
+    /// How often its shim has published, to this server, that memory ran out.
+    ooms: AtomicU64,
     /// Counts the volumes that its image declares.
     pub(crate) volumes: Arc<Mutex<Meter>>,
 }
@@ -77,6 +80,7 @@ impl Container {
             busy: tokio::sync::Mutex::default(),
             task: watch::Sender::new(Task::None),
             cpu: Rate::default(),
+            ooms: AtomicU64::default(),
             volumes: Arc::default(),
         }
     }
@@ -98,12 +102,17 @@ impl Container {
 
     /// Takes note that memory ran out in it; false when that is noted already.
     pub(crate) fn note_oom_kill(&self) -> Result<bool, CriError> {
+        self.ooms.fetch_add(1, Ordering::Relaxed);
         let mut guard = self.record.write();
         let news = exit::note_oom(&mut guard);
         if news {
             record::save(&self.dir, &*guard)?;
         }
         Ok(news)
+    }
+
+    pub(crate) fn oom_events(&self) -> u64 {
+        self.ooms.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_task(&self, task: Task) {

@@ -36,6 +36,10 @@ pub(crate) enum CriError {
          pod sandbox is stopped again"
     )]
     LeftBehind { id: String, left: String },
+    #[error(
+        "pod sandbox {0} was not ready when the server was told to stop, and is given up: try again"
+    )]
+    Stopping(String),
     #[error("{0}")]
     Unsupported(String),
     #[error(transparent)]
@@ -149,6 +153,7 @@ impl CriError {
                 Code::ResourceExhausted
             }
             Self::TooManyStreams => Code::ResourceExhausted,
+            Self::Stopping(_) => Code::Unavailable,
             Self::LeftBehind { .. }
             | Self::Io { .. }
             | Self::Json(_)

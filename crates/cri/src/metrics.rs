@@ -3,9 +3,11 @@
 
 mod cgroup;
 mod descriptors;
+mod guest;
 mod process;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use berth_cri_api::v1::{
     ContainerMetrics, Metric, MetricDescriptor, PodSandboxMetrics, UInt64Value,
@@ -39,19 +41,40 @@ pub(crate) fn descriptors() -> Vec<MetricDescriptor> {
 
 /// Those of all ready pods.
 pub(crate) async fn list(engine: &Shared) -> Result<Vec<PodSandboxMetrics>, CriError> {
+    let ready = |sandbox: &Arc<Sandbox>| sandbox.phase() == Phase::Ready;
+    let pods: Vec<_> = engine.sandboxes.all().into_iter().filter(ready).collect();
+    let guests = pods
+        .iter()
+        .filter(|sandbox| sandbox.record().runtime.is_vm())
+        .flat_map(|sandbox| running(engine, &sandbox.id))
+        .map(|container| async move {
+            let figures = guest::ask(engine, &container).await;
+            (container.id.clone(), figures)
+        });
+    let guests: Guests = futures::future::join_all(guests)
+        .await
+        .into_iter()
+        .collect();
     let engine = Shared::clone(engine);
     blocking(move || {
-        let pods = engine.sandboxes.all();
+        let pods = pods.iter();
         Ok(pods
-            .iter()
-            .filter(|sandbox| sandbox.phase() == Phase::Ready)
-            .map(|sandbox| of_sandbox(&engine, sandbox))
+            .map(|sandbox| of_sandbox(&engine, sandbox, &guests))
             .collect())
     })
     .await
 }
 
-fn of_sandbox(engine: &Shared, sandbox: &Sandbox) -> PodSandboxMetrics {
+/// What was heard of containers in virtual machines; others have no entry.
+type Guests = HashMap<String, Option<guest::Figures>>;
+
+fn running(engine: &Engine, sandbox_id: &str) -> Vec<Arc<Container>> {
+    let mut containers = container::of_sandbox(engine, sandbox_id);
+    containers.retain(|container| container.phase() == ContainerPhase::Running);
+    containers
+}
+
+fn of_sandbox(engine: &Shared, sandbox: &Sandbox, guests: &Guests) -> PodSandboxMetrics {
     let record = sandbox.record();
     let metadata = record.config.0.metadata.unwrap_or_default();
     let labels = [record.id.clone(), metadata.name, String::new()];
@@ -62,27 +85,44 @@ fn of_sandbox(engine: &Shared, sandbox: &Sandbox) -> PodSandboxMetrics {
             samples.push((name, vec![interface.name.clone()], value));
         }
     }
-    let containers = container::of_sandbox(engine, &record.id);
+    let vm = record.runtime.is_vm();
+    let of_container = |container: &Arc<Container>| {
+        let samples = match guests.get(&container.id) {
+            Some(figures) => figures.as_ref().map(|figures| {
+                guest::samples(figures, &container.record(), container.oom_events())
+            }),
+            // It was started since the guests were asked.
+            None if vm => None,
+            None => Some(of_cgroup(engine, container)),
+        };
+        of_container(engine, container, samples.unwrap_or_default())
+    };
+    let containers = running(engine, &record.id);
     PodSandboxMetrics {
         pod_sandbox_id: record.id,
         metrics: metrics(samples, &labels),
-        container_metrics: containers
-            .iter()
-            .filter(|container| container.phase() == ContainerPhase::Running)
-            .map(|container| of_container(engine, container))
-            .collect(),
+        container_metrics: containers.iter().map(of_container).collect(),
     }
 }
 
-fn of_container(engine: &Engine, container: &Container) -> ContainerMetrics {
+/// What the host's kernel counts.
+fn of_cgroup(engine: &Engine, container: &Container) -> Vec<Sample> {
+    let cgroups = &engine.host.cgroups;
+    let path = berth_oci::cgroup::directory(&container.record().cgroup);
+    let mut samples = cgroup::samples(cgroups, &path);
+    samples.extend(process::samples(&cgroup::processes(cgroups, &path)));
+    samples
+}
+
+fn of_container(
+    engine: &Engine,
+    container: &Container,
+    mut samples: Vec<Sample>,
+) -> ContainerMetrics {
     let record = container.record();
     let config = &record.config.0;
     let name = config.metadata.clone().unwrap_or_default().name;
     let image = config.image.clone().unwrap_or_default().image;
-    let cgroups = &engine.host.cgroups;
-    let path = berth_oci::cgroup::directory(&record.cgroup);
-    let mut samples = cgroup::samples(cgroups, &path);
-    samples.extend(process::samples(&cgroup::processes(cgroups, &path)));
     samples.extend(filesystem(engine, &record.id));
     let seconds = |nanoseconds: i64| u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0);
     samples.push((

@@ -1,17 +1,22 @@
 //! Objects by id, and the names they hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::CriError;
 
+/// How many objects are remembered after their end.
+const GONE_MAX: usize = 1024;
+
 /// All sandboxes, or all containers.
 pub(crate) struct Registry<T> {
     kind: &'static str,
     items: RwLock<BTreeMap<String, Arc<T>>>,
     names: Mutex<HashMap<String, String>>,
+    /// The ids of those that were removed last.
+    gone: Mutex<VecDeque<String>>,
 }
 
 impl<T> Registry<T> {
@@ -20,7 +25,14 @@ impl<T> Registry<T> {
             kind,
             items: RwLock::default(),
             names: Mutex::default(),
+            gone: Mutex::default(),
         }
+    }
+
+    /// Whether an id is that of an object that is being made, or was removed not long ago.
+    pub(crate) fn is_made_or_gone(&self, id: &str) -> bool {
+        let gone = self.gone.lock().iter().any(|gone| gone == id);
+        gone || self.names.lock().values().any(|holder| holder == id)
     }
 
     /// By full id, or by a beginning of one that fits only one.
@@ -57,6 +69,11 @@ impl<T> Registry<T> {
     pub(crate) fn remove(&self, id: &str) {
         self.items.write().remove(id);
         self.names.lock().retain(|_, holder| holder != id);
+        let mut gone = self.gone.lock();
+        gone.push_back(id.to_owned());
+        if gone.len() > GONE_MAX {
+            gone.pop_front();
+        }
     }
 
     /// Takes a name for an id; a name is held until [`Registry::remove`].
@@ -104,5 +121,19 @@ mod tests {
         ));
         registry.remove("1");
         registry.reserve("n", "2").unwrap();
+    }
+
+    #[test]
+    fn the_last_ones_that_went_are_remembered() {
+        let registry: Registry<()> = Registry::new("thing");
+        assert!(!registry.is_made_or_gone("0"));
+        registry.reserve("n", "0").unwrap();
+        assert!(registry.is_made_or_gone("0"));
+        for id in 0..=GONE_MAX {
+            registry.remove(&id.to_string());
+        }
+        assert!(!registry.is_made_or_gone("0"));
+        assert!(registry.is_made_or_gone("1"));
+        assert!(registry.is_made_or_gone(&GONE_MAX.to_string()));
     }
 }

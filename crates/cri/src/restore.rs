@@ -124,7 +124,7 @@ async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
                 id = sandbox.id,
                 "removing a pod sandbox that was never whole"
             );
-            end_leftovers(engine, sandbox).await;
+            sandbox::end_unfinished(engine, sandbox).await;
             sandbox::discard(engine, sandbox).await
         }
         Phase::Ready => reconnect(engine, sandbox).await,
@@ -147,31 +147,6 @@ async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
             "a pod sandbox could not be taken over"
         );
     }
-}
-
-/// What works on for a sandbox whose making was cut short: nobody knows how far it got, so it ends here, and what
-/// the runtime holds by then is deleted.
-async fn end_leftovers(engine: &Shared, sandbox: &Sandbox) {
-    let id = sandbox.id.clone();
-    let ended = blocking(move || {
-        strays::end(&id, Stray::Runtime, Duration::ZERO);
-        strays::end(&id, Stray::Plugin, PLUGINS);
-        Ok(())
-    });
-    if let Err(error) = ended.await {
-        tracing::warn!(
-            id = sandbox.id,
-            error = chain(&error),
-            "leftovers not looked for"
-        );
-    }
-    let bundle = engine.layout.bundle(&sandbox.id);
-    if bundle.exists() {
-        let config = sandbox.record().runtime.shim(&engine.config);
-        // Fails when the runtime was never called.
-        let _ = client::cleanup(&config, &sandbox.id, &bundle).await;
-    }
-    sandbox::note_lost(sandbox);
 }
 
 async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {

@@ -56,6 +56,8 @@ pub(crate) enum Driver {
     Shim {
         binary: PathBuf,
         config: Option<PathBuf>,
+        #[serde(default)]
+        config_type: Option<String>,
         runtime_binary: Option<PathBuf>,
         systemd_cgroup: bool,
         vm: bool,
@@ -152,6 +154,7 @@ impl PodRuntime {
             }
             RuntimeDef::Shim {
                 config,
+                config_type,
                 runtime_binary,
                 systemd_cgroup,
                 vm,
@@ -159,6 +162,7 @@ impl PodRuntime {
             } => Driver::Shim {
                 binary: binary.clone(),
                 config: config.clone(),
+                config_type: config_type.clone(),
                 runtime_binary: runtime_binary.clone(),
                 systemd_cgroup: *systemd_cgroup,
                 vm: *vm,
@@ -252,10 +256,19 @@ impl PodRuntime {
         match &self.driver {
             Driver::Own(command) => RuntimeOptions::Command(command.clone()),
             Driver::Shim {
+                binary,
                 config: Some(config),
+                config_type,
                 ..
             } => RuntimeOptions::Config {
-                type_url: "containerd.runc.v1.Options".to_owned(),
+                type_url: match config_type {
+                    Some(name) => name.clone(),
+                    // It refuses any other one.
+                    None if binary.ends_with("containerd-shim-runsc-v1") => {
+                        "io.containerd.runsc.v1.options".to_owned()
+                    }
+                    None => "containerd.runc.v1.Options".to_owned(),
+                },
                 config_path: text(config),
             },
             Driver::Shim { vm: true, .. } => RuntimeOptions::None,

@@ -37,6 +37,8 @@ const REPLY_LIMIT: usize = 1 << 30;
 
 /// How long calls under way may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How long undoing what was begun may take on top: a shim's `delete` alone has half a minute.
+const UNDO: Duration = Duration::from_secs(40);
 
 /// How long pods may be without masquerading after somebody flushed its rules.
 const MASQUERADE_CHECK: Duration = Duration::from_secs(60);
@@ -201,7 +203,7 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
         }),
     };
     if result.is_ok() {
-        owner.drain(DRAIN).await;
+        owner.drain(DRAIN, UNDO).await;
     }
     for path in [socket, events_socket] {
         let _ = std::fs::remove_file(path);

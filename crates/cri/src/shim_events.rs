@@ -33,8 +33,16 @@ async fn handle(engine: &Engine, event: ShimEvent) -> Result<(), String> {
             event.namespace
         ));
     }
-    let (shim, container) =
-        find(engine, id).ok_or_else(|| format!("container {id} is not known"))?;
+    let (shim, container) = match find(engine, id) {
+        Found::Run(shim, container) => (shim, container),
+        // A shim tells of a sandbox's start before we know that it is made, and of ends that we have caused and not waited
+        // for. Whoever makes or ends it has the shim's answers.
+        Found::Passing => {
+            tracing::debug!(id, "an event of a container that is being made or is gone");
+            return Ok(());
+        }
+        Found::Nothing => return Err(format!("container {id} is not known")),
+    };
     match shim.is_publisher(id, event.publisher).await {
         Ok(true) => {}
         Ok(false) => {
@@ -68,17 +76,32 @@ async fn handle(engine: &Engine, event: ShimEvent) -> Result<(), String> {
     Ok(())
 }
 
-/// The shim that runs a container or a sandbox container, by its full id.
-fn find(engine: &Engine, id: &str) -> Option<(Shim, Option<Arc<Container>>)> {
+/// What is known of a container by its id.
+enum Found {
+    /// The shim that runs it, and the container unless it is a sandbox's.
+    Run(Shim, Option<Arc<Container>>),
+    /// It is being made, or has ended with its shim.
+    Passing,
+    Nothing,
+}
+
+/// Looks for a container or a sandbox container by its full id.
+fn find(engine: &Engine, id: &str) -> Found {
     let container = engine.containers.get(id).ok();
     let container = container.filter(|container| container.id == id);
     let sandbox_id = match &container {
         Some(container) => container.record().sandbox_id,
         None => id.to_owned(),
     };
-    let sandbox = engine.sandboxes.get(&sandbox_id).ok()?;
-    if sandbox.id != sandbox_id {
-        return None;
+    let sandbox = engine.sandboxes.get(&sandbox_id).ok();
+    match sandbox.filter(|sandbox| sandbox.id == sandbox_id) {
+        Some(sandbox) => match sandbox.shim() {
+            Ok(shim) => Found::Run(shim, container),
+            Err(_) => Found::Passing,
+        },
+        None if engine.sandboxes.is_made_or_gone(id) || engine.containers.is_made_or_gone(id) => {
+            Found::Passing
+        }
+        None => Found::Nothing,
     }
-    Some((sandbox.shim().ok()?, container))
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A task of the server that is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(crate) struct TaskFailed {
 #[derive(Debug)]
 pub(crate) struct Tasks {
     requests: TaskTracker,
+    undoings: TaskTracker,
     /// Ends all but the requests.
     ended: CancellationToken,
     failed: mpsc::Sender<TaskFailed>,
@@ -35,6 +37,7 @@ pub(crate) struct Tasks {
 #[derive(Debug)]
 pub(crate) struct TasksOwner {
     requests: TaskTracker,
+    undoings: TaskTracker,
     failed: mpsc::Receiver<TaskFailed>,
     _ended: DropGuard,
 }
@@ -42,15 +45,17 @@ pub(crate) struct TasksOwner {
 /// Both sides.
 pub(crate) fn tasks() -> (Tasks, TasksOwner) {
     let ended = CancellationToken::new();
-    let requests = TaskTracker::new();
+    let (requests, undoings) = (TaskTracker::new(), TaskTracker::new());
     let (failed, receiver) = mpsc::channel(1);
     let owner = TasksOwner {
         requests: requests.clone(),
+        undoings: undoings.clone(),
         failed: receiver,
         _ended: ended.clone().drop_guard(),
     };
     let tasks = Tasks {
         requests,
+        undoings,
         ended,
         failed,
     };
@@ -100,6 +105,11 @@ impl Tasks {
         self.requests.spawn(work)
     }
 
+    /// While it is held, a request undoes what it has begun: the shutdown waits for that longer than for requests.
+    pub(crate) fn undoing(&self) -> TaskTrackerToken {
+        self.undoings.token()
+    }
+
     /// Begins what a client's connection needs, and ends it with the server at the latest.
     pub(crate) fn connection(&self, work: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
@@ -122,13 +132,17 @@ impl TasksOwner {
         }
     }
 
-    /// Waits for the requests under way.
-    pub(crate) async fn drain(&self, patience: Duration) {
+    /// Waits for the requests under way, and for those that undo what they have begun with another patience.
+    pub(crate) async fn drain(&self, patience: Duration, undoing: Duration) {
         self.requests.close();
+        self.undoings.close();
         if tokio::time::timeout(patience, self.requests.wait())
             .await
             .is_err()
         {
+            let _ = tokio::time::timeout(undoing, self.undoings.wait()).await;
+        }
+        if !self.requests.is_empty() {
             tracing::warn!(
                 requests = self.requests.len(),
                 "requests are still under way; what they change is found by the next server"
@@ -185,10 +199,30 @@ mod tests {
             drop(alive);
         });
         go.send(()).unwrap();
-        owner.drain(Duration::from_secs(30)).await;
+        owner.drain(Duration::from_secs(30), Duration::ZERO).await;
         assert!(request.await.unwrap());
         drop(owner);
         assert_eq!(ended.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn undoing_is_waited_for_longer_than_a_request() {
+        let (tasks, owner) = tasks();
+        let undoing = tasks.undoing();
+        let request = tasks.request(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            drop(undoing);
+            true
+        });
+        // One that only takes long is not.
+        let long = tasks.request(std::future::pending::<()>());
+        let began = tokio::time::Instant::now();
+        let (patience, undoing) = (Duration::from_millis(10), Duration::from_secs(60));
+        owner.drain(patience, undoing).await;
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_millis(300) && waited < undoing);
+        assert!(request.await.unwrap() && !long.is_finished());
+        long.abort();
     }
 
     #[tokio::test]
@@ -196,6 +230,6 @@ mod tests {
         let (tasks, owner) = tasks();
         let request = tasks.request(async { panic!("bad request") });
         assert!(request.await.unwrap_err().is_panic());
-        owner.drain(Duration::from_secs(30)).await;
+        owner.drain(Duration::from_secs(30), Duration::ZERO).await;
     }
 }

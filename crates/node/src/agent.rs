@@ -20,6 +20,7 @@ use crate::objects::Objects;
 use crate::pods::PodHandle;
 use crate::runtime::Facts;
 use crate::server::Reviews;
+use crate::services::Services;
 use crate::tokens::Tokens;
 use crate::users::Users;
 
@@ -55,6 +56,7 @@ pub(crate) struct Agent {
     pub(crate) pressure: watch::Sender<Pressure>,
     pub(crate) events: Recorder,
     pub(crate) classes: Classes,
+    pub(crate) services: Services,
     pub(crate) objects: Objects,
     pub(crate) images: Images,
     pub(crate) tokens: Tokens,

@@ -1,16 +1,18 @@
 //! A container's environment: literal values, fields, resources, config maps and secrets, with
-//! `$(NAME)` expanded in the order of the list.
+//! `$(NAME)` expanded in the order of the list; and Services, where nothing else has the name.
 
 mod expand;
 mod field;
+mod links;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use berth_cri_api::v1::KeyValue;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 
 use crate::agent::Agent;
 use crate::objects::LookupError;
+use crate::services::NotRead;
 
 pub(crate) use expand::{Room, TooLarge, expand};
 pub(crate) use field::{field, resource};
@@ -20,6 +22,8 @@ pub(crate) use field::{field, resource};
 pub(crate) enum EnvError {
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    #[error(transparent)]
+    Services(#[from] NotRead),
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
     Key {
         key: String,
@@ -52,8 +56,14 @@ pub(crate) async fn environment(
 ) -> Result<Vec<(String, String)>, EnvError> {
     let mut all = Environment::default();
     let ns = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let spec = pod.spec.as_ref();
+    // The API server sets it in every pod; a pod of another source is told of no more than it asks for.
+    let links = spec.and_then(|s| s.enable_service_links) == Some(true);
+    let services = agent.services.of_pod(ns, links).await?;
+    all.services = links::variables(&services).into_iter().collect();
     from_sources(agent, ns, container, &mut all).await?;
     for var in container.env.iter().flatten() {
+        all.services.remove(&var.name);
         let value = match (&var.value_from, &var.value) {
             (Some(source), _) => {
                 match from_source(agent, pod, container, addresses, &var.name, source).await? {
@@ -66,6 +76,11 @@ pub(crate) async fn environment(
         };
         all.put(var.name.clone(), value)?;
     }
+    for (name, value) in std::mem::take(&mut all.services) {
+        if !all.places.contains_key(&name) {
+            all.put(name, value)?;
+        }
+    }
     Ok(all.list)
 }
 
@@ -74,6 +89,8 @@ struct Environment {
     list: Vec<(String, String)>,
     /// Where in the list a name is.
     places: HashMap<String, usize>,
+    /// What Services say; it counts where nothing else has the name.
+    services: BTreeMap<String, String>,
     room: Room,
 }
 
@@ -82,6 +99,7 @@ impl Default for Environment {
         Self {
             list: Vec::new(),
             places: HashMap::new(),
+            services: BTreeMap::new(),
             room: Room::of_program(),
         }
     }
@@ -89,7 +107,10 @@ impl Default for Environment {
 
 impl Environment {
     fn expand(&self, text: &str) -> Result<String, TooLarge> {
-        let find = |name: &str| Some(self.list[*self.places.get(name)?].1.as_str());
+        let find = |name: &str| match self.places.get(name) {
+            Some(place) => Some(self.list[*place].1.as_str()),
+            None => self.services.get(name).map(String::as_str),
+        };
         // What comes about is counted when it is put in.
         expand(text, find, &mut self.room.clone())
     }
@@ -236,6 +257,16 @@ mod tests {
         assert!(ended.is_some());
         let bytes: usize = all.list.iter().map(|(_, value)| value.len()).sum();
         assert!(bytes < 7 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn what_services_say_is_expanded_unless_something_else_has_the_name() {
+        let mut all = Environment::default();
+        let services = [("WEB_SERVICE_HOST", "10.0.0.1"), ("OWN", "service")];
+        all.services = services.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        all.put("OWN".to_owned(), "mine".to_owned()).unwrap();
+        let text = all.expand("$(WEB_SERVICE_HOST) $(OWN) $(NONE)").unwrap();
+        assert_eq!(text, "10.0.0.1 mine $(NONE)");
     }
 
     #[test]

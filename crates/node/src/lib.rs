@@ -15,6 +15,7 @@
 //! | `runtime::keep` | what the runtime is | `watch<Facts>` |
 //! | `registration::keep`, `keep_lease` | the Node object, its Lease | `watch<Node>` |
 //! | `classes.keep` | the RuntimeClass cache | shared map |
+//! | `services.keep` | the Service cache | shared map |
 //! | `pods::keep` | which pods are bound here | `PodHandle` per pod |
 //! | `Worker` (one a pod) | everything of one pod | `PodHandle::wake` in, status out |
 //! | `StatusTask` (one a pod) | writing that status | `watch` |
@@ -53,6 +54,8 @@ mod registration;
 mod runtime;
 mod sandbox_config;
 mod server;
+mod service_proxy;
+mod services;
 mod sysctls;
 mod tokens;
 mod users;
@@ -70,6 +73,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use config::{Config, Error, Gates, ServingTls, UnsupportedHandler};
+pub use service_proxy::{ServiceProxyConfig, run as run_service_proxy};
 
 use agent::{Agent, Pressure};
 
@@ -109,6 +113,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         pressure: watch::Sender::new(Pressure::default()),
         events: events::Recorder::start(config.client.clone(), config.node_name.clone(), &tasks),
         classes: classes::Classes::new(config.client.clone()),
+        services: services::Services::new(config.client.clone()),
         images: images::Images::new(cri.clone(), objects.clone()),
         objects,
         tokens: tokens::Tokens::default(),
@@ -130,6 +135,8 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         let classes = agent.classes.clone();
         tasks.spawn_essential("RuntimeClass watch", classes.keep(stop()));
     }
+    let services = agent.services.clone();
+    tasks.spawn_essential("Service watch", services.keep(stop()));
     tasks.spawn_essential("runtime events", pleg::keep(shared(), stop()));
     let orphans = orphans::keep(shared(), listed.subscribe(), stop());
     tasks.spawn_essential("orphans", orphans);

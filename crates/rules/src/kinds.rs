@@ -5,6 +5,7 @@ pub mod admission_policy;
 mod admission_rules;
 pub mod answered;
 pub mod api_group;
+pub mod api_service;
 #[cfg(test)]
 mod bounds;
 pub mod certificate_signing_request;

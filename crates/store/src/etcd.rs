@@ -1,184 +1,218 @@
 //! The distributed store: an etcd cluster, for several servers side by side.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `config` | the flags, and what does not go together |
+//! | `members` | one member is used until it fails; what may be tried again |
+//! | `failure` | what etcd's errors mean |
+//! | `layout` | the keys |
+//! | `open` | whose the prefix is |
+//! | `write`, `watch`, `newest` | transactions, watches, the newest revision |
+//! | `fill` | an empty prefix is filled from a backup |
+//!
+//! Every transaction also writes one key of ours, `~berth/head`. Its revision is that of the last transaction, so that a
+//! consistent read costs one look at one key, and a quiet store needs no progress notification to be known as such.
+
+mod config;
+mod failure;
+mod fill;
+mod layout;
+mod members;
+mod newest;
+mod open;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use etcd_client::{
-    Client, CompactionOptions, Compare, CompareOp, EventType, GetOptions, GetResponse, SortOrder,
-    SortTarget, Txn, TxnOp, TxnOpResponse, WatchOptions,
-};
+use etcd_client::{CompactionOptions, Compare, CompareOp, GetOptions, ResponseHeader, Txn, TxnOp};
+use etcd_client::{SortOrder, SortTarget};
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 
+use self::failure::Failure;
+use self::layout::Layout;
+use self::members::{Kind, Members};
+use self::newest::Flights;
 use crate::{
-    Event, Expect, KeyValue, OpenError, Outcome, Page, Range, Revision, Store, StoreError,
-    WatchStream, Write,
+    KeyValue, OpenError, Outcome, Page, Range, Revision, Store, StoreError, WatchStream, Write,
 };
 
-/// Written with every delete, so that the newest revision is always some key's.
-const DELETED: &str = "/deleted";
+pub use config::{EtcdConfig, EtcdConfigError};
+pub use fill::Fill;
 
 /// A store in etcd.
 #[derive(Clone)]
 pub struct Etcd {
-    client: Client,
-    /// Goes before every key, so that several clusters can share one etcd.
-    root: String,
+    members: Arc<Members>,
+    layout: Layout,
+    state: Arc<State>,
+    /// How far the watch of everything has come.
+    seen: Arc<Mutex<Seen>>,
+    flights: Arc<Flights>,
+}
+
+/// What is known of the prefix.
+#[derive(Default)]
+struct State {
+    known: Mutex<Known>,
+    /// The revision of `~berth/compaction` at the last look.
+    compaction: AtomicI64,
+}
+
+/// Revisions are as etcd counts them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// What is added to them.
+    offset: Revision,
+    /// Revision of `~berth/format`.
+    format: Revision,
+    /// The newest revision of `~berth/head` that was seen.
+    newest: Revision,
+}
+
+/// Up to where the watch of everything has delivered, and the version of the head there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    upto: Revision,
+    version: Option<i64>,
 }
 
 impl std::fmt::Debug for Etcd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Etcd({})", self.root)
+        write!(f, "Etcd({})", self.layout.all())
     }
-}
-
-fn failed(error: etcd_client::Error) -> StoreError {
-    if let etcd_client::Error::GRpcStatus(status) = &error {
-        if status.message().contains("compacted") {
-            return StoreError::Compacted { compacted: 0 };
-        }
-        if status.message().contains("future revision") {
-            return StoreError::Future {
-                asked: 0,
-                current: 0,
-            };
-        }
-    }
-    StoreError::Etcd(Box::new(error))
 }
 
 impl Etcd {
-    /// Connects, and asks once so that a wrong address is told now.
+    /// Connects, and looks whose the prefix is; an empty one is made ours.
     ///
     /// # Errors
-    /// When no endpoint answers.
-    pub async fn connect(endpoints: &[String], root: &str) -> Result<Self, OpenError> {
-        let unreachable = |source| OpenError::Etcd {
-            endpoints: endpoints.join(","),
-            source: Box::new(source),
-        };
-        let mut client = Client::connect(endpoints, None)
-            .await
-            .map_err(unreachable)?;
-        client.get("/", None).await.map_err(unreachable)?;
-        Ok(Self {
-            client,
-            root: root.trim_end_matches('/').to_owned(),
-        })
+    /// When the configuration is wrong, no member answers, or the prefix is not ours. Nothing was written then.
+    pub async fn open(config: &EtcdConfig) -> Result<Self, OpenError> {
+        Self::open_above(config, 0).await
     }
 
-    fn full(&self, key: &str) -> String {
-        format!("{}{key}", self.root)
+    /// [`Etcd::open`], of a prefix that must be ours already.
+    ///
+    /// # Errors
+    /// See there, and when it is empty. Nothing is written.
+    pub async fn open_existing(config: &EtcdConfig) -> Result<Self, OpenError> {
+        let layout = Layout::new(config.root()?);
+        let members = Arc::new(Members::of(config).await?);
+        open::open_existing(config, &members, &layout).await?;
+        Self::opened(config, members, layout).await
+    }
+
+    /// [`Etcd::open`]; when the prefix is empty, its revisions begin above `revision`.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn open_above(config: &EtcdConfig, revision: Revision) -> Result<Self, OpenError> {
+        let layout = Layout::new(config.root()?);
+        let members = Arc::new(Members::of(config).await?);
+        open::open(config, &members, &layout, revision).await?;
+        Self::opened(config, members, layout).await
+    }
+
+    async fn opened(
+        config: &EtcdConfig,
+        members: Arc<Members>,
+        layout: Layout,
+    ) -> Result<Self, OpenError> {
+        let store = Self {
+            members,
+            layout,
+            state: Arc::default(),
+            seen: Arc::default(),
+            flights: Arc::default(),
+        };
+        store
+            .learn_format()
+            .await
+            .map_err(|error| OpenError::Etcd {
+                endpoints: config.endpoints.join(","),
+                detail: error.to_string(),
+            })?;
+        Ok(store)
+    }
+
+    fn known(&self) -> Known {
+        *self.state.known.lock()
+    }
+
+    fn offset(&self) -> Revision {
+        self.known().offset
+    }
+
+    /// A revision of etcd's as the store counts.
+    fn logical(&self, physical: Revision) -> Revision {
+        physical + self.offset()
+    }
+
+    /// A revision of the store's as etcd counts; not above zero for one from before this etcd.
+    fn physical(&self, logical: Revision) -> Revision {
+        logical - self.offset()
     }
 
     fn read(&self, kv: &etcd_client::KeyValue) -> Option<KeyValue> {
         Some(KeyValue {
-            key: self.key(kv)?,
+            key: self.layout.key(kv.key())?,
             value: Bytes::copy_from_slice(kv.value()),
-            revision: kv.mod_revision(),
+            revision: self.logical(kv.mod_revision()),
         })
     }
 
-    fn key(&self, kv: &etcd_client::KeyValue) -> Option<String> {
-        let key = std::str::from_utf8(kv.key()).ok()?;
-        Some(key.strip_prefix(&self.root)?.to_owned())
-    }
-
-    async fn transact_now(&self, writes: Vec<Write>) -> Result<Outcome, StoreError> {
-        let compares: Vec<Compare> = writes
-            .iter()
-            .filter_map(|write| {
-                match write.expect {
-                    Expect::Any => None,
-                    Expect::Absent => Some(0),
-                    Expect::Revision(revision) => Some(revision),
-                }
-                .map(|revision| {
-                    Compare::mod_revision(self.full(&write.key), CompareOp::Equal, revision)
-                })
-            })
-            .collect();
-        let mut changes: Vec<TxnOp> = writes
-            .iter()
-            .map(|write| match &write.value {
-                Some(value) => TxnOp::put(self.full(&write.key), value.to_vec(), None),
-                None => TxnOp::delete(self.full(&write.key), None),
-            })
-            .collect();
-        // A deleted key leaves nothing that `revision` could see; this does. A delete that may find
-        // nothing is left out: it would make a revision that no watch tells of.
-        let deletes = writes
-            .iter()
-            .any(|w| w.value.is_none() && matches!(w.expect, Expect::Revision(_)));
-        if deletes {
-            changes.push(TxnOp::put(self.full(DELETED), Vec::new(), None));
+    /// The store's error for a failed call; `asked` is the revision that it was about.
+    fn failed(&self, failure: Failure, asked: Revision) -> StoreError {
+        match failure.into_error() {
+            StoreError::Compacted { .. } => StoreError::Compacted { compacted: asked },
+            StoreError::Future { .. } => StoreError::Future {
+                asked,
+                current: self.logical(self.known().newest),
+            },
+            other => other,
         }
-        let look: Vec<TxnOp> = writes
-            .iter()
-            .map(|write| TxnOp::get(self.full(&write.key), None))
-            .collect();
-        let txn = Txn::new().when(compares).and_then(changes).or_else(look);
-        let answer = self.client.clone().txn(txn).await.map_err(failed)?;
-        if answer.succeeded() {
-            let revision = answer
-                .header()
-                .map_or(0, etcd_client::ResponseHeader::revision);
-            return Ok(Outcome::Committed(revision));
-        }
-        let found = answer.op_responses();
-        for (write, response) in writes.iter().zip(found) {
-            let TxnOpResponse::Get(got) = response else {
-                continue;
-            };
-            let current = self.first(&got);
-            let revision = current.as_ref().map(|kv| kv.revision);
-            let holds = match write.expect {
-                Expect::Any => true,
-                Expect::Absent => revision.is_none(),
-                Expect::Revision(expected) => revision == Some(expected),
-            };
-            if !holds {
-                return Ok(Outcome::Failed {
-                    key: write.key.clone(),
-                    current,
-                });
-            }
-        }
-        // Everything holds by the time it was looked at: somebody changed it and changed it back.
-        // The caller tries again as after any other change.
-        let key = writes.first().map(|w| w.key.clone()).unwrap_or_default();
-        let current = Store::get(self, &key).await?;
-        Ok(Outcome::Failed { key, current })
-    }
-
-    fn first(&self, got: &GetResponse) -> Option<KeyValue> {
-        got.kvs().first().and_then(|kv| self.read(kv))
     }
 
     async fn range_now(&self, range: Range) -> Result<Page, StoreError> {
-        let prefix = self.full(&range.prefix);
-        let end = end_of(&prefix);
+        let asked = if range.revision == 0 {
+            0
+        } else {
+            match self.physical(range.revision) {
+                known if known > 0 => known,
+                _ => {
+                    let compacted = self.offset();
+                    return Err(StoreError::Compacted { compacted });
+                }
+            }
+        };
         let start = match &range.after {
             // The next possible key after this one.
-            Some(after) => format!("{}\0", self.full(after)),
-            None => prefix,
+            Some(after) => format!("{}\0", self.layout.full(after)),
+            None => self.layout.full(&range.prefix),
         };
         let options = GetOptions::new()
-            .with_range(end)
+            .with_range(self.layout.end_of(&range.prefix))
             .with_limit(i64::try_from(range.limit).unwrap_or(0))
-            .with_revision(range.revision)
+            .with_revision(asked)
             .with_sort(SortTarget::Key, SortOrder::Ascend);
         let got = self
-            .client
-            .clone()
-            .get(start, Some(options))
+            .members
+            .call(Kind::Read, |mut member| {
+                let (start, options) = (start.clone(), options.clone());
+                async move { member.kv.get(start, Some(options)).await }
+            })
             .await
-            .map_err(failed)?;
-        let now = got
-            .header()
-            .map_or(0, etcd_client::ResponseHeader::revision);
+            .map_err(|failure| self.failed(failure, range.revision))?;
+        let now = got.header().map_or(0, ResponseHeader::revision);
         Ok(Page {
             items: got.kvs().iter().filter_map(|kv| self.read(kv)).collect(),
             revision: if range.revision == 0 {
-                now
+                self.logical(now)
             } else {
                 range.revision
             },
@@ -186,89 +220,73 @@ impl Etcd {
         })
     }
 
-    async fn watch_now(&self, prefix: String, from: Revision) -> Result<WatchStream, StoreError> {
-        let options = WatchOptions::new()
-            .with_prefix()
-            .with_start_revision(from.max(1));
-        let stream = self
-            .client
-            .clone()
-            .watch(self.full(&prefix), Some(options))
-            .await
-            .map_err(failed)?;
-        let watching = (self.clone(), stream, false);
-        Ok(
-            futures::stream::unfold(watching, |(store, mut stream, ended)| async move {
-                if ended {
-                    return None;
-                }
-                loop {
-                    let batch = match stream.message().await {
-                        Ok(Some(answer)) if answer.compact_revision() > 0 => {
-                            Err(StoreError::Compacted {
-                                compacted: answer.compact_revision(),
-                            })
-                        }
-                        // The follower begins again.
-                        Ok(Some(answer)) if answer.canceled() => return None,
-                        Ok(Some(answer)) => {
-                            let events: Vec<Event> = answer
-                                .events()
-                                .iter()
-                                .filter_map(|e| store.event(e))
-                                .collect();
-                            if events.is_empty() {
-                                continue;
-                            }
-                            Ok(events)
-                        }
-                        Ok(None) => return None,
-                        Err(error) => Err(failed(error)),
-                    };
-                    let ended = batch.is_err();
-                    return Some((batch, (store, stream, ended)));
-                }
+    /// One server of those that want to compacts: who finds that nobody else has since its last look.
+    async fn is_ours_to_compact(&self) -> Result<bool, StoreError> {
+        let known = self.state.compaction.load(Ordering::Acquire);
+        let answer = self
+            .members
+            .call(Kind::Write, |mut member| {
+                let key = self.layout.compaction();
+                let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, known);
+                let ours = Compare::mod_revision(
+                    self.layout.format(),
+                    CompareOp::Equal,
+                    self.known().format,
+                );
+                let txn = Txn::new()
+                    .when([unchanged, ours])
+                    .and_then([TxnOp::put(key.clone(), Vec::new(), None)])
+                    .or_else([TxnOp::get(key, None)]);
+                async move { member.kv.txn(txn).await }
             })
-            .boxed(),
-        )
+            .await
+            .map_err(|failure| self.failed(failure, 0))?;
+        let now = if answer.succeeded() {
+            answer.header().map_or(0, ResponseHeader::revision)
+        } else {
+            let found = answer.op_responses().into_iter().find_map(|op| match op {
+                etcd_client::TxnOpResponse::Get(got) => got.kvs().first().cloned(),
+                _ => None,
+            });
+            found.map_or(0, |kv| kv.mod_revision())
+        };
+        self.state.compaction.store(now, Ordering::Release);
+        Ok(answer.succeeded())
     }
 
-    fn event(&self, event: &etcd_client::Event) -> Option<Event> {
-        let kv = event.kv()?;
-        Some(Event {
-            key: self.key(kv)?,
-            value: match event.event_type() {
-                EventType::Put => Some(Bytes::copy_from_slice(kv.value())),
-                EventType::Delete => None,
-            },
-            revision: kv.mod_revision(),
-        })
-    }
-}
-
-/// The first key after all that have a prefix.
-fn end_of(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    while let Some(last) = end.last_mut() {
-        if *last < 0xff {
-            *last += 1;
-            return end;
+    async fn compact_now(&self, revision: Revision) -> Result<(), StoreError> {
+        let at = self.physical(revision);
+        if at <= 0 || !self.is_ours_to_compact().await? {
+            return Ok(());
         }
-        end.pop();
+        let compacted = self
+            .members
+            .call(Kind::Read, |mut member| async move {
+                let options = CompactionOptions::new();
+                member.kv.compact(at, Some(options)).await
+            })
+            .await;
+        match compacted {
+            // Another server, or etcd itself, was further.
+            Ok(_) | Err(Failure::Compacted) => Ok(()),
+            Err(failure) => Err(self.failed(failure, revision)),
+        }
     }
-    vec![0]
 }
 
 impl Store for Etcd {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<KeyValue>, StoreError>> {
         async move {
+            let key = self.layout.full(key);
             let got = self
-                .client
-                .clone()
-                .get(self.full(key), None)
+                .members
+                .call(Kind::Read, |mut member| {
+                    let key = key.clone();
+                    async move { member.kv.get(key, None).await }
+                })
                 .await
-                .map_err(failed)?;
-            Ok(self.first(&got))
+                .map_err(|failure| self.failed(failure, 0))?;
+            Ok(got.kvs().first().and_then(|kv| self.read(kv)))
         }
         .boxed()
     }
@@ -289,44 +307,15 @@ impl Store for Etcd {
         self.watch_now(prefix, from).boxed()
     }
 
-    /// The revision of the last change under this store's root: other users of the etcd do not
-    /// count, since no watch would ever tell of their revisions.
     fn revision(&self) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        async move {
-            let options = GetOptions::new()
-                .with_prefix()
-                .with_keys_only()
-                .with_limit(1)
-                .with_sort(SortTarget::Mod, SortOrder::Descend);
-            let got = self
-                .client
-                .clone()
-                .get(self.full("/"), Some(options))
-                .await
-                .map_err(failed)?;
-            Ok(got
-                .kvs()
-                .first()
-                .map_or(0, etcd_client::KeyValue::mod_revision))
-        }
-        .boxed()
+        self.newest_now().boxed()
     }
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move {
-            let options = CompactionOptions::new().with_physical();
-            match self
-                .client
-                .clone()
-                .compact(revision, Some(options))
-                .await
-                .map_err(failed)
-            {
-                // Another server was quicker.
-                Ok(_) | Err(StoreError::Compacted { .. }) => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
-        .boxed()
+        self.compact_now(revision).boxed()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 }

@@ -3,7 +3,10 @@
 //! A revision is a number of the whole store; it grows with every transaction. [`Store::transact`]
 //! answers only after the change is durable. [`Store::watch`] delivers every change from a
 //! revision on, in order, without gaps, or ends with [`StoreError::Compacted`].
+//!
+//! All keys begin with `/registry/`.
 
+pub mod backup;
 mod error;
 pub mod etcd;
 pub mod sqlite;
@@ -12,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use error::{OpenError, StoreError};
+pub use error::{BackupError, OpenError, StoreError};
 
 /// A number of the whole store that grows with every transaction; 0 is before the first.
 pub type Revision = i64;
@@ -99,8 +102,18 @@ pub struct Event {
     pub revision: Revision,
 }
 
-/// The changes of one or more transactions, in order; changes of one transaction are never split.
-pub type WatchStream = BoxStream<'static, Result<Vec<Event>, StoreError>>;
+/// A part of what a watch delivers: changes of whole transactions, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes; none when it only says how far the watch is.
+    pub events: Vec<Event>,
+    /// Everything up to here has been delivered with this batch.
+    pub revision: Revision,
+}
+
+/// The batches of a watch. When the stream ends, or with an error that says nothing of the past, the watch can be begun
+/// again after the revision of the last batch.
+pub type WatchStream = BoxStream<'static, Result<Batch, StoreError>>;
 
 /// A revisioned key-value store.
 pub trait Store: Send + Sync + 'static {
@@ -125,4 +138,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets history before `revision`; what is current is kept.
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether other processes write to it at the same time.
+    fn is_shared(&self) -> bool;
 }

@@ -12,6 +12,7 @@
 mod lock;
 mod open;
 mod read;
+mod snapshot;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ use crate::{
     Write,
 };
 use writer::Job;
+
+pub(crate) use lock::DirectoryLock;
+pub use snapshot::{NewFile, Snapshot};
 
 /// Requests that may wait for the writer.
 const QUEUE: usize = 256;
@@ -193,6 +197,10 @@ impl Store for Sqlite {
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.ask(move |reply| Job::Compact { revision, reply }))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 

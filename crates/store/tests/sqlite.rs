@@ -43,6 +43,7 @@ suite!(
     the_past_is_readable_until_it_is_compacted,
     a_watch_tells_everything_in_order,
     a_watch_of_a_compacted_past_is_refused,
+    a_watch_of_everything_says_how_far_it_is,
     many_writers_lose_nothing,
     the_future_is_refused,
 );
@@ -52,7 +53,10 @@ async fn everything_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     for n in 0..5 {
-        store.transact(put(&format!("/a/{n}"), "v")).await.unwrap();
+        store
+            .transact(put(&format!("/registry/a/{n}"), "v"))
+            .await
+            .unwrap();
     }
     let revision = store.revision().await.unwrap();
     drop(store);
@@ -60,7 +64,7 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(store.revision().await.unwrap(), revision);
     let page = store
         .range(Range {
-            prefix: "/a/".to_owned(),
+            prefix: "/registry/a/".to_owned(),
             ..Range::default()
         })
         .await
@@ -132,7 +136,7 @@ async fn a_damaged_database_is_told_and_kept() {
     let store = open(dir.path()).await;
     for n in 0..200 {
         store
-            .transact(put(&format!("/a/{n}"), &"v".repeat(500)))
+            .transact(put(&format!("/registry/a/{n}"), &"v".repeat(500)))
             .await
             .unwrap();
     }
@@ -152,12 +156,12 @@ async fn a_damaged_database_is_told_and_kept() {
 async fn a_full_disk_refuses_writes_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let store = Sqlite::open(dir.path()).await.unwrap();
-    store.transact(put("/a/kept", "v")).await.unwrap();
+    store.transact(put("/registry/a/kept", "v")).await.unwrap();
     store.limit_pages(Some(12)).await.unwrap();
     let mut refused = None;
     for n in 0..100 {
         match store
-            .transact(put(&format!("/a/{n}"), &"v".repeat(4000)))
+            .transact(put(&format!("/registry/a/{n}"), &"v".repeat(4000)))
             .await
         {
             Ok(_) => {}
@@ -171,10 +175,10 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         matches!(refused, Some(StoreError::DiskFull { .. })),
         "{refused:?}"
     );
-    assert!(store.get("/a/kept").await.unwrap().is_some());
+    assert!(store.get("/registry/a/kept").await.unwrap().is_some());
     let before = store.revision().await.unwrap();
     store.limit_pages(None).await.unwrap();
-    let outcome = store.transact(put("/a/again", "v")).await.unwrap();
+    let outcome = store.transact(put("/registry/a/again", "v")).await.unwrap();
     assert_eq!(outcome, Outcome::Committed(before + 1));
 }
 
@@ -193,7 +197,7 @@ fn child_that_writes_until_it_is_killed() {
             let store = Arc::clone(&store);
             writers.push(tokio::spawn(async move {
                 for n in 0.. {
-                    let key = format!("/w{writer}/{n}");
+                    let key = format!("/registry/w{writer}/{n}");
                     let outcome = store.transact(put(&key, &key)).await.unwrap();
                     let Outcome::Committed(revision) = outcome else {
                         panic!("{outcome:?}");

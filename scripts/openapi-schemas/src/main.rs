@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use k8s_openapi::{
     Resource, api, apiextensions_apiserver,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Patch, Status},
+    kube_aggregator,
     schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings},
 };
 use serde_json::{Value, json};
@@ -104,6 +105,7 @@ static KINDS: &[Kind] = &[
     kind::<api::storage::v1::VolumeAttachment>(),
     kind::<api::storage::v1::VolumeAttributesClass>(),
     kind::<apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(),
+    kind::<kube_aggregator::pkg::apis::apiregistration::v1::APIService>(),
 ];
 
 fn main() -> io::Result<()> {

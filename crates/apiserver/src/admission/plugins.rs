@@ -5,23 +5,30 @@ use super::certificates::{CertificateApproval, CertificateSigning, CertificateSu
 use super::claim_resize::PersistentVolumeClaimResize;
 use super::default_class::{DefaultIngressClass, DefaultStorageClass};
 use super::default_toleration_seconds::DefaultTolerationSeconds;
+use super::expressions::Expressions;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
 use super::object_quota::WholeQuota;
 use super::pod_security::PodSecurity;
+use super::policies::{MutatingPolicies, ValidatingPolicies};
 use super::priority::Priority;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
-use super::unenforced::Unenforced;
-use super::{Chain, Parts, Plugin};
+use super::unenforced::Disabled;
+use super::webhooks::{MutatingWebhooks, ValidatingWebhooks};
+use super::{Chain, Member, Parts, Plugin};
+
+fn own(plugin: impl Plugin + 'static) -> Member {
+    Member::Own(Box::new(plugin))
+}
 
 /// A plugin that is built.
 struct Built {
     name: &'static str,
     /// Whether it runs unless it is disabled; the others run when they are enabled.
     by_default: bool,
-    make: fn(&Parts) -> Box<dyn Plugin>,
+    make: fn(&Parts) -> Member,
 }
 
 /// Every plugin, in the order in which they run.
@@ -29,121 +36,129 @@ const BUILT: &[Built] = &[
     Built {
         name: "NamespaceLifecycle",
         by_default: true,
-        make: |parts| Box::new(NamespaceLifecycle::new(parts)),
+        make: |parts| own(NamespaceLifecycle::new(parts)),
     },
     Built {
         name: "LimitRanger",
         by_default: true,
-        make: |parts| Box::new(LimitRanger::new(parts)),
+        make: |parts| own(LimitRanger::new(parts)),
     },
     Built {
         name: "ServiceAccount",
         by_default: true,
-        make: |parts| Box::new(ServiceAccount::new(parts)),
+        make: |parts| own(ServiceAccount::new(parts)),
     },
     Built {
         name: "NodeRestriction",
         by_default: true,
-        make: |parts| Box::new(NodeRestriction::new(parts)),
+        make: |parts| own(NodeRestriction::new(parts)),
     },
     Built {
         name: "AlwaysPullImages",
         by_default: false,
-        make: |_| Box::new(AlwaysPullImages),
+        make: |_| own(AlwaysPullImages),
     },
     Built {
         name: "PodSecurity",
         by_default: true,
-        make: |parts| Box::new(PodSecurity::new(parts)),
+        make: |parts| own(PodSecurity::new(parts)),
     },
     Built {
         name: "Priority",
         by_default: true,
-        make: |parts| Box::new(Priority::new(parts)),
+        make: |parts| own(Priority::new(parts)),
     },
     Built {
         name: "DefaultTolerationSeconds",
         by_default: true,
-        make: |_| Box::new(DefaultTolerationSeconds),
+        make: |_| own(DefaultTolerationSeconds),
     },
     Built {
         name: "DefaultStorageClass",
         by_default: true,
-        make: |parts| Box::new(DefaultStorageClass::new(parts)),
+        make: |parts| own(DefaultStorageClass::new(parts)),
     },
     Built {
         name: "PersistentVolumeClaimResize",
         by_default: true,
-        make: |parts| Box::new(PersistentVolumeClaimResize::new(parts)),
+        make: |parts| own(PersistentVolumeClaimResize::new(parts)),
     },
     Built {
         name: "RuntimeClass",
         by_default: true,
-        make: |parts| Box::new(RuntimeClass::new(parts)),
+        make: |parts| own(RuntimeClass::new(parts)),
     },
     Built {
         name: "CertificateApproval",
         by_default: true,
-        make: |parts| Box::new(CertificateApproval::new(parts)),
+        make: |parts| own(CertificateApproval::new(parts)),
     },
     Built {
         name: "CertificateSigning",
         by_default: true,
-        make: |parts| Box::new(CertificateSigning::new(parts)),
+        make: |parts| own(CertificateSigning::new(parts)),
     },
     Built {
         name: "CertificateSubjectRestriction",
         by_default: true,
-        make: |_| Box::new(CertificateSubjectRestriction),
+        make: |_| own(CertificateSubjectRestriction),
     },
     Built {
         name: "DefaultIngressClass",
         by_default: true,
-        make: |parts| Box::new(DefaultIngressClass::new(parts)),
+        make: |parts| own(DefaultIngressClass::new(parts)),
     },
     Built {
         name: "MutatingAdmissionPolicy",
         by_default: true,
-        make: |_| {
-            let kinds = &[
-                "mutatingadmissionpolicies",
-                "mutatingadmissionpolicybindings",
-            ];
-            Box::new(Unenforced(kinds))
-        },
+        make: |parts| Member::Outside(Box::new(MutatingPolicies::new(parts))),
     },
     Built {
         name: "MutatingAdmissionWebhook",
         by_default: true,
-        make: |_| {
-            let kinds = &["mutatingwebhookconfigurations"];
-            Box::new(Unenforced(kinds))
-        },
+        make: |parts| Member::Outside(Box::new(MutatingWebhooks::new(parts))),
     },
     Built {
         name: "ValidatingAdmissionPolicy",
         by_default: true,
-        make: |_| {
-            let kinds = &[
-                "validatingadmissionpolicies",
-                "validatingadmissionpolicybindings",
-            ];
-            Box::new(Unenforced(kinds))
-        },
+        make: |parts| Member::Outside(Box::new(ValidatingPolicies::new(parts))),
     },
     Built {
         name: "ValidatingAdmissionWebhook",
         by_default: true,
-        make: |_| {
-            let kinds = &["validatingwebhookconfigurations"];
-            Box::new(Unenforced(kinds))
-        },
+        make: |parts| Member::Outside(Box::new(ValidatingWebhooks::new(parts))),
     },
     Built {
         name: "ResourceQuota",
         by_default: true,
-        make: |parts| Box::new(WholeQuota::new(parts)),
+        make: |parts| own(WholeQuota::new(parts)),
     },
+];
+
+/// Plugins that objects of these kinds configure.
+const CONFIGURED: &[(&str, &[&str])] = &[
+    (
+        "MutatingAdmissionPolicy",
+        &[
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+        ],
+    ),
+    (
+        "MutatingAdmissionWebhook",
+        &["mutatingwebhookconfigurations"],
+    ),
+    (
+        "ValidatingAdmissionPolicy",
+        &[
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+        ],
+    ),
+    (
+        "ValidatingAdmissionWebhook",
+        &["validatingwebhookconfigurations"],
+    ),
 ];
 
 /// Plugins of the stock server whose whole effect is there without them, and why.
@@ -268,9 +283,16 @@ impl Plugins {
         Ok(Self(BUILT.iter().filter(runs).collect()))
     }
 
-    /// The plugins themselves.
+    /// The plugins themselves, and who tells of those that don't run.
     pub(crate) fn build(&self, parts: &Parts) -> Chain {
-        Chain::new(parts, self.0.iter().map(|p| (p.make)(parts)).collect())
+        let mut members: Vec<Member> = self.0.iter().map(|p| (p.make)(parts)).collect();
+        for (name, kinds) in CONFIGURED {
+            if !self.0.iter().any(|p| p.name == *name) {
+                members.push(own(Disabled(name, kinds)));
+            }
+        }
+        members.push(own(Expressions));
+        Chain::new(parts, members)
     }
 }
 

@@ -1,6 +1,4 @@
-//! ValidatingAdmissionWebhook, MutatingAdmissionWebhook, ValidatingAdmissionPolicy and MutatingAdmissionPolicy. None of
-//! them is built: what would configure one is refused, so that nobody relies on what isn't enforced. Who disables a
-//! plugin gets the objects of its kinds stored, as on a stock server without it.
+//! Kinds whose rules are not enforced: nobody is to rely on them in silence.
 
 use berth_api::status::ApiError;
 
@@ -9,13 +7,17 @@ use crate::object::Object;
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// A plugin that is not built, by the kinds that it would read.
-pub(super) struct Unenforced(pub(super) &'static [&'static str]);
+/// A plugin that is disabled, by its name and the kinds that it would read: whoever makes one is told.
+pub(super) struct Disabled(pub(super) &'static str, pub(super) &'static [&'static str]);
 
-impl Plugin for Unenforced {
+fn creates(attributes: &Attributes<'_>, kinds: &[&str]) -> bool {
+    attributes.operation == Operation::Create
+        && kinds.iter().any(|plural| attributes.is(GROUP, plural, ""))
+}
+
+impl Plugin for Disabled {
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        attributes.operation == Operation::Create
-            && self.0.iter().any(|plural| attributes.is(GROUP, plural, ""))
+        creates(attributes, self.1)
     }
 
     fn validate(
@@ -23,9 +25,10 @@ impl Plugin for Unenforced {
         attributes: &Attributes<'_>,
         _object: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
-        let kind = &attributes.resource.kind;
-        Err(attributes.forbidden(format!(
-            "{kind} is not enforced by this server, so it is not stored either: nothing would be refused or changed by it"
-        )))
+        let (kind, plugin) = (&attributes.resource.kind, self.0);
+        attributes.warn(format!(
+            "{kind} is not enforced by this server: the admission plugin {plugin} is disabled"
+        ));
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
-//! `additionalPrinterColumns`: their JSON paths, as far as they are plain fields and indexes.
+//! `additionalPrinterColumns`: what their JSON paths lead to.
 
 use std::sync::Arc;
 
+use berth_schema::JsonPath;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition;
 use serde_json::Value;
 
@@ -35,48 +36,63 @@ pub(super) fn of(columns: &[CustomResourceColumnDefinition]) -> Printer {
             description: column.description.clone().unwrap_or_default(),
             priority: column.priority.unwrap_or(0),
         });
-        paths.push((kind, pointer(&column.json_path)));
+        // One that can't be read stays empty.
+        paths.push((kind, JsonPath::parse(&column.json_path).ok()));
     }
     Printer {
         columns: shown.into(),
         cells: Arc::new(move |object, now| {
             let mut cells = vec![object["metadata"]["name"].clone()];
-            for (kind, pointer) in &paths {
-                let value = object.pointer(pointer).cloned().unwrap_or(Value::Null);
-                cells.push(match (*kind, value.as_str()) {
-                    ("date", Some(at)) => Value::String(age::since(at, now)),
-                    ("string", None) if !value.is_null() => Value::String(value.to_string()),
-                    _ => value,
-                });
+            for (kind, path) in &paths {
+                let value = path.as_ref().and_then(|path| path.first(object));
+                cells.push(cell(kind, value.unwrap_or(&Value::Null), now));
             }
             cells
         }),
     }
 }
 
-/// `.spec.list[0].name` as a JSON pointer.
-fn pointer(path: &str) -> String {
-    let mut pointer = String::new();
-    for part in path.replace('[', ".").replace(']', "").split('.') {
-        let part = part.trim_matches(|c| c == '\'' || c == '"');
-        if !part.is_empty() {
-            pointer.push('/');
-            pointer.push_str(&part.replace('~', "~0").replace('/', "~1"));
+/// A cell, as the stock server shows a value in a column of this type.
+fn cell(kind: &str, value: &Value, now: jiff::Timestamp) -> Value {
+    match (kind, value) {
+        ("date", Value::String(at)) => Value::String(age::since(at, now)),
+        ("date", _) => Value::Null,
+        ("string", Value::String(_) | Value::Null) => value.clone(),
+        ("string", other) => Value::String(other.to_string()),
+        ("integer", Value::Number(number)) if !number.is_i64() => {
+            // Without its fraction.
+            let whole = number
+                .as_f64()
+                .map(|number| format!("{:.0}", number.trunc()));
+            whole
+                .and_then(|text| text.parse::<i64>().ok())
+                .map_or(Value::Null, Value::from)
         }
+        ("integer" | "number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+        _ => Value::Null,
     }
-    pointer
 }
 
 #[cfg(test)]
 mod tests {
-    use super::pointer;
+    use super::cell;
+    use serde_json::{Value, json};
 
     #[test]
-    fn paths_become_pointers() {
-        assert_eq!(pointer(".spec.list[0].name"), "/spec/list/0/name");
-        assert_eq!(
-            pointer(".metadata.annotations['a/b']"),
-            "/metadata/annotations/a~1b"
-        );
+    fn cells_are_of_their_columns_type() {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        for (kind, value, expected) in [
+            ("string", json!("a"), json!("a")),
+            ("string", json!({"a": 1}), json!("{\"a\":1}")),
+            ("string", json!(true), json!("true")),
+            ("integer", json!(3), json!(3)),
+            ("integer", json!(3.7), json!(3)),
+            ("integer", json!("3"), Value::Null),
+            ("boolean", json!(false), json!(false)),
+            ("number", json!(1.5), json!(1.5)),
+            ("date", json!(5), Value::Null),
+        ] {
+            assert_eq!(cell(kind, &value, now), expected, "{kind} {value}");
+        }
     }
 }

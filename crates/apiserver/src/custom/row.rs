@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use berth_api::status::ApiError;
 use berth_core::meta;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionVersion,
@@ -10,9 +11,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use super::printer;
-use crate::registry::{Gvk, Resource, ResourceHandler, Scope, Subresource, SubresourceHandler};
+use crate::field_label::FieldLabel;
+use crate::registry::{
+    Converter, Gvk, Resource, ResourceHandler, Scope, Subresource, SubresourceHandler,
+};
 use crate::storage::key;
-use crate::strategy::custom::Custom;
+use crate::strategy::custom::{Custom, Parts, ScalePaths};
 
 const VERBS: [&str; 8] = [
     "delete",
@@ -60,10 +64,51 @@ fn schema_of(version: &CustomResourceDefinitionVersion) -> Option<Arc<Value>> {
     serde_json::to_value(schema).ok().map(Arc::new)
 }
 
-/// The row, under the names that were accepted.
+/// Where the numbers of `scale` are.
+fn strategy_scale(served: &[&CustomResourceDefinitionVersion]) -> Option<ScalePaths> {
+    let scale = served
+        .iter()
+        .find_map(|v| v.subresources.as_ref()?.scale.as_ref())?;
+    Some(ScalePaths {
+        replicas: pointer(&scale.spec_replicas_path),
+        observed: pointer(&scale.status_replicas_path),
+        selector: scale.label_selector_path.as_deref().map(pointer),
+    })
+}
+
+/// The fields that selectors may name, of all versions together.
+fn selectable(served: &[&CustomResourceDefinitionVersion]) -> Vec<FieldLabel> {
+    let mut labels: Vec<FieldLabel> = Vec::new();
+    for field in served
+        .iter()
+        .flat_map(|v| v.selectable_fields.iter().flatten())
+    {
+        let label = field.json_path.trim_start_matches('.').to_owned();
+        if labels.iter().all(|known| known.label != label) {
+            labels.push(FieldLabel {
+                label: label.into(),
+                pointer: pointer(&field.json_path).into(),
+                absent: "".into(),
+            });
+        }
+    }
+    labels
+}
+
+/// `.spec.replicas` as a JSON pointer.
+fn pointer(path: &str) -> String {
+    let names = path.split('.').filter(|name| !name.is_empty());
+    names
+        .map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1")))
+        .collect()
+}
+
+/// The row, under the names that were accepted; `revision` is that of the definition.
 pub(super) fn of(
     definition: &CustomResourceDefinition,
     names: &CustomResourceDefinitionNames,
+    converter: Option<Arc<dyn Converter>>,
+    revision: i64,
 ) -> Resource {
     let spec = &definition.spec;
     let mut served: Vec<&CustomResourceDefinitionVersion> =
@@ -85,6 +130,7 @@ pub(super) fn of(
     };
     let gvk = Gvk::new(&spec.group, &storage_version, &names.kind);
     let mut subresources = Vec::new();
+    let mut scales = None;
     if has_status {
         subresources.push(Subresource {
             name: "status",
@@ -92,6 +138,10 @@ pub(super) fn of(
             verbs: &["get", "patch", "update"],
             handler: SubresourceHandler::Status,
         });
+    }
+    if let Some(scale) = strategy_scale(&served) {
+        subresources.push(Subresource::scale());
+        scales = Some(scale);
     }
     let columns = served
         .first()
@@ -121,18 +171,31 @@ pub(super) fn of(
             rule_scope,
             &gvk,
             &names.plural,
-            schemas.clone(),
-            has_status,
+            &schemas,
+            Parts {
+                has_status,
+                scale: scales,
+                selectable: selectable(&served),
+                terminating: definition.metadata.deletion_timestamp.is_some(),
+                revision,
+            },
         )),
         printer: printer::of(&columns),
         convert: (spec.versions.len() > 1).then(|| {
+            let by_webhook = converter.is_some();
             let convert: crate::registry::Convert =
-                Arc::new(|object: &mut Value, _from: &str, to: &str| {
+                Arc::new(move |object: &mut Value, from: &str, to: &str| {
+                    if by_webhook {
+                        return Err(ApiError::Internal(format!(
+                            "{from} is converted to {to} by the webhook of its definition alone"
+                        )));
+                    }
                     object["apiVersion"] = Value::String(to.to_owned());
                     Ok(())
                 });
             convert
         }),
+        converter,
         schemas,
         storage_gvk: gvk,
         storage_version,

@@ -1,7 +1,10 @@
 //! The lists of old: APIVersions, APIGroupList, APIGroup and APIResourceList.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
+use crate::aggregation::Remote;
 use crate::registry::{Gvk, Resource, Table, group_version};
 
 pub(super) fn core_versions(address: &str) -> Value {
@@ -11,9 +14,8 @@ pub(super) fn core_versions(address: &str) -> Value {
     })
 }
 
-pub(super) fn groups(table: &Table) -> Value {
-    let groups: Vec<Value> = table
-        .groups()
+pub(super) fn groups(table: &Table, remotes: &[Arc<Remote>]) -> Value {
+    let groups: Vec<Value> = all_groups(table, remotes)
         .iter()
         .filter(|(group, _)| !group.is_empty())
         .map(|(group, versions)| group_value(group, versions))
@@ -21,8 +23,25 @@ pub(super) fn groups(table: &Table) -> Value {
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-pub(super) fn group(table: &Table, name: &str) -> Option<Value> {
-    let groups = table.groups();
+/// The groups of this server and, after them, those of others by their priorities.
+pub(super) fn all_groups(table: &Table, remotes: &[Arc<Remote>]) -> Vec<(String, Vec<String>)> {
+    let mut groups = table.groups();
+    let mut others: Vec<&Arc<Remote>> = remotes.iter().collect();
+    others.sort_by_key(|remote| {
+        let priorities = (remote.group_priority, remote.version_priority);
+        (std::cmp::Reverse(priorities), remote.group.clone())
+    });
+    for remote in others {
+        match groups.iter_mut().find(|(group, _)| *group == remote.group) {
+            Some((_, versions)) => versions.push(remote.version.clone()),
+            None => groups.push((remote.group.clone(), vec![remote.version.clone()])),
+        }
+    }
+    groups
+}
+
+pub(super) fn group(table: &Table, remotes: &[Arc<Remote>], name: &str) -> Option<Value> {
+    let groups = all_groups(table, remotes);
     let (group, versions) = groups
         .iter()
         .find(|(group, _)| group == name && !group.is_empty())?;

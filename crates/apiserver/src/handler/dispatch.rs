@@ -56,6 +56,9 @@ async fn dispatch(call: Call) -> Result<Response, ApiError> {
 
 /// All but the GET of an object.
 async fn dispatch_others(call: Call) -> Result<Response, ApiError> {
+    if changes_stored(&call) {
+        call.api.storage.catch_up().await?;
+    }
     if !call.subresource().is_empty() {
         return subresource(&call).await;
     }
@@ -85,6 +88,17 @@ async fn dispatch_others(call: Call) -> Result<Response, ApiError> {
         | (Verb::Get | Verb::Update | Verb::Patch | Verb::Delete, false) => {
             Err(ApiError::MethodNotAllowed)
         }
+    }
+}
+
+/// Whether something is asked of an object that must be there already.
+fn changes_stored(call: &Call) -> bool {
+    match call.verb {
+        Verb::Update | Verb::Patch | Verb::Delete => true,
+        Verb::Create => {
+            !call.subresource().is_empty() || matches!(call.row.handler, ResourceHandler::Binding)
+        }
+        Verb::Get | Verb::List | Verb::Watch | Verb::DeleteCollection => false,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use berth_api::status::ApiError;
 use http::{HeaderMap, StatusCode};
+use serde_json::json;
 
 use crate::api::Api;
 use crate::http_types::{self, Response};
@@ -24,7 +25,9 @@ pub(super) fn answer(
         .iter()
         .filter_map(|prefix| path.strip_prefix(prefix))
         .any(|rest| rest.is_empty() || rest.starts_with('/'));
-    let found = if is_health || matches!(path, "/version" | "/metrics") {
+    let found = if path == "/" {
+        Some(http_types::json(StatusCode::OK, &paths(api)))
+    } else if is_health || matches!(path, "/version" | "/metrics") {
         health::handle(api, request)
     } else if path.starts_with("/openapi") {
         openapi::handle(api, request, headers)
@@ -41,6 +44,27 @@ pub(super) fn answer(
             "404 page not found\n",
         )),
     }
+}
+
+/// The paths that there are, for who looks around.
+fn paths(api: &Api) -> serde_json::Value {
+    let mut paths: Vec<String> = ["/healthz", "/livez", "/metrics", "/readyz", "/version"]
+        .iter()
+        .chain(&["/api", "/apis", "/openapi/v2", "/openapi/v3"])
+        .map(|path| (*path).to_owned())
+        .collect();
+    for (group, versions) in api.registry.table().groups() {
+        let root = match group.as_str() {
+            "" => "/api".to_owned(),
+            group => {
+                paths.push(format!("/apis/{group}"));
+                format!("/apis/{group}")
+            }
+        };
+        paths.extend(versions.iter().map(|version| format!("{root}/{version}")));
+    }
+    paths.sort_unstable();
+    json!({ "paths": paths })
 }
 
 fn in_known_group(api: &Api, path: &str) -> bool {

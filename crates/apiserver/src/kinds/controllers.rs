@@ -18,12 +18,7 @@ const DEFAULT_SECONDS: i32 = 15;
 /// # Errors
 /// When the Lease of the controller manager cannot be read.
 pub(super) fn warnings<K: Kind>(cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-    let (namespace, name) = MANAGER;
-    let lease: Option<Lease> =
-        cluster
-            .storage
-            .read("coordination.k8s.io/leases", namespace, name)?;
-    if lease.as_ref().is_some_and(is_held) {
+    if is_manager_running(cluster)? {
         return Ok(Vec::new());
     }
     Ok(vec![format!(
@@ -31,6 +26,19 @@ pub(super) fn warnings<K: Kind>(cluster: Cluster<'_>) -> Result<Vec<String>, Api
          kube-controller-manager runs",
         K::KIND
     )])
+}
+
+/// Whether a controller manager says that it runs.
+///
+/// # Errors
+/// When its Lease cannot be read.
+pub(super) fn is_manager_running(cluster: Cluster<'_>) -> Result<bool, ApiError> {
+    let (namespace, name) = MANAGER;
+    let lease: Option<Lease> =
+        cluster
+            .storage
+            .read("coordination.k8s.io/leases", namespace, name)?;
+    Ok(lease.as_ref().is_some_and(is_held))
 }
 
 /// [`warnings`], and what is odd about the pods that a workload makes.

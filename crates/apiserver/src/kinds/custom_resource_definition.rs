@@ -1,6 +1,7 @@
 //! CustomResourceDefinitions themselves.
 
-mod unenforced;
+mod conversion;
+mod versions;
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
@@ -8,7 +9,9 @@ use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
 use berth_core::meta::{self, Scope};
 use berth_rules::kinds::api_group;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionCondition,
+};
 use serde::{Deserialize, Serialize};
 
 use berth_rules::Rules;
@@ -61,7 +64,11 @@ impl Kind for Definition {
         create: false,
         unconditional: false,
     };
-    const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    // Its objects go first.
+    const DELETION: Deletion<Self::Object> = Deletion::Finalized {
+        pending: |definition| definition.0.metadata.deletion_timestamp.is_none(),
+        mark: terminate,
+    };
 
     fn subresources() -> Vec<Subresource> {
         vec![Subresource::status::<Self>()]
@@ -74,9 +81,8 @@ impl Kind for Definition {
         )
     }
 
-    /// What the schemas demand in vain.
     fn warnings(definition: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        Ok(unenforced::warnings(&definition.0))
+        Ok(versions::warnings(&definition.0))
     }
 }
 
@@ -93,6 +99,7 @@ impl Rules for Definition {
         if conversion.strategy.is_empty() {
             "None".clone_into(&mut conversion.strategy);
         }
+        conversion::default(conversion);
     }
 
     fn prepare_create(&mut self, _gates: &FeatureGates) {
@@ -115,7 +122,7 @@ impl Rules for Definition {
 
     fn validate(&self) -> Vec<FieldError> {
         let mut errors = meta::validate(&self.0.metadata, Scope::Cluster, names::dns1123_subdomain);
-        errors.extend(body(&self.0));
+        errors.extend(body(&self.0, None));
         let (spec, annotations) = (&self.0.spec, self.0.metadata.annotations.as_ref());
         errors.extend(api_group::validate_group(&spec.group));
         errors.extend(api_group::validate_approval(&spec.group, annotations, None));
@@ -124,7 +131,7 @@ impl Rules for Definition {
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
         let mut errors = meta::validate_update(&self.0.metadata, &old.0.metadata);
-        errors.extend(body(&self.0));
+        errors.extend(body(&self.0, Some(&old.0)));
         let annotations = |of: &Self| of.0.metadata.annotations.clone();
         let before = api_group::approval(&old.0.spec.group, annotations(old).as_ref());
         let group = &self.0.spec.group;
@@ -157,7 +164,38 @@ impl Rules for Definition {
     }
 }
 
-fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
+/// The finalizer that is on a definition while its objects go.
+pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Shows that the deletion has begun.
+fn terminate(definition: &mut Definition) {
+    let metadata = &mut definition.0.metadata;
+    let finalizers = metadata.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
+        finalizers.push(CLEANUP.to_owned());
+    }
+    let condition = CustomResourceDefinitionCondition {
+        type_: "Terminating".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("InstanceDeletionPending".to_owned()),
+        message: Some(
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+                .to_owned(),
+        ),
+        last_transition_time: metadata.deletion_timestamp.clone(),
+        observed_generation: None,
+    };
+    let status = definition.0.status.get_or_insert_default();
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "Terminating");
+    conditions.push(condition);
+}
+
+/// `old`: the definition before an update; what was taken before and hasn't changed stays.
+fn body(
+    definition: &CustomResourceDefinition,
+    old: Option<&CustomResourceDefinition>,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = &definition.spec;
     let at = FieldPath::new("spec");
@@ -193,36 +231,16 @@ fn body(definition: &CustomResourceDefinition) -> Vec<FieldError> {
             "must have exactly one version marked as storage version",
         ));
     }
-    for (n, version) in spec.versions.iter().enumerate() {
-        let at = at.child("versions").index(n);
-        for complaint in names::dns1035_label(&version.name) {
-            errors.push(FieldError::invalid(
-                &at.child("name"),
-                &version.name,
-                complaint,
-            ));
-        }
-        let schema = version
-            .schema
-            .as_ref()
-            .and_then(|s| s.open_api_v3_schema.as_ref());
-        if schema.is_none() {
-            errors.push(FieldError::required(
-                &at.child("schema").child("openAPIV3Schema"),
-                "schemas are required",
-            ));
-        }
-    }
-    let strategy = spec
-        .conversion
-        .as_ref()
-        .map_or("None", |c| c.strategy.as_str());
-    if strategy != "None" {
-        errors.push(FieldError::not_supported(
-            &at.child("conversion").child("strategy"),
-            strategy,
-            &["None"],
+    if spec.preserve_unknown_fields == Some(true)
+        && old.is_none_or(|old| old.spec.preserve_unknown_fields != Some(true))
+    {
+        errors.push(FieldError::invalid(
+            &at.child("preserveUnknownFields"),
+            true,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         ));
     }
+    errors.extend(versions::validate(definition, old));
+    errors.extend(conversion::validate(spec, &at));
     errors
 }

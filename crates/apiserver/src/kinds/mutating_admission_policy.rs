@@ -1,6 +1,5 @@
 //! admissionregistration.k8s.io/v1 MutatingAdmissionPolicy.
 
-use berth_api::status::ApiError;
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use serde_json::json;
 
@@ -8,7 +7,6 @@ use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name, param_kind, unset};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::Cluster;
 
 impl Kind for MutatingAdmissionPolicy {
     type Object = Self;
@@ -46,11 +44,5 @@ impl Kind for MutatingAdmissionPolicy {
                 ]
             },
         )
-    }
-
-    fn warnings(_new: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        Ok(vec![
-            "MutatingAdmissionPolicy is not enforced by this server".to_owned(),
-        ])
     }
 }

@@ -1,13 +1,11 @@
 //! admissionregistration.k8s.io/v1 MutatingAdmissionPolicyBinding.
 
-use berth_api::status::ApiError;
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
 
 use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, name, param_ref, unset};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::Cluster;
 
 impl Kind for MutatingAdmissionPolicyBinding {
     type Object = Self;
@@ -45,11 +43,5 @@ impl Kind for MutatingAdmissionPolicyBinding {
                 ]
             },
         )
-    }
-
-    fn warnings(_new: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        Ok(vec![
-            "MutatingAdmissionPolicyBinding is not enforced by this server".to_owned(),
-        ])
     }
 }

@@ -1,6 +1,5 @@
 //! admissionregistration.k8s.io/v1 MutatingWebhookConfiguration.
 
-use berth_api::status::ApiError;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use serde_json::json;
 
@@ -8,7 +7,6 @@ use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::Cluster;
 
 impl Kind for MutatingWebhookConfiguration {
     type Object = Self;
@@ -44,11 +42,5 @@ impl Kind for MutatingWebhookConfiguration {
                 ]
             },
         )
-    }
-
-    fn warnings(_new: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        Ok(vec![
-            "MutatingWebhookConfiguration is not enforced by this server".to_owned(),
-        ])
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn row<K: Kind>() -> Resource {
         strategy: Arc::new(TypedKind::<K>::new()),
         printer: K::printer(),
         convert: K::convert(),
+        converter: None,
         schemas: BTreeMap::new(),
     }
 }
@@ -92,7 +93,7 @@ impl Subresource {
 
 impl Subresource {
     /// The subresource `scale` of a kind with replicas.
-    pub(super) fn scale() -> Self {
+    pub(crate) fn scale() -> Self {
         Self::new(
             "scale",
             Gvk::of::<k8s_openapi::api::autoscaling::v1::Scale>(),

@@ -1,12 +1,17 @@
 //! core/v1 Service.
 
+use berth_api::status::ApiError;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
+use super::controllers;
+use crate::allocation;
 use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name, or_none, text};
-use crate::registry::{Scope, Subresource};
+use crate::registry::{Gvk, Scope, Subresource, SubresourceHandler};
+use crate::storage::Beside;
+use crate::strategy::Cluster;
 
 impl Kind for Service {
     type Object = Self;
@@ -25,9 +30,41 @@ impl Kind for Service {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const ALLOCATES: bool = true;
 
     fn subresources() -> Vec<Subresource> {
-        vec![Subresource::status::<Self>()]
+        vec![
+            Subresource::status::<Self>(),
+            Subresource::new(
+                "proxy",
+                Gvk::new("", "v1", "ServiceProxyOptions"),
+                super::PROXY,
+                SubresourceHandler::Connect,
+            ),
+        ]
+    }
+
+    fn warnings(new: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        let spec = new.spec.as_ref();
+        let headless = spec.and_then(|s| s.cluster_ip.as_deref()) == Some("None");
+        let selects = spec.is_some_and(|s| s.selector.as_ref().is_some_and(|s| !s.is_empty()));
+        let name_only = spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName");
+        if name_only || (headless && !selects) || controllers::is_manager_running(cluster)? {
+            return Ok(Vec::new());
+        }
+        Ok(vec![
+            "no controller for endpoints and no service proxy are built into this server: nothing answers at the address \
+             of a Service until a kube-controller-manager and a kube-proxy run"
+                .to_owned(),
+        ])
+    }
+
+    fn allocate(
+        new: Option<&mut Self>,
+        old: Option<&Self>,
+        cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError> {
+        allocation::allocate(new, old, cluster)
     }
 
     fn printer() -> Printer {

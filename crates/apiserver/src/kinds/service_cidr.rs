@@ -1,6 +1,5 @@
 //! networking.k8s.io/v1 ServiceCIDR.
 
-use berth_api::status::ApiError;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde_json::Value;
 
@@ -8,7 +7,6 @@ use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
 use crate::printer::{Printer, created_ago, items, name, or_none};
 use crate::registry::{Scope, Subresource};
-use crate::strategy::Cluster;
 
 impl Kind for ServiceCIDR {
     type Object = Self;
@@ -44,12 +42,6 @@ impl Kind for ServiceCIDR {
                 ]
             },
         )
-    }
-
-    fn warnings(_new: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        Ok(vec![
-            "ServiceCIDR is not used by this server: no addresses are allocated from it".to_owned(),
-        ])
     }
 }
 

@@ -179,17 +179,47 @@ fn rename(value: &mut Value, from: &str, to: &str) {
 }
 
 /// A custom resource's schema with what every object has.
+/// What references begin with in an OpenAPI 2 document.
+const V2_REFERENCE: &str = "#/definitions/";
+
+/// The schema of a custom kind, with what every object has.
 fn custom(schema: &Value, reference: &str) -> Value {
     let mut schema = schema.clone();
-    if let Some(properties) = schema
-        .as_object_mut()
-        .map(|s| s.entry("properties").or_insert_with(|| json!({})))
-    {
+    if reference == V2_REFERENCE {
+        plain(&mut schema);
+    }
+    if let Some(map) = schema.as_object_mut() {
+        let properties = map.entry("properties").or_insert_with(|| json!({}));
         properties["apiVersion"] = json!({"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object."});
         properties["kind"] = json!({"type": "string", "description": "Kind is a string value representing the REST resource this object represents."});
         properties["metadata"] = json!({"$ref": format!("{reference}{META}.ObjectMeta"), "description": "Standard object's metadata."});
     }
     schema
+}
+
+/// Takes out what OpenAPI 2 doesn't have.
+fn plain(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else {
+        return;
+    };
+    for keyword in ["anyOf", "oneOf", "not", "default", "nullable"] {
+        map.remove(keyword);
+    }
+    if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        map.remove("type");
+    }
+    for name in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get_mut(name) {
+            plain(inner);
+        }
+    }
+    let properties = map.get_mut("properties").and_then(Value::as_object_mut);
+    for (_, inner) in properties.into_iter().flatten() {
+        plain(inner);
+    }
+    if let Some(list) = map.get_mut("allOf").and_then(Value::as_array_mut) {
+        list.iter_mut().for_each(plain);
+    }
 }
 
 fn list(row: &Resource, gvk: &Gvk, reference: &str) -> Value {

@@ -12,11 +12,11 @@ mod walk;
 use serde_json::{Map, Value};
 
 pub use self::set::{FieldPath, FieldSet};
+pub use self::shape::Known;
 use self::{
     managed::{Entry, Managed, unowned},
-    shape::Shape,
+    shape::{Shape, View},
 };
-use super::schema::Type;
 
 /// The longest name of a manager, in characters.
 pub const MAX_MANAGER_LENGTH: usize = 128;
@@ -65,7 +65,7 @@ pub enum ApplyError {
         /// The list.
         list: String,
         /// The field.
-        key: &'static str,
+        key: String,
     },
     /// Two list items have the same key: 500 without a reason, as the stock server has it.
     #[error("{list}: duplicate entries for key {item}")]
@@ -75,6 +75,9 @@ pub enum ApplyError {
         /// The key.
         item: String,
     },
+    /// A mutation names a list, map or struct that is owned as a whole: what it doesn't name would be lost.
+    #[error("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {0}")]
+    Atomic(String),
 }
 
 /// A field that somebody else owns.
@@ -132,13 +135,8 @@ pub fn manager_of_user_agent(user_agent: &str) -> String {
 ///
 /// `live` is the stored object in the version of the write; none for a create. An object
 /// whose owners were never recorded stays without.
-pub fn track(
-    ty: Option<&'static Type>,
-    live: Option<&Value>,
-    new: &mut Value,
-    writer: &Writer<'_>,
-) {
-    let shape = Shape::root(ty);
+pub fn track(known: Known<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+    let shape = Shape::root(known);
     let mut managed = if !writer.subresource.is_empty() {
         live.map(|live| Managed::read(live, writer.api_version))
             .unwrap_or_default()
@@ -162,7 +160,7 @@ pub fn track(
     managed.write(new, writer.api_version);
 }
 
-fn update(shape: Shape, old: &Value, new: &Value, managed: &mut Managed, writer: &Writer<'_>) {
+fn update(shape: Shape<'_>, old: &Value, new: &Value, managed: &mut Managed, writer: &Writer<'_>) {
     let ignored = ignored(writer);
     let comparison = walk::compare(shape, old, new).excluding(&ignored);
     let changed = comparison.modified.clone().union(&comparison.added);
@@ -196,7 +194,7 @@ fn update(shape: Shape, old: &Value, new: &Value, managed: &mut Managed, writer:
 ///
 /// As [`ApplyError`] says; conflicts only without `force`.
 pub fn apply(
-    ty: Option<&'static Type>,
+    known: Known<'_>,
     live: Option<&Value>,
     config: &Value,
     writer: &Writer<'_>,
@@ -208,7 +206,7 @@ pub fn apply(
     {
         return Err(ApplyError::ManagedFieldsSet);
     }
-    let shape = Shape::root(ty);
+    let shape = Shape::root(known);
     let ignored = ignored(writer);
     let applied = walk::fields(shape, config)?
         .without_trees(&ignored)
@@ -284,6 +282,46 @@ pub fn apply(
     managed.0.push(entry);
     managed.write(&mut new, writer.api_version);
     Ok(new)
+}
+
+/// Lays a configuration over an object, and keeps no owners.
+///
+/// # Errors
+///
+/// For lists without keys, and for what is owned as a whole.
+pub fn merge_configuration(
+    known: Known<'_>,
+    object: &Value,
+    config: &Value,
+) -> Result<Value, ApplyError> {
+    let shape = Shape::root(known);
+    walk::fields(shape, config)?;
+    check_granular(shape, config, &mut String::new())?;
+    Ok(walk::merge(shape, object, config))
+}
+
+fn check_granular(shape: Shape<'_>, config: &Value, path: &mut String) -> Result<(), ApplyError> {
+    let length = path.len();
+    match (shape.view(config), config) {
+        (View::Map, Value::Object(fields)) => {
+            for (name, value) in fields {
+                path.push('.');
+                path.push_str(name);
+                check_granular(shape.field(name), value, path)?;
+                path.truncate(length);
+            }
+        }
+        (View::List, Value::Array(items)) => {
+            for (at, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{at}]"));
+                check_granular(shape.item(), item, path)?;
+                path.truncate(length);
+            }
+        }
+        (_, Value::Array(_) | Value::Object(_)) => return Err(ApplyError::Atomic(path.clone())),
+        (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {}
+    }
+    Ok(())
 }
 
 fn ignored(writer: &Writer<'_>) -> FieldSet {

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// Who is to be at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// The server of a node (kubelet), which shows a certificate before it is sent anything.
     Kubelet(NodeName),
     /// Another port of a node, which proves nothing.
@@ -25,23 +25,23 @@ pub(super) enum Peer {
 
 /// A Node, by name and UID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct NodeName {
-    pub(super) name: String,
-    pub(super) uid: String,
+pub(crate) struct NodeName {
+    pub(crate) name: String,
+    pub(crate) uid: String,
 }
 
 /// What a pod's address may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct PodNetwork {
+pub(crate) struct PodNetwork {
     /// Addresses of all nodes, which are not the pod's.
-    pub(super) nodes: BTreeSet<IpAddr>,
+    pub(crate) nodes: BTreeSet<IpAddr>,
     /// Addresses of the pod's own node, when it has that node's network and declares the port.
-    pub(super) host: BTreeSet<IpAddr>,
+    pub(crate) host: BTreeSet<IpAddr>,
 }
 
 /// Why an address is not connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     #[error("a loopback address")]
     Loopback,
     #[error("a link-local address")]
@@ -59,7 +59,7 @@ pub(super) enum Refusal {
 ///
 /// # Errors
 /// What is wrong with the address.
-pub(super) fn check(
+pub(crate) fn check(
     ip: IpAddr,
     peer: &Peer,
     local: impl Fn(&str) -> bool,
@@ -85,7 +85,7 @@ pub(super) fn check(
 }
 
 /// The address that a packet would go to: IPv4 addresses that are written as IPv6 ones are unwrapped.
-pub(super) fn canonical(ip: IpAddr) -> IpAddr {
+pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else {
         return ip;
     };
@@ -122,7 +122,7 @@ fn is_metadata(v6: Ipv6Addr) -> bool {
 }
 
 /// Whether the address is one of this machine: only those can be bound.
-pub(super) fn is_own(ip: IpAddr) -> bool {
+pub(crate) fn is_own(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 

@@ -100,7 +100,14 @@ impl NodeClient {
         // best effort: without it only latency suffers
         let _ = stream.set_nodelay(true);
         if !target.tls {
-            return exchange(&self.tunnels, stream, &place, &target, request).await;
+            return exchange(
+                &self.tunnels,
+                stream,
+                &place,
+                &target.path_and_query,
+                request,
+            )
+            .await;
         }
         let name = server_name(&target.host).ok_or_else(|| failed("not a name for TLS"))?;
         let connector = match &target.peer {
@@ -120,7 +127,14 @@ impl NodeClient {
                 .await
                 .map_err(|error| failed(&error.to_string()))?;
         }
-        exchange(&self.tunnels, stream, &place, &target, request).await
+        exchange(
+            &self.tunnels,
+            stream,
+            &place,
+            &target.path_and_query,
+            request,
+        )
+        .await
     }
 
     /// Ends all connections to nodes and pods.
@@ -160,11 +174,15 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
 }
 
-async fn exchange<S>(
+/// Sends a request over a connection of its own, and joins it with the client's if both sides upgrade.
+///
+/// # Errors
+/// `Internal` when the other side does not answer.
+pub(crate) async fn exchange<S>(
     tunnels: &Tunnels,
     stream: S,
     place: &str,
-    target: &Target,
+    path_and_query: &str,
     mut request: Request,
 ) -> Result<Response, ApiError>
 where
@@ -188,7 +206,8 @@ where
         .headers()
         .contains_key(header::UPGRADE)
         .then(|| hyper::upgrade::on(&mut request));
-    let outgoing = outgoing(place, target, request, client.is_some()).map_err(|e| failed(&e))?;
+    let outgoing =
+        outgoing(place, path_and_query, request, client.is_some()).map_err(|e| failed(&e))?;
     let mut response = sender
         .send_request(outgoing)
         .await
@@ -220,14 +239,14 @@ where
 
 fn outgoing(
     place: &str,
-    target: &Target,
+    path_and_query: &str,
     request: Request,
     upgrade: bool,
 ) -> Result<http::Request<hyper::body::Incoming>, http::Error> {
     let (parts, body) = request.into_parts();
     let mut outgoing = http::Request::builder()
         .method(parts.method)
-        .uri(&target.path_and_query);
+        .uri(path_and_query);
     if let Some(headers) = outgoing.headers_mut() {
         for (name, value) in parts.headers.iter().filter(|(name, _)| !is_private(name)) {
             let hop = matches!(
@@ -274,6 +293,11 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
     if let Err(error) = ended {
         tracing::debug!(%error, "an upgraded connection ended");
     }
+}
+
+/// Takes any certificate, for who has said that nobody is to be verified.
+pub(crate) fn any_certificate() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(AnyCertificate(provider()))
 }
 
 /// Takes any certificate whose key the other side has: [`NodeVerifier`] follows for nodes, and of pods nothing is known.

@@ -92,7 +92,7 @@ fn kubelet(node: &Value, path_and_query: String) -> Result<Target, ApiError> {
 }
 
 /// The addresses of a node that are IP addresses.
-fn addresses(node: &Value) -> impl Iterator<Item = IpAddr> {
+pub(super) fn addresses(node: &Value) -> impl Iterator<Item = IpAddr> {
     let all = node.pointer("/status/addresses").and_then(Value::as_array);
     all.into_iter()
         .flatten()
@@ -374,7 +374,7 @@ pub(super) fn pod_proxy(
 }
 
 /// Whether the pod has its node's network and one of its containers declares the TCP port.
-fn has_host_port(pod: &Value, port: u16) -> bool {
+pub(super) fn has_host_port(pod: &Value, port: u16) -> bool {
     let host_network = pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
     let containers = ["/spec/containers", "/spec/initContainers"]
         .into_iter()

@@ -12,14 +12,14 @@ const END: Duration = Duration::from_secs(1);
 
 /// All tunnels; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tunnels {
+pub(crate) struct Tunnels {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Tunnels {
     /// Starts a task that ends by itself, or with all the others. A panic is its own connection's trouble.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let work = AssertUnwindSafe(work).catch_unwind();
@@ -33,7 +33,7 @@ impl Tunnels {
     }
 
     /// Ends all of them, and those that are still begun.
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(END, self.tasks.wait()).await.is_err() {

@@ -1,6 +1,7 @@
 //! Connections: exec, attach, port-forward, logs, proxy.
 
 use berth_api::status::ApiError;
+use serde_json::{Value, json};
 
 use super::Verb;
 use crate::query::Parameters;
@@ -60,6 +61,56 @@ impl ConnectRequest {
             parameters,
             path_and_query,
         })
+    }
+}
+
+impl ConnectRequest {
+    /// The options of the connection as the object that it is for admission, of a resource's subresource.
+    pub(crate) fn options(&self, resource: &str) -> Value {
+        let kind = match (self.kind, resource) {
+            (Connect::Exec, _) => "PodExecOptions",
+            (Connect::Attach, _) => "PodAttachOptions",
+            (Connect::PortForward, _) => "PodPortForwardOptions",
+            (Connect::Log, _) => "PodLogOptions",
+            (Connect::Proxy, "nodes") => "NodeProxyOptions",
+            (Connect::Proxy, "services") => "ServiceProxyOptions",
+            (Connect::Proxy, _) => "PodProxyOptions",
+        };
+        let mut options = json!({"kind": kind, "apiVersion": "v1"});
+        match self.kind {
+            Connect::Proxy => {
+                let path = self.path_and_query.split('?').next();
+                options["path"] = json!(path.unwrap_or_default());
+            }
+            Connect::PortForward => {
+                let ports = self.all("ports").flat_map(|ports| ports.split(','));
+                let ports: Vec<u16> = ports.filter_map(|port| port.parse().ok()).collect();
+                options["ports"] = json!(ports);
+            }
+            Connect::Exec | Connect::Attach | Connect::Log => {
+                for stream in ["stdin", "stdout", "stderr", "tty"] {
+                    let given = self.all(stream).next();
+                    if given.is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false")) {
+                        options[stream] = json!(true);
+                    }
+                }
+                if let Some(container) = self.all("container").next() {
+                    options["container"] = json!(container);
+                }
+                let command: Vec<&str> = self.all("command").collect();
+                if !command.is_empty() {
+                    options["command"] = json!(command);
+                }
+            }
+        }
+        options
+    }
+
+    fn all<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.parameters.pairs();
+        pairs
+            .filter(move |(name, _)| *name == wanted)
+            .map(|(_, value)| value)
     }
 }
 

@@ -5,7 +5,7 @@ use http::StatusCode;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 
 use super::Call;
-use crate::admission::Operation;
+use crate::admission::{self, Form, Operation, decode_posted};
 use crate::http_types::Response;
 use crate::object::Object;
 use crate::query::Options;
@@ -24,8 +24,10 @@ impl Call {
         }
         let attributes = self.admitted(Operation::Create, "", "", None);
         let admission = &self.api.admission;
-        admission.admit(&attributes, review.as_mut()).await?;
-        admission.validate(&attributes, Some(review.as_ref()))?;
+        admission.admit(&attributes, &mut review).await?;
+        admission
+            .validate(&attributes, Some(review.as_ref()))
+            .await?;
         let review = review.to_value()?;
         let answer = Reviewer {
             authorizer: &self.api.authorizer,
@@ -49,10 +51,15 @@ impl Call {
                 self.name()
             )));
         }
-        let attributes = self.admitted(Operation::Create, self.subresource(), self.name(), None);
+        let attributes = admission::Attributes {
+            form: Form::Posted(decode_posted::<TokenRequest>),
+            ..self.admitted(Operation::Create, self.subresource(), self.name(), None)
+        };
         let admission = &self.api.admission;
-        admission.admit(&attributes, request.as_mut()).await?;
-        admission.validate(&attributes, Some(request.as_ref()))?;
+        admission.admit(&attributes, &mut request).await?;
+        admission
+            .validate(&attributes, Some(request.as_ref()))
+            .await?;
         let request: &TokenRequest = request.typed()?;
         let spec = request.spec.clone().unwrap_or_default();
         let answer = tokens::create(

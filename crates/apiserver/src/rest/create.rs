@@ -1,7 +1,7 @@
 //! POST of a new object.
 
-use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_api::field::FieldError;
 use berth_api::names;
@@ -13,17 +13,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
 
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{Operation, Turn};
 use crate::generated_name;
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
 use crate::patch;
 use crate::query::Options;
-use crate::storage::{Stored, Written};
+use crate::storage::{Beside, Committed, Stored, Written};
 
 /// How often a generated name that is taken is drawn again.
 const DRAWS: usize = 8;
+/// How long somebody waits for others who try again.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What became of a create.
 pub(crate) enum Created {
@@ -40,8 +42,8 @@ impl Call {
         let body = negotiate::document(&self.headers, &self.body)?;
         let object = self.decode(body)?;
         match self.create_object(object, true).await? {
-            Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),
-            Created::Dry(object) => self.respond_value(StatusCode::CREATED, &object),
+            Created::Stored(stored) => self.answer_stored(StatusCode::CREATED, stored).await,
+            Created::Dry(object) => self.answer_value(StatusCode::CREATED, object).await,
         }
     }
 
@@ -51,25 +53,53 @@ impl Call {
         object: Box<dyn Object>,
         track: bool,
     ) -> Result<Created, ApiError> {
+        let object = self.settled(object).await?;
         let prefix = object.metadata().generate_name.as_deref();
-        if !object.name().is_empty() || prefix.unwrap_or_default().is_empty() {
-            return self.create_once(object, track).await;
+        let named = !object.name().is_empty() || prefix.unwrap_or_default().is_empty();
+        if named && !self.row.strategy.allocates() {
+            return match self.create_once(object, track).await? {
+                Some(created) => Ok(created),
+                None => Err(self.busy()),
+            };
         }
         let mut last = None;
+        let mut turn = None;
         for _ in 0..DRAWS {
             match self.create_once(object.to_boxed(), track).await {
-                Err(error @ ApiError::AlreadyExists(_)) => last = Some(error),
-                other => return other,
+                Ok(Some(created)) => return Ok(created),
+                Ok(None) => {
+                    last = Some(self.busy());
+                    if turn.is_none() {
+                        turn = self.turn_to_take().await;
+                    }
+                }
+                Err(error @ ApiError::AlreadyExists(_)) if !named => last = Some(error),
+                Err(error) => return Err(error),
             }
         }
         Err(last.unwrap_or_else(|| ApiError::Internal("no name could be generated".to_owned())))
     }
 
+    /// What somebody is told who never gets what is handed out because others are always quicker.
+    pub(crate) fn busy(&self) -> ApiError {
+        ApiError::ServiceUnavailable(
+            "other requests keep taking what this one would be given; please try again".to_owned(),
+        )
+    }
+
+    /// Waits for those who try again, too, for what the server hands out; not for ever, since what each of them waits for
+    /// (a webhook) is up to others.
+    pub(crate) async fn turn_to_take(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let turn = self.api.handing_out.lock();
+        tokio::time::timeout(TURN, turn).await.ok()
+    }
+
+    /// One try; none when another request took what this one would have been given.
     async fn create_once(
         &self,
         mut object: Box<dyn Object>,
         track: bool,
-    ) -> Result<Created, ApiError> {
+    ) -> Result<Option<Created>, ApiError> {
         let metadata = object.metadata_mut();
         self.settle_namespace(metadata)?;
         if metadata
@@ -83,19 +113,24 @@ impl Call {
         }
         self.fill_metadata(metadata);
         if track {
-            self.track(None, object.as_mut())?;
+            self.track(None, object.as_mut()).await?;
         }
         let name = object.name().to_owned();
         let attributes = self.admitted(Operation::Create, "", &name, None);
         let admission = &self.api.admission;
-        admission.admit(&attributes, object.as_mut()).await?;
+        admission.admit(&attributes, &mut object).await?;
         object.prepare_create(&self.api.gates);
         let strategy = &self.row.strategy;
         strategy.complete(object.as_mut(), None, self.write())?;
         self.invalid(&name, object.validate())?;
+        let beside = strategy.allocate(Some(object.as_mut()), None, self.cluster())?;
+        if strategy.allocates() {
+            self.invalid(&name, object.validate())?;
+        }
         self.check_metadata(&name, object.metadata(), None)?;
-        let _turn = admission.turn(&attributes).await;
-        admission.validate(&attributes, Some(object.as_ref()))?;
+        let turn = admission
+            .validate(&attributes, Some(object.as_ref()))
+            .await?;
         self.check_grant(object.as_ref(), None)?;
         strategy.check(object.as_ref(), self.cluster())?;
         for warning in self
@@ -105,26 +140,28 @@ impl Call {
         {
             self.warn(warning);
         }
-        let object = object.to_value()?;
+        let judged = object;
+        let object = judged.to_value()?;
         if self.query.dry_run {
             if self.cache().get(self.namespace(), &name).is_some() {
                 return Err(ApiError::AlreadyExists(self.subject(&name)));
             }
-            return Ok(Created::Dry(object));
+            return Ok(Some(Created::Dry(object)));
         }
+        let row = &self.row.storage;
+        let write = Beside::put(row, self.namespace(), &name, Expect::Absent, object)?;
+        let guard = turn.as_ref().and_then(Turn::guard);
+        let recount = || admission.recount(&attributes, judged.as_ref());
         let storage = &self.api.storage;
-        let written = storage
-            .put(
-                &self.row.storage,
-                self.namespace(),
-                &name,
-                Expect::Absent,
-                object,
-            )
-            .await?;
-        match written {
-            Written::Done(stored) => Ok(Created::Stored(stored)),
-            Written::Changed(_) => Err(ApiError::AlreadyExists(self.subject(&name))),
+        match storage
+            .commit_guarded(write, beside, guard, recount)
+            .await?
+        {
+            Committed::Written(Written::Done(stored)) => Ok(Some(Created::Stored(stored))),
+            Committed::Written(Written::Changed(_)) => {
+                Err(ApiError::AlreadyExists(self.subject(&name)))
+            }
+            Committed::Overtaken => Ok(None),
         }
     }
 
@@ -182,25 +219,19 @@ impl Call {
 
     /// Keeps `metadata.managedFields`, which speak the request's version. This comes before admission, as on the stock
     /// server: what admission adds is nobody's, so that a client who applies without it does not take it away.
-    pub(crate) fn track(
+    pub(crate) async fn track(
         &self,
         old: Option<&Value>,
         object: &mut dyn Object,
     ) -> Result<(), ApiError> {
         let manager = self.manager();
-        let ctx = self.write_context(&manager);
-        let mut spoken = object.to_value()?;
-        self.to_request(&mut spoken)?;
+        let value = object.to_value()?;
+        let mut spoken = self.spoken(&value).await?.into_owned();
         let old = match old {
-            Some(old) if self.row.convert.is_some() => {
-                let mut old = old.clone();
-                self.to_request(&mut old)?;
-                Some(Cow::Owned(old))
-            }
-            Some(old) => Some(Cow::Borrowed(old)),
+            Some(old) => Some(self.spoken(old).await?),
             None => None,
         };
-        patch::track(old.as_deref(), &mut spoken, &ctx);
+        patch::track(old.as_deref(), &mut spoken, &self.write_context(&manager));
         let managed = meta::metadata(&mut spoken).remove("managedFields");
         object.metadata_mut().managed_fields = managed
             .map(serde_json::from_value)

@@ -10,12 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Value, json};
 
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{self, Operation, RequestOptions};
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
 use crate::query::{Propagation, Query};
-use crate::storage::{Stored, Written};
+use crate::storage::{Beside, Committed, Stored, Written};
 use crate::strategy::Ending;
 
 /// How often a delete that others keep overtaking is tried.
@@ -34,6 +34,36 @@ pub(crate) struct Deletion {
     pub(crate) dry_run: bool,
     /// Whether what cannot be decoded from the store is meant, and nothing else.
     pub(crate) ignore_read_errors: bool,
+}
+
+/// A deletion as webhooks and policies see it.
+struct Options<'a>(&'a Deletion);
+
+impl RequestOptions for Options<'_> {
+    fn options(&self, _operation: Operation) -> Value {
+        let deletion = self.0;
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(grace) = deletion.grace {
+            options["gracePeriodSeconds"] = json!(grace);
+        }
+        if let Some(uid) = &deletion.uid {
+            options["preconditions"]["uid"] = json!(uid);
+        }
+        if let Some(version) = &deletion.resource_version {
+            options["preconditions"]["resourceVersion"] = json!(version);
+        }
+        if let Some(propagation) = deletion.propagation {
+            options["propagationPolicy"] = json!(match propagation {
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+                Propagation::Orphan => "Orphan",
+            });
+        }
+        if deletion.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
 }
 
 /// What became of a delete.
@@ -62,14 +92,16 @@ impl Call {
         let deletion = self.deletion()?;
         let shows_object = self.row.strategy.ending() == Ending::Graceful;
         match self.delete_object(self.name(), &deletion).await? {
-            Deleted::Gone(stored) if shows_object => self.respond_stored(StatusCode::OK, &stored),
+            Deleted::Gone(stored) if shows_object => {
+                self.answer_stored(StatusCode::OK, stored).await
+            }
             Deleted::Gone(stored) => {
                 let object = stored.value()?;
                 self.respond_success(&stored.name, meta::text(&object, "/metadata/uid"))
             }
             Deleted::Unreadable(stored) => self.respond_success(&stored.name, ""),
-            Deleted::Marked(stored) => self.respond_stored(StatusCode::OK, &stored),
-            Deleted::Dry(object) if shows_object => self.respond_value(StatusCode::OK, &object),
+            Deleted::Marked(stored) => self.answer_stored(StatusCode::OK, stored).await,
+            Deleted::Dry(object) if shows_object => self.answer_value(StatusCode::OK, object).await,
             Deleted::Dry(object) => {
                 self.respond_success(meta::name(&object), meta::text(&object, "/metadata/uid"))
             }
@@ -146,11 +178,15 @@ impl Call {
             let stored = current.ok_or_else(|| self.not_found(name))?;
             return self.delete_unreadable(stored, deletion).await;
         }
+        let mut turn = None;
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
             match self.delete_stored(&stored, deletion).await? {
                 Ok(deleted) => return Ok(deleted),
                 Err(changed) => current = changed,
+            }
+            if turn.is_none() && self.row.strategy.allocates() {
+                turn = self.turn_to_take().await;
             }
         }
         Err(self.modified(name))
@@ -162,11 +198,16 @@ impl Call {
         stored: &Arc<Stored>,
         deletion: &Deletion,
     ) -> Result<Result<Deleted, Option<Arc<Stored>>>, ApiError> {
-        let value = stored.value()?;
+        let (value, _) = self.current(stored).await?;
         let object = self.typed(stored, &value)?;
         self.check_preconditions(stored, object.uid(), deletion)?;
-        let attributes = self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()));
-        self.api.admission.validate(&attributes, None)?;
+        let options = Options(deletion);
+        let attributes = admission::Attributes {
+            options: &options,
+            dry_run: deletion.dry_run,
+            ..self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()))
+        };
+        self.api.admission.judge(&attributes).await?;
         let step = self.step(object.as_ref(), deletion)?;
         if deletion.dry_run {
             let shown = match step {
@@ -181,12 +222,15 @@ impl Call {
         match step {
             Step::Nothing => Ok(Ok(Deleted::Marked(Arc::clone(stored)))),
             Step::Remove => {
-                let written = storage
-                    .remove(&self.row.storage, namespace, name, expect)
-                    .await?;
-                Ok(match written {
-                    Written::Done(last) => Ok(Deleted::Gone(last)),
-                    Written::Changed(current) => Err(current),
+                let row = &self.row;
+                let released =
+                    row.strategy
+                        .allocate(None, Some(object.as_ref()), self.cluster())?;
+                let write = Beside::remove(&row.storage, namespace, name, expect);
+                Ok(match storage.commit(write, released).await? {
+                    Committed::Written(Written::Done(last)) => Ok(Deleted::Gone(last)),
+                    Committed::Written(Written::Changed(current)) => Err(current),
+                    Committed::Overtaken => Err(self.cache().get(namespace, name)),
                 })
             }
             Step::Mark(marked) => {

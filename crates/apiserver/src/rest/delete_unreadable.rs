@@ -42,7 +42,7 @@ impl Call {
             ));
         }
         let attributes = self.admitted(Operation::Delete, "", &stored.name, None);
-        self.api.admission.validate(&attributes, None)?;
+        self.api.admission.judge(&attributes).await?;
         let expect = Expect::Revision(stored.revision);
         let storage = &self.api.storage;
         let written = storage

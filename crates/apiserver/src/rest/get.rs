@@ -17,7 +17,7 @@ impl Call {
         if stored.corrupt {
             return Err(stored.unreadable().into());
         }
-        self.respond_stored(StatusCode::OK, &stored)
+        self.answer_stored(StatusCode::OK, stored).await
     }
 
     /// Waits until the cache shows what the request's resourceVersion asks for: everything that

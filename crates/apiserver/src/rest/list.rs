@@ -84,11 +84,12 @@ impl Call {
     }
 
     /// A list as the answer, in whatever form the client accepts.
-    pub(super) async fn respond_list(self, listed: Listed) -> Result<Response, ApiError> {
+    pub(super) async fn respond_list(self, mut listed: Listed) -> Result<Response, ApiError> {
         let size: usize = listed.items.iter().map(|item| item.bytes.len()).sum();
         if size > STREAMED {
             return self.stream_list(listed).await;
         }
+        listed.items = self.shown_all(listed.items).await?;
         let items: Vec<&Stored> = listed.items.iter().map(Arc::as_ref).collect();
         let bytes = self.list_bytes(&items, &listed.meta)?;
         self.respond_bytes(StatusCode::OK, bytes)
@@ -99,7 +100,7 @@ impl Call {
         Selector::new(
             self.namespace(),
             &self.selection,
-            self.cache().field_labels(),
+            &self.cache().field_labels(),
         )
     }
 

@@ -1,6 +1,7 @@
 //! Long lists, written while they are sent: a list of everything takes no more memory than a part of it, for the objects
 //! are those of the cache.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
@@ -21,12 +22,17 @@ use crate::storage::Stored;
 
 /// Bytes of a part, unless one object has more.
 const PART: usize = 64 << 10;
+/// Items that are converted at a time by a webhook, and bytes of them unless one has more.
+const SOME: usize = 100;
+const SOME_BYTES: usize = 1 << 20;
 
 struct Listing {
     call: Call,
     /// For Tables.
     printer: Option<Printer>,
     items: std::vec::IntoIter<Arc<Stored>>,
+    /// The next of them, in the request's version.
+    shown: VecDeque<Arc<Stored>>,
     /// What comes before the first item.
     head: Option<Vec<u8>>,
     ended: bool,
@@ -50,15 +56,16 @@ impl Call {
         let mut listing = Listing {
             printer: (self.accepted.shape == Shape::Table).then(|| self.printer()),
             items: listed.items.into_iter(),
+            shown: VecDeque::new(),
             head: Some(head),
             ended: false,
             call: self,
         };
         // What is wrong with the first item is wrong with the request, and can still be said in so many words.
-        let first = listing.next()?;
+        let first = listing.next().await?;
         let rest = futures::stream::unfold(Some(listing), |listing| async move {
             let mut listing = listing?;
-            match listing.next() {
+            match listing.next().await {
                 Ok(Some(part)) => Some((Ok(Frame::data(part)), Some(listing))),
                 Ok(None) => None,
                 Err(error) => {
@@ -110,7 +117,7 @@ fn formless() -> ApiError {
 
 impl Listing {
     /// The next part; none at the end.
-    fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         if self.ended {
             return Ok(None);
         }
@@ -119,7 +126,7 @@ impl Listing {
         }
         let mut part = BytesMut::with_capacity(PART);
         while part.len() < PART {
-            let item = self.items.next();
+            let item = self.take().await?;
             match self.head.take() {
                 Some(head) => part.put_slice(&head),
                 None if item.is_some() => part.put_u8(b','),
@@ -147,6 +154,23 @@ impl Listing {
             part.extend(message);
         }
         Ok((!part.is_empty()).then(|| Bytes::from(part)))
+    }
+
+    /// The next item; a webhook that converts is asked about some at a time.
+    async fn take(&mut self) -> Result<Option<Arc<Stored>>, ApiError> {
+        if self.call.row.converter.is_none() {
+            return Ok(self.items.next());
+        }
+        if self.shown.is_empty() {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while some.len() < SOME && bytes < SOME_BYTES {
+                let Some(item) = self.items.next() else { break };
+                bytes += item.bytes.len();
+                some.push(item);
+            }
+            self.shown = self.call.shown_all(some).await?.into();
+        }
+        Ok(self.shown.pop_front())
     }
 
     fn item(&self, item: &Stored) -> Result<Bytes, ApiError> {

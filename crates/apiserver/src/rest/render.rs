@@ -1,11 +1,14 @@
 //! Answers: one object or many, in the request's version and the form that the client accepts.
 
+use std::sync::Arc;
+
 use berth_api::status::ApiError;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Call;
+use super::conversion::speaks;
 use crate::attributes::{Action, Asked, Attributes, ResourceAttributes};
 use crate::http_types::{Response, respond};
 use crate::negotiate::{Encoding, Shape};
@@ -36,12 +39,32 @@ impl ListMeta {
 }
 
 impl Call {
-    /// A stored object as the answer.
-    pub(crate) fn respond_stored(
+    /// A stored object as the answer, in the request's version.
+    pub(crate) async fn answer_stored(
         &self,
         code: StatusCode,
-        stored: &Stored,
+        stored: Arc<Stored>,
     ) -> Result<Response, ApiError> {
+        let stored = self.shown(stored).await?;
+        self.respond_stored(code, &stored)
+    }
+
+    /// An object of the storage version as the answer, in the request's version.
+    pub(crate) async fn answer_value(
+        &self,
+        code: StatusCode,
+        object: Value,
+    ) -> Result<Response, ApiError> {
+        let object = if self.row.converter.is_some() {
+            self.converted(object, &self.api_version()).await?
+        } else {
+            object
+        };
+        self.respond_value(code, &object)
+    }
+
+    /// A stored object as the answer.
+    fn respond_stored(&self, code: StatusCode, stored: &Stored) -> Result<Response, ApiError> {
         let bytes = match self.accepted.shape {
             Shape::Table => self.table(&[stored], None)?,
             Shape::Object | Shape::Metadata => self.item(stored)?,
@@ -50,11 +73,7 @@ impl Call {
     }
 
     /// An object of the storage version as the answer, e.g. of a dry run.
-    pub(crate) fn respond_value(
-        &self,
-        code: StatusCode,
-        object: &Value,
-    ) -> Result<Response, ApiError> {
+    fn respond_value(&self, code: StatusCode, object: &Value) -> Result<Response, ApiError> {
         let bytes = match self.accepted.shape {
             Shape::Table => self.table_of(std::slice::from_ref(object), None)?,
             Shape::Metadata => Bytes::from(self.partial(object).to_string()),
@@ -130,11 +149,18 @@ impl Call {
             Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()?).to_string())),
             Shape::Object | Shape::Table => {
                 let wanted = self.api_version();
-                if self.row.convert.is_none() || wanted == self.row.storage_gvk.api_version() {
+                // It may have been stored when another version was.
+                let converted = self.row.convert.is_some() && !speaks(&stored.bytes, &wanted);
+                let strategy = &self.row.strategy;
+                let filled = strategy.may_lack_defaults(stored.revision, self.version());
+                if !converted && !filled {
                     return Ok(stored.bytes.clone());
                 }
                 let mut object = stored.value()?;
                 self.to_request(&mut object)?;
+                if filled {
+                    strategy.fill(self.version(), &mut object);
+                }
                 Ok(Bytes::from(object.to_string()))
             }
         }

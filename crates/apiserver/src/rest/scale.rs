@@ -4,8 +4,7 @@ use berth_api::decode::Document;
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
 use http::StatusCode;
-use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::autoscaling::v1::Scale;
 use serde_json::Value;
 
 use super::Call;
@@ -14,6 +13,7 @@ use crate::http_types::Response;
 use crate::negotiate;
 use crate::patch::{self, PatchKind};
 use crate::query::Options;
+use crate::strategy::scale;
 
 impl Call {
     /// Answers a GET of the scale.
@@ -31,7 +31,7 @@ impl Call {
         let scale: Scale = self.posted(document)?;
         self.check_name(scale.metadata.name.as_deref().unwrap_or_default())?;
         let updated = self
-            .update_object(Part::Scale, |current| {
+            .update_object(Part::Scale, |current, _| {
                 let version = scale.metadata.resource_version.as_deref();
                 self.scaled(current, &scale, version.unwrap_or_default().is_empty())
             })
@@ -52,7 +52,7 @@ impl Call {
         }
         let manager = self.manager();
         let updated = self
-            .update_object(Part::Scale, |current| {
+            .update_object(Part::Scale, |current, _| {
                 let spoken = self.scale_value(current)?;
                 let ctx = self.write_context(&manager);
                 // No field of a Scale is a list: a strategic patch of it is a merge patch.
@@ -93,6 +93,7 @@ impl Call {
             object,
             track: true,
             again,
+            spoken: false,
         })
     }
 
@@ -135,27 +136,7 @@ impl Call {
     fn scale_value(&self, object: &Value) -> Result<Value, ApiError> {
         let strategy = &self.row.strategy;
         let object = strategy.read(object).map_err(ApiError::Internal)?;
-        let numbers = strategy
-            .scale(object.as_ref())?
-            .ok_or(ApiError::NoSuchPath)?;
-        let metadata = object.metadata();
-        let scale = Scale {
-            metadata: ObjectMeta {
-                name: metadata.name.clone(),
-                namespace: metadata.namespace.clone(),
-                uid: metadata.uid.clone(),
-                resource_version: metadata.resource_version.clone(),
-                creation_timestamp: metadata.creation_timestamp.clone(),
-                ..ObjectMeta::default()
-            },
-            spec: Some(ScaleSpec {
-                replicas: Some(numbers.replicas).filter(|replicas| *replicas != 0),
-            }),
-            status: Some(ScaleStatus {
-                replicas: numbers.observed,
-                selector: Some(numbers.selector).filter(|selector| !selector.is_empty()),
-            }),
-        };
+        let scale = scale::of(strategy.as_ref(), object.as_ref())?;
         serde_json::to_value(scale).map_err(|e| ApiError::Internal(e.to_string()))
     }
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::policy::v1::Eviction;
 use serde_json::{Value, json};
 
 use super::{Call, delete_unreadable, meta};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Form, Operation, decode_posted};
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
@@ -41,20 +41,22 @@ impl Call {
                 "name in URL does not match name in Binding object".to_owned(),
             ));
         }
-        let errors = binding::validate(&binding);
-        if !errors.is_empty() {
-            return Err(ApiError::Unexplained(aggregate(&errors)));
-        }
+        check_binding(&binding)?;
         let mut binding: Box<dyn Object> = Box::new(binding);
         // Whichever of the two paths it came by, it is the pod that is bound.
         let pods = self.pods()?;
         let attributes = admission::Attributes {
             resource: &pods,
+            form: Form::Posted(decode_posted::<Binding>),
             ..self.admitted(Operation::Create, "binding", &name, None)
         };
         let admission = &self.api.admission;
-        admission.admit(&attributes, binding.as_mut()).await?;
-        admission.validate(&attributes, Some(binding.as_ref()))?;
+        if admission.admit(&attributes, &mut binding).await? {
+            check_binding(binding.typed()?)?;
+        }
+        admission
+            .validate(&attributes, Some(binding.as_ref()))
+            .await?;
         let binding: &Binding = binding.typed()?;
         let storage = &self.api.storage;
         let mut current = storage.get(&pods.storage, self.namespace(), &name);
@@ -124,15 +126,20 @@ impl Call {
             Some(stored) => Some(self.typed(stored, &stored.value()?)?),
             None => None,
         };
-        let attributes = self.admitted(
-            Operation::Create,
-            self.subresource(),
-            self.name(),
-            pod.as_deref(),
-        );
+        let attributes = admission::Attributes {
+            form: Form::Posted(decode_posted::<Eviction>),
+            ..self.admitted(
+                Operation::Create,
+                self.subresource(),
+                self.name(),
+                pod.as_deref(),
+            )
+        };
         let admission = &self.api.admission;
-        admission.admit(&attributes, eviction.as_mut()).await?;
-        admission.validate(&attributes, Some(eviction.as_ref()))?;
+        admission.admit(&attributes, &mut eviction).await?;
+        admission
+            .validate(&attributes, Some(eviction.as_ref()))
+            .await?;
         let eviction: &Eviction = eviction.typed()?;
         let options = eviction.delete_options.clone().unwrap_or_default();
         let mut deletion = Self::deletion_of(options, &self.query)?;
@@ -145,4 +152,12 @@ impl Call {
         self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }
+}
+
+fn check_binding(binding: &Binding) -> Result<(), ApiError> {
+    let errors = binding::validate(binding);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::Unexplained(aggregate(&errors)))
 }

@@ -1,6 +1,5 @@
 //! PUT and PATCH, of objects and of the subresources that change them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use berth_api::field::{FieldError, FieldPath};
@@ -12,7 +11,7 @@ use serde_json::Value;
 
 use super::create::Created;
 use super::{Call, meta};
-use crate::admission::Operation;
+use crate::admission::{self, Form, Operation, Turn};
 use crate::http_types::Response;
 use crate::negotiate;
 use crate::object::Object;
@@ -20,7 +19,7 @@ pub(crate) use crate::object::Part;
 use crate::patch::{self, PatchKind};
 use crate::query::Options;
 use crate::request::Verb;
-use crate::storage::{Stored, Written};
+use crate::storage::{Beside, Committed, Stored, Written};
 
 /// How often a write that others keep overtaking is tried.
 const TRIES: usize = 20;
@@ -30,6 +29,8 @@ struct Old {
     stored: Arc<Stored>,
     value: Value,
     object: Box<dyn Object>,
+    /// Whether it is stored in a version that no longer is: it is written even when nothing changes.
+    stale: bool,
 }
 
 /// What became of an update.
@@ -49,6 +50,8 @@ pub(super) struct Replacement {
     pub(super) track: bool,
     /// Whether it can be made again from a newer object when somebody overtakes.
     pub(super) again: bool,
+    /// Whether it was decoded in the request's version.
+    pub(super) spoken: bool,
 }
 
 impl Call {
@@ -69,14 +72,15 @@ impl Call {
         {
             self.authorize(Verb::Create)?;
             return match self.create_object(object, true).await? {
-                Created::Stored(stored) => self.respond_stored(StatusCode::CREATED, &stored),
-                Created::Dry(object) => self.respond_value(StatusCode::CREATED, &object),
+                Created::Stored(stored) => self.answer_stored(StatusCode::CREATED, stored).await,
+                Created::Dry(object) => self.answer_value(StatusCode::CREATED, object).await,
             };
         }
         let mut given = Some(object);
         let updated = self
-            .update_object(part, |_| {
-                let object = if unconditional {
+            .update_object(part, |_, _| {
+                // It may be tried again though nobody has changed the object itself.
+                let object = if unconditional || self.row.strategy.allocates() {
                     given.as_ref().map(|object| object.to_boxed())
                 } else {
                     given.take()
@@ -85,10 +89,11 @@ impl Call {
                     object: object.ok_or_else(|| self.modified(self.name()))?,
                     track: true,
                     again: unconditional,
+                    spoken: true,
                 })
             })
             .await?;
-        self.respond_updated(&updated)
+        self.respond_updated(updated).await
     }
 
     /// Answers a PATCH.
@@ -106,10 +111,9 @@ impl Call {
             return Ok(response);
         }
         let updated = self
-            .update_object(part, |current| {
-                let spoken = self.spoken(current)?;
+            .update_object(part, |_, spoken| {
                 let ctx = self.write_context(&manager);
-                let mut patched = patch::apply(kind, Some(&spoken), &self.body, &ctx)?;
+                let mut patched = patch::apply(kind, Some(spoken), &self.body, &ctx)?;
                 self.check_patched(&patched)?;
                 if kind == PatchKind::Strategic {
                     // It goes by the type, whatever the patch calls itself.
@@ -139,10 +143,11 @@ impl Call {
                     object,
                     track: kind != PatchKind::Apply,
                     again: true,
+                    spoken: true,
                 })
             })
             .await?;
-        self.respond_updated(&updated)
+        self.respond_updated(updated).await
     }
 
     /// An apply of an object that does not exist; none when it does by now.
@@ -165,9 +170,13 @@ impl Call {
         let object = self.decode_applied(applied, strict)?;
         match self.create_object(object, false).await {
             Ok(Created::Stored(stored)) => {
-                self.respond_stored(StatusCode::CREATED, &stored).map(Some)
+                let answer = self.answer_stored(StatusCode::CREATED, stored).await;
+                answer.map(Some)
             }
-            Ok(Created::Dry(object)) => self.respond_value(StatusCode::CREATED, &object).map(Some),
+            Ok(Created::Dry(object)) => {
+                let answer = self.answer_value(StatusCode::CREATED, object).await;
+                answer.map(Some)
+            }
             Err(ApiError::AlreadyExists(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -182,12 +191,12 @@ impl Call {
         ))
     }
 
-    fn respond_updated(&self, updated: &Updated) -> Result<Response, ApiError> {
+    async fn respond_updated(&self, updated: Updated) -> Result<Response, ApiError> {
         match updated {
             Updated::Stored(stored) | Updated::Removed(stored) => {
-                self.respond_stored(StatusCode::OK, stored)
+                self.answer_stored(StatusCode::OK, stored).await
             }
-            Updated::Dry(object) => self.respond_value(StatusCode::OK, object),
+            Updated::Dry(object) => self.answer_value(StatusCode::OK, object).await,
         }
     }
 
@@ -196,22 +205,30 @@ impl Call {
     pub(super) async fn update_object(
         &self,
         part: Part,
-        mut make: impl FnMut(&Value) -> Result<Replacement, ApiError> + Send,
+        mut make: impl FnMut(&Value, &Value) -> Result<Replacement, ApiError> + Send,
     ) -> Result<Updated, ApiError> {
         let name = self.name();
         let mut current = self.cache().get(self.namespace(), name);
+        let mut turn = None;
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(name))?;
-            let value = stored.value()?;
+            let (value, stale) = self.current(&stored).await?;
             let old = Old {
                 object: self.typed(&stored, &value)?,
                 stored,
                 value,
+                stale,
             };
-            let replacement = make(&old.value)?;
+            let replacement = {
+                let spoken = self.spoken(&old.value).await?;
+                make(&old.value, &spoken)?
+            };
             match self.update_once(part, &old, replacement).await? {
                 Ok(updated) => return Ok(updated),
                 Err(changed) => current = changed,
+            }
+            if turn.is_none() && self.row.strategy.allocates() {
+                turn = self.turn_to_take().await;
             }
         }
         Err(self.modified(name))
@@ -225,55 +242,98 @@ impl Call {
         replacement: Replacement,
     ) -> Result<Result<Updated, Option<Arc<Stored>>>, ApiError> {
         let name = self.name();
-        let strategy = &self.row.strategy;
         let Replacement {
             mut object,
             track,
             again,
+            spoken,
         } = replacement;
+        if spoken {
+            object = self.settled(object).await?;
+        }
         self.check_base(object.metadata(), old)?;
         self.keep_metadata(object.metadata_mut(), old)?;
         if track {
-            self.track(Some(&old.value), object.as_mut())?;
+            self.track(Some(&old.value), object.as_mut()).await?;
         }
+        let strategy = &self.row.strategy;
         let was = old.object.as_ref();
-        object.prepare_update(part, was, &self.api.gates)?;
-        strategy.complete(object.as_mut(), Some(was), self.write())?;
-        if strategy.moved_on(object.as_ref(), was)? {
-            let generation = was.metadata().generation.unwrap_or(0) + 1;
-            object.metadata_mut().generation = Some(generation);
-        }
-        let attributes = self.admitted(Operation::Update, part.subresource(), name, Some(was));
+        self.prepare_update(part, old, object.as_mut())?;
+        let attributes = admission::Attributes {
+            form: match part {
+                Part::Scale => Form::Scale,
+                _ => Form::Own,
+            },
+            ..self.admitted(Operation::Update, part.subresource(), name, Some(was))
+        };
         let admission = &self.api.admission;
-        admission.admit(&attributes, object.as_mut()).await?;
+        if admission.admit(&attributes, &mut object).await? {
+            // Others may not change more than the client.
+            self.prepare_update(part, old, object.as_mut())?;
+        }
+        let mut beside = if part == Part::Main {
+            strategy.allocate(Some(object.as_mut()), Some(was), self.cluster())?
+        } else {
+            Vec::new()
+        };
         self.invalid(name, object.validate_update(part, was)?)?;
         self.check_metadata(name, object.metadata(), Some(was.metadata()))?;
-        let _turn = admission.turn(&attributes).await;
-        admission.validate(&attributes, Some(object.as_ref()))?;
+        let turn = admission
+            .validate(&attributes, Some(object.as_ref()))
+            .await?;
         self.check_grant(object.as_ref(), Some(was))?;
         let removes = self.deletes_now(object.as_ref())?;
-        let object = object.to_value()?;
-        if object == old.value {
+        let judged = object;
+        let object = judged.to_value()?;
+        // A write without a change still brings an object to the key or the version that is now the one.
+        if object == old.value && !old.stale && !old.stored.stale {
             return Ok(Ok(Updated::Stored(Arc::clone(&old.stored))));
         }
         if self.query.dry_run {
             return Ok(Ok(Updated::Dry(object)));
         }
-        let (storage, row) = (&self.api.storage, &self.row.storage);
+        let (row, namespace) = (&self.row.storage, self.namespace());
         let expect = Expect::Revision(old.stored.revision);
-        let written = if removes {
-            storage.remove(row, self.namespace(), name, expect).await?
+        let write = if removes {
+            beside = strategy.allocate(None, Some(was), self.cluster())?;
+            Beside::remove(row, namespace, name, expect)
         } else {
-            storage
-                .put(row, self.namespace(), name, expect, object)
-                .await?
+            Beside::put(row, namespace, name, expect, object)?
         };
-        match written {
-            Written::Done(stored) if removes => Ok(Ok(Updated::Removed(stored))),
-            Written::Done(stored) => Ok(Ok(Updated::Stored(stored))),
-            Written::Changed(_) if !again => Err(self.modified(name)),
-            Written::Changed(current) => Ok(Err(current)),
+        let guard = turn.as_ref().and_then(Turn::guard).filter(|_| !removes);
+        let recount = || admission.recount(&attributes, judged.as_ref());
+        let storage = &self.api.storage;
+        match storage
+            .commit_guarded(write, beside, guard, recount)
+            .await?
+        {
+            Committed::Written(Written::Done(stored)) if removes => {
+                Ok(Ok(Updated::Removed(stored)))
+            }
+            Committed::Written(Written::Done(stored)) => Ok(Ok(Updated::Stored(stored))),
+            Committed::Written(Written::Changed(_)) if !again => Err(self.modified(name)),
+            Committed::Written(Written::Changed(current)) => Ok(Err(current)),
+            Committed::Overtaken => Ok(Err(self.cache().get(namespace, name))),
         }
+    }
+
+    /// Restores what an update of the part may not change, and sets what follows from it.
+    fn prepare_update(
+        &self,
+        part: Part,
+        old: &Old,
+        object: &mut dyn Object,
+    ) -> Result<(), ApiError> {
+        let strategy = &self.row.strategy;
+        let was = old.object.as_ref();
+        self.keep_metadata(object.metadata_mut(), old)?;
+        object.prepare_update(part, was, &self.api.gates)?;
+        strategy.complete(object, Some(was), self.write())?;
+        if strategy.moved_on(object, was)? {
+            let generation = was.metadata().generation.unwrap_or(0) + 1;
+            object.metadata_mut().generation = Some(generation);
+        }
+        Ok(())
     }
 
     /// Refuses what was made from another object or another state of it.
@@ -325,15 +385,5 @@ impl Call {
             && grace.unwrap_or(0) == 0
             && object.finalizers().is_empty()
             && !self.row.strategy.has_own_finalizers(object)?)
-    }
-
-    /// A stored object in the request's version.
-    fn spoken<'a>(&self, stored: &'a Value) -> Result<Cow<'a, Value>, ApiError> {
-        if self.row.convert.is_none() {
-            return Ok(Cow::Borrowed(stored));
-        }
-        let mut spoken = stored.clone();
-        self.to_request(&mut spoken)?;
-        Ok(Cow::Owned(spoken))
     }
 }

@@ -320,6 +320,7 @@ impl Watching {
     async fn push(&mut self, kind: &str, object: Arc<Stored>) -> Result<(), ApiError> {
         let first = !std::mem::replace(&mut self.told_columns, true);
         let call = Arc::clone(&self.call);
+        let object = call.shown(object).await?;
         let is_large = object.bytes.len() > heavy::LARGE_BYTES;
         let item = if is_large && call.is_taken_apart() {
             heavy::event(move || call.event(&object, first)).await?

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use super::encryption::Transformer;
 use super::owners::Owners;
 use super::{Stored, key};
 use crate::field_label::FieldLabel;
@@ -103,7 +104,8 @@ impl Inner {
 /// Objects of one storage name, by `namespace/name` or `name`.
 pub struct ResourceCache {
     storage: Arc<str>,
-    labels: &'static [FieldLabel],
+    labels: RwLock<Arc<[FieldLabel]>>,
+    transformer: Arc<Transformer>,
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
 }
@@ -133,10 +135,16 @@ fn items_of(inner: &Inner, namespace: Option<&str>) -> Vec<Arc<Stored>> {
 }
 
 impl ResourceCache {
-    pub(super) fn new(storage: String, labels: &'static [FieldLabel], start: Revision) -> Self {
+    pub(super) fn new(
+        storage: String,
+        labels: Arc<[FieldLabel]>,
+        transformer: Arc<Transformer>,
+        start: Revision,
+    ) -> Self {
         Self {
             storage: storage.into(),
-            labels,
+            labels: RwLock::new(labels),
+            transformer,
             inner: RwLock::new(Inner {
                 history_start: start,
                 changed_at: start,
@@ -148,8 +156,20 @@ impl ResourceCache {
 
     /// The field labels that `Stored::fields` follows.
     #[must_use]
-    pub fn field_labels(&self) -> &'static [FieldLabel] {
-        self.labels
+    pub fn field_labels(&self) -> Arc<[FieldLabel]> {
+        Arc::clone(&self.labels.read())
+    }
+
+    /// Changes the field labels. What is held is read again; what a watch that resumes may still be sent is not.
+    pub(super) fn set_field_labels(&self, labels: &Arc<[FieldLabel]>) {
+        if **labels == **self.labels.read() {
+            return;
+        }
+        let mut inner = self.inner.write();
+        *self.labels.write() = Arc::clone(labels);
+        for object in inner.items.values_mut() {
+            *object = Arc::new(object.with_fields(labels));
+        }
     }
 
     /// One object.
@@ -251,19 +271,36 @@ impl ResourceCache {
     }
 
     pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
-        Stored::parse(&self.storage, key, value, revision, self.labels)
+        let labels = self.labels.read();
+        match self.transformer.open(key, value) {
+            Ok(opened) => Stored {
+                stale: opened.stale,
+                ..Stored::parse(&self.storage, key, &opened.value, revision, &labels)
+            },
+            // Not even its bytes are shown to anybody.
+            Err(error) => {
+                Stored::corrupt(&self.storage, key, Bytes::new(), revision, &labels, &error)
+            }
+        }
+    }
+
+    /// How the objects are written.
+    pub(super) fn transformer(&self) -> &Transformer {
+        &self.transformer
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.
     pub(super) fn reset(&self, items: &[KeyValue], revision: Revision) {
+        // Something that was there may be gone: what was made from the objects before holds no longer, even if all that
+        // are left are old.
         let mut fresh = Inner {
             history_start: revision,
+            changed_at: revision,
             ..Inner::default()
         };
         for kv in items {
             if let Some(tail) = key::tail_of(&kv.key, &self.storage) {
                 let stored = self.parse(&kv.key, &kv.value, kv.revision);
-                fresh.changed_at = fresh.changed_at.max(kv.revision);
                 fresh.bytes += stored.bytes.len();
                 fresh.owners.add(&stored);
                 fresh.items.insert(tail.into(), Arc::new(stored));
@@ -327,7 +364,12 @@ mod tests {
     use super::*;
 
     fn cache() -> ResourceCache {
-        ResourceCache::new("core/configmaps".to_owned(), &[], 0)
+        ResourceCache::new(
+            "core/configmaps".to_owned(),
+            Arc::default(),
+            Arc::default(),
+            0,
+        )
     }
 
     fn put(cache: &ResourceCache, revision: Revision, name: &str, size: usize) {
@@ -375,6 +417,24 @@ mod tests {
         assert!(inner.history_start > 1000);
         drop(inner);
         assert!(cache.since(1, 10, 10).is_err());
+    }
+
+    #[test]
+    fn what_was_removed_unseen_is_a_change() {
+        let cache = cache();
+        put(&cache, 1, "a", 1);
+        put(&cache, 2, "b", 1);
+        let before = cache.changed_at();
+        let key = key::object("core/configmaps", "a", "b");
+        let value = Bytes::from_static(br#"{"metadata": {"name": "b", "namespace": "a"}}"#);
+        let left = KeyValue {
+            key,
+            value,
+            revision: 2,
+        };
+        cache.reset(&[left], 7);
+        assert_eq!(cache.len(), 1);
+        assert!(cache.changed_at() > before);
     }
 
     #[test]

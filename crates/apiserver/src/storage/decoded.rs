@@ -81,6 +81,7 @@ mod tests {
             uid: Box::default(),
             deletion_timestamp: None,
             corrupt: false,
+            stale: false,
         })
     }
 

@@ -9,6 +9,27 @@ pub const ROOT: &str = "/registry/";
 /// First part of the storage name of custom resources; no group of a built-in kind has this name.
 const CUSTOM: &str = "custom";
 
+/// Prefix of the keys that writes of a namespace change together; no object has such a key, it has one part too few.
+const GUARDS: &str = "/registry/guards/";
+
+/// The guard of a namespace.
+#[must_use]
+pub(crate) fn guard(namespace: &str) -> String {
+    format!("{GUARDS}{namespace}")
+}
+
+/// The namespace of a guard.
+#[must_use]
+pub(crate) fn guarded(key: &str) -> Option<&str> {
+    key.strip_prefix(GUARDS)
+}
+
+/// Whether a key is that of a guard.
+#[must_use]
+pub(crate) fn is_guard(key: &str) -> bool {
+    guarded(key).is_some_and(|namespace| !namespace.contains('/'))
+}
+
 /// Storage name of the objects of a CustomResourceDefinition.
 #[must_use]
 pub fn custom(group: &str, plural: &str) -> String {
@@ -99,6 +120,9 @@ mod tests {
         assert_eq!(storage_of("/registry/pods"), None);
         assert_eq!(storage_of("/registry/custom/example.com/widgets"), None);
         assert_eq!(storage_of("/other"), None);
+        let guard = guard("default");
+        assert!(is_guard(&guard) && storage_of(&guard).is_none());
+        assert!(!is_guard("/registry/guards/example.com/x"));
     }
 
     #[test]

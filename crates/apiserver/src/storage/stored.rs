@@ -37,6 +37,8 @@ pub struct Stored {
     pub deletion_timestamp: Option<Box<str>>,
     /// Whether `bytes` are not the object that the key names.
     pub corrupt: bool,
+    /// Whether it would be encrypted in another way if it were written now.
+    pub stale: bool,
 }
 
 impl Stored {
@@ -49,44 +51,70 @@ impl Stored {
         labels: &[FieldLabel],
     ) -> Self {
         let (namespace, name) = key::name_of(key, storage);
-        let parsed = serde_json::from_slice::<Value>(value)
-            .map_err(|e| e.to_string())
-            .and_then(|object| {
-                let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
-                let named = text("/metadata/name") == Some(name)
-                    && text("/metadata/namespace").unwrap_or("") == namespace;
-                if named {
-                    Ok(object)
-                } else {
-                    Err("its metadata does not have the name and namespace of its key".to_owned())
-                }
-            });
-        match parsed {
+        match Self::read(storage, key, value) {
             Ok(mut object) => {
                 set_resource_version(&mut object, revision);
                 Self::from_value(storage, &object, (namespace, name), revision, labels)
             }
-            Err(error) => {
-                tracing::error!(
-                    key,
-                    revision,
-                    error,
-                    "an object in the store cannot be read; it is left alone"
-                );
-                Self {
-                    storage: Arc::clone(storage),
-                    namespace: namespace.into(),
-                    name: name.into(),
-                    revision,
-                    bytes: value.clone(),
-                    labels: Arc::default(),
-                    fields: labels.iter().map(|label| label.absent.into()).collect(),
-                    owners: Arc::default(),
-                    uid: Box::default(),
-                    deletion_timestamp: None,
-                    corrupt: true,
-                }
-            }
+            Err(error) => Self::corrupt(storage, key, value.clone(), revision, labels, &error),
+        }
+    }
+
+    /// An object that cannot be read, for the reason that is given.
+    pub(super) fn corrupt(
+        storage: &Arc<str>,
+        key: &str,
+        bytes: Bytes,
+        revision: Revision,
+        labels: &[FieldLabel],
+        error: &str,
+    ) -> Self {
+        tracing::error!(
+            key,
+            revision,
+            error,
+            "an object in the store cannot be read; it is left alone"
+        );
+        let (namespace, name) = key::name_of(key, storage);
+        Self {
+            storage: Arc::clone(storage),
+            namespace: namespace.into(),
+            name: name.into(),
+            revision,
+            bytes,
+            labels: Arc::default(),
+            fields: labels.iter().map(|label| (*label.absent).into()).collect(),
+            owners: Arc::default(),
+            uid: Box::default(),
+            deletion_timestamp: None,
+            corrupt: true,
+            stale: false,
+        }
+    }
+
+    /// The object of a key.
+    ///
+    /// # Errors
+    /// Why the value is not that.
+    pub(super) fn read(storage: &str, key: &str, value: &[u8]) -> Result<Value, String> {
+        let (namespace, name) = key::name_of(key, storage);
+        let object = serde_json::from_slice::<Value>(value).map_err(|e| e.to_string())?;
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+        let named = text("/metadata/name") == Some(name)
+            && text("/metadata/namespace").unwrap_or("") == namespace;
+        if named {
+            Ok(object)
+        } else {
+            Err("its metadata does not have the name and namespace of its key".to_owned())
+        }
+    }
+
+    /// The same object, with the values of other field labels.
+    pub(super) fn with_fields(&self, field_labels: &[FieldLabel]) -> Self {
+        let object = self.value().unwrap_or(Value::Null);
+        Self {
+            fields: fields_of(&object, field_labels),
+            ..self.clone()
         }
     }
 
@@ -107,14 +135,7 @@ impl Stored {
             })
             .unwrap_or_default();
         labels.sort();
-        let fields = field_labels
-            .iter()
-            .map(|field| match object.pointer(field.pointer) {
-                None | Some(Value::Null) => field.absent.into(),
-                Some(Value::String(s)) => s.as_str().into(),
-                Some(other) => other.to_string().into(),
-            })
-            .collect();
+        let fields = fields_of(object, field_labels);
         let owners = object
             .pointer("/metadata/ownerReferences")
             .and_then(Value::as_array)
@@ -139,6 +160,7 @@ impl Stored {
                 odd => Some(odd.to_string().into()),
             },
             corrupt: false,
+            stale: false,
         }
     }
 
@@ -255,6 +277,17 @@ pub(super) fn encode(mut object: Value) -> Bytes {
         metadata.remove("selfLink");
     }
     object.to_string().into()
+}
+
+fn fields_of(object: &Value, field_labels: &[FieldLabel]) -> Arc<[Box<str>]> {
+    field_labels
+        .iter()
+        .map(|field| match object.pointer(&field.pointer) {
+            None | Some(Value::Null) => (*field.absent).into(),
+            Some(Value::String(s)) => s.as_str().into(),
+            Some(other) => other.to_string().into(),
+        })
+        .collect()
 }
 
 #[cfg(test)]

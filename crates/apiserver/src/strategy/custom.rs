@@ -1,18 +1,17 @@
-//! Objects of CustomResourceDefinitions: their rules are an OpenAPI schema.
-
-mod schema;
+//! Objects of CustomResourceDefinitions: their rules are a structural schema.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_api::decode;
-use berth_api::field::FieldError;
+use berth_api::decode::{self, MAX_PROBLEMS};
+use berth_api::field::{FieldError, FieldPath};
 use berth_api::names;
 use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
 use berth_core::meta::{self, Scope};
 use berth_core::usage;
 use berth_rules::rbac::escalation::Grant;
+use berth_schema::{Schema, Unenforceable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
@@ -21,15 +20,43 @@ use crate::field_label::FieldLabel;
 use crate::object::{Object, Part};
 use crate::printer::Printer;
 use crate::registry::Gvk;
-use crate::storage::Storage;
+use crate::storage::{Beside, Storage};
+
+/// A schema that is enforced, or why it can't be.
+type Enforced = Result<Arc<Schema>, Unenforceable>;
 
 /// What the objects of one definition have in common.
 struct Definition {
     scope: Scope,
     /// Schema of the storage version; none takes anything.
-    schema: Option<Arc<Value>>,
+    schema: Option<Enforced>,
     /// Whether `status` is a subresource.
     has_status: bool,
+}
+
+/// What a definition has besides its schemas.
+#[derive(Default)]
+pub(crate) struct Parts {
+    /// Whether `status` is a subresource.
+    pub(crate) has_status: bool,
+    /// Where the numbers of the subresource `scale` are.
+    pub(crate) scale: Option<ScalePaths>,
+    /// The fields that selectors may name.
+    pub(crate) selectable: Vec<FieldLabel>,
+    /// Whether the definition is being deleted.
+    pub(crate) terminating: bool,
+    /// The revision at which the definition was read: objects that were stored later have its defaults.
+    pub(crate) revision: i64,
+}
+
+/// Where the numbers of the subresource `scale` are, as JSON pointers.
+pub(crate) struct ScalePaths {
+    /// How many are wanted.
+    pub(crate) replicas: String,
+    /// How many there are.
+    pub(crate) observed: String,
+    /// Which are counted.
+    pub(crate) selector: Option<String>,
 }
 
 /// The rules of one CustomResourceDefinition.
@@ -38,7 +65,11 @@ pub(crate) struct Custom {
     /// `apiVersion` of what is stored.
     api_version: String,
     /// `openAPIV3Schema` by version; a version without one takes anything.
-    schemas: BTreeMap<String, Arc<Value>>,
+    schemas: BTreeMap<String, Enforced>,
+    scale: Option<ScalePaths>,
+    selectable: Vec<FieldLabel>,
+    terminating: bool,
+    revision: i64,
     quota_names: Vec<String>,
 }
 
@@ -49,17 +80,35 @@ impl Custom {
         scope: Scope,
         stored: &Gvk,
         plural: &str,
-        schemas: BTreeMap<String, Arc<Value>>,
-        has_status: bool,
+        schemas: &BTreeMap<String, Arc<Value>>,
+        parts: Parts,
     ) -> Self {
+        let mut enforced: BTreeMap<String, Enforced> = BTreeMap::new();
+        for (version, schema) in schemas {
+            // Versions often have the same schema: it is compiled once.
+            let same = schemas
+                .iter()
+                .take_while(|(other, _)| *other != version)
+                .find(|(_, other)| *other == schema)
+                .and_then(|(other, _)| enforced.get(other).cloned());
+            let compiled = same.unwrap_or_else(|| Schema::compile(schema).map(Arc::new));
+            if let Err(error) = &compiled {
+                tracing::warn!(group = stored.group, plural, version, %error, "the schema of a CustomResourceDefinition can't be enforced; its objects can't be written");
+            }
+            enforced.insert(version.clone(), compiled);
+        }
         Self {
             definition: Arc::new(Definition {
                 scope,
-                schema: schemas.get(&stored.version).cloned(),
-                has_status,
+                schema: enforced.get(&stored.version).cloned(),
+                has_status: parts.has_status,
             }),
             api_version: stored.api_version(),
-            schemas,
+            schemas: enforced,
+            scale: parts.scale,
+            selectable: parts.selectable,
+            terminating: parts.terminating,
+            revision: parts.revision,
             quota_names: usage::object_names(&stored.group, plural),
         }
     }
@@ -102,9 +151,35 @@ impl CustomObject {
         self.body.as_object_mut()?.remove(field)
     }
 
-    fn body_errors(&self) -> Vec<FieldError> {
-        let schema = self.definition.schema.as_ref();
-        schema.map_or_else(Vec::new, |schema| schema::validate(&self.body, schema))
+    fn body_errors(&self, old: Option<&Self>) -> Vec<FieldError> {
+        let schema = match &self.definition.schema {
+            None => return Vec::new(),
+            Some(Ok(schema)) => schema,
+            Some(Err(error)) => {
+                let why = format!(
+                    "the schema of the CustomResourceDefinition can't be enforced, correct it first: {error}"
+                );
+                return vec![FieldError::internal(&FieldPath::default(), why)];
+            }
+        };
+        let old = old.map(|old| old.with_names(&self.metadata));
+        berth_schema::validate(&self.with_names(&self.metadata), old.as_ref(), schema)
+    }
+
+    /// The object with the metadata that a schema can say something of: its names.
+    fn with_names(&self, metadata: &ObjectMeta) -> Value {
+        let mut names = Map::new();
+        for (field, name) in [
+            ("name", &metadata.name),
+            ("generateName", &metadata.generate_name),
+        ] {
+            if let Some(name) = name {
+                names.insert(field.to_owned(), Value::String(name.clone()));
+            }
+        }
+        let mut body = self.body.clone();
+        body["metadata"] = Value::Object(names);
+        body
     }
 }
 
@@ -143,11 +218,11 @@ impl Object for CustomObject {
     ) -> Result<(), ApiError> {
         let old: &Self = old.typed()?;
         match part {
-            Part::Main if self.definition.has_status => {
+            Part::Main | Part::Scale if self.definition.has_status => {
                 self.put("status", old.body.get("status"));
                 Ok(())
             }
-            Part::Main => Ok(()),
+            Part::Main | Part::Scale => Ok(()),
             Part::Status => {
                 let status = self.take("status");
                 self.body.clone_from(&old.body);
@@ -159,34 +234,30 @@ impl Object for CustomObject {
                 self.metadata.managed_fields = managed;
                 Ok(())
             }
-            Part::Finalize
-            | Part::EphemeralContainers
-            | Part::Resize
-            | Part::Scale
-            | Part::Approval => Err(no_subresource(part)),
+            Part::Finalize | Part::EphemeralContainers | Part::Resize | Part::Approval => {
+                Err(no_subresource(part))
+            }
         }
     }
 
     fn validate(&self) -> Vec<FieldError> {
         let scope = self.definition.scope;
         let mut errors = meta::validate(&self.metadata, scope, names::dns1123_subdomain);
-        errors.extend(self.body_errors());
+        errors.extend(self.body_errors(None));
         errors
     }
 
     fn validate_update(&self, part: Part, old: &dyn Object) -> Result<Vec<FieldError>, ApiError> {
         let old: &Self = old.typed()?;
         match part {
-            Part::Main | Part::Status => {
+            Part::Main | Part::Status | Part::Scale => {
                 let mut errors = meta::validate_update(&self.metadata, &old.metadata);
-                errors.extend(self.body_errors());
+                errors.extend(self.body_errors(Some(old)));
                 Ok(errors)
             }
-            Part::Finalize
-            | Part::EphemeralContainers
-            | Part::Resize
-            | Part::Scale
-            | Part::Approval => Err(no_subresource(part)),
+            Part::Finalize | Part::EphemeralContainers | Part::Resize | Part::Approval => {
+                Err(no_subresource(part))
+            }
         }
     }
 }
@@ -215,9 +286,11 @@ impl Strategy for Custom {
                 .iter()
                 .map(|f| format!("metadata.{f}")),
         );
-        if let Some(schema) = self.schemas.get(version) {
-            schema::prune(&mut object, schema, unknown);
-            schema::default(&mut object, schema)
+        // One that can't be enforced is an error when the object is validated.
+        if let Some(Ok(schema)) = self.schemas.get(version) {
+            let most = MAX_PROBLEMS.saturating_sub(unknown.len());
+            unknown.extend(berth_schema::prune(&mut object, schema, most));
+            berth_schema::default(&mut object, schema)
                 .map_err(|e| ApiError::RequestEntityTooLarge(e.to_string()))?;
         }
         object["apiVersion"] = Value::String(self.api_version.clone());
@@ -234,8 +307,29 @@ impl Strategy for Custom {
         Ok(Box::new(self.object(stored.clone(), metadata)?))
     }
 
+    fn may_lack_defaults(&self, stored_at: i64, version: &str) -> bool {
+        stored_at < self.revision && self.schema(version).is_some_and(Schema::has_defaults)
+    }
+
+    fn fill(&self, version: &str, object: &mut Value) {
+        let Some(schema) = self.schema(version) else {
+            return;
+        };
+        // What is too much to be filled in is shown as it is stored.
+        if let Err(error) = berth_schema::default(object, schema) {
+            tracing::debug!(%error, "a stored object is shown without defaults");
+        }
+    }
+
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn schema(&self, version: &str) -> Option<&Schema> {
+        match self.schemas.get(version) {
+            Some(Ok(schema)) => Some(schema),
+            Some(Err(_)) | None => None,
+        }
     }
 
     fn moved_on(&self, new: &dyn Object, old: &dyn Object) -> Result<bool, ApiError> {
@@ -254,8 +348,8 @@ impl Strategy for Custom {
         false
     }
 
-    fn field_labels(&self) -> &'static [FieldLabel] {
-        &[]
+    fn field_labels(&self) -> &[FieldLabel] {
+        &self.selectable
     }
 
     fn quota_names(&self) -> &[String] {
@@ -282,12 +376,45 @@ impl Strategy for Custom {
         Ok(Vec::new())
     }
 
-    fn scale(&self, _object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError> {
-        Ok(None)
+    fn scale(&self, object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError> {
+        let Some(paths) = &self.scale else {
+            return Ok(None);
+        };
+        let object: &CustomObject = object.typed()?;
+        let number = |pointer: &str| {
+            let value = object.body.pointer(pointer)?.as_i64()?;
+            Some(i32::try_from(value).unwrap_or(if value < 0 { i32::MIN } else { i32::MAX }))
+        };
+        let Some(replicas) = number(&paths.replicas) else {
+            let path = paths.replicas.replace('/', ".");
+            return Err(ApiError::Internal(format!(
+                "the spec replicas field {path:?} does not exist"
+            )));
+        };
+        let selector = paths
+            .selector
+            .as_ref()
+            .and_then(|pointer| object.body.pointer(pointer)?.as_str());
+        Ok(Some(ScaleNumbers {
+            replicas,
+            observed: number(&paths.observed).unwrap_or(0),
+            selector: selector.unwrap_or_default().to_owned(),
+        }))
     }
 
-    fn set_replicas(&self, _object: &mut dyn Object, _replicas: i32) -> Result<(), ApiError> {
-        Err(ApiError::NoSuchPath)
+    fn set_replicas(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError> {
+        let paths = self.scale.as_ref().ok_or(ApiError::NoSuchPath)?;
+        let object: &mut CustomObject = object.typed_mut()?;
+        let mut at = &mut object.body;
+        for name in paths.replicas.split('/').skip(1) {
+            let name = name.replace("~1", "/").replace("~0", "~");
+            if !at.is_object() {
+                *at = Value::Object(Map::new());
+            }
+            at = &mut at[name.as_str()];
+        }
+        *at = Value::from(replicas);
+        Ok(())
     }
 
     fn complete(
@@ -300,7 +427,25 @@ impl Strategy for Custom {
     }
 
     fn check(&self, _new: &dyn Object, _cluster: Cluster<'_>) -> Result<(), ApiError> {
-        Ok(())
+        // Nothing that is created while the definition goes is left behind.
+        if self.terminating {
+            Err(ApiError::MethodNotAllowed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn allocates(&self) -> bool {
+        false
+    }
+
+    fn allocate(
+        &self,
+        _new: Option<&mut dyn Object>,
+        _old: Option<&dyn Object>,
+        _cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError> {
+        Ok(Vec::new())
     }
 
     fn grant<'a>(

@@ -13,7 +13,7 @@ use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind};
 use crate::object::Object;
 use crate::printer::Printer;
-use crate::storage::Storage;
+use crate::storage::{Beside, Storage};
 
 /// The strategy of the kind `K`.
 pub(crate) struct TypedKind<K> {
@@ -65,7 +65,7 @@ impl<K: Kind> Strategy for TypedKind<K> {
         K::UPDATES.unconditional
     }
 
-    fn field_labels(&self) -> &'static [FieldLabel] {
+    fn field_labels(&self) -> &[FieldLabel] {
         K::FIELD_LABELS
     }
 
@@ -141,6 +141,30 @@ impl<K: Kind> Strategy for TypedKind<K> {
 
     fn check(&self, new: &dyn Object, cluster: Cluster<'_>) -> Result<(), ApiError> {
         K::check(new.typed()?, cluster)
+    }
+
+    fn allocates(&self) -> bool {
+        K::ALLOCATES
+    }
+
+    fn allocate(
+        &self,
+        new: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+        cluster: Cluster<'_>,
+    ) -> Result<Vec<Beside>, ApiError> {
+        if !K::ALLOCATES {
+            return Ok(Vec::new());
+        }
+        let new = match new {
+            Some(new) => Some(new.typed_mut()?),
+            None => None,
+        };
+        let old = match old {
+            Some(old) => Some(old.typed()?),
+            None => None,
+        };
+        K::allocate(new, old, cluster)
     }
 
     fn grant<'a>(

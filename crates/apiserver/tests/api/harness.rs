@@ -91,7 +91,7 @@ impl Api {
         Self::start_changed(dir, |_| {}).await
     }
 
-    async fn start_changed(dir: &Path, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_changed(dir: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = Config::new(
             bind,

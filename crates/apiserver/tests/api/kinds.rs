@@ -10,7 +10,7 @@ mod workloads;
 
 use serde_json::{Value, json};
 
-use super::harness::Api;
+use super::harness::{Answer, Api};
 
 /// A kind and what holds for it.
 pub(crate) struct Case {
@@ -143,16 +143,14 @@ async fn check(api: &Api, case: &Case) {
     }
     // what never changes
     for (pointer, value, reason, field) in &case.fixed {
-        let mut changed = api.get(&one).await.expect(200);
-        set(&mut changed, pointer, value);
-        let answer = api.put(&one, &changed).await;
+        let (_, answer) = put(api, &one, |object| set(object, pointer, value)).await;
         let about = format!("{kind} {pointer}={value}: {}", answer.text);
         assert_eq!(answer.code, 422, "{about}");
         assert_cause(&answer.json(), reason, field, &about);
     }
     // an update that changes nothing, and one of labels
-    let current = api.get(&one).await.expect(200);
-    let same = api.put(&one, &current).await.expect(200);
+    let (current, same) = put(api, &one, |_| {}).await;
+    let same = same.expect(200);
     assert_eq!(
         same["metadata"]["resourceVersion"], current["metadata"]["resourceVersion"],
         "{kind}"
@@ -165,8 +163,26 @@ async fn check(api: &Api, case: &Case) {
     table(api, case, &name).await;
     discovery(api, case).await;
     apply(api, case, &one).await;
-    api.delete(&one).await.expect(200);
-    api.get(&one).await.expect(404);
+    let deleted = api.delete(&one).await.expect(200);
+    // A finalizer of the server's own keeps it for a while.
+    if deleted["kind"] == "Status" {
+        api.get(&one).await.expect(404);
+    } else {
+        assert_eq!(kind, "ServiceCIDR", "{deleted}");
+    }
+}
+
+/// A PUT of the object as it is, with a change; again when the server itself has written it meanwhile.
+async fn put(api: &Api, one: &str, change: impl Fn(&mut Value)) -> (Value, Answer) {
+    loop {
+        let current = api.get(one).await.expect(200);
+        let mut changed = current.clone();
+        change(&mut changed);
+        let answer = api.put(one, &changed).await;
+        if answer.code != 409 {
+            return (current, answer);
+        }
+    }
 }
 
 async fn table(api: &Api, case: &Case, name: &str) {
@@ -278,24 +294,6 @@ async fn kinds_of_the_cluster_are_served_as_the_reference_has_them() {
     .await;
     for case in cluster::cases() {
         check(&api, &case).await;
-    }
-}
-
-#[tokio::test]
-async fn what_is_not_enforced_is_not_stored() {
-    let api = Api::start().await;
-    for case in cluster::cases() {
-        if !case.path.contains("admissionregistration") {
-            continue;
-        }
-        let refused = api.post(case.path, case.minimal).await.expect(403);
-        let message = refused["message"].as_str().unwrap();
-        assert!(
-            message.contains("is not enforced by this server"),
-            "{message}"
-        );
-        let listed = api.get(case.path).await.expect(200);
-        assert_eq!(listed["items"], json!([]), "it can be listed, and is empty");
     }
 }
 

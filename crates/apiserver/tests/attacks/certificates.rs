@@ -140,6 +140,7 @@ async fn approving_and_signing_take_rights_on_the_signer() {
     }
     let now = api.get(&format!("{REQUESTS}/r")).await.expect(200);
     assert_eq!(now["status"]["conditions"], Value::Null, "{now}");
+    let approved = with(&now, json!({"conditions": conditions("Approved")}));
     // with the right on another signer, and then on all of this domain
     let signers = |names: Value| json!({"verbs": ["approve"], "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": names});
     grant(&api, "other", signers(json!(["example.com/other"]))).await;

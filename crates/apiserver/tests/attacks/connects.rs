@@ -14,12 +14,13 @@ async fn grant(api: &Api, user: &str, verbs: &[&str], resources: &[&str]) {
     bind(api, user, user, user).await;
 }
 
-const CONNECTIONS: [&str; 5] = [
+const CONNECTIONS: [&str; 6] = [
     "pods/exec",
     "pods/attach",
     "pods/portforward",
     "pods/proxy",
     "nodes/proxy",
+    "services/proxy",
 ];
 
 async fn as_of(api: &Api, user: &str, method: &str, path: &str, upgrade: bool) -> Answer {
@@ -74,7 +75,12 @@ async fn whoever_may_only_read_connects_to_nothing() {
         assert_eq!(answer.code, 405, "{path}: {}", answer.text);
     }
     let pod_proxy = format!("{PODS}/p/proxy/x");
-    for path in [pod_proxy.as_str(), "/api/v1/nodes/n/proxy/exec/default/p/c"] {
+    let service_proxy = "/api/v1/namespaces/default/services/https:kubernetes:https/proxy/x";
+    for path in [
+        pod_proxy.as_str(),
+        "/api/v1/nodes/n/proxy/exec/default/p/c",
+        service_proxy,
+    ] {
         for (user, method, upgrade, code) in [
             ("reader", "GET", false, 503),
             ("reader", "GET", true, 403),

@@ -269,3 +269,120 @@ async fn an_old_definition_of_a_built_in_kind_is_without_effect() {
         200
     );
 }
+
+fn with_schema(schema: Value) -> Value {
+    let mut body = definition("example.com", "widgets", "Widget", &[]);
+    body["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+    body
+}
+
+/// Whoever may define kinds and make objects of them stalls nobody: neither with definitions nor with objects.
+#[tokio::test]
+async fn rules_of_a_definition_stall_nobody() {
+    let api = Api::start().await;
+    definer(&api).await;
+    let deep = |rule: &str| {
+        with_schema(
+            json!({"type": "object", "properties": {"spec": {"type": "string", "maxLength": 10,
+            "x-kubernetes-validations": [{"rule": rule, "message": "m"}]}}}),
+        )
+    };
+    let begun = std::time::Instant::now();
+    for rule in [
+        format!("{}true", "(".repeat(50_000)),
+        format!("true{}", " && (self == 'a')".repeat(5_000)),
+        format!("self{}", ".a".repeat(40_000)),
+        format!("[1]{}.size() == 1", ".map(x, {x: x})".repeat(60)),
+        "self.matches('((a{1000}){1000}){1000}')".to_owned(),
+        "a".repeat(200_000),
+    ] {
+        let code = define(&api, deep(&rule)).await;
+        assert!(matches!(code, 201 | 409 | 422), "{code}");
+    }
+    api.delete(&format!("{DEFINITIONS}/widgets.example.com"))
+        .await;
+    wait_for(&api, &format!("{DEFINITIONS}/widgets.example.com"), 404).await;
+    // Cheap by its estimate, for there are bounds; expensive with each object that is sent.
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "array", "maxItems": 1000,
+        "items": {"type": "string", "maxLength": 1000},
+        "x-kubernetes-validations": [{"rule": "self.all(a, a.matches('^(a|b|[a-c]{1,20})*$'))"}]}}});
+    let code = define(&api, with_schema(schema)).await;
+    if code == 201 {
+        wait_for(&api, WIDGETS, 200).await;
+        let mut object = widget("w");
+        object["spec"] = json!(vec!["a".repeat(1_000); 1_000]);
+        api.post(WIDGETS, object).await;
+    } else {
+        assert_eq!(code, 422);
+    }
+    assert_eq!(api.get("/version").await.code, 200);
+    assert!(begun.elapsed() < PATIENCE * 3, "{:?}", begun.elapsed());
+}
+
+/// A definition of an older version of the server, which took anything: its objects can't be written past it.
+#[tokio::test]
+async fn a_schema_that_cannot_be_enforced_lets_nothing_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start_in(dir.path()).await;
+    api.stop().await;
+    {
+        let store = open(dir.path()).await;
+        let mut body = with_schema(
+            json!({"type": "object", "properties": {"spec": {"type": "string", "pattern": "("}}}),
+        );
+        body["metadata"]["uid"] = json!("old");
+        let key = "/registry/apiextensions.k8s.io/customresourcedefinitions/widgets.example.com";
+        write(&store, key, &body).await;
+    }
+    let api = Api::start_in(dir.path()).await;
+    wait_for(&api, WIDGETS, 200).await;
+    let refused = api.post(WIDGETS, widget("w")).await;
+    assert_eq!(refused.code, 422, "{}", refused.text);
+    assert!(
+        refused.text.contains("can't be enforced"),
+        "{}",
+        refused.text
+    );
+    // It can be mended, and be deleted.
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    api.merge(&path, json!({"metadata": {"labels": {"a": "b"}}}))
+        .await
+        .expect(200);
+    api.delete(&path).await.expect(200);
+    wait_for(&api, &path, 404).await;
+}
+
+/// Whoever may delete definitions takes no object past its finalizers, and the names are not taken meanwhile.
+#[tokio::test]
+async fn deleting_a_definition_respects_finalizers() {
+    let api = Api::start().await;
+    definer(&api).await;
+    let body = definition("example.com", "widgets", "Widget", &[]);
+    assert_eq!(define(&api, body.clone()).await, 201);
+    wait_for(&api, WIDGETS, 200).await;
+    let mut kept = widget("kept");
+    kept["metadata"]["finalizers"] = json!(["example.com/keep"]);
+    api.post(WIDGETS, kept).await.expect(201);
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    assert_eq!(
+        as_user(&api, "definer", &[], "DELETE", &path, None)
+            .await
+            .code,
+        200
+    );
+    assert_eq!(
+        as_user(&api, "definer", &[], "DELETE", &path, None)
+            .await
+            .code,
+        200
+    );
+    assert_eq!(define(&api, body).await, 409);
+    assert_eq!(api.get(&format!("{WIDGETS}/kept")).await.code, 200);
+    api.merge(
+        &format!("{WIDGETS}/kept"),
+        json!({"metadata": {"finalizers": null}}),
+    )
+    .await
+    .expect(200);
+    wait_for(&api, &path, 404).await;
+}

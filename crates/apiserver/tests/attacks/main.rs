@@ -6,19 +6,29 @@
 #[allow(dead_code, reason = "the suite in tests/api uses the rest")]
 #[path = "../api/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "the suite in tests/api uses the rest")]
+#[path = "../api/hook_server.rs"]
+mod hook_server;
 
+mod aggregation;
 mod certificates;
 mod connects;
+mod conversion;
 mod custom_resources;
 mod decoding;
 mod devices;
 mod escalation;
+#[path = "../api/extension_server.rs"]
+mod extension_server;
 mod identity;
 mod names;
 mod node_restriction;
 mod objects;
 mod pod_security;
+mod policies;
 mod proxying;
 mod request_reading;
 mod resources;
+mod services;
 mod subresources;
+mod webhooks;

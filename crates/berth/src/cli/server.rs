@@ -5,7 +5,6 @@ use tracing::info;
 use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
 use crate::kubeconfig;
-use crate::pki::Pki;
 use crate::role::Roles;
 use crate::role::server::{GateArgs, ServerArgs};
 
@@ -26,8 +25,12 @@ impl ServerCommand {
         let (bridge, pod_cidr) = self.dirs.network();
         let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
         let server_dir = data.path().join("server");
-        let pki = Pki::open(&server_dir.join("pki"))?;
-        let server = self.server.build(&pki, &server_dir, gates, None).await?;
+        let pki = self.server.pki(&server_dir)?;
+        let service_cidr = self.dirs.service_cidr();
+        let server = self
+            .server
+            .build(&pki, &server_dir, gates, None, &service_cidr)
+            .await?;
         let admin = pki.client("admin", &["system:masters"])?;
         let path = data.path().join("admin.kubeconfig");
         kubeconfig::write(&path, &server.url, &pki.ca_pem, &admin)?;

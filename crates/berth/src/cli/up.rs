@@ -15,7 +15,7 @@ use crate::dirs::DirArgs;
 use crate::pki::Pki;
 use crate::role::cri::{HandlerArgs, ImageArgs, NetworkArgs};
 use crate::role::node::NodeArgs;
-use crate::role::server::{GateArgs, ServerArgs};
+use crate::role::server::{Beside, GateArgs, ServerArgs};
 use crate::role::{self, Roles, Stage};
 use crate::{kubeconfig, memory};
 
@@ -37,6 +37,9 @@ pub(super) struct UpArgs {
     handlers: HandlerArgs,
     #[command(flatten, next_help_heading = "Network")]
     network: NetworkArgs,
+    /// Lead pods that ask for the Service default/kubernetes to the API server; switch it off where kube-proxy runs
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
+    service_proxy: bool,
     #[command(flatten, next_help_heading = "Images")]
     images: ImageArgs,
 }
@@ -61,11 +64,21 @@ impl UpArgs {
         )?;
         let cri_socket = cri.socket.clone();
         let server_dir = data.path().join("server");
-        let pki = Pki::open(&server_dir.join("pki"))?;
+        let pki = self.server.pki(&server_dir)?;
         let name = self.node.name();
+        let own_network = cri
+            .cni
+            .default_network
+            .clone()
+            .filter(|_| !role::cri::is_foreign_network(&cri));
+        let beside = Beside {
+            node: &name,
+            pod_cidr: own_network.as_ref().map(|network| network.subnet.as_str()),
+        };
+        let service_cidr = self.dirs.service_cidr();
         let server = self
             .server
-            .build(&pki, &server_dir, gates, Some(&name))
+            .build(&pki, &server_dir, gates, Some(beside), &service_cidr)
             .await?;
         let url = server.url.clone();
 
@@ -78,6 +91,23 @@ impl UpArgs {
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(cri, token).await?)
         });
+        if self.service_proxy {
+            let identity = pki.client("system:kube-proxy", &[])?;
+            let proxy = berth_node::ServiceProxyConfig {
+                client: kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
+                network: own_network
+                    .as_ref()
+                    .map_or_else(|| marker.bridge.clone(), |network| network.bridge.clone()),
+                pod_cidrs: own_network
+                    .into_iter()
+                    .map(|network| network.subnet)
+                    .collect(),
+            };
+            roles.spawn(Stage::Clients, "service proxy", |token| async move {
+                berth_node::run_service_proxy(proxy, token).await;
+                Ok(())
+            });
+        }
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
         let node = self.node.config(
             kubeconfig::client(&url, &pki.ca_pem, &identity).await?,

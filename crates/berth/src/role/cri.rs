@@ -120,6 +120,21 @@ pub(crate) fn config(
     Ok(config)
 }
 
+/// Whether somebody else has configured the pods' network, when the runtime starts.
+#[must_use]
+pub(crate) fn is_foreign_network(config: &Config) -> bool {
+    let is_config = |entry: std::fs::DirEntry| {
+        let path = entry.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("conf" | "conflist" | "json"))
+    };
+    let dirs = config.cni.conf_dirs.iter();
+    dirs.filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flatten()
+        .filter_map(Result::ok)
+        .any(is_config)
+}
+
 /// How the OCI runtime inside this binary is called.
 ///
 /// # Errors

@@ -1,25 +1,34 @@
 //! `berth server`: API server, scheduler and controllers.
 
 mod limits;
+mod services;
+pub(crate) mod store;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_apiserver::FrontProxyConfig;
 use berth_apiserver::authn::StaticToken;
 use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, Server, StoreConfig};
+use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
 use berth_core::gates::FeatureGates;
 
 use self::limits::LimitArgs;
+use self::services::ServiceArgs;
+use self::store::StoreArgs;
+use crate::election::{self, ElectionArgs, Elector, Times};
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
 use crate::{kubeconfig, net};
 
+/// The name of the certificate that the servers of APIServices are shown.
+const FRONT_PROXY: &str = "front-proxy-client";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Flags of the feature gates.
@@ -51,6 +60,10 @@ pub(crate) struct ServerArgs {
     /// Port on which the API is served; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     pub(crate) secure_port: u16,
+    /// Directory with the cluster's CA, the key of its tokens and the admin's token, which all servers of a cluster share;
+    /// what is missing is made [default: DATA_DIR/server/pki]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
     /// Another name or address for the API server's certificate (may be repeated)
     #[arg(long, value_name = "NAME|IP")]
     pub(crate) tls_san: Vec<String>,
@@ -71,6 +84,12 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
     pub(crate) service_account_max_token_expiration: Option<i64>,
     #[command(flatten)]
+    pub(crate) services: ServiceArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) election: ElectionArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
     #[arg(long, value_name = "FILE")]
@@ -86,6 +105,15 @@ pub(crate) struct ServerArgs {
     pub(crate) controllers: bool,
 }
 
+/// What runs beside a server in the same process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    /// The name of the node.
+    pub(crate) node: &'a str,
+    /// Addresses of its pods, on a bridge of berth's own; none on somebody else's network.
+    pub(crate) pod_cidr: Option<&'a str>,
+}
+
 /// A server that listens, and what its clients need.
 pub(crate) struct Built {
     server: Server,
@@ -94,10 +122,12 @@ pub(crate) struct Built {
     gates: FeatureGates,
     schedule_by_handler: Option<bool>,
     controllers: bool,
+    election: Option<Times>,
 }
 
 impl ServerArgs {
-    /// Opens the store and binds the port; `own_node` runs in this process, with a certificate of `pki`.
+    /// Opens the store and binds the port; the node of `beside` runs in this process, with a certificate of `pki`.
+    /// `service_cidr` is where Services get addresses unless a flag says otherwise.
     ///
     /// # Errors
     /// Each with a message that says what to do.
@@ -106,20 +136,23 @@ impl ServerArgs {
         pki: &Pki,
         dir: &Path,
         gates: FeatureGates,
-        own_node: Option<&str>,
+        beside: Option<Beside<'_>>,
+        service_cidr: &str,
     ) -> anyhow::Result<Built> {
-        let store = StoreConfig::Sqlite {
-            dir: dir.to_owned(),
-        };
+        let store = self.store.config(dir)?;
+        let election = self.election.times(matches!(store, StoreConfig::Etcd(_)))?;
         let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
+        let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
         config.controllers = self.controllers;
-        config.advertise = if self.bind_address.is_unspecified() {
-            own
-        } else {
-            self.bind_address
-        };
-        let serving = self.serving(pki, own)?;
+        let shared = matches!(config.store, StoreConfig::Etcd(_));
+        config.services = self
+            .services
+            .settings(dir, service_cidr, pod_cidr, shared)?;
+        config.endpoint_reconciler = self.services.reconciler();
+        config.advertise = self.advertise(own, pod_cidr)?;
+        config.pods = self.pods(config.advertise, pod_cidr)?;
+        let serving = self.serving(pki, own, config.advertise, &config.services)?;
         config.tls = Some(TlsConfig {
             certificate: serving.cert_pem.into_bytes(),
             key: serving.key_pem.into_bytes(),
@@ -141,10 +174,21 @@ impl ServerArgs {
             key: to_nodes.key_pem.into_bytes(),
             ca: self.kubelet_ca()?,
             issuer: Some(pki.ca_pem.clone().into_bytes()),
-            local_nodes: self.local_nodes(own_node),
+            local_nodes: self.local_nodes(beside.map(|beside| beside.node)),
+        });
+        let front_proxy = pki.client(FRONT_PROXY, &[])?;
+        config.front_proxy = Some(FrontProxyConfig {
+            certificate: front_proxy.cert_pem.into_bytes(),
+            key: front_proxy.key_pem.into_bytes(),
+            ca: pki.ca_pem.clone().into_bytes(),
+            allowed_names: vec![FRONT_PROXY.to_owned()],
+            client_ca: pki.ca_pem.clone().into_bytes(),
         });
         config.limits = self.limits.limits();
         config.gates = gates;
+        config
+            .encryption_provider_config
+            .clone_from(&self.store.encryption_provider_config);
         config
             .enable_admission_plugins
             .clone_from(&self.enable_admission_plugins);
@@ -162,7 +206,17 @@ impl ServerArgs {
             gates,
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
+            election,
         })
+    }
+
+    /// The cluster's authority.
+    ///
+    /// # Errors
+    /// When its files cannot be used.
+    pub(crate) fn pki(&self, dir: &Path) -> anyhow::Result<Pki> {
+        let own = dir.join("pki");
+        Ok(Pki::open(self.cert_dir.as_deref().unwrap_or(&own))?)
     }
 
     fn kubelet_ca(&self) -> anyhow::Result<Option<Vec<u8>>> {
@@ -183,7 +237,54 @@ impl ServerArgs {
             .collect()
     }
 
-    fn serving(&self, pki: &Pki, own: IpAddr) -> anyhow::Result<Identity> {
+    /// The address that others reach this server at.
+    fn advertise(&self, own: IpAddr, pod_cidr: Option<&str>) -> anyhow::Result<IpAddr> {
+        if let Some(address) = self.services.advertise_address {
+            anyhow::ensure!(
+                !address.is_loopback() && !address.is_unspecified(),
+                "--advertise-address {address}: nobody else reaches this server there; name an address of this machine"
+            );
+            return Ok(address);
+        }
+        let address = if self.bind_address.is_unspecified() {
+            own
+        } else {
+            self.bind_address
+        };
+        // Pods of this machine reach it at their bridge.
+        let bridge = pod_cidr.and_then(net::gateway);
+        Ok(bridge.filter(|_| address.is_loopback()).unwrap_or(address))
+    }
+
+    /// The socket for this machine's pods, of a server that listens where they can't reach it.
+    fn pods(
+        &self,
+        advertise: IpAddr,
+        pod_cidr: Option<&str>,
+    ) -> anyhow::Result<Option<PodListener>> {
+        let Some(subnets) = pod_cidr.filter(|_| self.bind_address.is_loopback()) else {
+            return Ok(None);
+        };
+        if net::gateway(subnets) != Some(advertise) {
+            return Ok(None);
+        }
+        let address = SocketAddr::new(advertise, self.secure_port);
+        let listener = net::listen_ahead(address).with_context(|| {
+            format!("cannot listen on {address} for pods (stop what uses it, or choose another --secure-port)")
+        })?;
+        Ok(Some(PodListener {
+            listener: Arc::new(listener),
+            subnets: subnets.to_owned(),
+        }))
+    }
+
+    fn serving(
+        &self,
+        pki: &Pki,
+        own: IpAddr,
+        advertise: IpAddr,
+        services: &ServiceSettings,
+    ) -> anyhow::Result<Identity> {
         let mut names = vec![
             "localhost".to_owned(),
             "kubernetes".to_owned(),
@@ -195,8 +296,9 @@ impl ServerArgs {
         let mut addresses = vec![
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-            IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+            services.kubernetes_ip(),
             own,
+            advertise,
         ];
         if !self.bind_address.is_unspecified() {
             addresses.push(self.bind_address);
@@ -235,6 +337,7 @@ impl Built {
             gates,
             schedule_by_handler,
             controllers,
+            election,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)
@@ -243,24 +346,38 @@ impl Built {
             let identity = pki.client(user, groups)?;
             kubeconfig::client(&url, &pki.ca_pem, &identity).await
         };
+        let me = format!("{}_{}", net::host_name(), election::unique());
+        let elector = |client: &kube::Client, lease| {
+            election.map(|times| Elector::new(client.clone(), lease, &me, times))
+        };
         if let Some(by_handler) = schedule_by_handler {
-            let mut scheduler =
-                berth_scheduler::Config::new(client("system:kube-scheduler", &[]).await?);
+            let client = client("system:kube-scheduler", &[]).await?;
+            let elector = elector(&client, "kube-scheduler");
+            let mut scheduler = berth_scheduler::Config::new(client);
             scheduler.gates = gates;
             scheduler.by_handler = by_handler;
-            roles.spawn(Stage::Clients, "scheduler", |token| async move {
-                Ok(berth_scheduler::run(scheduler, token).await?)
+            let work = move |token| {
+                let running = berth_scheduler::run(scheduler.clone(), token);
+                async { Ok(running.await?) }
+            };
+            roles.spawn(Stage::Clients, "scheduler", |token| {
+                election::run(elector, token, work)
             });
         }
         if controllers {
             // The stock controller manager borrows an account a controller; ours empties namespaces of every
             // kind there will ever be, which takes the right to delete anything.
             let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
+            let elector = elector(&manager, "berth-controllers");
             let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
             controllers.gates = gates;
-            controllers.authority = Some(pki.authority()?);
-            roles.spawn(Stage::Clients, "controllers", |token| async move {
-                Ok(berth_controllers::run(controllers, token).await?)
+            controllers.authority = Some(Arc::new(pki.authority()?));
+            let work = move |token| {
+                let running = berth_controllers::run(controllers.clone(), token);
+                async { Ok(running.await?) }
+            };
+            roles.spawn(Stage::Clients, "controllers", |token| {
+                election::run(elector, token, work)
             });
         }
         Ok(())

@@ -258,3 +258,23 @@ async fn a_killed_containerd_shim_leaves_no_mounts() {
     daemon.stop();
     remove_cgroup(&parent);
 }
+
+/// A shim that ends in the middle of its work, as Kata's does when it is told to shut down too early.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_shim_leaves_at_a_normal_stop_goes_too() {
+    let mut daemon = Daemon::start(&handlers("")).await;
+    let mut client = daemon.client.clone();
+    let parent = format!("berth-careless-{}", std::process::id());
+    let config = pod("careless", &daemon.path().join("logs"), &parent);
+    let id = run(&mut client, &config, "testvm").await.expect("a pod");
+    let container = launch(&mut client, &id, &config, shell("c", "exec sleep 10000"));
+    container.await.expect("starts");
+    std::fs::write(testvm::dir(&daemon).join("careless"), "").expect("a file");
+    stop(&mut client, &id).await.expect("it can be stopped");
+    assert_eq!(monitors(&id), Vec::<String>::new());
+    assert!(!shared(&daemon, &id).exists());
+    remove(&mut client, &id).await.expect("it can be removed");
+    nothing_left(&daemon, &parent).await;
+    daemon.stop();
+    remove_cgroup(&parent);
+}

@@ -35,6 +35,10 @@ async fn a_shim_makes_the_sandbox_without_a_container() {
     for (name, value) in [("io.katacontainers.x", "let through"), ("other", "not")] {
         config.annotations.insert(name.to_owned(), value.to_owned());
     }
+    let linux = config.linux.as_mut().expect("linux");
+    linux.sysctls = [("net.ipv4.ip_unprivileged_port_start", "77")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
     let id = run(&mut client, &config, "testvm").await.expect("a pod");
     let record = testvm::record(&daemon, &id);
     assert_eq!(record["options"]["type_url"], "runtime.v1.PodSandboxConfig");
@@ -55,8 +59,17 @@ async fn a_shim_makes_the_sandbox_without_a_container() {
 
     let ending = launch(&mut client, &id, &config, shell("end", "echo done; exit 4"));
     let ending = ending.await.expect("starts");
-    let lasting = launch(&mut client, &id, &config, shell("last", "exec sleep 10000"));
-    let lasting = lasting.await.expect("starts");
+    // It says nothing of PIDs: what the pod wants counts, since the first container's end would be that of all.
+    let mut silent = shell("last", "exec sleep 10000");
+    let linux = silent.linux.as_mut().expect("linux");
+    linux.security_context = Some(LinuxContainerSecurityContext::default());
+    let lasting = launch(&mut client, &id, &config, silent).await;
+    let lasting = lasting.expect("starts");
+    let spec = &testvm::record(&daemon, &lasting)["spec"]["linux"];
+    let namespaces = spec["namespaces"].as_array().expect("namespaces");
+    assert!(namespaces.contains(&serde_json::json!({"type": "pid"})));
+    // Without a sandbox container the containers bring the pod's sysctls into the guest.
+    assert_eq!(spec["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "77");
     assert_eq!(ended(&mut client, &ending).await.exit_code, 4);
     daemon.kill();
     daemon.launch().await;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::api::{CreateTaskRequest, ExecProcessRequest};
 use containerd_shim_protos::events::task::TaskExit;
@@ -84,6 +84,9 @@ impl Pod {
         };
         let guest = Guest::boot(&self.arguments.dir, &self.arguments.id, exits)?;
         self.state().guest = Some(guest);
+        while self.dir().join("slow").exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(())
     }
 
@@ -211,6 +214,7 @@ impl Pod {
         }
         let cgroup = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
         let cgroup = cgroup.to_owned();
+        share_pids(spec);
         let bundle = self.shared().join(&request.id);
         std::fs::create_dir_all(&bundle).map_err(failed)?;
         std::fs::write(bundle.join("config.json"), spec.to_string()).map_err(failed)?;
@@ -431,6 +435,20 @@ impl Pod {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.arguments.dir
+    }
+}
+
+/// As Kata: whatever path a PID namespace has, it is the guest's; whoever names none has one of its own.
+fn share_pids(spec: &mut Value) {
+    let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() else {
+        return;
+    };
+    let is_pid = |namespace: &Value| namespace["type"] == "pid";
+    let named = namespaces.iter().find(|namespace| is_pid(namespace));
+    let shared = named.is_some_and(|namespace| namespace["path"].is_string());
+    namespaces.retain(|namespace| !is_pid(namespace));
+    if !shared {
+        namespaces.push(json!({"type": "pid"}));
     }
 }
 

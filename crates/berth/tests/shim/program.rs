@@ -10,6 +10,8 @@
 //!   containers have its PID. When the shim is killed, the VMM, a "virtiofsd" and a directory stay; `delete` answers 137
 //!   and leaves them.
 //! - `Kill` of an exec with `all` kills the whole container.
+//! - A container whose spec has a PID namespace by path is in the guest's, any other one in its own.
+//! - `Stats` gives figures of the guest's that are the same for all containers ([`figures`]).
 //!
 //! `BERTH_TESTVM_DIR` names the directory for all of its files, which tests read and write:
 //!
@@ -19,6 +21,8 @@
 //! | `record/ID.json` | what `Create` or `CreateSandbox` brought: annotations, spec, root file system, options |
 //! | `shared/sandboxes/ID` | what Kata keeps in /run/kata-containers/shared/sandboxes/ID |
 //! | `oom/ID` | made by a test: the shim publishes that container ID ran out of memory, and removes the file |
+//! | `slow` | made by a test: `Create` and `StartSandbox` go on when it is gone, with the machine booted |
+//! | `careless` | made by a test: `Shutdown` ends the shim before it has cleaned up, as Kata's does when it is told too early |
 //! | `mute` | made by a test: `Wait` is not answered, so that ends are known by events alone |
 //! | `s/` | sockets |
 
@@ -28,6 +32,7 @@ mod arguments;
 mod cgroups;
 mod console;
 mod daemon;
+mod figures;
 mod guest;
 mod journal;
 mod message;

@@ -14,6 +14,7 @@ use serde_json::json;
 use std::os::fd::AsRawFd;
 use ttrpc::r#async::TtrpcContext;
 
+use crate::figures::figures;
 use crate::journal;
 use crate::message::{Exit, failed, stamp};
 use crate::pod::{Pod, unknown};
@@ -190,6 +191,17 @@ impl Task for Service {
         })
     }
 
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Answer<StatsResponse> {
+        self.note(&json!({"call": "Stats", "id": request.id}));
+        if !self.0.has(&request.id) {
+            return Err(unknown(&request.id, ""));
+        }
+        Ok(StatsResponse {
+            stats: MessageField::some(figures().map_err(failed)?),
+            ..StatsResponse::default()
+        })
+    }
+
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> Answer<Empty> {
         let resources = String::from_utf8_lossy(&request.resources.value).into_owned();
         self.note(&json!({"call": "Update", "id": request.id, "resources": resources}));
@@ -245,11 +257,13 @@ impl Task for Service {
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> Answer<Empty> {
         self.note(&json!({"call": "Shutdown", "id": request.id, "now": request.now}));
         if request.now || request.id == self.0.arguments.id {
-            self.blocking(|pod| {
-                pod.clean();
-                Ok(())
-            })
-            .await?;
+            if !self.0.dir().join("careless").exists() {
+                self.blocking(|pod| {
+                    pod.clean();
+                    Ok(())
+                })
+                .await?;
+            }
             self.0.shutdown.notify_one();
         }
         Ok(Empty::new())

@@ -15,6 +15,9 @@ pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kub
 /// Certificates of nodes as servers.
 pub(super) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
+/// Whose certificate speaks for any user at the servers of APIServices (`requestheader-allowed-names`).
+const FRONT_PROXY: &str = "front-proxy-client";
+
 /// How far a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -169,6 +172,9 @@ impl Names {
 
 /// Why a request does not fit its signer; nothing when it does. The rules of the stock signers.
 pub(super) fn misfit(signer: &str, names: &Names, usages: &[String]) -> Option<String> {
+    if names.common_names.iter().any(|name| name == FRONT_PROXY) {
+        return Some(format!("{FRONT_PROXY:?} is the API server's own name"));
+    }
     let has = |usage: &str| usages.iter().any(|u| u == usage);
     let only = |allowed: &[&str]| usages.iter().all(|u| allowed.contains(&u.as_str()));
     let wrong = match signer {
@@ -288,11 +294,13 @@ pub(super) mod tests {
         let node = read(&["system:nodes"], "system:node:n1", &[], &[]);
         let serving = read(&["system:nodes"], "system:node:n1", &["n1"], &["10.0.0.1"]);
         let user = read(&["devs"], "jane", &[], &[]);
+        let front_proxy = read(&[], "front-proxy-client", &[], &[]);
         let client = usages(&["digital signature", "client auth"]);
         let server = usages(&["digital signature", "key encipherment", "server auth"]);
         for (signer, names, usages, fits) in [
             (CLIENT, &user, &client, true),
             (CLIENT, &user, &server, false),
+            (CLIENT, &front_proxy, &client, false),
             (KUBELET_CLIENT, &node, &client, true),
             (KUBELET_CLIENT, &node, &server, false),
             (KUBELET_CLIENT, &serving, &client, false),

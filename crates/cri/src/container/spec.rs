@@ -37,7 +37,11 @@ pub(super) fn build(
     let linux = config.linux.clone().unwrap_or_default();
     let given = linux.security_context.as_ref();
     let metadata = config.metadata.clone().unwrap_or_default();
-    let sandbox = oci_sandbox(engine, pod);
+    let mut sandbox = oci_sandbox(engine, pod);
+    if pod.runtime.is_vm() && pod.runtime.sandbox_service {
+        // No sandbox container brings them into the guest, where the containers share what they set.
+        sandbox.sysctls = sandbox::sysctls(pod);
+    }
     let hostname = sandbox::hostname(&pod.config.0);
     let mut process = process(record, &hostname, image)?;
     // What the pod mounts below an image's volume has to come after it.
@@ -224,9 +228,14 @@ fn pid_namespace(
     let options = options.unwrap_or_default();
     let of_pid = |pid: u32| Namespace::Path(PathBuf::from(format!("/proc/{pid}/ns/pid")));
     Ok(match options.pid() {
+        // A virtual machine has no PID namespace of the host, and one of its own for each container whose spec names none.
+        // As under containerd, such containers share the sandbox's.
+        NamespaceMode::Node if pod.runtime.is_vm() && pod.pause_pid > 0 => of_pid(pod.pause_pid),
         NamespaceMode::Node => Namespace::Host,
         NamespaceMode::Container => own(),
         NamespaceMode::Pod if gvisor => Namespace::Host,
+        // Without a sandbox container the first container's would be the sandbox's, and all would end with that one.
+        NamespaceMode::Pod if shares_only_by_default(pod) => Namespace::Private,
         NamespaceMode::Pod if pod.pause_pid > 0 => of_pid(pod.pause_pid),
         // Without a sandbox container there is nothing to share.
         NamespaceMode::Pod => Namespace::Private,
@@ -248,6 +257,13 @@ fn pid_namespace(
             of_pid(target_record.pid)
         }
     })
+}
+
+/// Whether a container of a virtual machine without a sandbox container shares its PID namespace only since nobody said
+/// otherwise: the pod does not want it.
+fn shares_only_by_default(pod: &SandboxRecord) -> bool {
+    let runtime = &pod.runtime;
+    runtime.is_vm() && runtime.sandbox_service && !sandbox::shares_pids(&pod.config.0)
 }
 
 fn mounts(

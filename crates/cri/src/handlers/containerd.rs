@@ -225,6 +225,7 @@ const OPTIONS: &[(&str, Kind)] = &[
     ("Runtime", Kind::Text),
     ("Root", Kind::Text),
     ("ConfigPath", Kind::Text),
+    ("TypeUrl", Kind::Text),
     ("SystemdCgroup", Kind::Flag),
 ];
 
@@ -273,6 +274,7 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
                 vm: runtime_type.contains("kata") || is_kata(&binary),
                 binary,
                 config,
+                config_type: options.text("TypeUrl").map(str::to_owned),
                 runtime_binary: options.path("BinaryName"),
                 systemd_cgroup,
             }

@@ -159,6 +159,7 @@ fn handler(
             RuntimeDef::Shim {
                 binary,
                 config,
+                config_type: None,
                 runtime_binary: None,
                 systemd_cgroup,
                 vm: true,

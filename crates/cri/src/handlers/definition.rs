@@ -140,6 +140,8 @@ pub enum RuntimeDef {
         binary: PathBuf,
         /// The configuration file passed in the Create options.
         config: Option<PathBuf>,
+        /// And what type of content it is said to have.
+        config_type: Option<String>,
         /// The OCI runtime that a runc-like shim should call.
         runtime_binary: Option<PathBuf>,
         /// For a runc-like shim: systemd's cgroups.

@@ -62,6 +62,7 @@ fn containerd_versions_say_the_same() {
             RuntimeDef::Shim {
                 binary: "containerd-shim-kata-v2".into(),
                 config: None,
+                config_type: None,
                 runtime_binary: None,
                 systemd_cgroup: false,
                 vm: true
@@ -518,6 +519,10 @@ fn containerds_form_and_our_own_behave_alike() {
         (
             "[options]\nConfigPath = \"/etc/k.toml\"\n",
             "config = \"/etc/k.toml\"\n",
+        ),
+        (
+            "[options]\nTypeUrl = \"io.example.options\"\nConfigPath = \"/etc/k.toml\"\n",
+            "config = \"/etc/k.toml\"\nconfig_type = \"io.example.options\"\n",
         ),
         (
             "privileged_without_host_devices = true\n",

@@ -3,6 +3,14 @@
 use super::Sample;
 
 pub(super) fn samples(pids: &[u32]) -> Vec<Sample> {
+    let processes = u64::try_from(pids.len()).unwrap_or(u64::MAX);
+    let mut samples = open_files(pids);
+    samples.push(("container_processes", Vec::new(), processes));
+    samples
+}
+
+/// What processes have open.
+pub(super) fn open_files(pids: &[u32]) -> Vec<Sample> {
     let (mut descriptors, mut sockets) = (0, 0);
     for pid in pids {
         // A process that has ended meanwhile has none.
@@ -16,10 +24,8 @@ pub(super) fn samples(pids: &[u32]) -> Vec<Sample> {
             sockets += u64::from(is_socket);
         }
     }
-    let processes = u64::try_from(pids.len()).unwrap_or(u64::MAX);
     vec![
         ("container_file_descriptors", Vec::new(), descriptors),
         ("container_sockets", Vec::new(), sockets),
-        ("container_processes", Vec::new(), processes),
     ]
 }

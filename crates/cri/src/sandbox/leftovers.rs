@@ -63,6 +63,33 @@ pub(crate) async fn note_processes(engine: &Engine, sandbox: &Sandbox, shim: &Sh
     }
 }
 
+/// Whether another's shim that was told to end, and has said that all is done, has left something after all. Kata's does when
+/// two of its own ways to clean up meet.
+pub(super) async fn is_something_left(
+    engine: &Shared,
+    sandbox: &Arc<Sandbox>,
+) -> Result<bool, CriError> {
+    let record = sandbox.record();
+    if record.runtime.other_shim().is_none() || record.released {
+        return Ok(false);
+    }
+    let spared = other_shims(engine, &sandbox.id);
+    blocking(move || {
+        let directories = directories::of(&record.id, &record.runtime.sandbox_dirs);
+        let left = processes::wait_for_end(&record.shim_processes, &spared, PATIENCE, || {
+            directories.iter().all(|directory| !directory.exists())
+        });
+        if left {
+            tracing::warn!(
+                id = record.id,
+                "the shim has not removed all that it had of a pod sandbox"
+            );
+        }
+        Ok(left)
+    })
+    .await
+}
+
 /// Ends what a lost shim has left as soon as the `delete` of its containers has ended, so that no virtual machine runs on
 /// until somebody stops its pod.
 pub(crate) async fn end_early(engine: Shared, sandbox: Arc<Sandbox>) {

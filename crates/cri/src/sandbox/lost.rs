@@ -1,13 +1,25 @@
-//! Pods that are not whole any more: the sandbox container has ended, or the shim has died.
+//! Pods that are not whole any more, since the sandbox container has ended or the shim has died; and those that never were,
+//! since the server stops or was killed.
+//!
+//! A virtual machine boots for seconds, longer than a server that is told to stop waits for its requests. What it has of a
+//! pod by then is undone: the next server may come late or never, and until then the machine would run for nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
 use berth_shim::client::{self, Exit};
 
 use super::{Sandbox, leftovers};
-use crate::engine::{Engine, Shared};
+use crate::engine::{Engine, Shared, blocking};
+use crate::error::{CriError, chain};
 use crate::record::{Phase, SandboxRecord};
+use crate::strays::{self, Stray};
+
+/// What may still be finished once the server is told to stop: less than the shutdown waits for requests.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long CNI plugins may go on.
+const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Notes that a ready pod is so no more; false when that is known.
 pub(crate) fn not_ready(engine: &Shared, sandbox: &Sandbox) -> bool {
@@ -82,4 +94,49 @@ pub(crate) async fn end_without_shim(
             );
         })
         .ok()
+}
+
+/// Does a shim's part of making a pod; given up when the server is told to stop meanwhile.
+pub(super) async fn unless_stopped<T>(
+    engine: &Engine,
+    id: &str,
+    work: impl Future<Output = Result<T, CriError>>,
+) -> Result<T, CriError> {
+    let stopped = async {
+        engine.shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = stopped => Err(CriError::Stopping(id.to_owned())),
+    }
+}
+
+/// Ends what works on for a pod whose making was cut short, and deletes what the runtime holds by then: nobody knows how far
+/// it got.
+pub(crate) async fn end_unfinished(engine: &Shared, sandbox: &Sandbox) {
+    // With the last handle ends whoever would replace the keeper of its streams.
+    sandbox.set_shim(None);
+    let bundle = engine.layout.bundle(&sandbox.id);
+    client::end_keeper(&bundle).await;
+    let id = sandbox.id.clone();
+    let ended = blocking(move || {
+        strays::end(&id, Stray::Runtime, Duration::ZERO);
+        strays::end(&id, Stray::Plugin, PLUGINS);
+        Ok(())
+    });
+    if let Err(error) = ended.await {
+        tracing::warn!(
+            id = sandbox.id,
+            error = chain(&error),
+            "leftovers not looked for"
+        );
+    }
+    if bundle.exists() {
+        let config = sandbox.record().runtime.shim(&engine.config);
+        // Fails when the runtime was never called.
+        let _ = client::cleanup(&config, &sandbox.id, &bundle).await;
+    }
+    note_lost(sandbox);
 }

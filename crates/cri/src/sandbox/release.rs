@@ -83,7 +83,7 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
         tokio::join!(end_processes(engine, sandbox), detach(engine, sandbox));
     processes?;
     network?;
-    if sandbox.record().shim_lost {
+    if sandbox.record().shim_lost || leftovers::is_something_left(engine, sandbox).await? {
         leftovers::end(engine, sandbox).await?;
     }
     let shared = Arc::clone(engine);

@@ -10,6 +10,7 @@ use berth_shim::private;
 use serde_json::{Value, json};
 
 use super::leftovers::{self, ShimProcesses};
+use super::lost::unless_stopped;
 use super::{Sandbox, files, gvisor, sandboxer, spec, users};
 use crate::cni::{self, Attachment};
 use crate::container;
@@ -63,6 +64,10 @@ pub(crate) async fn run(
     };
     let sandbox = Arc::new(Sandbox::new(engine, record));
     if let Err(error) = make(engine, &sandbox).await {
+        let _undoing = engine.tasks.undoing();
+        if matches!(error, CriError::Stopping(_)) {
+            super::end_unfinished(engine, &sandbox).await;
+        }
         // Nobody knows how far another's shim has got, and what it ends by itself.
         super::note_lost(&sandbox);
         if let Err(undo) = super::discard(engine, &sandbox).await {
@@ -90,7 +95,10 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
     let made = Arc::clone(sandbox);
     blocking(move || prepare(&shared, &made)).await?;
     // The network and the shim know nothing of each other until the sandbox container starts.
-    let (attached, shim) = tokio::join!(attach(engine, sandbox), launch(engine, &record));
+    let (attached, shim) = tokio::join!(
+        attach(engine, sandbox),
+        unless_stopped(engine, &record.id, launch(engine, &record))
+    );
     if let Ok(shim) = &shim {
         sandbox.set_shim(Some(shim.clone()));
     }
@@ -98,15 +106,15 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
     let shim = shim?;
     let mut pause_pid = 0;
     if record.runtime.sandbox_service {
-        pause_pid = sandboxer::start(engine, &record, &shim).await?;
+        let start = sandboxer::start(engine, &record, &shim);
+        pause_pid = unless_stopped(engine, &record.id, start).await?;
     } else if record.pause {
-        pause_pid = shim
-            .start(&record.id)
-            .await
-            .map_err(CriError::shim("start the sandbox container of", &record.id))?;
+        let failed = CriError::shim("start the sandbox container of", &record.id);
+        let start = async { shim.start(&record.id).await.map_err(failed) };
+        pause_pid = unless_stopped(engine, &record.id, start).await?;
         if let Some(command) = record.runtime.gvisor() {
             gvisor::show_network(&engine.layout.pod(&record.id), command, pause_pid)?;
-            let sysctls = gvisor::sysctls_inside(command, sysctls(&record));
+            let sysctls = gvisor::sysctls_inside(command, spec::sysctls(&record));
             if !sysctls.is_empty() {
                 let spec = spec::pause_spec(engine, &record)?;
                 gvisor::set_sysctls(&shim, &record.id, &spec, &sysctls).await?;
@@ -146,10 +154,10 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             hostname: own_network.then(|| hostname.clone()),
             user: users::wanted(spec::options(config)),
             sysctls: match record.runtime.gvisor() {
-                Some(command) => gvisor::sysctls_outside(command, sysctls(&record)),
+                Some(command) => gvisor::sysctls_outside(command, spec::sysctls(&record)),
                 // The guest's kernel has them, which may know others than ours.
                 None if record.runtime.is_vm() => BTreeMap::new(),
-                None => sysctls(&record),
+                None => spec::sysctls(&record),
             },
         },
     )?;
@@ -193,11 +201,6 @@ fn pause_root(engine: &Engine, record: &SandboxRecord) -> PathBuf {
         RootfsMounter::Berth => engine.layout.bundle(&record.id).join("rootfs"),
         RootfsMounter::Shim => engine.layout.pod(&record.id).join("pause"),
     }
-}
-
-fn sysctls(record: &SandboxRecord) -> BTreeMap<String, String> {
-    let linux = record.config.0.linux.clone().unwrap_or_default();
-    linux.sysctls.into_iter().collect()
 }
 
 async fn launch(engine: &Engine, record: &SandboxRecord) -> Result<Shim, CriError> {

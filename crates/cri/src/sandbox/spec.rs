@@ -39,7 +39,7 @@ pub(super) fn host_ipc(config: &PodSandboxConfig) -> bool {
 
 /// Whether the pod's containers share one PID namespace: the CRI's default (`NamespaceOption.pid`), which kubelets
 /// override.
-pub(super) fn shares_pids(config: &PodSandboxConfig) -> bool {
+pub(crate) fn shares_pids(config: &PodSandboxConfig) -> bool {
     options(config).is_none_or(|options| options.pid() == NamespaceMode::Pod)
 }
 
@@ -57,6 +57,12 @@ pub(crate) fn hostname(config: &PodSandboxConfig) -> String {
         .ok()
         .and_then(|name| name.into_string().ok())
         .unwrap_or_default()
+}
+
+/// The sysctls that the pod asks for.
+pub(crate) fn sysctls(record: &SandboxRecord) -> BTreeMap<String, String> {
+    let linux = record.config.0.linux.clone().unwrap_or_default();
+    linux.sysctls.into_iter().collect()
 }
 
 /// What a pod can't have.
@@ -196,7 +202,7 @@ pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec
     };
     let mut sandbox = oci_sandbox(engine, record);
     if record.runtime.is_vm() {
-        sandbox.sysctls = linux.sysctls.into_iter().collect();
+        sandbox.sysctls = sysctls(record);
     }
     Ok(berth_oci::sandbox_spec(
         &engine.host,

@@ -2,7 +2,7 @@
 
 use berth_cri_api::v1::*;
 
-use crate::client::{pod, security, shell};
+use crate::client::{pod, security, shell, until};
 use crate::server::Server;
 
 /// All that a process can easily see of its confinement.
@@ -13,6 +13,9 @@ const LOOK: &str = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc
     case $mode in [bc]*) rest=${rest#* };; esac; echo $mode $user $group $rest; done; \
     while read id parent dev root point options rest; do echo $point $options; done < /proc/self/mountinfo; \
     ls /proc/self/fd; echo x 2>&1 > /proc/sys/kernel/hostname && echo changed; cat /proc/kcore 2>&1 | head -c 9";
+
+/// What the first process writes when it has looked.
+const END: &str = "that is all";
 
 /// What makes an ordinary container one of a kind.
 type Change = fn(&mut ContainerConfig);
@@ -65,10 +68,16 @@ async fn looks(handler: &str) -> Vec<(String, String)> {
     let id = server.run(&config, handler).await;
     let mut out = Vec::new();
     for (name, change) in kinds() {
-        let mut container = shell(name, &format!("{LOOK}; exec sleep 1000"));
+        let mut container = shell(name, &format!("{LOOK}; echo; echo {END}; exec sleep 1000"));
         change(&mut container);
         let container = server.launch(&id, &config, container).await;
         let exec = server.exec(&container, LOOK).await;
+        // It may be slower than the command that was started after it.
+        until("the first process to have looked", async || {
+            let seen = server.log(&config, name);
+            seen.contains(END).then_some(()).ok_or(seen)
+        })
+        .await;
         server.stop_container(&container, 0).await;
         let first = server.log(&config, name);
         // Cgroups have the container's id in their names.

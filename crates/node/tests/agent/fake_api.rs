@@ -266,7 +266,7 @@ impl FakeApi {
 }
 
 fn is_collection(path: &str) -> bool {
-    ["/pods", "/nodes", "/runtimeclasses"]
+    ["/pods", "/nodes", "/runtimeclasses", "/services"]
         .iter()
         .any(|end| path.ends_with(end))
 }

@@ -1,15 +1,19 @@
-//! core/v1 Service. Addresses and node ports are checked here and allocated elsewhere.
+//! core/v1 Service. Addresses and node ports are checked here; which of them are free is for who allocates them.
 
 mod addresses;
 mod default;
+pub mod families;
+mod node_ports;
 mod ports;
 mod prepare;
+pub mod range;
 mod validate;
 
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec, ServiceStatus};
 
+pub use self::node_ports::{AssignError, Holder, PortError, assign as assign_node_ports};
 use super::ingress::load_balancer_point;
 use crate::Rules;
 use crate::values::text;

@@ -196,7 +196,8 @@ fn fully_qualified(errors: &mut Vec<FieldError>, name: &str, at: &FieldPath) {
     }
 }
 
-fn client_config(errors: &mut Vec<FieldError>, client: &WebhookClientConfig, at: &FieldPath) {
+/// How a webhook is reached: by URL or by Service.
+pub fn client_config(errors: &mut Vec<FieldError>, client: &WebhookClientConfig, at: &FieldPath) {
     match (&client.url, &client.service) {
         (Some(url), None) => url_errors(errors, url, &at.child("url")),
         (None, Some(service)) => service_errors(errors, service, &at.child("service")),

@@ -46,8 +46,36 @@ pub(super) async fn start(
     let stdin = params.write_to_bytes().ok();
     match run(config, id, bundle, "start", stdin.as_deref()).await {
         Ok(out) => parse(&out),
-        Err(ShimError::Action { .. }) => parse(&run(config, id, bundle, "start", None).await?),
+        Err(first @ ShimError::Action { .. }) => {
+            match run(config, id, bundle, "start", None).await {
+                Ok(out) => parse(&out),
+                Err(second) => Err(both(first, second)),
+            }
+        }
         Err(e) => Err(e),
+    }
+}
+
+/// The error of two failed starts, of which either may have the reason: an older shim chokes on parameters, a newer one on
+/// none.
+fn both(first: ShimError, second: ShimError) -> ShimError {
+    match (first, second) {
+        (
+            ShimError::Action {
+                command,
+                action,
+                status,
+                stderr,
+            },
+            ShimError::Action { stderr: later, .. },
+        ) if stderr != later => ShimError::Action {
+            command,
+            action,
+            status,
+            stderr: format!("{stderr}; started without parameters on stdin: {later}"),
+        },
+        (first, ShimError::Action { .. }) => first,
+        (_, second) => second,
     }
 }
 
@@ -216,6 +244,40 @@ fn parse(out: &[u8]) -> Result<Bootstrap, ShimError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shim(dir: &Path, script: &str) -> ShimConfig {
+        use std::os::unix::fs::PermissionsExt;
+        let path = dir.join("containerd-shim-test-v2");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("a mode");
+        ShimConfig {
+            command: vec![path],
+            own: false,
+            keeper: Vec::new(),
+            namespace: "k8s.io".to_owned(),
+            socket_dir: dir.to_owned(),
+            address: "/x.sock".to_owned(),
+            events: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_twice_tells_both_reasons() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // As one built for the newest protocol: without parameters it says only that.
+        let script = "if [ -n \"$(cat | tr -d '\\0')\" ]; then echo no OOM score >&2; else echo too old >&2; fi; exit 1";
+        let config = shim(dir.path(), script);
+        let error = start(&config, "c", dir.path()).await.expect_err("it fails");
+        let said = error.to_string();
+        assert!(
+            said.contains("no OOM score; started without parameters on stdin: too old"),
+            "{said}"
+        );
+        let config = shim(dir.path(), "echo same >&2; exit 1");
+        let error = start(&config, "c", dir.path()).await.expect_err("it fails");
+        assert!(error.to_string().ends_with(": same"), "{error}");
+    }
 
     #[test]
     fn answers_in_all_three_forms() {

@@ -29,6 +29,9 @@ pub(super) use kept::{fields, streams_dir};
 
 /// Between two starts of a keeper that dies again and again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a keeper that was told to end may take, and how often it is looked for meanwhile.
+const AFTER_END: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A pod's keeper.
 #[derive(Debug)]
@@ -252,11 +255,24 @@ async fn watch(address: String, keeper: Weak<Shared>) {
     }
 }
 
-/// Ends the keeper that is noted in a pod's bundle, if there is one.
+/// Ends the keeper that is noted in a pod's bundle, if there is one, and waits until it has taken its socket away. That of one
+/// that was killed goes, too.
 pub(super) async fn end(bundle: &Path) {
-    if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS)) {
-        // Gone already is as good.
-        let _ = session::hello(&address, &Hello::End).await;
+    let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS)) else {
+        return;
+    };
+    let socket = stream_socket(&address);
+    if session::hello(&address, &Hello::End).await.is_ok() {
+        let gone = async {
+            while socket.exists() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(AFTER_END, gone).await;
+    } else if let Err(error) = UnixStream::connect(&socket).await
+        && error.kind() == std::io::ErrorKind::ConnectionRefused
+    {
+        let _ = std::fs::remove_file(socket);
     }
 }
 

@@ -8,13 +8,13 @@ use crate::OpenError;
 
 /// The lock; released when dropped, or by the kernel when the process dies.
 #[derive(Debug)]
-pub(super) struct DirectoryLock {
+pub(crate) struct DirectoryLock {
     _file: File,
 }
 
 impl DirectoryLock {
     /// Takes the lock of a directory, which is made when absent.
-    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Directory {
             path: dir.to_owned(),
             source,

@@ -1,6 +1,7 @@
 //! Opening a database that may be absent, ours, somebody else's or damaged.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,15 +10,15 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{OpenError, Revision};
 
 /// `brth`: tells our databases from others (SQLite's application_id).
-const APPLICATION_ID: i64 = 0x6272_7468;
+pub(super) const APPLICATION_ID: i64 = 0x6272_7468;
 /// The version of the schema (SQLite's user_version).
-const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 1;
 /// First bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Databases up to this size are checked whole at every start.
 const CHECKED_SIZE: u64 = 64 << 20;
 
-const CREATE: &str = "
+pub(super) const CREATE: &str = "
 CREATE TABLE log (
     seq INTEGER PRIMARY KEY,
     revision INTEGER NOT NULL,
@@ -54,24 +55,20 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
             source,
         },
     };
+    if size == 0 {
+        create_private(&path)?;
+    }
     let mut writer = Connection::open(&path).map_err(failed)?;
     writer
         .busy_timeout(Duration::from_secs(5))
         .map_err(failed)?;
     let number = |c: &Connection, sql: &str| c.query_row(sql, [], |row| row.get::<_, i64>(0));
     if size > 0 {
-        let id = number(&writer, "PRAGMA application_id").map_err(failed)?;
         let tables = number(&writer, "SELECT count(*) FROM sqlite_master").map_err(failed)?;
-        if id != APPLICATION_ID && !(id == 0 && tables == 0) {
-            return Err(OpenError::Foreign { path, id });
-        }
-        let found = number(&writer, "PRAGMA user_version").map_err(failed)?;
-        if found > SCHEMA {
-            return Err(OpenError::Newer {
-                path,
-                found,
-                known: SCHEMA,
-            });
+        // One that was made and not filled yet is ours to fill.
+        let id = number(&writer, "PRAGMA application_id").map_err(failed)?;
+        if id != 0 || tables != 0 {
+            check_owner(&writer, &path)?;
         }
         if size <= CHECKED_SIZE {
             let detail: String = writer
@@ -124,8 +121,51 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     })
 }
 
+/// Refuses what is another program's, or a newer version's.
+pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let number = |sql: &str| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .map_err(|source| OpenError::Sqlite {
+                path: path.to_owned(),
+                source,
+            })
+    };
+    let id = number("PRAGMA application_id")?;
+    if id != APPLICATION_ID {
+        return Err(OpenError::Foreign {
+            path: path.to_owned(),
+            id,
+        });
+    }
+    let found = number("PRAGMA user_version")?;
+    if found > SCHEMA {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA,
+        });
+    }
+    Ok(())
+}
+
+/// Makes an empty file that only its owner can read, unless one is there.
+pub(super) fn create_private(path: &Path) -> Result<(), OpenError> {
+    std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|source| OpenError::Directory {
+            path: path.to_owned(),
+            source,
+        })
+}
+
 /// The file's size, 0 when absent; an error when it is something else than a SQLite database.
-fn check_magic(path: &Path) -> Result<u64, OpenError> {
+pub(super) fn check_magic(path: &Path) -> Result<u64, OpenError> {
     let failed = |source| OpenError::Directory {
         path: path.to_owned(),
         source,

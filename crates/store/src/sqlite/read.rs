@@ -10,7 +10,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::writer::key_value;
 use super::{Published, Shared};
-use crate::{Event, KeyValue, Page, Range, Revision, StoreError, WatchStream};
+use crate::{Batch, Event, KeyValue, Page, Range, Revision, StoreError, WatchStream};
 
 /// Rows that a watch reads from the log at once.
 const CHUNK: i64 = 500;
@@ -188,7 +188,7 @@ pub(super) fn watch(
 }
 
 impl Watching {
-    async fn next_batch(&mut self) -> Result<Vec<Event>, StoreError> {
+    async fn next_batch(&mut self) -> Result<Batch, StoreError> {
         loop {
             let events = if self.catching_up {
                 let (shared, from) = (Arc::clone(&self.shared), self.next);
@@ -211,15 +211,18 @@ impl Watching {
                     Err(RecvError::Closed) => return Err(StoreError::Closed),
                 }
             };
-            if let Some(last) = events.last() {
+            if let Some(revision) = events.last().map(|last| last.revision) {
                 let first = self.next;
-                self.next = self.next.max(last.revision + 1);
+                self.next = self.next.max(revision + 1);
                 let mine: Vec<Event> = events
                     .into_iter()
                     .filter(|e| e.revision >= first && e.key.starts_with(&self.prefix))
                     .collect();
                 if !mine.is_empty() {
-                    return Ok(mine);
+                    return Ok(Batch {
+                        events: mine,
+                        revision,
+                    });
                 }
             }
         }

@@ -1,12 +1,25 @@
 //! Which parts of an object have owners of their own.
 
+use berth_schema::{Additional, Kind as Json, ListType, Schema};
+
 use serde_json::{Map, Value};
 
 use crate::patch::schema::{self, Field, Kind, Type};
 
+/// What is known of an object that is written: the type of a built-in kind, or the schema of a custom one.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'s> {
+    /// Nothing.
+    Nothing,
+    /// A built-in kind's type.
+    Type(&'static Type),
+    /// A custom kind's schema.
+    Schema(&'s Schema),
+}
+
 /// How the value at a place is owned.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum Shape<'s> {
     /// Field by field; without a type all fields are scalars.
     Struct(Option<&'static Type>),
     /// Entry by entry, each entry of the inner shape.
@@ -21,6 +34,12 @@ pub(super) enum Shape {
     Untyped,
     /// The same for a whole object, whose metadata is known.
     Object,
+    /// An object or map by its schema.
+    Custom(&'s Schema),
+    /// The same for a whole object.
+    CustomObject(&'s Schema),
+    /// A list of objects, told apart by these fields, with the schema of an item.
+    CustomKeyed(&'s [String], &'s Schema),
 }
 
 /// What a map's entries are.
@@ -38,9 +57,28 @@ pub(super) enum View {
     List,
 }
 
-impl Shape {
-    pub(super) fn root(ty: Option<&'static Type>) -> Self {
-        ty.map_or(Self::Object, |ty| Self::Struct(Some(ty)))
+impl<'s> Shape<'s> {
+    pub(super) fn root(known: Known<'s>) -> Self {
+        match known {
+            Known::Nothing => Self::Object,
+            Known::Type(ty) => Self::Struct(Some(ty)),
+            Known::Schema(schema) => Self::CustomObject(schema),
+        }
+    }
+
+    fn of_schema(schema: &'s Schema) -> Self {
+        if schema.int_or_string {
+            return Self::Leaf;
+        }
+        match (schema.kind, &schema.list, &schema.items) {
+            (Some(Json::Object), ..) if schema.atomic_map => Self::Leaf,
+            (Some(Json::Object), ..) if schema.embedded => Self::CustomObject(schema),
+            (Some(Json::Object), ..) => Self::Custom(schema),
+            (Some(Json::Array), ListType::Set, _) => Self::Set,
+            (Some(Json::Array), ListType::Map(keys), Some(items)) => Self::CustomKeyed(keys, items),
+            (None, ..) if schema.preserve_unknown => Self::Untyped,
+            _ => Self::Leaf,
+        }
     }
 
     fn of(field: &'static Field) -> Self {
@@ -60,14 +98,19 @@ impl Shape {
         match self {
             Self::Struct(Some(ty)) => ty.field(name).map_or(Self::Leaf, Self::of),
             Self::Map(Entry::Struct(ty)) => Self::Struct(ty),
-            Self::Object if name == "metadata" => {
+            Self::Object | Self::CustomObject(_) if name == "metadata" => {
                 Self::Struct(schema::lookup("meta.v1.ObjectMeta"))
             }
+            Self::Custom(schema) | Self::CustomObject(schema) => match schema.field(name) {
+                Some(field) => Self::of_schema(field),
+                None => Self::Untyped,
+            },
             Self::Untyped | Self::Object => Self::Untyped,
             Self::Struct(None)
             | Self::Map(Entry::Scalar)
             | Self::Set
             | Self::Keyed(..)
+            | Self::CustomKeyed(..)
             | Self::Leaf => Self::Leaf,
         }
     }
@@ -76,18 +119,30 @@ impl Shape {
     pub(super) fn item(self) -> Self {
         match self {
             Self::Keyed(_, ty) => Self::Struct(ty),
+            Self::CustomKeyed(_, items) => Self::of_schema(items),
             Self::Struct(_)
             | Self::Map(_)
             | Self::Set
             | Self::Leaf
             | Self::Untyped
-            | Self::Object => Self::Leaf,
+            | Self::Object
+            | Self::Custom(_)
+            | Self::CustomObject(_) => Self::Leaf,
         }
     }
 
     /// Whether a name in a value of this shape is a declared field, not an entry of a map.
     pub(super) fn declares(self) -> bool {
-        matches!(self, Self::Struct(_) | Self::Object)
+        match self {
+            Self::Struct(_) | Self::Object | Self::CustomObject(_) => true,
+            Self::Custom(schema) => !matches!(schema.additional, Additional::Schema(_)),
+            Self::Map(_)
+            | Self::Set
+            | Self::Keyed(..)
+            | Self::CustomKeyed(..)
+            | Self::Leaf
+            | Self::Untyped => false,
+        }
     }
 
     /// The fields that the stock server always has, be they empty.
@@ -97,19 +152,28 @@ impl Shape {
             Self::Map(_)
             | Self::Set
             | Self::Keyed(..)
+            | Self::CustomKeyed(..)
             | Self::Leaf
             | Self::Untyped
-            | Self::Object => None,
+            | Self::Object
+            | Self::Custom(_)
+            | Self::CustomObject(_) => None,
         };
         ty.into_iter().flat_map(|t| &t.fields).filter(|f| f.always)
     }
 
     pub(super) fn view(self, value: &Value) -> View {
         match (self, value) {
-            (Self::Struct(_) | Self::Map(_) | Self::Untyped | Self::Object, Value::Object(_)) => {
-                View::Map
-            }
-            (Self::Set | Self::Keyed(..), Value::Array(_)) => View::List,
+            (
+                Self::Struct(_)
+                | Self::Map(_)
+                | Self::Untyped
+                | Self::Object
+                | Self::Custom(_)
+                | Self::CustomObject(_),
+                Value::Object(_),
+            ) => View::Map,
+            (Self::Set | Self::Keyed(..) | Self::CustomKeyed(..), Value::Array(_)) => View::List,
             (
                 Self::Struct(_)
                 | Self::Map(_)
@@ -117,7 +181,10 @@ impl Shape {
                 | Self::Keyed(..)
                 | Self::Leaf
                 | Self::Untyped
-                | Self::Object,
+                | Self::Object
+                | Self::Custom(_)
+                | Self::CustomObject(_)
+                | Self::CustomKeyed(..),
                 _,
             ) => View::Leaf,
         }
@@ -129,26 +196,48 @@ impl Shape {
     }
 
     fn element(self, item: &Value) -> Result<String, MissingKey> {
-        let Self::Keyed(keys, ty) = self else {
-            return Ok(format!("v:{item}"));
-        };
         let mut element = Map::new();
-        let mut sorted = keys.to_vec();
-        sorted.sort_unstable();
-        for key in sorted {
-            let value = match item.get(key) {
-                Some(value) if !value.is_null() => value.clone(),
-                Some(_) | None => match ty.and_then(|t| t.default_of(key)) {
-                    Some(default) => Value::String(default.to_owned()),
-                    None => return Err(MissingKey(key)),
-                },
-            };
-            element.insert(key.to_owned(), value);
+        let given = |key: &str| item.get(key).filter(|value| !value.is_null()).cloned();
+        match self {
+            Self::Keyed(keys, ty) => {
+                let mut sorted = keys.to_vec();
+                sorted.sort_unstable();
+                for key in sorted {
+                    let default = || ty.and_then(|t| t.default_of(key)).map(Value::from);
+                    let value = given(key).or_else(default);
+                    let value = value.ok_or_else(|| MissingKey(key.to_owned()))?;
+                    element.insert(key.to_owned(), value);
+                }
+            }
+            Self::CustomKeyed(keys, schema) => {
+                let mut sorted: Vec<&String> = keys.iter().collect();
+                sorted.sort_unstable();
+                let mut some = false;
+                for key in sorted {
+                    let default = || schema.field(key)?.default.clone();
+                    if let Some(value) = given(key).or_else(default) {
+                        element.insert(key.clone(), value);
+                        some = true;
+                    }
+                }
+                // Optional keys may be absent, but not all of them.
+                if !some {
+                    return Err(MissingKey(keys.join(", ")));
+                }
+            }
+            Self::Struct(_)
+            | Self::Map(_)
+            | Self::Set
+            | Self::Leaf
+            | Self::Untyped
+            | Self::Object
+            | Self::Custom(_)
+            | Self::CustomObject(_) => return Ok(format!("v:{item}")),
         }
         Ok(format!("k:{}", Value::Object(element)))
     }
 }
 
 /// A list item lacks this field, which is part of its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MissingKey(pub(super) &'static str);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MissingKey(pub(super) String);

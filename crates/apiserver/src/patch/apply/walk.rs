@@ -48,14 +48,14 @@ struct Place {
 }
 
 /// Compares two objects of one shape.
-pub(super) fn compare(shape: Shape, old: &Value, new: &Value) -> Comparison {
+pub(super) fn compare(shape: Shape<'_>, old: &Value, new: &Value) -> Comparison {
     // The whole object is no member of a set.
     compare_at(shape, Some(old), Some(new)).below
 }
 
 /// The sets are put together from below, so that the name of a place is copied once and not for each place
 /// below it: a client chooses how long it is.
-fn compare_at(shape: Shape, old: Option<&Value>, new: Option<&Value>) -> Place {
+fn compare_at(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Place {
     let mut place = Place::default();
     let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
     let view = match (old, new) {
@@ -77,20 +77,21 @@ fn compare_at(shape: Shape, old: Option<&Value>, new: Option<&Value>) -> Place {
         return place;
     }
     let below = &mut place.below;
-    let mut descend = |element: &str, shape: Shape, old: Option<&Value>, new: Option<&Value>| {
-        let inner = compare_at(shape, old, new);
-        let some = |set: FieldSet| (!set.is_empty()).then_some(set);
-        let Comparison {
-            added,
-            modified,
-            removed,
-        } = inner.below;
-        below.added.put(element, (inner.added, some(added)));
-        below
-            .modified
-            .put(element, (inner.modified, some(modified)));
-        below.removed.put(element, (inner.removed, some(removed)));
-    };
+    let mut descend =
+        |element: &str, shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>| {
+            let inner = compare_at(shape, old, new);
+            let some = |set: FieldSet| (!set.is_empty()).then_some(set);
+            let Comparison {
+                added,
+                modified,
+                removed,
+            } = inner.below;
+            below.added.put(element, (inner.added, some(added)));
+            below
+                .modified
+                .put(element, (inner.modified, some(modified)));
+            below.removed.put(element, (inner.removed, some(removed)));
+        };
     if view == View::Map {
         let mut names: BTreeMap<&str, Option<&Value>> = BTreeMap::new();
         for side in [old, new]
@@ -144,7 +145,7 @@ fn field<'a>(
 }
 
 /// The items of a list by path element; of items with the same element, the first counts.
-fn indexed(shape: Shape, list: Option<&Value>) -> BTreeMap<String, &Value> {
+fn indexed<'v>(shape: Shape<'_>, list: Option<&'v Value>) -> BTreeMap<String, &'v Value> {
     let items = list
         .and_then(Value::as_array)
         .map(Vec::as_slice)
@@ -163,13 +164,13 @@ fn indexed(shape: Shape, list: Option<&Value>) -> BTreeMap<String, &Value> {
 /// # Errors
 ///
 /// A list item without its key, or two items with the same one.
-pub(super) fn fields(shape: Shape, value: &Value) -> Result<FieldSet, ApplyError> {
+pub(super) fn fields(shape: Shape<'_>, value: &Value) -> Result<FieldSet, ApplyError> {
     fields_at(shape, value, &mut Vec::new()).map(|(_, below)| below)
 }
 
 /// Whether the place itself is named, and what is named below it.
 fn fields_at<'v>(
-    shape: Shape,
+    shape: Shape<'_>,
     value: &'v Value,
     path: &mut Vec<Element<'v>>,
 ) -> Result<(bool, FieldSet), ApplyError> {
@@ -231,7 +232,7 @@ impl Element<'_> {
 }
 
 /// The live object with a configuration laid over it.
-pub(super) fn merge(shape: Shape, live: &Value, config: &Value) -> Value {
+pub(super) fn merge(shape: Shape<'_>, live: &Value, config: &Value) -> Value {
     match (shape.view(config), live, config) {
         (View::Map, Value::Object(live), Value::Object(config)) => {
             let mut merged = live.clone();
@@ -253,7 +254,7 @@ pub(super) fn merge(shape: Shape, live: &Value, config: &Value) -> Value {
 
 /// Shared items take the configuration's order; items that only the live list has stay where they
 /// stood before the next shared one.
-fn merge_lists(shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
+fn merge_lists(shape: Shape<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
     let name = |list: &[Value]| -> Vec<String> {
         let elements = shape.elements(list).into_iter().enumerate();
         elements
@@ -293,7 +294,7 @@ fn merge_lists(shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
 }
 
 /// The value without the fields of the set.
-pub(super) fn remove(shape: Shape, value: &Value, set: &FieldSet) -> Option<Value> {
+pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Option<Value> {
     match (shape.view(value), value) {
         (View::Map, Value::Object(map)) => {
             let mut left = Map::new();

@@ -61,7 +61,14 @@ async fn front_of(port: u16, tunnels: Tunnels) -> TcpStream {
                     path_and_query: "/exec/ns/p/c?command=a".to_owned(),
                 };
                 let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                let answer = exchange(&tunnels, stream, "127.0.0.1:1", &target, request).await;
+                let answer = exchange(
+                    &tunnels,
+                    stream,
+                    "127.0.0.1:1",
+                    &target.path_and_query,
+                    request,
+                )
+                .await;
                 Ok::<_, Infallible>(answer.unwrap_or_else(|error| http_types::error(&error)))
             }
         });

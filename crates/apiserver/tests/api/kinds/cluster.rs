@@ -409,7 +409,7 @@ fn service_cidr() -> Case {
         )],
         status: json!({"conditions": [{"type": "Ready", "status": "True", "reason": "", "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
-        warning: "no addresses are allocated from it",
+        warning: "",
         columns: &["Name", "CIDRs", "Age"],
         cells: vec![json!("x"), json!("10.0.0.0/16")],
     }

@@ -10,13 +10,17 @@ fn service() -> Case {
     Case {
         path: "/api/v1/namespaces/default/services",
         names: ("Service", &["svc"]),
-        minimal: json!({"metadata": {"name": "x"}, "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+        minimal: json!({"metadata": {"name": "x"}, "spec": {"type": "LoadBalancer", "selector": {"app": "web"},
+            "clusterIP": "10.96.7.7", "ports": [{"port": 80, "nodePort": 30777}]}}),
         defaults: vec![
             ("/spec/sessionAffinity", json!("None")),
             (
                 "/spec/ports",
-                json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]),
+                json!([{"nodePort": 30777, "port": 80, "protocol": "TCP", "targetPort": 80}]),
             ),
+            ("/spec/clusterIPs", json!(["10.96.7.7"])),
+            ("/spec/ipFamilies", json!(["IPv4"])),
+            ("/spec/ipFamilyPolicy", json!("SingleStack")),
             ("/spec/internalTrafficPolicy", json!("Cluster")),
             ("/spec/externalTrafficPolicy", json!("Cluster")),
             ("/spec/allocateLoadBalancerNodePorts", json!(true)),
@@ -67,7 +71,7 @@ fn service() -> Case {
             "spec.loadBalancerClass",
         )],
         status: json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}),
-        warning: "",
+        warning: "until a kube-controller-manager and a kube-proxy run",
         columns: &[
             "Name",
             "Type",
@@ -79,9 +83,9 @@ fn service() -> Case {
         cells: vec![
             json!("x"),
             json!("LoadBalancer"),
-            json!("<none>"),
+            json!("10.96.7.7"),
             json!("192.0.2.1"),
-            json!("80/TCP"),
+            json!("80:30777/TCP"),
         ],
     }
 }

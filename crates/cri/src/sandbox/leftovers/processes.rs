@@ -68,7 +68,7 @@ impl ProcessId {
         let raw = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
         let process = pidfd_open(raw, PidfdFlags::empty()).ok()?;
         let now = Process::read(Path::new("/proc"), self.pid)?;
-        (now.id == self).then_some(process)
+        (now.id == self && !now.ended).then_some(process)
     }
 }
 
@@ -182,6 +182,37 @@ pub(super) fn look(
 fn is_alive(all: &Table, process: ProcessId) -> bool {
     all.get(&process.pid)
         .is_some_and(|now| now.id == process && !now.ended)
+}
+
+/// Waits as long as `patience` for the end of a shim, of what was below it, and of what else `is_done` looks at; true when
+/// something is left. A shim that serves other pods, too, (one of `spared`) goes on, and so may what is below it.
+pub(super) fn wait_for_end(
+    recorded: &ShimProcesses,
+    spared: &[ProcessId],
+    patience: Duration,
+    is_done: impl Fn() -> bool,
+) -> bool {
+    /// Between two looks at what can't be waited for.
+    const LOOK: Duration = Duration::from_millis(20);
+    let until = Instant::now() + patience;
+    let shared = recorded.shim().is_some_and(|shim| spared.contains(&shim));
+    let watched = if shared {
+        BTreeSet::new()
+    } else {
+        recorded.all()
+    };
+    loop {
+        let alive = watched.iter().find_map(|process| process.open());
+        if alive.is_none() && is_done() {
+            return false;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        match alive {
+            _ if left.is_zero() => return true,
+            Some(process) => drop(ends_within(&process, left)),
+            None => std::thread::sleep(left.min(LOOK)),
+        }
+    }
 }
 
 /// Ends the owner's processes: those that don't end within `patience` by themselves are killed. Gives what is left, in

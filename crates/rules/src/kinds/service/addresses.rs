@@ -86,6 +86,38 @@ fn cluster_ips(errors: &mut Vec<FieldError>, ips: &[String], families: &[String]
     }
 }
 
+/// What of the addresses and families never changes once it is there.
+pub(super) fn update(new: &ServiceSpec, old: &ServiceSpec, at: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if text(&new.type_) == EXTERNAL_NAME || text(&old.type_) == EXTERNAL_NAME {
+        return errors;
+    }
+    let list = |of: &Option<Vec<String>>| of.clone().unwrap_or_default();
+    let mut ips = list(&new.cluster_ips);
+    // A client that knows only the first field says what it means by that.
+    if ips.is_empty() && !text(&new.cluster_ip).is_empty() {
+        ips.push(text(&new.cluster_ip).to_owned());
+    }
+    let families = list(&new.ip_families);
+    for (name, what, new, old) in [
+        ("clusterIPs", "clusterIP", ips, list(&old.cluster_ips)),
+        ("ipFamilies", "ipFamily", families, list(&old.ip_families)),
+    ] {
+        let at = at.child(name);
+        if let (None, Some(_)) = (new.first(), old.first()) {
+            let why = format!("primary {what} can not be unset");
+            errors.push(FieldError::invalid(&at, &new, why));
+        }
+        for (i, (now, before)) in new.iter().zip(&old).enumerate() {
+            if now != before {
+                let why = "may not change once set";
+                errors.push(FieldError::invalid(&at.index(i), &new, why));
+            }
+        }
+    }
+    errors
+}
+
 fn external_ips(errors: &mut Vec<FieldError>, spec: &ServiceSpec, at: &FieldPath) {
     for (i, address) in spec.external_ips.iter().flatten().enumerate() {
         let at = at.index(i);

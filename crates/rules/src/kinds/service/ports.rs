@@ -13,8 +13,6 @@ use crate::values::{is_full, one_of, text};
 use berth_core::meta;
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
-/// The ports that nodes give to services.
-const NODE_PORTS: std::ops::RangeInclusive<i32> = 30_000..=32_767;
 /// The port of a node's own server.
 const KUBELET: i32 = 10_250;
 
@@ -55,13 +53,10 @@ pub(super) fn validate(spec: &ServiceSpec, at: &FieldPath) -> Vec<FieldError> {
         if !matches!(kind, NODE_PORT | LOAD_BALANCER) {
             let why = format!("may not be used when `type` is '{kind}'");
             errors.push(FieldError::forbidden(&at, why));
-        } else if !NODE_PORTS.contains(&node_port) {
-            let why = format!(
-                "provided port is not in the valid range. The range of valid ports is {}-{}",
-                NODE_PORTS.start(),
-                NODE_PORTS.end()
-            );
-            errors.push(FieldError::invalid(&at, node_port, why));
+        } else {
+            // Which are given out is up to the server's settings.
+            let wrong = names::port_number(i64::from(node_port)).into_iter();
+            errors.extend(wrong.map(|why| FieldError::invalid(&at, node_port, why)));
         }
         if !node_ports.insert((protocol, node_port)) {
             errors.push(FieldError::duplicate(&at, node_port));

@@ -49,7 +49,7 @@ fn services() {
             vec!["FieldValueRequired spec.externalName"],
         ),
         (
-            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 99}]}),
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 70000}]}),
             vec!["FieldValueInvalid spec.ports[0].nodePort"],
         ),
         (

@@ -159,17 +159,7 @@ fn traffic(errors: &mut Vec<FieldError>, spec: &ServiceSpec, at: &FieldPath) {
 pub(super) fn update(new: &ServiceSpec, old: &ServiceSpec) -> Vec<FieldError> {
     let at = FieldPath::new("spec");
     let mut errors = Vec::new();
-    let has_address = |spec: &ServiceSpec| text(&spec.type_) != EXTERNAL_NAME;
-    let before = text(&old.cluster_ip);
-    if has_address(new) && has_address(old) && !before.is_empty() && text(&new.cluster_ip) != before
-    {
-        let why = "may not change once set";
-        errors.push(FieldError::invalid(
-            &at.child("clusterIPs").index(0),
-            &new.cluster_ips,
-            why,
-        ));
-    }
+    errors.extend(addresses::update(new, old, &at));
     let stays_balanced = text(&new.type_) == LOAD_BALANCER && text(&old.type_) == LOAD_BALANCER;
     if stays_balanced && new.load_balancer_class != old.load_balancer_class {
         let why = "may not change once set";

@@ -1,0 +1,311 @@
+//! Custom resources whose versions a webhook converts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Api, names};
+use crate::hook_server::{
+    Got, HookServer, MUTATING, VALIDATING, configuration, patched, reply, rule_of,
+};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const V1: &str = "/apis/example.com/v1/namespaces/default/widgets";
+const V2: &str = "/apis/example.com/v2/namespaces/default/widgets";
+
+/// v1 has `spec.size` as text, v2 as `spec.dimensions.width`.
+fn convert(object: &Value, to: &str) -> Value {
+    let mut object = object.clone();
+    object["apiVersion"] = json!(to);
+    let spec = object["spec"].take();
+    object["spec"] = if to.ends_with("v2") {
+        let width: i64 = spec["size"].as_str().unwrap_or("0").parse().unwrap();
+        json!({"dimensions": {"width": width}})
+    } else {
+        json!({"size": spec["dimensions"]["width"].as_i64().unwrap_or(0).to_string()})
+    };
+    object
+}
+
+async fn converter() -> HookServer {
+    HookServer::start_raw(Arc::new(|got: Got| {
+        Box::pin(async move {
+            let request = &got.body["request"];
+            let to = request["desiredAPIVersion"].as_str().unwrap();
+            let objects = request["objects"].as_array().unwrap();
+            let converted: Vec<Value> = objects.iter().map(|object| convert(object, to)).collect();
+            reply(200, json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview",
+                "response": {"uid": request["uid"], "convertedObjects": converted, "result": {"status": "Success"}}}).to_string())
+        })
+    }))
+    .await
+}
+
+fn definition(hook: &HookServer, stored: &str) -> Value {
+    let version = |name: &str, spec: Value| {
+        json!({"name": name, "served": true, "storage": name == stored, "schema": {"openAPIV3Schema": {"type": "object",
+            "properties": {"spec": {"type": "object", "properties": spec}}}}})
+    };
+    json!({"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "widgets", "kind": "Widget"},
+        "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {
+            "url": format!("https://localhost:{}/convert", hook.address.port()), "caBundle": hook.ca_bundle()}}},
+        "versions": [
+            version("v1", json!({"size": {"type": "string"}})),
+            version("v2", json!({"dimensions": {"type": "object", "properties": {"width": {"type": "integer", "maximum": 100}}}}))]}})
+}
+
+async fn wait_for(api: &Api, path: &str) {
+    let begun = Instant::now();
+    while api.get(path).await.code != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn v1(name: &str, size: &str) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}})
+}
+
+fn calls(hook: &HookServer) -> usize {
+    hook.got.lock().len()
+}
+
+#[tokio::test]
+async fn every_verb_speaks_the_version_of_the_request() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    api.post(DEFINITIONS, definition(&hook, "v2"))
+        .await
+        .expect(201);
+    wait_for(&api, V1).await;
+    let mut watch = api.watch(&format!("{V1}?watch=true")).await;
+    let made = api.post(V1, v1("a", "7")).await.expect(201);
+    assert_eq!(
+        (&made["apiVersion"], &made["spec"]),
+        (&json!("example.com/v1"), &json!({"size": "7"}))
+    );
+    let two = format!("{V2}/a");
+    let got = api.get(&two).await.expect(200);
+    assert_eq!(
+        (&got["apiVersion"], &got["spec"]["dimensions"]["width"]),
+        (&json!("example.com/v2"), &json!(7))
+    );
+    assert_eq!(got["metadata"]["uid"], made["metadata"]["uid"]);
+    let one = format!("{V1}/a");
+    assert_eq!(api.get(&one).await.expect(200)["spec"]["size"], "7");
+    // Patches are of the version that they speak, whatever is stored.
+    let patched = api
+        .merge(&one, json!({"spec": {"size": "8"}}))
+        .await
+        .expect(200);
+    assert_eq!(patched["spec"], json!({"size": "8"}));
+    assert_eq!(
+        api.get(&two).await.expect(200)["spec"]["dimensions"]["width"],
+        8
+    );
+    let mut put = api.get(&one).await.expect(200);
+    put["spec"]["size"] = json!("9");
+    api.put(&one, &put).await.expect(200);
+    assert_eq!(
+        api.get(&two).await.expect(200)["spec"]["dimensions"]["width"],
+        9
+    );
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let applied = api
+        .raw(
+            "PATCH",
+            &format!("{one}?fieldManager=me&force=true"),
+            &headers,
+            v1("a", "10").to_string(),
+        )
+        .await
+        .expect(200);
+    assert_eq!(applied["spec"]["size"], "10");
+    assert_eq!(
+        api.get(&two).await.expect(200)["spec"]["dimensions"]["width"],
+        10
+    );
+    // The stored version's schema holds.
+    api.merge(&one, json!({"spec": {"size": "1000"}}))
+        .await
+        .expect(422);
+    let dry = api
+        .post(&format!("{V1}?dryRun=All"), v1("b", "3"))
+        .await
+        .expect(201);
+    assert_eq!(dry["spec"], json!({"size": "3"}));
+    api.delete(&one).await.expect(200);
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let event = watch.next().await.unwrap();
+        assert_eq!(event["object"]["apiVersion"], "example.com/v1", "{event}");
+        seen.push((
+            event["type"].as_str().unwrap().to_owned(),
+            event["object"]["spec"]["size"].as_str().unwrap().to_owned(),
+        ));
+    }
+    let sizes: Vec<&str> = seen.iter().map(|(_, size)| size.as_str()).collect();
+    assert_eq!(sizes, ["7", "8", "9", "10", "10"]);
+    assert_eq!(seen[4].0, "DELETED");
+}
+
+#[tokio::test]
+async fn lists_are_converted_in_batches_and_in_order() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    api.post(DEFINITIONS, definition(&hook, "v2"))
+        .await
+        .expect(201);
+    wait_for(&api, V2).await;
+    for n in 0..230 {
+        let widget = json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": format!("w{n:03}")},
+            "spec": {"dimensions": {"width": n % 100}}});
+        api.post(V2, widget).await.expect(201);
+    }
+    assert_eq!(calls(&hook), 0);
+    let list = api.get(V1).await.expect(200);
+    let expected: Vec<String> = (0..230).map(|n| format!("w{n:03}")).collect();
+    assert_eq!(names(&list), expected);
+    for (n, item) in list["items"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(item["spec"]["size"], (n % 100).to_string());
+        assert_eq!(item["apiVersion"], "example.com/v1");
+    }
+    assert_eq!(calls(&hook), 3);
+    // What was converted is remembered until it changes.
+    api.get(V1).await.expect(200);
+    assert_eq!(calls(&hook), 3);
+    // Metadata is that of all versions.
+    let headers = [(
+        "accept",
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    )];
+    api.raw("GET", V1, &headers, "").await.expect(200);
+    assert_eq!(calls(&hook), 3);
+}
+
+#[tokio::test]
+async fn another_stored_version_is_reached_by_writing_each_object_once() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    api.post(DEFINITIONS, definition(&hook, "v1"))
+        .await
+        .expect(201);
+    wait_for(&api, V1).await;
+    api.post(V1, v1("a", "7")).await.expect(201);
+    let one = format!("{DEFINITIONS}/widgets.example.com");
+    api.merge(&one, definition(&hook, "v2")).await.expect(200);
+    let begun = Instant::now();
+    loop {
+        let stored = api.get(&one).await.expect(200)["status"]["storedVersions"].clone();
+        if stored == json!(["v1", "v2"]) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{stored}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let two = format!("{V2}/a");
+    let before = api.get(&two).await.expect(200);
+    assert_eq!(before["spec"]["dimensions"]["width"], 7);
+    // A write that changes nothing migrates it, once.
+    let migrated = api.merge(&two, json!({})).await.expect(200);
+    assert_ne!(
+        migrated["metadata"]["resourceVersion"],
+        before["metadata"]["resourceVersion"]
+    );
+    let again = api.merge(&two, json!({})).await.expect(200);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        migrated["metadata"]["resourceVersion"]
+    );
+    let count = calls(&hook);
+    assert_eq!(
+        api.get(&two).await.expect(200)["spec"]["dimensions"]["width"],
+        7
+    );
+    assert_eq!(calls(&hook), count);
+}
+
+#[tokio::test]
+async fn admission_webhooks_get_the_version_that_they_ask_for() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    api.post(DEFINITIONS, definition(&hook, "v2"))
+        .await
+        .expect(201);
+    wait_for(&api, V1).await;
+    let admission = HookServer::start(|request| {
+        assert_eq!(request["object"]["apiVersion"], "example.com/v1");
+        let size: i64 = request["object"]["spec"]["size"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        patched(&json!([{"op": "replace", "path": "/spec/size", "value": (size + 1).to_string()}]))
+    })
+    .await;
+    let judge = HookServer::start(
+        |request| json!({"allowed": request["object"]["spec"]["dimensions"]["width"] != 6}),
+    )
+    .await;
+    let hooks = configuration(
+        "m",
+        &[admission.hook("m.example.com", rule_of("example.com", "v1", "widgets"))],
+    );
+    api.post(MUTATING, hooks).await.expect(201);
+    let hooks = configuration(
+        "v",
+        &[judge.hook("v.example.com", rule_of("example.com", "v2", "widgets"))],
+    );
+    api.post(VALIDATING, hooks).await.expect(201);
+    let widget = json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": "a"}, "spec": {"dimensions": {"width": 1}}});
+    let made = api.post(V2, widget).await.expect(201);
+    assert_eq!(made["spec"]["dimensions"]["width"], 2);
+    let made = api.post(V1, v1("b", "3")).await.expect(201);
+    assert_eq!(made["spec"]["size"], "4");
+    api.post(V1, v1("c", "5")).await.expect(400);
+}
+
+#[tokio::test]
+async fn a_conversion_is_described_whole() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    for (path, value, field) in [
+        (
+            "/spec/conversion/webhook",
+            Value::Null,
+            "spec.conversion.webhook.clientConfig",
+        ),
+        (
+            "/spec/conversion/webhook/conversionReviewVersions",
+            json!([]),
+            "spec.conversion.webhook.conversionReviewVersions",
+        ),
+        (
+            "/spec/conversion/webhook/conversionReviewVersions",
+            json!(["v9"]),
+            "spec.conversion.webhook.conversionReviewVersions",
+        ),
+        (
+            "/spec/conversion/webhook/clientConfig/url",
+            json!("http://a.example"),
+            "spec.conversion.webhook.clientConfig.url",
+        ),
+        (
+            "/spec/conversion/strategy",
+            json!("None"),
+            "spec.conversion.webhook",
+        ),
+        (
+            "/spec/conversion/strategy",
+            json!("Magic"),
+            "spec.conversion.strategy",
+        ),
+    ] {
+        let mut broken = definition(&hook, "v2");
+        *broken.pointer_mut(path).unwrap() = value;
+        let status = api.post(DEFINITIONS, broken).await.expect(422);
+        assert_eq!(status["details"]["causes"][0]["field"], field, "{status}");
+    }
+}

@@ -1,0 +1,162 @@
+//! An etcd of a test's own, which can be killed and started again.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// One etcd with its data in a directory; it ends with the test.
+#[derive(Debug)]
+pub struct EtcdServer {
+    child: Option<Child>,
+    dir: PathBuf,
+    arguments: Vec<String>,
+    /// Its client URL.
+    pub url: String,
+}
+
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A port that nobody uses at the moment.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its number").port()
+}
+
+impl EtcdServer {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// When etcd is not installed.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further arguments.
+    ///
+    /// # Panics
+    /// When etcd is not installed.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let scheme = if arguments.iter().any(|a| a.starts_with("--cert-file")) {
+            "https"
+        } else {
+            "http"
+        };
+        let (client, peer) = (free_port(), free_port());
+        let url = format!("{scheme}://127.0.0.1:{client}");
+        let peer = format!("http://127.0.0.1:{peer}");
+        let name = format!("berth-etcd-{}-{client}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&dir);
+        let mut all: Vec<String> = [
+            "--name=t",
+            "--log-level=error",
+            "--logger=zap",
+            "--unsafe-no-fsync",
+        ]
+        .map(str::to_owned)
+        .into();
+        all.extend([
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=t={peer}"),
+            format!("--data-dir={}", dir.display()),
+        ]);
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let mut server = Self {
+            child: None,
+            dir,
+            arguments: all,
+            url,
+        };
+        server.start_again();
+        server
+    }
+
+    /// Starts it again with the data that it has.
+    ///
+    /// # Panics
+    /// When etcd is not installed.
+    pub fn start_again(&mut self) {
+        self.kill();
+        let child = Command::new("etcd")
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd is installed (Debian: etcd-server)");
+        self.child = Some(child);
+    }
+
+    /// Ends it as if the machine had lost power.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Its process id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Copies its data to a new directory; it should not run.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn save(&self, to: &Path) {
+        copy_dir(&self.dir, to);
+    }
+
+    /// Ends it, and puts a copy in place of its data.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn put_back(&mut self, from: &Path) {
+        self.lose_data();
+        copy_dir(from, &self.dir);
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Removes all its data; it must not run.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn lose_data(&mut self) {
+        self.kill();
+        fs::remove_dir_all(&self.dir).expect("its data goes");
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory to copy") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a file to copy");
+        }
+    }
+}
