@@ -187,7 +187,13 @@ impl PodCgroups {
             Layout::Split(roots) => roots,
             Layout::Unified(root) => std::slice::from_ref(root),
         };
-        for root in roots {
+        // A hybrid machine has a tree of version 2 beside those of version 1; the runtime makes the pod's cgroup there, too.
+        let beside = match &self.layout {
+            Layout::Split(roots) => roots.first().and_then(|root| root.parent()),
+            Layout::Absent | Layout::Unified(_) => None,
+        };
+        let beside = beside.map(|mount| mount.join("unified"));
+        for root in roots.iter().chain(&beside) {
             if let Err(error) = remove_tree(&root.join(&relative)) {
                 debug!(%error, path = %relative.display(), "pod cgroup not removed");
             }
@@ -421,6 +427,19 @@ mod tests {
             slice_path("kubepods-burstable-podu.slice"),
             Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podu.slice")
         );
+    }
+
+    #[tokio::test]
+    async fn a_pods_cgroup_goes_in_the_tree_of_version_2_beside_the_others_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = split(dir.path(), true);
+        let beside = dir.path().join("unified/kubepods/podu/container");
+        fs::create_dir_all(&beside).unwrap();
+        cgroups
+            .remove(&pod(("1", "64Mi"), ("1", "64Mi"), ("", "")), false)
+            .await;
+        assert!(!dir.path().join("unified/kubepods/podu").exists());
+        assert!(dir.path().join("unified/kubepods").exists());
     }
 
     #[test]
