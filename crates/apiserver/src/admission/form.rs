@@ -175,7 +175,9 @@ pub(super) async fn convert(
     if let Some(converter) = &row.converter {
         let converting = converter.convert(vec![value.take()], &to, attributes.deadline);
         let mut converted = attributes.away(converting).await??;
-        *value = converted.pop().unwrap_or_default();
+        *value = converted.pop().ok_or_else(|| {
+            ApiError::Internal(format!("the conversion from {from} to {to} gave no object"))
+        })?;
         return Ok(());
     }
     convert(value, &from, &to)
