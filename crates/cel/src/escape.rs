@@ -1,11 +1,7 @@
 //! Property names that are no identifiers of CEL, as expressions write them.
 
-/// Words of the language: a property of such a name is written `__name__`.
-const WORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
+/// Words that cel-spec reserves: no identifier has such a name.
+pub(crate) const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",
@@ -24,6 +20,8 @@ const WORDS: [&str; 21] = [
     "void",
     "while",
 ];
+/// The other words of the language.
+const KEYWORDS: [&str; 4] = ["true", "false", "null", "in"];
 const PARTS: [(&str, &str); 4] = [
     ("__", "__underscores__"),
     (".", "__dot__"),
@@ -42,7 +40,8 @@ pub fn escape(name: &str) -> Option<String> {
     {
         return None;
     }
-    if WORDS.contains(&name) {
+    // A property of such a name is written `__name__`.
+    if RESERVED.contains(&name) || KEYWORDS.contains(&name) {
         return Some(format!("__{name}__"));
     }
     let mut escaped = String::new();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ast::{Element, Entry, Expr, Field, Kind, Literal, Location, Message, Select};
 use crate::builder::{Builder, Fallible};
+use crate::escape::RESERVED;
 use crate::lexer::{Spanned, Token, tokens};
 use crate::macros::expand;
 use crate::source::CompileError;
@@ -12,26 +13,6 @@ use crate::source::CompileError;
 pub(crate) const MAX_CODE_POINTS: usize = 100_000;
 /// How deep expressions nest, and how long a chain of operators of one precedence or of selections is (cel-go: 250).
 pub(crate) const MAX_DEPTH: u32 = 250;
-
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// A syntax tree, with the place of each node.
 #[derive(Debug)]
