@@ -15,12 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde_json::{Value, json};
 
 use crate::registry::{Table, group_version};
 use crate::request::ApiRequest;
-use crate::storage::Storage;
 use crate::tls::TlsError;
 
 pub(crate) use remote::{Front, Remote};
@@ -129,11 +127,6 @@ fn authentication(config: &FrontProxyConfig) -> Value {
             "requestheader-extra-headers-prefix": list(&["X-Remote-Extra-"]),
         },
     })
-}
-
-/// The APIServices, those that cannot be read left out: they lead nowhere.
-fn services(storage: &Storage) -> Vec<APIService> {
-    storage.readable(API_SERVICES, None)
 }
 
 /// The name of a group and version's APIService.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{API_SERVICES, Aggregation, Remote, Remotes, authentication, is_local, name_of};
 use crate::registry::{Registry, Table};
 use crate::rest::meta;
-use crate::storage::Storage;
+use crate::storage::{Storage, Stored};
 
 const CONFIG_MAPS: &str = "core/configmaps";
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -65,9 +65,11 @@ pub(crate) async fn run(
         if tell {
             tell = publish(&aggregation, &storage).await.is_err();
         }
-        follow(&aggregation, &storage);
         let mut done = local(&storage, &table).await;
-        done = done.and(check(&aggregation, &storage, &table).await);
+        // One list for both: a service that came in between would be judged without its client.
+        let services = storage.list(API_SERVICES, None);
+        follow(&aggregation, &services);
+        done = done.and(check(&aggregation, &storage, &table, &services).await);
         if let Err(error) = &done {
             tracing::warn!(%error, "the APIServices could not be kept");
         }
@@ -123,10 +125,14 @@ async fn publish(aggregation: &Aggregation, storage: &Storage) -> Result<(), Api
 }
 
 /// Puts the clients of the APIServices in place; those that are as before stay.
-fn follow(aggregation: &Aggregation, storage: &Storage) {
+fn follow(aggregation: &Aggregation, services: &[Arc<Stored>]) {
     let before = aggregation.remotes.load_full();
     let mut now: Remotes = BTreeMap::new();
-    for service in super::services(storage) {
+    // Those that cannot be read lead nowhere.
+    let readable = services
+        .iter()
+        .filter_map(|stored| stored.decode::<APIService>().ok());
+    for service in readable {
         let Some(remote) = Remote::new(&service, &aggregation.front) else {
             continue;
         };
@@ -224,10 +230,10 @@ async fn check(
     aggregation: &Aggregation,
     storage: &Storage,
     table: &Table,
+    services: &[Arc<Stored>],
 ) -> Result<(), ApiError> {
     let remotes = aggregation.remotes.load_full();
-    let all = storage.list(API_SERVICES, None);
-    let checks = all.iter().map(|stored| async {
+    let checks = services.iter().map(|stored| async {
         let service: APIService = stored.decode()?;
         let spec = service.spec.clone().unwrap_or_default();
         let key = (
