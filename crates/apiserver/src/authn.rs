@@ -1,10 +1,14 @@
 //! Who a request is: client certificates, bearer tokens, anonymous.
 //!
 //! In the order of the stock server: a client certificate of a CA that the server knows, a static
-//! token, a service account's token, anonymous. A bearer token or certificate that nobody knows is
+//! token, a bootstrap token, a service account's token, anonymous. A bearer token or certificate that nobody knows is
 //! refused, it does not become anonymous.
 
+mod bootstrap;
+
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
+
+use k8s_openapi::api::core::v1::Secret;
 
 use http::{header::AUTHORIZATION, request::Parts};
 use rustls_pki_types::CertificateDer;
@@ -14,11 +18,15 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use berth_api::status::ApiError;
 
+use self::bootstrap::BootstrapToken;
 use crate::{
     storage::Storage,
     tokens::{Lookup, TokenVerifier},
     user::{AUTHENTICATED, TokenUser, User},
 };
+
+/// Where the Secrets of bootstrap tokens are looked up, by name.
+type SecretLookup = dyn Fn(&str) -> Option<Secret> + Send + Sync;
 
 /// A bearer token that stands for a user (stock: `--token-auth-file`).
 #[derive(Clone, Debug)]
@@ -36,6 +44,8 @@ pub struct AuthnConfig {
     pub static_tokens: Vec<StaticToken>,
     /// Whether requests without credentials are `system:anonymous` (else 401).
     pub anonymous: bool,
+    /// Whether bootstrap tokens are taken (stock: `--enable-bootstrap-token-auth`).
+    pub bootstrap_tokens: bool,
 }
 
 impl Default for AuthnConfig {
@@ -43,6 +53,7 @@ impl Default for AuthnConfig {
         Self {
             static_tokens: Vec::new(),
             anonymous: true,
+            bootstrap_tokens: true,
         }
     }
 }
@@ -104,6 +115,8 @@ pub struct Authenticator {
     anonymous: bool,
     service_accounts: Option<TokenVerifier>,
     lookup: Box<Lookup>,
+    /// None when bootstrap tokens are not taken.
+    bootstrap_secrets: Option<Box<SecretLookup>>,
 }
 
 impl Authenticator {
@@ -117,12 +130,21 @@ impl Authenticator {
     ) -> Self {
         // Of a token's pod only this is read: whoever made the pod chose how large it is, and before it is known who asks
         // nothing bounds the number of requests.
+        let objects = Arc::clone(&storage);
         let lookup = move |kind: &str, namespace: &str, name: &str| {
-            let stored = storage.get(kind, namespace, name)?;
+            let stored = objects.get(kind, namespace, name)?;
             let (uid, ends) = (&*stored.uid, stored.deletion_timestamp.as_deref());
             (!stored.corrupt).then(|| json!({"metadata": {"uid": uid, "deletionTimestamp": ends}}))
         };
-        Self::with_lookup(config, service_accounts, Box::new(lookup))
+        let bootstrap = config.bootstrap_tokens;
+        let mut authenticator = Self::with_lookup(config, service_accounts, Box::new(lookup));
+        if bootstrap {
+            // Whoever writes Secrets in kube-system is an administrator: these are as large as they make them.
+            let secrets =
+                move |name: &str| storage.find(bootstrap::SECRETS, bootstrap::NAMESPACE, name);
+            authenticator.bootstrap_secrets = Some(Box::new(secrets));
+        }
+        authenticator
     }
 
     fn with_lookup(
@@ -138,6 +160,7 @@ impl Authenticator {
             anonymous: config.anonymous,
             service_accounts,
             lookup,
+            bootstrap_secrets: None,
         }
     }
 
@@ -179,23 +202,19 @@ impl Authenticator {
         }
     }
 
-    /// The user of a bearer token that is valid for one of `audiences` (none: for this server). Static tokens are
-    /// for this server only.
+    /// The user of a bearer token that is valid for one of `audiences` (none: for this server). Static and bootstrap
+    /// tokens are for this server only.
     #[must_use]
     pub fn authenticate_token(&self, token: &str, audiences: &[String]) -> Option<TokenUser> {
         if let Some(user) = self.static_tokens.get(&hash(token)) {
-            let own = self.audiences().iter();
-            let good_for: Vec<String> = own
-                .filter(|a| audiences.is_empty() || audiences.contains(a))
-                .cloned()
-                .collect();
-            if good_for.is_empty() && !audiences.is_empty() {
-                return None;
-            }
-            return Some(TokenUser {
-                user: user.clone(),
-                audiences: good_for,
-            });
+            return self.for_this_server(user.clone(), audiences);
+        }
+        if let Some(secrets) = &self.bootstrap_secrets
+            && let Some(token) = BootstrapToken::parse(token)
+        {
+            let secret = secrets(&token.secret_name())?;
+            let user = token.user(&secret, jiff::Timestamp::now())?;
+            return self.for_this_server(user, audiences);
         }
         self.service_accounts.as_ref()?.verify(
             token,
@@ -203,6 +222,19 @@ impl Authenticator {
             jiff::Timestamp::now(),
             &self.lookup,
         )
+    }
+
+    /// A user whose token says nothing of audiences.
+    fn for_this_server(&self, user: User, audiences: &[String]) -> Option<TokenUser> {
+        let own = self.audiences().iter();
+        let good_for: Vec<String> = own
+            .filter(|a| audiences.is_empty() || audiences.contains(a))
+            .cloned()
+            .collect();
+        (audiences.is_empty() || !good_for.is_empty()).then_some(TokenUser {
+            user,
+            audiences: good_for,
+        })
     }
 
     /// The audiences of tokens that are meant for this server.
@@ -284,6 +316,7 @@ mod tests {
         let config = AuthnConfig {
             static_tokens: vec![admin],
             anonymous,
+            bootstrap_tokens: false,
         };
         Authenticator::with_lookup(config, None, Box::new(|_, _, _| None))
     }

@@ -53,6 +53,8 @@ pub struct Config {
     pub encryption_provider_config: Option<PathBuf>,
     /// Serving certificate and client CA; none serves plain HTTP (tests only).
     pub tls: Option<TlsConfig>,
+    /// CA of the serving certificate, PEM: machines that join get it from the ConfigMap `kube-public/cluster-info`.
+    pub cluster_ca: Option<String>,
     /// Who a request is.
     pub authn: AuthnConfig,
     /// What a user may do.
@@ -92,6 +94,7 @@ impl Config {
             store,
             encryption_provider_config: None,
             tls: None,
+            cluster_ca: None,
             authn: AuthnConfig::default(),
             authz: AuthzMode::default(),
             tokens: None,

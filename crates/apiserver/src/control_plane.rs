@@ -1,10 +1,11 @@
 //! What a server keeps up for the cluster's sake: the Service `default/kubernetes` with its endpoints, the ServiceCIDRs,
-//! and the books of what Services have.
+//! the books of what Services have, and `kube-public/cluster-info`.
 //!
 //! It is there before the first request, and comes back when somebody deletes it. Every server does all of it; whoever is
 //! quicker has the same in mind, and each write holds only for the state that was read.
 
 mod cidrs;
+mod cluster_info;
 mod endpoints;
 mod leases;
 mod repair;
@@ -23,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::allocation::{CIDRS, SERVICES, ServiceSettings};
 use crate::storage::Storage;
 use crate::strategy::Cluster;
+pub(crate) use cluster_info::ClusterInfo;
+pub use cluster_info::OtherAuthority;
 use leases::Leases;
 use repair::Repair;
 
@@ -59,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) shared: bool,
     /// Feature gates.
     pub(crate) gates: FeatureGates,
+    /// What machines that join are told; nothing without TLS.
+    pub(crate) cluster_info: Option<ClusterInfo>,
 }
 
 /// The work, and what it remembers from one look to the next.
@@ -80,6 +85,17 @@ impl ControlPlane {
             settings,
             repair: Repair::default(),
             failed: None,
+        }
+    }
+
+    /// Makes sure that no server with another CA works on the same store.
+    ///
+    /// # Errors
+    /// When one does.
+    pub(crate) async fn be_alone(&self) -> Result<(), OtherAuthority> {
+        match &self.settings.cluster_info {
+            Some(info) if self.settings.shared => info.be_alone(&self.storage).await,
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -137,7 +153,7 @@ impl ControlPlane {
             if let Some(error) = &failed {
                 tracing::error!(
                     error,
-                    "the Service default/kubernetes cannot be kept up; it is tried again"
+                    "what every cluster has (the Service default/kubernetes, cluster-info) cannot be kept up; it is tried again"
                 );
             }
             self.failed = failed;
@@ -145,6 +161,14 @@ impl ControlPlane {
     }
 
     async fn keep(&mut self) -> Result<(), ApiError> {
+        let service = self.keep_service().await;
+        if let Some(info) = &self.settings.cluster_info {
+            info.keep(&self.storage, self.settings.shared).await?;
+        }
+        service
+    }
+
+    async fn keep_service(&mut self) -> Result<(), ApiError> {
         let Settings {
             services, gates, ..
         } = &self.settings;

@@ -28,7 +28,7 @@ use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
 use crate::connections::SlotTable;
-use crate::control_plane::{self, ControlPlane};
+use crate::control_plane::{self, ClusterInfo, ControlPlane, OtherAuthority};
 use crate::custom;
 use crate::flow::FlowControl;
 use crate::kinds;
@@ -82,6 +82,9 @@ pub enum BuildError {
         "--encryption-provider-config: {0:?} is no resource of the core group; did you mean its plural?"
     )]
     NothingToEncrypt(String),
+    /// Another server uses the store with another CA.
+    #[error(transparent)]
+    Authority(#[from] OtherAuthority),
     /// The port cannot be bound.
     #[error("cannot listen on {address} (stop what uses it, or choose another port)")]
     Bind {
@@ -232,8 +235,13 @@ impl Config {
             reconciler: self.endpoint_reconciler,
             shared: matches!(self.store, StoreConfig::Etcd { .. }),
             gates: self.gates,
+            cluster_info: self.cluster_ca.map(|ca| ClusterInfo {
+                ca,
+                url: format!("https://{}", SocketAddr::new(self.advertise, port)),
+            }),
         };
         let mut control_plane = ControlPlane::new(Arc::clone(&api.storage), settings);
+        control_plane.be_alone().await?;
         control_plane.begin().await.map_err(BuildError::Bootstrap)?;
         Ok(Server {
             control_plane,

@@ -17,7 +17,15 @@ use crate::storage::Storage;
 /// Where the records are; no kind of the API has this storage name.
 const SERVERS: &str = "berth/apiservers";
 /// How long a server counts that has not renewed its record.
-const LIFE: Duration = Duration::from_secs(25);
+pub(super) const LIFE: Duration = Duration::from_secs(25);
+
+/// The records as they are: a server works that changes one of them.
+pub(super) fn records(storage: &Storage) -> BTreeSet<(String, Revision)> {
+    let all = storage.list(SERVERS, None);
+    all.iter()
+        .map(|record| (record.name.to_string(), record.revision))
+        .collect()
+}
 
 /// What has been seen of the records.
 pub(super) struct Leases {

@@ -86,6 +86,39 @@ async fn what_one_has_written_all_others_read() {
     assert!(rest.iter().all(|item| item["metadata"]["name"] != "later"));
 }
 
+/// What one of them issued, the other would refuse.
+#[tokio::test]
+async fn a_server_with_another_authority_does_not_start_while_others_work() {
+    let etcd = EtcdServer::start();
+    let authority = || {
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().pem()
+    };
+    let with = |address: [u8; 4], ca: &str| {
+        let (on, ca) = (on(&etcd), ca.to_owned());
+        move |config: &mut Config| {
+            on(config);
+            config.advertise = address.into();
+            config.cluster_ca = Some(ca);
+        }
+    };
+    let (own, other) = (authority(), authority());
+    let first = Api::start_with(with([10, 0, 0, 1], &own)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let error = Api::refused(dir.path(), with([10, 0, 0, 2], &other)).await;
+    assert!(error.contains("--cert-dir"), "{error}");
+    let second = Api::start_with(with([10, 0, 0, 2], &own)).await;
+    // The authority may be replaced when nobody works.
+    first.stop().await;
+    second.stop().await;
+    let third = Api::start_with(with([10, 0, 0, 3], &other)).await;
+    let info = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+    let info = third.get(info).await.expect(200);
+    let text = info["data"]["kubeconfig"].as_str().unwrap();
+    assert!(text.contains("10.0.0.3"), "{text}");
+}
+
 #[tokio::test]
 async fn a_quota_holds_whoever_is_asked() {
     let etcd = EtcdServer::start();

@@ -11,6 +11,7 @@ mod harness;
 mod hook_server;
 
 mod aggregation;
+mod bootstrap_tokens;
 mod certificates;
 mod connects;
 mod conversion;

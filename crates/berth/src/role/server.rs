@@ -80,6 +80,10 @@ pub(crate) struct ServerArgs {
     /// Name of a node on this machine, which may be reached at a loopback address (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub(crate) local_node: Vec<String>,
+    /// Take bootstrap tokens (Secrets of type bootstrap.kubernetes.io/token in kube-system, `berth token create`), with which
+    /// machines join
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_bootstrap_token_auth: bool,
     /// Longest life of a service account token in seconds [default: as asked for, up to 2^32]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(3600..=1 << 32))]
     pub(crate) service_account_max_token_expiration: Option<i64>,
@@ -158,6 +162,8 @@ impl ServerArgs {
             key: serving.key_pem.into_bytes(),
             client_ca: Some(pki.ca_pem.clone().into_bytes()),
         });
+        config.cluster_ca = Some(pki.ca_pem.clone());
+        config.authn.bootstrap_tokens = self.enable_bootstrap_token_auth;
         config.authn.static_tokens = vec![StaticToken {
             token: pki.admin_token.clone(),
             user: User::master("admin"),

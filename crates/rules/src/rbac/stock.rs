@@ -1,8 +1,10 @@
 //! The roles and bindings that a new cluster begins with, as the reference's bootstrap policy has them.
 //!
-//! One difference: the scheduler may read RuntimeClasses (placement by handler needs the handler).
+//! Differences: the scheduler may read RuntimeClasses (placement by handler needs the handler), and machines may join with
+//! bootstrap tokens ([`join`]).
 
 mod data;
+mod join;
 
 use std::collections::BTreeMap;
 
@@ -115,6 +117,7 @@ pub fn node_rules() -> Vec<PolicyRule> {
 pub fn roles() -> Vec<Role> {
     data::ROLES
         .iter()
+        .chain([&join::CLUSTER_INFO_ROLE])
         .map(|(namespace, name, lines)| Role {
             metadata: metadata(name, Some(namespace)),
             rules: Some(lines.iter().map(Line::rule).collect()),
@@ -156,6 +159,7 @@ pub fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
             subjects: Some(subjects.split_whitespace().map(subject).collect::<Vec<_>>())
                 .filter(|all| !all.is_empty()),
         })
+        .chain(join::cluster_role_bindings())
         .collect()
 }
 
@@ -164,6 +168,7 @@ pub fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
 pub fn role_bindings() -> Vec<RoleBinding> {
     data::ROLE_BINDINGS
         .iter()
+        .chain([&join::CLUSTER_INFO_BINDING])
         .map(|(namespace, name, role, subjects)| RoleBinding {
             metadata: metadata(name, Some(namespace)),
             role_ref: role_ref("Role", role),

@@ -17,7 +17,7 @@ const fn on(verbs: &'static str, groups: &'static str, resources: &'static str) 
     }
 }
 
-const fn named(
+pub(super) const fn named(
     verbs: &'static str,
     groups: &'static str,
     resources: &'static str,
