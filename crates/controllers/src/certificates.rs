@@ -13,6 +13,7 @@
 
 mod approve;
 mod clean;
+mod looked;
 mod request;
 mod sign;
 
@@ -24,32 +25,52 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, Preconditions};
 use kube::{Client, ResourceExt as _};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::server::is_code;
 use crate::{Reflected, reflect};
 
+use self::looked::Looked;
 pub use self::sign::{Authority, AuthorityError};
 
 /// How often old requests are looked for.
 const PERIOD: Duration = Duration::from_secs(300);
 
 /// Runs until the tasks are to stop.
-pub async fn run(client: Client, authority: Arc<Authority>, nodes: Reflected<Node>, tasks: Tasks) {
+pub async fn run(
+    client: Client,
+    authority: Arc<Authority>,
+    mut nodes: Reflected<Node>,
+    tasks: Tasks,
+) {
     let shutdown = tasks.stop_token();
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let mut requests = reflect(&tasks, api.clone(), None);
+    let mut looked = Looked::default();
     loop {
+        let mut soon = false;
         if requests.is_complete() && nodes.is_complete() {
             for request in requests.all() {
-                if let Err(error) = take(&client, &authority, &nodes, &request).await {
-                    warn!(request = request.name_any(), error = %Brief(&error), "a certificate signing request waits");
+                let (now, at) = (jiff::Timestamp::now(), Instant::now());
+                soon |= looked::waits_for_its_node(&request, now);
+                if !looked.is_due(&request, now, at) {
+                    continue;
+                }
+                match take(&client, &authority, &nodes, &request).await {
+                    Ok(()) => looked.note(&request, at),
+                    Err(error) => {
+                        soon = true;
+                        warn!(request = request.name_any(), error = %Brief(&error), "a certificate signing request waits");
+                    }
                 }
             }
         }
+        let pause = looked.next(Instant::now(), soon).unwrap_or(PERIOD);
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = requests.changed_or(PERIOD) => {}
+            () = requests.changed_or(pause) => {}
+            () = nodes.changed_or(pause), if soon => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
+//! | [`token_cleaner`] | Secrets of bootstrap tokens | removes those that have expired |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
@@ -22,6 +23,7 @@ pub mod node_health;
 pub mod pod_garbage;
 pub mod quota;
 pub mod service_accounts;
+pub mod token_cleaner;
 
 mod reflect;
 mod server;
@@ -124,6 +126,10 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
             certificates::run(client.clone(), authority, nodes.clone(), tasks.clone()),
         );
     }
+    tasks.spawn_essential(
+        "token cleaner",
+        token_cleaner::run(client.clone(), tasks.clone()),
+    );
     tasks.spawn_essential(
         "pod garbage collector",
         pod_garbage::run(
