@@ -9,6 +9,7 @@ mod node;
 mod reset;
 mod server;
 mod store;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -45,7 +46,7 @@ enum Command {
     /// The API server with scheduler and controllers
     Server(Box<server::ServerCommand>),
     /// The node agent (in the kubelet's place), with any CRI runtime
-    Node(node::NodeCommand),
+    Node(Box<node::NodeCommand>),
     /// The CRI runtime (in containerd's place), under any kubelet
     Cri(cri::CriCommand),
     /// One pod's supervisor, started by `berth cri`: containerd's shim v2 command line
@@ -56,6 +57,8 @@ enum Command {
     Image(image::ImageCommand),
     /// Print a kubeconfig for a user or a node of the cluster in a data directory
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Tokens with which machines join the cluster
+    Token(token::TokenCommand),
     /// Find what will not work before it is applied: classes, pods, policies, quotas, node configurations
     Check(check::CheckArgs),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
@@ -98,6 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Cri(args) => args.run().await,
             Command::Image(args) => args.run().await,
             Command::Kubeconfig(args) => args.run(),
+            Command::Token(args) => args.run().await,
             Command::Check(args) => return args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::connections;
 use crate::pki::{self, Identity};
@@ -54,6 +54,46 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Writes a kubeconfig that only its owner can read, of a node whose certificate and key are in a file of their own.
+///
+/// # Errors
+/// When the file can't be written.
+pub(crate) fn write_with_files(
+    path: &Path,
+    server: &str,
+    ca_pem: &str,
+    certificate: &Path,
+) -> anyhow::Result<()> {
+    let user = json!({"client-certificate": certificate, "client-key": certificate});
+    let text = serde_json::to_string_pretty(&document(server, ca_pem, user))?;
+    pki::write_secret(path, &format!("{text}\n"))?;
+    Ok(())
+}
+
+/// A kubeconfig as kubectl would read it from a file. JSON is YAML.
+fn document(server: &str, ca_pem: &str, user: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "berth",
+        "clusters": [{"name": "berth", "cluster": {
+            "server": server, "certificate-authority-data": STANDARD.encode(ca_pem)}}],
+        "users": [{"name": "berth", "user": user}],
+        "contexts": [{"name": "berth", "context": {"cluster": "berth", "user": "berth"}}],
+    })
+}
+
+/// How to reach `server`, with the credentials `user` in a kubeconfig's words.
+///
+/// # Errors
+/// When the parts don't fit.
+pub(crate) async fn config(
+    server: &str,
+    ca_pem: &str,
+    user: Value,
+) -> anyhow::Result<kube::Config> {
+    let config: Kubeconfig = serde_json::from_value(document(server, ca_pem, user))?;
+    Ok(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?)
+}
+
 /// A client for `server`, which is one of ours, as `identity`.
 ///
 /// # Errors
@@ -64,18 +104,30 @@ pub(crate) async fn client(
     identity: &Identity,
 ) -> anyhow::Result<kube::Client> {
     let data = |pem: &str| STANDARD.encode(pem);
-    let config: Kubeconfig = serde_json::from_value(json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "berth",
-        "clusters": [{"name": "berth", "cluster": {
-            "server": server, "certificate-authority-data": data(ca_pem)}}],
-        "users": [{"name": "berth", "user": {
-            "client-certificate-data": data(&identity.cert_pem),
-            "client-key-data": data(&identity.key_pem)}}],
-        "contexts": [{"name": "berth", "context": {"cluster": "berth", "user": "berth"}}],
-    }))?;
-    let config =
-        kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
-    Ok(connections::client(&config)?)
+    let user = json!({
+        "client-certificate-data": data(&identity.cert_pem),
+        "client-key-data": data(&identity.key_pem),
+    });
+    Ok(connections::client(&config(server, ca_pem, user).await?)?)
+}
+
+/// Server and CA (PEM) of a kubeconfig that [`write_with_files`] has written.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn cluster_of(path: &Path) -> anyhow::Result<(String, String)> {
+    let what = || format!("cannot use the kubeconfig {}", path.display());
+    let config = Kubeconfig::read_from(path).with_context(what)?;
+    let cluster = config.clusters.into_iter().find_map(|named| named.cluster);
+    let cluster = cluster.context("it names no cluster").with_context(what)?;
+    let server = cluster.server.context("it names no server");
+    let data = cluster
+        .certificate_authority_data
+        .context("it has no certificate-authority-data")
+        .with_context(what)?;
+    let bytes = STANDARD.decode(data.trim()).with_context(what)?;
+    let ca_pem = String::from_utf8(bytes).with_context(what)?;
+    Ok((server.with_context(what)?, ca_pem))
 }
 
 /// What a kubeconfig file on disk gives.

@@ -3,16 +3,20 @@
 //! `berth shim` and `berth oci` are decided on before anything else is set up: they fork, there is a shim for
 //! every pod, which has to stay small, and the runtime runs for every container.
 
+mod bootstrap_token;
 mod cli;
+mod cluster_info;
 mod connections;
 mod data_dir;
 mod dirs;
 mod election;
+mod join;
 mod kubeconfig;
 mod logging;
 mod memory;
 mod net;
 mod pki;
+mod process_list;
 mod reset;
 mod role;
 

@@ -19,6 +19,8 @@ mod cluster;
 mod demo;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/join.rs"]
+mod join;
 #[path = "e2e/migrate.rs"]
 mod migrate;
 #[path = "e2e/overhead.rs"]

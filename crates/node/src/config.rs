@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::certificates::NodeCertificates;
+
 /// Everything the node agent needs. Parsed whole before any port is bound.
 #[derive(Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Certificate, key and client CA of the HTTPS server.
     pub tls: ServingTls,
+    /// Certificates that the cluster issues and that are renewed in time; none leaves that to others.
+    pub certificates: Option<NodeCertificates>,
     /// Feature gates of the node; independent of the server's.
     pub gates: Gates,
     /// What becomes of a pod whose handler the runtime does not have.
@@ -72,6 +76,7 @@ impl Config {
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             bind: SocketAddr::from(([0, 0, 0, 0], 10250)),
             tls,
+            certificates: None,
             gates: Gates::default(),
             unsupported_handler: UnsupportedHandler::default(),
             node_labels: BTreeMap::new(),
@@ -89,15 +94,27 @@ impl Config {
     }
 }
 
-/// PEM material of the HTTPS server.
+/// What the HTTPS server shows, and whose clients it lets in.
 #[derive(Clone)]
 pub struct ServingTls {
-    /// Certificate chain.
-    pub cert_pem: String,
-    /// Private key.
-    pub key_pem: String,
-    /// CA of the clients that may call (the API server's kubelet client certificate).
+    /// Its certificate.
+    pub certificate: ServingCertificate,
+    /// PEM: CA of the clients that may call (the API server's kubelet client certificate).
     pub client_ca_pem: String,
+}
+
+/// The certificate of the HTTPS server.
+#[derive(Clone)]
+pub enum ServingCertificate {
+    /// This one.
+    Given {
+        /// Certificate chain, PEM.
+        cert_pem: String,
+        /// Private key, PEM.
+        key_pem: String,
+    },
+    /// One that the cluster issues while the node runs ([`Config::certificates`]).
+    Issued,
 }
 
 /// Feature gates that the node knows.

@@ -22,12 +22,14 @@
 //! | `pleg::keep` | what changed in the runtime | `PodHandle::wake` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
 //! | `Server::serve` | port 10250 | - |
+//! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
 //!
 //! All of them belong to one [`Tasks`]: one that panics or ends before its time ends the agent, with its name and
 //! reason. A `Worker` that panics is started anew instead, later each time, so that one pod cannot take the node down.
 
 mod agent;
 mod amount;
+pub mod certificates;
 mod cgroups;
 mod classes;
 mod config;
@@ -72,7 +74,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use config::{Config, Error, Gates, ServingTls, UnsupportedHandler};
+pub use config::{Config, Error, Gates, ServingCertificate, ServingTls, UnsupportedHandler};
 pub use service_proxy::{ServiceProxyConfig, run as run_service_proxy};
 
 use agent::{Agent, Pressure};
@@ -94,6 +96,13 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     own_dirs::prepare(&config.root_dir, &config.pod_logs_dir)
         .map_err(|(path, source)| Error::RootDir { path, source })?;
     let machine = machine::Machine::read(&config.root_dir)?;
+    let issued = matches!(config.tls.certificate, ServingCertificate::Issued);
+    if issued && config.certificates.is_none() {
+        return Err(Error::Tls {
+            what: "certificate",
+            reason: "nobody issues it".to_owned(),
+        });
+    }
     let server = server::Server::bind(&config).await?;
     let ip = config.node_ip.unwrap_or_else(machine::node_ip);
     let cri = cri::Cri::lazy(&config.cri_socket);
@@ -125,7 +134,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         config,
     });
     info!(node = %agent.config.node_name, %ip, port = agent.port, "node agent starts");
-    let listed = watch::Sender::new(false);
+    let (listed, certificate) = (watch::Sender::new(false), server.certificate());
     let stop = || tasks.stop_token();
     let shared = || Arc::clone(&agent);
     tasks.spawn_essential("runtime status", runtime::keep(cri, facts, stop()));
@@ -144,6 +153,23 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     tasks.spawn_essential("garbage collection", garbage::keep(shared(), stop()));
     tasks.spawn_essential("eviction", eviction::keep(shared(), stop()));
     tasks.spawn_essential("node server", server.serve(shared(), stop()));
+    if let Some(own) = agent.config.certificates.clone() {
+        let (node, dir) = (agent.config.node_name.clone(), own.dir.clone());
+        let client = certificates::keep_client(own, node.clone(), stop());
+        tasks.spawn_essential("client certificate", client);
+        if issued {
+            let serving = certificates::Serving {
+                node,
+                addresses: vec![ip],
+                dir,
+                client: agent.config.client.clone(),
+                registered: agent.node.subscribe(),
+                slot: certificate,
+            };
+            let serving = certificates::keep_serving(serving, stop());
+            tasks.spawn_essential("serving certificate", serving);
+        }
+    }
     tasks.spawn_essential("pod watch", ready_then_pods(shared(), listed, stop()));
     Ok(tasks.run(DRAIN).await?)
 }

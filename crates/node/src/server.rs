@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::agent::Agent;
+use crate::certificates::ServingSlot;
 use crate::{Config, Error};
 
 use connections::{ANSWER_STALL, Connection, Limits, Newcomer};
@@ -57,18 +58,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Server {
     listener: TcpListener,
     tls: TlsAcceptor,
+    certificate: Arc<ServingSlot>,
 }
 
 impl Server {
     pub(crate) async fn bind(config: &Config) -> Result<Self, Error> {
-        let tls = tls::acceptor(&config.tls)?;
+        let (tls, certificate) = tls::acceptor(&config.tls)?;
         let listener = TcpListener::bind(config.bind)
             .await
             .map_err(|source| Error::Bind {
                 addr: config.bind,
                 source,
             })?;
-        Ok(Self { listener, tls })
+        Ok(Self {
+            listener,
+            tls,
+            certificate,
+        })
+    }
+
+    /// Where the certificate is that it shows.
+    pub(crate) fn certificate(&self) -> Arc<ServingSlot> {
+        Arc::clone(&self.certificate)
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -5,6 +5,8 @@
 
 #[path = "agent/attacks.rs"]
 mod attacks;
+#[path = "agent/certificates.rs"]
+mod certificates;
 #[path = "agent/fake_api.rs"]
 mod fake_api;
 #[path = "agent/fake_cri.rs"]
@@ -36,7 +38,7 @@ struct World {
     cri: FakeCri,
     dir: TempDir,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
-    pki: Pki,
+    pki: std::sync::Arc<Pki>,
     unsupported: UnsupportedHandler,
     gates: Gates,
 }
@@ -49,13 +51,13 @@ impl World {
             cri: FakeCri::start(dir.path()),
             dir,
             agent: None,
-            pki: Pki::new(),
+            pki: std::sync::Arc::new(Pki::new()),
             unsupported: UnsupportedHandler::Fail,
             gates: Gates::default(),
         }
     }
 
-    fn start(&mut self) {
+    fn config(&self) -> Config {
         let path = self.dir.path();
         let mut config = Config::new(
             self.api.client(),
@@ -70,6 +72,14 @@ impl World {
         config.pod_cgroups = false;
         config.unsupported_handler = self.unsupported;
         config.gates = self.gates;
+        config
+    }
+
+    fn start(&mut self) {
+        self.start_with(self.config());
+    }
+
+    fn start_with(&mut self, config: Config) {
         let stop = CancellationToken::new();
         let token = stop.clone();
         let task = tokio::spawn(async move { berth_node::run(config, token).await.unwrap() });

@@ -1,6 +1,7 @@
 //! `berth kubeconfig`: credentials for another user or another node.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
@@ -12,6 +13,9 @@ use crate::pki::Pki;
 pub(super) struct KubeconfigArgs {
     #[command(flatten)]
     dirs: DirArgs,
+    /// Directory with the cluster's CA, where the server has it elsewhere (its --cert-dir) [default: DATA_DIR/server/pki]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
     /// For the node agent of this node
     #[arg(long, value_name = "NAME", conflicts_with_all = ["user", "group"])]
     node: Option<String>,
@@ -28,11 +32,12 @@ pub(super) struct KubeconfigArgs {
 
 impl KubeconfigArgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let dir = self.dirs.data_dir.join("server/pki");
+        let own = self.dirs.data_dir.join("server/pki");
+        let dir = self.cert_dir.unwrap_or(own);
         ensure!(
             dir.join("ca.key").exists(),
-            "{} has no certificate authority: start `berth up` or `berth server` there first",
-            self.dirs.data_dir.display()
+            "{} has no certificate authority: start `berth up` or `berth server` first, and name its --data-dir or --cert-dir",
+            dir.display()
         );
         let pki = Pki::open(&dir)?;
         let identity = match (&self.node, &self.user) {

@@ -1,10 +1,14 @@
 //! `berth node`: the node agent alone, with an API server and a CRI runtime of any make.
+//!
+//! It has its credentials from a kubeconfig, or joins a cluster with a bootstrap token (`crate::join`).
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use berth_node::ServingTls;
+use berth_node::certificates::NodeCertificates;
+use berth_node::{ServingCertificate, ServingTls};
 
+use crate::join::JoinArgs;
 use crate::kubeconfig;
 use crate::pki::Pki;
 use crate::role::node::NodeArgs;
@@ -13,9 +17,14 @@ use crate::role::{Roles, Stage};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct NodeCommand {
-    /// How to reach the API server, and as whom (`berth kubeconfig --node NAME` makes one)
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: PathBuf,
+    /// How to reach the API server, and as whom (`berth kubeconfig --node NAME` makes one) [default: that of the cluster that
+    /// this machine has joined]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "token", "token_file", "ca_cert_hash", "certificate_authority"])]
+    kubeconfig: Option<PathBuf>,
+    /// Serve with a certificate that the cluster issues and that is renewed in time, where this machine has joined one; false for
+    /// one of its own making, where nobody approves those (stock clusters)
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    server_tls_bootstrap: bool,
     /// Unix socket of the CRI runtime
     #[arg(
         long,
@@ -30,19 +39,21 @@ pub(super) struct NodeCommand {
     /// Where container logs go
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
     pod_logs_dir: PathBuf,
-    /// Certificate of the node's server [default: one of its own making]
+    /// Certificate of the node's server [default: one that the cluster issues, or one of its own making]
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
     tls_cert_file: Option<PathBuf>,
     /// Key of that certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
-    /// CA of the clients of the node's server [default: the kubeconfig's CA]
+    /// CA of the clients of the node's server [default: the cluster's CA]
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
     #[command(flatten)]
     gates: GateArgs,
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten, next_help_heading = "Joining a cluster")]
+    join: JoinArgs,
 }
 
 impl NodeCommand {
@@ -50,20 +61,21 @@ impl NodeCommand {
         let gates = self.gates.parse()?;
         super::up::require_root("berth node")?;
         super::up::raise_file_limit();
-        let loaded = kubeconfig::load(&self.kubeconfig).await?;
-        let tls = self.tls(loaded.ca_pem)?;
+        let access = self.access().await?;
+        let tls = self.tls(&access)?;
         let socket = self
             .cri_socket
             .strip_prefix("unix://")
             .unwrap_or(&self.cri_socket);
-        let config = self.node.config(
-            loaded.client,
+        let mut config = self.node.config(
+            access.client,
             socket.into(),
             &self.root_dir,
             self.pod_logs_dir.clone(),
             tls,
             &gates,
         )?;
+        config.certificates = access.certificates;
         let mut roles = Roles::new();
         roles.spawn(Stage::Clients, "node agent", |token| async move {
             Ok(berth_node::run(config, token).await?)
@@ -71,36 +83,65 @@ impl NodeCommand {
         roles.run(async { Ok(()) }).await
     }
 
-    fn tls(&self, kubeconfig_ca: Option<String>) -> anyhow::Result<ServingTls> {
+    async fn access(&self) -> anyhow::Result<Access> {
+        if let Some(path) = &self.kubeconfig {
+            let loaded = kubeconfig::load(path).await?;
+            return Ok(Access {
+                client: loaded.client,
+                ca_pem: loaded.ca_pem,
+                certificates: None,
+            });
+        }
+        let joined = self.join.join(&self.root_dir, &self.node.name()).await?;
+        Ok(Access {
+            client: joined.certificates.client.client(),
+            ca_pem: Some(joined.ca_pem),
+            certificates: Some(joined.certificates),
+        })
+    }
+
+    fn tls(&self, access: &Access) -> anyhow::Result<ServingTls> {
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
         };
-        let client_ca_pem = match (&self.client_ca_file, kubeconfig_ca) {
+        let client_ca_pem = match (&self.client_ca_file, &access.ca_pem) {
             (Some(path), _) => read(path)?,
-            (None, Some(pem)) => pem,
+            (None, Some(pem)) => pem.clone(),
             (None, None) => anyhow::bail!(
-                "{} names no CA: say with --client-ca-file whose clients may ask this node for logs",
-                self.kubeconfig.display()
+                "the kubeconfig names no CA: say with --client-ca-file whose clients may ask this node for logs"
             ),
         };
-        let (cert_pem, key_pem) = match (&self.tls_cert_file, &self.tls_private_key_file) {
-            (Some(cert), Some(key)) => (read(cert)?, read(key)?),
+        let certificate = match (&self.tls_cert_file, &self.tls_private_key_file) {
+            (Some(cert), Some(key)) => ServingCertificate::Given {
+                cert_pem: read(cert)?,
+                key_pem: read(key)?,
+            },
+            (None, _) | (_, None) if self.server_tls_bootstrap && access.certificates.is_some() => {
+                ServingCertificate::Issued
+            }
             (None, _) | (_, None) => {
                 // As the stock kubelet: a certificate of its own making, which a stock API server accepts. The CA
                 // goes with it: it stays when the certificate is made anew, and the server knows the node by it.
                 let pki = Pki::open(&self.root_dir.join("pki"))?;
                 let name = self.node.name();
                 let identity = pki.serving(&name, &[&name], &[self.node.address()])?;
-                (
-                    format!("{}{}", identity.cert_pem, pki.ca_pem),
-                    identity.key_pem,
-                )
+                ServingCertificate::Given {
+                    cert_pem: format!("{}{}", identity.cert_pem, pki.ca_pem),
+                    key_pem: identity.key_pem,
+                }
             }
         };
         Ok(ServingTls {
-            cert_pem,
-            key_pem,
+            certificate,
             client_ca_pem,
         })
     }
+}
+
+/// How the agent reaches the API server.
+struct Access {
+    client: kube::Client,
+    ca_pem: Option<String>,
+    /// Of a machine that has joined.
+    certificates: Option<NodeCertificates>,
 }

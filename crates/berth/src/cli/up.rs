@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use berth_node::ServingTls;
+use berth_node::{ServingCertificate, ServingTls};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::Api;
 use tracing::warn;
@@ -146,8 +146,10 @@ impl UpArgs {
             &addresses,
         )?;
         Ok(ServingTls {
-            cert_pem: identity.cert_pem,
-            key_pem: identity.key_pem,
+            certificate: ServingCertificate::Given {
+                cert_pem: identity.cert_pem,
+                key_pem: identity.key_pem,
+            },
             client_ca_pem: pki.ca_pem.clone(),
         })
     }

@@ -28,7 +28,8 @@ pub(crate) fn berth() -> Command {
     command
 }
 
-fn path() -> String {
+/// Where programs are looked for, with those for administrators.
+pub(crate) fn path() -> String {
     format!("{}:{SBIN}", std::env::var("PATH").unwrap_or_default())
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// The demo's image as a docker-archive, made once a run.
-fn image() -> &'static Path {
+pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let tar = std::env::temp_dir().join(format!("berth-e2e-{}.tar", std::process::id()));

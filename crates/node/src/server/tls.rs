@@ -1,14 +1,16 @@
-//! The server's TLS: its certificate, and clients that may show one.
+//! The server's TLS: its certificate, which may change while it serves, and clients that may show one.
 
 use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Error, ServingTls};
+use crate::certificates::ServingSlot;
+use crate::{Error, ServingCertificate, ServingTls};
 
 fn fail<E: ToString>(what: &'static str) -> impl FnOnce(E) -> Error {
     move |e| Error::Tls {
@@ -30,7 +32,8 @@ fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'sta
     Ok(list)
 }
 
-pub(super) fn acceptor(tls: &ServingTls) -> Result<TlsAcceptor, Error> {
+/// The acceptor, and where its certificate is.
+pub(super) fn acceptor(tls: &ServingTls) -> Result<(TlsAcceptor, Arc<ServingSlot>), Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for ca in certificates(&tls.client_ca_pem, "client CA")? {
@@ -41,15 +44,22 @@ pub(super) fn acceptor(tls: &ServingTls) -> Result<TlsAcceptor, Error> {
             .allow_unauthenticated()
             .build()
             .map_err(fail("client CA"))?;
-    let chain = certificates(&tls.cert_pem, "certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes()).map_err(fail("key"))?;
+    let slot = Arc::new(ServingSlot::default());
+    match &tls.certificate {
+        ServingCertificate::Given { cert_pem, key_pem } => {
+            let chain = certificates(cert_pem, "certificate")?;
+            let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(fail("key"))?;
+            let certified = CertifiedKey::from_der(chain, key, &provider);
+            slot.set(Arc::new(certified.map_err(fail("certificate"))?));
+        }
+        ServingCertificate::Issued => {}
+    }
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(fail("certificate"))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(fail("certificate"))?;
+        .with_cert_resolver(Arc::clone(&slot) as Arc<dyn rustls::server::ResolvesServerCert>);
     // Upgrades need HTTP/1.1.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), slot))
 }

@@ -140,6 +140,14 @@ impl FakeApi {
         self.objects.lock().get(path).cloned()
     }
 
+    /// Paths and objects below a path.
+    pub(crate) fn below(&self, path: &str) -> Vec<(String, Value)> {
+        let objects = self.objects.lock();
+        let all = objects.iter().filter(|(own, _)| own.starts_with(path));
+        all.map(|(own, object)| (own.clone(), object.clone()))
+            .collect()
+    }
+
     pub(crate) fn remove(&self, path: &str) {
         let old = self.objects.lock().remove(path);
         if let Some(old) = old {
@@ -189,6 +197,11 @@ impl FakeApi {
                 reply(StatusCode::CREATED, &review)
             }
             Method::POST => {
+                let mut body = body;
+                if let Some(prefix) = body["metadata"]["generateName"].as_str() {
+                    let name = format!("{prefix}{}", self.objects.lock().len());
+                    body["metadata"]["name"] = json!(name);
+                }
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let path = format!("{path}/{name}");
                 if self.get(&path).is_some() {

@@ -1,20 +1,24 @@
 //! The node's own server, as the API server uses it: client certificates, logs, upgraded streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
+    KeyPair,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{NODE, POD, World, condition, pod};
-use berth_node::ServingTls;
+use berth_node::{ServingCertificate, ServingTls};
 
 /// A CA, and what it signs.
 pub(crate) struct Pki {
@@ -34,8 +38,10 @@ impl Pki {
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let cert = params.signed_by(&own, &issuer).unwrap();
         let serving = ServingTls {
-            cert_pem: cert.pem(),
-            key_pem: own.serialize_pem(),
+            certificate: ServingCertificate::Given {
+                cert_pem: cert.pem(),
+                key_pem: own.serialize_pem(),
+            },
             client_ca_pem: ca.pem(),
         };
         Self {
@@ -43,6 +49,30 @@ impl Pki {
             issuer,
             serving,
         }
+    }
+
+    /// The certificate of a request in PEM, that ends so soon.
+    pub(crate) fn sign(&self, request: &str, life: Duration) -> String {
+        let mut request = CertificateSigningRequestParams::from_pem(request).unwrap();
+        let now = std::time::SystemTime::now();
+        request.params.not_before = now.into();
+        request.params.not_after = (now + life).into();
+        request.signed_by(&self.issuer).unwrap().pem()
+    }
+
+    /// Certificate and key of the node, in PEM.
+    pub(crate) fn node(&self, name: &str, life: Duration) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let subject = &mut params.distinguished_name;
+        subject.push(DnType::OrganizationName, "system:nodes");
+        subject.push(DnType::CommonName, format!("system:node:{name}"));
+        let now = std::time::SystemTime::now();
+        params.not_before = now.into();
+        params.not_after = (now + life).into();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
     }
 
     /// For `NAME` or `NAME,O=GROUP`.
