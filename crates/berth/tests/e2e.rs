@@ -29,6 +29,8 @@ mod owners;
 mod pods;
 #[path = "e2e/refused.rs"]
 mod refused;
+#[path = "e2e/resize.rs"]
+mod resize;
 #[path = "e2e/restart.rs"]
 mod restart;
 #[path = "e2e/runtimeless.rs"]

@@ -70,6 +70,13 @@ impl Facts {
             .any(|h| h.user_namespaces && handler.is_none_or(|name| h.name == name))
     }
 
+    /// Whether a handler makes read-only mounts read-only all the way down.
+    pub(crate) fn recursive_read_only(&self, handler: Option<&str>) -> bool {
+        self.handlers
+            .iter()
+            .any(|h| h.recursive_read_only_mounts && Some(h.name.as_str()) == handler)
+    }
+
     /// A handler's name for people, with what is behind it: `runsc (/usr/bin/runsc 2022)`.
     pub(crate) fn describe(&self, handler: &str) -> (String, Behind) {
         let name = if handler.is_empty() {

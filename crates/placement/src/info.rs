@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 
-use berth_core::resources::{Amounts, Overhead, amounts, pod_requests};
+use berth_core::resources::{Amounts, Overhead, amounts, requests_of};
 
 /// What a container without requests counts when nodes are compared (not when they are filtered), as in the
 /// stock scheduler.
@@ -46,7 +46,7 @@ impl PodInfo {
     #[must_use]
     pub fn new(pod: Arc<Pod>, overhead: Overhead) -> Self {
         let (requests, host_ports) = match &pod.spec {
-            Some(spec) => (numbers(&pod_requests(spec, overhead)), host_ports(spec)),
+            Some(spec) => (numbers(&requests_of(&pod, overhead)), host_ports(spec)),
             None => (Numbers::new(), BTreeSet::new()),
         };
         let compared = pod
