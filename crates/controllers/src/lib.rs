@@ -9,6 +9,7 @@
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
+//! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
@@ -22,6 +23,7 @@ pub mod node_health;
 pub mod pod_garbage;
 pub mod quota;
 pub mod service_accounts;
+pub mod ttl_after_finished;
 
 mod reflect;
 mod server;
@@ -137,6 +139,10 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
     tasks.spawn_essential(
         "garbage collector",
         garbage::run(client.clone(), tasks.clone()),
+    );
+    tasks.spawn_essential(
+        "ttl after finished controller",
+        ttl_after_finished::run(client.clone(), tasks.clone(), jiff::Timestamp::now),
     );
     tasks.spawn_essential(
         "quota controller",
