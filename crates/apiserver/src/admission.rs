@@ -427,3 +427,19 @@ impl Chain {
         self.storage.wait_for(current).await
     }
 }
+
+/// The patch of any bytes as a webhook's answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_review(data: &[u8], v1: bool, mutating: bool) -> Result<Vec<u8>, String> {
+    let version = if v1 {
+        review::ReviewVersion::V1
+    } else {
+        review::ReviewVersion::V1beta1
+    };
+    let verdict = review::read(data, version, "u", mutating)?;
+    if !verdict.allowed {
+        let code = review::refusal("w.example.com", verdict.result).code();
+        assert!((400..600).contains(&code), "a refusal with code {code}");
+    }
+    Ok(verdict.patch)
+}

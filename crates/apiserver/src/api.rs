@@ -14,7 +14,7 @@ use crate::authz::Authorizer;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::proxy::NodeClient;
+use crate::proxy::{NodeClient, Tunnels};
 use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tokens::TokenVerifier;
@@ -41,6 +41,8 @@ pub struct Api {
     pub limits: Arc<Limits>,
     /// Service account tokens.
     pub tokens: Option<TokenVerifier>,
+    /// Watches and logs over WebSockets.
+    pub(crate) sockets: Tunnels,
     /// How nodes are reached.
     pub nodes: Option<NodeClient>,
     /// From which ranges Services get addresses and node ports.

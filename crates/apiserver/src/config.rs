@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
 use berth_store::etcd::EtcdConfig;
@@ -51,6 +52,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `--encryption-provider-config`.
     pub encryption_provider_config: Option<PathBuf>,
+    /// How often that file is read again (`--encryption-provider-config-automatic-reload`); none: it is read once.
+    pub encryption_provider_reload: Option<Duration>,
     /// Serving certificate and client CA; none serves plain HTTP (tests only).
     pub tls: Option<TlsConfig>,
     /// Who a request is.
@@ -91,6 +94,7 @@ impl Config {
             pods: None,
             store,
             encryption_provider_config: None,
+            encryption_provider_reload: None,
             tls: None,
             authn: AuthnConfig::default(),
             authz: AuthzMode::default(),

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_store::Expect;
+use berth_store::{Expect, Revision};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames as Names,
 };
@@ -26,9 +26,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::naming::{Conflict, Used};
+use self::status::Found;
 use crate::kinds::CLEANUP;
+use crate::metadata as meta;
 use crate::registry::{BuiltInGroup, Registry};
-use crate::rest::meta;
 use crate::storage::{Decoded, Storage, Stored, key};
 
 const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
@@ -39,6 +40,8 @@ struct Served {
     plural: String,
     /// Revision of the definition.
     revision: i64,
+    /// Why the schema of a version can't be enforced.
+    violation: Option<String>,
 }
 
 /// Works until `shutdown`.
@@ -91,7 +94,8 @@ async fn reconcile(
     decoded: &mut Decoded<CustomResourceDefinition>,
 ) -> Vec<String> {
     let mut ending = Vec::new();
-    let definitions = storage.list(DEFINITIONS, None);
+    // Others may write at the same time, and this server may see it late: all definitions as they were at one revision.
+    let (definitions, seen) = storage.cache(DEFINITIONS).snapshot(None, storage.applied());
     let gone: Vec<String> = served
         .keys()
         .filter(|name| !definitions.iter().any(|d| d.name.as_ref() == name.as_str()))
@@ -100,7 +104,8 @@ async fn reconcile(
     for name in gone {
         if let Some(gone) = served.remove(&name) {
             registry.remove(&gone.group, &gone.plural);
-            remove_objects(storage, &key::custom(&gone.group, &gone.plural)).await;
+            let name = key::custom(&gone.group, &gone.plural);
+            remove_objects(storage, &name, seen).await;
         }
     }
     // One that cannot be decoded is not served; it was logged.
@@ -148,14 +153,14 @@ async fn reconcile(
             }
             continue;
         }
-        let written = write_status(
-            storage,
-            stored,
-            definition,
-            &given[at],
-            conflict.as_ref(),
+        let served = served.get(stored.name.as_ref());
+        let found = Found {
+            names: &given[at],
+            conflict: conflict.as_ref(),
             established,
-        );
+            violation: served.and_then(|served| served.violation.as_deref()),
+        };
+        let written = write_status(storage, stored, definition, &found);
         if let Err(error) = written.await {
             tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
         }
@@ -239,6 +244,7 @@ fn serve(
     }
     let converter = conversion::of(definition, storage);
     let row = row::of(definition, names, converter, stored.revision);
+    let violation = row.strategy.unenforceable();
     let (key, labels) = (row.storage.clone(), row.strategy.field_labels().to_vec());
     registry.put(row)?;
     storage.declare(&key, &labels);
@@ -246,15 +252,20 @@ fn serve(
         group: definition.spec.group.clone(),
         plural: definition.spec.names.plural.clone(),
         revision: stored.revision,
+        violation,
     };
     served.insert(name.to_owned(), now);
     Ok(())
 }
 
-async fn remove_objects(storage: &Storage, name: &str) {
-    for object in storage.list(name, None) {
+/// Removes what is left of a definition that was not there at a revision. What is newer belongs to another definition of that
+/// name, which has been made since.
+async fn remove_objects(storage: &Storage, name: &str, seen: Revision) {
+    let left = storage.list(name, None);
+    for object in left.iter().filter(|object| object.revision <= seen) {
+        let expect = Expect::Revision(object.revision);
         let removed = storage
-            .remove(name, &object.namespace, &object.name, Expect::Any)
+            .remove(name, &object.namespace, &object.name, expect)
             .await;
         if let Err(error) = removed {
             tracing::warn!(storage = name, %error, "an object of a removed definition stays");
@@ -268,21 +279,12 @@ async fn write_status(
     storage: &Storage,
     stored: &Stored,
     definition: &CustomResourceDefinition,
-    names: &Names,
-    conflict: Option<&Conflict>,
-    established: bool,
+    found: &Found<'_>,
 ) -> Result<(), ApiError> {
     let now = meta::time(jiff::Timestamp::now());
     let mut before = stored.value()?;
     meta::set(&mut before, "resourceVersion", None);
-    let object = status::with_status(
-        before.clone(),
-        definition,
-        names,
-        conflict,
-        established,
-        &now,
-    );
+    let object = status::with_status(before.clone(), definition, found, &now);
     if object == before {
         return Ok(());
     }
@@ -293,3 +295,12 @@ async fn write_status(
         .await
         .map(|_| ())
 }
+
+/// Reads any bytes as what a webhook that converts has answered.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_review(data: &[u8]) {
+    conversion::fuzz_review(data);
+}
+
+#[cfg(test)]
+mod tests;

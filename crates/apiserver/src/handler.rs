@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod documents;
+mod socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +29,9 @@ use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
 use crate::warnings::Warnings;
-use crate::{body, health, negotiate, proxy};
+use crate::{body, health, negotiate, proxy, query};
+
+use self::socket::Socket;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ pub(crate) async fn handle(
     shutdown: CancellationToken,
 ) -> Response {
     let begun = Instant::now();
-    let deadline = tokio::time::Instant::now() + api.limits.request_timeout;
+    let started = tokio::time::Instant::now();
     let head = request::is_head(request.method());
     let read = ApiRequest::read(
         request.method(),
@@ -71,7 +74,19 @@ pub(crate) async fn handle(
     let labels = RequestLabels::of(read.as_ref().ok());
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
     let open = long_running.then(|| api.metrics.long_running(&labels));
-    let limit = (!long_running).then_some(api.limits.request_timeout);
+    let longest = api.limits.request_timeout;
+    let wanted = query::request_timeout(&Parameters::of(request.uri()));
+    let (read, limit) = match (read, wanted) {
+        // As on the stock server: a client waits as long as it wants, but no longer than anybody may.
+        (Ok(read), Ok(wanted)) => (
+            Ok(read),
+            wanted.map_or(longest, |wanted| wanted.min(longest)),
+        ),
+        (Ok(_), Err(error)) if !long_running => (Err(error), longest),
+        (read, _) => (read, longest),
+    };
+    let deadline = started + if long_running { longest } else { limit };
+    let limit = (!long_running).then_some(limit);
     let answering = answer(
         Arc::clone(&api),
         Arc::clone(&peer),
@@ -132,18 +147,28 @@ async fn answer(
     }
     place.seats = permit.seats();
     let mut request = Request::from_parts(parts, body);
+    let socket = match place.remote {
+        Some(_) => None,
+        None => Socket::wanted(&mut request, &read)?,
+    };
+    let send = |response: Response, api: &Api| match socket {
+        Some(socket) => socket.open(response, &api.sockets, api.limits.deadlines.stall),
+        None => response,
+    };
     if place.remote.is_some() || read.is_connection() {
         // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
         permit.leave_seat();
         let held = permit.shared();
         request.extensions_mut().insert(held.clone());
-        let mut response = serve(api, user, request, read, place, shutdown).await?;
+        let serving = serve(Arc::clone(&api), user, request, read, place, shutdown);
+        let mut response = serving.await?;
         response.extensions_mut().insert(held);
-        return Ok(response);
+        return Ok(send(response, &api));
     }
-    let mut response = serve(api, user, request, read, place, shutdown).await?;
+    let serving = serve(Arc::clone(&api), user, request, read, place, shutdown);
+    let mut response = serving.await?;
     permit.accompany(&mut response);
-    Ok(response)
+    Ok(send(response, &api))
 }
 
 /// What flow control needs to know of a request.

@@ -22,6 +22,8 @@ pub mod discovery;
 mod field_label;
 mod finish;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod generated_name;
 mod handler;
 mod health;
@@ -32,6 +34,7 @@ mod kinds;
 pub mod limits;
 mod log_limit;
 mod maintenance;
+mod metadata;
 mod metrics;
 mod negotiate;
 mod object;

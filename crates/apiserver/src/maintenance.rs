@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::rest::meta;
+use crate::metadata as meta;
 use crate::storage::Stored;
 
 const TICK: Duration = Duration::from_secs(60);

@@ -11,7 +11,6 @@ pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
 pub(crate) mod list_stream;
-pub(crate) mod meta;
 pub(crate) mod render;
 mod scale;
 pub(crate) mod subresource;
@@ -291,4 +290,10 @@ pub(crate) fn convert(row: &Resource, object: &mut Value, to: &str) -> Result<()
         return Ok(());
     }
     convert(object, &from, to)
+}
+
+/// Reads any text as a continue token.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_token(text: &str) {
+    list::fuzz_token(text);
 }

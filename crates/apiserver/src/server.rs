@@ -6,6 +6,7 @@
 //! moment to finish. When one of the tasks that must go on ends by itself, the server ends with its reason ([`tasks`]).
 
 mod connection;
+mod encryption;
 mod exchange;
 mod io;
 mod pods;
@@ -36,7 +37,7 @@ use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::maintenance;
 use crate::metrics::Metrics;
-use crate::proxy::NodeClientConfig;
+use crate::proxy::{NodeClientConfig, Tunnels};
 use crate::registry::Registry;
 use crate::storage::{Encryption, EncryptionError, Storage};
 use crate::tls::{ServerTls, TlsError};
@@ -137,22 +138,11 @@ impl Config {
             .as_ref()
             .map(NodeClientConfig::client)
             .transpose()?;
+        let registry = Arc::new(Registry::new(kinds::rows()));
         let encryption = match &self.encryption_provider_config {
-            Some(file) => Encryption::load(file)?,
+            Some(file) => encryption::load(file, &registry)?,
             None => Encryption::default(),
         };
-        let registry = Arc::new(Registry::new(kinds::rows()));
-        for resource in encryption.core_resources() {
-            let storage = format!("core/{resource}");
-            if !registry
-                .table()
-                .rows()
-                .iter()
-                .any(|row| row.storage == storage)
-            {
-                return Err(BuildError::NothingToEncrypt(resource.to_owned()));
-            }
-        }
         let aggregation = Arc::new(Aggregation::new(self.front_proxy)?);
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
@@ -209,6 +199,7 @@ impl Config {
             flow,
             limits: Arc::clone(&limits),
             tokens,
+            sockets: Tunnels::default(),
             nodes,
             services: self.services.clone(),
             handing_out: tokio::sync::Mutex::default(),
@@ -218,6 +209,14 @@ impl Config {
         });
         let mut tasks = Tasks::default();
         tasks.spawn("store-follower", Arc::clone(&api.storage).run());
+        if let (Some(file), Some(every)) = (
+            self.encryption_provider_config,
+            self.encryption_provider_reload,
+        ) {
+            let (registry, storage) = (Arc::clone(&api.registry), Arc::clone(&api.storage));
+            let follow = encryption::follow(file, every, registry, storage);
+            tasks.spawn("encryption-configuration", follow);
+        }
         authz::seed::reconcile(&api.storage)
             .await
             .map_err(BuildError::Bootstrap)?;
@@ -334,6 +333,7 @@ impl Server {
             let _ = tokio::time::timeout(control_plane::END, withdrawn.cancelled()).await;
         }
         self.api.aggregation.close().await;
+        self.api.sockets.end().await;
         self.tasks.stop().await;
         result
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use berth_api::status::ApiError;
 use berth_store::{Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
 use bytes::Bytes;
@@ -64,7 +65,7 @@ pub struct Storage {
     /// Everything is to be read anew.
     reload: Notify,
     guards: guard::Guards,
-    encryption: Encryption,
+    encryption: ArcSwap<Encryption>,
 }
 
 /// How a conditional write ended.
@@ -95,7 +96,21 @@ impl Storage {
             confirmed: Mutex::default(),
             reload: Notify::new(),
             guards: guard::Guards::default(),
-            encryption,
+            encryption: ArcSwap::from_pointee(encryption),
+        }
+    }
+
+    /// Encrypts and decrypts in another way from now on. Objects that could not be read so far are read again.
+    pub fn set_encryption(&self, encryption: Encryption) {
+        let encryption = Arc::new(encryption);
+        // A cache that is made from now on has it already.
+        self.encryption.store(Arc::clone(&encryption));
+        let mut anew = false;
+        for (storage, cache) in self.caches.read().iter() {
+            anew |= cache.set_transformer(encryption.of(storage));
+        }
+        if anew {
+            self.reload.notify_one();
         }
     }
 
@@ -120,7 +135,7 @@ impl Storage {
             Arc::new(ResourceCache::new(
                 storage.to_owned(),
                 labels,
-                self.encryption.of(storage),
+                self.encryption.load().of(storage),
                 *self.applied.borrow(),
             ))
         }))
@@ -422,10 +437,9 @@ fn encoded(storage: &str, name: &str, object: Value) -> Result<Bytes, ApiError> 
 /// What a client is told of a store's error.
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     match error {
-        StoreError::Compacted { .. } => ApiError::Expired(
-            "The provided continue parameter is too old to display a consistent list result."
-                .to_owned(),
-        ),
+        StoreError::Compacted { .. } => {
+            ApiError::Expired("The resourceVersion for the provided list is too old.".to_owned())
+        }
         StoreError::Future { asked, current } => {
             ApiError::TooLargeResourceVersion { asked, current }
         }
@@ -450,6 +464,50 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
                 format!(": {source}")
             };
             ApiError::Internal(format!("{error}{source}"))
+        }
+    }
+}
+
+/// Reads any bytes as the stored value of a secret.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_stored(data: &[u8]) {
+    let key = key::object("core/secrets", "n", "s");
+    for transformer in encryption::fuzz_transformers() {
+        let seals = transformer.seal(&key, Bytes::copy_from_slice(data));
+        let labels: Arc<[FieldLabel]> = Arc::default();
+        let cache = ResourceCache::new(
+            "core/secrets".to_owned(),
+            labels,
+            Arc::clone(&transformer),
+            0,
+        );
+        let stored = cache.parse(&key, &Bytes::copy_from_slice(data), 1);
+        assert_eq!(
+            (stored.namespace.as_ref(), stored.name.as_ref()),
+            ("n", "s")
+        );
+        if !stored.corrupt {
+            assert!(stored.value().is_ok(), "taken, and can't be read");
+        }
+        // What was sealed is opened, and nothing that was changed.
+        let Ok(sealed) = seals else { continue };
+        let opened = transformer.open(&key, &sealed);
+        let plain = !sealed.starts_with(encryption::SEALED);
+        match opened {
+            Ok(opened) => assert!(plain || opened.value.as_ref() == data),
+            Err(error) => assert!(plain, "what was sealed can't be opened: {error}"),
+        }
+        if sealed.starts_with(b"k8s:enc:aesgcm:") {
+            let mut changed = sealed.to_vec();
+            if let Some(last) = changed.last_mut() {
+                *last ^= 1;
+            }
+            assert!(transformer.open(&key, &changed.into()).is_err());
+            let other = key::object("core/secrets", "n", "t");
+            assert!(
+                transformer.open(&other, &sealed).is_err(),
+                "opened under another key"
+            );
         }
     }
 }

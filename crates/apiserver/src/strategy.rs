@@ -83,6 +83,24 @@ pub(crate) trait Strategy: Send + Sync {
     /// What does not fit the type.
     fn read(&self, stored: &Value) -> Result<Box<dyn Object>, String>;
 
+    /// Whether objects of a version have other rules than those of the storage version.
+    fn has_rules_of(&self, _version: &str) -> bool {
+        false
+    }
+
+    /// Reads an object of a version as one that is judged by the rules of that version.
+    ///
+    /// # Errors
+    /// What does not fit the type.
+    fn read_by_rules_of(&self, _version: &str, object: &Value) -> Result<Box<dyn Object>, String> {
+        self.read(object)
+    }
+
+    /// Why the schema of a version can't be enforced, of kinds that have one.
+    fn unenforceable(&self) -> Option<String> {
+        None
+    }
+
     /// The structural schema of a version, of kinds that have one: it says how server-side apply merges.
     fn schema(&self, _version: &str) -> Option<&berth_schema::Schema> {
         None
@@ -132,6 +150,11 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// The numbers of the subresource `scale`; none: the kind has no such subresource.
     fn scale(&self, object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError>;
+
+    /// Where that number is, as a JSON pointer.
+    fn replicas_path(&self) -> &str {
+        "/spec/replicas"
+    }
 
     /// Changes how many pods are wanted, of a kind with the subresource `scale`.
     fn set_replicas(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError>;

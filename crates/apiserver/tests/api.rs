@@ -14,6 +14,8 @@ mod hook_server;
 mod access;
 #[path = "api/aggregation.rs"]
 mod aggregation;
+#[path = "api/applies.rs"]
+mod applies;
 #[path = "api/classes.rs"]
 mod classes;
 #[path = "api/conversion.rs"]
@@ -38,6 +40,8 @@ mod lists;
 mod logs;
 #[path = "api/owners.rs"]
 mod owners;
+#[path = "api/pages.rs"]
+mod pages;
 #[path = "api/policies.rs"]
 mod policies;
 #[path = "api/quotas.rs"]
@@ -52,6 +56,8 @@ mod services;
 mod several;
 #[path = "api/shared_store.rs"]
 mod shared_store;
+#[path = "api/sockets.rs"]
+mod sockets;
 #[path = "api/strict.rs"]
 mod strict;
 #[path = "api/watches.rs"]

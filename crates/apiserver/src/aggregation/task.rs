@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{API_SERVICES, Aggregation, Remote, Remotes, authentication, is_local, name_of};
+use crate::metadata as meta;
 use crate::registry::{Registry, Table};
-use crate::rest::meta;
 use crate::storage::{Storage, Stored};
 
 const CONFIG_MAPS: &str = "core/configmaps";

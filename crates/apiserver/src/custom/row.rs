@@ -171,6 +171,11 @@ pub(super) fn of(
             rule_scope,
             &gvk,
             &names.plural,
+            &spec
+                .versions
+                .iter()
+                .map(|v| v.name.clone())
+                .collect::<Vec<_>>(),
             &schemas,
             Parts {
                 has_status,

@@ -147,6 +147,11 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": GIT_VERSION})
 }
 
+/// Bytes, gzipped.
+pub(super) fn zipped(bytes: &[u8]) -> Vec<u8> {
+    zip(|out| out.write_all(bytes))
+}
+
 fn zip(write: impl FnOnce(&mut GzEncoder<Vec<u8>>) -> io::Result<()>) -> Vec<u8> {
     let mut out = GzEncoder::new(Vec::new(), Compression::fast());
     // writing to memory does not fail

@@ -223,21 +223,24 @@ where
         let (parts, _) = response.into_parts();
         return Ok(http::Response::from_parts(parts, http_types::full("")));
     }
-    let (mut parts, body) = response.into_parts();
+    let response = without_hops(response);
+    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+/// An answer without the headers that concern its connection alone.
+pub(super) fn without_hops<B>(mut response: http::Response<B>) -> http::Response<B> {
     for hop in [
         header::CONNECTION,
         header::TRANSFER_ENCODING,
         header::UPGRADE,
     ] {
-        parts.headers.remove(hop);
+        response.headers_mut().remove(hop);
     }
-    Ok(http::Response::from_parts(
-        parts,
-        body.map_err(Into::into).boxed_unsync(),
-    ))
+    response
 }
 
-fn outgoing(
+/// The request as the other side gets it.
+pub(super) fn outgoing(
     place: &str,
     path_and_query: &str,
     request: Request,

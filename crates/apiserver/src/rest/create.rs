@@ -12,10 +12,11 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
 
-use super::{Call, meta};
+use super::Call;
 use crate::admission::{Operation, Turn};
 use crate::generated_name;
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 use crate::patch;
@@ -122,7 +123,7 @@ impl Call {
         object.prepare_create(&self.api.gates);
         let strategy = &self.row.strategy;
         strategy.complete(object.as_mut(), None, self.write())?;
-        self.invalid(&name, object.validate())?;
+        self.invalid(&name, self.wrong(object.as_ref(), None).await?)?;
         let beside = strategy.allocate(Some(object.as_mut()), None, self.cluster())?;
         if strategy.allocates() {
             self.invalid(&name, object.validate())?;

@@ -9,9 +9,10 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Value, json};
 
-use super::{Call, meta};
+use super::Call;
 use crate::admission::{self, Operation, RequestOptions};
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 use crate::query::{Propagation, Query};
@@ -34,6 +35,8 @@ pub(crate) struct Deletion {
     pub(crate) dry_run: bool,
     /// Whether what cannot be decoded from the store is meant, and nothing else.
     pub(crate) ignore_read_errors: bool,
+    /// Whether admission has judged it already, as something else than a deletion.
+    pub(crate) is_admitted: bool,
 }
 
 /// A deletion as webhooks and policies see it.
@@ -164,6 +167,7 @@ impl Call {
             ignore_read_errors: options
                 .ignore_store_read_error_with_cluster_breaking_potential
                 .unwrap_or(query.ignore_read_errors),
+            is_admitted: false,
         })
     }
 
@@ -201,13 +205,15 @@ impl Call {
         let (value, _) = self.current(stored).await?;
         let object = self.typed(stored, &value)?;
         self.check_preconditions(stored, object.uid(), deletion)?;
-        let options = Options(deletion);
-        let attributes = admission::Attributes {
-            options: &options,
-            dry_run: deletion.dry_run,
-            ..self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()))
-        };
-        self.api.admission.judge(&attributes).await?;
+        if !deletion.is_admitted {
+            let options = Options(deletion);
+            let attributes = admission::Attributes {
+                options: &options,
+                dry_run: deletion.dry_run,
+                ..self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()))
+            };
+            self.api.admission.judge(&attributes).await?;
+        }
         let step = self.step(object.as_ref(), deletion)?;
         if deletion.dry_run {
             let shown = match step {

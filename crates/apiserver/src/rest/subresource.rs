@@ -12,9 +12,10 @@ use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::policy::v1::Eviction;
 use serde_json::{Value, json};
 
-use super::{Call, delete_unreadable, meta};
+use super::{Call, delete_unreadable};
 use crate::admission::{self, Form, Operation, decode_posted};
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 use crate::query::Options;
@@ -144,11 +145,14 @@ impl Call {
         let options = eviction.delete_options.clone().unwrap_or_default();
         let mut deletion = Self::deletion_of(options, &self.query)?;
         delete_unreadable::refuse_option(&deletion)?;
-        if let (Some(stored), Some(pod)) = (&stored, &pod) {
-            let pod = pod.typed()?;
-            self.take_disruption(pod, stored.revision, &mut deletion)
-                .await?;
-        }
+        // It is admitted as an eviction, and as nothing else: of the pod that was there then, and of no other.
+        let (Some(stored), Some(pod)) = (&stored, &pod) else {
+            return Err(self.not_found(self.name()));
+        };
+        deletion.is_admitted = true;
+        deletion.uid.get_or_insert_with(|| pod.uid().to_owned());
+        self.take_disruption(pod.typed()?, stored.revision, &mut deletion)
+            .await?;
         self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }

@@ -66,13 +66,18 @@ impl Call {
         self.shed();
         let selector = self.selector()?;
         let revision = self.query.revision()?;
-        let initial = self.initial_events(revision)?;
+        // Without sendInitialEvents, a watch of no version in particular begins with what there is.
+        let initial = match self.query.send_initial_events {
+            Some(wanted) => wanted,
+            None => revision.unwrap_or(0) == 0,
+        };
         if self.query.send_initial_events == Some(true) || revision.is_none() {
             // Streamed lists and unset versions show everything that was written before.
             let current = self.api.storage.current_revision().await?;
             self.api.storage.wait_for(current).await?;
         }
-        if let Some(revision) = revision.filter(|r| *r > 0) {
+        // One that only follows can begin before this server is there: it tells what comes after that revision.
+        if initial && let Some(revision) = revision.filter(|r| *r > 0) {
             self.api.storage.wait_for(revision).await?;
         }
         let cache = self.cache();
@@ -121,22 +126,6 @@ impl Call {
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
     }
-
-    /// Whether the watch begins with the present objects as ADDED.
-    fn initial_events(&self, revision: Option<Revision>) -> Result<bool, ApiError> {
-        match self.query.send_initial_events {
-            None => Ok(revision.unwrap_or(0) == 0),
-            Some(wanted) => {
-                if wanted && !self.query.bookmarks {
-                    return Err(ApiError::BadRequest(
-                        "sendInitialEvents: Forbidden: sendInitialEvents requires allowWatchBookmarks"
-                            .to_owned(),
-                    ));
-                }
-                Ok(wanted)
-            }
-        }
-    }
 }
 
 impl Call {
@@ -181,7 +170,8 @@ impl Watching {
         items.retain(|item| self.selector.matches(item.as_ref()));
         self.initial = items.into_iter();
         self.cursor = revision;
-        self.initial_end = self.call.query.send_initial_events == Some(true);
+        let query = &self.call.query;
+        self.initial_end = query.send_initial_events == Some(true) && query.bookmarks;
     }
 
     /// Makes the next part of the objects that there were at the beginning ready. False when there are none left.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use berth_store::{Event, KeyValue, Revision};
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -105,7 +106,7 @@ impl Inner {
 pub struct ResourceCache {
     storage: Arc<str>,
     labels: RwLock<Arc<[FieldLabel]>>,
-    transformer: Arc<Transformer>,
+    transformer: ArcSwap<Transformer>,
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
 }
@@ -144,7 +145,7 @@ impl ResourceCache {
         Self {
             storage: storage.into(),
             labels: RwLock::new(labels),
-            transformer,
+            transformer: ArcSwap::new(transformer),
             inner: RwLock::new(Inner {
                 history_start: start,
                 changed_at: start,
@@ -272,7 +273,7 @@ impl ResourceCache {
 
     pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
         let labels = self.labels.read();
-        match self.transformer.open(key, value) {
+        match self.transformer.load().open(key, value) {
             Ok(opened) => Stored {
                 stale: opened.stale,
                 ..Stored::parse(&self.storage, key, &opened.value, revision, &labels)
@@ -285,8 +286,26 @@ impl ResourceCache {
     }
 
     /// How the objects are written.
-    pub(super) fn transformer(&self) -> &Transformer {
-        &self.transformer
+    pub(super) fn transformer(&self) -> Arc<Transformer> {
+        self.transformer.load_full()
+    }
+
+    /// Changes how the objects are written and read. What is held counts as written in another way until it is written
+    /// again: whether it is can only be seen of its bytes in the store. The answer: whether some of it could not be read
+    /// so far.
+    pub(super) fn set_transformer(&self, transformer: Arc<Transformer>) -> bool {
+        let mut inner = self.inner.write();
+        let changes = !(transformer.is_plain() && self.transformer.load().is_plain());
+        self.transformer.store(transformer);
+        let mut corrupt = false;
+        for object in inner.items.values_mut().filter(|_| changes) {
+            corrupt |= object.corrupt;
+            *object = Arc::new(Stored {
+                stale: true,
+                ..object.as_ref().clone()
+            });
+        }
+        corrupt
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.

@@ -408,6 +408,7 @@ async fn subresources_have_their_own_kinds() {
     .await;
     let rules = json!([
         {"operations": ["*"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["pods/eviction", "pods/binding", "serviceaccounts/token"]},
+        {"operations": ["DELETE"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["pods"]},
         {"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["*"], "resources": ["*/scale"]}]);
     api.post(
         MUTATING,
@@ -452,6 +453,18 @@ async fn subresources_have_their_own_kinds() {
     assert_eq!(kinds[0], pair("scale", "Scale"));
     assert!(kinds.contains(&pair("binding", "Binding")), "{kinds:?}");
     assert!(kinds.contains(&pair("eviction", "Eviction")), "{kinds:?}");
+    // An eviction is admitted as that, and not as a deletion.
+    assert!(!kinds.contains(&pair("", "Pod")), "{kinds:?}");
+    assert!(!kinds.iter().any(|(_, kind)| kind.is_empty()), "{kinds:?}");
+    api.post(PODS, pod("q")).await.expect(201);
+    api.delete(&format!("{PODS}/q?gracePeriodSeconds=0"))
+        .await
+        .expect(200);
+    let last = hook.requests().pop().unwrap();
+    assert_eq!(
+        (&last["operation"], &last["kind"]["kind"]),
+        (&json!("DELETE"), &json!("Pod"))
+    );
 }
 
 #[tokio::test]

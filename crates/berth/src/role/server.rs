@@ -189,6 +189,7 @@ impl ServerArgs {
         config
             .encryption_provider_config
             .clone_from(&self.store.encryption_provider_config);
+        config.encryption_provider_reload = self.store.encryption_reload();
         config
             .enable_admission_plugins
             .clone_from(&self.enable_admission_plugins);
