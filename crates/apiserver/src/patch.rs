@@ -16,6 +16,7 @@ pub mod strategic;
 
 use berth_api::decode::{Document, MAX_PROBLEMS, check_depth};
 use berth_api::status::{ApiError, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
 use serde_json::Value;
 
 use self::apply::Known;
@@ -228,6 +229,24 @@ pub(crate) fn merge_configuration(
 /// `new` carries what the client sent in managedFields; `old` is what is stored.
 pub fn track(old: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
     ctx.write(|writer| apply::track(ctx.known(), old, new, writer));
+}
+
+/// What `metadata.managedFields` says of a new object whose client has said nothing of owners: one entry, none when it owns
+/// nothing. `new` is in the version of the request.
+pub(crate) fn created(new: &Value, ctx: &WriteContext<'_>) -> Option<ManagedFieldsEntry> {
+    let seconds = jiff::Timestamp::from_second(ctx.now.as_second()).unwrap_or(ctx.now);
+    ctx.write(|writer| {
+        let fields = apply::created(ctx.known(), new, writer)?;
+        Some(ManagedFieldsEntry {
+            manager: Some(writer.manager.to_owned()),
+            operation: Some("Update".to_owned()),
+            api_version: Some(writer.api_version.to_owned()),
+            fields_type: Some("FieldsV1".to_owned()),
+            fields_v1: Some(FieldsV1(fields)),
+            time: Some(Time(seconds)),
+            subresource: Some(writer.subresource.to_owned()).filter(|name| !name.is_empty()),
+        })
+    })
 }
 
 impl From<PatchError> for ApiError {

@@ -13,6 +13,7 @@ mod guard;
 pub mod key;
 mod migrate;
 mod owners;
+mod scan;
 mod stored;
 mod unreadable;
 mod values;
@@ -32,12 +33,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::field_label::FieldLabel;
+use crate::object::Object;
 pub use cache::ResourceCache;
 pub(crate) use commit::{Beside, Committed};
 pub(crate) use decoded::Decoded;
 pub use encryption::{Encryption, EncryptionError};
 pub use follow::STALENESS_LIMIT;
 pub(crate) use guard::Guard;
+pub(crate) use stored::Memo;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
@@ -274,6 +277,22 @@ impl Storage {
             .await
     }
 
+    /// [`Storage::put`] of a decoded object.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn put_object(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+        object: &mut dyn Object,
+    ) -> Result<Written, ApiError> {
+        let main = Beside::put_object(storage, namespace, name, expect, object)?;
+        self.write_alone(main).await
+    }
+
     /// Removes an object if it still is as expected, and waits until reads see it.
     ///
     /// # Errors
@@ -303,10 +322,16 @@ impl Storage {
             expect,
             value,
         };
+        self.write_alone(main).await
+    }
+
+    async fn write_alone(&self, main: Beside) -> Result<Written, ApiError> {
+        let cache = self.cache(&main.storage);
+        let (namespace, name) = (main.namespace.clone(), main.name.clone());
         match self.commit(main, Vec::new()).await? {
             Committed::Written(written) => Ok(written),
             // There is nothing that could be.
-            Committed::Overtaken => Ok(Written::Changed(self.get(storage, namespace, name))),
+            Committed::Overtaken => Ok(Written::Changed(cache.get(&namespace, &name))),
         }
     }
 
@@ -410,13 +435,18 @@ impl Storage {
 /// `RequestEntityTooLarge` past 1.5 MiB.
 fn encoded(storage: &str, name: &str, object: Value) -> Result<Bytes, ApiError> {
     let value = stored::encode(object);
+    check_size(storage, name, &value)?;
+    Ok(value)
+}
+
+fn check_size(storage: &str, name: &str, value: &Bytes) -> Result<(), ApiError> {
     if value.len() > OBJECT_MAX {
         return Err(ApiError::RequestEntityTooLarge(format!(
             "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
             value.len()
         )));
     }
-    Ok(value)
+    Ok(())
 }
 
 /// What a client is told of a store's error.

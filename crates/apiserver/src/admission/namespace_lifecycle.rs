@@ -48,7 +48,7 @@ impl Plugin for NamespaceLifecycle {
         if attributes.operation != Operation::Create {
             return Ok(());
         }
-        let found: Namespace = found.decode()?;
+        let found: Arc<Namespace> = found.shared()?;
         let phase = found.status.as_ref().and_then(|s| s.phase.as_deref());
         if phase == Some("Terminating") || found.metadata.deletion_timestamp.is_some() {
             return Err(attributes.forbidden(format!(

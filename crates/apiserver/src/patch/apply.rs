@@ -4,6 +4,7 @@
 //! (unless forced) and removes what the same manager applied before and no longer names.
 //! [`track`] records who changed what on every other write.
 
+mod created;
 mod managed;
 mod set;
 mod shape;
@@ -11,6 +12,7 @@ mod walk;
 
 use serde_json::{Map, Value};
 
+pub use self::created::created;
 pub use self::set::{FieldPath, FieldSet};
 pub use self::shape::Known;
 use self::{

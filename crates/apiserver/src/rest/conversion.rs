@@ -15,7 +15,7 @@ use crate::heavy;
 use crate::negotiate::Shape;
 use crate::object::{self, Object};
 use crate::registry::ConverterKey;
-use crate::storage::Stored;
+use crate::storage::{Memo, Stored};
 
 /// Whether the bytes of an object are of a version. The common order of fields is looked at only, so that nothing has to be
 /// taken apart; what is written otherwise counts as of another version.
@@ -163,6 +163,7 @@ impl Call {
 fn with_bytes(stored: &Stored, bytes: Bytes) -> Stored {
     Stored {
         bytes,
+        memo: Memo::default(),
         ..stored.clone()
     }
 }

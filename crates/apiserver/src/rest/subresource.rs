@@ -10,7 +10,7 @@ use berth_store::Expect;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::policy::v1::Eviction;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Call, delete_unreadable, meta};
 use crate::admission::{self, Form, Operation, decode_posted};
@@ -62,13 +62,19 @@ impl Call {
         let mut current = storage.get(&pods.storage, self.namespace(), &name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(&name))?;
-            let bound = self.bound(&pods, &stored, binding)?;
+            let mut bound = self.bound(&pods, &stored, binding)?;
             if self.query.dry_run {
                 return self.accepted_status();
             }
             let expect = Expect::Revision(stored.revision);
             let written = storage
-                .put(&pods.storage, self.namespace(), &name, expect, bound)
+                .put_object(
+                    &pods.storage,
+                    self.namespace(),
+                    &name,
+                    expect,
+                    bound.as_mut(),
+                )
                 .await?;
             match written {
                 Written::Done(_) => return self.accepted_status(),
@@ -89,9 +95,16 @@ impl Call {
         pods: &Resource,
         stored: &Stored,
         binding: &Binding,
-    ) -> Result<Value, ApiError> {
-        let read = pods.strategy.read(&stored.value()?);
-        let mut object = read.map_err(|error| stored.report(&error))?;
+    ) -> Result<Box<dyn Object>, ApiError> {
+        // Almost every pod is stored as this server writes it; one that isn't is read as leniently as elsewhere.
+        let written = serde_json::from_slice::<Pod>(&stored.bytes);
+        let mut object: Box<dyn Object> = match written.ok().filter(|_| !stored.corrupt) {
+            Some(pod) => Box::new(pod),
+            None => {
+                let read = pods.strategy.read(&stored.value()?);
+                read.map_err(|error| stored.report(&error))?
+            }
+        };
         let pod: &mut Pod = object.typed_mut()?;
         let before = pod.metadata.clone();
         binding::assign(pod, binding, self.time(0)).map_err(|error| ApiError::Conflict {
@@ -103,7 +116,7 @@ impl Call {
         if !errors.is_empty() {
             return Err(ApiError::invalid("", "Pod", &stored.name, errors));
         }
-        object.to_value()
+        Ok(object)
     }
 
     /// Answers a POST of an Eviction: a delete, if disruption budgets allow it.

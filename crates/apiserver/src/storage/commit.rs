@@ -9,7 +9,8 @@ use berth_api::status::ApiError;
 use berth_store::{Expect, Outcome, Write};
 use serde_json::Value;
 
-use super::{Guard, Storage, Stored, Written, encoded, key};
+use super::{Guard, Storage, Stored, Written, check_size, encoded, key};
+use crate::object::Object;
 
 /// How often a write that other servers keep overtaking is tried.
 const TRIES: usize = 50;
@@ -39,6 +40,28 @@ impl Beside {
     ) -> Result<Self, ApiError> {
         Ok(Self {
             value: Some(encoded(storage, name, object)?),
+            ..Self::remove(storage, namespace, name, expect)
+        })
+    }
+
+    /// [`Beside::put`] of a decoded object.
+    ///
+    /// # Errors
+    /// `RequestEntityTooLarge` past 1.5 MiB.
+    pub(crate) fn put_object(
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+        object: &mut dyn Object,
+    ) -> Result<Self, ApiError> {
+        let metadata = object.metadata_mut();
+        metadata.resource_version = None;
+        metadata.self_link = None;
+        let value = object.to_bytes()?;
+        check_size(storage, name, &value)?;
+        Ok(Self {
+            value: Some(value),
             ..Self::remove(storage, namespace, name, expect)
         })
     }

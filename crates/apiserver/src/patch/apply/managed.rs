@@ -236,6 +236,19 @@ impl Managed {
     }
 }
 
+/// The fields of the metadata that are never owned.
+pub(super) const UNOWNED_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
 /// The fields that are never owned: the object's identity and what the server keeps itself.
 pub(super) fn unowned() -> FieldSet {
     let mut set = FieldSet::default();
@@ -247,17 +260,7 @@ pub(super) fn unowned() -> FieldSet {
                 .collect::<Vec<_>>(),
         );
     }
-    for name in [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "clusterName",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ] {
+    for name in UNOWNED_METADATA {
         set.insert(&["f:metadata".to_owned(), format!("f:{name}")]);
     }
     set
