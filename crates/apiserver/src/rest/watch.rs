@@ -4,7 +4,10 @@
 //! the stream, in which the bytes of large objects are those of the cache. One that falls behind the history is ended
 //! with 410, and its client lists again; one that is not read at all is closed with its connection.
 
+mod shared;
+
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use hyper::body::Frame;
 use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::Call;
 use super::render::protobuf_of;
@@ -46,6 +49,8 @@ struct Watching {
     cache: Arc<ResourceCache>,
     changes: Receiver<Revision>,
     selector: Selector,
+    /// Whether it shows everything of its namespace as it is stored, as others like it do.
+    is_plain: bool,
     /// Everything up to here has been sent.
     cursor: Revision,
     /// Objects that there were at the beginning, and are still to be sent.
@@ -55,6 +60,8 @@ struct Watching {
     ready: VecDeque<Bytes>,
     deadline: Instant,
     bookmark_at: Instant,
+    /// Until the deadline or the bookmark.
+    wake: Pin<Box<Sleep>>,
     told_columns: bool,
     ended: bool,
 }
@@ -87,6 +94,7 @@ impl Call {
             .unwrap_or_else(|| now + default_timeout(&self));
         let mut watching = Watching {
             changes,
+            is_plain: self.is_plain(&selector),
             selector,
             cursor: revision.unwrap_or(0),
             initial: Vec::new().into_iter(),
@@ -94,6 +102,7 @@ impl Call {
             ready: VecDeque::new(),
             deadline,
             bookmark_at: now + BOOKMARK_EVERY,
+            wake: Box::pin(tokio::time::sleep_until(deadline.min(now + BOOKMARK_EVERY))),
             told_columns: false,
             ended: false,
             cache,
@@ -220,6 +229,13 @@ impl Watching {
             }
             // Mark what is there as seen before looking, so that nothing slips between.
             self.changes.borrow_and_update();
+            if let Some(part) = self.shared_part() {
+                self.cursor = part.until;
+                if part.events.is_empty() {
+                    continue;
+                }
+                return Some(part.events);
+            }
             match self.cache.since(self.cursor, CHANGES, PART) {
                 Ok(changes) if !changes.is_empty() => {
                     if let Err(error) = self.take(&changes).await {
@@ -236,11 +252,10 @@ impl Watching {
                     continue;
                 }
             }
-            let wake = self.deadline.min(self.bookmark_at);
             tokio::select! {
                 changed = self.changes.changed() => self.ended |= changed.is_err(),
                 () = self.call.shutdown.cancelled() => self.ended = true,
-                () = tokio::time::sleep_until(wake) => self.tick(),
+                () = self.wake.as_mut() => self.tick(),
             }
         }
     }
@@ -282,6 +297,8 @@ impl Watching {
             self.ready.push_back(bytes);
         }
         self.bookmark_at = now + BOOKMARK_EVERY;
+        let wake = self.deadline.min(self.bookmark_at);
+        self.wake.as_mut().reset(wake);
     }
 
     async fn take(&mut self, changes: &[Change]) -> Result<(), ApiError> {
@@ -426,10 +443,14 @@ fn frame(kind: &str, object: &[u8]) -> Result<Bytes, ApiError> {
 
 fn line(kind: &str, object: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(object.len() + kind.len() + 24);
+    put_line(&mut bytes, kind, object);
+    bytes.freeze()
+}
+
+fn put_line(bytes: &mut BytesMut, kind: &str, object: &[u8]) {
     bytes.put_slice(b"{\"type\":\"");
     bytes.put_slice(kind.as_bytes());
     bytes.put_slice(b"\",\"object\":");
     bytes.put_slice(object);
     bytes.put_slice(b"}\n");
-    bytes.freeze()
 }
