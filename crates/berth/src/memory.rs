@@ -1,7 +1,13 @@
-//! Keeping the resident memory of the daemons small.
+//! The allocator, and keeping the resident memory of the daemons small.
 
-/// Tells glibc's allocator to use few arenas and to give freed memory back early. Call it before the
-/// first thread starts.
+use mimalloc::MiMalloc;
+
+/// A write makes and drops hundreds of small values; with glibc's allocator that is a quarter of its time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Tells glibc's allocator, which SQLite and other C code use, to have few arenas and to give freed memory back early. Call
+/// it before the first thread starts.
 pub(crate) fn be_frugal() {
     #[cfg(target_env = "gnu")]
     {
@@ -14,7 +20,7 @@ pub(crate) fn be_frugal() {
     }
 }
 
-/// Gives the memory that was freed since the start back to the system.
+/// Gives the memory that C code has freed since the start back to the system; the rest goes back by itself.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
