@@ -139,6 +139,18 @@ impl Call {
     /// From the cache, as it is now, after a key.
     fn present(&self, selector: &Selector, after: Option<&str>) -> Listed {
         let applied = self.api.storage.applied();
+        let limit = self.query.limit;
+        if limit > 0 && !selector.is_filtered() {
+            let (items, left, revision) =
+                self.cache().first(self.namespace(), after, limit, applied);
+            let last = items.last().filter(|_| left > 0);
+            let meta = ListMeta {
+                revision,
+                continue_token: last.map(|last| next(revision, last)),
+                remaining: last.map(|_| left),
+            };
+            return Listed { items, meta };
+        }
         let (items, revision) = self.cache().snapshot(Some(self.namespace()), applied);
         let skipped = after.map_or(0, |after| {
             items.partition_point(|i| tail(i).as_str() <= after)
@@ -152,11 +164,7 @@ impl Call {
             revision,
             ..ListMeta::default()
         };
-        let limit = self.query.limit;
         if limit > 0 && selected.len() > limit {
-            if !selector.is_filtered() {
-                meta.remaining = Some(selected.len() - limit);
-            }
             selected.truncate(limit);
             meta.continue_token = selected.last().map(|last| next(revision, last));
         }

@@ -141,6 +141,48 @@ impl ResourceCache {
         (items_of(&inner, namespace), revision)
     }
 
+    /// The first objects of a namespace (empty: of all) behind a key, how many there are after these, and the revision as
+    /// [`ResourceCache::snapshot`] has it: a page costs no more when there are many. What is corrupt is left out.
+    #[must_use]
+    pub fn first(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: usize,
+        applied: Revision,
+    ) -> (Vec<Arc<Stored>>, usize, Revision) {
+        let inner = self.inner.read();
+        let revision = applied.max(inner.changed_at).max(inner.history.start());
+        let prefix = item_key(namespace, "");
+        let from = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(prefix.as_str()),
+        };
+        let is_within = |key: &str| key.starts_with(&prefix);
+        let mut range = inner
+            .items
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| is_within(key));
+        let mut items = Vec::new();
+        let mut seen = 0;
+        while items.len() < limit
+            && let Some((_, object)) = range.next()
+        {
+            seen += 1;
+            if !object.corrupt {
+                items.push(Arc::clone(object));
+            }
+        }
+        let ends = [inner.items.first_key_value(), inner.items.last_key_value()];
+        let is_whole = after.is_none() && ends.into_iter().flatten().all(|(key, _)| is_within(key));
+        let left = if is_whole {
+            inner.items.len() - seen
+        } else {
+            range.count()
+        };
+        (items, left, revision)
+    }
+
     /// How many objects there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -368,6 +410,34 @@ mod tests {
         watches.truncate(MANY_WATCHES - 1);
         assert_eq!(put(&cache, 4, "a", 1), None, "a few are woken each time");
         assert!(watches[0].has_changed().unwrap());
+    }
+
+    #[test]
+    fn the_first_objects_are_found_with_the_number_of_the_others() {
+        let cache = cache();
+        for (revision, name) in (1..).zip(["a", "b", "c", "d"]) {
+            put(&cache, revision, name, 1);
+        }
+        let first = |namespace, after, limit| {
+            let (items, left, revision) = cache.first(namespace, after, limit, 9);
+            assert_eq!(revision, 9);
+            let names = items.iter().map(|item| item.name.to_string());
+            (names.collect::<Vec<_>>().join(","), left)
+        };
+        assert_eq!(first("", None, 3), ("a,b,c".to_owned(), 1));
+        assert_eq!(first("a", None, 4), ("a,b,c,d".to_owned(), 0));
+        assert_eq!(first("a", Some("a/b"), 1), ("c".to_owned(), 1));
+        assert_eq!(first("b", None, 1), (String::new(), 0));
+        let other = Event {
+            key: key::object("core/configmaps", "b", "z"),
+            revision: 5,
+            value: Some(Bytes::from_static(
+                br#"{"metadata":{"name":"z","namespace":"b"}}"#,
+            )),
+        };
+        cache.apply(&other);
+        assert_eq!(first("a", None, 3), ("a,b,c".to_owned(), 1));
+        assert_eq!(first("", Some("a/d"), 3), ("z".to_owned(), 0));
     }
 
     #[test]
