@@ -9,6 +9,7 @@ use berth_core::gates::FeatureGates;
 use crate::admission::Chain;
 use crate::aggregation::Aggregation;
 use crate::allocation::ServiceSettings;
+use crate::audit::Auditor;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::flow::FlowControl;
@@ -16,8 +17,10 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::proxy::NodeClient;
 use crate::registry::Registry;
+use crate::resource_metrics::ResourceMetrics;
 use crate::storage::Storage;
 use crate::tokens::TokenVerifier;
+use crate::trace::Tracing;
 
 /// The state of an API server.
 pub struct Api {
@@ -37,6 +40,12 @@ pub struct Api {
     pub(crate) metrics: Metrics,
     /// Who may go on, and who waits.
     pub(crate) flow: FlowControl,
+    /// Keeps the audit log, where there is a policy.
+    pub(crate) auditor: Option<Arc<Auditor>>,
+    /// Makes spans, where there is a collector.
+    pub(crate) tracing: Option<Arc<Tracing>>,
+    /// What nodes and pods use.
+    pub(crate) resource_metrics: Arc<ResourceMetrics>,
     /// What clients may use.
     pub limits: Arc<Limits>,
     /// Service account tokens.

@@ -97,6 +97,19 @@ pub enum Certificate {
     Refused,
 }
 
+impl Certificate {
+    /// For how many more seconds it is good; none when there is none.
+    pub(crate) fn seconds_left(&self) -> Option<i64> {
+        match self {
+            Self::Verified(shown) => {
+                let now = jiff::Timestamp::now().as_second();
+                Some(shown.valid.end().saturating_sub(now))
+            }
+            Self::None | Self::Refused => None,
+        }
+    }
+}
+
 /// Finds the user of a request.
 pub struct Authenticator {
     /// By the hash of the token, so that looking one up takes the same time for all.

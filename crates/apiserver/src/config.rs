@@ -9,6 +9,7 @@ use berth_store::etcd::EtcdConfig;
 
 use crate::aggregation::FrontProxyConfig;
 use crate::allocation::ServiceSettings;
+use crate::audit::AuditConfig;
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
 use crate::control_plane::EndpointReconciler;
@@ -16,6 +17,7 @@ use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
 use crate::tokens::TokenConfig;
+use crate::trace::TracingConfig;
 
 /// Where the objects are kept.
 #[derive(Clone, Debug)]
@@ -79,6 +81,10 @@ pub struct Config {
     pub disable_admission_plugins: Vec<String>,
     /// `--admission-control-config-file`.
     pub admission_control_config_file: Option<PathBuf>,
+    /// The `--audit-*` flags; none keeps no audit log.
+    pub audit: Option<AuditConfig>,
+    /// `--tracing-config-file`; none makes no spans.
+    pub tracing: Option<TracingConfig>,
 }
 
 impl Config {
@@ -105,6 +111,8 @@ impl Config {
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,
+            audit: None,
+            tracing: None,
         }
     }
 }

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use berth_api::status::ApiError;
 use bytes::Bytes;
+use http::HeaderValue;
+use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Form, NoOptions, Operation};
 use crate::aggregation::Remote;
 use crate::api::Api;
 use crate::attributes::Attributes;
+use crate::audit::{self, Asking, Open, Trail};
 use crate::authn::Certificate;
 use crate::authz::Decision;
 use crate::connections::Connection;
@@ -23,9 +26,10 @@ use crate::flow::{self, Asked, Counted, Seats};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
-use crate::registry::{Connect, Resource};
+use crate::registry::{Connect, Resource, ResourceHandler};
 use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
+use crate::trace::{Traced, Tracing};
 use crate::user::User;
 use crate::warnings::Warnings;
 use crate::{body, health, negotiate, proxy};
@@ -69,6 +73,19 @@ pub(crate) async fn handle(
         Finish::of(request.headers(), &Parameters::of(request.uri()))
     };
     let labels = RequestLabels::of(read.as_ref().ok());
+    let id = audit::request_id(request.headers());
+    let audited = api.auditor.as_ref().map(|auditor| {
+        auditor.open(Asking {
+            id: &id,
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            peer: peer.address.ip(),
+            request: read.as_ref().ok(),
+        })
+    });
+    let traced = api.tracing.as_ref().map(Tracing::open).unwrap_or_default();
+    let trail = audited.as_ref().map(Open::trail).unwrap_or_default();
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
     let open = long_running.then(|| api.metrics.long_running(&labels));
     let limit = (!long_running).then_some(api.limits.request_timeout);
@@ -82,12 +99,21 @@ pub(crate) async fn handle(
             seats: Seats::exempt(),
             deadline,
             remote,
+            id: id.clone(),
+            trail,
+            traced: traced.clone(),
         },
         shutdown,
     );
     let answered = within(limit, std::pin::pin!(answering)).await;
     let response = answered.unwrap_or_else(|error| http_types::error(&error));
+    traced.answered(response.status().as_u16());
+    let response = match audited {
+        Some(audited) => Box::pin(audited.answered(response)).await,
+        None => response,
+    };
     let mut response = finish.apply(response).await;
+    response.headers_mut().insert(audit::AUDIT_ID, id);
     if head {
         *response.body_mut() = http_types::full(Bytes::new());
     }
@@ -99,8 +125,9 @@ pub(crate) async fn handle(
         elapsed = ?begun.elapsed(),
         "request"
     );
+    let bytes = response.body().size_hint().exact();
     api.metrics
-        .request(labels, response.status(), begun.elapsed());
+        .request(labels, response.status(), begun.elapsed(), bytes);
     response
 }
 
@@ -119,10 +146,24 @@ async fn answer(
     if !health::is_about_server(parts.uri.path()) {
         api.storage.check_fresh()?;
     }
-    let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
+    let authenticated = api.authenticator.authenticate(&parts, &peer.certificate);
+    let user = authenticated.inspect_err(|_| place.trail.unauthenticated(&parts.headers))?;
+    if let Some(seconds) = peer.certificate.seconds_left() {
+        api.metrics.certificate(seconds);
+    }
+    let request = read.as_ref().ok();
+    place
+        .traced
+        .begin(&user, request, &parts.headers, &parts.method, &place.id);
+    if place.trail.is_kept() {
+        Box::pin(place.trail.begin(&user)).await?;
+    }
     peer.connection.authenticated(&user)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {
-        Some(impersonated) => impersonated,
+        Some(impersonated) => {
+            place.trail.impersonated(&impersonated);
+            impersonated
+        }
         None => user,
     };
     let read = read?;
@@ -137,6 +178,9 @@ async fn answer(
         permit.leave_seat();
         let held = permit.shared();
         request.extensions_mut().insert(held.clone());
+        if let Some(connected) = place.trail.connected() {
+            request.extensions_mut().insert(connected);
+        }
         let mut response = serve(api, user, request, read, place, shutdown).await?;
         response.extensions_mut().insert(held);
         return Ok(response);
@@ -171,7 +215,14 @@ fn load<'a>(api: &Api, request: &'a ApiRequest) -> Asked<'a> {
     let width = match target.row() {
         Ok(_) if lists && asked.options.reads_past() => flow::MAX_WIDTH,
         Ok(row) if lists => {
-            let cache = api.storage.cache(&row.storage);
+            let storage = match row.handler {
+                ResourceHandler::Measured(what) => what.storage(),
+                ResourceHandler::Stored
+                | ResourceHandler::ReadOnly
+                | ResourceHandler::Binding
+                | ResourceHandler::Review(_) => &row.storage,
+            };
+            let cache = api.storage.cache(storage);
             flow::of_list(cache.len(), cache.bytes(), 0)
         }
         Ok(_) | Err(_) => 1,
@@ -212,6 +263,12 @@ struct Place {
     deadline: tokio::time::Instant,
     /// Who answers instead of this server.
     remote: Option<Arc<Remote>>,
+    /// By what its events and traces are known.
+    id: HeaderValue,
+    /// What the audit log is told of it.
+    trail: Trail,
+    /// Its span.
+    traced: Traced,
 }
 
 async fn serve(
@@ -222,11 +279,15 @@ async fn serve(
     place: Place,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
-    for attributes in Attributes::of(&user, &read) {
-        authorize(&api, &attributes)?;
+    let (mut parts, body) = request.into_parts();
+    {
+        let _stage = place.traced.stage("authorize");
+        for attributes in Attributes::of(&user, &read) {
+            authorize(&api, &attributes, &place.trail)?;
+        }
     }
     if let Some(remote) = &place.remote {
+        parts.headers.insert(audit::AUDIT_ID, place.id);
         let request = Request::from_parts(parts, body);
         return Box::pin(remote.send(&api.storage, &user, request)).await;
     }
@@ -251,6 +312,7 @@ async fn serve(
     }
     let accepted = negotiate::accept(&parts.headers, || row.has_message(&asked.target.version))?;
     let body = body::read(body, &api.limits.deadlines).await?;
+    place.trail.body(&parts.headers, &body);
     let call = Call {
         row,
         verb: asked.verb,
@@ -262,6 +324,8 @@ async fn serve(
         body,
         headers: parts.headers,
         warnings: Warnings::default(),
+        trail: place.trail,
+        traced: place.traced,
         now: jiff::Timestamp::now(),
         seats: place.seats,
         deadline: place.deadline,
@@ -296,6 +360,8 @@ async fn admit_connection(
         old: None,
         dry_run: false,
         warnings: &Warnings::default(),
+        trail: &place.trail,
+        traced: &place.traced,
         form: Form::Connection(&options),
         options: &NoOptions,
         seats: &place.seats,
@@ -304,9 +370,15 @@ async fn admit_connection(
     api.admission.judge(&attributes).await
 }
 
-fn authorize(api: &Api, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+fn authorize(api: &Api, attributes: &Attributes<'_>, trail: &Trail) -> Result<(), ApiError> {
     match api.authorizer.authorize(attributes) {
-        Decision::Allow(_) => Ok(()),
-        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+        Decision::Allow(why) => {
+            trail.authorized(true, &why);
+            Ok(())
+        }
+        Decision::NoOpinion(reason) => {
+            trail.authorized(false, &reason);
+            Err(attributes.forbidden(&reason))
+        }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
 pub(crate) mod list_stream;
+mod measured;
 pub(crate) mod meta;
 pub(crate) mod render;
 mod scale;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{self, Form, Operation, RequestOptions};
 use crate::api::Api;
 use crate::attributes::{Action, Asked, Attributes};
+use crate::audit::Trail;
 use crate::authz::Decision;
 use crate::flow::Seats;
 use crate::negotiate::Accepted;
@@ -42,6 +44,7 @@ use crate::request::{Target, Verb};
 use crate::selector::Selection;
 use crate::storage::{ResourceCache, Stored};
 use crate::strategy::{Cluster, Write};
+use crate::trace::Traced;
 use crate::user::User;
 use crate::warnings::Warnings;
 
@@ -62,6 +65,10 @@ pub(crate) struct Call {
     pub(crate) shutdown: CancellationToken,
     /// What the client is told besides the answer (`Warning` headers).
     pub(crate) warnings: Warnings,
+    /// What the audit log is told.
+    pub(crate) trail: Trail,
+    /// Its span.
+    pub(crate) traced: Traced,
     /// Now, the same all through the request.
     pub(crate) now: jiff::Timestamp,
     /// Its seats of the flow control.
@@ -182,6 +189,8 @@ impl Call {
             old,
             dry_run: self.query.dry_run,
             warnings: &self.warnings,
+            trail: &self.trail,
+            traced: &self.traced,
             form: Form::Own,
             options: self,
             seats: &self.seats,

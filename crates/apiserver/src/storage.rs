@@ -11,6 +11,7 @@ pub mod encryption;
 mod follow;
 mod guard;
 pub mod key;
+mod measures;
 mod migrate;
 mod owners;
 mod stored;
@@ -38,6 +39,7 @@ pub(crate) use decoded::Decoded;
 pub use encryption::{Encryption, EncryptionError};
 pub use follow::STALENESS_LIMIT;
 pub(crate) use guard::Guard;
+pub(crate) use measures::Measures;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
@@ -65,6 +67,7 @@ pub struct Storage {
     reload: Notify,
     guards: guard::Guards,
     encryption: Encryption,
+    measures: Measures,
 }
 
 /// How a conditional write ended.
@@ -96,7 +99,13 @@ impl Storage {
             reload: Notify::new(),
             guards: guard::Guards::default(),
             encryption,
+            measures: Measures::default(),
         }
+    }
+
+    /// What the store is asked, for `/metrics`.
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// Tells which field labels the objects of a storage name have.
@@ -249,7 +258,10 @@ impl Storage {
         range: Range,
     ) -> Result<(Vec<Arc<Stored>>, Revision, bool), ApiError> {
         let cache = self.cache(storage);
-        let page = self.store.range(range).await.map_err(store_error)?;
+        let begun = std::time::Instant::now();
+        let page = self.store.range(range).await;
+        self.measures.request("list", storage, begun, &page);
+        let page = page.map_err(store_error)?;
         let mut items = Vec::with_capacity(page.items.len());
         for kv in page.items {
             items.push(Arc::new(cache.parse(&kv.key, &kv.value, kv.revision)));

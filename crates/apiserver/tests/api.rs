@@ -14,6 +14,8 @@ mod hook_server;
 mod access;
 #[path = "api/aggregation.rs"]
 mod aggregation;
+#[path = "api/audit.rs"]
+mod audit;
 #[path = "api/classes.rs"]
 mod classes;
 #[path = "api/conversion.rs"]
@@ -30,12 +32,16 @@ mod field_managers;
 mod gates;
 #[path = "api/kinds.rs"]
 mod kinds;
+#[path = "api/kubelet_server.rs"]
+mod kubelet_server;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/logs.rs"]
 mod logs;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/owners.rs"]
 mod owners;
 #[path = "api/policies.rs"]
@@ -44,6 +50,8 @@ mod policies;
 mod quotas;
 #[path = "api/representations.rs"]
 mod representations;
+#[path = "api/resource_metrics.rs"]
+mod resource_metrics;
 #[path = "api/scale.rs"]
 mod scale;
 #[path = "api/services.rs"]
@@ -54,6 +62,8 @@ mod several;
 mod shared_store;
 #[path = "api/strict.rs"]
 mod strict;
+#[path = "api/tracing.rs"]
+mod tracing;
 #[path = "api/watches.rs"]
 mod watches;
 #[path = "api/webhooks.rs"]

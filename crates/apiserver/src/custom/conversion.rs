@@ -189,7 +189,7 @@ impl WebhookConverter {
         });
         let left = deadline.saturating_duration_since(Instant::now());
         let body = Bytes::from(review.to_string());
-        let answer = self.client.post(body, TIMEOUT.min(left)).await;
+        let answer = self.client.post(body, TIMEOUT.min(left), None).await;
         let answer = answer.map_err(|error| match error {
             CallError::Busy => ApiError::TooManyRequests {
                 message: format!(

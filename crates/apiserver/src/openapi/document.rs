@@ -13,8 +13,8 @@ use super::{
     schemas::{self, Definitions},
 };
 use crate::{
-    discovery::GIT_VERSION,
     registry::{Resource, Table},
+    version::GIT_VERSION,
 };
 
 /// Counts the changes of the documents' form, so that clients do not keep one of an older form.

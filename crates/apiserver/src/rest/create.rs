@@ -153,6 +153,7 @@ impl Call {
         let guard = turn.as_ref().and_then(Turn::guard);
         let recount = || admission.recount(&attributes, judged.as_ref());
         let storage = &self.api.storage;
+        let _stage = self.traced.stage("store");
         match storage
             .commit_guarded(write, beside, guard, recount)
             .await?

@@ -219,6 +219,7 @@ impl Call {
         let storage = &self.api.storage;
         let (namespace, name) = (&stored.namespace, &stored.name);
         let expect = Expect::Revision(stored.revision);
+        let _stage = self.traced.stage("store");
         match step {
             Step::Nothing => Ok(Ok(Deleted::Marked(Arc::clone(stored)))),
             Step::Remove => {

@@ -14,6 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use prometheus_client::metrics::counter::Counter;
 use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
@@ -43,6 +44,8 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 struct Watching {
     call: Arc<Call>,
+    /// Events that were sent.
+    sent: Counter,
     cache: Arc<ResourceCache>,
     changes: Receiver<Revision>,
     selector: Selector,
@@ -97,6 +100,7 @@ impl Call {
             told_columns: false,
             ended: false,
             cache,
+            sent: self.api.metrics.watch(&self.target),
             call: Arc::new(self),
         };
         if initial {
@@ -327,6 +331,7 @@ impl Watching {
         } else {
             call.event(&object, first)?
         };
+        self.sent.inc();
         if self.is_binary() {
             self.ready.push_back(frame(kind, &item)?);
             return Ok(());

@@ -9,7 +9,7 @@ use berth_api::status::ApiError;
 use berth_store::{Expect, Outcome, Write};
 use serde_json::Value;
 
-use super::{Guard, Storage, Stored, Written, encoded, key};
+use super::{Guard, Measures, Storage, Stored, Written, encoded, key};
 
 /// How often a write that other servers keep overtaking is tried.
 const TRIES: usize = 50;
@@ -92,6 +92,8 @@ impl Storage {
         let key = key::object(&main.storage, &main.namespace, &main.name);
         let previous = cache.get(&main.namespace, &main.name);
         let (namespace, name) = (main.namespace.clone(), main.name.clone());
+        let operation = Measures::operation(main.value.is_some(), &main.expect);
+        let storage = main.storage.clone();
         let first = self.sealed(main)?;
         let value = first.value.clone();
         let mut writes = vec![first];
@@ -101,7 +103,10 @@ impl Storage {
         for _ in 0..TRIES {
             let mut all = writes.clone();
             all.extend(guard.as_ref().map(Guard::write));
-            match self.transact(all).await? {
+            let begun = std::time::Instant::now();
+            let outcome = self.transact(all).await;
+            self.measures.request(operation, &storage, begun, &outcome);
+            match outcome? {
                 Outcome::Committed(revision) => {
                     // It is durable: whoever asked must not hear that it failed.
                     if let Err(error) = self.wait_for(revision).await {

@@ -92,6 +92,13 @@ impl Stored {
         }
     }
 
+    /// An object that is in no store.
+    pub(crate) fn made(storage: &str, object: &Value) -> Self {
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let named = (text("namespace"), text("name"));
+        Self::from_value(&storage.into(), object, named, 0, &[])
+    }
+
     /// The object of a key.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -83,11 +83,17 @@ impl HookClient {
         }
     }
 
-    /// Posts JSON and gives back what was answered with 200. `timeout` is for all of it.
+    /// Posts JSON and gives back what was answered with 200. `timeout` is for all of it; `traceparent` is the span that the
+    /// webhook may go on with.
     ///
     /// # Errors
     /// When there is no such answer in time.
-    pub(crate) async fn post(&self, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+    pub(crate) async fn post(
+        &self,
+        body: Bytes,
+        timeout: Duration,
+        traceparent: Option<HeaderValue>,
+    ) -> Result<Bytes, CallError> {
         let made = self
             .made
             .as_ref()
@@ -110,6 +116,11 @@ impl HookClient {
             request
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(span) = traceparent {
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static("traceparent"), span);
         }
         let exchange = async {
             let response = made

@@ -1,5 +1,6 @@
 //! `berth server`: API server, scheduler and controllers.
 
+mod audit;
 mod limits;
 mod services;
 pub(crate) mod store;
@@ -16,9 +17,10 @@ use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
+use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig, TracingConfig};
 use berth_core::gates::FeatureGates;
 
+use self::audit::AuditArgs;
 use self::limits::LimitArgs;
 use self::services::ServiceArgs;
 use self::store::StoreArgs;
@@ -91,6 +93,12 @@ pub(crate) struct ServerArgs {
     pub(crate) election: ElectionArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) audit: AuditArgs,
+    /// File with the configuration of traces (kind TracingConfiguration of apiserver.config.k8s.io/v1): where they go and how
+    /// many requests have one [default: OTEL_EXPORTER_OTLP_ENDPOINT and its like]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tracing_config_file: Option<PathBuf>,
     /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
     #[arg(long, value_name = "FILE")]
     pub(crate) admission_control_config_file: Option<PathBuf>,
@@ -186,6 +194,11 @@ impl ServerArgs {
         });
         config.limits = self.limits.limits();
         config.gates = gates;
+        config.audit = self.audit.config();
+        config.tracing = match &self.tracing_config_file {
+            Some(path) => Some(TracingConfig::load(path)?),
+            None => TracingConfig::from_variables(|name| std::env::var(name).ok())?,
+        };
         config
             .encryption_provider_config
             .clone_from(&self.store.encryption_provider_config);

@@ -113,6 +113,12 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
             ),
         ],
     ),
+    // The role of metrics-server, whose API the server has itself.
+    (
+        "system:aggregated-metrics-reader",
+        "view",
+        &[on(READ, "metrics.k8s.io", "pods nodes")],
+    ),
     (
         "system:aggregate-to-view",
         "view",
