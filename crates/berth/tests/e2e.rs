@@ -21,6 +21,8 @@ mod demo;
 mod faults;
 #[path = "e2e/migrate.rs"]
 mod migrate;
+#[path = "e2e/observability.rs"]
+mod observability;
 #[path = "e2e/overhead.rs"]
 mod overhead;
 #[path = "e2e/owners.rs"]
