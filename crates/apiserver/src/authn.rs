@@ -16,9 +16,12 @@ use berth_api::status::ApiError;
 
 use crate::{
     storage::Storage,
-    tokens::{Lookup, TokenVerifier},
+    tokens::{self, Lookup, TokenVerifier, Usage},
     user::{AUTHENTICATED, TokenUser, User},
 };
+
+/// The largest Secret that is read whole before it is known who asks, in bytes.
+const MAX_SECRET: usize = 256 << 10;
 
 /// A bearer token that stands for a user (stock: `--token-auth-file`).
 #[derive(Clone, Debug)]
@@ -104,6 +107,7 @@ pub struct Authenticator {
     anonymous: bool,
     service_accounts: Option<TokenVerifier>,
     lookup: Box<Lookup>,
+    usage: Option<Usage>,
 }
 
 impl Authenticator {
@@ -115,14 +119,21 @@ impl Authenticator {
         service_accounts: Option<TokenVerifier>,
         storage: Arc<Storage>,
     ) -> Self {
+        let usage = Usage::new(Arc::clone(&storage));
         // Of a token's pod only this is read: whoever made the pod chose how large it is, and before it is known who asks
-        // nothing bounds the number of requests.
+        // nothing bounds the number of requests. A Secret may hold the token itself.
         let lookup = move |kind: &str, namespace: &str, name: &str| {
             let stored = storage.get(kind, namespace, name)?;
+            if kind == tokens::SECRETS && stored.bytes.len() <= MAX_SECRET {
+                return stored.value().ok();
+            }
             let (uid, ends) = (&*stored.uid, stored.deletion_timestamp.as_deref());
             (!stored.corrupt).then(|| json!({"metadata": {"uid": uid, "deletionTimestamp": ends}}))
         };
-        Self::with_lookup(config, service_accounts, Box::new(lookup))
+        Self {
+            usage: Some(usage),
+            ..Self::with_lookup(config, service_accounts, Box::new(lookup))
+        }
     }
 
     fn with_lookup(
@@ -138,6 +149,7 @@ impl Authenticator {
             anonymous: config.anonymous,
             service_accounts,
             lookup,
+            usage: None,
         }
     }
 
@@ -197,11 +209,16 @@ impl Authenticator {
                 audiences: good_for,
             });
         }
-        self.service_accounts.as_ref()?.verify(
+        self.service_accounts.as_ref()?.user_of(
             token,
             audiences,
             jiff::Timestamp::now(),
             &self.lookup,
+            &|namespace, name| {
+                if let Some(usage) = &self.usage {
+                    usage.note(namespace, name);
+                }
+            },
         )
     }
 
