@@ -89,6 +89,7 @@ fn selectable(served: &[&CustomResourceDefinitionVersion]) -> Vec<FieldLabel> {
                 label: label.into(),
                 pointer: pointer(&field.json_path).into(),
                 absent: "".into(),
+                instead: "",
             });
         }
     }

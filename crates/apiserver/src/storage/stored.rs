@@ -282,11 +282,7 @@ pub(super) fn encode(mut object: Value) -> Bytes {
 fn fields_of(object: &Value, field_labels: &[FieldLabel]) -> Arc<[Box<str>]> {
     field_labels
         .iter()
-        .map(|field| match object.pointer(&field.pointer) {
-            None | Some(Value::Null) => (*field.absent).into(),
-            Some(Value::String(s)) => s.as_str().into(),
-            Some(other) => other.to_string().into(),
-        })
+        .map(|field| field.value(object))
         .collect()
 }
 
