@@ -23,7 +23,7 @@ use crate::flow::{self, Asked, Counted, Seats};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
-use crate::registry::{Connect, Resource};
+use crate::registry::{Connect, Resource, ResourceHandler};
 use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
 use crate::user::User;
@@ -249,7 +249,10 @@ async fn serve(
         );
         return Box::pin(proxied).await;
     }
-    let accepted = negotiate::accept(&parts.headers, || row.has_message(&asked.target.version))?;
+    let has_table = !matches!(row.handler, ResourceHandler::Review(_));
+    let accepted = negotiate::accept(&parts.headers, has_table, || {
+        row.has_message(&asked.target.version)
+    })?;
     let body = body::read(body, &api.limits.deadlines).await?;
     let call = Call {
         row,
