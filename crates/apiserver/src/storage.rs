@@ -19,7 +19,7 @@ mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use berth_api::status::ApiError;
@@ -61,6 +61,8 @@ pub struct Storage {
     following: AtomicBool,
     /// When the store was last asked for a revision that the caches then had.
     confirmed: Mutex<Option<Instant>>,
+    /// Where the past begins that lists go on in.
+    history: AtomicI64,
     /// Everything is to be read anew.
     reload: Notify,
     guards: guard::Guards,
@@ -93,6 +95,7 @@ impl Storage {
             applied: watch::Sender::new(0),
             following: AtomicBool::new(false),
             confirmed: Mutex::default(),
+            history: AtomicI64::new(0),
             reload: Notify::new(),
             guards: guard::Guards::default(),
             encryption,
@@ -393,6 +396,17 @@ impl Storage {
             .iter()
             .map(|(storage, cache)| (storage.clone(), cache.len()))
             .collect()
+    }
+
+    /// The first revision that lists go on in.
+    #[must_use]
+    pub fn history(&self) -> Revision {
+        self.history.load(Ordering::Relaxed)
+    }
+
+    /// Lists go on in nothing before `revision` any more, though the store may have more of it.
+    pub fn end_lists_before(&self, revision: Revision) {
+        self.history.fetch_max(revision, Ordering::Relaxed);
     }
 
     /// Forgets history before `revision`.

@@ -28,7 +28,7 @@ const PAST: usize = 16 << 20;
 /// A list of more bytes is written while it is sent, so that what it takes of the memory does not grow with it.
 const STREAMED: usize = 512 << 10;
 
-/// Where a list goes on: after this key, at this revision.
+/// Where a list goes on: after this key, at this revision, or ([`PRESENT`]) as it is when it is asked for.
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: String,
@@ -36,7 +36,15 @@ struct Continue {
     start: String,
 }
 
+/// What a client is told of a token whose past is gone.
+const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                       list without the continue parameter, or use the continue token in this response to retrieve the \
+                       remainder of the results. Continuing with the provided token results in an inconsistent list: what \
+                       was created, changed or deleted since the first part may or may not be in it.";
+
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+/// The revision of a token that goes on with whatever there is.
+const PRESENT: Revision = -1;
 
 impl Continue {
     fn encode(&self) -> String {
@@ -48,7 +56,7 @@ impl Continue {
             .decode(text.trim_end_matches('='))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
-            .filter(|token| token.v == TOKEN_VERSION && token.rv > 0)
+            .filter(|token| token.v == TOKEN_VERSION && (token.rv > 0 || token.rv == PRESENT))
             .ok_or_else(invalid_token)
     }
 }
@@ -79,8 +87,26 @@ pub(crate) struct Listed {
 impl Call {
     /// Answers a list.
     pub(crate) async fn list(self) -> Result<Response, ApiError> {
-        let listed = self.collect().await?;
-        self.respond_list(listed).await
+        match self.collect().await {
+            Err(ApiError::Expired(_)) if !self.query.continue_token.is_empty() => self.expired(),
+            listed => self.respond_list(listed?).await,
+        }
+    }
+
+    /// That the past of a list is gone, with a token that goes on in the present.
+    fn expired(&self) -> Result<Response, ApiError> {
+        let mut status = ApiError::Expired(EXPIRED.to_owned()).status();
+        status.metadata.continue_ = Continue::decode(&self.query.continue_token)
+            .map(|token| {
+                Continue {
+                    rv: PRESENT,
+                    ..token
+                }
+                .encode()
+            })
+            .ok();
+        let json = serde_json::to_vec(&status).map_err(|e| ApiError::Internal(e.to_string()))?;
+        self.respond_bytes(StatusCode::GONE, json.into())
     }
 
     /// A list as the answer, in whatever form the client accepts.
@@ -119,7 +145,7 @@ impl Call {
             if !goes_on_in(self.namespace(), &token.start) {
                 return Err(invalid_token());
             }
-            return self.page(&selector, token.rv, Some(token.start)).await;
+            return self.go_on(&selector, token).await;
         }
         match (self.query.version_match, revision) {
             (Some(VersionMatch::Exact), Some(revision)) => {
@@ -134,6 +160,19 @@ impl Call {
                 Ok(self.present(&selector, None))
             }
         }
+    }
+
+    /// The next page of a list. Its past is gone when the store has forgotten it, and by the clock: a client that waits
+    /// is told so after the same time whatever was written meanwhile.
+    async fn go_on(&self, selector: &Selector, token: Continue) -> Result<Listed, ApiError> {
+        if token.rv == PRESENT {
+            self.freshen().await?;
+            return Ok(self.present(selector, Some(&token.start)));
+        }
+        if token.rv < self.api.storage.history() {
+            return Err(ApiError::Expired(String::new()));
+        }
+        self.page(selector, token.rv, Some(token.start)).await
     }
 
     /// From the cache, as it is now, after a key.
