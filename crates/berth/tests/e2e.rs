@@ -27,6 +27,8 @@ mod overhead;
 mod owners;
 #[path = "e2e/pods.rs"]
 mod pods;
+#[path = "e2e/quotas.rs"]
+mod quotas;
 #[path = "e2e/refused.rs"]
 mod refused;
 #[path = "e2e/restart.rs"]

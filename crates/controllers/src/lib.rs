@@ -84,6 +84,24 @@ pub fn run(
     Box::pin(work(config, shutdown))
 }
 
+/// Runs what writes the usage of quotas into their status, and nothing else: a stock server does that itself when it admits an
+/// object, and a stock controller manager relies on it. Until `shutdown`, as [`run`].
+///
+/// # Errors
+/// Which task ended, and why.
+pub fn run_quota_status(
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), TaskError>> {
+    Box::pin(async move {
+        let tasks = Tasks::new(&shutdown);
+        let pods = reflect(&tasks, kube::Api::all(config.client.clone()), None);
+        let status = quota::run(config.client, config.gates, pods, tasks.clone());
+        tasks.spawn_essential("quota status", status);
+        tasks.run(DRAIN).await
+    })
+}
+
 async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskError> {
     let tasks = Tasks::new(&shutdown);
     let client = &config.client;

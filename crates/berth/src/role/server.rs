@@ -364,22 +364,24 @@ impl Built {
                 election::run(elector, token, work)
             });
         }
-        if controllers {
-            // The stock controller manager borrows an account a controller; ours empties namespaces of every
-            // kind there will ever be, which takes the right to delete anything.
-            let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
-            let elector = elector(&manager, "berth-controllers");
-            let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
-            controllers.gates = gates;
-            controllers.authority = Some(Arc::new(pki.authority()?));
-            let work = move |token| {
-                let running = berth_controllers::run(controllers.clone(), token);
-                async { Ok(running.await?) }
+        // The stock controller manager borrows an account a controller; ours empties namespaces of every
+        // kind there will ever be, which takes the right to delete anything.
+        let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
+        let elector = elector(&manager, "berth-controllers");
+        let mut config = berth_controllers::Config::new(manager, pki.ca_pem.clone());
+        config.gates = gates;
+        config.authority = Some(Arc::new(pki.authority()?));
+        let work = move |token| {
+            let running = if controllers {
+                berth_controllers::run(config.clone(), token)
+            } else {
+                berth_controllers::run_quota_status(config.clone(), token)
             };
-            roles.spawn(Stage::Clients, "controllers", |token| {
-                election::run(elector, token, work)
-            });
-        }
+            async { Ok(running.await?) }
+        };
+        roles.spawn(Stage::Clients, "controllers", |token| {
+            election::run(elector, token, work)
+        });
         Ok(())
     }
 }
