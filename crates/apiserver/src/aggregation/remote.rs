@@ -272,7 +272,11 @@ fn connector(spec: &APIServiceSpec, front: &Front) -> Result<TlsConnector, Strin
             .with_custom_certificate_verifier(proxy::any_certificate())
     } else {
         let bundle = spec.ca_bundle.as_ref().map(|bundle| bundle.0.as_slice());
-        builder.with_root_certificates(webhook::roots(bundle.unwrap_or_default())?)
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(webhook::trust::of_bundle(
+                bundle.unwrap_or_default(),
+            )?)
     };
     let config = match &front.identity {
         None => builder.with_no_client_auth(),

@@ -617,3 +617,30 @@ async fn a_service_leads_to_its_ready_endpoints() {
     );
     assert_eq!(hook.got.lock()[0].path, "/judge?timeout=10s");
 }
+
+#[tokio::test]
+async fn a_webhook_may_have_a_certificate_that_is_its_own_authority() {
+    let api = Api::start().await;
+    let hook = HookServer::start_self_signed(json!({"allowed": true, "warnings": ["asked"]})).await;
+    let hooks = configuration("v", &[hook.hook("own.example.com", rule("configmaps"))]);
+    api.post(VALIDATING, hooks).await.expect(201);
+    let answer = api.post(CONFIG_MAPS, config_map("a")).await;
+    assert!(
+        answer.warnings().iter().any(|w| w.contains("asked")),
+        "{}",
+        answer.text
+    );
+    answer.expect(201);
+    // Who has another certificate of that kind is nobody.
+    let other = HookServer::start_self_signed(json!({"allowed": true})).await;
+    let mut stranger = hook.hook("own.example.com", rule("configmaps"));
+    stranger["clientConfig"]["url"] = json!(format!("https://localhost:{}/", other.address.port()));
+    let changed = json!({"webhooks": [stranger]});
+    api.merge(&format!("{VALIDATING}/v"), changed)
+        .await
+        .expect(200);
+    let status = api.post(CONFIG_MAPS, config_map("b")).await.expect(500);
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("certificate"), "{message}");
+    assert!(other.requests().is_empty());
+}
