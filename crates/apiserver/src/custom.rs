@@ -10,6 +10,7 @@
 
 mod conversion;
 mod naming;
+mod outline;
 mod printer;
 mod row;
 mod status;
@@ -26,6 +27,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::naming::{Conflict, Used};
+use self::outline::Outline;
+use self::status::Told;
 use crate::kinds::CLEANUP;
 use crate::registry::{BuiltInGroup, Registry};
 use crate::rest::meta;
@@ -37,8 +40,39 @@ const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 struct Served {
     group: String,
     plural: String,
-    /// Revision of the definition.
-    revision: i64,
+    /// What its row was made from.
+    made_from: MadeFrom,
+}
+
+/// What the row of a definition follows from: a definition whose status alone has changed has the same.
+#[derive(PartialEq)]
+struct MadeFrom {
+    uid: Option<String>,
+    /// Of the spec; a definition without one counts by its revision.
+    generation: Result<i64, i64>,
+    terminating: bool,
+    names: Names,
+}
+
+impl MadeFrom {
+    fn of(definition: &CustomResourceDefinition, names: &Names, revision: i64) -> Self {
+        let metadata = &definition.metadata;
+        Self {
+            uid: metadata.uid.clone(),
+            generation: metadata.generation.ok_or(revision),
+            terminating: metadata.deletion_timestamp.is_some(),
+            names: names.clone(),
+        }
+    }
+}
+
+/// What is known of the definitions from one time to the next.
+#[derive(Default)]
+struct Known {
+    served: BTreeMap<String, Served>,
+    decoded: Decoded<Outline>,
+    /// What each status says already: it is looked at again only when that would be something else.
+    told: BTreeMap<String, Told>,
 }
 
 /// Works until `shutdown`.
@@ -48,11 +82,10 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) {
     let mut changes = storage.cache(DEFINITIONS).subscribe();
-    let mut served = BTreeMap::new();
-    let mut decoded = Decoded::default();
+    let mut known = Known::default();
     loop {
         changes.borrow_and_update();
-        let ending = reconcile(&registry, &storage, &mut served, &mut decoded).await;
+        let ending = reconcile(&registry, &storage, &mut known).await;
         // What is left of a definition that ends is looked at again when some of it goes.
         let mut going: Vec<_> = ending
             .iter()
@@ -87,8 +120,11 @@ pub(crate) async fn run(
 async fn reconcile(
     registry: &Registry,
     storage: &Arc<Storage>,
-    served: &mut BTreeMap<String, Served>,
-    decoded: &mut Decoded<CustomResourceDefinition>,
+    Known {
+        served,
+        decoded,
+        told,
+    }: &mut Known,
 ) -> Vec<String> {
     let mut ending = Vec::new();
     let definitions = storage.list(DEFINITIONS, None);
@@ -98,6 +134,7 @@ async fn reconcile(
         .cloned()
         .collect();
     for name in gone {
+        told.remove(&name);
         if let Some(gone) = served.remove(&name) {
             registry.remove(&gone.group, &gone.plural);
             remove_objects(storage, &key::custom(&gone.group, &gone.plural)).await;
@@ -148,16 +185,23 @@ async fn reconcile(
             }
             continue;
         }
-        let written = write_status(
-            storage,
-            stored,
-            definition,
-            &given[at],
-            conflict.as_ref(),
+        let wanted = Told {
+            revision: stored.revision,
+            names: given[at].clone(),
+            conflict,
             established,
-        );
-        if let Err(error) = written.await {
-            tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
+        };
+        if told.get(stored.name.as_ref()) == Some(&wanted) {
+            continue;
+        }
+        match write_status(storage, stored, definition, &wanted).await {
+            Ok(StatusWrite::Needless) => {
+                told.insert(stored.name.to_string(), wanted);
+            }
+            Ok(StatusWrite::Written) => {}
+            Err(error) => {
+                tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
+            }
         }
     }
     ending
@@ -231,21 +275,23 @@ fn serve(
     names: &Names,
 ) -> Result<(), BuiltInGroup> {
     let name = stored.name.as_ref();
-    if served
-        .get(name)
-        .is_some_and(|s| s.revision == stored.revision)
-    {
+    let made_from = MadeFrom::of(definition, names, stored.revision);
+    if served.get(name).is_some_and(|s| s.made_from == made_from) {
         return Ok(());
     }
-    let converter = conversion::of(definition, storage);
-    let row = row::of(definition, names, converter, stored.revision);
+    // Its outline was decoded from the same bytes; a failure is logged.
+    let Ok(definition) = stored.decode::<CustomResourceDefinition>() else {
+        return Ok(());
+    };
+    let converter = conversion::of(&definition, storage);
+    let row = row::of(&definition, names, converter, stored.revision);
     let (key, labels) = (row.storage.clone(), row.strategy.field_labels().to_vec());
     registry.put(row)?;
     storage.declare(&key, &labels);
     let now = Served {
         group: definition.spec.group.clone(),
         plural: definition.spec.names.plural.clone(),
-        revision: stored.revision,
+        made_from,
     };
     served.insert(name.to_owned(), now);
     Ok(())
@@ -263,33 +309,31 @@ async fn remove_objects(storage: &Storage, name: &str) {
     }
 }
 
+/// What became of a status.
+enum StatusWrite {
+    /// It says already what it should.
+    Needless,
+    /// It was written, or somebody changed the definition meanwhile: either brings us here again.
+    Written,
+}
+
 /// Says in the definition's status whether it is served.
 async fn write_status(
     storage: &Storage,
     stored: &Stored,
     definition: &CustomResourceDefinition,
-    names: &Names,
-    conflict: Option<&Conflict>,
-    established: bool,
-) -> Result<(), ApiError> {
+    wanted: &Told,
+) -> Result<StatusWrite, ApiError> {
     let now = meta::time(jiff::Timestamp::now());
     let mut before = stored.value()?;
     meta::set(&mut before, "resourceVersion", None);
-    let object = status::with_status(
-        before.clone(),
-        definition,
-        names,
-        conflict,
-        established,
-        &now,
-    );
+    let object = status::with_status(before.clone(), definition, wanted, &now);
     if object == before {
-        return Ok(());
+        return Ok(StatusWrite::Needless);
     }
     let expect = Expect::Revision(stored.revision);
-    // When somebody changed it meanwhile, the change brings us here again.
     storage
         .put(DEFINITIONS, "", &stored.name, expect, object)
         .await
-        .map(|_| ())
+        .map(|_| StatusWrite::Written)
 }

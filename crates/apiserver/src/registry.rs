@@ -211,9 +211,9 @@ pub struct Resource {
     pub convert: Option<Convert>,
     /// Who converts instead, for kinds of which `convert` can only refuse.
     pub(crate) converter: Option<Arc<dyn Converter>>,
-    /// OpenAPI v3 schema of each version for rows that were added at run time; built-in rows have
+    /// OpenAPI v3 schema of each version, as JSON text, for rows that were added at run time; built-in rows have
     /// theirs from the k8s-openapi types.
-    pub schemas: BTreeMap<String, Arc<serde_json::Value>>,
+    pub schemas: BTreeMap<String, Arc<str>>,
 }
 
 impl std::fmt::Debug for Resource {

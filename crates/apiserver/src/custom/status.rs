@@ -29,20 +29,27 @@ pub(super) fn accepted(definition: &CustomResourceDefinition) -> CustomResourceD
         .unwrap_or_default()
 }
 
+/// What the status of a definition says, at one of its revisions.
+#[derive(Debug, PartialEq)]
+pub(super) struct Told {
+    pub(super) revision: i64,
+    pub(super) names: CustomResourceDefinitionNames,
+    pub(super) conflict: Option<Conflict>,
+    pub(super) established: bool,
+}
+
 /// The definition with its status as it should be; conditions of others are kept.
 pub(super) fn with_status(
     mut object: Value,
     definition: &CustomResourceDefinition,
-    names: &CustomResourceDefinitionNames,
-    conflict: Option<&Conflict>,
-    established: bool,
+    told: &Told,
     now: &Value,
 ) -> Value {
-    let mut wanted = vec![match conflict {
+    let mut wanted = vec![match &told.conflict {
         None => ("NamesAccepted", true, "NoConflicts", "no conflicts found"),
         Some(conflict) => ("NamesAccepted", false, conflict.reason, &*conflict.message),
     }];
-    wanted.push(if established {
+    wanted.push(if told.established {
         let why = "the initial names have been accepted";
         ("Established", true, "InitialNamesAccepted", why)
     } else {
@@ -82,7 +89,7 @@ pub(super) fn with_status(
     }
     object["status"] = json!({
         "conditions": conditions,
-        "acceptedNames": names,
+        "acceptedNames": told.names,
         "storedVersions": versions,
     });
     meta::set(&mut object, "resourceVersion", None);

@@ -38,7 +38,7 @@ pub(super) fn hash(table: &Table, group: &str, version: &str) -> Option<String> 
             hash.update(format!("{}{:?}", sub.name, sub.verbs));
         }
         if let Some(schema) = row.schemas.get(version) {
-            hash.update(schema.to_string());
+            hash.update(schema.as_bytes());
         }
     }
     Some(hex::encode_upper(hash.finalize()))

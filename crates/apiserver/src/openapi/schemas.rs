@@ -102,8 +102,9 @@ fn references(schema: &Value, prefix: &str, found: &mut Vec<String>) {
 }
 
 fn define(row: &Resource, gvk: &Gvk, all: &mut Definitions, reference: &str) {
-    if let Some(schema) = row.schemas.get(&gvk.version) {
-        all.insert(name(gvk), custom(schema, reference));
+    let schema = row.schemas.get(&gvk.version);
+    if let Some(schema) = schema.and_then(|text| serde_json::from_str(text).ok()) {
+        all.insert(name(gvk), custom(&schema, reference));
     } else if let Some(kind) = kinds::find(&gvk.group, &gvk.version, &gvk.kind) {
         complete(vec![kind.schema.to_owned()], all, reference);
     } else if gvk.group == "node.k8s.io" {

@@ -80,7 +80,7 @@ impl Custom {
         scope: Scope,
         stored: &Gvk,
         plural: &str,
-        schemas: &BTreeMap<String, Arc<Value>>,
+        schemas: &BTreeMap<String, Value>,
         parts: Parts,
     ) -> Self {
         let mut enforced: BTreeMap<String, Enforced> = BTreeMap::new();
