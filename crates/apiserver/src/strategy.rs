@@ -28,6 +28,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) gates: &'a FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub(crate) controllers: bool,
+    /// Whether berth's own scheduler runs beside this server.
+    pub(crate) scheduler: bool,
     /// From which ranges Services get addresses and node ports.
     pub(crate) services: &'a ServiceSettings,
 }
@@ -117,6 +119,9 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// How objects end.
     fn ending(&self) -> Ending;
+
+    /// Whether the answer to a deletion is the object as it was last, instead of a Status.
+    fn shows_deleted(&self) -> bool;
 
     /// Seconds that the object may take to end, when `wanted` are asked for.
     fn grace_seconds(&self, object: &dyn Object, wanted: Option<i64>) -> Result<i64, ApiError>;

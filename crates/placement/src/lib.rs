@@ -5,9 +5,10 @@
 //! - [`filter`]: the reasons why a pod can't run on a node; none means it can.
 //! - [`score`]: the nodes that can, from 0 up; more is better.
 //! - [`early`]: what will not run as things are now, said when it is created.
+//! - [`unplaced`]: what the pod asks for that is not looked at, said when it is created.
 //! - [`summarize`]: the reasons over all nodes, as FailedScheduling tells them.
 //!
-//! Not here: affinity between pods, topology spread and preemption. A pod that asks for them is placed without.
+//! Not here: affinity between pods, topology spread and preemption. A pod that asks for them is placed without, and who creates it is warned.
 
 mod affinity;
 pub mod early;
@@ -15,6 +16,7 @@ mod filter;
 mod info;
 mod score;
 mod summary;
+pub mod unplaced;
 
 pub use affinity::matches_node_selector;
 pub use filter::{HandlerRule, Reason, filter, placement};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use berth_api::decode;
 use berth_api::status::ApiError;
+use berth_api::status_json::status_json;
 use berth_store::Expect;
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails};
 use serde_json::{Value, json};
 
 use super::{Call, meta};
@@ -90,7 +91,7 @@ impl Call {
     /// Answers a DELETE.
     pub(crate) async fn delete(&self) -> Result<Response, ApiError> {
         let deletion = self.deletion()?;
-        let shows_object = self.row.strategy.ending() == Ending::Graceful;
+        let shows_object = self.row.strategy.shows_deleted();
         match self.delete_object(self.name(), &deletion).await? {
             Deleted::Gone(stored) if shows_object => {
                 self.answer_stored(StatusCode::OK, stored).await
@@ -109,14 +110,19 @@ impl Call {
     }
 
     fn respond_success(&self, name: &str, uid: &str) -> Result<Response, ApiError> {
-        let mut details = json!({"name": name, "group": self.row.group, "kind": self.row.plural});
-        if !uid.is_empty() {
-            details["uid"] = json!(uid);
-        }
-        let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-        });
-        self.respond_bytes(StatusCode::OK, status.to_string().into())
+        let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let status = Status {
+            status: Some("Success".to_owned()),
+            details: Some(StatusDetails {
+                name: said(name),
+                group: said(&self.row.group),
+                kind: said(&self.row.plural),
+                uid: said(uid),
+                ..StatusDetails::default()
+            }),
+            ..Status::default()
+        };
+        self.respond_bytes(StatusCode::OK, status_json(&status).into())
     }
 
     /// Reads DeleteOptions from the body and the query; the body wins.

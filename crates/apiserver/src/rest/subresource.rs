@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use berth_api::field::aggregate;
 use berth_api::status::{ApiError, Subject};
+use berth_api::status_json::status_json;
 use berth_core::meta as core_meta;
 use berth_rules::pod::binding;
 use berth_store::Expect;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
 
 use super::{Call, delete_unreadable, meta};
@@ -25,8 +27,12 @@ const TRIES: usize = 20;
 
 impl Call {
     fn accepted_status(&self) -> Result<Response, ApiError> {
-        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-        self.respond_bytes(StatusCode::CREATED, status.to_string().into())
+        let status = Status {
+            status: Some("Success".to_owned()),
+            code: Some(201),
+            ..Status::default()
+        };
+        self.respond_bytes(StatusCode::CREATED, status_json(&status).into())
     }
 
     /// Answers a POST of a Binding: the pod gets its node.

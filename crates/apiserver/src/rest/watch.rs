@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::status::ApiError;
+use berth_api::status_json::status_json;
 use berth_store::Revision;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -388,8 +389,8 @@ impl Watching {
     }
 
     fn fail(&mut self, error: &ApiError) {
-        let status = serde_json::to_vec(&error.status()).unwrap_or_default();
-        let event = self.written("ERROR", &status);
+        let status = status_json(&error.status());
+        let event = self.written("ERROR", status.trim_ascii_end());
         self.ready.push_back(event);
         self.ended = true;
     }

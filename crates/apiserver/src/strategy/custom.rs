@@ -360,6 +360,10 @@ impl Strategy for Custom {
         Ending::Immediate
     }
 
+    fn shows_deleted(&self) -> bool {
+        false
+    }
+
     fn grace_seconds(&self, _object: &dyn Object, _wanted: Option<i64>) -> Result<i64, ApiError> {
         Ok(0)
     }

@@ -141,10 +141,11 @@ impl ServerArgs {
     ) -> anyhow::Result<Built> {
         let store = self.store.config(dir)?;
         let election = self.election.times(matches!(store, StoreConfig::Etcd(_)))?;
-        let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
+        let mut config = Config::new(self.address(), store);
         let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
         config.controllers = self.controllers;
+        config.scheduler = self.scheduler;
         let shared = matches!(config.store, StoreConfig::Etcd(_));
         config.services = self
             .services
@@ -208,6 +209,12 @@ impl ServerArgs {
             controllers: self.controllers,
             election,
         })
+    }
+
+    /// Where the API is served.
+    #[must_use]
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_address, self.secure_port)
     }
 
     /// The cluster's authority.
