@@ -134,7 +134,9 @@ fn apply(agent: &Arc<Agent>, pod: Pod, shutdown: &CancellationToken) {
         }
         return;
     }
-    info!(pod = ?pod.metadata.name, namespace = ?pod.metadata.namespace, %uid, "pod bound here");
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let (namespace, name) = (text(&pod.metadata.namespace), text(&pod.metadata.name));
+    info!(pod = %format!("{namespace}/{name}"), %uid, "pod bound here");
     let handle = Arc::new(PodHandle::new(uid.clone(), pod));
     pods.insert(uid.clone(), Arc::clone(&handle));
     drop(pods);

@@ -92,7 +92,7 @@ pub(crate) async fn keep(cri: Cri, facts: watch::Sender<Facts>, shutdown: Cancel
             let changed = *old != new;
             if changed {
                 if old.ready != new.ready {
-                    info!(ready = ?new.ready, runtime = %new.name, version = %new.version, "CRI runtime");
+                    log_readiness(&new);
                 }
                 *old = new;
             }
@@ -103,6 +103,15 @@ pub(crate) async fn keep(cri: Cri, facts: watch::Sender<Facts>, shutdown: Cancel
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+fn log_readiness(facts: &Facts) {
+    let (runtime, version) = (&facts.name, &facts.version);
+    match &facts.ready {
+        Some(Ok(())) => info!(%runtime, %version, "the CRI runtime is ready"),
+        Some(Err(reason)) => info!(reason, "the CRI runtime is not ready"),
+        None => info!("the CRI runtime has not said whether it is ready"),
     }
 }
 
