@@ -13,3 +13,4 @@ pub mod names;
 pub mod quantity;
 pub mod runtimeclass;
 pub mod status;
+pub mod status_json;

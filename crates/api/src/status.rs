@@ -1,6 +1,8 @@
 //! What a request can fail with, and the one mapping of that to a meta/v1 `Status`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    ListMeta, Status, StatusCause, StatusDetails,
+};
 use thiserror::Error;
 
 use crate::field::{FieldError, aggregate, bounded};
@@ -95,6 +97,17 @@ pub enum ApiError {
     /// 410, reason Expired: a resourceVersion or continue token that is no longer served.
     #[error("{0}")]
     Expired(String),
+    /// 410, reason Expired: the moment that a list began with is no longer kept. The token goes on with the present.
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list."
+    )]
+    ExpiredContinue {
+        /// Where the list can go on.
+        token: String,
+    },
     /// 410, reason Gone.
     #[error("{0}")]
     Gone(String),
@@ -229,7 +242,7 @@ impl ApiError {
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable(_) => 406,
             Self::AlreadyExists(_) | Self::Conflict { .. } | Self::ApplyConflict { .. } => 409,
-            Self::Expired(_) | Self::Gone(_) => 410,
+            Self::Expired(_) | Self::ExpiredContinue { .. } | Self::Gone(_) => 410,
             Self::RequestEntityTooLarge(_) => 413,
             Self::UnsupportedMediaType(_) => 415,
             Self::Invalid { .. } | Self::Unprocessable(_) => 422,
@@ -254,7 +267,7 @@ impl ApiError {
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::AlreadyExists(_) => "AlreadyExists",
             Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
-            Self::Expired(_) => "Expired",
+            Self::Expired(_) | Self::ExpiredContinue { .. } => "Expired",
             Self::Gone(_) => "Gone",
             Self::RequestEntityTooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
@@ -361,6 +374,7 @@ impl ApiError {
             | Self::Unauthorized
             | Self::BadRequest(_)
             | Self::Expired(_)
+            | Self::ExpiredContinue { .. }
             | Self::Gone(_)
             | Self::MethodNotAllowed
             | Self::NotAcceptable(_)
@@ -377,13 +391,17 @@ impl ApiError {
     /// The whole answer.
     #[must_use]
     pub fn status(&self) -> Status {
+        let mut metadata = ListMeta::default();
+        if let Self::ExpiredContinue { token } = self {
+            metadata.continue_ = Some(token.clone());
+        }
         Status {
+            metadata,
             status: Some("Failure".to_owned()),
             message: Some(self.to_string()),
             reason: non_empty(self.reason()),
             details: self.details(),
             code: Some(i32::from(self.code())),
-            ..Default::default()
         }
     }
 }

@@ -21,6 +21,7 @@ mod form;
 mod invocation;
 mod limit_ranger;
 mod matching;
+mod measures;
 mod namespace_lifecycle;
 mod node_restriction;
 mod object_quota;
@@ -47,18 +48,22 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::measures::Half;
 use self::reinvocation::Reinvocation;
+use crate::audit::Trail;
 use crate::authz::Authorizer;
 use crate::flow::Seats;
 use crate::heavy;
 use crate::object::Object;
 use crate::registry::{Registry, Resource};
 use crate::storage::{Guard, Storage};
+use crate::trace::Traced;
 use crate::user::User;
 use crate::warnings::Warnings;
 pub use configured::ConfigFileError;
 pub(crate) use configured::pod_security as read_pod_security;
 pub(crate) use form::{Form, decode_posted};
+pub(crate) use measures::Measures;
 pub(crate) use plugins::Plugins;
 pub use plugins::PluginsError;
 
@@ -76,6 +81,18 @@ pub(crate) enum Operation {
     Delete,
     /// exec, attach, portforward, proxy.
     Connect,
+}
+
+impl Operation {
+    /// As reviews and metrics name it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
 }
 
 /// What plugins are asked about.
@@ -100,6 +117,10 @@ pub(crate) struct Attributes<'a> {
     pub(crate) dry_run: bool,
     /// What the client is told besides the answer.
     pub(crate) warnings: &'a Warnings,
+    /// What the audit log is told.
+    pub(crate) trail: &'a Trail,
+    /// The request's span.
+    pub(crate) traced: &'a Traced,
     /// As what others see the object.
     pub(crate) form: Form<'a>,
     /// The options of the request.
@@ -146,8 +167,11 @@ impl Attributes<'_> {
         self.warnings.add(text);
     }
 
-    /// What would stand in an audit log, which there is none of.
+    /// Tells the audit log something; without one, the debug log.
     fn annotate(&self, key: &str, value: &str) {
+        if self.trail.is_kept() {
+            return self.trail.annotate(key, value);
+        }
         const MAX_SHOWN: usize = 1024;
         let value: String = value.chars().take(MAX_SHOWN).collect();
         tracing::debug!(
@@ -251,6 +275,8 @@ pub(crate) struct Parts {
     pub(crate) gates: FeatureGates,
     /// What users may do.
     pub(crate) authorizer: Arc<Authorizer>,
+    /// What is counted.
+    pub(crate) measures: Measures,
     /// PodSecurity with its defaults and exemptions.
     pub(crate) pod_security: Arc<berth_rules::admission::pod_security::PodSecurity>,
 }
@@ -272,16 +298,18 @@ impl Turn {
 /// The enabled plugins, in order.
 pub(crate) struct Chain {
     storage: Arc<Storage>,
-    members: Vec<Member>,
+    members: Vec<(&'static str, Member)>,
+    measures: Measures,
     /// By namespace, while somebody has or waits for one: no namespace waits for the writes of another.
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Chain {
-    fn new(parts: &Parts, members: Vec<Member>) -> Self {
+    fn new(parts: &Parts, members: Vec<(&'static str, Member)>) -> Self {
         Self {
             storage: Arc::clone(&parts.storage),
             members,
+            measures: parts.measures.clone(),
             turns: Mutex::default(),
         }
     }
@@ -296,6 +324,20 @@ impl Chain {
         object: &mut Box<dyn Object>,
     ) -> Result<bool, ApiError> {
         self.catch_up(attributes).await?;
+        let _stage = attributes.traced.stage("admit");
+        let begun = Instant::now();
+        let admitted = self.admit_in_rounds(attributes, object).await;
+        let took = begun.elapsed();
+        self.measures
+            .step(Half::Admit, attributes.operation, &admitted, took);
+        admitted
+    }
+
+    async fn admit_in_rounds(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<bool, ApiError> {
         let mut round = Reinvocation::default();
         self.admit_once(attributes, Some(object), &mut round)
             .await?;
@@ -321,22 +363,25 @@ impl Chain {
         mut object: Option<&mut Box<dyn Object>>,
         round: &mut Reinvocation,
     ) -> Result<(), ApiError> {
-        for member in &self.members {
-            match member {
-                Member::Own(plugin) => {
-                    if let Some(object) = &mut object
-                        && plugin.handles(attributes)
-                    {
-                        plugin.admit(attributes, object.as_mut())?;
+        for (name, member) in &self.members {
+            let begun = Instant::now();
+            let admitted = match member {
+                Member::Own(plugin) => match &mut object {
+                    Some(object) if plugin.handles(attributes) => {
+                        plugin.admit(attributes, object.as_mut())
                     }
+                    Some(_) | None => continue,
+                },
+                Member::Outside(plugin) if plugin.handles(attributes) => {
+                    let object = object.as_deref_mut();
+                    plugin.admit(attributes, object, round).await
                 }
-                Member::Outside(plugin) => {
-                    if plugin.handles(attributes) {
-                        let object = object.as_deref_mut();
-                        plugin.admit(attributes, object, round).await?;
-                    }
-                }
-            }
+                Member::Outside(_) => continue,
+            };
+            let (operation, took) = (attributes.operation, begun.elapsed());
+            self.measures
+                .controller(name, Half::Admit, operation, &admitted, took);
+            admitted?;
         }
         Ok(())
     }
@@ -351,9 +396,24 @@ impl Chain {
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
     ) -> Result<Option<Turn>, ApiError> {
+        let _stage = attributes.traced.stage("validate");
+        let begun = Instant::now();
+        let validated = self.validate_each(attributes, object).await;
+        let took = begun.elapsed();
+        self.measures
+            .step(Half::Validate, attributes.operation, &validated, took);
+        validated
+    }
+
+    async fn validate_each(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<Option<Turn>, ApiError> {
         let mut turn = None;
-        for member in &self.members {
-            match member {
+        for (name, member) in &self.members {
+            let mut begun = Instant::now();
+            let validated = match member {
                 Member::Own(plugin) => {
                     if !plugin.handles(attributes) {
                         continue;
@@ -364,15 +424,19 @@ impl Chain {
                         // Before anything is counted.
                         let guard = self.storage.guard(attributes.namespace);
                         turn = Some(Turn { guard, _lock: lock });
+                        begun = Instant::now();
                     }
-                    plugin.validate(attributes, object)?;
+                    plugin.validate(attributes, object)
                 }
-                Member::Outside(plugin) => {
-                    if plugin.handles(attributes) {
-                        plugin.validate(attributes, object).await?;
-                    }
+                Member::Outside(plugin) if plugin.handles(attributes) => {
+                    plugin.validate(attributes, object).await
                 }
-            }
+                Member::Outside(_) => continue,
+            };
+            let (operation, took) = (attributes.operation, begun.elapsed());
+            self.measures
+                .controller(name, Half::Validate, operation, &validated, took);
+            validated?;
         }
         Ok(turn)
     }
@@ -395,7 +459,7 @@ impl Chain {
         attributes: &Attributes<'_>,
         object: &dyn Object,
     ) -> Result<(), ApiError> {
-        for member in &self.members {
+        for (_, member) in &self.members {
             if let Member::Own(plugin) = member
                 && plugin.handles(attributes)
                 && plugin.is_exclusive(attributes)
@@ -426,4 +490,20 @@ impl Chain {
         let current = self.storage.current_revision().await?;
         self.storage.wait_for(current).await
     }
+}
+
+/// The patch of any bytes as a webhook's answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_review(data: &[u8], v1: bool, mutating: bool) -> Result<Vec<u8>, String> {
+    let version = if v1 {
+        review::ReviewVersion::V1
+    } else {
+        review::ReviewVersion::V1beta1
+    };
+    let verdict = review::read(data, version, "u", mutating)?;
+    if !verdict.allowed {
+        let code = review::refusal("w.example.com", verdict.result).code();
+        assert!((400..600).contains(&code), "a refusal with code {code}");
+    }
+    Ok(verdict.patch)
 }

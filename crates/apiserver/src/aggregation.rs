@@ -3,7 +3,8 @@
 //! Every group and version that this server has itself is an APIService without a Service, which a task keeps here, beside
 //! the conditions of all ([`task`]). One with a Service sends the requests for its group and version to it ([`remote`]), as
 //! long as this server has no kind of that group itself: nothing that is built in or defined by a
-//! CustomResourceDefinition is ever answered by somebody else.
+//! CustomResourceDefinition is ever answered by somebody else. The exception is metrics.k8s.io, whose place a real
+//! metrics-server may take: the server's own kinds are then not served ([`crate::registry::Registry::offer`]).
 //!
 //! A request is authenticated and authorized here first. The other server is told who asks in `X-Remote-*` headers, on a
 //! connection with the certificate of this server's front proxy; of the client's own credentials it gets nothing.
@@ -83,6 +84,12 @@ impl Aggregation {
         };
         let remote = remotes.get(&(group, version))?;
         (!is_local(table, &remote.group, &remote.version)).then(|| Arc::clone(remote))
+    }
+
+    /// Whether there is an APIService with a Service for this group and version.
+    fn has(&self, group: &str, version: &str) -> bool {
+        let key = (group.to_owned(), version.to_owned());
+        self.remotes.load().contains_key(&key)
     }
 
     /// All, for discovery: those that this server has no kinds in the place of.

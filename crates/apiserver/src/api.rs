@@ -9,15 +9,18 @@ use berth_core::gates::FeatureGates;
 use crate::admission::Chain;
 use crate::aggregation::Aggregation;
 use crate::allocation::ServiceSettings;
+use crate::audit::Auditor;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::proxy::NodeClient;
+use crate::proxy::{NodeClient, Tunnels};
 use crate::registry::Registry;
+use crate::resource_metrics::ResourceMetrics;
 use crate::storage::Storage;
 use crate::tokens::TokenVerifier;
+use crate::trace::Tracing;
 
 /// The state of an API server.
 pub struct Api {
@@ -37,10 +40,18 @@ pub struct Api {
     pub(crate) metrics: Metrics,
     /// Who may go on, and who waits.
     pub(crate) flow: FlowControl,
+    /// Keeps the audit log, where there is a policy.
+    pub(crate) auditor: Option<Arc<Auditor>>,
+    /// Makes spans, where there is a collector.
+    pub(crate) tracing: Option<Arc<Tracing>>,
+    /// What nodes and pods use.
+    pub(crate) resource_metrics: Arc<ResourceMetrics>,
     /// What clients may use.
     pub limits: Arc<Limits>,
     /// Service account tokens.
     pub tokens: Option<TokenVerifier>,
+    /// Watches and logs over WebSockets.
+    pub(crate) sockets: Tunnels,
     /// How nodes are reached.
     pub nodes: Option<NodeClient>,
     /// From which ranges Services get addresses and node ports.
@@ -51,6 +62,8 @@ pub struct Api {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub controllers: bool,
+    /// Whether berth's own scheduler runs beside this server: who creates a pod with what it does not look at is warned.
+    pub scheduler: bool,
     /// Address that clients are told.
     pub advertise: IpAddr,
 }

@@ -21,9 +21,12 @@ use berth_api::status::ApiError;
 use self::bootstrap::BootstrapToken;
 use crate::{
     storage::Storage,
-    tokens::{Lookup, TokenVerifier},
+    tokens::{self, Lookup, TokenVerifier, Usage},
     user::{AUTHENTICATED, TokenUser, User},
 };
+
+/// The largest Secret that is read whole before it is known who asks, in bytes.
+const MAX_SECRET: usize = 256 << 10;
 
 /// Where the Secrets of bootstrap tokens are looked up, by name.
 type SecretLookup = dyn Fn(&str) -> Option<Secret> + Send + Sync;
@@ -108,6 +111,19 @@ pub enum Certificate {
     Refused,
 }
 
+impl Certificate {
+    /// For how many more seconds it is good; none when there is none.
+    pub(crate) fn seconds_left(&self) -> Option<i64> {
+        match self {
+            Self::Verified(shown) => {
+                let now = jiff::Timestamp::now().as_second();
+                Some(shown.valid.end().saturating_sub(now))
+            }
+            Self::None | Self::Refused => None,
+        }
+    }
+}
+
 /// Finds the user of a request.
 pub struct Authenticator {
     /// By the hash of the token, so that looking one up takes the same time for all.
@@ -117,6 +133,7 @@ pub struct Authenticator {
     lookup: Box<Lookup>,
     /// None when bootstrap tokens are not taken.
     bootstrap_secrets: Option<Box<SecretLookup>>,
+    usage: Option<Usage>,
 }
 
 impl Authenticator {
@@ -128,16 +145,21 @@ impl Authenticator {
         service_accounts: Option<TokenVerifier>,
         storage: Arc<Storage>,
     ) -> Self {
+        let usage = Usage::new(Arc::clone(&storage));
         // Of a token's pod only this is read: whoever made the pod chose how large it is, and before it is known who asks
-        // nothing bounds the number of requests.
+        // nothing bounds the number of requests. A Secret may hold the token itself.
         let objects = Arc::clone(&storage);
         let lookup = move |kind: &str, namespace: &str, name: &str| {
             let stored = objects.get(kind, namespace, name)?;
+            if kind == tokens::SECRETS && stored.bytes.len() <= MAX_SECRET {
+                return stored.value().ok();
+            }
             let (uid, ends) = (&*stored.uid, stored.deletion_timestamp.as_deref());
             (!stored.corrupt).then(|| json!({"metadata": {"uid": uid, "deletionTimestamp": ends}}))
         };
         let bootstrap = config.bootstrap_tokens;
         let mut authenticator = Self::with_lookup(config, service_accounts, Box::new(lookup));
+        authenticator.usage = Some(usage);
         if bootstrap {
             // Whoever writes Secrets in kube-system is an administrator: these are as large as they make them.
             let secrets =
@@ -161,6 +183,7 @@ impl Authenticator {
             service_accounts,
             lookup,
             bootstrap_secrets: None,
+            usage: None,
         }
     }
 
@@ -216,11 +239,16 @@ impl Authenticator {
             let user = token.user(&secret, jiff::Timestamp::now())?;
             return self.for_this_server(user, audiences);
         }
-        self.service_accounts.as_ref()?.verify(
+        self.service_accounts.as_ref()?.user_of(
             token,
             audiences,
             jiff::Timestamp::now(),
             &self.lookup,
+            &|namespace, name| {
+                if let Some(usage) = &self.usage {
+                    usage.note(namespace, name);
+                }
+            },
         )
     }
 

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
 use berth_store::etcd::EtcdConfig;
 
 use crate::aggregation::FrontProxyConfig;
 use crate::allocation::ServiceSettings;
+use crate::audit::AuditConfig;
 use crate::authn::AuthnConfig;
 use crate::authz::AuthzMode;
 use crate::control_plane::EndpointReconciler;
@@ -16,6 +18,7 @@ use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
 use crate::tokens::TokenConfig;
+use crate::trace::TracingConfig;
 
 /// Where the objects are kept.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `--encryption-provider-config`.
     pub encryption_provider_config: Option<PathBuf>,
+    /// How often that file is read again (`--encryption-provider-config-automatic-reload`); none: it is read once.
+    pub encryption_provider_reload: Option<Duration>,
     /// Serving certificate and client CA; none serves plain HTTP (tests only).
     pub tls: Option<TlsConfig>,
     /// CA of the serving certificate, PEM: machines that join get it from the ConfigMap `kube-public/cluster-info`.
@@ -75,12 +80,18 @@ pub struct Config {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server: who creates what one of them acts on is not warned.
     pub controllers: bool,
+    /// Whether berth's own scheduler runs beside this server: who creates a pod with what it does not look at is warned.
+    pub scheduler: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
     pub disable_admission_plugins: Vec<String>,
     /// `--admission-control-config-file`.
     pub admission_control_config_file: Option<PathBuf>,
+    /// The `--audit-*` flags; none keeps no audit log.
+    pub audit: Option<AuditConfig>,
+    /// `--tracing-config-file`; none makes no spans.
+    pub tracing: Option<TracingConfig>,
 }
 
 impl Config {
@@ -93,6 +104,7 @@ impl Config {
             pods: None,
             store,
             encryption_provider_config: None,
+            encryption_provider_reload: None,
             tls: None,
             cluster_ca: None,
             authn: AuthnConfig::default(),
@@ -105,9 +117,12 @@ impl Config {
             limits: Limits::default(),
             gates: FeatureGates::default(),
             controllers: false,
+            scheduler: false,
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,
+            audit: None,
+            tracing: None,
         }
     }
 }

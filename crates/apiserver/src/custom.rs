@@ -10,6 +10,7 @@
 
 mod conversion;
 mod naming;
+mod outline;
 mod printer;
 mod row;
 mod status;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_store::Expect;
+use berth_store::{Expect, Revision};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames as Names,
 };
@@ -26,9 +27,11 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::naming::{Conflict, Used};
+use self::outline::Outline;
+use self::status::Told;
 use crate::kinds::CLEANUP;
+use crate::metadata as meta;
 use crate::registry::{BuiltInGroup, Registry};
-use crate::rest::meta;
 use crate::storage::{Decoded, Storage, Stored, key};
 
 const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
@@ -37,8 +40,41 @@ const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";
 struct Served {
     group: String,
     plural: String,
-    /// Revision of the definition.
-    revision: i64,
+    /// What its row was made from.
+    made_from: MadeFrom,
+    /// Why the schema of a version can't be enforced.
+    violation: Option<String>,
+}
+
+/// What the row of a definition follows from: a definition whose status alone has changed has the same.
+#[derive(PartialEq)]
+struct MadeFrom {
+    uid: Option<String>,
+    /// Of the spec; a definition without one counts by its revision.
+    generation: Result<i64, i64>,
+    terminating: bool,
+    names: Names,
+}
+
+impl MadeFrom {
+    fn of(definition: &CustomResourceDefinition, names: &Names, revision: i64) -> Self {
+        let metadata = &definition.metadata;
+        Self {
+            uid: metadata.uid.clone(),
+            generation: metadata.generation.ok_or(revision),
+            terminating: metadata.deletion_timestamp.is_some(),
+            names: names.clone(),
+        }
+    }
+}
+
+/// What is known of the definitions from one time to the next.
+#[derive(Default)]
+struct Known {
+    served: BTreeMap<String, Served>,
+    decoded: Decoded<Outline>,
+    /// What each status says already: it is looked at again only when that would be something else.
+    told: BTreeMap<String, Told>,
 }
 
 /// Works until `shutdown`.
@@ -48,11 +84,10 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) {
     let mut changes = storage.cache(DEFINITIONS).subscribe();
-    let mut served = BTreeMap::new();
-    let mut decoded = Decoded::default();
+    let mut known = Known::default();
     loop {
         changes.borrow_and_update();
-        let ending = reconcile(&registry, &storage, &mut served, &mut decoded).await;
+        let ending = reconcile(&registry, &storage, &mut known).await;
         // What is left of a definition that ends is looked at again when some of it goes.
         let mut going: Vec<_> = ending
             .iter()
@@ -87,20 +122,26 @@ pub(crate) async fn run(
 async fn reconcile(
     registry: &Registry,
     storage: &Arc<Storage>,
-    served: &mut BTreeMap<String, Served>,
-    decoded: &mut Decoded<CustomResourceDefinition>,
+    Known {
+        served,
+        decoded,
+        told,
+    }: &mut Known,
 ) -> Vec<String> {
     let mut ending = Vec::new();
-    let definitions = storage.list(DEFINITIONS, None);
+    // Others may write at the same time, and this server may see it late: all definitions as they were at one revision.
+    let (definitions, seen) = storage.cache(DEFINITIONS).snapshot(None, storage.applied());
     let gone: Vec<String> = served
         .keys()
         .filter(|name| !definitions.iter().any(|d| d.name.as_ref() == name.as_str()))
         .cloned()
         .collect();
     for name in gone {
+        told.remove(&name);
         if let Some(gone) = served.remove(&name) {
             registry.remove(&gone.group, &gone.plural);
-            remove_objects(storage, &key::custom(&gone.group, &gone.plural)).await;
+            let name = key::custom(&gone.group, &gone.plural);
+            remove_objects(storage, &name, seen).await;
         }
     }
     // One that cannot be decoded is not served; it was logged.
@@ -148,16 +189,26 @@ async fn reconcile(
             }
             continue;
         }
-        let written = write_status(
-            storage,
-            stored,
-            definition,
-            &given[at],
-            conflict.as_ref(),
+        let wanted = Told {
+            revision: stored.revision,
+            names: given[at].clone(),
+            conflict,
             established,
-        );
-        if let Err(error) = written.await {
-            tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
+            violation: served
+                .get(stored.name.as_ref())
+                .and_then(|served| served.violation.clone()),
+        };
+        if told.get(stored.name.as_ref()) == Some(&wanted) {
+            continue;
+        }
+        match write_status(storage, stored, definition, &wanted).await {
+            Ok(StatusWrite::Needless) => {
+                told.insert(stored.name.to_string(), wanted);
+            }
+            Ok(StatusWrite::Written) => {}
+            Err(error) => {
+                tracing::warn!(name = %stored.name, %error, "the status of a CustomResourceDefinition could not be written");
+            }
         }
     }
     ending
@@ -231,30 +282,38 @@ fn serve(
     names: &Names,
 ) -> Result<(), BuiltInGroup> {
     let name = stored.name.as_ref();
-    if served
-        .get(name)
-        .is_some_and(|s| s.revision == stored.revision)
-    {
+    let made_from = MadeFrom::of(definition, names, stored.revision);
+    if served.get(name).is_some_and(|s| s.made_from == made_from) {
         return Ok(());
     }
-    let converter = conversion::of(definition, storage);
-    let row = row::of(definition, names, converter, stored.revision);
+    // Its outline was decoded from the same bytes; a failure is logged.
+    let Ok(definition) = stored.decode::<CustomResourceDefinition>() else {
+        return Ok(());
+    };
+    let converter = conversion::of(&definition, storage);
+    let row = row::of(&definition, names, converter, stored.revision);
+    let violation = row.strategy.unenforceable();
     let (key, labels) = (row.storage.clone(), row.strategy.field_labels().to_vec());
     registry.put(row)?;
     storage.declare(&key, &labels);
     let now = Served {
         group: definition.spec.group.clone(),
         plural: definition.spec.names.plural.clone(),
-        revision: stored.revision,
+        made_from,
+        violation,
     };
     served.insert(name.to_owned(), now);
     Ok(())
 }
 
-async fn remove_objects(storage: &Storage, name: &str) {
-    for object in storage.list(name, None) {
+/// Removes what is left of a definition that was not there at a revision. What is newer belongs to another definition of that
+/// name, which has been made since.
+async fn remove_objects(storage: &Storage, name: &str, seen: Revision) {
+    let left = storage.list(name, None);
+    for object in left.iter().filter(|object| object.revision <= seen) {
+        let expect = Expect::Revision(object.revision);
         let removed = storage
-            .remove(name, &object.namespace, &object.name, Expect::Any)
+            .remove(name, &object.namespace, &object.name, expect)
             .await;
         if let Err(error) = removed {
             tracing::warn!(storage = name, %error, "an object of a removed definition stays");
@@ -263,33 +322,40 @@ async fn remove_objects(storage: &Storage, name: &str) {
     }
 }
 
+/// What became of a status.
+enum StatusWrite {
+    /// It says already what it should.
+    Needless,
+    /// It was written, or somebody changed the definition meanwhile: either brings us here again.
+    Written,
+}
+
 /// Says in the definition's status whether it is served.
 async fn write_status(
     storage: &Storage,
     stored: &Stored,
     definition: &CustomResourceDefinition,
-    names: &Names,
-    conflict: Option<&Conflict>,
-    established: bool,
-) -> Result<(), ApiError> {
+    wanted: &Told,
+) -> Result<StatusWrite, ApiError> {
     let now = meta::time(jiff::Timestamp::now());
     let mut before = stored.value()?;
     meta::set(&mut before, "resourceVersion", None);
-    let object = status::with_status(
-        before.clone(),
-        definition,
-        names,
-        conflict,
-        established,
-        &now,
-    );
+    let object = status::with_status(before.clone(), definition, wanted, &now);
     if object == before {
-        return Ok(());
+        return Ok(StatusWrite::Needless);
     }
     let expect = Expect::Revision(stored.revision);
-    // When somebody changed it meanwhile, the change brings us here again.
     storage
         .put(DEFINITIONS, "", &stored.name, expect, object)
         .await
-        .map(|_| ())
+        .map(|_| StatusWrite::Written)
 }
+
+/// Reads any bytes as what a webhook that converts has answered.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_review(data: &[u8]) {
+    conversion::fuzz_review(data);
+}
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,7 @@ use crate::{
     request::PathRequest,
 };
 
-/// The version that this server says it is: the API types and rules are those of Kubernetes 1.36.
-pub const GIT_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"));
+pub use crate::version::GIT_VERSION;
 
 /// Answers a GET under `/api` or `/apis` that is not about a resource; none: not a discovery path.
 #[must_use]

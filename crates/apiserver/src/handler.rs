@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod documents;
+mod socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use berth_api::status::ApiError;
 use bytes::Bytes;
+use http::HeaderValue;
+use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Form, NoOptions, Operation};
 use crate::aggregation::Remote;
 use crate::api::Api;
 use crate::attributes::Attributes;
+use crate::audit::{self, Asking, Open, Trail};
 use crate::authn::Certificate;
 use crate::authz::Decision;
 use crate::connections::Connection;
@@ -23,12 +27,15 @@ use crate::flow::{self, Asked, Counted, Seats};
 use crate::http_types::{self, Request, Response};
 use crate::metrics::RequestLabels;
 use crate::query::Parameters;
-use crate::registry::{Connect, Resource};
+use crate::registry::{Connect, Resource, ResourceHandler};
 use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
+use crate::trace::{Traced, Tracing};
 use crate::user::User;
 use crate::warnings::Warnings;
-use crate::{body, health, negotiate, proxy};
+use crate::{body, health, negotiate, proxy, query};
+
+use self::socket::Socket;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -49,7 +56,7 @@ pub(crate) async fn handle(
     shutdown: CancellationToken,
 ) -> Response {
     let begun = Instant::now();
-    let deadline = tokio::time::Instant::now() + api.limits.request_timeout;
+    let started = tokio::time::Instant::now();
     let head = request::is_head(request.method());
     let read = ApiRequest::read(
         request.method(),
@@ -69,9 +76,34 @@ pub(crate) async fn handle(
         Finish::of(request.headers(), &Parameters::of(request.uri()))
     };
     let labels = RequestLabels::of(read.as_ref().ok());
+    let id = audit::request_id(request.headers());
+    let audited = api.auditor.as_ref().map(|auditor| {
+        auditor.open(Asking {
+            id: &id,
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            peer: peer.address.ip(),
+            request: read.as_ref().ok(),
+        })
+    });
+    let traced = api.tracing.as_ref().map(Tracing::open).unwrap_or_default();
+    let trail = audited.as_ref().map(Open::trail).unwrap_or_default();
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
     let open = long_running.then(|| api.metrics.long_running(&labels));
-    let limit = (!long_running).then_some(api.limits.request_timeout);
+    let longest = api.limits.request_timeout;
+    let wanted = query::request_timeout(&Parameters::of(request.uri()));
+    let (read, limit) = match (read, wanted) {
+        // As on the stock server: a client waits as long as it wants, but no longer than anybody may.
+        (Ok(read), Ok(wanted)) => (
+            Ok(read),
+            wanted.map_or(longest, |wanted| wanted.min(longest)),
+        ),
+        (Ok(_), Err(error)) if !long_running => (Err(error), longest),
+        (read, _) => (read, longest),
+    };
+    let deadline = started + if long_running { longest } else { limit };
+    let limit = (!long_running).then_some(limit);
     let answering = answer(
         Arc::clone(&api),
         Arc::clone(&peer),
@@ -82,12 +114,21 @@ pub(crate) async fn handle(
             seats: Seats::exempt(),
             deadline,
             remote,
+            id: id.clone(),
+            trail,
+            traced: traced.clone(),
         },
         shutdown,
     );
     let answered = within(limit, std::pin::pin!(answering)).await;
     let response = answered.unwrap_or_else(|error| http_types::error(&error));
+    traced.answered(response.status().as_u16());
+    let response = match audited {
+        Some(audited) => Box::pin(audited.answered(response)).await,
+        None => response,
+    };
     let mut response = finish.apply(response).await;
+    response.headers_mut().insert(audit::AUDIT_ID, id);
     if head {
         *response.body_mut() = http_types::full(Bytes::new());
     }
@@ -99,8 +140,9 @@ pub(crate) async fn handle(
         elapsed = ?begun.elapsed(),
         "request"
     );
+    let bytes = response.body().size_hint().exact();
     api.metrics
-        .request(labels, response.status(), begun.elapsed());
+        .request(labels, response.status(), begun.elapsed(), bytes);
     response
 }
 
@@ -119,10 +161,24 @@ async fn answer(
     if !health::is_about_server(parts.uri.path()) {
         api.storage.check_fresh()?;
     }
-    let user = api.authenticator.authenticate(&parts, &peer.certificate)?;
+    let authenticated = api.authenticator.authenticate(&parts, &peer.certificate);
+    let user = authenticated.inspect_err(|_| place.trail.unauthenticated(&parts.headers))?;
+    if let Some(seconds) = peer.certificate.seconds_left() {
+        api.metrics.certificate(seconds);
+    }
+    let request = read.as_ref().ok();
+    place
+        .traced
+        .begin(&user, request, &parts.headers, &parts.method, &place.id);
+    if place.trail.is_kept() {
+        Box::pin(place.trail.begin(&user)).await?;
+    }
     peer.connection.authenticated(&user)?;
     let user = match api.authorizer.impersonate(&user, &parts.headers)? {
-        Some(impersonated) => impersonated,
+        Some(impersonated) => {
+            place.trail.impersonated(&impersonated);
+            impersonated
+        }
         None => user,
     };
     let read = read?;
@@ -132,18 +188,31 @@ async fn answer(
     }
     place.seats = permit.seats();
     let mut request = Request::from_parts(parts, body);
+    let socket = match place.remote {
+        Some(_) => None,
+        None => Socket::wanted(&mut request, &read)?,
+    };
+    let send = |response: Response, api: &Api| match socket {
+        Some(socket) => socket.open(response, &api.sockets, api.limits.deadlines.stall),
+        None => response,
+    };
     if place.remote.is_some() || read.is_connection() {
         // As on the stock server: whoever runs the pod decides when it answers, and nobody else may wait for that.
         permit.leave_seat();
         let held = permit.shared();
         request.extensions_mut().insert(held.clone());
-        let mut response = serve(api, user, request, read, place, shutdown).await?;
+        if let Some(connected) = place.trail.connected() {
+            request.extensions_mut().insert(connected);
+        }
+        let serving = serve(Arc::clone(&api), user, request, read, place, shutdown);
+        let mut response = serving.await?;
         response.extensions_mut().insert(held);
-        return Ok(response);
+        return Ok(send(response, &api));
     }
-    let mut response = serve(api, user, request, read, place, shutdown).await?;
+    let serving = serve(Arc::clone(&api), user, request, read, place, shutdown);
+    let mut response = serving.await?;
     permit.accompany(&mut response);
-    Ok(response)
+    Ok(send(response, &api))
 }
 
 /// What flow control needs to know of a request.
@@ -171,7 +240,14 @@ fn load<'a>(api: &Api, request: &'a ApiRequest) -> Asked<'a> {
     let width = match target.row() {
         Ok(_) if lists && asked.options.reads_past() => flow::MAX_WIDTH,
         Ok(row) if lists => {
-            let cache = api.storage.cache(&row.storage);
+            let storage = match row.handler {
+                ResourceHandler::Measured(what) => what.storage(),
+                ResourceHandler::Stored
+                | ResourceHandler::ReadOnly
+                | ResourceHandler::Binding
+                | ResourceHandler::Review(_) => &row.storage,
+            };
+            let cache = api.storage.cache(storage);
             flow::of_list(cache.len(), cache.bytes(), 0)
         }
         Ok(_) | Err(_) => 1,
@@ -212,6 +288,12 @@ struct Place {
     deadline: tokio::time::Instant,
     /// Who answers instead of this server.
     remote: Option<Arc<Remote>>,
+    /// By what its events and traces are known.
+    id: HeaderValue,
+    /// What the audit log is told of it.
+    trail: Trail,
+    /// Its span.
+    traced: Traced,
 }
 
 async fn serve(
@@ -222,11 +304,15 @@ async fn serve(
     place: Place,
     shutdown: CancellationToken,
 ) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
-    for attributes in Attributes::of(&user, &read) {
-        authorize(&api, &attributes)?;
+    let (mut parts, body) = request.into_parts();
+    {
+        let _stage = place.traced.stage("authorize");
+        for attributes in Attributes::of(&user, &read) {
+            authorize(&api, &attributes, &place.trail)?;
+        }
     }
     if let Some(remote) = &place.remote {
+        parts.headers.insert(audit::AUDIT_ID, place.id);
         let request = Request::from_parts(parts, body);
         return Box::pin(remote.send(&api.storage, &user, request)).await;
     }
@@ -249,8 +335,12 @@ async fn serve(
         );
         return Box::pin(proxied).await;
     }
-    let accepted = negotiate::accept(&parts.headers, || row.has_message(&asked.target.version))?;
+    let has_table = !matches!(row.handler, ResourceHandler::Review(_));
+    let accepted = negotiate::accept(&parts.headers, has_table, || {
+        row.has_message(&asked.target.version)
+    })?;
     let body = body::read(body, &api.limits.deadlines).await?;
+    place.trail.body(&parts.headers, &body);
     let call = Call {
         row,
         verb: asked.verb,
@@ -262,6 +352,8 @@ async fn serve(
         body,
         headers: parts.headers,
         warnings: Warnings::default(),
+        trail: place.trail,
+        traced: place.traced,
         now: jiff::Timestamp::now(),
         seats: place.seats,
         deadline: place.deadline,
@@ -296,6 +388,8 @@ async fn admit_connection(
         old: None,
         dry_run: false,
         warnings: &Warnings::default(),
+        trail: &place.trail,
+        traced: &place.traced,
         form: Form::Connection(&options),
         options: &NoOptions,
         seats: &place.seats,
@@ -304,9 +398,15 @@ async fn admit_connection(
     api.admission.judge(&attributes).await
 }
 
-fn authorize(api: &Api, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+fn authorize(api: &Api, attributes: &Attributes<'_>, trail: &Trail) -> Result<(), ApiError> {
     match api.authorizer.authorize(attributes) {
-        Decision::Allow(_) => Ok(()),
-        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+        Decision::Allow(why) => {
+            trail.authorized(true, &why);
+            Ok(())
+        }
+        Decision::NoOpinion(reason) => {
+            trail.authorized(false, &reason);
+            Err(attributes.forbidden(&reason))
+        }
     }
 }

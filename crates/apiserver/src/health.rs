@@ -37,7 +37,8 @@ pub(crate) fn handle(api: &Arc<Api>, request: &PathRequest) -> Option<Response> 
         "/metrics" => Some(crate::http_types::respond(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            api.metrics.encode(&api.storage),
+            api.metrics
+                .encode(&api.storage, &api.aggregation.all(&api.registry.table())),
         )),
         _ => None,
     }

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use serde_json::Value;
 
 use berth_api::status::ApiError;
+use berth_api::status_json::status_json;
 
 /// Errors of streamed bodies.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -53,7 +54,7 @@ pub fn text(code: StatusCode, text: impl Into<Bytes>) -> Response {
 #[must_use]
 pub fn error(err: &ApiError) -> Response {
     let code = StatusCode::from_u16(err.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = serde_json::to_vec(&err.status()).unwrap_or_default();
+    let body = status_json(&err.status());
     let mut response = respond(code, "application/json", body);
     if let Some(seconds) = err.retry_after_seconds() {
         response

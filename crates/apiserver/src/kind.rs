@@ -102,6 +102,8 @@ pub(crate) trait Kind: 'static {
     const UPDATES: Updates;
     /// How objects are deleted.
     const DELETION: Deletion<Self::Object>;
+    /// Whether the answer to a deletion is the object as it was last, instead of a Status: by kind, as on the stock server.
+    const SHOWS_DELETED: bool = false;
     /// Whether the server hands something out to objects ([`Kind::allocate`]).
     const ALLOCATES: bool = false;
 

@@ -107,7 +107,7 @@ use crate::registry::Resource;
 pub(crate) use custom_resource_definition::CLEANUP;
 use custom_resource_definition::Definition;
 use event::EventsEvent;
-use row::row;
+pub(crate) use row::row;
 
 /// Verbs of subresources that show and change a part of the object.
 const READ_WRITE: &[&str] = &["get", "patch", "update"];

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::rest::meta;
+use crate::metadata as meta;
 use crate::storage::Stored;
 
 const TICK: Duration = Duration::from_secs(60);
@@ -35,9 +35,9 @@ pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
             .await;
         revisions.push(api.storage.applied());
         if revisions.len() > HISTORY_TICKS {
-            let revision = revisions
-                .remove(0)
-                .min(api.storage.applied() - HISTORY_REVISIONS);
+            let before = revisions.remove(0);
+            api.storage.end_lists_before(before);
+            let revision = before.min(api.storage.applied() - HISTORY_REVISIONS);
             if revision > 0
                 && let Err(error) = api.storage.compact(revision).await
             {

@@ -1,9 +1,13 @@
 //! What the server counts, under the stock server's names.
 
+mod labels;
+mod process;
+mod sizes;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,133 +15,33 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::labels::{Answered, Build, Kept, Kind, Request, Resource, Service, Terminated, Watched};
+use self::sizes::{EXPIRATIONS, as_float, histogram, sizes};
+use crate::admission;
+use crate::aggregation::Remote;
+use crate::audit::Auditor;
 use crate::flow::{Counted, Measures};
-use crate::query::PatchKind;
-use crate::request::{ApiRequest, ResourceRequest, Verb};
+use crate::request::Target;
 use crate::storage::{Storage, key};
+use crate::version::GIT_VERSION;
 
-/// The labels of a request, as the stock server's metrics have them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
-    /// The verb as the stock metrics name it: GET, LIST, WATCH, POST, PUT, PATCH, APPLY, DELETE, DELETECOLLECTION, CONNECT.
-    verb: &'static str,
-    dry_run: &'static str,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
-    /// `resource` for one object, `namespace` or `cluster` for collections.
-    scope: &'static str,
-    component: &'static str,
-}
-
-/// A request that was answered.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
-    #[prometheus(flatten)]
-    request: Request,
-    code: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    group: String,
-    resource: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Resource {
-    resource: String,
-}
-
-/// What a request is counted as.
-pub(crate) struct RequestLabels(Request);
-
-impl RequestLabels {
-    /// Those of a request; one that could not be read has none. Resources and subresources that nothing serves are counted
-    /// as one, whatever the answer, so that nobody can fill the memory with made-up names.
-    pub(crate) fn of(request: Option<&ApiRequest>) -> Self {
-        let labels = Request {
-            verb: request.map_or("", verb),
-            component: "apiserver",
-            ..Request::default()
-        };
-        Self(match request {
-            Some(ApiRequest::Resource(request)) if request.target.is_served() => Request {
-                dry_run: if request.options.dry_run { "All" } else { "" },
-                group: request.target.group.clone(),
-                version: request.target.version.clone(),
-                resource: request.target.resource.clone(),
-                subresource: request.target.subresource.clone(),
-                scope: scope(request),
-                ..labels
-            },
-            Some(ApiRequest::Resource(_) | ApiRequest::Path(_)) | None => labels,
-        })
-    }
-
-    pub(crate) fn verb(&self) -> &str {
-        self.0.verb
-    }
-
-    pub(crate) fn resource(&self) -> &str {
-        &self.0.resource
-    }
-}
-
-/// The verb, unless it is a method that a client made up.
-fn verb(request: &ApiRequest) -> &'static str {
-    let request = match request {
-        ApiRequest::Resource(request) => request,
-        ApiRequest::Path(request) if request.reads() => return "GET",
-        ApiRequest::Path(_) => return "other",
-    };
-    if request.connect.is_some() {
-        return "CONNECT";
-    }
-    match request.verb {
-        Verb::Get => "GET",
-        Verb::List => "LIST",
-        Verb::Watch => "WATCH",
-        Verb::Create => "POST",
-        Verb::Update => "PUT",
-        Verb::Patch if request.patch == Some(PatchKind::Apply) => "APPLY",
-        Verb::Patch => "PATCH",
-        Verb::Delete => "DELETE",
-        Verb::DeleteCollection => "DELETECOLLECTION",
-    }
-}
-
-fn scope(request: &ResourceRequest) -> &'static str {
-    let target = &request.target;
-    if !target.name.is_empty() || request.verb == Verb::Create {
-        "resource"
-    } else if !target.namespace.is_empty() {
-        "namespace"
-    } else {
-        "cluster"
-    }
-}
+pub(crate) use self::labels::RequestLabels;
 
 /// The counters of a server.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
     durations: Family<Request, Histogram, fn() -> Histogram>,
+    sli: Family<Request, Histogram, fn() -> Histogram>,
+    sizes: Family<Request, Histogram, fn() -> Histogram>,
+    terminations: Family<Terminated, Counter>,
+    watch_events: Family<Watched, Counter>,
+    certificates: Histogram,
+    unavailable: Family<Service, Gauge>,
     long_running: Family<Request, Gauge>,
     objects: Family<Kind, Gauge>,
     stored: Family<Resource, Gauge>,
     revision: Gauge,
-}
-
-/// The stock server's buckets of a request's duration, in seconds.
-const DURATIONS: [f64; 23] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
-    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
-];
-
-fn histogram() -> Histogram {
-    Histogram::new(DURATIONS)
 }
 
 impl Default for Metrics {
@@ -145,6 +49,21 @@ impl Default for Metrics {
         let mut registry = Registry::default();
         let requests = Family::default();
         let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let sli = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let response_sizes = Family::new_with_constructor(sizes as fn() -> Histogram);
+        let terminations = Family::default();
+        let watch_events = Family::default();
+        let certificates = Histogram::new(EXPIRATIONS);
+        let unavailable = Family::default();
+        let build = Family::<Build, Gauge>::default();
+        build
+            .get_or_create(&Build {
+                major: "1",
+                minor: "36",
+                git_version: GIT_VERSION,
+                platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            })
+            .set(1);
         let long_running = Family::default();
         let objects = Family::default();
         let stored = Family::default();
@@ -159,6 +78,42 @@ impl Default for Metrics {
             "Time to the first byte of the answer",
             durations.clone(),
         );
+        registry.register(
+            "apiserver_request_sli_duration_seconds",
+            "Time to the first byte of the answer; waiting for webhooks is part of it",
+            sli.clone(),
+        );
+        registry.register(
+            "apiserver_response_sizes",
+            "Bytes of the answers to GET and LIST",
+            response_sizes.clone(),
+        );
+        registry.register(
+            "apiserver_request_terminations",
+            "Requests that were refused or given up to protect the server",
+            terminations.clone(),
+        );
+        registry.register(
+            "apiserver_watch_events",
+            "Events that were sent to watches",
+            watch_events.clone(),
+        );
+        registry.register(
+            "apiserver_client_certificate_expiration_seconds",
+            "Time for which the certificates of requests are still good",
+            certificates.clone(),
+        );
+        registry.register(
+            "aggregator_unavailable_apiservice",
+            "APIServices with a Service that are not available",
+            unavailable.clone(),
+        );
+        registry.register(
+            "kubernetes_build_info",
+            "The version whose API this is; always 1",
+            build,
+        );
+        registry.register_collector(Box::new(process::Process));
         registry.register(
             "apiserver_longrunning_requests",
             "Watches and connections that are open",
@@ -183,6 +138,12 @@ impl Default for Metrics {
             registry,
             requests,
             durations,
+            sli,
+            sizes: response_sizes,
+            terminations,
+            watch_events,
+            certificates,
+            unavailable,
             long_running,
             objects,
             stored,
@@ -192,24 +153,70 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds what flow control counts.
-    pub(crate) fn include(&mut self, flow: &Measures) {
+    /// Adds what flow control, admission and the storage count.
+    pub(crate) fn include(
+        &mut self,
+        flow: &Measures,
+        admission: &admission::Measures,
+        storage: &Storage,
+    ) {
         flow.register(&mut self.registry);
+        admission.register(&mut self.registry);
+        storage.measures().register(&mut self.registry);
+    }
+
+    /// Adds what the audit log counts.
+    pub(crate) fn include_audit(&mut self, auditor: &Auditor) {
+        auditor.register(&mut self.registry);
     }
 
     /// Counts a request that has its answer.
-    pub(crate) fn request(&self, labels: RequestLabels, code: StatusCode, elapsed: Duration) {
+    pub(crate) fn request(
+        &self,
+        labels: RequestLabels,
+        code: StatusCode,
+        elapsed: Duration,
+        bytes: Option<u64>,
+    ) {
         let RequestLabels(request) = labels;
         // How long a client watches or holds a connection says nothing of the server.
         if !matches!(request.verb, "WATCH" | "CONNECT") {
-            self.durations
-                .get_or_create(&request)
-                .observe(elapsed.as_secs_f64());
+            let seconds = elapsed.as_secs_f64();
+            self.durations.get_or_create(&request).observe(seconds);
+            self.sli.get_or_create(&request).observe(seconds);
+        }
+        if let Some(bytes) = bytes.filter(|_| matches!(request.verb, "GET" | "LIST")) {
+            self.sizes.get_or_create(&request).observe(as_float(bytes));
+        }
+        if matches!(
+            code,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT
+        ) {
+            let request = Kept::of(&request);
+            let code = u32::from(code.as_u16());
+            self.terminations
+                .get_or_create(&Terminated { request, code })
+                .inc();
         }
         let code = u32::from(code.as_u16());
         self.requests
             .get_or_create(&Answered { request, code })
             .inc();
+    }
+
+    /// What the events of a watch of a resource are counted with.
+    pub(crate) fn watch(&self, target: &Target) -> Counter {
+        self.watch_events.get_or_create_owned(&Watched {
+            group: target.group.clone(),
+            version: target.version.clone(),
+            resource: target.resource.clone(),
+        })
+    }
+
+    /// A request came with a certificate that is good for so many more seconds.
+    pub(crate) fn certificate(&self, seconds: i64) {
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        self.certificates.observe(f64::from(seconds));
     }
 
     /// Counts a watch or a connection until what is returned goes.
@@ -219,7 +226,15 @@ impl Metrics {
     }
 
     /// All of it in the text format.
-    pub(crate) fn encode(&self, storage: &Storage) -> String {
+    pub(crate) fn encode(&self, storage: &Storage, remotes: &[Arc<Remote>]) -> String {
+        self.unavailable.clear();
+        for remote in remotes {
+            let name = format!("{}.{}", remote.version, remote.group);
+            let unavailable = i64::from(!remote.is_available());
+            self.unavailable
+                .get_or_create(&Service { name })
+                .set(unavailable);
+        }
         for (row, count) in storage.counts() {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             let (group, resource) = key::group_resource(&row);

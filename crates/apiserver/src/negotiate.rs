@@ -93,12 +93,14 @@ fn ranges(header: &str) -> Vec<Range<'_>> {
     ranges
 }
 
-/// Chooses the answer's form. `has_message` says whether the kind has a protobuf form.
+/// Chooses the answer's form. `has_table` says whether the kind has a table (reviews have none), `has_message` whether it
+/// has a protobuf form.
 ///
 /// # Errors
 /// `NotAcceptable` when nothing that the client accepts is offered (protobuf alone for custom resources, say).
 pub(crate) fn accept(
     headers: &HeaderMap,
+    has_table: bool,
     has_message: impl Fn() -> bool,
 ) -> Result<Accepted, ApiError> {
     let header = headers
@@ -126,7 +128,7 @@ pub(crate) fn accept(
         };
         let shape = match (param("as"), param("g")) {
             ("", _) => Shape::Object,
-            ("Table", "meta.k8s.io") if encoding != Encoding::Protobuf => Shape::Table,
+            ("Table", "meta.k8s.io") if has_table && encoding != Encoding::Protobuf => Shape::Table,
             ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
                 Shape::Metadata
             }
@@ -245,7 +247,7 @@ mod tests {
     fn accepted(header: &str) -> Result<Accepted, ApiError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, header.parse().unwrap());
-        accept(&headers, || false)
+        accept(&headers, true, || false)
     }
 
     #[test]
@@ -253,7 +255,7 @@ mod tests {
         let accepted = |header: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, header.parse().unwrap());
-            accept(&headers, || true).map(|accepted| (accepted.encoding, accepted.shape))
+            accept(&headers, true, || true).map(|accepted| (accepted.encoding, accepted.shape))
         };
         let binary = "application/vnd.kubernetes.protobuf";
         for (header, encoding, shape) in [
@@ -278,6 +280,18 @@ mod tests {
         ] {
             assert_eq!(accepted(&header).unwrap(), (encoding, shape), "{header}");
         }
+    }
+
+    #[test]
+    fn what_has_no_table_is_not_acceptable_as_one() {
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let ask = |header: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, header.parse().unwrap());
+            accept(&headers, false, || true).map(|accepted| accepted.shape)
+        };
+        assert!(matches!(ask(table), Err(ApiError::NotAcceptable(_))));
+        assert_eq!(ask(&format!("{table},application/json")), Ok(Shape::Object));
     }
 
     #[test]

@@ -11,11 +11,15 @@ use berth_api::status::ApiError;
 use berth_core::gates::FeatureGates;
 use berth_rules::Rules;
 use berth_rules::kinds::certificate_signing_request::APPROVAL;
+use bytes::Bytes;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// Bytes that the JSON of most objects does not exceed.
+const USUAL_BYTES: usize = 4096;
 
 /// Which part of an object an update may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,11 @@ pub(crate) trait Object: Any + Send + Sync {
 
     /// As JSON.
     fn to_value(&self) -> Result<Value, ApiError>;
+
+    /// As JSON text.
+    fn to_bytes(&self) -> Result<Bytes, ApiError> {
+        Ok(Bytes::from(self.to_value()?.to_string()))
+    }
 
     /// A copy.
     fn to_boxed(&self) -> Box<dyn Object>;
@@ -162,6 +171,12 @@ impl<T: Typed> Object for T {
 
     fn to_value(&self) -> Result<Value, ApiError> {
         serde_json::to_value(self).map_err(|e| ApiError::Internal(e.to_string()))
+    }
+
+    fn to_bytes(&self) -> Result<Bytes, ApiError> {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        serde_json::to_writer(&mut bytes, self).map_err(|e| ApiError::Internal(e.to_string()))?;
+        Ok(Bytes::from(bytes))
     }
 
     fn to_boxed(&self) -> Box<dyn Object> {

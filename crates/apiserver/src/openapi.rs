@@ -38,7 +38,17 @@ static DOCUMENTS: LazyLock<Mutex<HashMap<String, (String, Bytes)>>> = LazyLock::
 pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Option<Response> {
     let table = api.registry.table();
     match request.path.trim_end_matches('/') {
-        "/openapi/v3" => Some(http_types::json(StatusCode::OK, &index(&table))),
+        "/openapi/v3" => {
+            let mut paths = index(&table);
+            for remote in api.aggregation.all(&table) {
+                if let Some(document) = remote.document() {
+                    let path = format!("apis/{}/{}", remote.group, remote.version);
+                    let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+                    paths.insert(path, json!({"serverRelativeURL": url}));
+                }
+            }
+            Some(http_types::json(StatusCode::OK, &json!({"paths": paths})))
+        }
         "/openapi/v2" => {
             let hash = document::hash_of_all(&table);
             // clients' caches must not take one encoding for the other
@@ -61,6 +71,16 @@ pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Opt
         path => {
             let path = path.strip_prefix("/openapi/v3/")?;
             let (group, version) = group_version(path)?;
+            let remotes = api.aggregation.all(&table).into_iter();
+            let mut of_others = remotes
+                .filter(|remote| remote.group == group && remote.version == version)
+                .filter_map(|remote| remote.document());
+            if let Some(found) = of_others.next() {
+                let hash = found.hash.clone();
+                return Some(serve(request, headers, path, JSON, hash, || {
+                    document::zipped(&found.bytes)
+                }));
+            }
             let hash = document::hash(&table, &group, &version)?;
             Some(serve(request, headers, path, JSON, hash, || {
                 document::openapi(&table, &group, &version)
@@ -78,7 +98,7 @@ fn group_version(path: &str) -> Option<(String, String)> {
     }
 }
 
-fn index(table: &Table) -> Value {
+fn index(table: &Table) -> Map<String, Value> {
     let mut paths = Map::new();
     for (group, versions) in table.groups() {
         for version in versions {
@@ -94,7 +114,7 @@ fn index(table: &Table) -> Value {
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
     }
-    json!({"paths": paths})
+    paths
 }
 
 fn accepts_proto(headers: &HeaderMap) -> bool {

@@ -16,6 +16,7 @@ pub mod strategic;
 
 use berth_api::decode::{Document, MAX_PROBLEMS, check_depth};
 use berth_api::status::{ApiError, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
 use serde_json::Value;
 
 use self::apply::Known;
@@ -150,9 +151,14 @@ impl WriteContext<'_> {
             "status" => &["spec"],
             _ => &[],
         };
+        let versions = self.resource.versions.iter();
+        let versions: Vec<String> = versions
+            .map(|version| self.resource.api_version(version))
+            .collect();
         write(&apply::Writer {
             manager: self.manager,
             api_version: &self.resource.api_version(self.version),
+            versions: &versions,
             subresource: self.subresource,
             time: &self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             ignored,
@@ -209,6 +215,21 @@ pub fn apply(
     Ok(patched)
 }
 
+/// Applies a configuration that was read already.
+///
+/// # Errors
+/// As [`apply`] of a configuration.
+pub(crate) fn apply_configuration(
+    current: &Value,
+    config: &Value,
+    ctx: &WriteContext<'_>,
+) -> Result<Value, ApiError> {
+    let applied =
+        ctx.write(|writer| apply::apply(ctx.known(), Some(current), config, writer, ctx.force))?;
+    check_depth(&applied).map_err(PatchError::unprocessable)?;
+    Ok(applied)
+}
+
 /// Lays a configuration over an object of a kind in a version, as an apply does that owns nothing yet: for mutations of
 /// policies, which have no manager.
 ///
@@ -228,6 +249,24 @@ pub(crate) fn merge_configuration(
 /// `new` carries what the client sent in managedFields; `old` is what is stored.
 pub fn track(old: Option<&Value>, new: &mut Value, ctx: &WriteContext<'_>) {
     ctx.write(|writer| apply::track(ctx.known(), old, new, writer));
+}
+
+/// What `metadata.managedFields` says of a new object whose client has said nothing of owners: one entry, none when it owns
+/// nothing. `new` is in the version of the request.
+pub(crate) fn created(new: &Value, ctx: &WriteContext<'_>) -> Option<ManagedFieldsEntry> {
+    let seconds = jiff::Timestamp::from_second(ctx.now.as_second()).unwrap_or(ctx.now);
+    ctx.write(|writer| {
+        let fields = apply::created(ctx.known(), new, writer)?;
+        Some(ManagedFieldsEntry {
+            manager: Some(writer.manager.to_owned()),
+            operation: Some("Update".to_owned()),
+            api_version: Some(writer.api_version.to_owned()),
+            fields_type: Some("FieldsV1".to_owned()),
+            fields_v1: Some(FieldsV1(fields)),
+            time: Some(Time(seconds)),
+            subresource: Some(writer.subresource.to_owned()).filter(|name| !name.is_empty()),
+        })
+    })
 }
 
 impl From<PatchError> for ApiError {
@@ -281,9 +320,22 @@ fn parse_object(body: &[u8]) -> Result<Value, PatchError> {
 /// # Errors
 /// What cannot be read is malformed, another kind or version a bad form.
 pub fn configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, PatchError> {
-    let config = read_configuration(body)?.value;
-    let says = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     let wanted = ctx.resource.api_version(ctx.version);
+    configuration_of(body, &wanted, &ctx.resource.kind).map(|document| document.value)
+}
+
+/// An applied configuration of a version and a kind.
+///
+/// # Errors
+/// As [`configuration`].
+pub(crate) fn configuration_of(
+    body: &[u8],
+    wanted: &str,
+    kind: &str,
+) -> Result<Document, PatchError> {
+    let document = read_configuration(body)?;
+    let config = &document.value;
+    let says = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     if !config.is_object() || says("apiVersion").is_empty() || says("kind").is_empty() {
         return Err(PatchError::malformed(
             "apiVersion and kind must be set in an apply patch",
@@ -295,13 +347,13 @@ pub fn configuration(body: &[u8], ctx: &WriteContext<'_>) -> Result<Value, Patch
             says("apiVersion")
         )));
     }
-    if says("kind") != ctx.resource.kind {
+    if says("kind") != kind {
         return Err(PatchError::Untyped {
-            api_version: wanted,
+            api_version: wanted.to_owned(),
             kind: says("kind").to_owned(),
         });
     }
-    Ok(config)
+    Ok(document)
 }
 
 fn read_configuration(body: &[u8]) -> Result<Document, PatchError> {

@@ -4,6 +4,7 @@
 //! have sent, [`encode`] the answer; `fields.txt` says which field number is which field.
 
 mod encode;
+mod schema;
 mod table;
 mod wire;
 
@@ -181,7 +182,7 @@ fn value(kind: &Kind, item: Item<'_>, depth: usize) -> Result<Value, ProtobufErr
         (Kind::Bool, Item::Number(number)) => return Ok(Value::Bool(number != 0)),
         (Kind::Integer, Item::Number(number)) => return Ok(json!(number.cast_signed())),
         (Kind::Float, Item::Number(bits)) => {
-            return Ok(Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number));
+            return Ok(float(f64::from_bits(bits)));
         }
         (_, Item::Number(_)) => return Err(ProtobufError::Wire),
         (_, Item::Bytes(bytes)) => bytes,
@@ -208,15 +209,29 @@ fn value(kind: &Kind, item: Item<'_>, depth: usize) -> Result<Value, ProtobufErr
             }
             Value::Array(items)
         }
-        Kind::Message(name) => {
-            let mut object = Map::new();
-            if let Some(message) = table::find(name) {
-                read(message, bytes, &mut object, depth + 1)?;
-            }
-            Value::Object(object)
-        }
+        Kind::SchemaOrSchemas => schema::read_schemas(bytes, depth)?,
+        Kind::SchemaOrBool => schema::read_bool(bytes, depth)?,
+        Kind::SchemaOrStrings => schema::read_strings(bytes, depth)?,
+        Kind::Message(name) => message(name, bytes, depth)?,
         Kind::Bool | Kind::Integer | Kind::Float => return Err(ProtobufError::Wire),
     })
+}
+
+fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+    let mut object = Map::new();
+    if let Some(message) = table::find(name) {
+        read(message, bytes, &mut object, depth + 1)?;
+    }
+    Ok(Value::Object(object))
+}
+
+/// As Go writes it: a whole number has no point.
+fn float(number: f64) -> Value {
+    let text = number.to_string();
+    match text.parse::<i64>() {
+        Ok(whole) if text != "-0" => json!(whole),
+        _ => Number::from_f64(number).map_or(Value::Null, Value::Number),
+    }
 }
 
 /// The last occurrence of a field of bytes.

@@ -6,6 +6,7 @@
 pub(crate) mod address;
 mod client;
 mod identity;
+mod pool;
 pub(crate) mod service;
 mod target;
 mod tunnels;
@@ -28,6 +29,7 @@ use crate::{
 };
 pub use client::NodeClient;
 pub(crate) use client::{any_certificate, exchange};
+pub(crate) use pool::Pool;
 pub(crate) use tunnels::Tunnels;
 
 /// As much as is read of a node's error message.

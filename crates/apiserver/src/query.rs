@@ -1,8 +1,11 @@
 //! The query parameters of resource requests.
 
+mod duration;
 mod options;
 mod parameters;
 mod patch;
+
+use std::time::Duration;
 
 use berth_api::status::ApiError;
 
@@ -12,7 +15,7 @@ pub use patch::PatchKind;
 
 /// Parameters that count once. A second one is refused: this server and whoever reads the request beside it (a proxy, an
 /// audit log) could take different ones.
-const ONCE: [&str; 18] = [
+const ONCE: [&str; 19] = [
     "allowWatchBookmarks",
     "continue",
     "fieldManager",
@@ -29,6 +32,7 @@ const ONCE: [&str; 18] = [
     "resourceVersion",
     "resourceVersionMatch",
     "sendInitialEvents",
+    "timeout",
     "timeoutSeconds",
     "watch",
 ];
@@ -70,6 +74,25 @@ impl Propagation {
             _ => None,
         }
     }
+}
+
+/// How long the client wants to wait for an answer (`timeout`); none when it does not say, or for 0.
+///
+/// # Errors
+/// `BadRequest` for what is no duration.
+pub(crate) fn request_timeout(parameters: &Parameters) -> Result<Option<Duration>, ApiError> {
+    let given = parameters
+        .first("timeout")
+        .filter(|value| !value.is_empty());
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    let timeout = duration::parse(given).map_err(|error| {
+        ApiError::BadRequest(format!(
+            "invalid timeout specified in the request URL - {error}"
+        ))
+    })?;
+    Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
 }
 
 /// All parameters that any verb knows; each verb looks at its own.
@@ -208,6 +231,16 @@ impl Query {
         Ok(q)
     }
 
+    /// [`Self::revision`] of a list, which the stock server refuses in words of its own.
+    pub(crate) fn list_revision(&self) -> Result<Option<i64>, ApiError> {
+        self.revision().map_err(|error| match error {
+            ApiError::BadRequest(why) => {
+                ApiError::BadRequest(format!("invalid resource version: {why}"))
+            }
+            other => other,
+        })
+    }
+
     /// `resourceVersion` as a number; none when it is not given.
     pub(crate) fn revision(&self) -> Result<Option<i64>, ApiError> {
         match self.resource_version.as_str() {
@@ -219,9 +252,38 @@ impl Query {
                 .map(Some)
                 .ok_or_else(|| {
                     ApiError::BadRequest(format!(
-                        "resourceVersion: Invalid value: {text:?}: must be a number"
+                        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
                     ))
                 }),
         }
     }
+}
+
+/// Reads any text as a query, and checks it for each verb.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_query(text: &str) {
+    let parameters = Parameters::decode(text);
+    // Refused or taken: in words, and within what a clock can show.
+    if let Ok(Some(timeout)) = request_timeout(&parameters) {
+        assert!(!timeout.is_zero());
+    }
+    let Ok(query) = Query::read(&parameters) else {
+        return;
+    };
+    let kinds = [
+        Options::Create,
+        Options::Patch(PatchKind::Apply),
+        Options::List,
+        Options::Watch,
+    ];
+    for options in kinds {
+        let _ = query.check(options);
+    }
+    let _ = query.list_revision();
+    let _ = query.check_delete(
+        query.grace_period_seconds,
+        query.propagation.as_deref(),
+        query.orphan_dependents,
+        query.dry_runs(),
+    );
 }

@@ -131,6 +131,28 @@ pub enum ResourceHandler {
     Binding,
     /// Objects that are got and listed, and that nobody writes.
     ReadOnly,
+    /// What nodes or pods use ([`crate::resource_metrics`]): got and listed, and made when it is asked for.
+    Measured(Measured),
+}
+
+/// Of what use is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Nodes.
+    Nodes,
+    /// The containers of pods.
+    Pods,
+}
+
+impl Measured {
+    /// Where the objects are stored that are measured.
+    #[must_use]
+    pub fn storage(self) -> &'static str {
+        match self {
+            Self::Nodes => "core/nodes",
+            Self::Pods => "core/pods",
+        }
+    }
 }
 
 /// Converts an object between two versions of its row, in place; `apiVersion` included.
@@ -211,9 +233,9 @@ pub struct Resource {
     pub convert: Option<Convert>,
     /// Who converts instead, for kinds of which `convert` can only refuse.
     pub(crate) converter: Option<Arc<dyn Converter>>,
-    /// OpenAPI v3 schema of each version for rows that were added at run time; built-in rows have
+    /// OpenAPI v3 schema of each version, as JSON text, for rows that were added at run time; built-in rows have
     /// theirs from the k8s-openapi types.
-    pub schemas: BTreeMap<String, Arc<serde_json::Value>>,
+    pub schemas: BTreeMap<String, Arc<str>>,
 }
 
 impl std::fmt::Debug for Resource {
@@ -270,6 +292,8 @@ pub struct Table {
     rows: Vec<Arc<Resource>>,
     /// So many of the first rows are the server's own and stay as they are.
     built_in: usize,
+    /// Rows of the server's own that others may take the place of, whether they are served now or not.
+    optional: Vec<Arc<Resource>>,
     /// Counts changes of the table, for caches of what is made from it.
     pub generation: u64,
 }
@@ -291,6 +315,12 @@ impl Table {
     #[must_use]
     pub fn is_built_in_group(&self, group: &str) -> bool {
         self.built_in().iter().any(|row| row.group == group)
+    }
+
+    /// Whether the server has kinds of this group that others may take the place of.
+    #[must_use]
+    pub fn is_optional_group(&self, group: &str) -> bool {
+        self.optional.iter().any(|row| row.group == group)
     }
 
     /// The row for a group, a version that it serves and a plural name.
@@ -361,13 +391,49 @@ impl Registry {
     /// A registry of the given rows, which are the server's own.
     #[must_use]
     pub fn new(rows: Vec<Resource>) -> Self {
+        Self::with_optional(rows, Vec::new())
+    }
+
+    /// The same, with rows that are served unless [`Registry::offer`] says that somebody else serves their group.
+    #[must_use]
+    pub fn with_optional(rows: Vec<Resource>, optional: Vec<Resource>) -> Self {
+        let built_in = rows.len();
+        let optional: Vec<_> = optional.into_iter().map(Arc::new).collect();
+        let rows = rows.into_iter().map(Arc::new);
         Self {
             table: ArcSwap::from_pointee(Table {
-                built_in: rows.len(),
-                rows: rows.into_iter().map(Arc::new).collect(),
+                built_in,
+                rows: rows.chain(optional.iter().cloned()).collect(),
+                optional,
                 generation: 1,
             }),
         }
+    }
+
+    /// Serves the optional rows, but those whose group and version somebody else serves.
+    pub fn offer(&self, taken: impl Fn(&str, &str) -> bool) {
+        let is_taken = |row: &Resource| {
+            let mut versions = row.versions.iter();
+            versions.any(|version| taken(&row.group, version))
+        };
+        let table = self.table.load();
+        let is_right = |row: &Arc<Resource>| {
+            let served = table.rows.iter().any(|other| Arc::ptr_eq(row, other));
+            served != is_taken(row)
+        };
+        if table.optional.iter().all(is_right) {
+            return;
+        }
+        self.table.rcu(|table| {
+            let mut next = Table::clone(table);
+            next.generation += 1;
+            for row in &table.optional {
+                next.rows.retain(|other| !Arc::ptr_eq(row, other));
+            }
+            let offered = table.optional.iter().filter(|row| !is_taken(row));
+            next.rows.extend(offered.cloned());
+            next
+        });
     }
 
     /// The table as it is now.
@@ -382,7 +448,8 @@ impl Registry {
     /// [`BuiltInGroup`] when the server has kinds of that group, or objects where the row has its own.
     pub fn put(&self, row: Resource) -> Result<(), BuiltInGroup> {
         let taken = |own: &Arc<Resource>| own.group == row.group || own.storage == row.storage;
-        if self.table.load().built_in().iter().any(taken) {
+        let table = self.table.load();
+        if table.built_in().iter().chain(&table.optional).any(taken) {
             return Err(BuiltInGroup {
                 group: row.group,
                 plural: row.plural,
@@ -411,11 +478,9 @@ impl Registry {
             let mut next = Table::clone(table);
             next.generation += 1;
             let added = next.rows.split_off(next.built_in.min(next.rows.len()));
-            next.rows.extend(
-                added
-                    .into_iter()
-                    .filter(|r| !(r.group == group && r.plural == plural)),
-            );
+            next.rows.extend(added.into_iter().filter(|r| {
+                table.is_optional_group(&r.group) || !(r.group == group && r.plural == plural)
+            }));
             next
         });
     }

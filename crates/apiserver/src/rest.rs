@@ -11,7 +11,7 @@ pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
 pub(crate) mod list_stream;
-pub(crate) mod meta;
+mod measured;
 pub(crate) mod render;
 mod scale;
 pub(crate) mod subresource;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{self, Form, Operation, RequestOptions};
 use crate::api::Api;
 use crate::attributes::{Action, Asked, Attributes};
+use crate::audit::Trail;
 use crate::authz::Decision;
 use crate::flow::Seats;
 use crate::negotiate::Accepted;
@@ -42,6 +43,7 @@ use crate::request::{Target, Verb};
 use crate::selector::Selection;
 use crate::storage::{ResourceCache, Stored};
 use crate::strategy::{Cluster, Write};
+use crate::trace::Traced;
 use crate::user::User;
 use crate::warnings::Warnings;
 
@@ -62,6 +64,10 @@ pub(crate) struct Call {
     pub(crate) shutdown: CancellationToken,
     /// What the client is told besides the answer (`Warning` headers).
     pub(crate) warnings: Warnings,
+    /// What the audit log is told.
+    pub(crate) trail: Trail,
+    /// Its span.
+    pub(crate) traced: Traced,
     /// Now, the same all through the request.
     pub(crate) now: jiff::Timestamp,
     /// Its seats of the flow control.
@@ -182,6 +188,8 @@ impl Call {
             old,
             dry_run: self.query.dry_run,
             warnings: &self.warnings,
+            trail: &self.trail,
+            traced: &self.traced,
             form: Form::Own,
             options: self,
             seats: &self.seats,
@@ -203,6 +211,7 @@ impl Call {
             storage: &self.api.storage,
             gates: &self.api.gates,
             controllers: self.api.controllers,
+            scheduler: self.api.scheduler,
             services: &self.api.services,
         }
     }
@@ -291,4 +300,10 @@ pub(crate) fn convert(row: &Resource, object: &mut Value, to: &str) -> Result<()
         return Ok(());
     }
     convert(object, &from, to)
+}
+
+/// Reads any text as a continue token.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_token(text: &str) {
+    list::fuzz_token(text);
 }

@@ -6,6 +6,7 @@
 //! moment to finish. When one of the tasks that must go on ends by itself, the server ends with its reason ([`tasks`]).
 
 mod connection;
+mod encryption;
 mod exchange;
 mod io;
 mod pods;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
 use crate::aggregation::{self, Aggregation};
 use crate::api::Api;
+use crate::audit::{AuditError, Auditor};
 use crate::authn::Authenticator;
 use crate::authz::{self, Authorizer};
 use crate::config::{Config, StoreConfig};
@@ -36,11 +38,13 @@ use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::maintenance;
 use crate::metrics::Metrics;
-use crate::proxy::NodeClientConfig;
+use crate::proxy::{NodeClientConfig, Tunnels};
 use crate::registry::Registry;
+use crate::resource_metrics::{self, ResourceMetrics};
 use crate::storage::{Encryption, EncryptionError, Storage};
 use crate::tls::{ServerTls, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
+use crate::trace::Tracing;
 
 use self::connection::Context;
 use self::pods::Pods;
@@ -74,6 +78,12 @@ pub enum BuildError {
     /// The configuration of admission plugins cannot be used.
     #[error(transparent)]
     AdmissionConfig(#[from] ConfigFileError),
+    /// The audit log cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Traces cannot be sent where the configuration says.
+    #[error("the endpoint for traces cannot be used: {0}")]
+    Tracing(String),
     /// The encryption configuration cannot be used.
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
@@ -126,6 +136,10 @@ impl Config {
         )?;
         let pod_security =
             admission::read_pod_security(self.admission_control_config_file.as_deref())?;
+        let auditor = self.audit.as_ref().map(Auditor::new).transpose()?;
+        let auditor = auditor.map(Arc::new);
+        let tracing = self.tracing.as_ref().map(Tracing::new).transpose();
+        let tracing = tracing.map_err(|error| BuildError::Tracing(error.to_string()))?;
         let tls = match &self.tls {
             Some(tls) => Some(tls.build()?),
             None => None,
@@ -140,29 +154,21 @@ impl Config {
             .as_ref()
             .map(NodeClientConfig::client)
             .transpose()?;
+        let registry = Arc::new(Registry::with_optional(
+            kinds::rows(),
+            resource_metrics::rows(),
+        ));
         let encryption = match &self.encryption_provider_config {
-            Some(file) => Encryption::load(file)?,
+            Some(file) => encryption::load(file, &registry)?,
             None => Encryption::default(),
         };
-        let registry = Arc::new(Registry::new(kinds::rows()));
-        for resource in encryption.core_resources() {
-            let storage = format!("core/{resource}");
-            if !registry
-                .table()
-                .rows()
-                .iter()
-                .any(|row| row.storage == storage)
-            {
-                return Err(BuildError::NothingToEncrypt(resource.to_owned()));
-            }
-        }
         let aggregation = Arc::new(Aggregation::new(self.front_proxy)?);
         let store: Arc<dyn Store> = match &self.store {
             StoreConfig::Sqlite { dir } => Arc::new(berth_store::sqlite::Sqlite::open(dir).await?),
             StoreConfig::Etcd(etcd) => Arc::new(berth_store::etcd::Etcd::open(etcd).await?),
         };
         let storage = Arc::new(Storage::encrypted(store, encryption));
-        for row in registry.table().rows() {
+        for row in registry.table().built_in() {
             storage.declare(&row.storage, row.strategy.field_labels());
         }
         let listener = TcpListener::bind(self.bind)
@@ -183,7 +189,7 @@ impl Config {
             None => local_addr.port(),
         };
         let built_in = registry.table();
-        let built_in = built_in.rows().iter().map(|row| row.storage.clone());
+        let built_in = built_in.built_in().iter().map(|row| row.storage.clone());
         storage
             .migrate(&built_in.collect())
             .await
@@ -191,7 +197,11 @@ impl Config {
         storage.load().await.map_err(BuildError::Load)?;
         let flow = FlowControl::new(&self.limits);
         let mut metrics = Metrics::default();
-        metrics.include(flow.measures());
+        let admission_measures = admission::Measures::default();
+        metrics.include(flow.measures(), &admission_measures, &storage);
+        if let Some(auditor) = &auditor {
+            metrics.include_audit(auditor);
+        }
         let limits = Arc::new(self.limits);
         let authorizer = Arc::new(Authorizer::new(self.authz, Arc::clone(&storage)));
         let admission = plugins.build(&Parts {
@@ -199,6 +209,7 @@ impl Config {
             registry: Arc::clone(&registry),
             gates: self.gates,
             authorizer: Arc::clone(&authorizer),
+            measures: admission_measures,
             pod_security: Arc::new(pod_security),
         });
         let api = Arc::new(Api {
@@ -209,18 +220,31 @@ impl Config {
             admission,
             aggregation,
             metrics,
+            auditor,
+            tracing: tracing.map(Arc::new),
+            resource_metrics: Arc::new(ResourceMetrics::new(nodes.is_some())),
             flow,
             limits: Arc::clone(&limits),
             tokens,
+            sockets: Tunnels::default(),
             nodes,
             services: self.services.clone(),
             handing_out: tokio::sync::Mutex::default(),
             gates: self.gates,
             controllers: self.controllers,
+            scheduler: self.scheduler,
             advertise: self.advertise,
         });
         let mut tasks = Tasks::default();
         tasks.spawn("store-follower", Arc::clone(&api.storage).run());
+        if let (Some(file), Some(every)) = (
+            self.encryption_provider_config,
+            self.encryption_provider_reload,
+        ) {
+            let (registry, storage) = (Arc::clone(&api.registry), Arc::clone(&api.storage));
+            let follow = encryption::follow(file, every, registry, storage);
+            tasks.spawn("encryption-configuration", follow);
+        }
         authz::seed::reconcile(&api.storage)
             .await
             .map_err(BuildError::Bootstrap)?;
@@ -306,6 +330,13 @@ impl Server {
             shutdown.clone(),
         );
         self.tasks.spawn("apiservices", services);
+        let scrapes = resource_metrics::run(
+            Arc::clone(&api.resource_metrics),
+            api.nodes.clone(),
+            Arc::clone(&api.storage),
+            shutdown.clone(),
+        );
+        self.tasks.spawn("resource-metrics", scrapes);
         let context = Context {
             api: Arc::clone(api),
             tls: self.tls.clone(),
@@ -342,6 +373,13 @@ impl Server {
             let _ = tokio::time::timeout(control_plane::END, withdrawn.cancelled()).await;
         }
         self.api.aggregation.close().await;
+        self.api.sockets.end().await;
+        if let Some(auditor) = &self.api.auditor {
+            auditor.close().await;
+        }
+        if let Some(tracing) = &self.api.tracing {
+            tracing.close().await;
+        }
         self.tasks.stop().await;
         result
     }

@@ -11,17 +11,21 @@ pub mod encryption;
 mod follow;
 mod guard;
 pub mod key;
+mod measures;
 mod migrate;
 mod owners;
+mod parts;
+mod scan;
 mod stored;
 mod unreadable;
 mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use berth_api::status::ApiError;
 use berth_store::{Expect, KeyValue, Outcome, Range, Revision, Store, StoreError, Write};
 use bytes::Bytes;
@@ -32,12 +36,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::field_label::FieldLabel;
+use crate::object::Object;
 pub use cache::ResourceCache;
 pub(crate) use commit::{Beside, Committed};
 pub(crate) use decoded::Decoded;
 pub use encryption::{Encryption, EncryptionError};
 pub use follow::STALENESS_LIMIT;
 pub(crate) use guard::Guard;
+pub(crate) use measures::Measures;
+pub(crate) use parts::Part;
+pub(crate) use stored::Memo;
 pub use stored::Stored;
 pub use unreadable::Unreadable;
 pub(crate) use unreadable::{OPTION as READ_ERRORS_OPTION, VERB as READ_ERRORS_VERB};
@@ -61,10 +69,13 @@ pub struct Storage {
     following: AtomicBool,
     /// When the store was last asked for a revision that the caches then had.
     confirmed: Mutex<Option<Instant>>,
+    /// Where the past begins that lists go on in.
+    history: AtomicI64,
     /// Everything is to be read anew.
     reload: Notify,
     guards: guard::Guards,
-    encryption: Encryption,
+    encryption: ArcSwap<Encryption>,
+    measures: Measures,
 }
 
 /// How a conditional write ended.
@@ -93,10 +104,31 @@ impl Storage {
             applied: watch::Sender::new(0),
             following: AtomicBool::new(false),
             confirmed: Mutex::default(),
+            history: AtomicI64::new(0),
             reload: Notify::new(),
             guards: guard::Guards::default(),
-            encryption,
+            encryption: ArcSwap::from_pointee(encryption),
+            measures: Measures::default(),
         }
+    }
+
+    /// Encrypts and decrypts in another way from now on. Objects that could not be read so far are read again.
+    pub fn set_encryption(&self, encryption: Encryption) {
+        let encryption = Arc::new(encryption);
+        // A cache that is made from now on has it already.
+        self.encryption.store(Arc::clone(&encryption));
+        let mut anew = false;
+        for (storage, cache) in self.caches.read().iter() {
+            anew |= cache.set_transformer(encryption.of(storage));
+        }
+        if anew {
+            self.reload.notify_one();
+        }
+    }
+
+    /// What the store is asked, for `/metrics`.
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// Tells which field labels the objects of a storage name have.
@@ -120,7 +152,7 @@ impl Storage {
             Arc::new(ResourceCache::new(
                 storage.to_owned(),
                 labels,
-                self.encryption.of(storage),
+                self.encryption.load().of(storage),
                 *self.applied.borrow(),
             ))
         }))
@@ -249,7 +281,10 @@ impl Storage {
         range: Range,
     ) -> Result<(Vec<Arc<Stored>>, Revision, bool), ApiError> {
         let cache = self.cache(storage);
-        let page = self.store.range(range).await.map_err(store_error)?;
+        let begun = std::time::Instant::now();
+        let page = self.store.range(range).await;
+        self.measures.request("list", storage, begun, &page);
+        let page = page.map_err(store_error)?;
         let mut items = Vec::with_capacity(page.items.len());
         for kv in page.items {
             items.push(Arc::new(cache.parse(&kv.key, &kv.value, kv.revision)));
@@ -272,6 +307,22 @@ impl Storage {
         let value = encoded(storage, name, object)?;
         self.write(storage, namespace, name, expect, Some(value))
             .await
+    }
+
+    /// [`Storage::put`] of a decoded object.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn put_object(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+        object: &mut dyn Object,
+    ) -> Result<Written, ApiError> {
+        let main = Beside::put_object(storage, namespace, name, expect, object)?;
+        self.write_alone(main).await
     }
 
     /// Removes an object if it still is as expected, and waits until reads see it.
@@ -303,10 +354,16 @@ impl Storage {
             expect,
             value,
         };
+        self.write_alone(main).await
+    }
+
+    async fn write_alone(&self, main: Beside) -> Result<Written, ApiError> {
+        let cache = self.cache(&main.storage);
+        let (namespace, name) = (main.namespace.clone(), main.name.clone());
         match self.commit(main, Vec::new()).await? {
             Committed::Written(written) => Ok(written),
             // There is nothing that could be.
-            Committed::Overtaken => Ok(Written::Changed(self.get(storage, namespace, name))),
+            Committed::Overtaken => Ok(Written::Changed(cache.get(&namespace, &name))),
         }
     }
 
@@ -395,6 +452,17 @@ impl Storage {
             .collect()
     }
 
+    /// The first revision that lists go on in.
+    #[must_use]
+    pub fn history(&self) -> Revision {
+        self.history.load(Ordering::Relaxed)
+    }
+
+    /// Lists go on in nothing before `revision` any more, though the store may have more of it.
+    pub fn end_lists_before(&self, revision: Revision) {
+        self.history.fetch_max(revision, Ordering::Relaxed);
+    }
+
     /// Forgets history before `revision`.
     ///
     /// # Errors
@@ -410,22 +478,26 @@ impl Storage {
 /// `RequestEntityTooLarge` past 1.5 MiB.
 fn encoded(storage: &str, name: &str, object: Value) -> Result<Bytes, ApiError> {
     let value = stored::encode(object);
+    check_size(storage, name, &value)?;
+    Ok(value)
+}
+
+fn check_size(storage: &str, name: &str, value: &Bytes) -> Result<(), ApiError> {
     if value.len() > OBJECT_MAX {
         return Err(ApiError::RequestEntityTooLarge(format!(
             "etcdserver: request is too large: {storage} {name:?} has {} bytes, limit is {OBJECT_MAX}",
             value.len()
         )));
     }
-    Ok(value)
+    Ok(())
 }
 
 /// What a client is told of a store's error.
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     match error {
-        StoreError::Compacted { .. } => ApiError::Expired(
-            "The provided continue parameter is too old to display a consistent list result."
-                .to_owned(),
-        ),
+        StoreError::Compacted { .. } => {
+            ApiError::Expired("The resourceVersion for the provided list is too old.".to_owned())
+        }
         StoreError::Future { asked, current } => {
             ApiError::TooLargeResourceVersion { asked, current }
         }
@@ -450,6 +522,50 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
                 format!(": {source}")
             };
             ApiError::Internal(format!("{error}{source}"))
+        }
+    }
+}
+
+/// Reads any bytes as the stored value of a secret.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_stored(data: &[u8]) {
+    let key = key::object("core/secrets", "n", "s");
+    for transformer in encryption::fuzz_transformers() {
+        let seals = transformer.seal(&key, Bytes::copy_from_slice(data));
+        let labels: Arc<[FieldLabel]> = Arc::default();
+        let cache = ResourceCache::new(
+            "core/secrets".to_owned(),
+            labels,
+            Arc::clone(&transformer),
+            0,
+        );
+        let stored = cache.parse(&key, &Bytes::copy_from_slice(data), 1);
+        assert_eq!(
+            (stored.namespace.as_ref(), stored.name.as_ref()),
+            ("n", "s")
+        );
+        if !stored.corrupt {
+            assert!(stored.value().is_ok(), "taken, and can't be read");
+        }
+        // What was sealed is opened, and nothing that was changed.
+        let Ok(sealed) = seals else { continue };
+        let opened = transformer.open(&key, &sealed);
+        let plain = !sealed.starts_with(encryption::SEALED);
+        match opened {
+            Ok(opened) => assert!(plain || opened.value.as_ref() == data),
+            Err(error) => assert!(plain, "what was sealed can't be opened: {error}"),
+        }
+        if sealed.starts_with(b"k8s:enc:aesgcm:") {
+            let mut changed = sealed.to_vec();
+            if let Some(last) = changed.last_mut() {
+                *last ^= 1;
+            }
+            assert!(transformer.open(&key, &changed.into()).is_err());
+            let other = key::object("core/secrets", "n", "t");
+            assert!(
+                transformer.open(&other, &sealed).is_err(),
+                "opened under another key"
+            );
         }
     }
 }

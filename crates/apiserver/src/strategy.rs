@@ -28,6 +28,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) gates: &'a FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub(crate) controllers: bool,
+    /// Whether berth's own scheduler runs beside this server.
+    pub(crate) scheduler: bool,
     /// From which ranges Services get addresses and node ports.
     pub(crate) services: &'a ServiceSettings,
 }
@@ -83,6 +85,24 @@ pub(crate) trait Strategy: Send + Sync {
     /// What does not fit the type.
     fn read(&self, stored: &Value) -> Result<Box<dyn Object>, String>;
 
+    /// Whether objects of a version have other rules than those of the storage version.
+    fn has_rules_of(&self, _version: &str) -> bool {
+        false
+    }
+
+    /// Reads an object of a version as one that is judged by the rules of that version.
+    ///
+    /// # Errors
+    /// What does not fit the type.
+    fn read_by_rules_of(&self, _version: &str, object: &Value) -> Result<Box<dyn Object>, String> {
+        self.read(object)
+    }
+
+    /// Why the schema of a version can't be enforced, of kinds that have one.
+    fn unenforceable(&self) -> Option<String> {
+        None
+    }
+
     /// The structural schema of a version, of kinds that have one: it says how server-side apply merges.
     fn schema(&self, _version: &str) -> Option<&berth_schema::Schema> {
         None
@@ -118,6 +138,9 @@ pub(crate) trait Strategy: Send + Sync {
     /// How objects end.
     fn ending(&self) -> Ending;
 
+    /// Whether the answer to a deletion is the object as it was last, instead of a Status.
+    fn shows_deleted(&self) -> bool;
+
     /// Seconds that the object may take to end, when `wanted` are asked for.
     fn grace_seconds(&self, object: &dyn Object, wanted: Option<i64>) -> Result<i64, ApiError>;
 
@@ -132,6 +155,11 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// The numbers of the subresource `scale`; none: the kind has no such subresource.
     fn scale(&self, object: &dyn Object) -> Result<Option<ScaleNumbers>, ApiError>;
+
+    /// Where that number is, as a JSON pointer.
+    fn replicas_path(&self) -> &str {
+        "/spec/replicas"
+    }
 
     /// Changes how many pods are wanted, of a kind with the subresource `scale`.
     fn set_replicas(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError>;

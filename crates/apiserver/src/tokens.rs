@@ -6,6 +6,8 @@
 
 mod claims;
 mod key;
+mod legacy;
+mod usage;
 
 use std::sync::Arc;
 
@@ -20,13 +22,15 @@ use berth_api::{
 
 use self::claims::{Claims, Reference};
 pub use self::key::{KeyError, SigningKey};
+pub use self::usage::Usage;
+pub(crate) use self::usage::{TRACKING, day};
 use crate::{storage::Storage, user::TokenUser};
 
 /// Where bound objects are looked up: storage name, namespace, name.
 pub type Lookup = dyn Fn(&str, &str, &str) -> Option<Value> + Send + Sync;
 
-/// The storage names of what tokens can be bound to.
 const ACCOUNTS: &str = "core/serviceaccounts";
+pub(crate) const SECRETS: &str = "core/secrets";
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
@@ -91,21 +95,27 @@ impl TokenVerifier {
         json!({"keys": [self.key.public()]})
     }
 
-    /// The user of a token, if it is good for one of `audiences` (none: for this server), and for which of them.
+    /// The user of a token, if it is good for one of `audiences` (none: for this server), and for which of them. The
+    /// Secret of a token that is kept in one is told to `used`: namespace and name.
     #[must_use]
-    pub fn verify(
+    pub fn user_of(
         &self,
         token: &str,
         audiences: &[String],
         now: Timestamp,
         lookup: &Lookup,
+        used: &dyn Fn(&str, &str),
     ) -> Option<TokenUser> {
         let wanted = if audiences.is_empty() {
             &self.audiences
         } else {
             audiences
         };
-        let claims = Claims::decode(&self.key.open(token)?)?;
+        let claims = self.key.open(token)?;
+        if legacy::Claims::are_these(&claims) {
+            return self.verify_legacy(token, &claims, wanted, lookup, used);
+        }
+        let claims = Claims::decode(&claims)?;
         let now = now.as_second();
         let timely = claims.not_before <= now && now < claims.expires;
         let good_for: Vec<String> = claims
@@ -125,6 +135,30 @@ impl TokenVerifier {
                 user: claims.user(),
                 audiences: good_for,
             })
+    }
+
+    fn verify_legacy(
+        &self,
+        token: &str,
+        claims: &Value,
+        wanted: &[String],
+        lookup: &Lookup,
+        used: &dyn Fn(&str, &str),
+    ) -> Option<TokenUser> {
+        let claims = legacy::Claims::decode(claims)?;
+        let own = self.audiences.iter();
+        let good_for: Vec<String> = own.filter(|a| wanted.contains(a)).cloned().collect();
+        let namespace = claims.namespace.as_str();
+        let secret = lookup(SECRETS, namespace, &claims.secret)?;
+        let account = lookup(ACCOUNTS, namespace, &claims.account.name)?;
+        if good_for.is_empty() || !claims.held(&secret, token) || !claims.is_for(&account) {
+            return None;
+        }
+        used(namespace, &claims.secret);
+        (!legacy::Claims::invalid(&secret)).then(|| TokenUser {
+            user: claims.user(),
+            audiences: good_for,
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 mod client;
 mod failure;
 mod places;
+pub(crate) mod trust;
 
-pub(crate) use client::{ClientConfig, HookClient, Whereabouts, roots};
+pub(crate) use client::{ClientConfig, HookClient, Whereabouts};
 pub(crate) use failure::{CallError, transport as describe};

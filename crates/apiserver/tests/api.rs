@@ -14,6 +14,10 @@ mod hook_server;
 mod access;
 #[path = "api/aggregation.rs"]
 mod aggregation;
+#[path = "api/applies.rs"]
+mod applies;
+#[path = "api/audit.rs"]
+mod audit;
 #[path = "api/classes.rs"]
 mod classes;
 #[path = "api/conversion.rs"]
@@ -30,20 +34,28 @@ mod field_managers;
 mod gates;
 #[path = "api/kinds.rs"]
 mod kinds;
+#[path = "api/kubelet_server.rs"]
+mod kubelet_server;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/logs.rs"]
 mod logs;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/owners.rs"]
 mod owners;
+#[path = "api/pages.rs"]
+mod pages;
 #[path = "api/policies.rs"]
 mod policies;
 #[path = "api/quotas.rs"]
 mod quotas;
 #[path = "api/representations.rs"]
 mod representations;
+#[path = "api/resource_metrics.rs"]
+mod resource_metrics;
 #[path = "api/scale.rs"]
 mod scale;
 #[path = "api/services.rs"]
@@ -52,8 +64,12 @@ mod services;
 mod several;
 #[path = "api/shared_store.rs"]
 mod shared_store;
+#[path = "api/sockets.rs"]
+mod sockets;
 #[path = "api/strict.rs"]
 mod strict;
+#[path = "api/tracing.rs"]
+mod tracing;
 #[path = "api/watches.rs"]
 mod watches;
 #[path = "api/webhooks.rs"]

@@ -48,7 +48,7 @@ enum Command {
     /// The node agent (in the kubelet's place), with any CRI runtime
     Node(Box<node::NodeCommand>),
     /// The CRI runtime (in containerd's place), under any kubelet
-    Cri(cri::CriCommand),
+    Cri(Box<cri::CriCommand>),
     /// One pod's supervisor, started by `berth cri`: containerd's shim v2 command line
     Shim,
     /// The OCI runtime inside berth: runc's command line, for machines without any runtime

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
+use anyhow::Context as _;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
@@ -50,6 +51,17 @@ pub(crate) fn listen_ahead(address: SocketAddr) -> std::io::Result<TcpListener> 
     Ok(TcpListener::from(socket))
 }
 
+/// Finds out whether a port can be had, before anything is made for who wants it.
+///
+/// # Errors
+/// When it can't, with the address and what to do.
+pub(crate) fn check_free(address: SocketAddr) -> anyhow::Result<()> {
+    TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address} (stop what uses it, or choose another port)")
+    })?;
+    Ok(())
+}
+
 /// The first address of the first subnet, which the bridge has as the pods' gateway.
 #[must_use]
 pub(crate) fn gateway(subnets: &str) -> Option<IpAddr> {
@@ -72,6 +84,17 @@ mod tests {
             listener.local_addr().unwrap().ip().to_string(),
             "192.0.2.77"
         );
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_not_free() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let said = format!("{:#}", check_free(address).unwrap_err());
+        assert!(said.contains(&address.to_string()), "{said}");
+        drop(taken);
+        check_free(address).unwrap();
+        check_free("127.0.0.1:0".parse().unwrap()).unwrap();
     }
 
     #[test]

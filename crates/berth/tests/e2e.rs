@@ -23,14 +23,20 @@ mod faults;
 mod join;
 #[path = "e2e/migrate.rs"]
 mod migrate;
+#[path = "e2e/observability.rs"]
+mod observability;
 #[path = "e2e/overhead.rs"]
 mod overhead;
 #[path = "e2e/owners.rs"]
 mod owners;
 #[path = "e2e/pods.rs"]
 mod pods;
+#[path = "e2e/quotas.rs"]
+mod quotas;
 #[path = "e2e/refused.rs"]
 mod refused;
+#[path = "e2e/resize.rs"]
+mod resize;
 #[path = "e2e/restart.rs"]
 mod restart;
 #[path = "e2e/runtimeless.rs"]

@@ -304,11 +304,28 @@ impl<'e> Estimator<'e> {
         condition.plus(branches)
     }
 
+    /// What the reference takes the elements of a range for that isn't reached from a variable by names: it cuts the first
+    /// part off an element's path, where `self` would be, and is left with `self` as it is. Definitions that are in use rely
+    /// on it: `(has(self.a) ? self.a : []).exists(x, x.contains("/"))`.
+    fn of_pathless(&self, range: &Expr) -> Source<'e> {
+        let named = match &range.kind {
+            Kind::Ident(_) | Kind::Select(_) => true,
+            Kind::Call(call) => matches!(&*call.function, "_[_]" | "_[?_]"),
+            _ => false,
+        };
+        if named {
+            return None;
+        }
+        self.variables.get("self")?.decl()
+    }
+
     fn comprehension(&mut self, expr: &'e Expr, fold: &'e Comprehension) -> Estimate {
         let range = self.cost(&fold.range);
         let source = self.source(&fold.range);
         let list = !self.ty(&fold.range).is(Composite::Map);
-        let value = source.and_then(|source| element(source, "values"));
+        let pathless = self.of_pathless(&fold.range);
+        let part = |what: &str| source.map_or(pathless, |source| element(source, what));
+        let value = part("values");
         let values = self.entry_size(&fold.range);
         let local = |name: &Arc<str>, source: Source<'e>, size: Option<Estimate>| Local {
             name: name.clone(),
@@ -318,15 +335,13 @@ impl<'e> Estimator<'e> {
         };
         match &fold.second {
             Some(second) => {
-                let key = source
-                    .filter(|_| !list)
-                    .and_then(|source| element(source, "keys"));
+                let key = if list { None } else { part("keys") };
                 self.locals.push(local(&fold.variable, key, None));
                 self.locals.push(local(second, value, values));
             }
             None if list => self.locals.push(local(&fold.variable, value, values)),
             None => {
-                let key = source.and_then(|source| element(source, "keys"));
+                let key = part("keys");
                 self.locals.push(local(&fold.variable, key, None));
             }
         }

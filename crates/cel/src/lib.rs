@@ -63,6 +63,8 @@ mod eval;
 mod fold;
 mod format;
 mod functions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod info;
 mod json;
 mod lexer;

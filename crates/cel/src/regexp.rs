@@ -4,6 +4,8 @@
 //! The two syntaxes differ in details that are translated: Perl classes are ASCII, classes don't nest, a brace that
 //! begins no repetition is a character, `\Q...\E` quotes, and repetitions end at 1,000.
 
+mod shared;
+
 use std::fmt::Write as _;
 
 use regex_syntax::ast::ErrorKind;

@@ -10,6 +10,7 @@
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
 //! | [`token_cleaner`] | Secrets of bootstrap tokens | removes those that have expired |
+//! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
@@ -24,6 +25,7 @@ pub mod pod_garbage;
 pub mod quota;
 pub mod service_accounts;
 pub mod token_cleaner;
+pub mod ttl_after_finished;
 
 mod reflect;
 mod server;
@@ -86,6 +88,24 @@ pub fn run(
     Box::pin(work(config, shutdown))
 }
 
+/// Runs what writes the usage of quotas into their status, and nothing else: a stock server does that itself when it admits an
+/// object, and a stock controller manager relies on it. Until `shutdown`, as [`run`].
+///
+/// # Errors
+/// Which task ended, and why.
+pub fn run_quota_status(
+    config: Config,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), TaskError>> {
+    Box::pin(async move {
+        let tasks = Tasks::new(&shutdown);
+        let pods = reflect(&tasks, kube::Api::all(config.client.clone()), None);
+        let status = quota::run(config.client, config.gates, pods, tasks.clone());
+        tasks.spawn_essential("quota status", status);
+        tasks.run(DRAIN).await
+    })
+}
+
 async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskError> {
     let tasks = Tasks::new(&shutdown);
     let client = &config.client;
@@ -143,6 +163,10 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
     tasks.spawn_essential(
         "garbage collector",
         garbage::run(client.clone(), tasks.clone()),
+    );
+    tasks.spawn_essential(
+        "ttl after finished controller",
+        ttl_after_finished::run(client.clone(), tasks.clone(), jiff::Timestamp::now),
     );
     tasks.spawn_essential(
         "quota controller",

@@ -2,7 +2,7 @@
 //!
 //! The server decides with counts of its own; what is written here is for people (`kubectl describe quota`).
 
-use berth_supervise::{Brief, Tasks};
+use berth_supervise::{Brief, Outage, Tasks};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,22 @@ use berth_core::gates::FeatureGates;
 use berth_core::object_usage;
 use berth_core::resources::Amounts;
 use berth_core::usage::{Counts, object_names, used, wire};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::discovery::ApiResource;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::server::is_code;
 use crate::{Reflected, reflect};
 
-/// Objects other than pods aren't watched here; they are counted this often.
+/// Everything is counted this often, whatever was seen to change.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Pods change in bursts; one count a burst does.
+/// Objects change in bursts; one count a burst does.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Kinds that a quota can count by name: group, plural, version.
@@ -59,7 +62,10 @@ const COUNTED: [(&str, &str, &str); 25] = [
 pub async fn run(client: Client, gates: FeatureGates, mut pods: Reflected<Pod>, tasks: Tasks) {
     let shutdown = tasks.stop_token();
     let mut quotas: Reflected<ResourceQuota> = reflect(&tasks, Api::all(client.clone()), None);
+    let mut followed = BTreeSet::new();
+    let changed = Arc::new(Notify::new());
     loop {
+        follow(&client, &quotas, &mut followed, &changed, &tasks);
         if quotas.is_complete() && pods.is_complete() {
             let all = pods.all();
             for quota in quotas.all() {
@@ -73,11 +79,82 @@ pub async fn run(client: Client, gates: FeatureGates, mut pods: Reflected<Pod>, 
             () = shutdown.cancelled() => break,
             () = quotas.changed_or(PERIOD) => {}
             () = pods.changed_or(PERIOD) => {}
+            () = changed.notified() => {}
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(PAUSE) => {}
         }
+    }
+}
+
+/// Watches the kinds whose objects some quota counts, from the first such quota on.
+fn follow(
+    client: &Client,
+    quotas: &Reflected<ResourceQuota>,
+    followed: &mut BTreeSet<&'static str>,
+    changed: &Arc<Notify>,
+    tasks: &Tasks,
+) {
+    let all = quotas.all();
+    let hard = all.iter().filter_map(|quota| quota.spec.as_ref());
+    let wanted: BTreeSet<&str> = hard
+        .filter_map(|spec| spec.hard.as_ref())
+        .flat_map(|hard| hard.keys().map(String::as_str))
+        .collect();
+    for (group, plural, version) in COUNTED {
+        let measured = match plural {
+            "persistentvolumeclaims" => wanted.iter().any(|name| object_usage::is_of_claims(name)),
+            "services" => wanted.iter().any(|name| object_usage::is_of_services(name)),
+            _ => false,
+        };
+        let names = object_names(group, plural);
+        let counted = names.iter().any(|name| wanted.contains(name.as_str()));
+        if !(counted || measured) || !followed.insert(plural) {
+            continue;
+        }
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(client.clone(), &resource(group, plural, version));
+        let (changed, stop) = (Arc::clone(changed), tasks.stop_token());
+        let quotas = quotas.clone();
+        tasks.spawn_essential("watch of what a quota counts", async move {
+            let mut outage = Outage::new(format!("cannot watch {plural}"));
+            let events = watcher(api, watcher::Config::default()).default_backoff();
+            let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
+            while let Some(event) = events.next().await {
+                outage.watched(&event);
+                let namespace = match event {
+                    // the first list, too, may have what the last count had not
+                    Ok(
+                        watcher::Event::InitApply(object)
+                        | watcher::Event::Apply(object)
+                        | watcher::Event::Delete(object),
+                    ) => object.namespace(),
+                    Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => continue,
+                };
+                if quotas
+                    .all()
+                    .iter()
+                    .any(|quota| quota.namespace() == namespace)
+                {
+                    changed.notify_one();
+                }
+            }
+        });
+    }
+}
+
+fn resource(group: &str, plural: &str, version: &str) -> ApiResource {
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        },
+        kind: String::new(),
+        plural: plural.to_owned(),
     }
 }
 
@@ -158,17 +235,7 @@ async fn count(client: &Client, namespace: &str, wanted: &BTreeSet<&str>) -> kub
         if !names.iter().any(|name| wanted.contains(name.as_str())) {
             continue;
         }
-        let kind = ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version: if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
-            },
-            kind: String::new(),
-            plural: plural.to_owned(),
-        };
+        let kind = resource(group, plural, version);
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
         let found = match api.list_metadata(&ListParams::default()).await {
             Ok(list) => list.items.len(),

@@ -32,12 +32,9 @@ pub async fn run(client: Client, tasks: Tasks) {
             for token in tokens.all() {
                 match left(&token, now) {
                     None => {}
-                    Some(left) if left.is_zero() => {
-                        if !remove(&api, &token).await {
-                            pause = pause.min(AGAIN);
-                        }
-                    }
-                    Some(left) => pause = pause.min(left),
+                    Some(left) if !left.is_zero() => pause = pause.min(left),
+                    Some(_) if remove(&api, &token).await => {}
+                    Some(_) => pause = pause.min(AGAIN),
                 }
             }
         }

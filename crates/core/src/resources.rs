@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use berth_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceRequirements,
+};
 
 use crate::resource_list::{self, WireList};
 
@@ -130,6 +132,80 @@ pub fn pod_requests(spec: &PodSpec, overhead: Overhead) -> Amounts {
     total
 }
 
+/// What a pod counts for while it may be resized (KEP-1287): of each container's requests the largest of those that its
+/// spec asks for, those that its node has granted and those that are in effect; without the spec's when the node could
+/// never grant them (the condition `PodResizePending` with reason `Infeasible`).
+#[must_use]
+pub fn requests_of(pod: &Pod, overhead: Overhead) -> Amounts {
+    let Some(spec) = &pod.spec else {
+        return Amounts::new();
+    };
+    match resized(spec, pod.status.as_ref()) {
+        Some(spec) => pod_requests(&spec, overhead),
+        None => pod_requests(spec, overhead),
+    }
+}
+
+/// The spec with the requests that count; none where those are the spec's own.
+fn resized(spec: &PodSpec, status: Option<&PodStatus>) -> Option<PodSpec> {
+    let status = status?;
+    let statuses = |list: &'_ Option<Vec<ContainerStatus>>| list.clone().unwrap_or_default();
+    let differs = |c: &Container, s: &ContainerStatus| {
+        let own = requests(c.resources.as_ref());
+        [requests_in_effect(s), s.allocated_resources.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|list| own.is_none_or(|own| !resource_list::equal(own, list)))
+    };
+    let of = |list: &'_ [Container], statuses: &Option<Vec<ContainerStatus>>| {
+        list.iter().any(|c| {
+            let mut all = statuses.iter().flatten();
+            all.find(|s| s.name == c.name)
+                .is_some_and(|s| differs(c, s))
+        })
+    };
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    if !of(&spec.containers, &status.container_statuses)
+        && !of(init, &status.init_container_statuses)
+    {
+        return None;
+    }
+    let infeasible = status.conditions.iter().flatten().any(|c| {
+        c.type_ == "PodResizePending"
+            && c.status == "True"
+            && c.reason.as_deref() == Some("Infeasible")
+    });
+    let mut spec = spec.clone();
+    let raise_all = |list: &mut [Container], statuses: &[ContainerStatus]| {
+        for c in list {
+            let Some(s) = statuses.iter().find(|s| s.name == c.name) else {
+                continue;
+            };
+            let granted = amounts(s.allocated_resources.as_ref());
+            let mut most = amounts(requests_in_effect(s));
+            raise(&mut most, &granted);
+            if !infeasible || most.is_empty() {
+                raise(&mut most, &amounts(requests(c.resources.as_ref())));
+            }
+            let most = most.into_iter().map(|(name, amount)| (name, amount.into()));
+            c.resources.get_or_insert_default().requests = Some(most.collect());
+        }
+    };
+    raise_all(&mut spec.containers, &statuses(&status.container_statuses));
+    if let Some(init) = &mut spec.init_containers {
+        raise_all(init, &statuses(&status.init_container_statuses));
+    }
+    Some(spec)
+}
+
+fn requests(resources: Option<&ResourceRequirements>) -> Option<&WireList> {
+    resources.and_then(|all| all.requests.as_ref())
+}
+
+fn requests_in_effect(status: &ContainerStatus) -> Option<&WireList> {
+    requests(status.resources.as_ref())
+}
+
 /// The limits of a pod. Overhead is only added to resources that have a limit.
 #[must_use]
 pub fn pod_limits(spec: &PodSpec, overhead: Overhead) -> Amounts {
@@ -183,7 +259,7 @@ fn over_containers(spec: &PodSpec, of: impl Fn(&Container) -> Amounts) -> Amount
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::ResourceRequirements;
+    use k8s_openapi::api::core::v1::PodCondition;
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 
     use super::*;
@@ -209,6 +285,50 @@ mod tests {
 
     fn cpu(found: &Amounts) -> String {
         found["cpu"].to_string()
+    }
+
+    #[test]
+    fn a_pod_counts_for_the_most_that_it_asks_for_was_granted_or_has() {
+        let pod = |spec: &str, granted: &str, has: &str, reason: &str| {
+            let status = ContainerStatus {
+                allocated_resources: Some(list(&[("cpu", granted)])),
+                resources: container(has, None).resources,
+                ..ContainerStatus::default()
+            };
+            let pending = PodCondition {
+                type_: "PodResizePending".to_owned(),
+                status: "True".to_owned(),
+                reason: Some(reason.to_owned()),
+                ..PodCondition::default()
+            };
+            let pod = Pod {
+                spec: Some(PodSpec {
+                    containers: vec![container(spec, None)],
+                    ..PodSpec::default()
+                }),
+                status: Some(PodStatus {
+                    container_statuses: Some(vec![status]),
+                    conditions: Some(vec![pending]),
+                    ..PodStatus::default()
+                }),
+                ..Pod::default()
+            };
+            cpu(&requests_of(&pod, Overhead::Counted))
+        };
+        assert_eq!(pod("1", "1", "1", ""), "1");
+        assert_eq!(pod("1000m", "1", "1", "Deferred"), "1");
+        assert_eq!(pod("2", "1", "1", "Deferred"), "2");
+        assert_eq!(pod("2", "1", "1", "Infeasible"), "1");
+        assert_eq!(pod("1", "2", "1", ""), "2");
+        assert_eq!(pod("1", "1", "3", ""), "3");
+        let new = Pod {
+            spec: Some(PodSpec {
+                containers: vec![container("2", None)],
+                ..PodSpec::default()
+            }),
+            ..Pod::default()
+        };
+        assert_eq!(cpu(&requests_of(&new, Overhead::Counted)), "2");
     }
 
     #[test]

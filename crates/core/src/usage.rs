@@ -64,7 +64,7 @@ pub fn pod_usage(pod: &Pod, gates: &FeatureGates) -> Amounts {
     } else {
         Overhead::Ignored
     };
-    for (name, amount) in resources::pod_requests(spec, overhead) {
+    for (name, amount) in resources::requests_of(pod, overhead) {
         let plain = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage");
         if plain || resource_list::is_huge_page(&name) {
             usage.insert(name.clone(), amount.clone());

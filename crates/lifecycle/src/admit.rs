@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::status::Problem;
+use super::problem::Problem;
 
 /// One resource of the node, in its smallest unit (millicores, bytes, pieces).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,14 +16,18 @@ pub mod evict;
 pub mod observed;
 pub mod phase;
 pub mod plan;
+pub mod problem;
 pub mod qos;
+pub mod resize;
 pub mod status;
 
 pub use backoff::Backoffs;
-pub use observed::{Observed, ObservedContainer, ObservedSandbox, RunState};
+pub use observed::{Observed, ObservedContainer, ObservedSandbox, ObservedUser, RunState};
 pub use plan::{Kill, Plan, Role, Start, plan};
+pub use problem::Problem;
 pub use qos::{Qos, qos};
-pub use status::{Inputs, Problem, status};
+pub use resize::{Resize, Resources};
+pub use status::{Inputs, is_ours, status};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 

@@ -44,6 +44,19 @@ pub struct ObservedContainer {
     pub image: String,
     /// The image as the runtime resolved it (a digest or an id).
     pub image_ref: String,
+    /// Who its first process runs as, where the runtime says it.
+    pub user: Option<ObservedUser>,
+}
+
+/// A process's ids, as CRI's LinuxContainerUser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedUser {
+    /// User id.
+    pub uid: i64,
+    /// Primary group id.
+    pub gid: i64,
+    /// All its groups.
+    pub supplemental_groups: Vec<i64>,
 }
 
 /// One sandbox instance.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::observed::{Observed, ObservedContainer, RunState};
-use super::status::Problem;
+use super::problem::Problem;
 use super::{Backoffs, RestartPolicy, init_containers, is_sidecar, restart_policy};
 
 /// Which list of the spec a container stands in, and where.
@@ -74,14 +74,14 @@ pub struct Probes {
     pub unready: BTreeSet<String>,
 }
 
-/// Decides. `changed` holds the names of containers whose image in the spec is another than the one
-/// they were started with.
+/// Decides. `changed` holds the containers whose definition is another than the one they were started with, with the
+/// Killing event's message.
 pub fn plan(
     pod: &Pod,
     observed: &Observed,
     probes: &Probes,
     backoffs: &Backoffs,
-    changed: &BTreeSet<String>,
+    changed: &BTreeMap<String, String>,
     now: Timestamp,
 ) -> Plan {
     let Some(spec) = &pod.spec else {
@@ -108,7 +108,7 @@ struct Planner<'a> {
     observed: &'a Observed,
     probes: &'a Probes,
     backoffs: &'a Backoffs,
-    changed: &'a BTreeSet<String>,
+    changed: &'a BTreeMap<String, String>,
     now: Timestamp,
     policy: RestartPolicy,
     plan: Plan,
@@ -266,7 +266,7 @@ impl Planner<'_> {
                 let Some(message) = self.reason_to_end(o) else {
                     return true;
                 };
-                let changed = self.changed.contains(&c.name);
+                let changed = self.changed.contains_key(&c.name);
                 self.kill(o, message);
                 if changed || self.policy != RestartPolicy::Never {
                     self.start_after(Role::App(i), Some(self.now));
@@ -301,13 +301,8 @@ impl Planner<'_> {
     }
 
     fn reason_to_end(&self, o: &ObservedContainer) -> Option<String> {
-        if self.changed.contains(&o.name) {
-            return Some(format!(
-                "Container {} definition changed, will be restarted",
-                o.name
-            ));
-        }
-        self.probes.failed.get(&o.id).cloned()
+        let changed = self.changed.get(&o.name);
+        changed.or_else(|| self.probes.failed.get(&o.id)).cloned()
     }
 
     fn kill(&mut self, o: &ObservedContainer, message: String) {

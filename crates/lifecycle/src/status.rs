@@ -9,28 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub use conditions::is_ours;
+
 use super::observed::Observed;
 use super::plan::Probes;
 use super::{phase, qos};
-
-/// A reason and a message, as container states and pods carry them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problem {
-    /// CamelCase, for machines.
-    pub reason: String,
-    /// A sentence, for people.
-    pub message: String,
-}
-
-impl Problem {
-    /// Makes one.
-    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            message: message.into(),
-        }
-    }
-}
+use crate::Resize;
+use crate::problem::Problem;
 
 /// Everything that a status is computed from.
 #[derive(Clone, Copy)]
@@ -49,6 +34,10 @@ pub struct Inputs<'a> {
     pub failed: Option<&'a Problem>,
     /// All init containers are done.
     pub initialized: bool,
+    /// How the resources of its containers stand to those that its spec asks for.
+    pub resize: &'a Resize,
+    /// The handler makes read-only mounts read-only all the way down.
+    pub recursive_read_only: bool,
     /// Nothing of the pod will run again.
     pub over: bool,
     /// The node's addresses.

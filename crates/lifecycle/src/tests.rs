@@ -1,6 +1,7 @@
 //! Tables for plan, phase, status, admission, back-off and QoS.
 
 mod plan;
+mod resize;
 mod rules;
 mod status;
 
@@ -95,6 +96,7 @@ pub(super) fn observed(notation: &str) -> Observed {
             message: String::new(),
             image: "busybox".to_owned(),
             image_ref: "sha256:0".to_owned(),
+            user: None,
         });
     }
     seen.sort();

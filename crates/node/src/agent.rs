@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use berth_supervise::{Outage, Tasks};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -63,6 +64,8 @@ pub(crate) struct Agent {
     pub(crate) cgroups: PodCgroups,
     pub(crate) reviews: Reviews,
     pub(crate) users: Users,
+    /// Held while a resize is granted.
+    pub(crate) granting: Mutex<()>,
     /// Kept by `pods::keep`: workers by pod uid.
     pub(crate) pods: Mutex<HashMap<String, Arc<PodHandle>>>,
 }
@@ -78,6 +81,15 @@ impl Agent {
     pub(crate) fn wake(&self, uid: &str) {
         if let Some(handle) = self.pods.lock().get(uid) {
             handle.wake.notify_one();
+        }
+    }
+
+    /// Wakes the workers of pods whose resize waits for room.
+    pub(crate) fn wake_deferred(&self) {
+        for handle in self.handles() {
+            if handle.deferred.load(Ordering::SeqCst) {
+                handle.wake.notify_one();
+            }
         }
     }
 

@@ -41,12 +41,24 @@ pub(crate) enum CgroupError {
 
 /// What a pod may use in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Limits {
+pub(crate) struct Limits {
     shares: i64,
     weight: i64,
     /// Of [`PERIOD_US`].
     quota: Option<i64>,
     memory: Option<i64>,
+}
+
+impl Limits {
+    fn larger(&self, other: &Self) -> Self {
+        let both = |a: Option<i64>, b: Option<i64>| Some(a?.max(b?));
+        Self {
+            shares: self.shares.max(other.shares),
+            weight: self.weight.max(other.weight),
+            quota: both(self.quota, other.quota),
+            memory: both(self.memory, other.memory),
+        }
+    }
 }
 
 /// Makes and removes pod cgroups.
@@ -94,71 +106,51 @@ impl PodCgroups {
     /// When there is no such cgroup, or it has not the limits that the pod asks for: the pod must not run then, since
     /// nothing would bound what its containers use together. Shares are only a wish.
     pub(crate) async fn ensure(&self, pod: &Pod, systemd: bool) -> Result<(), CgroupError> {
-        if !systemd {
-            return self.make(pod);
-        }
-        match self.limits(pod).filter(|_| self.layout != Layout::Absent) {
-            Some(limits) => Ok(slice::ensure(&slice_name(pod), self.is_unified(), &limits).await?),
+        match self.limits(pod) {
+            Some(limits) => self.apply(pod, &limits, systemd).await,
             None => Ok(()),
         }
     }
 
-    fn make(&self, pod: &Pod) -> Result<(), CgroupError> {
+    /// Gives the pod's cgroup the larger of what it had `before` and shall have `after` a resize, so that the limits of
+    /// its containers can change in any order.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`].
+    pub(crate) async fn raise(
+        &self,
+        before: &Pod,
+        after: &Pod,
+        systemd: bool,
+    ) -> Result<(), CgroupError> {
+        match (self.limits(before), self.limits(after)) {
+            (Some(a), Some(b)) => self.apply(after, &a.larger(&b), systemd).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the limits that were set last are those of the pod.
+    pub(crate) fn is_settled(&self, pod: &Pod, set: Option<&Limits>) -> bool {
+        self.limits(pod).as_ref() == set
+    }
+
+    async fn apply(&self, pod: &Pod, limits: &Limits, systemd: bool) -> Result<(), CgroupError> {
+        if self.layout == Layout::Absent {
+            return Ok(());
+        }
+        if systemd {
+            return Ok(slice::ensure(&slice_name(pod), self.is_unified(), limits).await?);
+        }
         let relative = Self::relative(pod);
         match &self.layout {
             Layout::Absent => Ok(()),
-            Layout::Split(roots) => roots.iter().try_for_each(|r| self.split(r, &relative, pod)),
-            Layout::Unified(root) => self.unified(root, &relative, pod),
+            Layout::Split(roots) => roots.iter().try_for_each(|r| split(r, &relative, limits)),
+            Layout::Unified(root) => unified(root, &relative, limits),
         }
     }
 
-    fn split(&self, root: &Path, relative: &Path, pod: &Pod) -> Result<(), CgroupError> {
-        let dir = root.join(relative);
-        make_split(root, relative).map_err(failed(&dir))?;
-        let Some(limits) = self.limits(pod) else {
-            return Ok(());
-        };
-        let name = root
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
-        if name.split(',').any(|c| c == "cpu") {
-            write(&dir, "cpu.shares", &limits.shares.to_string());
-            if let Some(quota) = limits.quota {
-                limit(&dir, "cpu.cfs_period_us", PERIOD_US)?;
-                limit(&dir, "cpu.cfs_quota_us", &quota.to_string())?;
-            }
-        }
-        if name == "memory"
-            && let Some(bytes) = limits.memory
-        {
-            limit(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
-        }
-        Ok(())
-    }
-
-    fn unified(&self, root: &Path, relative: &Path, pod: &Pod) -> Result<(), CgroupError> {
-        let mut here = root.to_owned();
-        for part in relative {
-            enable(&here);
-            here.push(part);
-            mkdir(&here).map_err(failed(&here))?;
-        }
-        enable(&here);
-        let Some(limits) = self.limits(pod) else {
-            return Ok(());
-        };
-        write(&here, "cpu.weight", &limits.weight.to_string());
-        if let Some(quota) = limits.quota {
-            limit(&here, "cpu.max", &format!("{quota} {PERIOD_US}"))?;
-        }
-        if let Some(bytes) = limits.memory {
-            limit(&here, "memory.max", &bytes.to_string())?;
-        }
-        Ok(())
-    }
-
-    fn limits(&self, pod: &Pod) -> Option<Limits> {
+    /// What a pod may use in all, with overhead where it counts; none for a pod without a spec.
+    pub(crate) fn limits(&self, pod: &Pod) -> Option<Limits> {
         let spec = pod.spec.as_ref()?;
         let shares = cpu_shares(amount::pod_request(spec, "cpu", self.overhead));
         Some(Limits {
@@ -218,6 +210,46 @@ impl PodCgroups {
             Layout::Unified(root) => read(root.join(relative).join("memory.current")),
         }
     }
+}
+
+fn split(root: &Path, relative: &Path, limits: &Limits) -> Result<(), CgroupError> {
+    let dir = root.join(relative);
+    make_split(root, relative).map_err(failed(&dir))?;
+    let name = root
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default();
+    if name.split(',').any(|c| c == "cpu") {
+        write(&dir, "cpu.shares", &limits.shares.to_string());
+        if let Some(quota) = limits.quota {
+            limit(&dir, "cpu.cfs_period_us", PERIOD_US)?;
+            limit(&dir, "cpu.cfs_quota_us", &quota.to_string())?;
+        }
+    }
+    if name == "memory"
+        && let Some(bytes) = limits.memory
+    {
+        limit(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
+    }
+    Ok(())
+}
+
+fn unified(root: &Path, relative: &Path, limits: &Limits) -> Result<(), CgroupError> {
+    let mut here = root.to_owned();
+    for part in relative {
+        enable(&here);
+        here.push(part);
+        mkdir(&here).map_err(failed(&here))?;
+    }
+    enable(&here);
+    write(&here, "cpu.weight", &limits.weight.to_string());
+    if let Some(quota) = limits.quota {
+        limit(&here, "cpu.max", &format!("{quota} {PERIOD_US}"))?;
+    }
+    if let Some(bytes) = limits.memory {
+        limit(&here, "memory.max", &bytes.to_string())?;
+    }
+    Ok(())
 }
 
 fn slice_name(pod: &Pod) -> String {
@@ -386,8 +418,8 @@ mod tests {
         fs::read_to_string(path).unwrap_or_else(|_| "-".to_owned())
     }
 
-    #[test]
-    fn overhead_counts_in_the_pods_cgroup_unless_the_gate_is_off() {
+    #[tokio::test]
+    async fn overhead_counts_in_the_pods_cgroup_unless_the_gate_is_off() {
         let guaranteed = pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi"));
         for (overhead, shares, quota, memory) in [
             (true, "1280", "125000", "83886080"),
@@ -395,7 +427,7 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let cgroups = split(dir.path(), overhead);
-            cgroups.make(&guaranteed).unwrap();
+            cgroups.ensure(&guaranteed, false).await.unwrap();
             let at = |path: &str| read(dir.path().join(path));
             assert_eq!(at("cpu/kubepods/podu/cpu.shares"), shares);
             assert_eq!(at("cpu/kubepods/podu/cpu.cfs_quota_us"), quota);
@@ -404,12 +436,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_class_of_service_names_the_parent_and_a_missing_limit_sets_none() {
+    #[tokio::test]
+    async fn the_class_of_service_names_the_parent_and_a_missing_limit_sets_none() {
         let dir = tempfile::tempdir().unwrap();
         let cgroups = split(dir.path(), true);
         let burstable = pod(("100m", ""), ("", ""), ("50m", "8Mi"));
-        cgroups.make(&burstable).unwrap();
+        cgroups.ensure(&burstable, false).await.unwrap();
         let at = |path: &str| read(dir.path().join(path));
         assert_eq!(at("cpu/kubepods/burstable/podu/cpu.shares"), "153");
         assert_eq!(at("cpu/kubepods/burstable/podu/cpu.cfs_quota_us"), "-");
@@ -442,8 +474,26 @@ mod tests {
         assert!(dir.path().join("unified/kubepods").exists());
     }
 
-    #[test]
-    fn without_its_limits_a_pod_has_no_cgroup() {
+    #[tokio::test]
+    async fn while_containers_change_the_pod_has_the_larger_of_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = split(dir.path(), true);
+        let before = pod(("2", "64Mi"), ("2", "64Mi"), ("", ""));
+        let after = pod(("1", "128Mi"), ("1", "128Mi"), ("", ""));
+        cgroups.raise(&before, &after, false).await.unwrap();
+        let at = |path: &str| read(dir.path().join(path));
+        assert_eq!(at("cpu/kubepods/podu/cpu.shares"), "2048");
+        assert_eq!(at("cpu/kubepods/podu/cpu.cfs_quota_us"), "200000");
+        let memory = "memory/kubepods/podu/memory.limit_in_bytes";
+        assert_eq!(at(memory), (128 << 20).to_string());
+        cgroups.ensure(&after, false).await.unwrap();
+        assert_eq!(at("cpu/kubepods/podu/cpu.cfs_quota_us"), "100000");
+        assert!(!cgroups.is_settled(&after, cgroups.limits(&before).as_ref()));
+        assert!(cgroups.is_settled(&after, cgroups.limits(&after).as_ref()));
+    }
+
+    #[tokio::test]
+    async fn without_its_limits_a_pod_has_no_cgroup() {
         let dir = tempfile::tempdir().unwrap();
         let limited = pod(("1", "64Mi"), ("1", "64Mi"), ("", ""));
         // A file where the pod's directory would be, a directory where the limit would be written.
@@ -458,14 +508,18 @@ mod tests {
             let place = dir.path().join(place);
             fs::create_dir_all(place.parent().unwrap()).unwrap();
             fs::write(&place, "").unwrap();
-            let error = cgroups.make(&limited).unwrap_err().to_string();
+            let error = cgroups
+                .ensure(&limited, false)
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(named), "{error}");
             fs::remove_file(&place).unwrap();
         }
     }
 
-    #[test]
-    fn one_tree_on_version_two() {
+    #[tokio::test]
+    async fn one_tree_on_version_two() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("cgroup.controllers"), "cpu memory").unwrap();
         let cgroups = PodCgroups {
@@ -474,7 +528,8 @@ mod tests {
         };
         assert_eq!(cgroups.layout, Layout::Unified(dir.path().to_owned()));
         cgroups
-            .make(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")))
+            .ensure(&pod(("1", "64Mi"), ("1", "64Mi"), ("250m", "16Mi")), false)
+            .await
             .unwrap();
         let at = |file: &str| read(dir.path().join("kubepods/podu").join(file));
         assert_eq!(at("cpu.weight"), "49");

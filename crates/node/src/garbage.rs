@@ -98,6 +98,7 @@ mod tests {
             message: String::new(),
             image: String::new(),
             image_ref: String::new(),
+            user: None,
         };
         let mut seen = Observed {
             sandboxes: Vec::new(),

@@ -28,6 +28,7 @@
 //! reason. A `Worker` that panics is started anew instead, later each time, so that one pod cannot take the node down.
 
 mod agent;
+mod allocation;
 mod amount;
 pub mod certificates;
 mod cgroups;
@@ -128,6 +129,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         tokens: tokens::Tokens::default(),
         cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
         users: users::Users::new(config.root_dir.join("pods")),
+        granting: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
         pods: Mutex::default(),
         cri: cri.clone(),

@@ -1,10 +1,12 @@
 //! The pods bound to this node: watched, each handed to a worker of its own.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_lifecycle::plan::Probes;
+use berth_lifecycle::resize::with_resources;
 use berth_lifecycle::{Observed, Problem};
 use berth_supervise::{Outage, restart_on_panic};
 use futures::StreamExt;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::agent::Agent;
+use crate::allocation::Allocation;
 use crate::worker::Worker;
 
 /// What the rest of the agent sees of a pod and its worker.
@@ -34,6 +37,10 @@ pub(crate) struct PodHandle {
     pub(crate) probes: Mutex<Probes>,
     /// What the worker last saw of the runtime.
     pub(crate) observed: RwLock<Observed>,
+    /// What this node has granted the pod; none until its worker has looked.
+    pub(crate) allocation: Mutex<Option<Allocation>>,
+    /// A resize waits until other pods leave room.
+    pub(crate) deferred: AtomicBool,
     /// What the worker last computed.
     pub(crate) status: RwLock<Option<PodStatus>>,
 }
@@ -48,6 +55,8 @@ impl PodHandle {
             evicted: Mutex::default(),
             probes: Mutex::default(),
             observed: RwLock::default(),
+            allocation: Mutex::default(),
+            deferred: AtomicBool::new(false),
             status: RwLock::default(),
         }
     }
@@ -56,9 +65,21 @@ impl PodHandle {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// The pod with the status that this node last computed.
+    /// The pod as the API last showed it, with the resources that this node has granted.
+    pub(crate) fn granted(&self) -> Arc<Pod> {
+        let pod = self.pod.borrow().clone();
+        let Some(record) = &*self.allocation.lock() else {
+            return pod;
+        };
+        match with_resources(&pod, &record.allocated) {
+            Cow::Owned(pod) => Arc::new(pod),
+            Cow::Borrowed(_) => pod,
+        }
+    }
+
+    /// The pod as it was granted, with the status that this node last computed.
     pub(crate) fn current(&self) -> Pod {
-        let mut pod = (**self.pod.borrow()).clone();
+        let mut pod = (*self.granted()).clone();
         if let Some(status) = &*self.status.read() {
             pod.status = Some(status.clone());
         }
@@ -134,7 +155,9 @@ fn apply(agent: &Arc<Agent>, pod: Pod, shutdown: &CancellationToken) {
         }
         return;
     }
-    info!(pod = ?pod.metadata.name, namespace = ?pod.metadata.namespace, %uid, "pod bound here");
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let (namespace, name) = (text(&pod.metadata.namespace), text(&pod.metadata.name));
+    info!(pod = %format!("{namespace}/{name}"), %uid, "pod bound here");
     let handle = Arc::new(PodHandle::new(uid.clone(), pod));
     pods.insert(uid.clone(), Arc::clone(&handle));
     drop(pods);
@@ -161,6 +184,7 @@ async fn work(agent: Arc<Agent>, handle: Arc<PodHandle>, shutdown: CancellationT
     if outcome.is_finished() {
         agent.pods.lock().remove(&handle.uid);
         agent.tokens.forget(&handle.uid);
+        agent.wake_deferred();
     }
 }
 
@@ -172,17 +196,10 @@ async fn stopped(shutdown: &CancellationToken) {
 
 /// Conditions that this node does not write itself.
 fn foreign(pod: &Pod) -> Vec<&PodCondition> {
-    const OURS: [&str; 5] = [
-        "PodReadyToStartContainers",
-        "Initialized",
-        "Ready",
-        "ContainersReady",
-        "PodScheduled",
-    ];
     pod.status
         .iter()
         .flat_map(|s| s.conditions.iter().flatten())
-        .filter(|c| !OURS.contains(&c.type_.as_str()))
+        .filter(|c| !berth_lifecycle::is_ours(&c.type_))
         .collect()
 }
 

@@ -70,6 +70,13 @@ impl Facts {
             .any(|h| h.user_namespaces && handler.is_none_or(|name| h.name == name))
     }
 
+    /// Whether a handler makes read-only mounts read-only all the way down.
+    pub(crate) fn recursive_read_only(&self, handler: Option<&str>) -> bool {
+        self.handlers
+            .iter()
+            .any(|h| h.recursive_read_only_mounts && Some(h.name.as_str()) == handler)
+    }
+
     /// A handler's name for people, with what is behind it: `runsc (/usr/bin/runsc 2022)`.
     pub(crate) fn describe(&self, handler: &str) -> (String, Behind) {
         let name = if handler.is_empty() {
@@ -92,7 +99,7 @@ pub(crate) async fn keep(cri: Cri, facts: watch::Sender<Facts>, shutdown: Cancel
             let changed = *old != new;
             if changed {
                 if old.ready != new.ready {
-                    info!(ready = ?new.ready, runtime = %new.name, version = %new.version, "CRI runtime");
+                    log_readiness(&new);
                 }
                 *old = new;
             }
@@ -103,6 +110,15 @@ pub(crate) async fn keep(cri: Cri, facts: watch::Sender<Facts>, shutdown: Cancel
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+fn log_readiness(facts: &Facts) {
+    let (runtime, version) = (&facts.name, &facts.version);
+    match &facts.ready {
+        Some(Ok(())) => info!(%runtime, %version, "the CRI runtime is ready"),
+        Some(Err(reason)) => info!(reason, "the CRI runtime is not ready"),
+        None => info!("the CRI runtime has not said whether it is ready"),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   wake (API, CRI event, probe, pull done, timer)
-//!     -> observe -> plan -> kill | sandbox | start -> observe ... until nothing is left to do
+//!     -> observe -> resize -> plan -> kill | sandbox | start -> observe ... until nothing is left to do
 //!     -> status -> StatusTask -> API
 //!   deletion, eviction, deadline -> end.rs
 //! ```
@@ -12,21 +12,23 @@ mod annotate;
 mod end;
 mod kill;
 mod last_words;
+mod resize;
 mod sandbox;
 mod start;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_lifecycle::{Backoffs, Observed, Plan, Problem};
+use berth_lifecycle::{Backoffs, Observed, Plan, Problem, Resize};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
+use crate::cgroups::Limits;
 use crate::cri::{observe, rpc_message};
 use crate::pods::PodHandle;
 use crate::probes::Prober;
@@ -82,6 +84,12 @@ pub(crate) struct Worker {
     handler: Option<String>,
     /// The image that each container was last started with, to see it change in the spec.
     images: BTreeMap<String, String>,
+    /// How the containers' resources stand to those that the spec asks for.
+    resize: Resize,
+    /// Containers that are started again to get other resources, with the Killing event's message.
+    restarts: BTreeMap<String, String>,
+    /// The limits that the pod's cgroup has; none before this worker has set them.
+    cgroup: Option<Limits>,
     refreshed: Timestamp,
     retry_at: Option<Timestamp>,
 }
@@ -109,6 +117,9 @@ impl Worker {
             pulls: Pulls::default(),
             volumes: None,
             handler: None,
+            resize: Resize::default(),
+            restarts: BTreeMap::new(),
+            cgroup: None,
             refreshed: Timestamp::UNIX_EPOCH,
             retry_at: None,
         }
@@ -139,7 +150,7 @@ impl Worker {
     /// Looks and acts until there is nothing to do right now.
     async fn sync(&mut self) -> Next {
         for _ in 0..MAX_STEPS {
-            self.pod = self.handle.pod.borrow().clone();
+            self.pod = self.handle.granted();
             self.retry_at = None;
             if let Err(e) = self.observe().await {
                 warn!(pod = %self.name(), error = %rpc_message(&e), "cannot see the pod's containers");
@@ -158,6 +169,7 @@ impl Worker {
             if !self.accept().await {
                 return self.end().await;
             }
+            self.resize().await;
             let plan = self.plan();
             self.note(&plan);
             self.write_status(false);
@@ -188,14 +200,19 @@ impl Worker {
 
     fn plan(&self) -> Plan {
         let probes = self.handle.probes.lock().clone();
-        let changed: BTreeSet<String> = containers(&self.pod)
+        let mut changed: BTreeMap<String, String> = containers(&self.pod)
             .filter(|c| {
                 self.images
                     .get(&c.name)
                     .is_some_and(|old| Some(old) != c.image.as_ref())
             })
-            .map(|c| c.name.clone())
+            .map(|c| {
+                let name = &c.name;
+                let message = format!("Container {name} definition changed, will be restarted");
+                (name.clone(), message)
+            })
             .collect();
+        changed.extend(self.restarts.clone());
         berth_lifecycle::plan(
             &self.pod,
             &self.observed,

@@ -15,6 +15,8 @@ mod fake_cri;
 mod gates;
 #[path = "agent/port_10250.rs"]
 mod port_10250;
+#[path = "agent/resize.rs"]
+mod resize;
 
 use std::time::Duration;
 

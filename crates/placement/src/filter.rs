@@ -1,6 +1,7 @@
 //! Why a pod can't run on a node.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
@@ -58,16 +59,10 @@ pub enum HandlerRule {
 }
 
 impl HandlerRule {
-    /// The rule for a handler among these nodes: it binds while at least one of them has it.
-    pub fn among<'a>(handler: Option<&str>, nodes: impl IntoIterator<Item = &'a NodeInfo>) -> Self {
+    /// The rule for a handler: it binds while at least one node has it.
+    pub fn of(handler: Option<&str>, is_there: impl FnOnce(&str) -> bool) -> Self {
         match handler.filter(|handler| !handler.is_empty()) {
-            Some(handler)
-                if nodes
-                    .into_iter()
-                    .any(|node| node.has_handler(handler) == Some(true)) =>
-            {
-                Self::Need(handler.to_owned())
-            }
+            Some(handler) if is_there(handler) => Self::Need(handler.to_owned()),
             Some(_) | None => Self::Any,
         }
     }
@@ -80,56 +75,102 @@ pub fn filter(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> Vec<Reas
     if let Some(reason) = placement(&pod.pod, node) {
         return vec![reason];
     }
-    if let HandlerRule::Need(name) = handler
-        && node.has_handler(name) == Some(false)
-    {
-        return vec![Reason::NoHandler(name.clone())];
+    if let Some(handler) = lacking_handler(node, handler) {
+        return vec![Reason::NoHandler(handler.to_owned())];
     }
-    if pod
-        .host_ports
-        .iter()
-        .any(|wanted| node.host_ports.keys().any(|port| clash(wanted, port)))
-    {
+    if ports_clash(pod, node) {
         return vec![Reason::Ports];
     }
-    fit(pod, node)
+    let mut reasons = Vec::new();
+    if is_full(node) {
+        reasons.push(Reason::TooManyPods);
+    }
+    let lacking = pod.requests.lacking(&node.allocatable, &node.taken);
+    reasons.extend(lacking.map(|name| Reason::Insufficient(name.to_owned())));
+    reasons.sort();
+    reasons
+}
+
+/// Whether the pod can run on the node now: whether [`filter`] has nothing to say, without saying it.
+#[must_use]
+pub fn fits(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> bool {
+    let mut lacking = pod.requests.lacking(&node.allocatable, &node.taken);
+    !is_full(node)
+        && lacking.next().is_none()
+        && hindrance(&pod.pod, node).is_none()
+        && lacking_handler(node, handler).is_none()
+        && !ports_clash(pod, node)
 }
 
 /// Why the pod can't go onto the node whatever runs there: name, cordon, taints, labels.
 #[must_use]
 pub fn placement(pod: &Pod, node: &NodeInfo) -> Option<Reason> {
+    hindrance(pod, node).map(|hindrance| match hindrance {
+        Hindrance::Unschedulable => Reason::Unschedulable,
+        Hindrance::OtherName => Reason::OtherName,
+        Hindrance::Tainted(taint) => {
+            Reason::Tainted(taint.key.clone(), taint.value.clone().unwrap_or_default())
+        }
+        Hindrance::Selector => Reason::Selector,
+    })
+}
+
+/// What keeps a pod from a node, not yet put into words.
+enum Hindrance<'n> {
+    Unschedulable,
+    OtherName,
+    Tainted(&'n Taint),
+    Selector,
+}
+
+/// A cordoned node has this taint, be it written or not.
+static CORDON: LazyLock<Taint> = LazyLock::new(|| Taint {
+    key: "node.kubernetes.io/unschedulable".to_owned(),
+    effect: "NoSchedule".to_owned(),
+    ..Taint::default()
+});
+
+fn hindrance<'n>(pod: &Pod, node: &'n NodeInfo) -> Option<Hindrance<'n>> {
     let spec = pod.spec.as_ref();
     let tolerations = spec
         .and_then(|spec| spec.tolerations.as_deref())
         .unwrap_or_default();
     let node_spec = node.node.spec.as_ref();
-    let cordon = Taint {
-        key: "node.kubernetes.io/unschedulable".to_owned(),
-        effect: "NoSchedule".to_owned(),
-        ..Taint::default()
-    };
+    let cordon = std::slice::from_ref(&*CORDON);
     if node_spec
         .and_then(|spec| spec.unschedulable)
         .unwrap_or(false)
-        && first_untolerated(std::slice::from_ref(&cordon), tolerations, |_| true).is_some()
+        && first_untolerated(cordon, tolerations, |_| true).is_some()
     {
-        return Some(Reason::Unschedulable);
+        return Some(Hindrance::Unschedulable);
     }
     let asked = spec
         .and_then(|spec| spec.node_name.as_deref())
         .unwrap_or_default();
     if !asked.is_empty() && Some(asked) != node.node.metadata.name.as_deref() {
-        return Some(Reason::OtherName);
+        return Some(Hindrance::OtherName);
     }
     let taints = node_spec
         .and_then(|spec| spec.taints.as_deref())
         .unwrap_or_default();
     let binding = |taint: &Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
     if let Some(taint) = first_untolerated(taints, tolerations, binding) {
-        let value = taint.value.clone().unwrap_or_default();
-        return Some(Reason::Tainted(taint.key.clone(), value));
+        return Some(Hindrance::Tainted(taint));
     }
-    (!matches_node_selector(pod, &node.node)).then_some(Reason::Selector)
+    (!matches_node_selector(pod, &node.node)).then_some(Hindrance::Selector)
+}
+
+fn lacking_handler<'r>(node: &NodeInfo, rule: &'r HandlerRule) -> Option<&'r str> {
+    match rule {
+        HandlerRule::Any => None,
+        HandlerRule::Need(name) => (node.has_handler(name) == Some(false)).then_some(name),
+    }
+}
+
+fn ports_clash(pod: &PodInfo, node: &NodeInfo) -> bool {
+    pod.host_ports
+        .iter()
+        .any(|wanted| node.host_ports.keys().any(|port| clash(wanted, port)))
 }
 
 fn clash(one: &HostPort, other: &HostPort) -> bool {
@@ -137,17 +178,6 @@ fn clash(one: &HostPort, other: &HostPort) -> bool {
     one.2 == other.2 && one.1 == other.1 && (any(&one.0) || any(&other.0) || one.0 == other.0)
 }
 
-fn fit(pod: &PodInfo, node: &NodeInfo) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    let room = |name: &str| node.allocatable.get(name).copied().unwrap_or(0);
-    if node.allocatable.contains_key("pods") && node.pods >= room("pods") {
-        reasons.push(Reason::TooManyPods);
-    }
-    for (name, wanted) in &pod.requests {
-        let taken = node.taken.get(name).copied().unwrap_or(0);
-        if *wanted > 0 && wanted.saturating_add(taken) > room(name) {
-            reasons.push(Reason::Insufficient(name.clone()));
-        }
-    }
-    reasons
+fn is_full(node: &NodeInfo) -> bool {
+    node.most_pods.is_some_and(|most| node.pods >= most)
 }

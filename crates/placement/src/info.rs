@@ -5,32 +5,18 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 
-use berth_core::resources::{Amounts, Overhead, amounts, pod_requests};
+use berth_core::resources::{Overhead, amounts, requests_of};
+
+use super::images::NodeImages;
+use super::numbers::Numbers;
 
 /// What a container without requests counts when nodes are compared (not when they are filtered), as in the
 /// stock scheduler.
 const DEFAULT_MILLI_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
-/// Amounts as whole numbers: CPU in thousandths, everything else in ones, rounded up.
-pub(super) type Numbers = BTreeMap<String, i64>;
-
 /// Address, protocol and port on the node.
 pub(super) type HostPort = (String, String, i32);
-
-pub(super) fn numbers(amounts: &Amounts) -> Numbers {
-    amounts
-        .iter()
-        .map(|(name, amount)| {
-            let number = if name == "cpu" {
-                amount.milli_value()
-            } else {
-                amount.value()
-            };
-            (name.clone(), number)
-        })
-        .collect()
-}
 
 /// What matters of a pod for its placement.
 #[derive(Debug, Clone)]
@@ -46,8 +32,8 @@ impl PodInfo {
     #[must_use]
     pub fn new(pod: Arc<Pod>, overhead: Overhead) -> Self {
         let (requests, host_ports) = match &pod.spec {
-            Some(spec) => (numbers(&pod_requests(spec, overhead)), host_ports(spec)),
-            None => (Numbers::new(), BTreeSet::new()),
+            Some(spec) => (Numbers::new(&requests_of(&pod, overhead)), host_ports(spec)),
+            None => (Numbers::default(), BTreeSet::new()),
         };
         let compared = pod
             .spec
@@ -83,10 +69,11 @@ fn compared(spec: &PodSpec, requests: &Numbers) -> (i64, i64) {
             .count();
         i64::try_from(count).unwrap_or(i64::MAX)
     };
-    let asked = |resource: &str| requests.get(resource).copied().unwrap_or(0);
+    let cpu = without("cpu").saturating_mul(DEFAULT_MILLI_CPU);
+    let memory = without("memory").saturating_mul(DEFAULT_MEMORY);
     (
-        asked("cpu").saturating_add(without("cpu").saturating_mul(DEFAULT_MILLI_CPU)),
-        asked("memory").saturating_add(without("memory").saturating_mul(DEFAULT_MEMORY)),
+        requests.cpu.saturating_add(cpu),
+        requests.memory.saturating_add(memory),
     )
 }
 
@@ -115,6 +102,9 @@ pub struct NodeInfo {
     pub(super) taken: Numbers,
     pub(super) compared: (i64, i64),
     pub(super) pods: i64,
+    /// None: as many as there is room for.
+    pub(super) most_pods: Option<i64>,
+    pub(super) images: NodeImages,
     pub(super) host_ports: BTreeMap<HostPort, u32>,
 }
 
@@ -124,10 +114,12 @@ impl NodeInfo {
     pub fn new(node: Arc<Node>) -> Self {
         let mut info = Self {
             node: Arc::clone(&node),
-            allocatable: Numbers::new(),
-            taken: Numbers::new(),
+            allocatable: Numbers::default(),
+            taken: Numbers::default(),
             compared: (0, 0),
             pods: 0,
+            most_pods: None,
+            images: NodeImages::default(),
             host_ports: BTreeMap::new(),
         };
         info.set_node(node);
@@ -139,7 +131,9 @@ impl NodeInfo {
         let status = node.status.as_ref();
         let list =
             status.and_then(|status| status.allocatable.as_ref().or(status.capacity.as_ref()));
-        self.allocatable = numbers(&amounts(list));
+        self.allocatable = Numbers::new(&amounts(list));
+        self.most_pods = self.allocatable.take_pods();
+        self.images = NodeImages::new(status.and_then(|status| status.images.as_deref()));
         self.node = node;
     }
 
@@ -172,10 +166,7 @@ impl NodeInfo {
 
     fn count(&mut self, pod: &PodInfo, sign: i64) {
         self.pods += sign;
-        for (name, number) in &pod.requests {
-            let slot = self.taken.entry(name.clone()).or_default();
-            *slot = slot.saturating_add(sign * number);
-        }
+        self.taken.add(&pod.requests, sign);
         self.compared.0 = self.compared.0.saturating_add(sign * pod.compared.0);
         self.compared.1 = self.compared.1.saturating_add(sign * pod.compared.1);
     }

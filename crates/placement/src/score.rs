@@ -1,8 +1,7 @@
 //! Which of the nodes that can run a pod suits it best.
 
-use std::collections::BTreeSet;
-
 use super::affinity::matches_term;
+use super::images::WantedImages;
 use super::info::{NodeInfo, PodInfo};
 use berth_core::toleration::tolerates;
 
@@ -19,19 +18,18 @@ const LARGEST_IMAGE: i64 = 1000 * MIB;
 #[must_use]
 pub fn score(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
     let affinity = normalize(nodes.iter().map(|node| preferred(pod, node)).collect());
-    let taints: Vec<i64> = normalize(nodes.iter().map(|node| disliked(pod, node)).collect())
-        .into_iter()
-        .map(|share| MAX - share)
-        .collect();
+    let taints = normalize(nodes.iter().map(|node| disliked(pod, node)).collect());
+    let wanted = WantedImages::of(&pod.pod);
     nodes
         .iter()
         .zip(affinity.iter().zip(&taints))
         .map(|(node, (affinity, taints))| {
-            room_left(pod, node)
-                + balance(pod, node)
-                + images(pod, node)
+            let usage = usage(pod, node);
+            room_left(usage)
+                + balance(usage)
+                + images(&wanted, node)
                 + WEIGHT_AFFINITY * affinity
-                + WEIGHT_TAINTS * taints
+                + WEIGHT_TAINTS * (MAX - taints)
         })
         .collect()
 }
@@ -49,18 +47,20 @@ fn normalize(values: Vec<i64>) -> Vec<i64> {
 
 /// CPU and memory: what would be taken, and what there is.
 fn usage(pod: &PodInfo, node: &NodeInfo) -> [(i64, i64); 2] {
-    let there = |name: &str| node.allocatable.get(name).copied().unwrap_or(0);
     [
-        (node.compared.0.saturating_add(pod.compared.0), there("cpu")),
+        (
+            node.compared.0.saturating_add(pod.compared.0),
+            node.allocatable.cpu,
+        ),
         (
             node.compared.1.saturating_add(pod.compared.1),
-            there("memory"),
+            node.allocatable.memory,
         ),
     ]
 }
 
-fn room_left(pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let shares = usage(pod, node).map(|(taken, there)| {
+fn room_left(usage: [(i64, i64); 2]) -> i64 {
+    let shares = usage.map(|(taken, there)| {
         if there <= 0 || taken > there {
             0
         } else {
@@ -70,8 +70,8 @@ fn room_left(pod: &PodInfo, node: &NodeInfo) -> i64 {
     shares.iter().sum::<i64>() / 2
 }
 
-fn balance(pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let [cpu, memory] = usage(pod, node).map(|(taken, there)| {
+fn balance(usage: [(i64, i64); 2]) -> i64 {
+    let [cpu, memory] = usage.map(|(taken, there)| {
         if there <= 0 {
             MAX
         } else {
@@ -126,31 +126,10 @@ fn preferred(pod: &PodInfo, node: &NodeInfo) -> i64 {
         .sum()
 }
 
-fn images(pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let wanted: BTreeSet<&str> = pod
-        .pod
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.containers)
-        .filter_map(|container| container.image.as_deref())
-        .collect();
-    let there = node
-        .node
-        .status
-        .as_ref()
-        .and_then(|status| status.images.as_deref());
-    let bytes: i64 = there
-        .unwrap_or_default()
-        .iter()
-        .filter(|image| {
-            image
-                .names
-                .iter()
-                .flatten()
-                .any(|name| wanted.contains(name.as_str()))
-        })
-        .filter_map(|image| image.size_bytes)
-        .sum();
+fn images(wanted: &WantedImages<'_>, node: &NodeInfo) -> i64 {
+    let status = node.node.status.as_ref();
+    let there = status.and_then(|status| status.images.as_deref());
+    let bytes = node.images.bytes(wanted, there);
     let bytes = bytes.clamp(SMALLEST_IMAGE, LARGEST_IMAGE);
     MAX * (bytes - SMALLEST_IMAGE) / (LARGEST_IMAGE - SMALLEST_IMAGE)
 }

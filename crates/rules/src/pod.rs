@@ -70,11 +70,7 @@ impl Rules for Pod {
     ) -> Result<Vec<FieldError>, UnknownSubresource> {
         match subresource {
             EPHEMERAL_CONTAINERS => Ok(validate_ephemeral_containers(self, old)),
-            RESIZE => {
-                let mut errors = validate_resize(self, old);
-                errors.push(resize_unsupported());
-                Ok(errors)
-            }
+            RESIZE => Ok(validate_resize(self, old)),
             other => Err(UnknownSubresource(other.to_owned())),
         }
     }
@@ -90,12 +86,3 @@ pub fn validate_node_selector(selector: &NodeSelector, at: &FieldPath) -> Vec<Fi
 pub const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
 /// The subresource that changes the resources of running containers.
 pub const RESIZE: &str = "resize";
-
-/// Nothing is changed that nobody would act on: berth's nodes do not resize running containers yet.
-fn resize_unsupported() -> FieldError {
-    FieldError::forbidden(
-        &FieldPath::new("spec.containers[*].resources"),
-        "in-place pod resize is not supported: nodes of this server do not change the resources of running containers; \
-         delete the pod and create it again with the new resources",
-    )
-}

@@ -3,7 +3,7 @@
 //! A pod that was given a node is *assumed* there at once, so that the next decision counts it; the watch
 //! confirms it later. If the bind fails, it is forgotten.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_placement::{NodeInfo, PodInfo};
@@ -21,34 +21,49 @@ struct Placed {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    nodes: BTreeMap<String, NodeInfo>,
+    /// By name. Boxed, so that one that comes or goes moves no others.
+    nodes: Vec<(String, NodeInfo)>,
     placed: HashMap<PodKey, Placed>,
+    /// How many nodes have each handler.
+    handlers: HashMap<String, usize>,
 }
 
 impl Cache {
     /// A node was seen, new or changed.
     pub(crate) fn set_node(&mut self, node: Arc<Node>) {
         let name = node.metadata.name.clone().unwrap_or_default();
-        match self.nodes.get_mut(&name) {
-            Some(info) => info.set_node(node),
-            None => {
+        self.count_handlers(&node, 1);
+        match self.find(&name) {
+            Ok(at) => {
+                let before = Arc::clone(self.nodes[at].1.node());
+                self.count_handlers(&before, -1);
+                self.nodes[at].1.set_node(node);
+            }
+            Err(at) => {
                 let mut info = NodeInfo::new(node);
                 for placed in self.placed.values().filter(|placed| placed.node == name) {
                     info.add(&placed.info);
                 }
-                self.nodes.insert(name, info);
+                self.nodes.insert(at, (name, info));
             }
         }
     }
 
     /// A node is gone. Its pods are still known, should it come back.
     pub(crate) fn remove_node(&mut self, name: &str) {
-        self.nodes.remove(name);
+        if let Ok(at) = self.find(name) {
+            let gone = self.nodes.remove(at);
+            self.count_handlers(gone.1.node(), -1);
+        }
     }
 
     /// Keeps only these nodes.
     pub(crate) fn retain_nodes(&mut self, exists: impl Fn(&str) -> bool) {
-        self.nodes.retain(|name, _| exists(name));
+        let names = self.nodes.iter().map(|node| node.0.clone());
+        let gone: Vec<String> = names.filter(|name| !exists(name)).collect();
+        for name in gone {
+            self.remove_node(&name);
+        }
     }
 
     /// The watch says that the pod is on the node.
@@ -79,8 +94,8 @@ impl Cache {
         let Some(placed) = self.placed.remove(key) else {
             return false;
         };
-        if let Some(node) = self.nodes.get_mut(&placed.node) {
-            node.remove(&placed.info);
+        if let Ok(at) = self.find(&placed.node) {
+            self.nodes[at].1.remove(&placed.info);
         }
         true
     }
@@ -99,13 +114,53 @@ impl Cache {
     }
 
     /// All nodes, by name.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&String, &NodeInfo)> {
-        self.nodes.iter()
+    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, &NodeInfo)> {
+        self.nodes.iter().map(|node| (node.0.as_str(), &node.1))
+    }
+
+    /// All nodes in a circle, the first of them being that with this number.
+    pub(crate) fn nodes_from(&self, first: usize) -> impl Iterator<Item = (&str, &NodeInfo)> {
+        let (before, after) = self.nodes.split_at(first.min(self.nodes.len()));
+        let circle = after.iter().chain(before);
+        circle.map(|node| (node.0.as_str(), &node.1))
+    }
+
+    /// A node.
+    pub(crate) fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.find(name).ok().map(|at| &self.nodes[at].1)
+    }
+
+    /// Whether some node reports this handler.
+    pub(crate) fn has_handler(&self, handler: &str) -> bool {
+        self.handlers.contains_key(handler)
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.nodes
+            .binary_search_by(|node| node.0.as_str().cmp(name))
+    }
+
+    fn count_handlers(&mut self, node: &Node, sign: isize) {
+        let status = node.status.as_ref();
+        let handlers = status.and_then(|status| status.runtime_handlers.as_deref());
+        for handler in handlers.unwrap_or_default() {
+            let name = handler.name.as_deref().unwrap_or_default();
+            match self.handlers.get_mut(name) {
+                Some(count) => *count = count.saturating_add_signed(sign),
+                None if sign > 0 => {
+                    self.handlers.insert(name.to_owned(), 1);
+                }
+                None => {}
+            }
+            if self.handlers.get(name) == Some(&0) {
+                self.handlers.remove(name);
+            }
+        }
     }
 
     fn place(&mut self, key: &str, node: &str, info: PodInfo, assumed: bool) {
-        if let Some(found) = self.nodes.get_mut(node) {
-            found.add(&info);
+        if let Ok(at) = self.find(node) {
+            self.nodes[at].1.add(&info);
         }
         self.placed.insert(
             key.to_owned(),
@@ -169,6 +224,36 @@ mod tests {
         cache.remove_node("n");
         cache.set_node(Arc::new(NodeBuilder::new("n").build()));
         assert!(!fits(&cache));
+    }
+
+    #[test]
+    fn handlers_are_there_while_a_node_has_them() {
+        let mut cache = Cache::default();
+        let node = |name: &str, handlers: &[&str]| {
+            Arc::new(NodeBuilder::new(name).handlers(handlers).build())
+        };
+        cache.set_node(node("a", &["runc", "runsc"]));
+        cache.set_node(node("b", &["runsc"]));
+        cache.set_node(node("a", &["runc"]));
+        assert!(cache.has_handler("runc") && cache.has_handler("runsc"));
+        cache.remove_node("b");
+        assert!(!cache.has_handler("runsc"));
+        cache.retain_nodes(|_| false);
+        assert!(!cache.has_handler("runc"));
+        assert_eq!(cache.nodes().len(), 0);
+    }
+
+    #[test]
+    fn nodes_are_gone_through_in_a_circle() {
+        let mut cache = Cache::default();
+        for name in ["c", "a", "b"] {
+            cache.set_node(Arc::new(NodeBuilder::new(name).build()));
+        }
+        let names =
+            |first| -> Vec<&str> { cache.nodes_from(first).map(|(name, _)| name).collect() };
+        assert_eq!(names(0), ["a", "b", "c"]);
+        assert_eq!(names(2), ["c", "a", "b"]);
+        assert_eq!(names(9), ["a", "b", "c"]);
     }
 
     #[test]

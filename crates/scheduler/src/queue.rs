@@ -13,7 +13,7 @@
 //! backoff from 1 to 10 seconds; a pod that fits nowhere waits for a change in the cluster that could help.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -29,6 +29,17 @@ enum Place {
     Backoff { until: Instant },
     Unschedulable { since: Instant },
     InFlight,
+}
+
+impl Place {
+    /// When a pod is tried again that waits here, whatever happens.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Backoff { until } => Some(*until),
+            Self::Unschedulable { since } => Some(*since + MAX_UNSCHEDULABLE),
+            Self::Active | Self::InFlight => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +70,10 @@ fn backoff(attempts: u32) -> Duration {
 pub(crate) struct Queue {
     entries: HashMap<PodKey, Entry>,
     active: BTreeSet<(Reverse<i32>, u64, PodKey)>,
+    /// When each pod that waits is tried again at the latest.
+    due: BTreeSet<(Instant, PodKey)>,
+    /// Those that wait for a change in the cluster.
+    unschedulable: HashSet<PodKey>,
     arrivals: u64,
 }
 
@@ -88,6 +103,10 @@ impl Queue {
     /// The pod has a node, or is gone.
     pub(crate) fn remove(&mut self, key: &str) {
         if let Some(entry) = self.entries.remove(key) {
+            self.unschedulable.remove(key);
+            if let Some(due) = entry.place.due() {
+                self.due.remove(&(due, key.to_owned()));
+            }
             self.active
                 .remove(&(Reverse(entry.priority), entry.arrival, key.to_owned()));
         }
@@ -107,8 +126,8 @@ impl Queue {
 
     /// No node fits: wait for a change in the cluster.
     pub(crate) fn unschedulable(&mut self, key: &str, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.place = Place::Unschedulable { since: now };
+        if self.move_to(key, Place::Unschedulable { since: now }) {
+            self.unschedulable.insert(key.to_owned());
         }
     }
 
@@ -120,12 +139,7 @@ impl Queue {
     /// Something changed that could let pods fit: all that wait for it are tried again, each
     /// not before its backoff is over.
     pub(crate) fn cluster_changed(&mut self, now: Instant) {
-        let waiting: Vec<PodKey> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| matches!(entry.place, Place::Unschedulable { .. }))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let waiting = std::mem::take(&mut self.unschedulable);
         for key in waiting {
             self.wake(&key, now);
         }
@@ -137,44 +151,55 @@ impl Queue {
         if !self.active.is_empty() {
             return Some(now);
         }
-        self.entries
-            .values()
-            .filter_map(|entry| match entry.place {
-                Place::Backoff { until } => Some(until),
-                Place::Unschedulable { since } => Some(since + MAX_UNSCHEDULABLE),
-                Place::Active | Place::InFlight => None,
-            })
-            .min()
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Whether [`pop`](Self::pop) has something to give.
+    #[must_use]
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.next_due(now).is_some_and(|due| due <= now)
     }
 
     fn wake(&mut self, key: &str, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else {
+        let Some(entry) = self.entries.get(key) else {
             return;
         };
         let ready = entry.ready_at(now);
         if ready <= now {
-            entry.place = Place::Active;
-            self.active
-                .insert((Reverse(entry.priority), entry.arrival, key.to_owned()));
+            let place = (Reverse(entry.priority), entry.arrival, key.to_owned());
+            self.active.insert(place);
+            self.move_to(key, Place::Active);
         } else {
-            entry.place = Place::Backoff { until: ready };
+            self.move_to(key, Place::Backoff { until: ready });
         }
     }
 
     fn wake_due(&mut self, now: Instant) {
-        let due: Vec<PodKey> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| match entry.place {
-                Place::Backoff { until } => until <= now,
-                Place::Unschedulable { since } => since + MAX_UNSCHEDULABLE <= now,
-                Place::Active | Place::InFlight => false,
-            })
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in due {
+        while let Some((due, _)) = self.due.first()
+            && *due <= now
+            && let Some((_, key)) = self.due.pop_first()
+        {
             self.wake(&key, now);
         }
+    }
+
+    /// Puts a pod in another place; whether there is such a pod.
+    fn move_to(&mut self, key: &str, place: Place) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return false;
+        };
+        let (before, after) = (entry.place.due(), place.due());
+        entry.place = place;
+        if before != after {
+            if let Some(due) = before {
+                self.due.remove(&(due, key.to_owned()));
+            }
+            if let Some(due) = after {
+                self.due.insert((due, key.to_owned()));
+            }
+        }
+        self.unschedulable.remove(key);
+        true
     }
 }
 

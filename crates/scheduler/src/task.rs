@@ -3,13 +3,15 @@
 //! Tasks: this loop; two watches (nodes and classes through a channel, pods); one short task a write, all of
 //! them in one set that is drained at the end.
 
+mod place;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_core::event::EventType;
 use berth_core::resources::Overhead;
-use berth_placement::{HandlerRule, NodeInfo, PodInfo, filter, score, summarize};
+use berth_placement::PodInfo;
 use berth_supervise::{Brief, Outage, TaskError, panic_reason};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -28,6 +30,8 @@ use crate::write::Writer;
 
 /// How long writes may go on after a shutdown began.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Writes that go on at once: more would only wait at the server.
+const WRITES_AT_ONCE: usize = 128;
 
 /// How a bind ended.
 struct Bound {
@@ -48,6 +52,8 @@ pub(crate) struct SchedulerTask {
     complete: Complete,
     writes: JoinSet<Option<Bound>>,
     outages: Outages,
+    /// The node at which the next search begins, where not all are looked at.
+    next_node: usize,
 }
 
 /// What is wrong with each watch.
@@ -96,6 +102,7 @@ impl SchedulerTask {
             complete: Complete::default(),
             writes: JoinSet::new(),
             outages: Outages::default(),
+            next_node: 0,
         }
     }
 
@@ -114,11 +121,9 @@ impl SchedulerTask {
             .boxed();
         let result = loop {
             let now = Instant::now();
-            let due = if self.complete.all() {
-                self.queue.next_due(now)
-            } else {
-                None
-            };
+            let may_place = self.complete.all() && self.writes.len() < WRITES_AT_ONCE;
+            let is_ready = may_place && self.queue.is_ready(now);
+            let due = self.queue.next_due(now).filter(|_| may_place);
             let pause = due.map(|at| at.saturating_duration_since(now));
             tokio::select! {
                 biased;
@@ -147,12 +152,10 @@ impl SchedulerTask {
                 Some(done) = self.writes.join_next() => if let Err(error) = self.written(done) {
                     break Err(error);
                 },
-                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
-                    if let Some(key) = self.queue.pop(Instant::now()) {
-                        self.place(&key);
-                    }
-                }
+                () = std::future::ready(()), if is_ready => {}
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
+            self.place_some();
         };
         let drained = tokio::time::timeout(DRAIN, async {
             while self.writes.join_next().await.is_some() {}
@@ -280,11 +283,8 @@ impl SchedulerTask {
 
     fn set_node(&mut self, mut node: Node) {
         node.metadata.managed_fields = None;
-        let known = self
-            .cache
-            .nodes()
-            .find(|(name, _)| **name == node.name_any());
-        let matters = known.is_none_or(|(_, info)| differs(info.node(), &node));
+        let known = self.cache.node(&node.name_any());
+        let matters = known.is_none_or(|info| differs(info.node(), &node));
         self.cache.set_node(Arc::new(node));
         if matters && self.complete.nodes {
             self.queue.cluster_changed(Instant::now());
@@ -314,49 +314,6 @@ impl SchedulerTask {
         } else {
             Overhead::Ignored
         }
-    }
-
-    /// Decides on one pod.
-    fn place(&mut self, key: &str) {
-        let Some(pod) = self.pending.get(key).cloned() else {
-            return self.queue.remove(key);
-        };
-        let info = PodInfo::new(Arc::clone(&pod), self.overhead());
-        let rule = self.handler_rule(&pod);
-        let mut reasons = Vec::new();
-        let mut fitting: Vec<(&String, &NodeInfo)> = Vec::new();
-        for (name, node) in self.cache.nodes() {
-            let found = filter(&info, node, &rule);
-            if found.is_empty() {
-                fitting.push((name, node));
-            }
-            reasons.push(found);
-        }
-        let candidates: Vec<&NodeInfo> = fitting.iter().map(|(_, node)| *node).collect();
-        let scores = score(&info, &candidates);
-        let best = fitting.iter().zip(scores).max_by_key(|(_, score)| *score);
-        let Some(((node, _), _)) = best else {
-            let message = summarize(reasons.iter().map(Vec::as_slice));
-            self.queue.unschedulable(key, Instant::now());
-            return self.tell_unschedulable(pod, message);
-        };
-        let node = (*node).clone();
-        self.cache.assume(key, &node, info);
-        self.bind(key.to_owned(), pod, node);
-    }
-
-    fn handler_rule(&self, pod: &Pod) -> HandlerRule {
-        if !self.config.by_handler || !self.config.gates.runtime_class {
-            return HandlerRule::Any;
-        }
-        let class = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.runtime_class_name.as_deref());
-        let handler = class
-            .and_then(|class| self.handlers.get(class))
-            .map(String::as_str);
-        HandlerRule::among(handler, self.cache.nodes().map(|(_, node)| node))
     }
 
     fn bind(&mut self, key: PodKey, pod: Arc<Pod>, node: String) {

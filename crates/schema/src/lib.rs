@@ -7,6 +7,8 @@
 mod check;
 mod default;
 mod formats;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod jsonpath;
 mod path;
 mod prune;

@@ -1,6 +1,7 @@
 //! A schema as it is enforced: read once, with its patterns and rules compiled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use berth_cel::{Decl, Regexp};
 use serde_json::Value as Json;
@@ -92,8 +93,8 @@ pub struct Schema {
     pub preserve_unknown: bool,
     /// `x-kubernetes-embedded-resource`
     pub embedded: bool,
-    /// `properties`
-    pub properties: BTreeMap<String, Schema>,
+    /// `properties`; boxed, since a map's nodes have room for eleven values, and most objects have fewer.
+    pub properties: BTreeMap<String, Box<Schema>>,
     /// `additionalProperties`
     pub additional: Additional,
     /// `items`
@@ -104,7 +105,7 @@ pub struct Schema {
     pub list: ListType,
     /// Whether `x-kubernetes-map-type` is `atomic`.
     pub atomic_map: bool,
-    pub(crate) checks: Checks,
+    pub(crate) checks: Box<Checks>,
     /// The rules of this part itself.
     pub(crate) rules: Option<Rules>,
     /// Whether there are rules in this part or below.
@@ -129,7 +130,7 @@ pub(crate) struct Checks {
     pub(crate) multiple_of: Option<f64>,
     pub(crate) min_length: Option<u64>,
     pub(crate) max_length: Option<u64>,
-    pub(crate) pattern: Option<(String, Regexp)>,
+    pub(crate) pattern: Option<(String, Arc<Regexp>)>,
     pub(crate) format: Option<Format>,
     pub(crate) min_items: Option<u64>,
     pub(crate) max_items: Option<u64>,
@@ -170,7 +171,7 @@ impl Schema {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Self> {
         match (self.properties.get(name), &self.additional) {
-            (Some(schema), _) => Some(schema),
+            (Some(schema), _) => Some(&**schema),
             (None, Additional::Schema(schema)) => Some(schema),
             (None, Additional::Unsaid | Additional::Any) => None,
         }
@@ -195,6 +196,7 @@ impl Schema {
         };
         self.properties
             .values()
+            .map(|schema| &**schema)
             .chain(additional)
             .chain(self.items.as_deref())
     }
@@ -256,7 +258,7 @@ fn compile(
         .into_iter()
         .flatten()
     {
-        properties.insert(name.clone(), inner(property, name)?);
+        properties.insert(name.clone(), Box::new(inner(property, name)?));
     }
     let additional = match json.get("additionalProperties") {
         Some(Json::Bool(true)) => Additional::Any,
@@ -287,7 +289,7 @@ fn compile(
         default: json.get("default").cloned(),
         list,
         atomic_map: json.get("x-kubernetes-map-type").and_then(Json::as_str) == Some("atomic"),
-        checks: checks(json, at, depth)?,
+        checks: Box::new(checks(json, at, depth)?),
         ..Schema::default()
     };
     if !nested
@@ -335,7 +337,7 @@ fn checks(json: &Json, at: &str, depth: usize) -> Result<Checks, Unenforceable> 
         .and_then(Json::as_str)
         .filter(|pattern| !pattern.is_empty())
     {
-        Some(pattern) => Some((pattern.to_owned(), Regexp::compile(pattern).map_err(wrong)?)),
+        Some(pattern) => Some((pattern.to_owned(), Regexp::shared(pattern).map_err(wrong)?)),
         None => None,
     };
     let not = json.get("not").filter(|not| not.is_object());

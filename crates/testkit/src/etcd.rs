@@ -54,25 +54,52 @@ impl EtcdServer {
             "http"
         };
         let (client, peer) = (free_port(), free_port());
+        let cluster = format!("t=http://127.0.0.1:{peer}");
+        Self::start_member("t", scheme, (client, peer), &cluster, arguments)
+    }
+
+    /// Starts the members of one cluster.
+    ///
+    /// # Panics
+    /// When etcd is not installed.
+    #[must_use]
+    pub fn start_members(count: usize) -> Vec<Self> {
+        let members: Vec<(String, (u16, u16))> = (0..count)
+            .map(|n| (format!("t{n}"), (free_port(), free_port())))
+            .collect();
+        let cluster: Vec<String> = members
+            .iter()
+            .map(|(name, (_, peer))| format!("{name}=http://127.0.0.1:{peer}"))
+            .collect();
+        let cluster = cluster.join(",");
+        members
+            .iter()
+            .map(|(name, ports)| Self::start_member(name, "http", *ports, &cluster, &[]))
+            .collect()
+    }
+
+    fn start_member(
+        name: &str,
+        scheme: &str,
+        (client, peer): (u16, u16),
+        cluster: &str,
+        arguments: &[&str],
+    ) -> Self {
         let url = format!("{scheme}://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
-        let name = format!("berth-etcd-{}-{client}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
+        let directory = format!("berth-etcd-{}-{client}", std::process::id());
+        let dir = std::env::temp_dir().join(directory);
         let _ = fs::remove_dir_all(&dir);
-        let mut all: Vec<String> = [
-            "--name=t",
-            "--log-level=error",
-            "--logger=zap",
-            "--unsafe-no-fsync",
-        ]
-        .map(str::to_owned)
-        .into();
+        let mut all: Vec<String> = ["--log-level=error", "--logger=zap", "--unsafe-no-fsync"]
+            .map(str::to_owned)
+            .into();
         all.extend([
+            format!("--name={name}"),
             format!("--listen-client-urls={url}"),
             format!("--advertise-client-urls={url}"),
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
-            format!("--initial-cluster=t={peer}"),
+            format!("--initial-cluster={cluster}"),
             format!("--data-dir={}", dir.display()),
         ]);
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -107,6 +134,17 @@ impl EtcdServer {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Stops it as it is, or lets it go on.
+    ///
+    /// # Panics
+    /// When it doesn't run.
+    pub fn stop(&self, stop: bool) {
+        let pid = self.pid().expect("it runs").to_string();
+        let signal = if stop { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.expect("kill").success());
     }
 
     /// Its process id while it runs.

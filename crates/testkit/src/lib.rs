@@ -4,10 +4,13 @@
 //! leaves the rest to the builder, and waits for a condition with a deadline instead of sleeping.
 
 #[allow(clippy::expect_used, reason = "a test ends with what was expected")]
+mod changed;
+#[allow(clippy::expect_used, reason = "a test ends with what was expected")]
 mod etcd;
 mod objects;
 mod wait;
 
+pub use changed::each_seed_changed;
 pub use etcd::{EtcdServer, free_port};
 pub use objects::{NodeBuilder, PodBuilder, runtime_class};
 pub use wait::{wait_for, wait_for_async};

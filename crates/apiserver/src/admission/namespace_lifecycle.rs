@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use berth_api::status::{ApiError, Subject};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 
 use super::{Attributes, NAMESPACES, Operation, Parts, Plugin};
 use crate::object::Object;
@@ -24,6 +25,23 @@ impl NamespaceLifecycle {
             storage: Arc::clone(&parts.storage),
         }
     }
+}
+
+/// Controllers go by the cause: what they made is not made again.
+fn terminating(attributes: &Attributes<'_>) -> ApiError {
+    let namespace = attributes.namespace;
+    let mut status = attributes
+        .forbidden(format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        ))
+        .status();
+    let details = status.details.get_or_insert_default();
+    details.causes.get_or_insert_default().push(StatusCause {
+        reason: Some("NamespaceTerminating".to_owned()),
+        message: Some(format!("namespace {namespace} is being terminated")),
+        field: Some("metadata.namespace".to_owned()),
+    });
+    ApiError::Denied(Box::new(status))
 }
 
 impl Plugin for NamespaceLifecycle {
@@ -48,12 +66,10 @@ impl Plugin for NamespaceLifecycle {
         if attributes.operation != Operation::Create {
             return Ok(());
         }
-        let found: Namespace = found.decode()?;
+        let found: Arc<Namespace> = found.shared()?;
         let phase = found.status.as_ref().and_then(|s| s.phase.as_deref());
         if phase == Some("Terminating") || found.metadata.deletion_timestamp.is_some() {
-            return Err(attributes.forbidden(format!(
-                "unable to create new content in namespace {namespace} because it is being terminated"
-            )));
+            return Err(terminating(attributes));
         }
         Ok(())
     }

@@ -285,13 +285,14 @@ impl Plugins {
 
     /// The plugins themselves, and who tells of those that don't run.
     pub(crate) fn build(&self, parts: &Parts) -> Chain {
-        let mut members: Vec<Member> = self.0.iter().map(|p| (p.make)(parts)).collect();
+        let made = self.0.iter().map(|p| (p.name, (p.make)(parts)));
+        let mut members: Vec<(&'static str, Member)> = made.collect();
         for (name, kinds) in CONFIGURED {
             if !self.0.iter().any(|p| p.name == *name) {
-                members.push(own(Disabled(name, kinds)));
+                members.push((name, own(Disabled(name, kinds))));
             }
         }
-        members.push(own(Expressions));
+        members.push(("Expressions", own(Expressions)));
         Chain::new(parts, members)
     }
 }

@@ -78,10 +78,16 @@ impl PodSecurity {
     }
 }
 
-/// Warnings go to the client. There is no audit log: what would stand in it is logged.
+/// Warnings go to the client, the rest to the audit log; without one, what is not as it should be is logged.
 fn report(attributes: &Attributes<'_>, decision: &Decision) {
     for warning in &decision.warnings {
         attributes.warn(warning.clone());
+    }
+    for (key, what) in &decision.audit {
+        attributes.annotate(&format!("pod-security.kubernetes.io/{key}"), what);
+    }
+    if attributes.trail.is_kept() {
+        return;
     }
     for key in ["audit-violations", "error"] {
         if let Some(what) = decision.audit.get(key) {

@@ -28,9 +28,10 @@ impl RuntimeClass {
     }
 
     fn annotations(&self, namespace: &str) -> Result<BTreeMap<String, String>, ApiError> {
-        let namespace: Option<Namespace> = self.storage.read(NAMESPACES, "", namespace)?;
+        let stored = self.storage.get(NAMESPACES, "", namespace);
+        let namespace: Option<Arc<Namespace>> = stored.map(|n| n.shared()).transpose()?;
         Ok(namespace
-            .and_then(|n| n.metadata.annotations)
+            .and_then(|n| n.metadata.annotations.clone())
             .unwrap_or_default())
     }
 }

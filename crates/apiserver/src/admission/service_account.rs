@@ -39,16 +39,17 @@ impl Plugin for ServiceAccount {
             return Ok(());
         }
         let name = service_account::account_name(pod);
-        let found: Option<Account> =
-            self.storage
-                .read("core/serviceaccounts", attributes.namespace, name)?;
+        let stored = self
+            .storage
+            .get("core/serviceaccounts", attributes.namespace, name);
+        let found: Option<Arc<Account>> = stored.map(|stored| stored.shared()).transpose()?;
         // A namespace may be so new that nobody has made its default account yet; it will be there
         // before a node needs it.
         let found = match found {
-            None if name == service_account::DEFAULT => Some(Account::default()),
+            None if name == service_account::DEFAULT => Some(Arc::default()),
             found => found,
         };
-        service_account::admit(pod, found.as_ref(), &generated_name::suffix())
+        service_account::admit(pod, found.as_deref(), &generated_name::suffix())
             .map_err(|rejection| attributes.forbidden(rejection.to_string()))
     }
 

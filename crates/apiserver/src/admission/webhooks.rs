@@ -23,6 +23,7 @@ use self::hook::Hook;
 use super::form::{self, Form};
 use super::invocation::Invocation;
 use super::matching::{Lookup, is_exempt};
+use super::measures::{Ended, Half, Measures};
 use super::reinvocation::Reinvocation;
 use super::review::{self, ReviewVersion, Verdict};
 use super::source::Source;
@@ -58,12 +59,14 @@ impl From<ApiError> for Failed {
 pub(super) struct MutatingWebhooks {
     hooks: Source<MutatingWebhookConfiguration, Vec<Hook>>,
     lookup: Lookup,
+    measures: Measures,
 }
 
 /// ValidatingAdmissionWebhook.
 pub(super) struct ValidatingWebhooks {
     hooks: Source<ValidatingWebhookConfiguration, Vec<Hook>>,
     lookup: Lookup,
+    measures: Measures,
 }
 
 impl MutatingWebhooks {
@@ -74,6 +77,7 @@ impl MutatingWebhooks {
                 hook::of_mutating(configuration, &storage)
             }),
             lookup: parts.lookup(),
+            measures: parts.measures.clone(),
         }
     }
 }
@@ -86,6 +90,7 @@ impl ValidatingWebhooks {
                 hook::of_validating(configuration, &storage)
             }),
             lookup: parts.lookup(),
+            measures: parts.measures.clone(),
         }
     }
 }
@@ -125,7 +130,7 @@ impl MutatingWebhooks {
     ) -> Result<(), ApiError> {
         let all = self.hooks.all()?;
         round.begin(PLUGIN, || value(object.as_ref().map(|object| &***object)));
-        for hook in all.iter().flat_map(|hooks| hooks.iter()) {
+        for (at, hook) in all.iter().flat_map(|hooks| hooks.iter()).enumerate() {
             let seen = object.as_deref().map(AsRef::as_ref);
             let Some(invocation) = hook.matches(attributes, seen, &self.lookup).await? else {
                 continue;
@@ -133,7 +138,18 @@ impl MutatingWebhooks {
             if !round.is_due(PLUGIN, &hook.id) {
                 continue;
             }
-            match change(hook, attributes, &invocation, seen).await {
+            let begun = Instant::now();
+            let made = change(hook, attributes, &invocation, seen).await;
+            let ended = ended(hook, &made);
+            let (operation, took) = (attributes.operation, begun.elapsed());
+            self.measures
+                .webhook(&hook.name, Half::Admit, operation, ended, took);
+            if ended == Ended::FailedOpen {
+                let key =
+                    format!("failed-open.mutation.webhook.admission.k8s.io/round_0_index_{at}");
+                attributes.annotate(&key, &hook.name);
+            }
+            match made {
                 Ok(None) => round.asked(PLUGIN, &hook.id, false, hook.if_needed),
                 Ok(Some(made)) => {
                     let before = value(object.as_ref().map(|object| &***object));
@@ -190,21 +206,48 @@ impl ValidatingWebhooks {
             return Ok(());
         }
         let calls = questions.into_iter().map(|(hook, question)| async move {
-            match question {
-                Ok(question) => (hook, question.ask(attributes, false).await),
-                Err(failed) => (hook, Err(failed)),
-            }
+            let begun = Instant::now();
+            let verdict = match question {
+                Ok(question) => question.ask(attributes, false).await,
+                Err(failed) => Err(failed),
+            };
+            (hook, verdict, begun.elapsed())
         });
         // All are heard; the first one's refusal is what the client is told.
         let mut told = Ok(());
-        for (hook, verdict) in attributes.away(join_all(calls)).await? {
-            let judged = match verdict.and_then(|verdict| accept(hook, attributes, verdict)) {
+        let verdicts = attributes.away(join_all(calls)).await?;
+        for (at, (hook, verdict, took)) in verdicts.into_iter().enumerate() {
+            let accepted = verdict.and_then(|verdict| accept(hook, attributes, verdict));
+            let ended = ended(hook, &accepted);
+            self.measures.webhook(
+                &hook.name,
+                Half::Validate,
+                attributes.operation,
+                ended,
+                took,
+            );
+            if ended == Ended::FailedOpen {
+                let key =
+                    format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{at}");
+                attributes.annotate(&key, &hook.name);
+            }
+            let judged = match accepted {
                 Ok(_) => Ok(()),
                 Err(failed) => hook.judge(failed, attributes),
             };
             told = told.and(judged);
         }
         told
+    }
+}
+
+/// How a call ended, for who counts.
+fn ended<T>(hook: &Hook, result: &Result<T, Failed>) -> Ended {
+    match result {
+        Ok(_) => Ended::Allowed,
+        Err(Failed::Refused(error)) => Ended::Refused(error.code()),
+        Err(Failed::Call(_)) if hook.fails_open => Ended::FailedOpen,
+        Err(Failed::Call(_)) => Ended::FailedClosed,
     }
 }
 
@@ -302,7 +345,11 @@ impl<'h> Question<'h> {
         let left = attributes
             .deadline
             .saturating_duration_since(Instant::now());
-        let answer = hook.client.post(self.body, hook.timeout.min(left)).await;
+        let stage = attributes.traced.stage("webhook");
+        let timeout = hook.timeout.min(left);
+        let answer = hook.client.post(self.body, timeout, stage.traceparent());
+        let answer = answer.await;
+        drop(stage);
         let answer = answer.map_err(|error| match error {
             CallError::Busy => Failed::Refused(ApiError::TooManyRequests {
                 message: format!(

@@ -17,6 +17,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
@@ -25,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use super::FrontProxyConfig;
 use crate::http_types::{Request, Response};
 use crate::proxy::service::{self, Port};
-use crate::proxy::{self, Tunnels};
+use crate::proxy::{self, Pool, Tunnels};
 use crate::storage::Storage;
 use crate::tls::{TlsError, identity, provider};
 use crate::user::User;
@@ -35,8 +36,10 @@ use crate::webhook;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Requests that one server works on at a time.
 const PLACES: usize = 200;
-/// Most bytes of a server's list of resources.
+/// Most bytes of a server's list of resources, and of its index of OpenAPI documents.
 const MAX_RESOURCES: usize = 1 << 20;
+/// Most bytes of its OpenAPI document.
+const MAX_DOCUMENT: usize = 4 << 20;
 /// Characters of a header's name that stay as they are.
 const HEADER_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
@@ -61,6 +64,15 @@ impl Front {
     }
 }
 
+/// The OpenAPI 3 document of a group and version.
+pub(crate) struct Document {
+    /// Of its bytes.
+    pub(crate) hash: String,
+    pub(crate) bytes: Bytes,
+    /// Where it was; the address changes with the content.
+    url: String,
+}
+
 /// A group and version that another server serves.
 pub(crate) struct Remote {
     pub(crate) group: String,
@@ -74,7 +86,9 @@ pub(crate) struct Remote {
     available: AtomicBool,
     /// Its APIResourceList, as it was last seen.
     resources: ArcSwapOption<Value>,
+    document: ArcSwapOption<Document>,
     places: Arc<Semaphore>,
+    pool: Pool,
 }
 
 impl Remote {
@@ -92,7 +106,9 @@ impl Remote {
             spec,
             available: AtomicBool::new(false),
             resources: ArcSwapOption::empty(),
+            document: ArcSwapOption::empty(),
             places: Arc::new(Semaphore::new(PLACES)),
+            pool: Pool::default(),
         })
     }
 
@@ -104,6 +120,11 @@ impl Remote {
     /// Its APIResourceList, as it was last seen.
     pub(crate) fn resources(&self) -> Option<Arc<Value>> {
         self.resources.load_full()
+    }
+
+    /// Its OpenAPI 3 document, as it was last seen; none when it has none.
+    pub(crate) fn document(&self) -> Option<Arc<Document>> {
+        self.document.load_full()
     }
 
     fn service(&self) -> (&str, &str, u16) {
@@ -162,9 +183,11 @@ impl Remote {
             retry_after_seconds: 1,
         })?;
         introduce(request.headers_mut(), user);
-        let stream = self.connect(storage).await.map_err(|why| {
-            ApiError::ServiceUnavailable(format!("error trying to reach service: {why}"))
-        })?;
+        let connect = || async {
+            self.connect(storage).await.map_err(|why| {
+                ApiError::ServiceUnavailable(format!("error trying to reach service: {why}"))
+            })
+        };
         let (namespace, name, port) = self.service();
         let place_name = format!("{}:{port}", service::server_name(namespace, name));
         let path = request
@@ -172,8 +195,14 @@ impl Remote {
             .path_and_query()
             .map_or("/", |path| path.as_str());
         let path = path.to_owned();
-        let response =
-            proxy::exchange(&self.front.tunnels, stream, &place_name, &path, request).await?;
+        let tunnels = &self.front.tunnels;
+        let response = if request.headers().contains_key(header::UPGRADE) {
+            proxy::exchange(tunnels, connect().await?, &place_name, &path, request).await?
+        } else {
+            let pool = &self.pool;
+            pool.exchange(tunnels, connect, &place_name, &path, request)
+                .await?
+        };
         if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED {
             return Err(ApiError::ServiceUnavailable(
                 "the backend attempted to redirect this request, which is not permitted".to_owned(),
@@ -194,8 +223,12 @@ impl Remote {
     /// # Errors
     /// What is wrong, in the words of the stock condition.
     pub(super) async fn check(&self, storage: &Storage) -> Result<(), String> {
-        let checked = tokio::time::timeout(CONNECT, self.ask(storage)).await;
         let path = format!("/apis/{}/{}", self.group, self.version);
+        let asking = async {
+            let bytes = self.ask(storage, &path, MAX_RESOURCES).await?;
+            serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+        };
+        let checked: Result<Result<Value, String>, _> = tokio::time::timeout(CONNECT, asking).await;
         let (namespace, name, port) = self.service();
         let url = format!(
             "https://{}:{port}{path}",
@@ -210,7 +243,52 @@ impl Remote {
             Err(_) => Err(format!("timed out waiting for {url}")),
         };
         self.available.store(result.is_ok(), Ordering::Relaxed);
+        if result.is_ok() {
+            // A server without documents serves all the same.
+            let learned = tokio::time::timeout(CONNECT, self.learn(storage)).await;
+            if !matches!(learned, Ok(Ok(()))) {
+                tracing::debug!(
+                    group = self.group,
+                    version = self.version,
+                    ?learned,
+                    "no OpenAPI document of another server"
+                );
+            }
+        }
         result
+    }
+
+    /// Reads its OpenAPI document if it is another than before.
+    async fn learn(&self, storage: &Storage) -> Result<(), String> {
+        let index = self.ask(storage, "/openapi/v3", MAX_RESOURCES).await;
+        let index = index.inspect_err(|_| self.document.store(None))?;
+        let index: Value = serde_json::from_slice(&index).map_err(|error| error.to_string())?;
+        let key = format!("apis/{}/{}", self.group, self.version);
+        let url = index["paths"][key]["serverRelativeURL"].as_str();
+        let Some(url) = url.filter(|url| url.starts_with("/openapi/v3/")) else {
+            self.document.store(None);
+            return Ok(());
+        };
+        if self
+            .document
+            .load()
+            .as_ref()
+            .is_some_and(|known| known.url == url)
+        {
+            return Ok(());
+        }
+        let bytes = self.ask(storage, url, MAX_DOCUMENT).await?;
+        // What a client couldn't read is not passed on.
+        let document: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        if !document["openapi"].is_string() {
+            return Err("it is no OpenAPI document".to_owned());
+        }
+        self.document.store(Some(Arc::new(Document {
+            hash: hex::encode_upper(Sha256::digest(&bytes)),
+            bytes,
+            url: url.to_owned(),
+        })));
+        Ok(())
     }
 
     /// Nothing answers there.
@@ -218,7 +296,8 @@ impl Remote {
         self.available.store(false, Ordering::Relaxed);
     }
 
-    async fn ask(&self, storage: &Storage) -> Result<Value, String> {
+    /// What it answers to a GET, within so many bytes.
+    async fn ask(&self, storage: &Storage, path: &str, limit: usize) -> Result<Bytes, String> {
         let stream = self.connect(storage).await?;
         let shown = |error: &dyn std::fmt::Display| error.to_string();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -227,7 +306,7 @@ impl Remote {
         let (namespace, name, port) = self.service();
         let host = format!("{}:{port}", service::server_name(namespace, name));
         let mut request = http::Request::builder()
-            .uri(format!("/apis/{}/{}", self.group, self.version))
+            .uri(path)
             .header(header::HOST, host)
             .header(header::ACCEPT, "application/json")
             .body(Empty::<Bytes>::new())
@@ -245,11 +324,9 @@ impl Remote {
             if !code.is_success() {
                 return Err(format!("bad status: {code}"));
             }
-            let body = Limited::new(response.into_body(), MAX_RESOURCES)
-                .collect()
-                .await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            serde_json::from_slice(&body).map_err(|error| shown(&error))
+            let body = Limited::new(response.into_body(), limit).collect().await;
+            let body = body.map_err(|error| error.to_string())?;
+            Ok(body.to_bytes())
         };
         tokio::pin!(exchange);
         tokio::select! {
@@ -272,7 +349,11 @@ fn connector(spec: &APIServiceSpec, front: &Front) -> Result<TlsConnector, Strin
             .with_custom_certificate_verifier(proxy::any_certificate())
     } else {
         let bundle = spec.ca_bundle.as_ref().map(|bundle| bundle.0.as_slice());
-        builder.with_root_certificates(webhook::roots(bundle.unwrap_or_default())?)
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(webhook::trust::of_bundle(
+                bundle.unwrap_or_default(),
+            )?)
     };
     let config = match &front.identity {
         None => builder.with_no_client_auth(),

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{API_SERVICES, Aggregation, Remote, Remotes, authentication, is_local, name_of};
+use crate::metadata as meta;
 use crate::registry::{Registry, Table};
-use crate::rest::meta;
 use crate::storage::{Storage, Stored};
 
 const CONFIG_MAPS: &str = "core/configmaps";
@@ -69,6 +69,8 @@ pub(crate) async fn run(
         // One list for both: a service that came in between would be judged without its client.
         let services = storage.list(API_SERVICES, None);
         follow(&aggregation, &services);
+        registry.offer(|group, version| aggregation.has(group, version));
+        let table = registry.table();
         done = done.and(check(&aggregation, &storage, &table, &services).await);
         if let Err(error) = &done {
             tracing::warn!(%error, "the APIServices could not be kept");
@@ -149,7 +151,10 @@ fn follow(aggregation: &Aggregation, services: &[Arc<Stored>]) {
 /// Makes the APIServices of this server's own groups, and takes away those of groups that it no longer has.
 async fn local(storage: &Storage, table: &Table) -> Result<(), ApiError> {
     let mut wanted = Vec::new();
-    for (group, versions) in table.groups() {
+    // Whoever takes the place of an optional group brings its APIService: one that is there already could not be
+    // created, by Helm say.
+    let groups = table.groups().into_iter();
+    for (group, versions) in groups.filter(|(group, _)| !table.is_optional_group(group)) {
         for (at, version) in versions.iter().enumerate() {
             let name = name_of(&group, version);
             if storage.get(API_SERVICES, "", &name).is_none() {

@@ -1,5 +1,5 @@
 //! What a new cluster begins with: the system namespaces with their default accounts, the system
-//! priority classes, and the stock roles and bindings, which
+//! priority classes, the day since when uses of old tokens are noted, and the stock roles and bindings, which
 //! are made when they are absent and completed when they are not.
 //!
 //! Somebody who wants a stock role or binding to stay as it was changed sets its annotation
@@ -14,7 +14,7 @@ use berth_rules::rbac::stock;
 use berth_store::Expect;
 
 use super::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES};
-use crate::storage::Storage;
+use crate::{storage::Storage, tokens};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
@@ -44,6 +44,7 @@ pub async fn reconcile(storage: &Storage) -> Result<(), ApiError> {
         wanted.push(("core/namespaces", namespace(name)));
         wanted.push(("core/serviceaccounts", account(name)));
     }
+    wanted.push(("core/configmaps", tracking()));
     wanted.extend(
         PRIORITY_CLASSES.map(|class| ("scheduling.k8s.io/priorityclasses", priority_class(class))),
     );
@@ -84,6 +85,14 @@ fn namespace(name: &str) -> Value {
 
 fn account(namespace: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}})
+}
+
+/// Since when the uses of tokens in Secrets are noted: since now, if nothing said so before.
+fn tracking() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": tokens::TRACKING, "namespace": "kube-system"},
+        "data": {"since": tokens::day(jiff::Timestamp::now())},
+    })
 }
 
 fn priority_class((name, value, description): (&str, i64, &str)) -> Value {

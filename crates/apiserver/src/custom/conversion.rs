@@ -189,7 +189,7 @@ impl WebhookConverter {
         });
         let left = deadline.saturating_duration_since(Instant::now());
         let body = Bytes::from(review.to_string());
-        let answer = self.client.post(body, TIMEOUT.min(left)).await;
+        let answer = self.client.post(body, TIMEOUT.min(left), None).await;
         let answer = answer.map_err(|error| match error {
             CallError::Busy => ApiError::TooManyRequests {
                 message: format!(
@@ -301,6 +301,24 @@ fn keep_identity(before: &Value, mut after: Value, to: &str) -> Result<Value, St
     }
     after["metadata"] = metadata;
     Ok(after)
+}
+
+/// Reads any bytes as an answer: whatever it says, the object is the one that was sent.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_review(data: &[u8]) {
+    let before = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "a", "namespace": "n", "uid": "u", "finalizers": ["x/y"]}});
+    for version in ["v1", "v1beta1"] {
+        for after in read(data, version, "u").unwrap_or_default() {
+            let Ok(kept) = keep_identity(&before, after, "example.com/v2") else {
+                continue;
+            };
+            for field in ["name", "namespace", "uid", "finalizers"] {
+                assert_eq!(kept["metadata"][field], before["metadata"][field]);
+            }
+            assert_eq!(kept["kind"], before["kind"]);
+        }
+    }
 }
 
 #[cfg(test)]

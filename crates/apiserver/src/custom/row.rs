@@ -59,9 +59,9 @@ fn rank(version: &str) -> (u8, i64, i64) {
     parse().unwrap_or((3, 0, 0))
 }
 
-fn schema_of(version: &CustomResourceDefinitionVersion) -> Option<Arc<Value>> {
+fn schema_of(version: &CustomResourceDefinitionVersion) -> Option<Value> {
     let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
-    serde_json::to_value(schema).ok().map(Arc::new)
+    serde_json::to_value(schema).ok()
 }
 
 /// Where the numbers of `scale` are.
@@ -89,6 +89,7 @@ fn selectable(served: &[&CustomResourceDefinitionVersion]) -> Vec<FieldLabel> {
                 label: label.into(),
                 pointer: pointer(&field.json_path).into(),
                 absent: "".into(),
+                instead: "",
             });
         }
     }
@@ -115,7 +116,7 @@ pub(super) fn of(
         spec.versions.iter().filter(|v| v.served).collect();
     served.sort_by_key(|v| rank(&v.name));
     let storage_version = storage_version(definition);
-    let schemas: BTreeMap<String, Arc<Value>> = spec
+    let schemas: BTreeMap<String, Value> = spec
         .versions
         .iter()
         .filter_map(|v| Some((v.name.clone(), schema_of(v)?)))
@@ -171,6 +172,11 @@ pub(super) fn of(
             rule_scope,
             &gvk,
             &names.plural,
+            &spec
+                .versions
+                .iter()
+                .map(|v| v.name.clone())
+                .collect::<Vec<_>>(),
             &schemas,
             Parts {
                 has_status,
@@ -196,7 +202,10 @@ pub(super) fn of(
             convert
         }),
         converter,
-        schemas,
+        schemas: schemas
+            .into_iter()
+            .map(|(version, schema)| (version, schema.to_string().into()))
+            .collect(),
         storage_gvk: gvk,
         storage_version,
     }

@@ -7,9 +7,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::{Value, json};
 
 use super::naming::Conflict;
-use crate::rest::meta;
+use crate::metadata as meta;
 
 const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
+const NON_STRUCTURAL: &str = "NonStructuralSchema";
 
 /// Whether the status says that a condition holds.
 pub(super) fn holds(definition: &CustomResourceDefinition, kind: &str) -> bool {
@@ -29,20 +30,30 @@ pub(super) fn accepted(definition: &CustomResourceDefinition) -> CustomResourceD
         .unwrap_or_default()
 }
 
+/// What the status of a definition says, at one of its revisions.
+#[derive(Debug, PartialEq)]
+pub(super) struct Told {
+    pub(super) revision: i64,
+    pub(super) names: CustomResourceDefinitionNames,
+    pub(super) conflict: Option<Conflict>,
+    pub(super) established: bool,
+    /// Why the schema of a version can't be enforced.
+    pub(super) violation: Option<String>,
+}
+
 /// The definition with its status as it should be; conditions of others are kept.
 pub(super) fn with_status(
     mut object: Value,
     definition: &CustomResourceDefinition,
-    names: &CustomResourceDefinitionNames,
-    conflict: Option<&Conflict>,
-    established: bool,
+    told: &Told,
     now: &Value,
 ) -> Value {
-    let mut wanted = vec![match conflict {
+    let violation = told.violation.as_deref();
+    let mut wanted = vec![match &told.conflict {
         None => ("NamesAccepted", true, "NoConflicts", "no conflicts found"),
         Some(conflict) => ("NamesAccepted", false, conflict.reason, &*conflict.message),
     }];
-    wanted.push(if established {
+    wanted.push(if told.established {
         let why = "the initial names have been accepted";
         ("Established", true, "InitialNamesAccepted", why)
     } else {
@@ -50,11 +61,16 @@ pub(super) fn with_status(
         ("Established", false, "NotAccepted", why)
     });
     wanted.extend(approved(definition));
+    wanted.extend(violation.map(|violation| (NON_STRUCTURAL, true, "Violations", violation)));
     let mut conditions = object
         .pointer("/status/conditions")
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
+    if violation.is_none() {
+        // As on the stock server it is there only while it holds.
+        conditions.retain(|condition| condition["type"] != NON_STRUCTURAL);
+    }
     for (kind, holds, reason, message) in wanted {
         let status = if holds { "True" } else { "False" };
         let mut condition = json!({"type": kind, "status": status, "reason": reason, "message": message,
@@ -82,7 +98,7 @@ pub(super) fn with_status(
     }
     object["status"] = json!({
         "conditions": conditions,
-        "acceptedNames": names,
+        "acceptedNames": told.names,
         "storedVersions": versions,
     });
     meta::set(&mut object, "resourceVersion", None);

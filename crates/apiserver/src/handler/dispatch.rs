@@ -71,6 +71,19 @@ async fn dispatch_others(call: Call) -> Result<Response, ApiError> {
         ResourceHandler::Binding if call.verb == Verb::Create && !named => {
             return call.bind().await;
         }
+        ResourceHandler::Measured(what) => {
+            return match call.verb {
+                Verb::Get if named => call.get_measured(what).await,
+                Verb::List => call.list_measured(what).await,
+                Verb::Get
+                | Verb::Watch
+                | Verb::Create
+                | Verb::Update
+                | Verb::Patch
+                | Verb::Delete
+                | Verb::DeleteCollection => Err(ApiError::MethodNotAllowed),
+            };
+        }
         ResourceHandler::Review(_) | ResourceHandler::Binding => {
             return Err(ApiError::MethodNotAllowed);
         }

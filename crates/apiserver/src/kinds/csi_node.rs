@@ -21,6 +21,7 @@ impl Kind for CSINode {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         Vec::new()

@@ -23,6 +23,7 @@ impl Kind for DeviceClass {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         Vec::new()

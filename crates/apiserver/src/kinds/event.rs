@@ -30,12 +30,18 @@ const LABELS: &[FieldLabel] = &[
     FieldLabel::new("involvedObject.fieldPath", "/involvedObject/fieldPath"),
     FieldLabel::new("reason", "/reason"),
     FieldLabel::new("reportingComponent", "/reportingComponent"),
-    FieldLabel::new("source", "/source/component"),
+    FieldLabel::or_at("source", "/source/component", "/reportingComponent"),
     FieldLabel::new("type", "/type"),
     FieldLabel::new("regarding.kind", "/involvedObject/kind"),
     FieldLabel::new("regarding.namespace", "/involvedObject/namespace"),
     FieldLabel::new("regarding.name", "/involvedObject/name"),
     FieldLabel::new("regarding.uid", "/involvedObject/uid"),
+    FieldLabel::new("regarding.apiVersion", "/involvedObject/apiVersion"),
+    FieldLabel::new(
+        "regarding.resourceVersion",
+        "/involvedObject/resourceVersion",
+    ),
+    FieldLabel::new("regarding.fieldPath", "/involvedObject/fieldPath"),
     FieldLabel::new("reportingController", "/reportingComponent"),
 ];
 

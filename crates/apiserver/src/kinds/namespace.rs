@@ -28,6 +28,7 @@ impl Kind for Namespace {
         pending: has_finalizers,
         mark: terminate,
     };
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         vec![

@@ -25,6 +25,7 @@ impl Kind for ResourceClaim {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         vec![Subresource::status::<Self>()]

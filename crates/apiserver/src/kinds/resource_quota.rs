@@ -22,6 +22,7 @@ impl Kind for ResourceQuota {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         vec![Subresource::status::<Self>()]

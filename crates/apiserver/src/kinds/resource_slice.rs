@@ -24,6 +24,7 @@ impl Kind for ResourceSlice {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         Vec::new()

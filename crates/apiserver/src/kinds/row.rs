@@ -20,7 +20,7 @@ const STORED: [&str; 8] = [
 ];
 
 /// The row of `K`.
-pub(super) fn row<K: Kind>() -> Resource {
+pub(crate) fn row<K: Kind>() -> Resource {
     let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
     let version = K::VERSIONS.first().copied().unwrap_or("v1");
     let shown_group = if K::GROUP.is_empty() {
@@ -50,7 +50,7 @@ pub(super) fn row<K: Kind>() -> Resource {
         verbs: match handler {
             ResourceHandler::Stored => STORED.to_vec(),
             ResourceHandler::Review(_) | ResourceHandler::Binding => vec!["create"],
-            ResourceHandler::ReadOnly => vec!["get", "list"],
+            ResourceHandler::ReadOnly | ResourceHandler::Measured(_) => vec!["get", "list"],
         },
         subresources: K::subresources(),
         handler,

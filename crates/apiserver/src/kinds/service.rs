@@ -30,6 +30,7 @@ impl Kind for Service {
         unconditional: true,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
     const ALLOCATES: bool = true;
 
     fn subresources() -> Vec<Subresource> {

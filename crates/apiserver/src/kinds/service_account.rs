@@ -24,6 +24,7 @@ impl Kind for ServiceAccount {
         unconditional: false,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         vec![Subresource::new(

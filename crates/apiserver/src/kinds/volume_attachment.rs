@@ -22,6 +22,7 @@ impl Kind for VolumeAttachment {
         unconditional: false,
     };
     const DELETION: Deletion<Self::Object> = Deletion::Immediate;
+    const SHOWS_DELETED: bool = true;
 
     fn subresources() -> Vec<Subresource> {
         vec![Subresource::status::<Self>()]

@@ -13,8 +13,8 @@ use super::{
     schemas::{self, Definitions},
 };
 use crate::{
-    discovery::GIT_VERSION,
     registry::{Resource, Table},
+    version::GIT_VERSION,
 };
 
 /// Counts the changes of the documents' form, so that clients do not keep one of an older form.
@@ -38,7 +38,7 @@ pub(super) fn hash(table: &Table, group: &str, version: &str) -> Option<String> 
             hash.update(format!("{}{:?}", sub.name, sub.verbs));
         }
         if let Some(schema) = row.schemas.get(version) {
-            hash.update(schema.to_string());
+            hash.update(schema.as_bytes());
         }
     }
     Some(hex::encode_upper(hash.finalize()))
@@ -145,6 +145,11 @@ pub(super) fn swagger(table: &Table) -> Vec<u8> {
 
 fn info() -> Value {
     json!({"title": "Kubernetes", "version": GIT_VERSION})
+}
+
+/// Bytes, gzipped.
+pub(super) fn zipped(bytes: &[u8]) -> Vec<u8> {
+    zip(|out| out.write_all(bytes))
 }
 
 fn zip(write: impl FnOnce(&mut GzEncoder<Vec<u8>>) -> io::Result<()>) -> Vec<u8> {

@@ -102,8 +102,9 @@ fn references(schema: &Value, prefix: &str, found: &mut Vec<String>) {
 }
 
 fn define(row: &Resource, gvk: &Gvk, all: &mut Definitions, reference: &str) {
-    if let Some(schema) = row.schemas.get(&gvk.version) {
-        all.insert(name(gvk), custom(schema, reference));
+    let schema = row.schemas.get(&gvk.version);
+    if let Some(schema) = schema.and_then(|text| serde_json::from_str(text).ok()) {
+        all.insert(name(gvk), custom(&schema, reference));
     } else if let Some(kind) = kinds::find(&gvk.group, &gvk.version, &gvk.kind) {
         complete(vec![kind.schema.to_owned()], all, reference);
     } else if gvk.group == "node.k8s.io" {
@@ -178,7 +179,6 @@ fn rename(value: &mut Value, from: &str, to: &str) {
     }
 }
 
-/// A custom resource's schema with what every object has.
 /// What references begin with in an OpenAPI 2 document.
 const V2_REFERENCE: &str = "#/definitions/";
 
@@ -186,6 +186,10 @@ const V2_REFERENCE: &str = "#/definitions/";
 fn custom(schema: &Value, reference: &str) -> Value {
     let mut schema = schema.clone();
     if reference == V2_REFERENCE {
+        // With any property a client that checks by this document would refuse all others.
+        if schema["x-kubernetes-preserve-unknown-fields"] == true {
+            return json!({"type": "object"});
+        }
         plain(&mut schema);
     }
     if let Some(map) = schema.as_object_mut() {
@@ -337,5 +341,26 @@ fn annotate(field: &schema::Field, property: &mut Map<String, Value>) {
     }
     if let Some(key) = strategy.key {
         put("patch-merge-key", json!(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_keeps_unknown_fields_has_no_properties_in_openapi_2() {
+        let keeps = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});
+        assert_eq!(custom(&keeps, V2_REFERENCE), json!({"type": "object"}));
+        let full = custom(&keeps, "#/components/schemas/");
+        assert_eq!(full["x-kubernetes-preserve-unknown-fields"], true);
+        assert_eq!(full["properties"]["a"]["type"], "string");
+        let inside = json!({"type": "object", "properties": {"a": keeps}});
+        let shown = custom(&inside, V2_REFERENCE);
+        assert_eq!(
+            shown["properties"]["a"]["x-kubernetes-preserve-unknown-fields"],
+            true
+        );
+        assert!(shown["properties"]["kind"].is_object());
     }
 }

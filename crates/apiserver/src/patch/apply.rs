@@ -4,6 +4,7 @@
 //! (unless forced) and removes what the same manager applied before and no longer names.
 //! [`track`] records who changed what on every other write.
 
+mod created;
 mod managed;
 mod set;
 mod shape;
@@ -11,6 +12,7 @@ mod walk;
 
 use serde_json::{Map, Value};
 
+pub use self::created::created;
 pub use self::set::{FieldPath, FieldSet};
 pub use self::shape::Known;
 use self::{
@@ -40,6 +42,8 @@ pub struct Writer<'a> {
     pub manager: &'a str,
     /// The version in which the object is written, as `node.k8s.io/v1`.
     pub api_version: &'a str,
+    /// The versions that there are, written so; none: any.
+    pub versions: &'a [String],
     /// The subresource, or empty.
     pub subresource: &'a str,
     /// Now, in RFC 3339 with seconds.
@@ -137,13 +141,13 @@ pub fn manager_of_user_agent(user_agent: &str) -> String {
 /// whose owners were never recorded stays without.
 pub fn track(known: Known<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
     let shape = Shape::root(known);
-    let mut managed = if !writer.subresource.is_empty() {
+    let managed = if !writer.subresource.is_empty() {
         live.map(|live| Managed::read(live, writer.api_version))
             .unwrap_or_default()
     } else if Managed::is_reset(new) {
         Managed::default()
     } else {
-        let given = Managed::read(new, writer.api_version);
+        let given = Managed::given(new, writer.api_version);
         match live {
             Some(live) if given.0.is_empty() => Managed::read(live, writer.api_version),
             Some(_) | None => given,
@@ -153,6 +157,7 @@ pub fn track(known: Known<'_>, live: Option<&Value>, new: &mut Value, writer: &W
         strip(new);
         return;
     }
+    let mut managed = managed.of_versions(writer);
     strip(new);
     let empty = Value::Object(Map::new());
     let old = live.map_or_else(|| empty.clone(), without_managed);
@@ -234,6 +239,7 @@ pub fn apply(
             &before,
         );
     }
+    let mut managed = managed.of_versions(writer);
     let last = managed
         .0
         .iter()

@@ -4,6 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
 use super::MAGIC;
+use super::schema::{ALLOWS, BESIDE, MANY, ONE, SCHEMA};
 use super::table::{self, Field, Kind, Message};
 use super::wire::{put_bytes, put_fixed, put_number};
 
@@ -157,6 +158,9 @@ fn write_value(number: u32, kind: &Kind, value: &Value, out: &mut Vec<u8>) -> Op
             }
             put_bytes(out, number, &content);
         }
+        Kind::SchemaOrSchemas => put_bytes(out, number, &write_schemas(value)?),
+        Kind::SchemaOrBool => put_bytes(out, number, &write_bool(value)?),
+        Kind::SchemaOrStrings => put_bytes(out, number, &write_strings(value)?),
         Kind::Message(name) => put_bytes(out, number, &part(name, value)?),
     }
     Some(())
@@ -209,5 +213,46 @@ fn time(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     put_number(&mut out, 1, seconds.cast_unsigned());
     put_number(&mut out, 2, i64::from(nanos).cast_unsigned());
+    Some(out)
+}
+
+/// A JSON schema, or a list of them.
+fn write_schemas(value: &Value) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    match value {
+        Value::Array(many) => {
+            for schema in many {
+                put_bytes(&mut out, MANY, &part(SCHEMA, schema)?);
+            }
+        }
+        one => put_bytes(&mut out, ONE, &part(SCHEMA, one)?),
+    }
+    Some(out)
+}
+
+/// A JSON schema, or whether anything is allowed.
+fn write_bool(value: &Value) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    match value {
+        Value::Bool(allows) => put_number(&mut out, ALLOWS, u64::from(*allows)),
+        schema => {
+            put_number(&mut out, ALLOWS, 1);
+            put_bytes(&mut out, BESIDE, &part(SCHEMA, schema)?);
+        }
+    }
+    Some(out)
+}
+
+/// A JSON schema, or names of properties.
+fn write_strings(value: &Value) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    match value {
+        Value::Array(names) => {
+            for name in names {
+                put_bytes(&mut out, MANY, name.as_str()?.as_bytes());
+            }
+        }
+        schema => put_bytes(&mut out, ONE, &part(SCHEMA, schema)?),
+    }
     Some(out)
 }

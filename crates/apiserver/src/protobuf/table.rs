@@ -32,8 +32,14 @@ pub(super) enum Kind {
     IntOrString,
     Time,
     MicroTime,
-    /// FieldsV1 and RawExtension: JSON in bytes.
+    /// FieldsV1, RawExtension and JSON: JSON in bytes.
     Json,
+    /// A JSON schema, or a list of them.
+    SchemaOrSchemas,
+    /// A JSON schema, or whether anything is allowed.
+    SchemaOrBool,
+    /// A JSON schema, or the names of properties.
+    SchemaOrStrings,
     /// A message that is a list of strings.
     Strings,
     Message(&'static str),
@@ -128,6 +134,9 @@ fn parse_field(line: &'static str) -> Option<(u32, Field)> {
         "U" => Kind::MicroTime,
         "R" | "X" => Kind::Json,
         "E" => Kind::Strings,
+        "A" => Kind::SchemaOrSchemas,
+        "B" => Kind::SchemaOrBool,
+        "D" => Kind::SchemaOrStrings,
         message => Kind::Message(message),
     };
     let field = Field {

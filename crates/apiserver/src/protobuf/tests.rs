@@ -185,6 +185,143 @@ fn times_bytes_and_reviews() {
 }
 
 #[test]
+fn a_definition_of_custom_resources_as_go_clients_write_it() {
+    let text_schema = || vec![(5, text("string"))];
+    let entry = |name: &str, schema| nested(vec![(1, text(name)), (2, schema)]);
+    let raw = |json: &str| nested(vec![(1, text(json))]);
+    let bits = |number: f64| {
+        let mut bytes = vec![9 << 3 | 1];
+        bytes.extend(number.to_bits().to_le_bytes());
+        bytes
+    };
+    let bounded = [message(vec![(5, text("integer"))]), bits(10.0)].concat();
+    let half = [message(vec![(5, text("number"))]), bits(0.5)].concat();
+    let properties = [
+        entry(
+            "list",
+            nested(vec![(24, nested(vec![(1, nested(text_schema()))]))]),
+        ),
+        entry(
+            "lists",
+            nested(vec![(
+                24,
+                nested(vec![(2, nested(text_schema())), (2, nested(vec![]))]),
+            )]),
+        ),
+        entry(
+            "open",
+            nested(vec![(
+                30,
+                nested(vec![(1, Out::Number(1)), (2, nested(text_schema()))]),
+            )]),
+        ),
+        entry(
+            "shut",
+            nested(vec![(30, nested(vec![(1, Out::Number(0))]))]),
+        ),
+        entry(
+            "kind",
+            nested(vec![
+                (8, raw("{\"a\":[1]}")),
+                (20, raw("\"x\"")),
+                (20, raw("null")),
+            ]),
+        ),
+        entry("bounded", Out::Bytes(bounded)),
+        entry("half", Out::Bytes(half)),
+        entry(
+            "needs",
+            nested(vec![
+                (
+                    32,
+                    nested(vec![(1, text("a")), (2, nested(vec![(2, text("b"))]))]),
+                ),
+                (
+                    32,
+                    nested(vec![
+                        (1, text("c")),
+                        (2, nested(vec![(1, nested(text_schema()))])),
+                    ]),
+                ),
+            ]),
+        ),
+        entry(
+            "ruled",
+            nested(vec![
+                (38, Out::Number(0)),
+                (44, nested(vec![(1, text("self > 0"))])),
+            ]),
+        ),
+    ];
+    let properties = properties.into_iter().map(|property| (29, property));
+    let schema = nested(vec![(1, nested(properties.collect()))]);
+    let version = nested(vec![
+        (1, text("v1")),
+        (2, Out::Number(1)),
+        (3, Out::Number(1)),
+        (4, schema),
+    ]);
+    let definition = message(vec![
+        (1, nested(vec![(1, text("as.example.com"))])),
+        (2, nested(vec![(1, text("example.com")), (7, version)])),
+    ]);
+    let got = decode(&envelope(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        definition,
+    ))
+    .unwrap();
+    let version = &got["spec"]["versions"][0];
+    assert_eq!(version["served"], true);
+    let properties = json!({
+        "list": {"items": {"type": "string"}}, "lists": {"items": [{"type": "string"}, {}]},
+        "open": {"additionalProperties": {"type": "string"}}, "shut": {"additionalProperties": false},
+        "kind": {"default": {"a": [1]}, "enum": ["x", null]},
+        "bounded": {"type": "integer", "maximum": 10}, "half": {"type": "number", "maximum": 0.5},
+        "needs": {"dependencies": {"a": ["b"], "c": {"type": "string"}}},
+        "ruled": {"x-kubernetes-preserve-unknown-fields": false, "x-kubernetes-validations": [{"rule": "self > 0"}]},
+    });
+    assert_eq!(
+        version["schema"]["openAPIV3Schema"]["properties"],
+        properties
+    );
+    assert_eq!(decode(&encode(&got).unwrap()).unwrap(), got);
+}
+
+#[test]
+fn schemas_that_nest_without_end_are_refused() {
+    // items in items, additionalProperties in additionalProperties, dependencies in dependencies
+    for inside in [
+        |schema: Vec<u8>| vec![(24, nested(vec![(1, Out::Bytes(schema))]))],
+        |schema: Vec<u8>| vec![(24, nested(vec![(2, Out::Bytes(schema))]))],
+        |schema: Vec<u8>| vec![(30, nested(vec![(2, Out::Bytes(schema))]))],
+        |schema| {
+            vec![(
+                32,
+                nested(vec![
+                    (1, text("a")),
+                    (2, nested(vec![(1, Out::Bytes(schema))])),
+                ]),
+            )]
+        },
+        |schema: Vec<u8>| vec![(28, Out::Bytes(schema))],
+    ] {
+        let mut schema = Vec::new();
+        for _ in 0..2_000 {
+            schema = message(inside(schema));
+        }
+        let schema = nested(vec![(1, Out::Bytes(schema))]);
+        let definition = message(vec![(2, nested(vec![(7, nested(vec![(4, schema)]))]))]);
+        let body = envelope(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            definition,
+        );
+        assert_eq!(decode(&body), Err(ProtobufError::Depth));
+    }
+}
+
+#[test]
 fn bad_bodies_are_refused() {
     assert_eq!(decode(b"{}"), Err(ProtobufError::Magic));
     assert_eq!(decode(b"k8s\0\xff"), Err(ProtobufError::Wire));
@@ -243,7 +380,9 @@ fn sample(kind: &Kind, depth: usize) -> Option<Value> {
         Kind::Time => json!("1969-07-20T20:17:40Z"),
         Kind::MicroTime => json!("2026-01-02T03:04:05.678901Z"),
         Kind::Json => json!({"f:metadata": {}}),
-        Kind::Strings => json!(["x", "y"]),
+        Kind::Strings | Kind::SchemaOrStrings => json!(["x", "y"]),
+        Kind::SchemaOrSchemas => json!([{"type": "string"}, {"type": "integer", "maximum": 3}]),
+        Kind::SchemaOrBool => json!(false),
         Kind::Message(_) if depth == 0 => return None,
         Kind::Message(name) => Value::Object(filled(table::find(name)?, depth - 1)),
     })

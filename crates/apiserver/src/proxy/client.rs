@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -17,12 +18,14 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use berth_api::status::ApiError;
 
@@ -31,10 +34,11 @@ use super::{
     address::{self, Peer},
     identity::NodeVerifier,
     is_private,
-    target::Target,
+    target::{self, Target},
     tunnels::Tunnels,
 };
 use crate::{
+    audit::Connected,
     flow::Held,
     http_types::{self, Request, Response},
     storage::Storage,
@@ -89,26 +93,81 @@ impl NodeClient {
         storage: &Storage,
     ) -> Result<Response, ApiError> {
         let place = format!("{}:{}", target.host, target.port);
-        let failed =
-            |what: &str| ApiError::Internal(format!("error dialing backend {place}: {what}"));
-        let addresses = self.resolve(&target).await?;
+        let path = &target.path_and_query;
+        let stream = self.dial(&target, &place).await?;
+        if !target.tls {
+            return exchange(&self.tunnels, stream, &place, path, request).await;
+        }
+        let stream = self.secure(&target, &place, stream, storage).await?;
+        exchange(&self.tunnels, stream, &place, path, request).await
+    }
+
+    /// What a node's own server answers to a GET; at most so many bytes of it. Who waits says for how long.
+    ///
+    /// # Errors
+    /// `Internal` when the node cannot be reached, is not who it says, or answers anything but 200 with as much.
+    pub(crate) async fn fetch(
+        &self,
+        node: &Value,
+        path: &str,
+        limit: usize,
+        storage: &Storage,
+    ) -> Result<Bytes, ApiError> {
+        let target = target::kubelet(node, path.to_owned())?;
+        let place = format!("{}:{}", target.host, target.port);
+        let failed = |error: &dyn std::fmt::Display| {
+            ApiError::Internal(format!("error dialing backend {place}: {error}"))
+        };
+        let stream = self.dial(&target, &place).await?;
+        let stream = self.secure(&target, &place, stream, storage).await?;
+        let request = http::Request::get(path)
+            .header(header::HOST, &place)
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| failed(&e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| failed(&e))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
+            let code = response.status();
+            if code != StatusCode::OK {
+                return Err(failed(&format!("the node answered {code}")));
+            }
+            let body = Limited::new(response.into_body(), limit).collect().await;
+            Ok(body.map_err(|e| failed(&e))?.to_bytes())
+        };
+        tokio::pin!(answer);
+        // In this task: the connection ends when nobody waits any more.
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = connection => {
+                ended.map_err(|e| failed(&e))?;
+                answer.await
+            }
+        }
+    }
+
+    async fn dial(&self, target: &Target, place: &str) -> Result<TcpStream, ApiError> {
+        let addresses = self.resolve(target).await?;
         let stream = match timeout(CONNECT, TcpStream::connect(addresses.as_slice())).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(&error.to_string())),
-            Err(_) => return Err(failed("no answer within 10 seconds")),
+            Ok(Err(error)) => return Err(dialing(place, &error.to_string())),
+            Err(_) => return Err(dialing(place, "no answer within 10 seconds")),
         };
         // best effort: without it only latency suffers
         let _ = stream.set_nodelay(true);
-        if !target.tls {
-            return exchange(
-                &self.tunnels,
-                stream,
-                &place,
-                &target.path_and_query,
-                request,
-            )
-            .await;
-        }
+        Ok(stream)
+    }
+
+    /// The TLS handshake; a node's server must be that of the node.
+    async fn secure(
+        &self,
+        target: &Target,
+        place: &str,
+        stream: TcpStream,
+        storage: &Storage,
+    ) -> Result<TlsStream<TcpStream>, ApiError> {
+        let failed = |what: &str| dialing(place, what);
         let name = server_name(&target.host).ok_or_else(|| failed("not a name for TLS"))?;
         let connector = match &target.peer {
             Peer::Kubelet(_) => &self.node,
@@ -127,14 +186,7 @@ impl NodeClient {
                 .await
                 .map_err(|error| failed(&error.to_string()))?;
         }
-        exchange(
-            &self.tunnels,
-            stream,
-            &place,
-            &target.path_and_query,
-            request,
-        )
-        .await
+        Ok(stream)
     }
 
     /// Ends all connections to nodes and pods.
@@ -165,6 +217,10 @@ impl NodeClient {
         }
         Ok(found)
     }
+}
+
+fn dialing(place: &str, what: &str) -> ApiError {
+    ApiError::Internal(format!("error dialing backend {place}: {what}"))
 }
 
 fn server_name(host: &str) -> Option<ServerName<'static>> {
@@ -202,6 +258,7 @@ where
     });
     // An upgraded connection goes on when its request is answered, and still has the place of it.
     let held: Option<Held> = request.extensions_mut().remove();
+    let audited: Option<Connected> = request.extensions_mut().remove();
     let client = request
         .headers()
         .contains_key(header::UPGRADE)
@@ -218,26 +275,29 @@ where
         let node = hyper::upgrade::on(&mut response);
         tunnels.spawn(async move {
             join(client, node).await;
-            drop(held);
+            drop((held, audited));
         });
         let (parts, _) = response.into_parts();
         return Ok(http::Response::from_parts(parts, http_types::full("")));
     }
-    let (mut parts, body) = response.into_parts();
+    let response = without_hops(response);
+    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+/// An answer without the headers that concern its connection alone.
+pub(super) fn without_hops<B>(mut response: http::Response<B>) -> http::Response<B> {
     for hop in [
         header::CONNECTION,
         header::TRANSFER_ENCODING,
         header::UPGRADE,
     ] {
-        parts.headers.remove(hop);
+        response.headers_mut().remove(hop);
     }
-    Ok(http::Response::from_parts(
-        parts,
-        body.map_err(Into::into).boxed_unsync(),
-    ))
+    response
 }
 
-fn outgoing(
+/// The request as the other side gets it.
+pub(super) fn outgoing(
     place: &str,
     path_and_query: &str,
     request: Request,

@@ -51,7 +51,7 @@ fn name(object: &Value) -> &str {
 }
 
 /// The node's kubelet with a path of it.
-fn kubelet(node: &Value, path_and_query: String) -> Result<Target, ApiError> {
+pub(super) fn kubelet(node: &Value, path_and_query: String) -> Result<Target, ApiError> {
     let addresses = node
         .pointer("/status/addresses")
         .and_then(Value::as_array)

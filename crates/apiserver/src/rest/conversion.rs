@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use berth_api::field::FieldError;
 use berth_api::status::ApiError;
 use bytes::Bytes;
 use serde_json::Value;
@@ -13,9 +14,9 @@ use serde_json::Value;
 use super::Call;
 use crate::heavy;
 use crate::negotiate::Shape;
-use crate::object::{self, Object};
+use crate::object::{self, Object, Part};
 use crate::registry::ConverterKey;
-use crate::storage::Stored;
+use crate::storage::{Memo, Stored};
 
 /// Whether the bytes of an object are of a version. The common order of fields is looked at only, so that nothing has to be
 /// taken apart; what is written otherwise counts as of another version.
@@ -150,6 +151,54 @@ impl Call {
         Ok(object)
     }
 
+    /// Everything wrong with a new object, or with replacing a part of another by its own, by the rules of the request's
+    /// version: as on the stock server, what is stored is a matter of conversion. `old` is the object that is replaced, in
+    /// the stored version.
+    pub(super) async fn wrong(
+        &self,
+        new: &dyn Object,
+        old: Option<(Part, &dyn Object, &Value)>,
+    ) -> Result<Vec<FieldError>, ApiError> {
+        let strategy = &self.row.strategy;
+        let version = self.version();
+        if !strategy.has_rules_of(version) {
+            return match old {
+                None => Ok(new.validate()),
+                Some((part, old, _)) => new.validate_update(part, old),
+            };
+        }
+        let mut objects = vec![new.to_value()?];
+        objects.extend(old.map(|(_, _, old)| old.clone()));
+        let to = self.api_version();
+        if let Some(converter) = &self.row.converter {
+            let converting = converter.convert(objects, &to, self.deadline());
+            objects = self.seats.away(heavy::away(converting)).await???;
+        } else {
+            for object in &mut objects {
+                super::convert(&self.row, object, &to)?;
+            }
+        }
+        let read = |object: &Value| {
+            let read = strategy.read_by_rules_of(version, object);
+            read.map_err(|error| {
+                ApiError::Internal(format!(
+                    "{} {:?} as {to}: {error}",
+                    self.row.kind,
+                    new.name()
+                ))
+            })
+        };
+        match (objects.as_slice(), old) {
+            ([new], None) => Ok(read(new)?.validate()),
+            ([new, old], Some((part, _, _))) => {
+                read(new)?.validate_update(part, read(old)?.as_ref())
+            }
+            _ => Err(ApiError::Internal(
+                "a converter has lost an object".to_owned(),
+            )),
+        }
+    }
+
     /// Until when a webhook may be waited for: a watch goes on longer than a request may take.
     fn deadline(&self) -> tokio::time::Instant {
         let now = tokio::time::Instant::now();
@@ -163,6 +212,7 @@ impl Call {
 fn with_bytes(stored: &Stored, bytes: Bytes) -> Stored {
     Stored {
         bytes,
+        memo: Memo::default(),
         ..stored.clone()
     }
 }

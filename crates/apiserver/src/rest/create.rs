@@ -12,10 +12,11 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
 
-use super::{Call, meta};
+use super::Call;
 use crate::admission::{Operation, Turn};
 use crate::generated_name;
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 use crate::patch;
@@ -122,7 +123,7 @@ impl Call {
         object.prepare_create(&self.api.gates);
         let strategy = &self.row.strategy;
         strategy.complete(object.as_mut(), None, self.write())?;
-        self.invalid(&name, object.validate())?;
+        self.invalid(&name, self.wrong(object.as_ref(), None).await?)?;
         let beside = strategy.allocate(Some(object.as_mut()), None, self.cluster())?;
         if strategy.allocates() {
             self.invalid(&name, object.validate())?;
@@ -140,19 +141,19 @@ impl Call {
         {
             self.warn(warning);
         }
-        let judged = object;
-        let object = judged.to_value()?;
         if self.query.dry_run {
             if self.cache().get(self.namespace(), &name).is_some() {
                 return Err(ApiError::AlreadyExists(self.subject(&name)));
             }
-            return Ok(Some(Created::Dry(object)));
+            return Ok(Some(Created::Dry(object.to_value()?)));
         }
         let row = &self.row.storage;
-        let write = Beside::put(row, self.namespace(), &name, Expect::Absent, object)?;
+        let expect = Expect::Absent;
+        let write = Beside::put_object(row, self.namespace(), &name, expect, object.as_mut())?;
         let guard = turn.as_ref().and_then(Turn::guard);
-        let recount = || admission.recount(&attributes, judged.as_ref());
+        let recount = || admission.recount(&attributes, object.as_ref());
         let storage = &self.api.storage;
+        let _stage = self.traced.stage("store");
         match storage
             .commit_guarded(write, beside, guard, recount)
             .await?
@@ -226,6 +227,13 @@ impl Call {
     ) -> Result<(), ApiError> {
         let manager = self.manager();
         let value = object.to_value()?;
+        let given = object.metadata().managed_fields.as_deref();
+        if old.is_none() && given.unwrap_or_default().is_empty() {
+            let spoken = self.spoken(&value).await?;
+            let entry = patch::created(&spoken, &self.write_context(&manager));
+            object.metadata_mut().managed_fields = entry.map(|entry| vec![entry]);
+            return Ok(());
+        }
         let mut spoken = self.spoken(&value).await?.into_owned();
         let old = match old {
             Some(old) => Some(self.spoken(old).await?),

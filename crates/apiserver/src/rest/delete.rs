@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use berth_api::decode;
 use berth_api::status::ApiError;
+use berth_api::status_json::status_json;
 use berth_store::Expect;
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status, StatusDetails};
 use serde_json::{Value, json};
 
-use super::{Call, meta};
+use super::Call;
 use crate::admission::{self, Operation, RequestOptions};
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 use crate::query::{Propagation, Query};
@@ -34,6 +36,8 @@ pub(crate) struct Deletion {
     pub(crate) dry_run: bool,
     /// Whether what cannot be decoded from the store is meant, and nothing else.
     pub(crate) ignore_read_errors: bool,
+    /// Whether admission has judged it already, as something else than a deletion.
+    pub(crate) is_admitted: bool,
 }
 
 /// A deletion as webhooks and policies see it.
@@ -90,7 +94,7 @@ impl Call {
     /// Answers a DELETE.
     pub(crate) async fn delete(&self) -> Result<Response, ApiError> {
         let deletion = self.deletion()?;
-        let shows_object = self.row.strategy.ending() == Ending::Graceful;
+        let shows_object = self.row.strategy.shows_deleted();
         match self.delete_object(self.name(), &deletion).await? {
             Deleted::Gone(stored) if shows_object => {
                 self.answer_stored(StatusCode::OK, stored).await
@@ -109,14 +113,19 @@ impl Call {
     }
 
     fn respond_success(&self, name: &str, uid: &str) -> Result<Response, ApiError> {
-        let mut details = json!({"name": name, "group": self.row.group, "kind": self.row.plural});
-        if !uid.is_empty() {
-            details["uid"] = json!(uid);
-        }
-        let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-        });
-        self.respond_bytes(StatusCode::OK, status.to_string().into())
+        let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let status = Status {
+            status: Some("Success".to_owned()),
+            details: Some(StatusDetails {
+                name: said(name),
+                group: said(&self.row.group),
+                kind: said(&self.row.plural),
+                uid: said(uid),
+                ..StatusDetails::default()
+            }),
+            ..Status::default()
+        };
+        self.respond_bytes(StatusCode::OK, status_json(&status).into())
     }
 
     /// Reads DeleteOptions from the body and the query; the body wins.
@@ -164,6 +173,7 @@ impl Call {
             ignore_read_errors: options
                 .ignore_store_read_error_with_cluster_breaking_potential
                 .unwrap_or(query.ignore_read_errors),
+            is_admitted: false,
         })
     }
 
@@ -201,13 +211,15 @@ impl Call {
         let (value, _) = self.current(stored).await?;
         let object = self.typed(stored, &value)?;
         self.check_preconditions(stored, object.uid(), deletion)?;
-        let options = Options(deletion);
-        let attributes = admission::Attributes {
-            options: &options,
-            dry_run: deletion.dry_run,
-            ..self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()))
-        };
-        self.api.admission.judge(&attributes).await?;
+        if !deletion.is_admitted {
+            let options = Options(deletion);
+            let attributes = admission::Attributes {
+                options: &options,
+                dry_run: deletion.dry_run,
+                ..self.admitted(Operation::Delete, "", &stored.name, Some(object.as_ref()))
+            };
+            self.api.admission.judge(&attributes).await?;
+        }
         let step = self.step(object.as_ref(), deletion)?;
         if deletion.dry_run {
             let shown = match step {
@@ -219,6 +231,7 @@ impl Call {
         let storage = &self.api.storage;
         let (namespace, name) = (&stored.namespace, &stored.name);
         let expect = Expect::Revision(stored.revision);
+        let _stage = self.traced.stage("store");
         match step {
             Step::Nothing => Ok(Ok(Deleted::Marked(Arc::clone(stored)))),
             Step::Remove => {

@@ -28,7 +28,7 @@ const PAST: usize = 16 << 20;
 /// A list of more bytes is written while it is sent, so that what it takes of the memory does not grow with it.
 const STREAMED: usize = 512 << 10;
 
-/// Where a list goes on: after this key, at this revision.
+/// Where a list goes on: after this key, at this revision, or ([`PRESENT`]) as it is when it is asked for.
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: String,
@@ -37,24 +37,49 @@ struct Continue {
 }
 
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+/// The revision of a token that goes on with the present, after the moment that the list began with is no longer kept.
+const PRESENT: Revision = -1;
 
 impl Continue {
+    fn new(revision: Revision, start: &str) -> Self {
+        Self {
+            v: TOKEN_VERSION.to_owned(),
+            rv: revision,
+            start: start.to_owned(),
+        }
+    }
+
     fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
     fn decode(text: &str) -> Result<Self, ApiError> {
-        URL_SAFE_NO_PAD
+        let bytes = URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
-            .filter(|token| token.v == TOKEN_VERSION && token.rv > 0)
-            .ok_or_else(invalid_token)
+            .map_err(|error| invalid_token(&format!(": {error}")))?;
+        let token: Self =
+            serde_json::from_slice(&bytes).map_err(|error| invalid_token(&format!(": {error}")))?;
+        if token.v != TOKEN_VERSION {
+            return Err(invalid_token(
+                ": server does not recognize this encoded version",
+            ));
+        }
+        if token.rv == 0 {
+            let why = ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+            return Err(invalid_token(why));
+        }
+        if token.start.is_empty() {
+            let why = ": encoded start key empty (version meta.k8s.io/v1)";
+            return Err(invalid_token(why));
+        }
+        Ok(token)
     }
 }
 
-fn invalid_token() -> ApiError {
-    ApiError::BadRequest("continue key is not valid".to_owned())
+fn invalid_token(why: &str) -> ApiError {
+    ApiError::BadRequest(format!(
+        "invalid continue token: continue key is not valid{why}"
+    ))
 }
 
 /// Whether a list of a namespace (empty: of all) can go on after the part of a key: a token of another list does not
@@ -108,7 +133,7 @@ impl Call {
     pub(crate) async fn collect(&self) -> Result<Listed, ApiError> {
         self.query.check(Options::List)?;
         let selector = self.selector()?;
-        let revision = self.query.revision()?;
+        let revision = self.query.list_revision()?;
         if !self.query.continue_token.is_empty() {
             if revision.is_some_and(|r| r > 0) {
                 return Err(ApiError::BadRequest(
@@ -117,9 +142,9 @@ impl Call {
             }
             let token = Continue::decode(&self.query.continue_token)?;
             if !goes_on_in(self.namespace(), &token.start) {
-                return Err(invalid_token());
+                return Err(invalid_token(": it is of another list"));
             }
-            return self.page(&selector, token.rv, Some(token.start)).await;
+            return self.go_on(&selector, token).await;
         }
         match (self.query.version_match, revision) {
             (Some(VersionMatch::Exact), Some(revision)) => {
@@ -136,9 +161,36 @@ impl Call {
         }
     }
 
+    /// The next page of a list. Its past is gone when the store has forgotten it, and by the clock: a client that waits
+    /// is told so after the same time whatever was written meanwhile.
+    async fn go_on(&self, selector: &Selector, token: Continue) -> Result<Listed, ApiError> {
+        if token.rv < 0 {
+            self.freshen().await?;
+            return Ok(self.present(selector, Some(&token.start)));
+        }
+        if token.rv < self.api.storage.history() {
+            return Err(ApiError::ExpiredContinue {
+                token: Continue::new(PRESENT, &token.start).encode(),
+            });
+        }
+        self.page(selector, token.rv, Some(token.start)).await
+    }
+
     /// From the cache, as it is now, after a key.
     fn present(&self, selector: &Selector, after: Option<&str>) -> Listed {
         let applied = self.api.storage.applied();
+        let limit = self.query.limit;
+        if limit > 0 && !selector.is_filtered() {
+            let (items, left, revision) =
+                self.cache().first(self.namespace(), after, limit, applied);
+            let last = items.last().filter(|_| left > 0);
+            let meta = ListMeta {
+                revision,
+                continue_token: last.map(|last| next(revision, last)),
+                remaining: last.map(|_| left),
+            };
+            return Listed { items, meta };
+        }
         let (items, revision) = self.cache().snapshot(Some(self.namespace()), applied);
         let skipped = after.map_or(0, |after| {
             items.partition_point(|i| tail(i).as_str() <= after)
@@ -152,11 +204,7 @@ impl Call {
             revision,
             ..ListMeta::default()
         };
-        let limit = self.query.limit;
         if limit > 0 && selected.len() > limit {
-            if !selector.is_filtered() {
-                meta.remaining = Some(selected.len() - limit);
-            }
             selected.truncate(limit);
             meta.continue_token = selected.last().map(|last| next(revision, last));
         }
@@ -164,6 +212,17 @@ impl Call {
             items: selected,
             meta,
         }
+    }
+
+    /// How many objects there are after one by now. For a page of the past that is an estimate, as which clients are to
+    /// take it anyway: to count there would cost as much as to read all that follows.
+    fn left(&self, last: Option<&Arc<Stored>>) -> usize {
+        let Some(last) = last.map(|last| tail(last)) else {
+            return 1;
+        };
+        let items = self.cache().list(Some(self.namespace()));
+        let before = items.partition_point(|item| tail(item) <= last);
+        (items.len() - before).max(1)
     }
 
     /// At a revision of the past, after a key.
@@ -191,8 +250,16 @@ impl Call {
         };
         let mut items: Vec<Arc<Stored>> = Vec::new();
         let mut bytes = 0;
-        let mut cursor =
-            after.map(|start| format!("{}{start}", key::prefix(&self.row.storage, None)));
+        // Should the past be forgotten by now, the list can go on with the present.
+        let expired = |error| match (error, &after) {
+            (ApiError::Expired(_), Some(start)) => ApiError::ExpiredContinue {
+                token: Continue::new(PRESENT, start).encode(),
+            },
+            (error, _) => error,
+        };
+        let mut cursor = after
+            .as_ref()
+            .map(|start| format!("{}{start}", key::prefix(&self.row.storage, None)));
         loop {
             let range = Range {
                 prefix: key::prefix(&self.row.storage, Some(self.namespace())),
@@ -204,7 +271,8 @@ impl Call {
                 .acquire()
                 .await
                 .map_err(|_| ApiError::Internal("the server is shutting down".to_owned()))?;
-            let (page, _, more) = self.api.storage.range_at(&self.row.storage, range).await?;
+            let read = self.api.storage.range_at(&self.row.storage, range).await;
+            let (page, _, more) = read.map_err(expired)?;
             let last = page.last().cloned();
             for item in page {
                 if !selector.matches(item.as_ref()) {
@@ -219,12 +287,13 @@ impl Call {
                 }
                 if items.len() == limit || bytes > PAST {
                     let token = items.last().map(|last| next(revision, last));
+                    let remaining = (!selector.is_filtered()).then(|| self.left(items.last()));
                     return Ok(Listed {
                         items,
                         meta: ListMeta {
                             revision,
                             continue_token: token,
-                            remaining: None,
+                            remaining,
                         },
                     });
                 }
@@ -256,10 +325,20 @@ fn tail(item: &Stored) -> String {
 }
 
 fn next(revision: Revision, last: &Stored) -> String {
-    Continue {
-        v: TOKEN_VERSION.to_owned(),
-        rv: revision,
-        start: tail(last),
+    Continue::new(revision, &tail(last)).encode()
+}
+
+/// Reads any text as a token: one that is taken leads nowhere outside of its list.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_token(text: &str) {
+    // As it is, and as what a token has in it.
+    for text in [text.to_owned(), URL_SAFE_NO_PAD.encode(text)] {
+        let Ok(token) = Continue::decode(&text) else {
+            continue;
+        };
+        if goes_on_in("team", &token.start) {
+            assert!(token.start.starts_with("team/"));
+        }
+        assert!(Continue::decode(&token.encode()).is_ok());
     }
-    .encode()
 }

@@ -124,7 +124,7 @@ impl Listing {
         if self.call.accepted.encoding == Encoding::Protobuf {
             return self.next_messages();
         }
-        let mut part = BytesMut::with_capacity(PART);
+        let mut part = BytesMut::with_capacity(self.size_of_part());
         while part.len() < PART {
             let item = self.take().await?;
             match self.head.take() {
@@ -140,6 +140,18 @@ impl Listing {
             part.put_slice(&self.item(&item)?);
         }
         Ok(Some(part.freeze()))
+    }
+
+    /// Bytes that the next part will have where objects are sent as they are, so that it is not moved while it grows.
+    fn size_of_part(&self) -> usize {
+        let mut size = self.head.as_ref().map_or(0, Vec::len) + "]}".len();
+        for item in self.items.as_slice() {
+            if size >= PART {
+                break;
+            }
+            size += item.bytes.len() + 1;
+        }
+        size
     }
 
     fn next_messages(&mut self) -> Result<Option<Bytes>, ApiError> {

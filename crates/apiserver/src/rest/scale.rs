@@ -4,8 +4,9 @@ use berth_api::decode::Document;
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
 use http::StatusCode;
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::autoscaling::v1::Scale;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Call;
 use super::update::{Part, Replacement, Updated};
@@ -44,11 +45,7 @@ impl Call {
         let kind = self.patch_kind()?;
         self.query.check(Options::Patch(kind))?;
         if kind == PatchKind::Apply {
-            return Err(ApiError::BadRequest(
-                "server-side apply of the subresource scale is not supported by this server; use a merge patch, or apply \
-                 spec.replicas of the object itself"
-                    .to_owned(),
-            ));
+            return self.apply_scale().await;
         }
         let manager = self.manager();
         let updated = self
@@ -68,6 +65,47 @@ impl Call {
                 self.check_name(scale.metadata.name.as_deref().unwrap_or_default())?;
                 // The version is that of the object as it was read, unless the patch says another.
                 self.scaled(current, &scale, true)
+            })
+            .await?;
+        self.respond_scaled(&updated)
+    }
+
+    /// Answers a server-side apply of the scale: the manager owns the object's number of replicas, as one that has set it
+    /// through this subresource.
+    async fn apply_scale(&self) -> Result<Response, ApiError> {
+        let manager = self.manager();
+        let document = patch::configuration_of(&self.body, Scale::API_VERSION, Scale::KIND)?;
+        let managed = document.value.pointer("/metadata/managedFields");
+        if managed.is_some_and(|managed| !managed.is_null()) {
+            let why = "metadata.managedFields must be nil";
+            return Err(ApiError::BadRequest(why.to_owned()));
+        }
+        let scale: Scale = self.posted(document)?;
+        self.check_name(scale.metadata.name.as_deref().unwrap_or_default())?;
+        let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas);
+        self.check_scale(&scale, replicas.unwrap_or(0))?;
+        let mut config = json!({"apiVersion": self.api_version(), "kind": self.row.kind, "metadata": {"name": self.name()}});
+        if let Some(replicas) = replicas {
+            put(&mut config, self.row.strategy.replicas_path(), replicas);
+        }
+        let updated = self
+            .update_object(Part::Scale, |_, spoken| {
+                let ctx = self.write_context(&manager);
+                let mut applied = patch::apply_configuration(spoken, &config, &ctx)?;
+                for (field, given) in [
+                    ("resourceVersion", &scale.metadata.resource_version),
+                    ("uid", &scale.metadata.uid),
+                ] {
+                    if let Some(given) = given.as_ref().filter(|given| !given.is_empty()) {
+                        applied["metadata"][field] = json!(given);
+                    }
+                }
+                Ok(Replacement {
+                    object: self.decode_applied(applied, &[])?,
+                    track: false,
+                    again: true,
+                    spoken: true,
+                })
             })
             .await?;
         self.respond_scaled(&updated)
@@ -139,4 +177,17 @@ impl Call {
         let scale = scale::of(strategy.as_ref(), object.as_ref())?;
         serde_json::to_value(scale).map_err(|e| ApiError::Internal(e.to_string()))
     }
+}
+
+/// Puts a number at a JSON pointer, and makes the maps that lead there.
+fn put(object: &mut Value, pointer: &str, number: i32) {
+    let mut at = object;
+    for name in pointer.split('/').skip(1) {
+        let name = name.replace("~1", "/").replace("~0", "~");
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[name.as_str()];
+    }
+    *at = json!(number);
 }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use berth_api::field::aggregate;
 use berth_api::status::{ApiError, Subject};
+use berth_api::status_json::status_json;
 use berth_core::meta as core_meta;
 use berth_rules::pod::binding;
 use berth_store::Expect;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::api::policy::v1::Eviction;
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::json;
 
-use super::{Call, delete_unreadable, meta};
+use super::{Call, delete_unreadable};
 use crate::admission::{self, Form, Operation, decode_posted};
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 use crate::query::Options;
@@ -25,8 +28,12 @@ const TRIES: usize = 20;
 
 impl Call {
     fn accepted_status(&self) -> Result<Response, ApiError> {
-        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-        self.respond_bytes(StatusCode::CREATED, status.to_string().into())
+        let status = Status {
+            status: Some("Success".to_owned()),
+            code: Some(201),
+            ..Status::default()
+        };
+        self.respond_bytes(StatusCode::CREATED, status_json(&status).into())
     }
 
     /// Answers a POST of a Binding: the pod gets its node.
@@ -62,13 +69,19 @@ impl Call {
         let mut current = storage.get(&pods.storage, self.namespace(), &name);
         for _ in 0..TRIES {
             let stored = current.take().ok_or_else(|| self.not_found(&name))?;
-            let bound = self.bound(&pods, &stored, binding)?;
+            let mut bound = self.bound(&pods, &stored, binding)?;
             if self.query.dry_run {
                 return self.accepted_status();
             }
             let expect = Expect::Revision(stored.revision);
             let written = storage
-                .put(&pods.storage, self.namespace(), &name, expect, bound)
+                .put_object(
+                    &pods.storage,
+                    self.namespace(),
+                    &name,
+                    expect,
+                    bound.as_mut(),
+                )
                 .await?;
             match written {
                 Written::Done(_) => return self.accepted_status(),
@@ -89,9 +102,16 @@ impl Call {
         pods: &Resource,
         stored: &Stored,
         binding: &Binding,
-    ) -> Result<Value, ApiError> {
-        let read = pods.strategy.read(&stored.value()?);
-        let mut object = read.map_err(|error| stored.report(&error))?;
+    ) -> Result<Box<dyn Object>, ApiError> {
+        // Almost every pod is stored as this server writes it; one that isn't is read as leniently as elsewhere.
+        let written = serde_json::from_slice::<Pod>(&stored.bytes);
+        let mut object: Box<dyn Object> = match written.ok().filter(|_| !stored.corrupt) {
+            Some(pod) => Box::new(pod),
+            None => {
+                let read = pods.strategy.read(&stored.value()?);
+                read.map_err(|error| stored.report(&error))?
+            }
+        };
         let pod: &mut Pod = object.typed_mut()?;
         let before = pod.metadata.clone();
         binding::assign(pod, binding, self.time(0)).map_err(|error| ApiError::Conflict {
@@ -103,7 +123,7 @@ impl Call {
         if !errors.is_empty() {
             return Err(ApiError::invalid("", "Pod", &stored.name, errors));
         }
-        object.to_value()
+        Ok(object)
     }
 
     /// Answers a POST of an Eviction: a delete, if disruption budgets allow it.
@@ -144,11 +164,14 @@ impl Call {
         let options = eviction.delete_options.clone().unwrap_or_default();
         let mut deletion = Self::deletion_of(options, &self.query)?;
         delete_unreadable::refuse_option(&deletion)?;
-        if let (Some(stored), Some(pod)) = (&stored, &pod) {
-            let pod = pod.typed()?;
-            self.take_disruption(pod, stored.revision, &mut deletion)
-                .await?;
-        }
+        // It is admitted as an eviction, and as nothing else: of the pod that was there then, and of no other.
+        let (Some(stored), Some(pod)) = (&stored, &pod) else {
+            return Err(self.not_found(self.name()));
+        };
+        deletion.is_admitted = true;
+        deletion.uid.get_or_insert_with(|| pod.uid().to_owned());
+        self.take_disruption(pod.typed()?, stored.revision, &mut deletion)
+            .await?;
         self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }

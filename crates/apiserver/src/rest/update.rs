@@ -9,10 +9,11 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::Call;
 use super::create::Created;
-use super::{Call, meta};
 use crate::admission::{self, Form, Operation, Turn};
 use crate::http_types::Response;
+use crate::metadata as meta;
 use crate::negotiate;
 use crate::object::Object;
 pub(crate) use crate::object::Part;
@@ -276,7 +277,8 @@ impl Call {
         } else {
             Vec::new()
         };
-        self.invalid(name, object.validate_update(part, was)?)?;
+        let wrong = self.wrong(object.as_ref(), Some((part, was, &old.value)));
+        self.invalid(name, wrong.await?)?;
         self.check_metadata(name, object.metadata(), Some(was.metadata()))?;
         let turn = admission
             .validate(&attributes, Some(object.as_ref()))
@@ -303,6 +305,7 @@ impl Call {
         let guard = turn.as_ref().and_then(Turn::guard).filter(|_| !removes);
         let recount = || admission.recount(&attributes, judged.as_ref());
         let storage = &self.api.storage;
+        let _stage = self.traced.stage("store");
         match storage
             .commit_guarded(write, beside, guard, recount)
             .await?

@@ -4,20 +4,25 @@
 //! the stream, in which the bytes of large objects are those of the cache. One that falls behind the history is ended
 //! with 410, and its client lists again; one that is not read at all is closed with its connection.
 
+mod shared;
+
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_api::status::ApiError;
+use berth_api::status_json::status_json;
 use berth_store::Revision;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use prometheus_client::metrics::counter::Counter;
 use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::Call;
 use super::render::protobuf_of;
@@ -43,9 +48,13 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 struct Watching {
     call: Arc<Call>,
+    /// Events that were sent.
+    sent: Counter,
     cache: Arc<ResourceCache>,
     changes: Receiver<Revision>,
     selector: Selector,
+    /// Whether it shows everything of its namespace as it is stored, as others like it do.
+    is_plain: bool,
     /// Everything up to here has been sent.
     cursor: Revision,
     /// Objects that there were at the beginning, and are still to be sent.
@@ -55,6 +64,8 @@ struct Watching {
     ready: VecDeque<Bytes>,
     deadline: Instant,
     bookmark_at: Instant,
+    /// Until the deadline or the bookmark.
+    wake: Pin<Box<Sleep>>,
     told_columns: bool,
     ended: bool,
 }
@@ -66,13 +77,18 @@ impl Call {
         self.shed();
         let selector = self.selector()?;
         let revision = self.query.revision()?;
-        let initial = self.initial_events(revision)?;
+        // Without sendInitialEvents, a watch of no version in particular begins with what there is.
+        let initial = match self.query.send_initial_events {
+            Some(wanted) => wanted,
+            None => revision.unwrap_or(0) == 0,
+        };
         if self.query.send_initial_events == Some(true) || revision.is_none() {
             // Streamed lists and unset versions show everything that was written before.
             let current = self.api.storage.current_revision().await?;
             self.api.storage.wait_for(current).await?;
         }
-        if let Some(revision) = revision.filter(|r| *r > 0) {
+        // One that only follows can begin before this server is there: it tells what comes after that revision.
+        if initial && let Some(revision) = revision.filter(|r| *r > 0) {
             self.api.storage.wait_for(revision).await?;
         }
         let cache = self.cache();
@@ -87,6 +103,7 @@ impl Call {
             .unwrap_or_else(|| now + default_timeout(&self));
         let mut watching = Watching {
             changes,
+            is_plain: self.is_plain(&selector),
             selector,
             cursor: revision.unwrap_or(0),
             initial: Vec::new().into_iter(),
@@ -94,9 +111,11 @@ impl Call {
             ready: VecDeque::new(),
             deadline,
             bookmark_at: now + BOOKMARK_EVERY,
+            wake: Box::pin(tokio::time::sleep_until(deadline.min(now + BOOKMARK_EVERY))),
             told_columns: false,
             ended: false,
             cache,
+            sent: self.api.metrics.watch(&self.target),
             call: Arc::new(self),
         };
         if initial {
@@ -120,22 +139,6 @@ impl Call {
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
-    }
-
-    /// Whether the watch begins with the present objects as ADDED.
-    fn initial_events(&self, revision: Option<Revision>) -> Result<bool, ApiError> {
-        match self.query.send_initial_events {
-            None => Ok(revision.unwrap_or(0) == 0),
-            Some(wanted) => {
-                if wanted && !self.query.bookmarks {
-                    return Err(ApiError::BadRequest(
-                        "sendInitialEvents: Forbidden: sendInitialEvents requires allowWatchBookmarks"
-                            .to_owned(),
-                    ));
-                }
-                Ok(wanted)
-            }
-        }
     }
 }
 
@@ -181,7 +184,8 @@ impl Watching {
         items.retain(|item| self.selector.matches(item.as_ref()));
         self.initial = items.into_iter();
         self.cursor = revision;
-        self.initial_end = self.call.query.send_initial_events == Some(true);
+        let query = &self.call.query;
+        self.initial_end = query.send_initial_events == Some(true) && query.bookmarks;
     }
 
     /// Makes the next part of the objects that there were at the beginning ready. False when there are none left.
@@ -220,6 +224,13 @@ impl Watching {
             }
             // Mark what is there as seen before looking, so that nothing slips between.
             self.changes.borrow_and_update();
+            if let Some(part) = self.shared_part() {
+                self.cursor = part.until;
+                if part.events.is_empty() {
+                    continue;
+                }
+                return Some(part.events);
+            }
             match self.cache.since(self.cursor, CHANGES, PART) {
                 Ok(changes) if !changes.is_empty() => {
                     if let Err(error) = self.take(&changes).await {
@@ -236,11 +247,10 @@ impl Watching {
                     continue;
                 }
             }
-            let wake = self.deadline.min(self.bookmark_at);
             tokio::select! {
                 changed = self.changes.changed() => self.ended |= changed.is_err(),
                 () = self.call.shutdown.cancelled() => self.ended = true,
-                () = tokio::time::sleep_until(wake) => self.tick(),
+                () = self.wake.as_mut() => self.tick(),
             }
         }
     }
@@ -282,6 +292,8 @@ impl Watching {
             self.ready.push_back(bytes);
         }
         self.bookmark_at = now + BOOKMARK_EVERY;
+        let wake = self.deadline.min(self.bookmark_at);
+        self.wake.as_mut().reset(wake);
     }
 
     async fn take(&mut self, changes: &[Change]) -> Result<(), ApiError> {
@@ -327,6 +339,7 @@ impl Watching {
         } else {
             call.event(&object, first)?
         };
+        self.sent.inc();
         if self.is_binary() {
             self.ready.push_back(frame(kind, &item)?);
             return Ok(());
@@ -388,8 +401,8 @@ impl Watching {
     }
 
     fn fail(&mut self, error: &ApiError) {
-        let status = serde_json::to_vec(&error.status()).unwrap_or_default();
-        let event = self.written("ERROR", &status);
+        let status = status_json(&error.status());
+        let event = self.written("ERROR", status.trim_ascii_end());
         self.ready.push_back(event);
         self.ended = true;
     }
@@ -426,10 +439,14 @@ fn frame(kind: &str, object: &[u8]) -> Result<Bytes, ApiError> {
 
 fn line(kind: &str, object: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(object.len() + kind.len() + 24);
+    put_line(&mut bytes, kind, object);
+    bytes.freeze()
+}
+
+fn put_line(bytes: &mut BytesMut, kind: &str, object: &[u8]) {
     bytes.put_slice(b"{\"type\":\"");
     bytes.put_slice(kind.as_bytes());
     bytes.put_slice(b"\",\"object\":");
     bytes.put_slice(object);
     bytes.put_slice(b"}\n");
-    bytes.freeze()
 }

@@ -1,57 +1,31 @@
 //! The objects of one storage name, and their recent history for watches.
 
-use std::collections::{BTreeMap, VecDeque};
+mod history;
+
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use berth_store::{Event, KeyValue, Revision};
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::encryption::Transformer;
 use super::owners::Owners;
+use super::parts::Parts;
 use super::{Stored, key};
 use crate::field_label::FieldLabel;
+pub use history::Change;
+use history::History;
 
-/// Most events that are kept for watches to resume from.
-const HISTORY_EVENTS: usize = 1024;
-/// Most bytes of objects that the history holds.
-const HISTORY_BYTES: usize = 4 << 20;
-/// A change of more bytes is the first to be given up when there are too many: one large object must not push the small
-/// changes of all others out of the history.
-const LARGE: usize = 32 << 10;
-
-/// A change of one object.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// Revision of the change.
-    pub revision: Revision,
-    /// The object after the change; for a deletion, its last state at the deletion's revision.
-    pub object: Arc<Stored>,
-    /// The object before the change.
-    pub previous: Option<Arc<Stored>>,
-    /// Whether the object is gone.
-    pub deleted: bool,
-    /// Whether the bytes of the objects were given up to save memory. Names, labels and fields are still there: a watch
-    /// that selects the object cannot resume across this change, any other can.
-    pub emptied: bool,
-}
-
-impl Change {
-    /// Bytes that the change holds. Those of the object before count too: once that is no longer the present state,
-    /// the history alone keeps it.
-    fn size(&self) -> usize {
-        self.object.bytes.len() + self.previous.as_ref().map_or(0, |p| p.bytes.len())
-    }
-
-    fn empty(&mut self) {
-        self.object = Arc::new(self.object.without_bytes());
-        self.previous = self.previous.as_ref().map(|p| Arc::new(p.without_bytes()));
-        self.emptied = true;
-    }
-}
-
+/// From so many watches of a kind on they are not woken for each change.
+const MANY_WATCHES: usize = 64;
+/// How often they are woken then: each is sent what has gathered in one piece, and a thousand of them one after the other.
+const GATHER: Duration = Duration::from_millis(20);
 #[derive(Default)]
 struct Inner {
     items: BTreeMap<Box<str>, Arc<Stored>>,
@@ -59,55 +33,20 @@ struct Inner {
     bytes: usize,
     /// Who owns the items.
     owners: Owners,
-    history: VecDeque<Change>,
-    history_bytes: usize,
-    /// Every change after this revision is in `history`.
-    history_start: Revision,
+    history: History,
     changed_at: Revision,
-}
-
-impl Inner {
-    /// Adds a change to the history, and gives up what is too much of it: the oldest large changes lose their bytes, and
-    /// only without them the oldest of all go.
-    fn remember(&mut self, change: Change) {
-        self.history_bytes += change.size();
-        self.history.push_back(change);
-        while self.history.len() > HISTORY_EVENTS {
-            self.forget_oldest();
-        }
-        if self.history_bytes <= HISTORY_BYTES {
-            return;
-        }
-        for change in &mut self.history {
-            if self.history_bytes <= HISTORY_BYTES {
-                return;
-            }
-            let size = change.size();
-            if size > LARGE {
-                change.empty();
-                self.history_bytes -= size;
-            }
-        }
-        while self.history_bytes > HISTORY_BYTES && self.forget_oldest() {}
-    }
-
-    fn forget_oldest(&mut self) -> bool {
-        let Some(old) = self.history.pop_front() else {
-            return false;
-        };
-        self.history_bytes -= old.size();
-        self.history_start = old.revision;
-        true
-    }
 }
 
 /// Objects of one storage name, by `namespace/name` or `name`.
 pub struct ResourceCache {
     storage: Arc<str>,
     labels: RwLock<Arc<[FieldLabel]>>,
-    transformer: Arc<Transformer>,
+    transformer: ArcSwap<Transformer>,
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
+    /// When many watches were last woken.
+    told: Mutex<Option<Instant>>,
+    parts: Parts,
 }
 
 fn item_key(namespace: &str, name: &str) -> String {
@@ -144,13 +83,15 @@ impl ResourceCache {
         Self {
             storage: storage.into(),
             labels: RwLock::new(labels),
-            transformer,
+            transformer: ArcSwap::new(transformer),
             inner: RwLock::new(Inner {
-                history_start: start,
+                history: History::new(start),
                 changed_at: start,
                 ..Inner::default()
             }),
             changed: watch::Sender::new(start),
+            told: Mutex::default(),
+            parts: Parts::default(),
         }
     }
 
@@ -197,8 +138,50 @@ impl ResourceCache {
         applied: Revision,
     ) -> (Vec<Arc<Stored>>, Revision) {
         let inner = self.inner.read();
-        let revision = applied.max(inner.changed_at).max(inner.history_start);
+        let revision = applied.max(inner.changed_at).max(inner.history.start());
         (items_of(&inner, namespace), revision)
+    }
+
+    /// The first objects of a namespace (empty: of all) behind a key, how many there are after these, and the revision as
+    /// [`ResourceCache::snapshot`] has it: a page costs no more when there are many. What is corrupt is left out.
+    #[must_use]
+    pub fn first(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: usize,
+        applied: Revision,
+    ) -> (Vec<Arc<Stored>>, usize, Revision) {
+        let inner = self.inner.read();
+        let revision = applied.max(inner.changed_at).max(inner.history.start());
+        let prefix = item_key(namespace, "");
+        let from = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(prefix.as_str()),
+        };
+        let is_within = |key: &str| key.starts_with(&prefix);
+        let mut range = inner
+            .items
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| is_within(key));
+        let mut items = Vec::new();
+        let mut seen = 0;
+        while items.len() < limit
+            && let Some((_, object)) = range.next()
+        {
+            seen += 1;
+            if !object.corrupt {
+                items.push(Arc::clone(object));
+            }
+        }
+        let ends = [inner.items.first_key_value(), inner.items.last_key_value()];
+        let is_whole = after.is_none() && ends.into_iter().flatten().all(|(key, _)| is_within(key));
+        let left = if is_whole {
+            inner.items.len() - seen
+        } else {
+            range.count()
+        };
+        (items, left, revision)
     }
 
     /// How many objects there are.
@@ -231,6 +214,17 @@ impl ResourceCache {
         self.changed.subscribe()
     }
 
+    /// Whether so many watch that they are woken together.
+    #[must_use]
+    pub(crate) fn has_many_watches(&self) -> bool {
+        self.changed.receiver_count() >= MANY_WATCHES
+    }
+
+    /// What watches have in common.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// The changes after `revision`, oldest first: at most `limit`, and no more after `limit_bytes`.
     ///
     /// # Errors
@@ -242,26 +236,7 @@ impl ResourceCache {
         limit_bytes: usize,
     ) -> Result<Vec<Change>, Revision> {
         let inner = self.inner.read();
-        if revision < inner.history_start {
-            return Err(inner.history_start);
-        }
-        let from = inner.history.partition_point(|c| c.revision <= revision);
-        let mut changes: Vec<Change> = Vec::new();
-        let mut bytes = 0;
-        for change in inner.history.range(from..) {
-            let enough = changes.len() >= limit || bytes >= limit_bytes;
-            // Changes of one revision are never split: who goes on after it would miss the rest.
-            if enough
-                && changes
-                    .last()
-                    .is_some_and(|c| c.revision != change.revision)
-            {
-                break;
-            }
-            bytes += change.object.bytes.len();
-            changes.push(change.clone());
-        }
-        Ok(changes)
+        inner.history.since(revision, limit, limit_bytes)
     }
 
     /// Whether an object of a namespace (or of all) names this UID as an owner.
@@ -272,7 +247,7 @@ impl ResourceCache {
 
     pub(super) fn parse(&self, key: &str, value: &Bytes, revision: Revision) -> Stored {
         let labels = self.labels.read();
-        match self.transformer.open(key, value) {
+        match self.transformer.load().open(key, value) {
             Ok(opened) => Stored {
                 stale: opened.stale,
                 ..Stored::parse(&self.storage, key, &opened.value, revision, &labels)
@@ -285,8 +260,26 @@ impl ResourceCache {
     }
 
     /// How the objects are written.
-    pub(super) fn transformer(&self) -> &Transformer {
-        &self.transformer
+    pub(super) fn transformer(&self) -> Arc<Transformer> {
+        self.transformer.load_full()
+    }
+
+    /// Changes how the objects are written and read. What is held counts as written in another way until it is written
+    /// again: whether it is can only be seen of its bytes in the store. The answer: whether some of it could not be read
+    /// so far.
+    pub(super) fn set_transformer(&self, transformer: Arc<Transformer>) -> bool {
+        let mut inner = self.inner.write();
+        let changes = !(transformer.is_plain() && self.transformer.load().is_plain());
+        self.transformer.store(transformer);
+        let mut corrupt = false;
+        for object in inner.items.values_mut().filter(|_| changes) {
+            corrupt |= object.corrupt;
+            *object = Arc::new(Stored {
+                stale: true,
+                ..object.as_ref().clone()
+            });
+        }
+        corrupt
     }
 
     /// Puts the state at a revision in place of what is held; watches cannot resume across it.
@@ -294,7 +287,7 @@ impl ResourceCache {
         // Something that was there may be gone: what was made from the objects before holds no longer, even if all that
         // are left are old.
         let mut fresh = Inner {
-            history_start: revision,
+            history: History::new(revision),
             changed_at: revision,
             ..Inner::default()
         };
@@ -307,13 +300,14 @@ impl ResourceCache {
             }
         }
         *self.inner.write() = fresh;
+        self.parts.clear();
         self.changed.send_replace(revision);
     }
 
-    pub(super) fn apply(&self, event: &Event) {
-        let Some(tail) = key::tail_of(&event.key, &self.storage) else {
-            return;
-        };
+    /// Takes a change over. When it is not for watches to hear of at once: when it is.
+    pub(super) fn apply(&self, event: &Event) -> Option<Instant> {
+        let tail = key::tail_of(&event.key, &self.storage)?;
+        let now = Instant::now();
         let parsed = event
             .value
             .as_ref()
@@ -336,12 +330,11 @@ impl ResourceCache {
                         previous,
                         deleted: false,
                         emptied: false,
+                        at: now,
                     }
                 }
                 None => {
-                    let Some(previous) = inner.items.remove(tail) else {
-                        return;
-                    };
+                    let previous = inner.items.remove(tail)?;
                     inner.bytes -= previous.bytes.len();
                     inner.owners.remove(&previous);
                     Change {
@@ -350,12 +343,26 @@ impl ResourceCache {
                         previous: Some(previous),
                         deleted: true,
                         emptied: false,
+                        at: now,
                     }
                 }
             };
-            inner.remember(change);
+            inner.history.remember(change);
         }
-        self.changed.send_replace(event.revision);
+        if self.has_many_watches() {
+            let due = self.told.lock().map(|told| told + GATHER);
+            if due.is_some_and(|due| due > now) {
+                return due;
+            }
+        }
+        self.tell(now);
+        None
+    }
+
+    /// Wakes the watches.
+    pub(super) fn tell(&self, now: Instant) {
+        *self.told.lock() = Some(now);
+        self.changed.send_replace(self.changed_at());
     }
 }
 
@@ -372,7 +379,7 @@ mod tests {
         )
     }
 
-    fn put(cache: &ResourceCache, revision: Revision, name: &str, size: usize) {
+    fn put(cache: &ResourceCache, revision: Revision, name: &str, size: usize) -> Option<Instant> {
         let data = "x".repeat(size);
         let object =
             serde_json::json!({"metadata": {"name": name, "namespace": "a"}, "data": {"x": data}});
@@ -380,43 +387,7 @@ mod tests {
             key: key::object("core/configmaps", "a", name),
             revision,
             value: Some(object.to_string().into()),
-        });
-    }
-
-    #[test]
-    fn one_large_object_does_not_push_out_the_history_of_others() {
-        let cache = cache();
-        for revision in 1..=200 {
-            put(&cache, revision, &format!("small{revision}"), 100);
-        }
-        for revision in 201..=220 {
-            put(&cache, revision, "large", 1 << 20);
-        }
-        let changes = cache.since(0, usize::MAX, usize::MAX).unwrap();
-        assert_eq!(changes.len(), 220);
-        assert!(changes[..200].iter().all(|c| !c.emptied));
-        assert!(changes[200].emptied, "the oldest large one goes first");
-        assert!(!changes[219].emptied, "the newest is kept");
-        assert_eq!(changes[200].object.name.as_ref(), "large");
-        let inner = cache.inner.read();
-        assert!(inner.history_bytes <= HISTORY_BYTES);
-        let held: usize = inner.history.iter().map(Change::size).sum();
-        assert_eq!(inner.history_bytes, held);
-        let items: usize = inner.items.values().map(|i| i.bytes.len()).sum();
-        assert_eq!(inner.bytes, items);
-    }
-
-    #[test]
-    fn small_changes_go_when_they_are_too_many() {
-        let cache = cache();
-        for revision in 1..=2000 {
-            put(&cache, revision, "same", 10_000);
-        }
-        let inner = cache.inner.read();
-        assert!(inner.history_bytes <= HISTORY_BYTES && inner.history_bytes > HISTORY_BYTES / 2);
-        assert!(inner.history_start > 1000);
-        drop(inner);
-        assert!(cache.since(1, 10, 10).is_err());
+        })
     }
 
     #[test]
@@ -435,6 +406,57 @@ mod tests {
         cache.reset(&[left], 7);
         assert_eq!(cache.len(), 1);
         assert!(cache.changed_at() > before);
+    }
+
+    #[test]
+    fn many_watches_are_woken_once_for_what_has_gathered() {
+        let cache = cache();
+        let mut watches: Vec<_> = (0..MANY_WATCHES).map(|_| cache.subscribe()).collect();
+        assert_eq!(put(&cache, 1, "a", 1), None);
+        assert!(watches.iter().all(|w| w.has_changed().unwrap()), "at once");
+        for watch in &mut watches {
+            watch.mark_unchanged();
+        }
+        let told = Instant::now() + Duration::from_secs(3600);
+        *cache.told.lock() = Some(told);
+        assert_eq!(put(&cache, 2, "a", 1), Some(told + GATHER));
+        assert_eq!(put(&cache, 3, "a", 1), Some(told + GATHER));
+        assert!(!watches[0].has_changed().unwrap());
+        let seen = cache.since(1, 9, 99).unwrap();
+        assert_eq!(seen.len(), 2, "who looks sees them");
+        cache.tell(told);
+        assert_eq!(*watches[0].borrow_and_update(), 3);
+        watches.truncate(MANY_WATCHES - 1);
+        assert_eq!(put(&cache, 4, "a", 1), None, "a few are woken each time");
+        assert!(watches[0].has_changed().unwrap());
+    }
+
+    #[test]
+    fn the_first_objects_are_found_with_the_number_of_the_others() {
+        let cache = cache();
+        for (revision, name) in (1..).zip(["a", "b", "c", "d"]) {
+            put(&cache, revision, name, 1);
+        }
+        let first = |namespace, after, limit| {
+            let (items, left, revision) = cache.first(namespace, after, limit, 9);
+            assert_eq!(revision, 9);
+            let names = items.iter().map(|item| item.name.to_string());
+            (names.collect::<Vec<_>>().join(","), left)
+        };
+        assert_eq!(first("", None, 3), ("a,b,c".to_owned(), 1));
+        assert_eq!(first("a", None, 4), ("a,b,c,d".to_owned(), 0));
+        assert_eq!(first("a", Some("a/b"), 1), ("c".to_owned(), 1));
+        assert_eq!(first("b", None, 1), (String::new(), 0));
+        let other = Event {
+            key: key::object("core/configmaps", "b", "z"),
+            revision: 5,
+            value: Some(Bytes::from_static(
+                br#"{"metadata":{"name":"z","namespace":"b"}}"#,
+            )),
+        };
+        cache.apply(&other);
+        assert_eq!(first("a", None, 3), ("a,b,c".to_owned(), 1));
+        assert_eq!(first("", Some("a/d"), 3), ("z".to_owned(), 0));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use berth_api::status::ApiError;
 use berth_store::{Expect, Outcome, Write};
 use serde_json::Value;
 
-use super::{Guard, Storage, Stored, Written, encoded, key};
+use super::{Guard, Measures, Storage, Stored, Written, check_size, encoded, key};
+use crate::object::Object;
 
 /// How often a write that other servers keep overtaking is tried.
 const TRIES: usize = 50;
@@ -39,6 +40,28 @@ impl Beside {
     ) -> Result<Self, ApiError> {
         Ok(Self {
             value: Some(encoded(storage, name, object)?),
+            ..Self::remove(storage, namespace, name, expect)
+        })
+    }
+
+    /// [`Beside::put`] of a decoded object.
+    ///
+    /// # Errors
+    /// `RequestEntityTooLarge` past 1.5 MiB.
+    pub(crate) fn put_object(
+        storage: &str,
+        namespace: &str,
+        name: &str,
+        expect: Expect,
+        object: &mut dyn Object,
+    ) -> Result<Self, ApiError> {
+        let metadata = object.metadata_mut();
+        metadata.resource_version = None;
+        metadata.self_link = None;
+        let value = object.to_bytes()?;
+        check_size(storage, name, &value)?;
+        Ok(Self {
+            value: Some(value),
             ..Self::remove(storage, namespace, name, expect)
         })
     }
@@ -92,6 +115,8 @@ impl Storage {
         let key = key::object(&main.storage, &main.namespace, &main.name);
         let previous = cache.get(&main.namespace, &main.name);
         let (namespace, name) = (main.namespace.clone(), main.name.clone());
+        let operation = Measures::operation(main.value.is_some(), &main.expect);
+        let storage = main.storage.clone();
         let first = self.sealed(main)?;
         let value = first.value.clone();
         let mut writes = vec![first];
@@ -101,7 +126,10 @@ impl Storage {
         for _ in 0..TRIES {
             let mut all = writes.clone();
             all.extend(guard.as_ref().map(Guard::write));
-            match self.transact(all).await? {
+            let begun = std::time::Instant::now();
+            let outcome = self.transact(all).await;
+            self.measures.request(operation, &storage, begun, &outcome);
+            match outcome? {
                 Outcome::Committed(revision) => {
                     // It is durable: whoever asked must not hear that it failed.
                     if let Err(error) = self.wait_for(revision).await {

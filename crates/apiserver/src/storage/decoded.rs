@@ -82,6 +82,7 @@ mod tests {
             deletion_timestamp: None,
             corrupt: false,
             stale: false,
+            memo: crate::storage::Memo::default(),
         })
     }
 

@@ -134,6 +134,11 @@ impl Encryption {
 }
 
 impl Transformer {
+    /// Whether it takes everything as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.providers.as_slice(), [Provider::Identity])
+    }
+
     /// The value as it is stored under a key.
     ///
     /// # Errors
@@ -222,6 +227,29 @@ fn describe(stored: &[u8]) -> String {
         [provider, _, key] => format!("provider {provider:?}, key {key:?}"),
         _ => "in an unknown form".to_owned(),
     }
+}
+
+/// One that seals by each provider, and reads what the others have sealed.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_transformers() -> Vec<Arc<Transformer>> {
+    const KEYS: &str = "{keys: [{name: k, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}";
+    let first = ["aesgcm", "secretbox", "aescbc"];
+    let configurations = first.map(|first| {
+        let rest: Vec<&str> = ["aesgcm", "secretbox", "aescbc"]
+            .into_iter()
+            .filter(|other| *other != first)
+            .collect();
+        let mut text = format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
+             - resources: [secrets]\n  providers:\n  - {first}: {KEYS}\n"
+        );
+        for other in rest {
+            text.push_str(&format!("  - {other}: {KEYS}\n"));
+        }
+        text.push_str("  - identity: {}\n");
+        Encryption::parse(&text).map(|encryption| encryption.of("core/secrets"))
+    });
+    configurations.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use berth_store::{Batch, StoreError};
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::{Storage, key};
+use super::{ResourceCache, Storage, key};
 use crate::log_limit::LogLimit;
 
 /// How long a server goes on to answer without having seen that its caches are up to date.
@@ -40,13 +40,15 @@ impl Storage {
             let ended = match self.store.watch(key::ROOT.to_owned(), from).await {
                 Ok(mut stream) => {
                     self.following.store(true, Ordering::Relaxed);
+                    let mut late = Late::default();
                     loop {
                         tokio::select! {
                             batch = stream.next() => match batch {
-                                Some(Ok(batch)) => self.apply(&batch),
+                                Some(Ok(batch)) => self.apply(&batch, &mut late),
                                 Some(Err(error)) => break Some(error),
                                 None => break None,
                             },
+                            now = late.wait() => late.tell(now),
                             () = self.reload.notified() => break Some(StoreError::PutBack),
                         }
                     }
@@ -89,10 +91,13 @@ impl Storage {
         Ok(())
     }
 
-    fn apply(&self, batch: &Batch) {
+    fn apply(&self, batch: &Batch, late: &mut Late) {
         for event in &batch.events {
             if let Some(storage) = key::storage_of(&event.key) {
-                self.cache(storage).apply(event);
+                let cache = self.cache(storage);
+                if let Some(due) = cache.apply(event) {
+                    late.add(due, cache);
+                }
             } else {
                 self.guards.apply(event);
             }
@@ -172,5 +177,45 @@ impl Storage {
     #[must_use]
     pub fn is_following(&self) -> bool {
         self.following.load(Ordering::Relaxed)
+    }
+}
+
+/// Kinds whose many watches are still to be told of changes. Whoever looks sees them already.
+#[derive(Default)]
+struct Late {
+    /// When the first is to be told.
+    due: Option<Instant>,
+    caches: Vec<Arc<ResourceCache>>,
+}
+
+impl Late {
+    fn add(&mut self, due: Instant, cache: Arc<ResourceCache>) {
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        if !self.caches.iter().any(|other| Arc::ptr_eq(other, &cache)) {
+            self.caches.push(cache);
+        }
+    }
+
+    /// Until somebody is to be told.
+    async fn wait(&self) -> Instant {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+        Instant::now()
+    }
+
+    fn tell(&mut self, now: Instant) {
+        self.due = None;
+        for cache in self.caches.drain(..) {
+            cache.tell(now);
+        }
+    }
+}
+
+/// However the following ends.
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.tell(Instant::now());
     }
 }

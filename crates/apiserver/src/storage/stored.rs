@@ -1,6 +1,7 @@
 //! One object as it is held in memory.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use berth_store::Revision;
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::Unreadable;
 use super::key;
+use super::scan::{Scanned, scan};
 use crate::field_label::FieldLabel;
 use crate::selector::Selectable;
 
@@ -39,6 +41,18 @@ pub struct Stored {
     pub corrupt: bool,
     /// Whether it would be encrypted in another way if it were written now.
     pub stale: bool,
+    /// The object as the type that it was last wanted as.
+    pub(crate) memo: Memo,
+}
+
+/// What an object was decoded to, where that is wanted by every request: an account, a namespace.
+#[derive(Clone, Default)]
+pub(crate) struct Memo(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl std::fmt::Debug for Memo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Memo")
+    }
 }
 
 impl Stored {
@@ -51,6 +65,9 @@ impl Stored {
         labels: &[FieldLabel],
     ) -> Self {
         let (namespace, name) = key::name_of(key, storage);
+        if let Some(scanned) = scan(value, (namespace, name), revision, labels) {
+            return Self::from_scanned(storage, (namespace, name), revision, labels, scanned);
+        }
         match Self::read(storage, key, value) {
             Ok(mut object) => {
                 set_resource_version(&mut object, revision);
@@ -89,7 +106,15 @@ impl Stored {
             deletion_timestamp: None,
             corrupt: true,
             stale: false,
+            memo: Memo::default(),
         }
+    }
+
+    /// An object that is in no store.
+    pub(crate) fn made(storage: &str, object: &Value) -> Self {
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let named = (text("namespace"), text("name"));
+        Self::from_value(&storage.into(), object, named, 0, &[])
     }
 
     /// The object of a key.
@@ -115,6 +140,33 @@ impl Stored {
         Self {
             fields: fields_of(&object, field_labels),
             ..self.clone()
+        }
+    }
+
+    fn from_scanned(
+        storage: &Arc<str>,
+        (namespace, name): (&str, &str),
+        revision: Revision,
+        field_labels: &[FieldLabel],
+        scanned: Scanned,
+    ) -> Self {
+        let fields = scanned.fields.into_iter().zip(field_labels);
+        Self {
+            storage: Arc::clone(storage),
+            namespace: namespace.into(),
+            name: name.into(),
+            revision,
+            bytes: scanned.bytes,
+            labels: scanned.labels.into(),
+            fields: fields
+                .map(|(value, label)| value.unwrap_or_else(|| (*label.absent).into()))
+                .collect(),
+            owners: scanned.owners.into(),
+            uid: scanned.uid,
+            deletion_timestamp: scanned.deletion_timestamp,
+            corrupt: false,
+            stale: false,
+            memo: Memo::default(),
         }
     }
 
@@ -161,6 +213,7 @@ impl Stored {
             },
             corrupt: false,
             stale: false,
+            memo: Memo::default(),
         }
     }
 
@@ -181,6 +234,22 @@ impl Stored {
             return Err(self.unreadable());
         }
         serde_json::from_slice(&self.bytes).map_err(|error| self.report(&error.to_string()))
+    }
+
+    /// [`Stored::decode`] of an object that many ask for: done once for each of its changes.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn shared<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+    ) -> Result<Arc<T>, Unreadable> {
+        let known = self.memo.0.get().cloned();
+        if let Some(Ok(known)) = known.map(Arc::downcast) {
+            return Ok(known);
+        }
+        let decoded = Arc::new(self.decode::<T>()?);
+        let _ = self.memo.0.set(Arc::clone(&decoded) as _);
+        Ok(decoded)
     }
 
     /// Logs why the object cannot be used.
@@ -217,6 +286,7 @@ impl Stored {
         Self {
             revision,
             bytes,
+            memo: Memo::default(),
             ..self.clone()
         }
     }
@@ -225,6 +295,7 @@ impl Stored {
     pub(super) fn without_bytes(&self) -> Self {
         Self {
             bytes: Bytes::new(),
+            memo: Memo::default(),
             ..self.clone()
         }
     }
@@ -282,11 +353,7 @@ pub(super) fn encode(mut object: Value) -> Bytes {
 fn fields_of(object: &Value, field_labels: &[FieldLabel]) -> Arc<[Box<str>]> {
     field_labels
         .iter()
-        .map(|field| match object.pointer(&field.pointer) {
-            None | Some(Value::Null) => (*field.absent).into(),
-            Some(Value::String(s)) => s.as_str().into(),
-            Some(other) => other.to_string().into(),
-        })
+        .map(|field| field.value(object))
         .collect()
 }
 
@@ -329,5 +396,80 @@ mod tests {
         );
         let ends = ending.deletion_timestamp.as_deref();
         assert_eq!((&*ending.uid, ends), ("u", Some("3")));
+    }
+
+    #[test]
+    fn an_object_is_the_same_whichever_way_it_is_read() {
+        let labels = [
+            FieldLabel::new("spec.nodeName", "/spec/nodeName"),
+            FieldLabel::or("spec.hostNetwork", "/spec/hostNetwork", "false"),
+            FieldLabel::new("spec.count", "/spec/count"),
+            FieldLabel::new("status.phase", "/status/phase"),
+            FieldLabel::new("reason", "/reason"),
+            FieldLabel::or_at("source", "/source/component", "/reason"),
+        ];
+        let storage: Arc<str> = "core/pods".into();
+        let metadata = r#""labels":{"b":"2","a":"1\n"},"managedFields":[{"fieldsV1":{"f:a":{}}}],"name":"p","namespace":"n""#;
+        for (rest, fast) in [
+            (
+                r#","uid":"u"},"reason":"r","spec":{"count":3,"hostNetwork":true,"nodeName":"a\"b"}"#,
+                true,
+            ),
+            (
+                r#","ownerReferences":[{"uid":"o"},{"kind":"x"}],"uid":"u"},"spec":{"nodeName":null}"#,
+                true,
+            ),
+            (
+                r#","deletionTimestamp":"t","uid":"u"},"spec":{"count":1.5},"status":3"#,
+                true,
+            ),
+            (
+                r#","uid":"u"},"status":{"phase":"Running","other":[{"phase":"x"}]}"#,
+                true,
+            ),
+            (
+                r#","uid":"u"},"reason":"r","source":{"component":""}"#,
+                true,
+            ),
+            (
+                r#","uid":"u"},"reason":"r","source":{"component":"c"}"#,
+                true,
+            ),
+            (r#","uid":"u"},"spec":[],"status":{}"#, false),
+            (r#","uid":"u"},"reason":{"a":1}"#, false),
+            (r#","resourceVersion":"3","uid":"u"}"#, false),
+            (r#","uid": "u"}"#, false),
+            (r#","uid":"u","uid":"v"}"#, false),
+            (r#","uid":"u","labels":{"c":"3"}}"#, false),
+            (r#"}"#, false),
+        ] {
+            let text =
+                format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{{metadata}{rest}}}"#);
+            let value = Bytes::from(text.clone());
+            let scanned = scan(&value, ("n", "p"), 7, &labels);
+            assert_eq!(scanned.is_some(), fast, "{text}");
+            let key = "/registry/core/pods/n/p";
+            let one = Stored::parse(&storage, key, &value, 7, &labels);
+            let mut object = Stored::read(&storage, key, &value).unwrap();
+            set_resource_version(&mut object, 7);
+            let other = Stored::from_value(&storage, &object, ("n", "p"), 7, &labels);
+            assert_eq!(one.value().unwrap(), other.value().unwrap());
+            assert_eq!(
+                format!(
+                    "{:?}",
+                    Stored {
+                        bytes: Bytes::new(),
+                        ..one
+                    }
+                ),
+                format!(
+                    "{:?}",
+                    Stored {
+                        bytes: Bytes::new(),
+                        ..other
+                    }
+                ),
+            );
+        }
     }
 }

@@ -25,10 +25,10 @@ use crate::storage::{Beside, Storage};
 /// A schema that is enforced, or why it can't be.
 type Enforced = Result<Arc<Schema>, Unenforceable>;
 
-/// What the objects of one definition have in common.
+/// What the objects of one version of a definition have in common.
 struct Definition {
     scope: Scope,
-    /// Schema of the storage version; none takes anything.
+    /// Schema of the version; none takes anything.
     schema: Option<Enforced>,
     /// Whether `status` is a subresource.
     has_status: bool,
@@ -61,7 +61,10 @@ pub(crate) struct ScalePaths {
 
 /// The rules of one CustomResourceDefinition.
 pub(crate) struct Custom {
+    /// By the storage version.
     definition: Arc<Definition>,
+    /// By other versions, where their schema is another.
+    others: BTreeMap<String, Arc<Definition>>,
     /// `apiVersion` of what is stored.
     api_version: String,
     /// `openAPIV3Schema` by version; a version without one takes anything.
@@ -74,13 +77,15 @@ pub(crate) struct Custom {
 }
 
 impl Custom {
-    /// The rules that these schemas are; `stored` is what is stored, `plural` its resource.
+    /// The rules that these schemas are; `stored` is what is stored, `plural` its resource, `versions` are those that
+    /// requests may speak.
     #[must_use]
     pub(crate) fn new(
         scope: Scope,
         stored: &Gvk,
         plural: &str,
-        schemas: &BTreeMap<String, Arc<Value>>,
+        versions: &[String],
+        schemas: &BTreeMap<String, Value>,
         parts: Parts,
     ) -> Self {
         let mut enforced: BTreeMap<String, Enforced> = BTreeMap::new();
@@ -97,12 +102,22 @@ impl Custom {
             }
             enforced.insert(version.clone(), compiled);
         }
-        Self {
-            definition: Arc::new(Definition {
+        let definition = |version: &str| {
+            Arc::new(Definition {
                 scope,
-                schema: enforced.get(&stored.version).cloned(),
+                schema: enforced.get(version).cloned(),
                 has_status: parts.has_status,
-            }),
+            })
+        };
+        let of_stored = schemas.get(&stored.version);
+        let others = versions
+            .iter()
+            .filter(|version| schemas.get(*version) != of_stored)
+            .map(|version| (version.clone(), definition(version)))
+            .collect();
+        Self {
+            definition: definition(&stored.version),
+            others,
             api_version: stored.api_version(),
             schemas: enforced,
             scale: parts.scale,
@@ -113,7 +128,11 @@ impl Custom {
         }
     }
 
-    fn object(&self, object: Value, metadata: ObjectMeta) -> Result<CustomObject, String> {
+    fn object(
+        object: Value,
+        metadata: ObjectMeta,
+        definition: &Arc<Definition>,
+    ) -> Result<CustomObject, String> {
         if !object.is_object() {
             return Err("it is not a JSON object".to_owned());
         }
@@ -123,7 +142,7 @@ impl Custom {
         Ok(CustomObject {
             metadata,
             body,
-            definition: Arc::clone(&self.definition),
+            definition: Arc::clone(definition),
         })
     }
 }
@@ -294,9 +313,8 @@ impl Strategy for Custom {
                 .map_err(|e| ApiError::RequestEntityTooLarge(e.to_string()))?;
         }
         object["apiVersion"] = Value::String(self.api_version.clone());
-        let object = self
-            .object(object, decoded.object)
-            .map_err(ApiError::BadRequest)?;
+        let object =
+            Self::object(object, decoded.object, &self.definition).map_err(ApiError::BadRequest)?;
         Ok(Box::new(object))
     }
 
@@ -304,7 +322,35 @@ impl Strategy for Custom {
         let empty = Value::Object(Map::new());
         let metadata = stored.get("metadata").unwrap_or(&empty);
         let metadata = decode::from_value(metadata).map_err(|e| format!("metadata.{e}"))?;
-        Ok(Box::new(self.object(stored.clone(), metadata)?))
+        let object = Self::object(stored.clone(), metadata, &self.definition)?;
+        Ok(Box::new(object))
+    }
+
+    fn unenforceable(&self) -> Option<String> {
+        self.schemas.iter().find_map(|(version, schema)| {
+            let error = schema.as_ref().err()?;
+            Some(format!("the schema of version {version}: {error}"))
+        })
+    }
+
+    fn has_rules_of(&self, version: &str) -> bool {
+        self.others.contains_key(version)
+    }
+
+    fn read_by_rules_of(&self, version: &str, object: &Value) -> Result<Box<dyn Object>, String> {
+        let Some(definition) = self.others.get(version) else {
+            return self.read(object);
+        };
+        let mut object = object.clone();
+        let metadata = object.get_mut("metadata").map(Value::take);
+        let metadata = metadata.unwrap_or_else(|| Value::Object(Map::new()));
+        let metadata = decode::from_value(&metadata).map_err(|e| format!("metadata.{e}"))?;
+        if let Some(Ok(schema)) = &definition.schema {
+            // Whoever converts may know fields that the schema doesn't.
+            berth_schema::prune(&mut object, schema, 0);
+            berth_schema::default(&mut object, schema).map_err(|e| e.to_string())?;
+        }
+        Ok(Box::new(Self::object(object, metadata, definition)?))
     }
 
     fn may_lack_defaults(&self, stored_at: i64, version: &str) -> bool {
@@ -360,6 +406,10 @@ impl Strategy for Custom {
         Ending::Immediate
     }
 
+    fn shows_deleted(&self) -> bool {
+        false
+    }
+
     fn grace_seconds(&self, _object: &dyn Object, _wanted: Option<i64>) -> Result<i64, ApiError> {
         Ok(0)
     }
@@ -400,6 +450,10 @@ impl Strategy for Custom {
             observed: number(&paths.observed).unwrap_or(0),
             selector: selector.unwrap_or_default().to_owned(),
         }))
+    }
+
+    fn replicas_path(&self) -> &str {
+        self.scale.as_ref().map_or("", |paths| &paths.replicas)
     }
 
     fn set_replicas(&self, object: &mut dyn Object, replicas: i32) -> Result<(), ApiError> {

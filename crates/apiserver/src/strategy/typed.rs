@@ -81,6 +81,10 @@ impl<K: Kind> Strategy for TypedKind<K> {
         }
     }
 
+    fn shows_deleted(&self) -> bool {
+        K::SHOWS_DELETED
+    }
+
     fn grace_seconds(&self, object: &dyn Object, wanted: Option<i64>) -> Result<i64, ApiError> {
         match K::DELETION {
             Deletion::Graceful { seconds } => Ok(seconds(object.typed()?, wanted)),

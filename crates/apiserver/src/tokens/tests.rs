@@ -15,6 +15,18 @@ fn verifier() -> TokenVerifier {
     .unwrap()
 }
 
+impl TokenVerifier {
+    fn verify(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Timestamp,
+        lookup: &Lookup,
+    ) -> Option<TokenUser> {
+        self.user_of(token, audiences, now, lookup, &|_, _| {})
+    }
+}
+
 fn world(storage: &str, namespace: &str, name: &str) -> Option<Value> {
     let spec = match (storage, namespace, name) {
         ("core/serviceaccounts", "ns", "sa" | "other") | ("core/nodes", "", "n") => json!({}),
@@ -221,4 +233,109 @@ fn the_public_key_is_published() {
     assert_eq!(key["x"].as_str().map(str::len), Some(43));
     assert_eq!(key["y"].as_str().map(str::len), Some(43));
     assert_eq!(SigningKey::from_pem(b"x").err(), Some(KeyError::Pem));
+}
+
+/// What a controller manager writes into a Secret for the account `sa`.
+fn legacy_claims() -> Value {
+    let claim = |name: &str| format!("kubernetes.io/serviceaccount/{name}");
+    json!({
+        "iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:ns:sa", claim("namespace"): "ns",
+        claim("service-account.name"): "sa", claim("service-account.uid"): "sa-uid", claim("secret.name"): "kept",
+    })
+}
+
+#[test]
+fn a_token_in_a_secret_is_good_while_the_secret_holds_it() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use std::cell::RefCell;
+    let verifier = verifier();
+    let token = verifier.key.seal(&legacy_claims());
+    let secret = json!({"metadata": {"name": "kept", "uid": "s-uid"},
+        "type": "kubernetes.io/service-account-token", "data": {"token": STANDARD.encode(&token)}});
+    let account = world("core/serviceaccounts", "ns", "sa").unwrap();
+    let noted = RefCell::new(vec![]);
+    let ask = |secret: &Value, account: &Value, token: &str, audiences: &[String]| {
+        let (secret, account) = (secret.clone(), account.clone());
+        let lookup = move |kind: &str, namespace: &str, name: &str| match (kind, namespace, name) {
+            ("core/secrets", "ns", "kept") => Some(secret.clone()),
+            ("core/serviceaccounts", "ns", "sa") => Some(account.clone()),
+            _ => None,
+        };
+        let used =
+            |namespace: &str, name: &str| noted.borrow_mut().push(format!("{namespace}/{name}"));
+        verifier.user_of(token, audiences, at(9_999_999), &lookup, &used)
+    };
+    let found = ask(&secret, &account, &token, &[]).unwrap();
+    assert_eq!(found.user.name, "system:serviceaccount:ns:sa");
+    assert_eq!(found.user.uid, "sa-uid");
+    assert_eq!(found.audiences, ["api"]);
+    assert_eq!(noted.take(), ["ns/kept"]);
+    assert_eq!(ask(&secret, &account, &token, &["vault".to_owned()]), None);
+
+    let with = |pointer: &str, value: Value| {
+        let mut secret = secret.clone();
+        let (parent, last) = pointer.rsplit_once('/').unwrap();
+        secret.pointer_mut(parent).unwrap()[last] = value;
+        secret
+    };
+    for other in [
+        with("/data/token", json!("")),
+        with("/data/token", json!(STANDARD.encode("another"))),
+        with("/data/token", json!(token.clone())),
+        with("/data", json!({})),
+        with("/type", json!("Opaque")),
+        with("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+    ] {
+        assert_eq!(ask(&other, &account, &token, &[]), None, "{other}");
+    }
+    for (pointer, value) in [
+        ("/metadata/uid", json!("reborn")),
+        ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+    ] {
+        let mut other = account.clone();
+        other["metadata"][pointer.trim_start_matches("/metadata/")] = value;
+        assert_eq!(ask(&secret, &other, &token, &[]), None, "{other}");
+    }
+    assert!(noted.take().is_empty(), "what is not good is not noted");
+    // taken back by the controller that cleans up: that it was used is noted all the same
+    let invalid = with(
+        "/metadata/labels",
+        json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}),
+    );
+    assert_eq!(ask(&invalid, &account, &token, &[]), None);
+    assert_eq!(noted.take(), ["ns/kept"]);
+}
+
+#[test]
+fn claims_of_a_token_in_a_secret_must_be_whole_and_signed() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let verifier = verifier();
+    let ask = |key: &TokenVerifier, claims: &Value| {
+        let token = key.key.seal(claims);
+        let data = STANDARD.encode(&token);
+        let lookup = move |kind: &str, namespace: &str, name: &str| match kind {
+            "core/secrets" => Some(
+                json!({"type": "kubernetes.io/service-account-token", "data": {"token": data}}),
+            ),
+            _ => world(kind, namespace, name),
+        };
+        verifier.verify(&token, &[], at(1), &lookup)
+    };
+    assert!(ask(&verifier, &legacy_claims()).is_some());
+    assert_eq!(
+        ask(&self::verifier(), &legacy_claims()),
+        None,
+        "another key"
+    );
+    for name in legacy_claims().as_object().unwrap().keys() {
+        for value in [Value::Null, json!(""), json!("other"), json!(1)] {
+            // which Secret it is says nothing about whose it is
+            if name.ends_with("secret.name") && value == "other" {
+                continue;
+            }
+            let mut claims = legacy_claims();
+            claims[name] = value;
+            assert_eq!(ask(&verifier, &claims), None, "{claims}");
+        }
+    }
 }

@@ -5,24 +5,25 @@
 //! ([`crate::proxy::service`]). HTTP/2 is spoken where it is offered by URL; to a Service HTTP/1.1 is spoken, as by the
 //! stock server, so that requests are spread over its servers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::{ClientConfig as TlsClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::ClientConfig as TlsClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tower::util::{BoxCloneSyncService, service_fn};
 
 use super::failure::{self, CallError};
 use super::places::{MAX_ANSWER, Places, SMALL_ANSWER};
+use super::trust;
 use crate::proxy::service::{self, Port};
 use crate::storage::Storage;
 use crate::tls::provider;
@@ -83,11 +84,17 @@ impl HookClient {
         }
     }
 
-    /// Posts JSON and gives back what was answered with 200. `timeout` is for all of it.
+    /// Posts JSON and gives back what was answered with 200. `timeout` is for all of it; `traceparent` is the span that the
+    /// webhook may go on with.
     ///
     /// # Errors
     /// When there is no such answer in time.
-    pub(crate) async fn post(&self, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+    pub(crate) async fn post(
+        &self,
+        body: Bytes,
+        timeout: Duration,
+        traceparent: Option<HeaderValue>,
+    ) -> Result<Bytes, CallError> {
         let made = self
             .made
             .as_ref()
@@ -110,6 +117,11 @@ impl HookClient {
             request
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(span) = traceparent {
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static("traceparent"), span);
         }
         let exchange = async {
             let response = made
@@ -162,7 +174,8 @@ fn make(config: &ClientConfig, storage: &Arc<Storage>) -> Result<Made, String> {
     let tls = TlsClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots(&config.ca_bundle)?)
+        .dangerous()
+        .with_custom_certificate_verifier(trust::of_bundle(&config.ca_bundle)?)
         .with_no_client_auth();
     let builder = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
@@ -223,37 +236,4 @@ async fn by_name(uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
     // best effort: without it only latency suffers
     let _ = stream.set_nodelay(true);
     Ok(TokioIo::new(stream))
-}
-
-/// The CAs that vouch for somebody: those of a bundle, or of this machine.
-///
-/// # Errors
-/// When there are none.
-pub(crate) fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
-    if bundle.is_empty() {
-        return system_roots();
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|_| "the caBundle is not valid PEM".to_owned())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("unable to load root certificates: the caBundle has none".to_owned());
-    }
-    Ok(roots)
-}
-
-/// The CAs of this machine.
-fn system_roots() -> Result<RootCertStore, String> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let roots = ROOTS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
-    });
-    if roots.is_empty() {
-        return Err("it has no caBundle, and this machine has no CA certificates".to_owned());
-    }
-    Ok(RootCertStore::clone(roots))
 }

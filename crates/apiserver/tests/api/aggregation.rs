@@ -1,5 +1,6 @@
 //! APIServices: this server's own groups, and those of another one behind it.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -115,6 +116,39 @@ async fn requests_for_its_group_go_to_the_other_server() {
         "status"
     );
     let path = format!("{EXT}/namespaces/default/things/a?x=1&y=%2F");
+    // Its document is among those of this server, and no other that it may name.
+    let begun = Instant::now();
+    let url = loop {
+        let index = api.get("/openapi/v3").await.expect(200);
+        let core = index["paths"]["api/v1"]["serverRelativeURL"].as_str();
+        assert!(!core.unwrap().contains("forged"));
+        if let Some(url) = index["paths"]["apis/ext.example.com/v1"]["serverRelativeURL"].as_str() {
+            break url.to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{index}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(url.starts_with("/openapi/v3/apis/ext.example.com/v1?hash="));
+    let document = api.get(&url).await;
+    assert!(
+        document.headers["cache-control"]
+            .to_str()
+            .unwrap()
+            .contains("immutable")
+    );
+    assert_eq!(document.expect(200)["info"]["title"], "ext");
+    // One connection is enough for requests that come one after the other; the server is looked at on another.
+    let begun = server.connections.load(Ordering::SeqCst);
+    for _ in 0..20 {
+        api.get(&path).await.expect(200);
+    }
+    let made = server.connections.load(Ordering::SeqCst) - begun;
+    assert!(made < 5, "{made} connections for 20 requests");
+    // Whose request it is is said with each.
+    as_user(&api, "jane", &["system:masters"], "GET", &path, None)
+        .await
+        .expect(200);
+    assert_eq!(last(&server, &path)["x-remote-user"], "jane");
     let got = api.get(&path).await.expect(200);
     assert_eq!(got["path"], format!("{EXT}/namespaces/default/things/a"));
     let headers = last(&server, &path);

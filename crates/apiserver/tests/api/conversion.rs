@@ -52,7 +52,7 @@ fn definition(hook: &HookServer, stored: &str) -> Value {
         "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {
             "url": format!("https://localhost:{}/convert", hook.address.port()), "caBundle": hook.ca_bundle()}}},
         "versions": [
-            version("v1", json!({"size": {"type": "string"}})),
+            version("v1", json!({"size": {"type": "string", "maxLength": 5}})),
             version("v2", json!({"dimensions": {"type": "object", "properties": {"width": {"type": "integer", "maximum": 100}}}}))]}})
 }
 
@@ -127,8 +127,8 @@ async fn every_verb_speaks_the_version_of_the_request() {
         api.get(&two).await.expect(200)["spec"]["dimensions"]["width"],
         10
     );
-    // The stored version's schema holds.
-    api.merge(&one, json!({"spec": {"size": "1000"}}))
+    // The schema of the request's version holds.
+    api.merge(&two, json!({"spec": {"dimensions": {"width": 1000}}}))
         .await
         .expect(422);
     let dry = api
@@ -308,4 +308,73 @@ async fn a_conversion_is_described_whole() {
         let status = api.post(DEFINITIONS, broken).await.expect(422);
         assert_eq!(status["details"]["causes"][0]["field"], field, "{status}");
     }
+}
+
+/// As on the stock server: what is stored is a matter of conversion, what is taken one of the version that it is sent in.
+#[tokio::test]
+async fn an_object_is_judged_by_the_version_in_which_it_is_sent() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    api.post(DEFINITIONS, definition(&hook, "v2"))
+        .await
+        .expect(201);
+    wait_for(&api, V1).await;
+    // Too long for v1.
+    let refused = api.post(V1, v1("a", "100000")).await.expect(422);
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.size");
+    // Short enough for v1, and too large for v2.
+    api.post(V1, v1("a", "150")).await.expect(201);
+    let two = format!("{V2}/a");
+    let width = |width: i64| json!({"spec": {"dimensions": {"width": width}}});
+    let refused = api.merge(&two, width(151)).await.expect(422);
+    assert_eq!(
+        refused["details"]["causes"][0]["field"],
+        "spec.dimensions.width"
+    );
+    // What was wrong before and has not changed stays, in either version.
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    api.merge(&two, labels).await.expect(200);
+    api.merge(&two, width(7)).await.expect(200);
+    let one = format!("{V1}/a");
+    api.merge(&one, json!({"spec": {"size": "100000"}}))
+        .await
+        .expect(422);
+    assert_eq!(api.get(&one).await.expect(200)["spec"]["size"], "7");
+    api.merge(
+        &format!("{one}?dryRun=All"),
+        json!({"spec": {"size": "900"}}),
+    )
+    .await
+    .expect(200);
+}
+
+#[tokio::test]
+async fn versions_that_differ_in_name_only_have_schemas_of_their_own() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    let mut body = definition(&hook, "v2");
+    body["spec"]["conversion"] = json!({"strategy": "None"});
+    for (at, rule) in [
+        (0, "self.size > oldSelf.size"),
+        (1, "self.size < oldSelf.size"),
+    ] {
+        body["spec"]["versions"][at]["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"type": "object",
+            "properties": {"size": {"type": "integer", "maximum": if at == 0 { 10 } else { 20 }}},
+            "x-kubernetes-validations": [{"rule": rule}]});
+    }
+    api.post(DEFINITIONS, body).await.expect(201);
+    wait_for(&api, V1).await;
+    let widget = |version: &str, name: &str, size: i64| json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}});
+    api.post(V1, widget("v1", "a", 15)).await.expect(422);
+    api.post(V2, widget("v2", "a", 15)).await.expect(201);
+    let (one, two) = (format!("{V1}/a"), format!("{V2}/a"));
+    let size = |size: i64| json!({"spec": {"size": size}});
+    // In v1 it only grows, up to 10; in v2 it only shrinks.
+    api.merge(&two, size(16)).await.expect(422);
+    api.merge(&two, size(5)).await.expect(200);
+    api.merge(&one, size(4)).await.expect(422);
+    api.merge(&one, size(11)).await.expect(422);
+    let grown = api.merge(&one, size(9)).await.expect(200);
+    assert_eq!(grown["apiVersion"], "example.com/v1");
+    api.merge(&two, size(10)).await.expect(422);
 }

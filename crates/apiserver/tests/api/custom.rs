@@ -647,3 +647,75 @@ async fn a_stored_version_stays_in_the_definition() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn a_definition_that_comes_again_is_enforced_as_it_is_now() {
+    let api = Api::start().await;
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    for (largest, refused) in [(3, 4), (9, 10)] {
+        let mut definition = definition("example.com", "widgets", "Widget");
+        let size =
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum";
+        crate::kinds::set(&mut definition, size, &json!(largest));
+        api.post(DEFINITIONS, definition).await.expect(201);
+        assert_eq!(
+            condition(&api, "widgets.example.com", "Established").await,
+            "True"
+        );
+        wait_for(&api, WIDGETS, 200).await;
+        // The status of a definition is written again and again; its schema stays.
+        api.merge(&path, json!({"metadata": {"annotations": {"n": "1"}}}))
+            .await
+            .expect(200);
+        for (size, code) in [(largest, 201), (refused, 422)] {
+            let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+                "metadata": {"name": format!("w{size}")}, "spec": {"size": size}});
+            let answer = api.post(WIDGETS, widget).await;
+            assert_eq!(answer.code, code, "{}", answer.text);
+        }
+        // A schema that changes counts at once, for as long as the rest does.
+        let versions = api.get(&path).await.expect(200)["spec"]["versions"].clone();
+        let mut changed = json!({"spec": {"versions": versions}});
+        crate::kinds::set(&mut changed, size, &json!(100));
+        api.merge(&path, changed).await.expect(200);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+                "metadata": {"name": "large"}, "spec": {"size": 50}});
+            if api.post(WIDGETS, widget).await.code == 201 {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < until, "still refused");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        api.delete(&path).await.expect(200);
+        wait_for(&api, WIDGETS, 404).await;
+        wait_for(&api, &path, 404).await;
+    }
+}
+
+#[tokio::test]
+async fn a_definition_more_writes_nothing_of_the_others() {
+    let api = Api::start().await;
+    for n in 0..5 {
+        let group = format!("g{n}.example.com");
+        api.post(DEFINITIONS, definition(&group, "widgets", "Widget"))
+            .await
+            .expect(201);
+        let established = condition(&api, &format!("widgets.{group}"), "Established").await;
+        assert_eq!(established, "True");
+    }
+    let versions = |list: Value| -> Vec<Value> {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .filter(|d| d["metadata"]["name"] != "widgets.more.example.com")
+            .map(|d| d["metadata"]["resourceVersion"].clone())
+            .collect()
+    };
+    let before = versions(api.get(DEFINITIONS).await.expect(200));
+    let more = definition("more.example.com", "widgets", "Widget");
+    api.post(DEFINITIONS, more).await.expect(201);
+    let established = condition(&api, "widgets.more.example.com", "Established").await;
+    assert_eq!(established, "True");
+    assert_eq!(versions(api.get(DEFINITIONS).await.expect(200)), before);
+}

@@ -79,6 +79,16 @@ fn answer(got: &Got) -> http::Response<http_body_util::Full<bytes::Bytes>> {
                 {"name": "things/status", "singularName": "", "namespaced": true, "kind": "Thing", "verbs": ["get"]}]});
             reply(200, list.to_string())
         }
+        "/openapi/v3" => {
+            let url = "/openapi/v3/apis/ext.example.com/v1?hash=one";
+            let paths = json!({"apis/ext.example.com/v1": {"serverRelativeURL": url},
+                "api/v1": {"serverRelativeURL": "/openapi/v3/api/v1?hash=forged"}});
+            reply(200, json!({"paths": paths}).to_string())
+        }
+        "/openapi/v3/apis/ext.example.com/v1" => {
+            let document = json!({"openapi": "3.0.0", "info": {"title": "ext"}, "paths": {}});
+            reply(200, document.to_string())
+        }
         path if path.ends_with("/moved") => {
             let mut response = reply(302, "");
             response

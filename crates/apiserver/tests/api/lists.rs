@@ -140,3 +140,73 @@ async fn a_version_of_the_future_is_told_by_its_cause() {
     );
     assert_eq!(status["details"]["retryAfterSeconds"], 1);
 }
+
+#[tokio::test]
+async fn events_are_found_by_who_reports_them() {
+    let api = Api::start().await;
+    let event = |name: &str| {
+        json!({"metadata": {"name": name, "namespace": "default"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "tester", "reportingInstance": "t", "action": "Do", "reason": "Test", "type": "Normal",
+            "regarding": {"kind": "Pod", "namespace": "default", "name": "p", "apiVersion": "v1", "fieldPath": "spec"}})
+    };
+    let new = "/apis/events.k8s.io/v1/namespaces/default/events";
+    api.post(new, event("new")).await.expect(201);
+    let old = json!({"metadata": {"name": "old"}, "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"},
+        "source": {"component": "kubelet"}, "reportingComponent": "tester", "reason": "Test"});
+    let core = "/api/v1/namespaces/default/events";
+    api.post(core, old).await.expect(201);
+    for (path, selector, want) in [
+        // the source of an event that names none is its reporting controller
+        (core, "source=tester", vec!["new"]),
+        (core, "source=kubelet", vec!["old"]),
+        (core, "reportingComponent=tester", vec!["new", "old"]),
+        (new, "reportingController=tester", vec!["new", "old"]),
+        (
+            new,
+            "regarding.fieldPath=spec,regarding.apiVersion=v1",
+            vec!["new"],
+        ),
+    ] {
+        let list = api
+            .get(&format!("{path}?fieldSelector={selector}"))
+            .await
+            .expect(200);
+        let names: Vec<&str> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["metadata"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, want, "{path} {selector}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_whose_past_is_gone_goes_on_in_the_present() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let api = Api::start().await;
+    for n in 1..=5 {
+        api.config_map(&format!("p{n}"), json!({})).await;
+    }
+    // what the answer to an expired token has in its metadata
+    let page = async |start: &str, limit: usize| {
+        let token = json!({"v": "meta.k8s.io/v1", "rv": -1, "start": start}).to_string();
+        let token = URL_SAFE_NO_PAD.encode(token);
+        api.get(&format!("{CONFIG_MAPS}?limit={limit}&continue={token}"))
+            .await
+    };
+    api.delete(&format!("{CONFIG_MAPS}/p3")).await.expect(200);
+    let second = page("default/p2", 1).await.expect(200);
+    assert_eq!(names(&second), ["p4"]);
+    assert_eq!(second["metadata"]["remainingItemCount"], 1);
+    // from there on the pages are of one moment again
+    api.delete(&format!("{CONFIG_MAPS}/p5")).await.expect(200);
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let third = api
+        .get(&format!("{CONFIG_MAPS}?limit=1&continue={token}"))
+        .await
+        .expect(200);
+    assert_eq!(names(&third), ["p5"]);
+    // nobody comes to another namespace's objects by it
+    page("kube-system/p2", 1).await.expect(400);
+}

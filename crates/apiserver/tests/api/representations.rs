@@ -257,3 +257,44 @@ async fn a_watch_in_protobuf_has_frames() {
     }
     assert_eq!(kinds, ["ADDED", "BOOKMARK"]);
 }
+
+#[tokio::test]
+async fn a_status_is_written_as_the_stock_server_writes_it() {
+    let api = Api::start().await;
+    let missing = api.get(&format!("{CLASSES}/none")).await;
+    assert_eq!(
+        missing.text,
+        concat!(
+            r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+            r#""message":"runtimeclasses.node.k8s.io \"none\" not found","reason":"NotFound","#,
+            r#""details":{"name":"none","group":"node.k8s.io","kind":"runtimeclasses"},"code":404}"#,
+            "\n"
+        )
+    );
+    api.post(CLASSES, class("a", "runc")).await.expect(201);
+    let deleted = api.delete(&format!("{CLASSES}/a")).await.text;
+    let begin = concat!(
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","#,
+        r#""details":{"name":"a","group":"node.k8s.io","kind":"runtimeclasses","uid":""#
+    );
+    assert!(deleted.starts_with(begin), "{deleted}");
+}
+
+#[tokio::test]
+async fn who_asks_for_what_the_scheduler_ignores_is_told() {
+    let term = json!([{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}]);
+    let mut apart = pod("apart");
+    apart["spec"]["affinity"] =
+        json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}});
+    for own in [true, false] {
+        let api = Api::start_with(|config| config.scheduler = own).await;
+        let answer = api.post(PODS, apart.clone()).await;
+        let warnings = answer.warnings().join("\n");
+        assert_eq!(answer.code, 201, "{}", answer.text);
+        assert_eq!(
+            warnings.contains("spec.affinity.podAntiAffinity: the scheduler"),
+            own,
+            "{warnings}"
+        );
+    }
+}

@@ -321,3 +321,70 @@ async fn a_server_lives_on_when_etcd_is_put_back_or_loses_all() {
     let after = api.config_map("lost", json!({})).await;
     assert!(version(&after) > version(&again), "nor now");
 }
+
+#[tokio::test]
+async fn a_server_lives_on_when_etcd_stands_still_or_has_no_leader() {
+    let mut members = EtcdServer::start_members(3);
+    let urls: Vec<String> = members.iter().map(|member| member.url.clone()).collect();
+    let api = Api::start_with(|config| {
+        config.store = StoreConfig::Etcd(EtcdConfig::new(&urls, "/registry"));
+    })
+    .await;
+    api.config_map("before", json!({})).await;
+    let name = |name: &str| format!("{CONFIG_MAPS}/{name}");
+    let serves = async || {
+        wait_for_async("it to serve again", LIMIT, || async {
+            match api.get(&name("before")).await.code {
+                200 if api.get("/readyz").await.code == 200 => Ok(()),
+                code => Err(code),
+            }
+        })
+        .await;
+    };
+    for member in &members {
+        member.stop(true);
+    }
+    // A client has an answer in the time that it gives, and the server its life.
+    let body = json!({"metadata": {"name": "during"}});
+    let begun = std::time::Instant::now();
+    let path = format!("{CONFIG_MAPS}?timeout=2s");
+    let answer = api.post(&path, body.clone()).await;
+    assert_eq!(answer.code, 504, "{}", answer.text);
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert_eq!(api.get("/livez").await.code, 200);
+    let cached = api
+        .get(&format!("{}?resourceVersion=0", name("before")))
+        .await;
+    assert!(matches!(cached.code, 200 | 503), "{}", cached.text);
+    for member in &members {
+        member.stop(false);
+    }
+    serves().await;
+    // It was made or it wasn't, and everybody is told the same.
+    match api.get(&name("during")).await.code {
+        200 => api.post(CONFIG_MAPS, body).await.expect(409),
+        404 => api.post(CONFIG_MAPS, body).await.expect(201),
+        code => panic!("{code}"),
+    };
+
+    members[0].kill();
+    members[1].kill();
+    let body = json!({"metadata": {"name": "leaderless"}});
+    wait_for_async("a refusal", LIMIT, || async {
+        let answer = api.post(CONFIG_MAPS, body.clone()).await;
+        match answer.code {
+            503 => Ok(()),
+            _ => Err(answer.text),
+        }
+    })
+    .await;
+    assert_eq!(api.get("/livez").await.code, 200);
+    for member in &mut members[..2] {
+        member.start_again();
+    }
+    serves().await;
+    api.config_map("after", json!({})).await;
+    for there in ["before", "during"] {
+        api.get(&name(there)).await.expect(200);
+    }
+}

@@ -408,6 +408,7 @@ async fn subresources_have_their_own_kinds() {
     .await;
     let rules = json!([
         {"operations": ["*"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["pods/eviction", "pods/binding", "serviceaccounts/token"]},
+        {"operations": ["DELETE"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["pods"]},
         {"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["*"], "resources": ["*/scale"]}]);
     api.post(
         MUTATING,
@@ -452,6 +453,18 @@ async fn subresources_have_their_own_kinds() {
     assert_eq!(kinds[0], pair("scale", "Scale"));
     assert!(kinds.contains(&pair("binding", "Binding")), "{kinds:?}");
     assert!(kinds.contains(&pair("eviction", "Eviction")), "{kinds:?}");
+    // An eviction is admitted as that, and not as a deletion.
+    assert!(!kinds.contains(&pair("", "Pod")), "{kinds:?}");
+    assert!(!kinds.iter().any(|(_, kind)| kind.is_empty()), "{kinds:?}");
+    api.post(PODS, pod("q")).await.expect(201);
+    api.delete(&format!("{PODS}/q?gracePeriodSeconds=0"))
+        .await
+        .expect(200);
+    let last = hook.requests().pop().unwrap();
+    assert_eq!(
+        (&last["operation"], &last["kind"]["kind"]),
+        (&json!("DELETE"), &json!("Pod"))
+    );
 }
 
 #[tokio::test]
@@ -616,4 +629,31 @@ async fn a_service_leads_to_its_ready_endpoints() {
         "admission webhook \"s.example.com\" denied the request without explanation"
     );
     assert_eq!(hook.got.lock()[0].path, "/judge?timeout=10s");
+}
+
+#[tokio::test]
+async fn a_webhook_may_have_a_certificate_that_is_its_own_authority() {
+    let api = Api::start().await;
+    let hook = HookServer::start_self_signed(json!({"allowed": true, "warnings": ["asked"]})).await;
+    let hooks = configuration("v", &[hook.hook("own.example.com", rule("configmaps"))]);
+    api.post(VALIDATING, hooks).await.expect(201);
+    let answer = api.post(CONFIG_MAPS, config_map("a")).await;
+    assert!(
+        answer.warnings().iter().any(|w| w.contains("asked")),
+        "{}",
+        answer.text
+    );
+    answer.expect(201);
+    // Who has another certificate of that kind is nobody.
+    let other = HookServer::start_self_signed(json!({"allowed": true})).await;
+    let mut stranger = hook.hook("own.example.com", rule("configmaps"));
+    stranger["clientConfig"]["url"] = json!(format!("https://localhost:{}/", other.address.port()));
+    let changed = json!({"webhooks": [stranger]});
+    api.merge(&format!("{VALIDATING}/v"), changed)
+        .await
+        .expect(200);
+    let status = api.post(CONFIG_MAPS, config_map("b")).await.expect(500);
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("certificate"), "{message}");
+    assert!(other.requests().is_empty());
 }

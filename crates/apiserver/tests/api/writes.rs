@@ -134,6 +134,11 @@ async fn nothing_new_in_a_namespace_that_goes() {
             .contains("being terminated"),
         "{refused}"
     );
+    // what tells a controller to leave it
+    assert_eq!(
+        refused["details"]["causes"],
+        json!([{"reason": "NamespaceTerminating", "message": "namespace going is being terminated", "field": "metadata.namespace"}])
+    );
     let mut finalized = api.get("/api/v1/namespaces/going").await.expect(200);
     finalized["spec"]["finalizers"] = json!([]);
     api.put("/api/v1/namespaces/going/finalize", &finalized)

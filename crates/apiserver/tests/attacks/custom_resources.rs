@@ -343,11 +343,39 @@ async fn a_schema_that_cannot_be_enforced_lets_nothing_through() {
         "{}",
         refused.text
     );
-    // It can be mended, and be deleted.
     let path = format!("{DEFINITIONS}/widgets.example.com");
+    let condition = async || {
+        let conditions = api.get(&path).await.expect(200)["status"]["conditions"].take();
+        let all = conditions.as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|c| c["type"] == "NonStructuralSchema")
+    };
+    let until = std::time::Instant::now() + PATIENCE;
+    let said = loop {
+        if let Some(said) = condition().await {
+            break said;
+        }
+        assert!(std::time::Instant::now() < until, "no condition");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        (&said["status"], &said["reason"]),
+        (&json!("True"), &json!("Violations"))
+    );
+    // It can be mended, and be deleted.
     api.merge(&path, json!({"metadata": {"labels": {"a": "b"}}}))
         .await
         .expect(200);
+    let mut mended = api.get(&path).await.expect(200);
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "string"}}});
+    mended["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+    api.merge(&path, json!({"spec": mended["spec"]}))
+        .await
+        .expect(200);
+    let until = std::time::Instant::now() + PATIENCE;
+    while condition().await.is_some() {
+        assert!(std::time::Instant::now() < until, "the condition stays");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     api.delete(&path).await.expect(200);
     wait_for(&api, &path, 404).await;
 }

@@ -11,6 +11,7 @@ mod harness;
 mod hook_server;
 
 mod aggregation;
+mod audit;
 mod bootstrap_tokens;
 mod certificates;
 mod connects;
@@ -22,6 +23,9 @@ mod escalation;
 #[path = "../api/extension_server.rs"]
 mod extension_server;
 mod identity;
+#[allow(dead_code, reason = "the suite in tests/api uses the rest")]
+#[path = "../api/kubelet_server.rs"]
+mod kubelet_server;
 mod names;
 mod node_restriction;
 mod objects;
@@ -29,6 +33,7 @@ mod pod_security;
 mod policies;
 mod proxying;
 mod request_reading;
+mod resource_metrics;
 mod resources;
 mod services;
 mod subresources;

@@ -14,33 +14,86 @@ fn sized(name: &str, cpu: &str) -> Value {
     pod
 }
 
+async fn resize(api: &Api, patch: Value, code: u16) -> String {
+    let headers = [("content-type", STRATEGIC)];
+    let path = format!("{PODS}/p/resize");
+    let answer = api.raw("PATCH", &path, &headers, patch.to_string()).await;
+    answer.expect(code)["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn to_size(cpu: &str) -> Value {
+    json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}}]}})
+}
+
 #[tokio::test]
-async fn a_resize_that_nobody_would_carry_out_is_refused() {
+async fn a_resize_changes_resources_and_nothing_else() {
     let api = Api::start().await;
     api.post(PODS, sized("p", "100m")).await.expect(201);
-    for cpu in ["-1", "200m", "100", "0"] {
-        let patch = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}}]}});
-        let refused = api
-            .raw(
-                "PATCH",
-                &format!("{PODS}/p/resize"),
-                &[("content-type", STRATEGIC)],
-                patch.to_string(),
-            )
-            .await
-            .expect(422);
-        let message = refused["message"].as_str().unwrap();
-        assert!(
-            message.contains("in-place pod resize is not supported"),
-            "{message}"
-        );
+    for (cpu, says) in [
+        ("-1", "must be greater than or equal to 0"),
+        ("0", "Pod QOS Class may not change as a result of resizing"),
+    ] {
+        let message = resize(&api, to_size(cpu), 422).await;
+        assert!(message.contains(says), "{cpu}: {message}");
     }
-    let still = api.get(&format!("{PODS}/p")).await.expect(200);
+    let before = api.get(&format!("{PODS}/p")).await.expect(200);
+    assert_eq!(before["metadata"]["generation"], 1);
+    let mut patch = to_size("200m");
+    patch["metadata"] = json!({"labels": {"a": "b"}, "finalizers": ["example.com/mine"]});
+    patch["spec"]["containers"][0]["image"] = json!("other");
+    patch["spec"]["activeDeadlineSeconds"] = json!(1);
+    patch["status"] = json!({"phase": "Succeeded"});
+    resize(&api, patch, 200).await;
+    let mut after = api.get(&format!("{PODS}/p")).await.expect(200);
+    assert_eq!(after["metadata"]["generation"], 2);
     assert_eq!(
-        still["spec"]["containers"][0]["resources"]["limits"]["cpu"],
-        "100m"
+        after["spec"]["containers"][0]["resources"]["limits"]["cpu"],
+        "200m"
     );
-    assert_eq!(still["metadata"]["generation"], 1);
+    let mut before = before;
+    for pod in [&mut before, &mut after] {
+        pod["spec"]["containers"][0]["resources"] = Value::Null;
+        for key in ["generation", "resourceVersion", "managedFields"] {
+            pod["metadata"][key] = Value::Null;
+        }
+    }
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn a_resize_stays_within_quota_and_limit_range_and_needs_its_own_right() {
+    let api = Api::start().await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"requests.cpu": "500m", "limits.cpu": "500m"}}});
+    api.post(QUOTAS, quota).await.expect(201);
+    api.post(PODS, sized("p", "100m")).await.expect(201);
+    let message = resize(&api, to_size("600m"), 403).await;
+    assert!(message.contains("exceeded quota: q"), "{message}");
+    resize(&api, to_size("300m"), 200).await;
+    // What it has grown by is taken: another pod no longer fits.
+    api.post(PODS, sized("second", "300m")).await.expect(403);
+    let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [{"type": "Container", "max": {"cpu": "350m"}}]}});
+    api.post("/api/v1/namespaces/default/limitranges", range)
+        .await
+        .expect(201);
+    let message = resize(&api, to_size("400m"), 403).await;
+    assert!(
+        message.contains("maximum cpu usage per Container is 350m"),
+        "{message}"
+    );
+
+    let role = json!({"metadata": {"name": "pods"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}]});
+    api.post(&format!("{}/clusterroles", crate::harness::RBAC), role)
+        .await
+        .expect(201);
+    bind(&api, "pods", "pods", "jane").await;
+    let pod = api.get(&format!("{PODS}/p")).await.expect(200);
+    let path = format!("{PODS}/p/resize");
+    as_user(&api, "jane", &[], "PUT", &path, Some(pod))
+        .await
+        .expect(403);
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@ use tracing::info;
 
 use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
-use crate::kubeconfig;
 use crate::role::Roles;
 use crate::role::server::{GateArgs, ServerArgs};
+use crate::{kubeconfig, net};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerCommand {
@@ -23,6 +23,10 @@ impl ServerCommand {
         let gates = self.gates.parse()?;
         super::up::raise_file_limit();
         let (bridge, pod_cidr) = self.dirs.network();
+        if !self.dirs.data_dir.exists() {
+            // A first start that fails for this leaves nothing behind.
+            net::check_free(self.server.address())?;
+        }
         let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
         let server_dir = data.path().join("server");
         let pki = self.server.pki(&server_dir)?;

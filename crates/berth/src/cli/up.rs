@@ -17,7 +17,7 @@ use crate::role::cri::{HandlerArgs, ImageArgs, NetworkArgs};
 use crate::role::node::NodeArgs;
 use crate::role::server::{Beside, GateArgs, ServerArgs};
 use crate::role::{self, Roles, Stage};
-use crate::{kubeconfig, memory};
+use crate::{kubeconfig, memory, net};
 
 /// How long a start may take before berth says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +51,11 @@ impl UpArgs {
         require_root("berth up")?;
         raise_file_limit();
         let (bridge, pod_cidr) = self.dirs.network();
+        if !self.dirs.data_dir.exists() {
+            // A first start that fails for this leaves nothing behind.
+            net::check_free(self.server.address())?;
+            net::check_free(self.node.kubelet_address)?;
+        }
         let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
         let run_dir = self.dirs.run_dir();
         let marker = data.marker();

@@ -1,5 +1,6 @@
 //! `berth server`: API server, scheduler and controllers.
 
+mod audit;
 mod limits;
 mod services;
 pub(crate) mod store;
@@ -16,9 +17,10 @@ use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
+use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig, TracingConfig};
 use berth_core::gates::FeatureGates;
 
+use self::audit::AuditArgs;
 use self::limits::LimitArgs;
 use self::services::ServiceArgs;
 use self::store::StoreArgs;
@@ -95,6 +97,12 @@ pub(crate) struct ServerArgs {
     pub(crate) election: ElectionArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) audit: AuditArgs,
+    /// File with the configuration of traces (kind TracingConfiguration of apiserver.config.k8s.io/v1): where they go and how
+    /// many requests have one [default: OTEL_EXPORTER_OTLP_ENDPOINT and its like]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tracing_config_file: Option<PathBuf>,
     /// File with the configuration of admission plugins (AdmissionConfiguration): defaults and exemptions of PodSecurity
     #[arg(long, value_name = "FILE")]
     pub(crate) admission_control_config_file: Option<PathBuf>,
@@ -145,10 +153,11 @@ impl ServerArgs {
     ) -> anyhow::Result<Built> {
         let store = self.store.config(dir)?;
         let election = self.election.times(matches!(store, StoreConfig::Etcd(_)))?;
-        let mut config = Config::new(SocketAddr::new(self.bind_address, self.secure_port), store);
+        let mut config = Config::new(self.address(), store);
         let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
         config.controllers = self.controllers;
+        config.scheduler = self.scheduler;
         let shared = matches!(config.store, StoreConfig::Etcd(_));
         config.services = self
             .services
@@ -192,9 +201,15 @@ impl ServerArgs {
         });
         config.limits = self.limits.limits();
         config.gates = gates;
+        config.audit = self.audit.config();
+        config.tracing = match &self.tracing_config_file {
+            Some(path) => Some(TracingConfig::load(path)?),
+            None => TracingConfig::from_variables(|name| std::env::var(name).ok())?,
+        };
         config
             .encryption_provider_config
             .clone_from(&self.store.encryption_provider_config);
+        config.encryption_provider_reload = self.store.encryption_reload();
         config
             .enable_admission_plugins
             .clone_from(&self.enable_admission_plugins);
@@ -214,6 +229,12 @@ impl ServerArgs {
             controllers: self.controllers,
             election,
         })
+    }
+
+    /// Where the API is served.
+    #[must_use]
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_address, self.secure_port)
     }
 
     /// The cluster's authority.
@@ -370,22 +391,24 @@ impl Built {
                 election::run(elector, token, work)
             });
         }
-        if controllers {
-            // The stock controller manager borrows an account a controller; ours empties namespaces of every
-            // kind there will ever be, which takes the right to delete anything.
-            let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
-            let elector = elector(&manager, "berth-controllers");
-            let mut controllers = berth_controllers::Config::new(manager, pki.ca_pem.clone());
-            controllers.gates = gates;
-            controllers.authority = Some(Arc::new(pki.authority()?));
-            let work = move |token| {
-                let running = berth_controllers::run(controllers.clone(), token);
-                async { Ok(running.await?) }
+        // The stock controller manager borrows an account a controller; ours empties namespaces of every
+        // kind there will ever be, which takes the right to delete anything.
+        let manager = client("system:kube-controller-manager", &["system:masters"]).await?;
+        let elector = elector(&manager, "berth-controllers");
+        let mut config = berth_controllers::Config::new(manager, pki.ca_pem.clone());
+        config.gates = gates;
+        config.authority = Some(Arc::new(pki.authority()?));
+        let work = move |token| {
+            let running = if controllers {
+                berth_controllers::run(config.clone(), token)
+            } else {
+                berth_controllers::run_quota_status(config.clone(), token)
             };
-            roles.spawn(Stage::Clients, "controllers", |token| {
-                election::run(elector, token, work)
-            });
-        }
+            async { Ok(running.await?) }
+        };
+        roles.spawn(Stage::Clients, "controllers", |token| {
+            election::run(elector, token, work)
+        });
         Ok(())
     }
 }

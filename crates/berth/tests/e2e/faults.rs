@@ -80,6 +80,7 @@ fn a_port_in_use_is_named() {
         last_line(&said).contains(&port) && said.contains("in use"),
         "{said}"
     );
+    assert!(!dir.path().join("d").exists(), "nothing is left behind");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn read(candidates: &[PathBuf]) -> String {
 }
 
 /// `(cpu quota, memory limit)` of a pod's cgroup, in microseconds of 100 ms and bytes.
-fn cgroup(parent: &str, uid: &str) -> (String, String) {
+pub(crate) fn cgroup(parent: &str, uid: &str) -> (String, String) {
     let file = |controller: &str, name: &str| {
         PathBuf::from(format!(
             "/sys/fs/cgroup/{controller}/{parent}/pod{uid}/{name}"

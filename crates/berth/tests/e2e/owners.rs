@@ -183,3 +183,65 @@ fn custom_objects_own_and_are_owned() {
         }
     });
 }
+
+#[test]
+fn a_finished_job_goes_when_its_time_is_over_and_after_its_dependents() {
+    let cluster = Cluster::start();
+    let job = |name: &str, ttl: Value| {
+        let object = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"ttlSecondsAfterFinished": ttl, "template": {"spec": {
+                "restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox"}]}}},
+        });
+        cluster.apply(&object.to_string());
+        let made = cluster.json(&["job", name]);
+        made["metadata"]["uid"]
+            .as_str()
+            .expect("its uid")
+            .to_owned()
+    };
+    let finish = |name: &str| {
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        let condition =
+            |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
+        let status = json!({"status": {"startTime": now, "completionTime": now,
+            "conditions": [condition("SuccessCriteriaMet"), condition("Complete")]}});
+        let patch = status.to_string();
+        cluster.kube(&[
+            "patch",
+            "job",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
+    };
+    let gone = job("gone", json!(0));
+    job("endless", Value::Null);
+    job("long", json!(3600));
+    job("unfinished", json!(0));
+    let of_gone = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "gone", "uid": gone,
+        "blockOwnerDeletion": true}]);
+    config_map(&cluster, "default", "dependent", &of_gone);
+    for name in ["endless", "long", "gone"] {
+        finish(name);
+    }
+    wait_gone(&cluster, "default", "dependent");
+    wait_for("the finished job to be gone", LIMIT, || {
+        match cluster
+            .try_kubectl(&["get", "job", "gone"])
+            .status
+            .success()
+        {
+            true => Err("it is still there"),
+            false => Ok(()),
+        }
+    });
+    for name in ["endless", "long", "unfinished"] {
+        let kept = cluster.json(&["job", name]);
+        assert!(kept["metadata"]["deletionTimestamp"].is_null(), "{kept}");
+    }
+}

@@ -45,6 +45,31 @@ fn estimates_follow_the_bounds_of_the_schema() {
 }
 
 #[test]
+fn elements_that_no_path_leads_to_are_estimated_as_by_the_reference() {
+    // Istio's ServiceEntry: without this the definition, which stock servers take, is refused.
+    let entry = json!({"type": "object", "properties": {
+        "addresses": {"type": "array", "maxItems": 256, "items": {"type": "string", "maxLength": 64}},
+        "resolution": {"type": "string", "enum": ["NONE", "STATIC", "DNS"]}}});
+    let rule = r#"!((has(self.addresses) ? self.addresses : []).exists(k, k.contains("/")) &&
+        !((has(self.resolution) ? self.resolution : "NONE") in ["STATIC", "NONE"]))"#;
+    let cost = estimate(&entry, rule);
+    assert!(cost.max < 10_000, "{cost:?}");
+    // It is the size of self that counts then, as far as it has one.
+    let text = json!({"type": "string", "maxLength": 1_000});
+    let split = "self.split(',').exists(x, x.contains('abc'))";
+    let (short, long) = (
+        estimate(&json!({"type": "string", "maxLength": 10}), split),
+        estimate(&text, split),
+    );
+    assert!(short.max < long.max, "{short:?} {long:?}");
+    // What a path leads to keeps its own bound.
+    let unbounded = json!({"type": "object", "properties": {
+        "addresses": {"type": "array", "items": {"type": "string"}}}});
+    let cost = estimate(&unbounded, "self.addresses.exists(k, k.contains('/'))");
+    assert!(cost.max > 10_000_000, "{cost:?}");
+}
+
+#[test]
 fn evaluation_costs_what_the_estimate_says_at_most() {
     let schema =
         json!({"type": "array", "maxItems": 3, "items": {"type": "string", "maxLength": 4}});

@@ -14,6 +14,15 @@ const OURS: [&str; 5] = [
     "ContainersReady",
     "PodScheduled",
 ];
+/// Ours, too; they are there while they hold.
+const PENDING: &str = "PodResizePending";
+const IN_PROGRESS: &str = "PodResizeInProgress";
+
+/// Whether a node's agent writes this condition of a pod.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    OURS.contains(&name) || [PENDING, IN_PROGRESS].contains(&name)
+}
 
 struct Verdict {
     holds: bool,
@@ -84,12 +93,33 @@ pub(super) fn conditions(i: &Inputs<'_>, phase: &str, lists: &Lists) -> Vec<PodC
         .map(|(name, verdict)| condition(i, old, name, verdict))
         .collect();
     // What others wrote (readiness gates, DisruptionTarget) is theirs to change.
-    all.extend(
-        api.iter()
-            .filter(|c| !OURS.contains(&c.type_.as_str()))
-            .cloned(),
-    );
+    all.extend(api.iter().filter(|c| !is_ours(&c.type_)).cloned());
+    all.extend(resize(i, old));
     all
+}
+
+/// The conditions of a resize, while the pod can still run with other resources.
+fn resize(i: &Inputs<'_>, old: &[PodCondition]) -> Vec<PodCondition> {
+    if i.over || i.failed.is_some() {
+        return Vec::new();
+    }
+    let both = [
+        (PENDING, &i.resize.pending),
+        (IN_PROGRESS, &i.resize.in_progress),
+    ];
+    both.into_iter()
+        .filter_map(|(name, problem)| {
+            let problem = problem.as_ref()?;
+            let verdict = Verdict {
+                holds: true,
+                reason: None,
+                message: (!problem.message.is_empty()).then(|| problem.message.clone()),
+            };
+            let mut condition = condition(i, old, name, verdict);
+            condition.reason = (!problem.reason.is_empty()).then(|| problem.reason.clone());
+            Some(condition)
+        })
+        .collect()
 }
 
 fn condition(i: &Inputs<'_>, old: &[PodCondition], name: &str, v: Verdict) -> PodCondition {

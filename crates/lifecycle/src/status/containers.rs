@@ -1,8 +1,10 @@
 //! Container statuses: state, last state, readiness, restart count.
 
+use berth_core::resource_list::WireList;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser,
+    ResourceRequirements, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -57,29 +59,21 @@ pub(super) fn statuses(i: &Inputs<'_>) -> Lists {
         } else {
             Sort::Init
         };
-        let image = c.image.as_deref().unwrap_or_default();
-        one(
-            i,
-            &c.name,
-            image,
-            p.init_container_statuses.as_deref(),
-            sort,
-        )
+        one(i, &Spec::of(c, sort), p.init_container_statuses.as_deref())
     });
     let app = spec.containers.iter().map(|c| {
-        let image = c.image.as_deref().unwrap_or_default();
-        one(
-            i,
-            &c.name,
-            image,
-            p.container_statuses.as_deref(),
-            Sort::App,
-        )
+        let spec = Spec::of(c, Sort::App);
+        one(i, &spec, p.container_statuses.as_deref())
     });
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| {
-        let image = c.image.as_deref().unwrap_or_default();
-        let previous = p.ephemeral_container_statuses.as_deref();
-        one(i, &c.name, image, previous, Sort::Ephemeral)
+        let spec = Spec {
+            name: &c.name,
+            image: c.image.as_deref().unwrap_or_default(),
+            mounts: c.volume_mounts.as_deref().unwrap_or_default(),
+            resources: None,
+            sort: Sort::Ephemeral,
+        };
+        one(i, &spec, p.ephemeral_container_statuses.as_deref())
     });
     Lists {
         init: init.collect(),
@@ -88,17 +82,35 @@ pub(super) fn statuses(i: &Inputs<'_>) -> Lists {
     }
 }
 
-fn one(
-    i: &Inputs<'_>,
-    name: &str,
-    image: &str,
-    previous: Option<&[ContainerStatus]>,
+/// What a status takes from the spec of its container.
+struct Spec<'a> {
+    name: &'a str,
+    image: &'a str,
+    mounts: &'a [VolumeMount],
+    resources: Option<&'a ResourceRequirements>,
     sort: Sort,
-) -> ContainerStatus {
+}
+
+impl<'a> Spec<'a> {
+    fn of(c: &'a Container, sort: Sort) -> Self {
+        Self {
+            name: &c.name,
+            image: c.image.as_deref().unwrap_or_default(),
+            mounts: c.volume_mounts.as_deref().unwrap_or_default(),
+            resources: c.resources.as_ref(),
+            sort,
+        }
+    }
+}
+
+fn one(i: &Inputs<'_>, spec: &Spec<'_>, previous: Option<&[ContainerStatus]>) -> ContainerStatus {
+    let &Spec {
+        name, image, sort, ..
+    } = spec;
     let old = previous.unwrap_or_default().iter().find(|s| s.name == name);
     let problem = i.problems.get(name);
     let mut status = match i.observed.latest(name) {
-        Some(o) => seen(i, o, old, sort),
+        Some(o) => seen(i, o, old, spec),
         None => match old {
             // The runtime has forgotten it, but it had run: keep what is known.
             Some(s) if has_run(s) && (i.over || i.initialized) => lost(s, i),
@@ -210,8 +222,9 @@ fn seen(
     i: &Inputs<'_>,
     o: &ObservedContainer,
     old: Option<&ContainerStatus>,
-    sort: Sort,
+    spec: &Spec<'_>,
 ) -> ContainerStatus {
+    let sort = spec.sort;
     let state = match o.state {
         RunState::Running => ContainerState {
             running: Some(ContainerStateRunning {
@@ -233,7 +246,18 @@ fn seen(
         Sort::Init => o.state == RunState::Exited && o.exit_code == 0,
         Sort::Ephemeral => false,
     };
+    let (allocated, resources) = resources(i, spec, running);
     ContainerStatus {
+        allocated_resources: allocated,
+        resources,
+        user: o.user.as_ref().map(|user| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid,
+                gid: user.gid,
+                supplemental_groups: Some(user.supplemental_groups.clone()),
+            }),
+        }),
+        volume_mounts: mounts(i, spec),
         name: o.name.clone(),
         container_id: Some(format!("{}://{}", i.runtime_name, o.id)),
         image: o.image.clone(),
@@ -245,6 +269,41 @@ fn seen(
         last_state,
         ..ContainerStatus::default()
     }
+}
+
+/// `allocatedResources` and `resources`: of a container that runs what the runtime was given, else what it will be given.
+fn resources(
+    i: &Inputs<'_>,
+    spec: &Spec<'_>,
+    running: bool,
+) -> (Option<WireList>, Option<ResourceRequirements>) {
+    let allocated = match spec.sort {
+        Sort::App | Sort::Sidecar => i.resize.allocated.get(spec.name),
+        Sort::Init => spec.resources,
+        Sort::Ephemeral => None,
+    };
+    let actuated = i.resize.actuated.get(spec.name).filter(|_| running);
+    let requests = allocated.and_then(|r| r.requests.clone());
+    (requests, actuated.or(allocated).cloned())
+}
+
+fn mounts(i: &Inputs<'_>, spec: &Spec<'_>) -> Option<Vec<VolumeMountStatus>> {
+    let recursive = |m: &VolumeMount| {
+        let enabled = match m.recursive_read_only.as_deref() {
+            Some("Enabled") => true,
+            Some("IfPossible") => i.recursive_read_only,
+            Some(_) | None => false,
+        };
+        if enabled { "Enabled" } else { "Disabled" }.to_owned()
+    };
+    let mounts = spec.mounts.iter().map(|m| VolumeMountStatus {
+        name: m.name.clone(),
+        mount_path: m.mount_path.clone(),
+        read_only: m.read_only,
+        recursive_read_only: (m.read_only == Some(true)).then(|| recursive(m)),
+        volume_status: None,
+    });
+    (!spec.mounts.is_empty()).then(|| mounts.collect())
 }
 
 /// The last state when the runtime no longer has the instance before `o`.

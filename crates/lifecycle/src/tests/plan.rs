@@ -1,6 +1,6 @@
 //! What to do next.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::super::plan::{Probes, plan};
 use super::super::{Backoffs, Plan};
@@ -14,7 +14,7 @@ fn decide(policy: &str, containers: &str, seen: &str) -> Plan {
         &o,
         &Probes::default(),
         &Backoffs::default(),
-        &BTreeSet::new(),
+        &BTreeMap::new(),
         at(100),
     )
 }
@@ -132,7 +132,7 @@ fn a_sandbox_without_an_address_is_made_anew_unless_it_has_the_nodes_network() {
             &o,
             &Probes::default(),
             &Backoffs::default(),
-            &BTreeSet::new(),
+            &BTreeMap::new(),
             at(0),
         )
     };
@@ -148,8 +148,8 @@ fn a_failed_probe_or_another_image_ends_the_container_and_starts_it_again() {
         .failed
         .insert("a0".into(), "Container a failed liveness probe".into());
     let seen = observed("s0 a@s0=run");
-    let none = BTreeSet::new();
-    let go = |policy: &str, probes: &Probes, changed: &BTreeSet<String>| {
+    let none = BTreeMap::new();
+    let go = |policy: &str, probes: &Probes, changed: &BTreeMap<String, String>| {
         let p = pod(policy, "app:a");
         words(&plan(
             &p,
@@ -162,7 +162,7 @@ fn a_failed_probe_or_another_image_ends_the_container_and_starts_it_again() {
     };
     assert_eq!(go("Always", &probes, &none), "kill:a0 start:a1");
     assert_eq!(go("Never", &probes, &none), "kill-pod kill:a0");
-    let changed = BTreeSet::from(["a".to_owned()]);
+    let changed = BTreeMap::from([("a".to_owned(), "changed".to_owned())]);
     assert_eq!(
         go("Never", &Probes::default(), &changed),
         "kill:a0 start:a1"
@@ -180,7 +180,7 @@ fn a_sidecar_holds_the_others_back_until_it_has_started() {
         &seen,
         &probes,
         &Backoffs::default(),
-        &BTreeSet::new(),
+        &BTreeMap::new(),
         at(0),
     );
     assert_eq!(words(&got), "");
@@ -193,7 +193,7 @@ fn crashes_wait_longer_and_longer() {
     let seen = observed("s0 a@s0=exit1");
     let mut backoffs = Backoffs::default();
     let finished = at(2);
-    let none = BTreeSet::new();
+    let none = BTreeMap::new();
     let go = |b: &Backoffs, now| plan(&p, &seen, &Probes::default(), b, &none, now);
     assert_eq!(
         words(&go(&backoffs, at(2))),

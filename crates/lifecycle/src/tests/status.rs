@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::super::plan::Probes;
-use super::super::{Inputs, Observed, Problem, status};
+use super::super::{Inputs, Observed, Problem, Resize, status};
 use super::{at, observed, pod};
 
 struct Case<'a> {
@@ -17,6 +17,7 @@ struct Case<'a> {
     problems: BTreeMap<String, Problem>,
     failed: Option<&'a Problem>,
     initialized: bool,
+    resize: Resize,
     over: bool,
     now: i64,
 }
@@ -30,6 +31,7 @@ fn case(policy: &str, containers: &str, seen: &str) -> Case<'static> {
         problems: BTreeMap::new(),
         failed: None,
         initialized: true,
+        resize: Resize::default(),
         over: false,
         now: 10,
     }
@@ -45,6 +47,8 @@ impl Case<'_> {
             problems: &self.problems,
             failed: self.failed,
             initialized: self.initialized,
+            resize: &self.resize,
+            recursive_read_only: true,
             over: self.over,
             host_ips: &["192.168.0.1".to_owned()],
             runtime_name: "berth",

@@ -7,7 +7,7 @@ use berth_cri_api::v1::{
     ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState,
     PodSandboxStatus, PodSandboxStatusRequest,
 };
-use berth_lifecycle::{Observed, ObservedContainer, ObservedSandbox, RunState};
+use berth_lifecycle::{Observed, ObservedContainer, ObservedSandbox, ObservedUser, RunState};
 use jiff::Timestamp;
 
 use super::{Cri, labels};
@@ -167,5 +167,10 @@ fn container_status(s: ContainerStatus, sandbox_id: String) -> ObservedContainer
         message: s.message,
         image,
         image_ref: s.image_ref,
+        user: s.user.and_then(|u| u.linux).map(|user| ObservedUser {
+            uid: user.uid,
+            gid: user.gid,
+            supplemental_groups: user.supplemental_groups,
+        }),
     }
 }

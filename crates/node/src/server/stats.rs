@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use berth_cri_api::v1::{ContainerStats, ListContainerStatsRequest};
+use berth_cri_api::v1::{
+    ContainerFilter, ContainerState, ContainerStateValue, ContainerStats,
+    ListContainerStatsRequest, ListContainersRequest,
+};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -65,44 +68,102 @@ fn machine() -> (u64, u64) {
     (ticks * 10_000_000, u64::try_from(used).unwrap_or(0))
 }
 
+/// When the running containers were made, in nanoseconds, by ID.
+async fn starts(agent: &Agent) -> Result<BTreeMap<String, i64>, NotServed> {
+    let running = ContainerFilter {
+        state: Some(ContainerStateValue {
+            state: ContainerState::ContainerRunning.into(),
+        }),
+        ..ContainerFilter::default()
+    };
+    let request = ListContainersRequest {
+        filter: Some(running),
+    };
+    let answer = agent.cri.runtime().list_containers(request).await;
+    let running = answer.map_err(|e| NotServed::cri(&e))?.into_inner();
+    let containers = running.containers.into_iter();
+    Ok(containers.map(|c| (c.id, c.created_at)).collect())
+}
+
+/// One container, as `/metrics/resource` shows it.
+struct Shown {
+    labels: String,
+    cpu: Option<u64>,
+    memory: Option<u64>,
+    start: i64,
+    /// When the numbers were taken, in milliseconds.
+    time: i64,
+}
+
 pub(super) async fn resource(agent: &Agent) -> Result<Response<Body>, NotServed> {
+    let starts = starts(agent).await?;
     let stats = list(agent).await?;
-    let mut out = String::new();
-    let (cpu, used) = machine();
+    let now = jiff::Timestamp::now().as_millisecond();
+    // Of a container that was restarted the one that runs counts.
+    let running = stats.iter().filter_map(|s| {
+        let id = &s.attributes.as_ref()?.id;
+        let taken = s.cpu.as_ref().map(|cpu| cpu.timestamp / 1_000_000);
+        Some(Shown {
+            labels: format!(
+                "{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
+                escaped(label(s, labels::CONTAINER_NAME)),
+                escaped(label(s, labels::POD_NAMESPACE)),
+                escaped(label(s, labels::POD_NAME))
+            ),
+            cpu: cpu_nanos(s),
+            memory: memory(s),
+            start: *starts.get(id)?,
+            time: taken.filter(|time| *time > 0).unwrap_or(now),
+        })
+    });
+    let running: Vec<Shown> = running.collect();
+    Ok(text(StatusCode::OK, exposition(machine(), now, &running)))
+}
+
+/// A label's value in Prometheus' text format.
+fn escaped(value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+    value.replace('\n', "\\n")
+}
+
+fn exposition((cpu, used): (u64, u64), now: i64, containers: &[Shown]) -> String {
     let seconds = |nanos: u64| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let mut out = String::new();
     let _ = write!(
         out,
-        "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total {}\n\
-         # TYPE node_memory_working_set_bytes gauge\nnode_memory_working_set_bytes {used}\n\
-         # TYPE container_cpu_usage_seconds_total counter\n",
+        "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total {} {now}\n\
+         # TYPE node_memory_working_set_bytes gauge\nnode_memory_working_set_bytes {used} {now}\n\
+         # TYPE container_start_time_seconds gauge\n",
         seconds(cpu)
     );
-    let tags = |s: &ContainerStats| {
-        format!(
-            "{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
-            label(s, labels::CONTAINER_NAME),
-            label(s, labels::POD_NAMESPACE),
-            label(s, labels::POD_NAME)
-        )
-    };
-    for s in &stats {
-        if let Some(nanos) = cpu_nanos(s) {
+    for c in containers {
+        let start = seconds(u64::try_from(c.start).unwrap_or(0));
+        let _ = writeln!(out, "container_start_time_seconds{} {start}", c.labels);
+    }
+    out.push_str("# TYPE container_cpu_usage_seconds_total counter\n");
+    for c in containers {
+        if let Some(nanos) = c.cpu {
+            let (labels, used) = (&c.labels, seconds(nanos));
             let _ = writeln!(
                 out,
-                "container_cpu_usage_seconds_total{} {}",
-                tags(s),
-                seconds(nanos)
+                "container_cpu_usage_seconds_total{labels} {used} {}",
+                c.time
             );
         }
     }
     out.push_str("# TYPE container_memory_working_set_bytes gauge\n");
-    for s in &stats {
-        if let Some(bytes) = memory(s) {
-            let _ = writeln!(out, "container_memory_working_set_bytes{} {bytes}", tags(s));
+    for c in containers {
+        if let Some(bytes) = c.memory {
+            let labels = &c.labels;
+            let _ = writeln!(
+                out,
+                "container_memory_working_set_bytes{labels} {bytes} {}",
+                c.time
+            );
         }
     }
-    out.push_str("# TYPE scrape_error gauge\nscrape_error 0\n");
-    Ok(text(StatusCode::OK, out))
+    out.push_str("# TYPE scrape_error gauge\nscrape_error 0\n# TYPE resource_scrape_error gauge\nresource_scrape_error 0\n");
+    out
 }
 
 pub(super) async fn summary(agent: &Agent) -> Result<Response<Body>, NotServed> {
@@ -138,4 +199,30 @@ pub(super) async fn summary(agent: &Agent) -> Result<Response<Body>, NotServed> 
         },
         "pods": pods,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_the_text_format_with_times() {
+        let shown = Shown {
+            labels: format!("{{container=\"{}\"}}", escaped("a\"\\\nb")),
+            cpu: Some(1_500_000_000),
+            memory: Some(4096),
+            start: 7_000_000_001,
+            time: 9,
+        };
+        let text = exposition((2_000_000_000, 5), 8, &[shown]);
+        for line in [
+            "node_cpu_usage_seconds_total 2.000000000 8",
+            "node_memory_working_set_bytes 5 8",
+            "container_start_time_seconds{container=\"a\\\"\\\\\\nb\"} 7.000000001",
+            "container_cpu_usage_seconds_total{container=\"a\\\"\\\\\\nb\"} 1.500000000 9",
+            "container_memory_working_set_bytes{container=\"a\\\"\\\\\\nb\"} 4096 9",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+    }
 }

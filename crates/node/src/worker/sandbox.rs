@@ -264,6 +264,7 @@ impl Worker {
             self.sandbox_failed(format!("failed to create the pod's cgroup: {error}"));
             return false;
         }
+        self.cgroup = self.agent.cgroups.limits(&self.pod);
         let logs = log_directory(&self.agent, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&logs) {
             self.sandbox_failed(format!("cannot make {}: {error}", logs.display()));

@@ -301,6 +301,7 @@ impl Worker {
             format!("Started container {} with runtime {words}", c.name),
         );
         self.problems.remove(&c.name);
+        self.actuated(c);
         self.images
             .insert(c.name.clone(), c.image.clone().unwrap_or_default());
         self.pulls.list.lock().remove(&(c.name.clone(), s.attempt));

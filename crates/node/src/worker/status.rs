@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_lifecycle::{Inputs, Observed, RunState};
+use berth_lifecycle::{Inputs, Observed, RunState, is_ours};
 use berth_supervise::{Brief, Outage, unblock};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -214,6 +214,18 @@ fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Value {
                 }
             }
         }
+        let types = |s: &PodStatus| -> Vec<String> {
+            let conditions = s.conditions.iter().flatten();
+            conditions.map(|c| c.type_.clone()).collect()
+        };
+        let kept = types(new);
+        let gone = types(old)
+            .into_iter()
+            .filter(|name| is_ours(name) && !kept.contains(name));
+        let gone = gone.map(|name| json!({"$patch": "delete", "type": name}));
+        if let Some(list) = after.get_mut("conditions").and_then(Value::as_array_mut) {
+            list.extend(gone);
+        }
         for key in ["podIPs", "hostIPs"] {
             if before.get(key).is_some()
                 && before.get(key) != after.get(key)
@@ -241,6 +253,8 @@ impl Worker {
             problems: &self.problems,
             failed: self.failed.as_ref(),
             initialized: self.initialized,
+            resize: &self.resize,
+            recursive_read_only: facts.recursive_read_only(self.handler.as_deref()),
             over,
             host_ips: &self.agent.host_ips,
             runtime_name: &facts.name,
@@ -250,6 +264,10 @@ impl Worker {
             self.status.set(&status);
             *self.handle.status.write() = Some(status.clone());
             self.previous = status;
+            if self.over() {
+                // What it had may be what a resize waits for.
+                self.agent.wake_deferred();
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 
 const UNIMPLEMENTED: &str = "12";
 const NOT_FOUND: &str = "5";
+const UNKNOWN: &str = "2";
 
 #[derive(Clone)]
 pub(crate) struct Sandbox {
@@ -53,6 +54,10 @@ pub(crate) struct State {
     pub(crate) layer_bytes: u64,
     /// All handlers have user namespaces.
     pub(crate) user_namespaces: bool,
+    /// Why no container's resources can be changed.
+    pub(crate) not_resized: Option<String>,
+    /// What each container uses of memory.
+    pub(crate) memory_used: u64,
     /// What Exec answers.
     pub(crate) stream_url: String,
     next: u32,
@@ -268,6 +273,30 @@ impl State {
             "ListContainers" => self.list_containers(read(body)),
             "ContainerStatus" => {
                 self.container_status(&read::<cri::ContainerStatusRequest>(body).container_id)
+            }
+            "UpdateContainerResources" => {
+                let r: cri::UpdateContainerResourcesRequest = read(body);
+                let linux = r.linux.unwrap();
+                self.calls.push(format!(
+                    "UpdateContainerResources {} quota={} memory={}",
+                    r.container_id, linux.cpu_quota, linux.memory_limit_in_bytes
+                ));
+                match &self.not_resized {
+                    Some(why) => Err((UNKNOWN, why.clone())),
+                    None => ok(&cri::UpdateContainerResourcesResponse {}),
+                }
+            }
+            "ContainerStats" => {
+                let used = self.memory_used;
+                ok(&cri::ContainerStatsResponse {
+                    stats: Some(cri::ContainerStats {
+                        memory: Some(cri::MemoryUsage {
+                            usage_bytes: Some(cri::UInt64Value { value: used }),
+                            ..Default::default()
+                        }),
+                        ..Default::default()
+                    }),
+                })
             }
             "Exec" => {
                 let r: cri::ExecRequest = read(body);

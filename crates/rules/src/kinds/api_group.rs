@@ -13,8 +13,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 /// `unapproved`.
 pub const APPROVED: &str = "api-approved.kubernetes.io";
 
-/// The groups of the stock API server's built-in kinds. `core` is how storage keys name the group without a name.
-const OWN_GROUPS: [&str; 25] = [
+/// The groups of the stock API server's built-in kinds, and metrics.k8s.io, which is served as well. `core` is how storage keys name the group without a name.
+const OWN_GROUPS: [&str; 26] = [
     "",
     "core",
     "admissionregistration.k8s.io",
@@ -32,6 +32,7 @@ const OWN_GROUPS: [&str; 25] = [
     "extensions",
     "flowcontrol.apiserver.k8s.io",
     "internal.apiserver.k8s.io",
+    "metrics.k8s.io",
     "networking.k8s.io",
     "node.k8s.io",
     "policy",

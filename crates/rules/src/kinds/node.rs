@@ -15,6 +15,10 @@ use berth_core::toleration::EFFECTS;
 
 impl Rules for Node {
     fn default(&mut self) {
+        // Go's encoder leaves an empty list out, so the stock server never shows one.
+        if let Some(spec) = self.spec.as_mut() {
+            spec.taints.take_if(|taints| taints.is_empty());
+        }
         if let Some(status) = self.status.as_mut()
             && status.allocatable.is_none()
         {
@@ -191,6 +195,19 @@ mod tests {
             .iter()
             .map(|e| format!("{} {}", e.kind.reason(), e.field))
             .collect()
+    }
+
+    #[test]
+    fn an_empty_list_of_taints_is_none() {
+        let mut emptied = node(json!({"spec": {"taints": [], "podCIDR": "10.0.0.0/24"}}));
+        emptied.default();
+        let spec = emptied.spec.unwrap();
+        assert_eq!(spec.taints, None);
+        assert_eq!(spec.pod_cidr.as_deref(), Some("10.0.0.0/24"));
+        let taint = json!({"key": "a", "effect": "NoSchedule"});
+        let mut tainted = node(json!({"spec": {"taints": [taint]}}));
+        tainted.default();
+        assert_eq!(tainted.spec.unwrap().taints.map_or(0, |t| t.len()), 1);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Differences: the scheduler may read RuntimeClasses (placement by handler needs the handler), and machines may join with
 //! bootstrap tokens ([`join`]).
 
+mod controllers;
 mod data;
 mod join;
 
@@ -65,6 +66,13 @@ fn aggregate_label(to: &str) -> BTreeMap<String, String> {
 /// The cluster roles; the aggregated ones have their rules filled in.
 #[must_use]
 pub fn cluster_roles() -> Vec<ClusterRole> {
+    let of_controllers = controllers::CONTROLLERS
+        .iter()
+        .map(|(name, lines)| ClusterRole {
+            metadata: metadata(&format!("{}{name}", controllers::PREFIX), None),
+            aggregation_rule: None,
+            rules: Some(lines.iter().map(Line::rule).collect()),
+        });
     let mut roles: Vec<ClusterRole> = data::CLUSTER_ROLES
         .iter()
         .map(|(name, aggregate_to, lines)| {
@@ -88,6 +96,7 @@ pub fn cluster_roles() -> Vec<ClusterRole> {
                 rules: Some(lines.iter().map(Line::rule).collect()),
             }
         })
+        .chain(of_controllers)
         .collect();
     let resolved: Vec<_> = roles
         .iter()
@@ -151,15 +160,23 @@ fn role_ref(kind: &str, name: &str) -> RoleRef {
 /// The cluster-wide bindings.
 #[must_use]
 pub fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
+    let binding = |name: &str, subjects: Vec<Subject>| ClusterRoleBinding {
+        metadata: metadata(name, None),
+        role_ref: role_ref("ClusterRole", name),
+        subjects: Some(subjects).filter(|all| !all.is_empty()),
+    };
+    let of_controllers = controllers::CONTROLLERS.iter().map(|(name, _)| {
+        let account = subject(&format!("ServiceAccount:kube-system:{name}"));
+        binding(&format!("{}{name}", controllers::PREFIX), vec![account])
+    });
     data::CLUSTER_ROLE_BINDINGS
         .iter()
-        .map(|(name, subjects)| ClusterRoleBinding {
-            metadata: metadata(name, None),
-            role_ref: role_ref("ClusterRole", name),
-            subjects: Some(subjects.split_whitespace().map(subject).collect::<Vec<_>>())
-                .filter(|all| !all.is_empty()),
+        .map(|(name, subjects)| {
+            let subjects = subjects.split_whitespace().map(subject).collect();
+            binding(name, subjects)
         })
         .chain(join::cluster_role_bindings())
+        .chain(of_controllers)
         .collect()
 }
 

@@ -376,3 +376,92 @@ fn the_stock_objects_are_valid() {
         assert_eq!(binding.validate(), []);
     }
 }
+
+#[test]
+fn each_controller_has_the_rights_of_its_own_account_and_nobody_elses() {
+    let policy = policy(vec![], vec![]);
+    let may = |namespace: &str, name: &str, request: Request<'_>| {
+        let account = format!("system:serviceaccount:{namespace}:{name}");
+        let user = User::new(account, ["system:serviceaccounts", "system:authenticated"]);
+        policy.authorize(&user, &request).allowed()
+    };
+    let system = "kube-system";
+    for (controller, request, want) in [
+        (
+            "deployment-controller",
+            on("update", "a", "apps", "replicasets"),
+            true,
+        ),
+        (
+            "deployment-controller",
+            on("create", "a", "", "pods"),
+            false,
+        ),
+        ("replicaset-controller", on("create", "a", "", "pods"), true),
+        (
+            "job-controller",
+            on("update", "a", "batch", "jobs/status"),
+            true,
+        ),
+        ("job-controller", on("get", "a", "", "secrets"), false),
+        (
+            "endpointslice-controller",
+            on("create", "a", "discovery.k8s.io", "endpointslices"),
+            true,
+        ),
+        (
+            "generic-garbage-collector",
+            on("delete", "a", "example.com", "widgets"),
+            true,
+        ),
+        (
+            "generic-garbage-collector",
+            on("create", "a", "", "pods"),
+            false,
+        ),
+        (
+            "namespace-controller",
+            on("deletecollection", "a", "example.com", "widgets"),
+            true,
+        ),
+        (
+            "certificate-controller",
+            on("sign", "", "certificates.k8s.io", "signers"),
+            false,
+        ),
+        ("default", on("list", "a", "", "pods"), false),
+    ] {
+        assert_eq!(
+            may(system, controller, request),
+            want,
+            "{controller} {request:?}"
+        );
+        assert!(
+            !may("a", controller, request),
+            "{controller} of another namespace"
+        );
+    }
+    let sign = |name: &'static str| Request::Resource {
+        verb: "sign",
+        namespace: "",
+        group: "certificates.k8s.io",
+        resource: "signers",
+        subresource: "",
+        name,
+    };
+    assert!(may(
+        system,
+        "certificate-controller",
+        sign("kubernetes.io/kubelet-serving")
+    ));
+    assert!(!may(
+        system,
+        "certificate-controller",
+        sign("example.com/own")
+    ));
+    // the controller manager itself asks for the tokens of its controllers, and has none of their rights
+    let manager = user("system:kube-controller-manager");
+    let asks = |request| policy.authorize(&manager, &request).allowed();
+    assert!(asks(on("create", system, "", "serviceaccounts/token")));
+    assert!(!asks(on("create", "a", "", "pods")));
+}

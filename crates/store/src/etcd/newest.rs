@@ -175,8 +175,14 @@ impl Etcd {
         let Some(kv) = got.kvs().iter().find(|kv| kv.key() == key.as_bytes()) else {
             return Ok(None);
         };
-        let format = Format::decode(kv.value()).map_err(|_| StoreError::Refused {
-            detail: format!("{key} cannot be read by this version of berth"),
+        let format = Format::decode(kv.value()).map_err(|newer| StoreError::Refused {
+            detail: match newer {
+                Some(found) => format!(
+                    "{key} was written by a newer version of berth (schema {found}, this one knows {}): use that version",
+                    Format::known()
+                ),
+                None => format!("{key} cannot be read by this version of berth"),
+            },
         })?;
         Ok(Some((format, kv.mod_revision())))
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{OpenError, Revision};
@@ -84,6 +85,10 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -1024;
              PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;",
         )
+        .map_err(failed)?;
+    // A plan must not depend on what is bound: a statement would be planned again each time that it is used.
+    writer
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map_err(failed)?;
     if number(&writer, "PRAGMA user_version").map_err(failed)? == 0 {
         let tx = writer.transaction().map_err(failed)?;

@@ -11,7 +11,7 @@ use super::{Published, Shared};
 use crate::{Event, Expect, KeyValue, Outcome, Revision, StoreError, Write};
 
 /// Most requests that share one sync.
-const GROUP: usize = 64;
+const GROUP: usize = 256;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 

@@ -104,6 +104,32 @@ fn convert(mut fields: FieldSet, from: &str, to: &str) -> FieldSet {
 pub(super) struct Managed(pub(super) Vec<Entry>);
 
 impl Managed {
+    /// What a client sends: nothing unless all of it is of the right form, as on the stock server.
+    pub(super) fn given(object: &Value, api_version: &str) -> Self {
+        let list = object.pointer("/metadata/managedFields");
+        let mut entries = list.and_then(Value::as_array).into_iter().flatten();
+        let is_form = entries.all(|entry| {
+            matches!(entry["operation"].as_str(), Some("Apply" | "Update"))
+                && entry["fieldsType"] == "FieldsV1"
+                && entry
+                    .get("fieldsV1")
+                    .is_none_or(|fields| fields.is_null() || FieldSet::is_form(fields))
+        });
+        if is_form {
+            Self::read(object, api_version)
+        } else {
+            Self::default()
+        }
+    }
+
+    /// Without what was written in versions that there aren't any more: nobody can say what it is called now.
+    pub(super) fn of_versions(mut self, writer: &Writer<'_>) -> Self {
+        self.0.retain(|entry| {
+            writer.versions.is_empty() || writer.versions.contains(&entry.api_version)
+        });
+        self
+    }
+
     pub(super) fn read(object: &Value, api_version: &str) -> Self {
         let list = object
             .pointer("/metadata/managedFields")
@@ -236,6 +262,19 @@ impl Managed {
     }
 }
 
+/// The fields of the metadata that are never owned.
+pub(super) const UNOWNED_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
 /// The fields that are never owned: the object's identity and what the server keeps itself.
 pub(super) fn unowned() -> FieldSet {
     let mut set = FieldSet::default();
@@ -247,17 +286,7 @@ pub(super) fn unowned() -> FieldSet {
                 .collect::<Vec<_>>(),
         );
     }
-    for name in [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "clusterName",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ] {
+    for name in UNOWNED_METADATA {
         set.insert(&["f:metadata".to_owned(), format!("f:{name}")]);
     }
     set

@@ -195,6 +195,23 @@ impl FieldSet {
         Value::Object(map)
     }
 
+    /// Whether a value is of the form of `FieldsV1`.
+    #[must_use]
+    pub fn is_form(value: &Value) -> bool {
+        let is_element = |element: &str| match element.split_once(':') {
+            Some(("f", _)) => true,
+            Some(("k", keys)) => serde_json::from_str::<Map<String, Value>>(keys).is_ok(),
+            Some(("v", item)) => serde_json::from_str::<Value>(item).is_ok(),
+            Some(("i", at)) => at.parse::<i64>().is_ok(),
+            Some(_) | None => element == ".",
+        };
+        let Some(map) = value.as_object() else {
+            return false;
+        };
+        map.iter()
+            .all(|(element, below)| is_element(element) && Self::is_form(below))
+    }
+
     /// From `FieldsV1`; what is not of its form is left out.
     #[must_use]
     pub fn from_value(value: &Value) -> Self {
@@ -260,6 +277,28 @@ mod tests {
                 ".spec.containers[name=\"x\"].image"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_of_the_form() {
+        for (value, is) in [
+            (json!({}), true),
+            (
+                json!({"f:a": {".": {}, "k:{\"b\":1}": {}, "v:\"x\"": {}, "i:3": {}}}),
+                true,
+            ),
+            (json!({"a": {}}), false),
+            (json!({"f:a": {"b": {}}}), false),
+            (json!({"f:a": null}), false),
+            (json!({"f:a": []}), false),
+            (json!({"k:b": {}}), false),
+            (json!({"k:[1]": {}}), false),
+            (json!({"v:x": {}}), false),
+            (json!({"i:x": {}}), false),
+            (json!([]), false),
+        ] {
+            assert_eq!(FieldSet::is_form(&value), is, "{value}");
+        }
     }
 
     fn sets() -> impl Strategy<Value = FieldSet> {

@@ -2,7 +2,7 @@
 
 use berth_schema::{Additional, Kind as Json, ListType, Schema};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::patch::schema::{self, Field, Kind, Type};
 
@@ -196,27 +196,38 @@ impl<'s> Shape<'s> {
     }
 
     fn element(self, item: &Value) -> Result<String, MissingKey> {
-        let mut element = Map::new();
-        let given = |key: &str| item.get(key).filter(|value| !value.is_null()).cloned();
+        let mut element = String::from("k:{");
+        let given = |key: &str| item.get(key).filter(|value| !value.is_null());
         match self {
+            Self::Keyed([key], ty) => {
+                let default = || ty.and_then(|t| t.default_of(key)).map(Value::from);
+                match (given(key), default) {
+                    (Some(value), _) => put_key(&mut element, key, value),
+                    (None, default) => {
+                        let value = default().ok_or_else(|| MissingKey((*key).to_owned()))?;
+                        put_key(&mut element, key, &value);
+                    }
+                }
+            }
             Self::Keyed(keys, ty) => {
                 let mut sorted = keys.to_vec();
                 sorted.sort_unstable();
                 for key in sorted {
                     let default = || ty.and_then(|t| t.default_of(key)).map(Value::from);
-                    let value = given(key).or_else(default);
+                    let value = given(key).cloned().or_else(default);
                     let value = value.ok_or_else(|| MissingKey(key.to_owned()))?;
-                    element.insert(key.to_owned(), value);
+                    put_key(&mut element, key, &value);
                 }
             }
             Self::CustomKeyed(keys, schema) => {
                 let mut sorted: Vec<&String> = keys.iter().collect();
                 sorted.sort_unstable();
+                sorted.dedup();
                 let mut some = false;
                 for key in sorted {
                     let default = || schema.field(key)?.default.clone();
-                    if let Some(value) = given(key).or_else(default) {
-                        element.insert(key.clone(), value);
+                    if let Some(value) = given(key).cloned().or_else(default) {
+                        put_key(&mut element, key, &value);
                         some = true;
                     }
                 }
@@ -234,8 +245,19 @@ impl<'s> Shape<'s> {
             | Self::Custom(_)
             | Self::CustomObject(_) => return Ok(format!("v:{item}")),
         }
-        Ok(format!("k:{}", Value::Object(element)))
+        element.push('}');
+        Ok(element)
     }
+}
+
+/// Adds a key and its value to a path element, which is a JSON object.
+fn put_key(element: &mut String, key: &str, value: &Value) {
+    if !element.ends_with('{') {
+        element.push(',');
+    }
+    element.push_str(&Value::from(key).to_string());
+    element.push(':');
+    element.push_str(&value.to_string());
 }
 
 /// A list item lacks this field, which is part of its key.

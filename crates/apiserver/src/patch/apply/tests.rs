@@ -7,6 +7,7 @@ fn writer<'a>(manager: &'a str, api_version: &'a str, time: &'a str) -> Writer<'
     Writer {
         manager,
         api_version,
+        versions: &[],
         subresource: "",
         time,
         ignored: &["status"],

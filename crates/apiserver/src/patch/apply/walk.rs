@@ -14,7 +14,13 @@ use super::{
 };
 
 static EMPTY_MAP: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
-static EMPTY_LIST: Value = Value::Array(Vec::new());
+/// A list without items.
+pub(super) static EMPTY_LIST: Value = Value::Array(Vec::new());
+
+/// An object without fields.
+pub(super) fn empty_map() -> &'static Value {
+    &EMPTY_MAP
+}
 
 /// How a second object differs from a first.
 #[derive(Debug, Default, PartialEq, Eq)]

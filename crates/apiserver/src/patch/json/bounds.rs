@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use berth_api::decode::{MAX_DEPTH, TooDeep};
-use json_patch::PatchOperation;
 use serde_json::Value;
 
+use super::{Operation, Pointer, index};
 use crate::patch::PatchError;
 
 /// The stock server's limit on what `copy` adds, in bytes of JSON.
@@ -27,27 +27,27 @@ impl Bounds {
     pub(super) fn check(
         &mut self,
         document: &Value,
-        operation: &PatchOperation,
+        operation: &Operation,
     ) -> Result<(), PatchError> {
         match operation {
-            PatchOperation::Add(add) => {
-                self.shift(document, add.path.as_str())?;
-                self.nest(add.path.as_str(), &add.value)
+            Operation::Add { path, value } => {
+                self.shift(document, path)?;
+                self.nest(path, value)
             }
-            PatchOperation::Replace(replace) => self.nest(replace.path.as_str(), &replace.value),
-            PatchOperation::Remove(remove) => self.shift(document, remove.path.as_str()),
-            PatchOperation::Move(moved) => {
-                self.shift(document, moved.from.as_str())?;
-                self.shift(document, moved.path.as_str())?;
-                match document.pointer(moved.from.as_str()) {
-                    Some(value) => self.nest(moved.path.as_str(), value),
+            Operation::Replace { path, value } => self.nest(path, value),
+            Operation::Remove { path } => self.shift(document, path),
+            Operation::Move { from, path } => {
+                self.shift(document, from)?;
+                self.shift(document, path)?;
+                match from.find(document) {
+                    Some(value) => self.nest(path, value),
                     // The operation fails, and says so itself.
                     None => Ok(()),
                 }
             }
-            PatchOperation::Copy(copy) => {
-                self.shift(document, copy.path.as_str())?;
-                let Some(value) = document.pointer(copy.from.as_str()) else {
+            Operation::Copy { from, path } => {
+                self.shift(document, path)?;
+                let Some(value) = from.find(document) else {
                     return Ok(());
                 };
                 let mut size = Count(0);
@@ -59,16 +59,16 @@ impl Bounds {
                         got: self.copied,
                     });
                 }
-                self.nest(copy.path.as_str(), value)
+                self.nest(path, value)
             }
-            PatchOperation::Test(_) => Ok(()),
+            // What is compared ends where the value of the patch does.
+            Operation::Test { .. } => Ok(()),
         }
     }
 
     /// A value at a path must not nest too deep; that it never does keeps every walk over a value safe.
-    fn nest(&mut self, path: &str, value: &Value) -> Result<(), PatchError> {
-        let above = path.bytes().filter(|byte| *byte == b'/').count();
-        match MAX_PATCHED_DEPTH.checked_sub(above) {
+    fn nest(&mut self, path: &Pointer, value: &Value) -> Result<(), PatchError> {
+        match MAX_PATCHED_DEPTH.checked_sub(path.depth()) {
             Some(levels) => self.look(value, levels),
             None => Err(PatchError::unprocessable(TooDeep)),
         }
@@ -89,16 +89,14 @@ impl Bounds {
     }
 
     /// What is put into a list or taken out of it moves all that follows.
-    fn shift(&mut self, document: &Value, path: &str) -> Result<(), PatchError> {
-        let Some((parent, last)) = path.rsplit_once('/') else {
+    fn shift(&mut self, document: &Value, path: &Pointer) -> Result<(), PatchError> {
+        let Some(Value::Array(items)) = path.parent(document) else {
             return Ok(());
         };
-        match (document.pointer(parent), last.parse::<usize>()) {
-            (Some(Value::Array(items)), Ok(at)) => {
-                // A block of memory is moved much faster than its values are looked at.
-                self.spend(items.len().saturating_sub(at) as u64 / 16)
-            }
-            _ => Ok(()),
+        match index(path.key(), items.len()) {
+            // A block of memory is moved much faster than its values are looked at.
+            Some(at) => self.spend((items.len() - at) as u64 / 16),
+            None => Ok(()),
         }
     }
 

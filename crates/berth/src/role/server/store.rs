@@ -1,6 +1,7 @@
 //! Flags that say where the objects are kept.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::bail;
 use berth_apiserver::StoreConfig;
@@ -36,9 +37,21 @@ pub(crate) struct StoreArgs {
     /// File that says which resources are encrypted in the store, and with which keys (EncryptionConfiguration)
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// Read that file again when it changes, and use what it says without a restart
+    #[arg(long, requires = "encryption_provider_config", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    pub(crate) encryption_provider_config_automatic_reload: bool,
 }
 
+/// How often the file is looked at.
+const RELOAD: Duration = Duration::from_secs(10);
+
 impl StoreArgs {
+    /// How often the file that says what is encrypted is read again; none: once.
+    pub(crate) fn encryption_reload(&self) -> Option<Duration> {
+        self.encryption_provider_config_automatic_reload
+            .then_some(RELOAD)
+    }
+
     /// The store; `dir` is where an embedded database is.
     ///
     /// # Errors

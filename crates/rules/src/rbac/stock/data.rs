@@ -4,10 +4,10 @@ use super::Line;
 
 const WRITE: &str = "create update patch delete deletecollection";
 const READ_WRITE: &str = "get list watch create update patch delete deletecollection";
-const READ: &str = "get list watch";
+pub(super) const READ: &str = "get list watch";
 const READ_UPDATE: &str = "get list watch update patch";
 
-const fn on(verbs: &'static str, groups: &'static str, resources: &'static str) -> Line {
+pub(super) const fn on(verbs: &'static str, groups: &'static str, resources: &'static str) -> Line {
     Line {
         verbs,
         groups,
@@ -42,7 +42,7 @@ const fn urls(verbs: &'static str, urls: &'static str) -> Line {
     }
 }
 
-const EVENTS: Line = on("create update patch", "core events.k8s.io", "events");
+pub(super) const EVENTS: Line = on("create update patch", "core events.k8s.io", "events");
 
 /// Name, the role it is aggregated to, rules.
 pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
@@ -89,6 +89,7 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
                  persistentvolumeclaims configmaps secrets events",
             ),
             on("create", "core", "serviceaccounts/token"),
+            on(WRITE, "events.k8s.io", "events"),
             on(
                 WRITE,
                 "apps",
@@ -113,6 +114,12 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
             ),
         ],
     ),
+    // The role of metrics-server, whose API the server has itself.
+    (
+        "system:aggregated-metrics-reader",
+        "view",
+        &[on(READ, "metrics.k8s.io", "pods nodes")],
+    ),
     (
         "system:aggregate-to-view",
         "view",
@@ -130,6 +137,7 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
                  replicationcontrollers/status pods/log",
             ),
             on(READ, "core", "namespaces"),
+            on(READ, "events.k8s.io", "events"),
             on(READ, "discovery.k8s.io", "endpointslices"),
             on(
                 READ,
@@ -182,7 +190,7 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
         &[
             urls(
                 "get",
-                "/metrics /metrics/slis /livez /readyz /healthz /livez/* /readyz/* /healthz/*",
+                "/metrics /metrics/slis /flagz /statusz /livez /readyz /healthz /livez/* /readyz/* /healthz/*",
             ),
             on("get", "core", "nodes/metrics"),
         ],
@@ -218,7 +226,7 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
             on("create get list watch", "core", "nodes"),
             on("update patch", "core", "nodes/status"),
             on("update patch", "core", "nodes"),
-            on("create update patch", "core", "events"),
+            EVENTS,
             on(READ, "core", "pods"),
             on("create delete", "core", "pods"),
             on("update patch", "core", "pods/status"),
@@ -462,8 +470,13 @@ pub(super) const CLUSTER_ROLES: &[(&str, &str, &[Line])] = &[
             on(READ, "storage.k8s.io", "csidrivers"),
             on(READ, "storage.k8s.io", "csistoragecapacities"),
             on(READ, "resource.k8s.io", "deviceclasses"),
-            on(READ_UPDATE, "resource.k8s.io", "resourceclaims"),
+            on(
+                "get list watch create update patch delete",
+                "resource.k8s.io",
+                "resourceclaims",
+            ),
             on(READ_UPDATE, "resource.k8s.io", "resourceclaims/status"),
+            on("update patch", "resource.k8s.io", "resourceclaims/binding"),
             on("update", "core", "pods/finalizers"),
             on(READ, "resource.k8s.io", "resourceslices"),
             on(READ, "node.k8s.io", "runtimeclasses"),
@@ -527,33 +540,23 @@ pub(super) const ROLES: &[(&str, &str, &[Line])] = &[
     ),
     (
         "kube-system",
+        "system:controller:cloud-provider",
+        &[on("create get list watch", "core", "configmaps")],
+    ),
+    (
+        "kube-system",
         "system:controller:token-cleaner",
         &[on("get list watch delete", "core", "secrets"), EVENTS],
     ),
     (
         "kube-system",
         "system::leader-locking-kube-controller-manager",
-        &[
-            on("watch", "core", "configmaps"),
-            named(
-                "get update",
-                "core",
-                "configmaps",
-                "kube-controller-manager",
-            ),
-            LEADER_LEASES,
-            LEADER_CANDIDATES,
-        ],
+        &[LEADER_LEASES, LEADER_CANDIDATES],
     ),
     (
         "kube-system",
         "system::leader-locking-kube-scheduler",
-        &[
-            on("watch", "core", "configmaps"),
-            named("get update", "core", "configmaps", "kube-scheduler"),
-            LEADER_LEASES,
-            LEADER_CANDIDATES,
-        ],
+        &[LEADER_LEASES, LEADER_CANDIDATES],
     ),
     (
         "kube-public",
@@ -592,6 +595,12 @@ pub(super) const ROLE_BINDINGS: &[(&str, &str, &str, &str)] = &[
         "system:controller:bootstrap-signer",
         "system:controller:bootstrap-signer",
         "ServiceAccount:kube-system:bootstrap-signer",
+    ),
+    (
+        "kube-system",
+        "system:controller:cloud-provider",
+        "system:controller:cloud-provider",
+        "ServiceAccount:kube-system:cloud-provider",
     ),
     (
         "kube-system",

@@ -1,4 +1,4 @@
-//! Metadata of objects as JSON: small readers and writers that every verb uses.
+//! Metadata of objects as JSON: small readers and writers.
 
 use serde_json::{Map, Value, json};
 
