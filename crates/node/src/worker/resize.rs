@@ -4,9 +4,8 @@ use berth_core::event::EventType;
 use berth_cri_api::v1::{
     ContainerStatsRequest, UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
-use berth_lifecycle::admit::Room;
 use berth_lifecycle::resize::{self, How};
-use berth_lifecycle::{Problem, RunState, is_terminal};
+use berth_lifecycle::{Problem, RunState};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tonic::Code;
 use tracing::warn;
@@ -115,7 +114,14 @@ impl Worker {
         }
         let verdict = match wanted.spec.as_ref().map(amount::check_pod) {
             Some(Err(error)) => Err(Problem::new("Infeasible", error.to_string())),
-            Some(Ok(())) | None => resize::judge(&self.rooms(&wanted)),
+            Some(Ok(())) | None => {
+                let others = self.others();
+                let granted = self.rooms(&self.pod, &RESOURCES, &others);
+                let wanted = self.rooms(&wanted, &RESOURCES, &others);
+                let granted = granted.into_iter().map(|room| room.requested);
+                let rooms: Vec<_> = wanted.into_iter().zip(granted).collect();
+                resize::judge(&rooms)
+            }
         };
         if let Err(problem) = verdict {
             self.set_pending(Some(problem));
@@ -145,36 +151,6 @@ impl Worker {
             self.look_at(jiff::Timestamp::now().saturating_add(again).ok());
         }
         self.resize.pending = problem;
-    }
-
-    /// Of each resource: what the pod asks for, what others have, what there is; and what the pod has now.
-    fn rooms(&self, wanted: &Pod) -> Vec<(Room, i64)> {
-        let overhead = self.agent.config.gates.pod_overhead;
-        let allocatable = crate::registration::allocatable(&self.agent);
-        let others: Vec<Pod> = self
-            .agent
-            .handles()
-            .into_iter()
-            .filter(|h| h.uid != self.handle.uid)
-            .map(|h| h.current())
-            .filter(|p| {
-                !is_terminal(p) && p.status.as_ref().is_some_and(|s| s.start_time.is_some())
-            })
-            .collect();
-        let request = |pod: &Pod, name: &str| {
-            let spec = pod.spec.as_ref();
-            spec.map_or(0, |s| amount::pod_request(s, name, overhead))
-        };
-        let room = |name: &&str| {
-            let room = Room {
-                name: (*name).to_owned(),
-                requested: request(wanted, name),
-                used: others.iter().map(|p| request(p, name)).sum(),
-                capacity: amount::units(Some(&allocatable), name),
-            };
-            (room, request(&self.pod, name))
-        };
-        RESOURCES.iter().map(room).collect()
     }
 
     /// Gives running containers what is granted. A container that has to be started again is left to the plan, and the

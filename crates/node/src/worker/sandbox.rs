@@ -5,7 +5,7 @@ use std::sync::Arc;
 use berth_core::event::EventType;
 use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use berth_lifecycle::{Problem, Start, admit, is_terminal};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use tracing::{info, warn};
 
@@ -80,35 +80,8 @@ impl Worker {
             let message = "The node had condition: [DiskPressure]. ";
             return Err(Problem::new("Evicted", message));
         }
-        let overhead = self.agent.config.gates.pod_overhead;
-        let allocatable = crate::registration::allocatable(&self.agent);
-        let others: Vec<_> = self
-            .agent
-            .handles()
-            .into_iter()
-            .filter(|h| h.uid != self.handle.uid)
-            .map(|h| h.current())
-            .filter(|p| {
-                !is_terminal(p) && p.status.as_ref().is_some_and(|s| s.start_time.is_some())
-            })
-            .collect();
-        let mut room: Vec<admit::Room> = RESOURCES
-            .iter()
-            .map(|name| admit::Room {
-                name: (*name).to_owned(),
-                requested: self
-                    .pod
-                    .spec
-                    .as_ref()
-                    .map_or(0, |s| amount::pod_request(s, name, overhead)),
-                used: others
-                    .iter()
-                    .filter_map(|p| p.spec.as_ref())
-                    .map(|s| amount::pod_request(s, name, overhead))
-                    .sum(),
-                capacity: amount::units(Some(&allocatable), name),
-            })
-            .collect();
+        let others = self.others();
+        let mut room = self.rooms(&self.pod, &RESOURCES, &others);
         room.push(admit::Room {
             name: "pods".to_owned(),
             requested: 1,
@@ -120,6 +93,38 @@ impl Worker {
             user_namespaces: self.agent.runtime.borrow().user_namespaces(None),
         };
         admit::admit(&self.pod, &labels, &room, can)
+    }
+
+    /// The other pods that have room on this node.
+    pub(super) fn others(&self) -> Vec<Pod> {
+        self.agent
+            .handles()
+            .into_iter()
+            .filter(|h| h.uid != self.handle.uid)
+            .map(|h| h.current())
+            .filter(|p| {
+                !is_terminal(p) && p.status.as_ref().is_some_and(|s| s.start_time.is_some())
+            })
+            .collect()
+    }
+
+    /// Of each resource: what `pod` asks for, what the others have, what there is.
+    pub(super) fn rooms(&self, pod: &Pod, names: &[&str], others: &[Pod]) -> Vec<admit::Room> {
+        let overhead = self.agent.config.gates.pod_overhead;
+        let allocatable = crate::registration::allocatable(&self.agent);
+        let request = |pod: &Pod, name: &str| {
+            let spec = pod.spec.as_ref();
+            spec.map_or(0, |s| amount::pod_request(s, name, overhead))
+        };
+        names
+            .iter()
+            .map(|name| admit::Room {
+                name: (*name).to_owned(),
+                requested: request(pod, name),
+                used: others.iter().map(|p| request(p, name)).sum(),
+                capacity: amount::units(Some(&allocatable), name),
+            })
+            .collect()
     }
 
     /// The pod has failed for good.
