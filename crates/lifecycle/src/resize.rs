@@ -47,6 +47,28 @@ pub fn desired(pod: &Pod) -> Resources {
         .collect()
 }
 
+/// What a pod was granted as far as its status says so, else what its spec asks for: where no record is left, a resize
+/// that was never granted must not be taken for one.
+#[must_use]
+pub fn granted_by_status(pod: &Pod) -> Resources {
+    let status = pod.status.as_ref();
+    let lists = status.map(|s| (&s.init_container_statuses, &s.container_statuses));
+    let statuses = || {
+        lists
+            .iter()
+            .flat_map(|(a, b)| a.iter().chain(b.iter()))
+            .flatten()
+    };
+    let mut resources = desired(pod);
+    for (name, granted) in &mut resources {
+        let known = statuses().find(|s| &s.name == name);
+        if let Some(known) = known.and_then(|s| s.resources.clone()) {
+            *granted = known;
+        }
+    }
+    resources
+}
+
 /// The pod as if its spec asked for `resources`; containers that are not named stay as they are.
 #[must_use]
 pub fn with_resources<'a>(pod: &'a Pod, resources: &Resources) -> Cow<'a, Pod> {

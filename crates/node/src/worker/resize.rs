@@ -22,6 +22,8 @@ impl Worker {
     /// Brings what the pod has nearer to what its spec asks for.
     pub(super) async fn resize(&mut self) {
         self.remember();
+        // What is asked for is judged by what was granted, not by what the spec says by now.
+        self.pod = self.handle.granted();
         self.grant();
         self.pod = self.handle.granted();
         let before = self.resize.in_progress.clone();
@@ -66,11 +68,11 @@ impl Worker {
         }
         let dir = self.agent.pod_dir(&self.pod);
         let found = allocation::read(&dir).unwrap_or_else(|error| {
-            warn!(pod = %self.name(), %error, "the record of the pod's resources cannot be read; its containers get those of its spec");
+            warn!(pod = %self.name(), %error, "the record of the pod's resources cannot be read; what its status says is taken instead");
             None
         });
         let record = found.unwrap_or_else(|| Allocation {
-            allocated: resize::desired(&self.pod),
+            allocated: resize::granted_by_status(&self.pod),
             actuated: resize::Resources::new(),
         });
         self.save(record);

@@ -230,3 +230,32 @@ async fn a_resize_while_the_agent_is_away_is_made_when_it_is_back() {
         .await;
     assert_eq!(world.cri.running("c"), [id]);
 }
+
+#[tokio::test]
+async fn without_its_record_a_pod_has_what_its_status_says_and_no_more() {
+    let mut world = running(&json!([])).await;
+    has(&world, "100m").await;
+    for broken in [false, true] {
+        world.stop().await;
+        let record = world.dir.path().join("node/pods/u1/resources.json");
+        std::fs::remove_file(&record).unwrap();
+        if broken {
+            std::fs::write(&record, "{").unwrap();
+        }
+        with_size(&world, POD, "100000", "64Mi");
+        world.start();
+        let pending = world
+            .until(POD, "Infeasible", |p| {
+                reason(p, "PodResizePending").0 == "Infeasible"
+                    && p["status"]["observedGeneration"] == p["metadata"]["generation"]
+            })
+            .await;
+        assert_eq!(of_status(&pending, "/allocatedResources/cpu"), "100m");
+        assert_eq!(of_status(&pending, "/resources/limits/cpu"), "100m");
+        let calls = world.cri.calls();
+        assert!(
+            !calls.iter().any(|c| c.contains("quota=10000000")),
+            "{calls:?}"
+        );
+    }
+}
