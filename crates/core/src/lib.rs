@@ -5,6 +5,7 @@
 //!
 //! - [`annotations`]: berth's own.
 //! - [`container`]: the containers of a pod, whichever list they are in.
+//! - [`cron`]: schedules.
 //! - [`event`]: counting repeated events.
 //! - [`gates`]: the feature gates.
 //! - [`meta`]: what holds for the metadata of every object.
@@ -15,6 +16,7 @@
 
 pub mod annotations;
 pub mod container;
+pub mod cron;
 pub mod event;
 pub mod gates;
 pub mod meta;

@@ -1,7 +1,5 @@
 //! batch/v1 CronJob.
 
-mod schedule;
-
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
 use k8s_openapi::api::batch::v1::{CronJob, JobTemplateSpec};
@@ -66,7 +64,7 @@ fn spec_errors(job: &CronJob) -> Vec<FieldError> {
     } else if spec.schedule.contains("TZ") {
         let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
         errors.push(FieldError::invalid(&schedule_at, &spec.schedule, why));
-    } else if let Err(why) = schedule::check(&spec.schedule) {
+    } else if let Err(why) = berth_core::cron::Schedule::parse(&spec.schedule) {
         errors.push(FieldError::invalid(&schedule_at, &spec.schedule, why));
     }
     non_negative(
