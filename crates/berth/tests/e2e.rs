@@ -49,3 +49,5 @@ mod streams;
 mod users;
 #[path = "e2e/volumes.rs"]
 mod volumes;
+#[path = "e2e/workloads.rs"]
+mod workloads;

@@ -5,7 +5,6 @@
 //! |---|---|
 //! | `resources.rs` | what can be collected, by the discovery |
 //! | `graph.rs` | who owns whom |
-//! | `queue.rs` | what is to be looked at, and when |
 //! | `collect.rs` | what is done about one object |
 //!
 //! Every collectable resource is watched by its metadata. What is removed is judged by the object and its owners as they
@@ -15,7 +14,6 @@
 
 mod collect;
 mod graph;
-mod queue;
 mod resources;
 
 use std::collections::{BTreeSet, HashMap};
@@ -35,8 +33,9 @@ use tracing::{debug, warn};
 
 use collect::{Collector, Outcome};
 use graph::Item;
-use queue::Queue;
 use resources::{Resource, Resources};
+
+use crate::queue::Queue;
 
 /// How often the server is asked which resources it has; at once after a CustomResourceDefinition changed.
 const DISCOVERY: Duration = Duration::from_secs(30);

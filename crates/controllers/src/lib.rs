@@ -11,6 +11,7 @@
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
 //! | [`token_cleaner`] | Secrets of bootstrap tokens | removes those that have expired |
 //! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
+//! | `workload` | Deployments, ReplicaSets, ReplicationControllers, Pods | makes and removes what they ask for |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
@@ -27,8 +28,10 @@ pub mod service_accounts;
 pub mod token_cleaner;
 pub mod ttl_after_finished;
 
+mod queue;
 mod reflect;
 mod server;
+mod workload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +158,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         pod_garbage::run(
             client.clone(),
             config.terminated_pod_threshold,
-            nodes,
+            nodes.clone(),
             pods.clone(),
             stop(),
         ),
@@ -168,6 +171,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         "ttl after finished controller",
         ttl_after_finished::run(client.clone(), tasks.clone(), jiff::Timestamp::now),
     );
+    workload::spawn(&tasks, client, &pods, &nodes);
     tasks.spawn_essential(
         "quota controller",
         quota::run(client.clone(), config.gates, pods, tasks.clone()),

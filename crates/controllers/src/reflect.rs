@@ -3,15 +3,20 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_supervise::{Outage, Tasks};
 use futures::StreamExt as _;
 use kube::api::{Api, ObjectMeta};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+/// Is shown each object that appears, changes or goes.
+type Listener<K> = Box<dyn Fn(&K) + Send>;
 
 /// What [`reflect`] gives: cheap to clone.
 #[derive(Clone)]
@@ -21,6 +26,9 @@ where
 {
     store: Store<K>,
     changed: watch::Receiver<u64>,
+    /// The newest revision of an object that was seen.
+    revision: Arc<AtomicU64>,
+    listeners: Arc<Mutex<Vec<Listener<K>>>>,
 }
 
 impl<K> Reflected<K>
@@ -33,10 +41,59 @@ where
         self.store.state()
     }
 
+    /// An object as last seen.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The newest revision of an object that was seen: what was written at this one or before is here.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Calls `listener` with each object that is here, and from then on with each that appears, changes or goes, after it did. It must
+    /// not block.
+    pub fn listen(&self, listener: impl Fn(&K) + Send + 'static) {
+        let mut listeners = self.listeners.lock();
+        for object in self.store.state() {
+            listener(&object);
+        }
+        listeners.push(Box::new(listener));
+    }
+
     /// Whether the first list is complete. Until then an object that is not here may exist.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         *self.changed.borrow() > 0
+    }
+
+    /// Takes note of the revision, and calls the listeners. `before` are the objects that were there before a list.
+    fn tell(&self, event: &watcher::Event<K>, before: &[Arc<K>]) {
+        let listed;
+        let one;
+        let changed: Vec<&K> = match event {
+            watcher::Event::Init | watcher::Event::InitApply(_) => return,
+            watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
+                one = [object];
+                one.to_vec()
+            }
+            watcher::Event::InitDone => {
+                listed = self.store.state();
+                let all = listed.iter().chain(before);
+                all.map(Arc::as_ref).collect()
+            }
+        };
+        let revisions = changed
+            .iter()
+            .filter_map(|object| revision_of(object.meta()));
+        if let Some(newest) = revisions.max() {
+            self.revision.fetch_max(newest, Ordering::AcqRel);
+        }
+        for listener in self.listeners.lock().iter() {
+            changed.iter().for_each(|object| listener(object));
+        }
     }
 
     /// Waits until something changed since this handle last waited, at most for `period`.
@@ -62,6 +119,13 @@ where
         None => watcher::Config::default(),
     };
     let shutdown = tasks.stop_token();
+    let reflected = Reflected {
+        store,
+        changed,
+        revision: Arc::default(),
+        listeners: Arc::default(),
+    };
+    let own = reflected.clone();
     tasks.spawn_essential("watch", async move {
         let mut outage = Outage::new(format!("cannot watch {}", K::plural(&())));
         let events = watcher(api, config).default_backoff();
@@ -78,14 +142,24 @@ where
                     | watcher::Event::Apply(_)
                     | watcher::Event::Delete(_) => {}
                 }
+                let before = match event {
+                    watcher::Event::InitDone => own.store.state(),
+                    _ => Vec::new(),
+                };
                 writer.apply_watcher_event(&event);
+                own.tell(&event, &before);
                 if !listing {
                     signal.send_modify(|version| *version += 1);
                 }
             }
         }
     });
-    Reflected { store, changed }
+    reflected
+}
+
+/// The revision of an object; revisions of one server can be compared (KEP-5504).
+pub(crate) fn revision_of(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref()?.parse().ok()
 }
 
 /// Nobody here looks at `managedFields`, and they are half of an object.

@@ -123,7 +123,11 @@ fn grace_seconds(pod: &Pod, wanted: Option<i64>) -> i64 {
     }
 }
 
-fn class_warning(pod: &Pod, cluster: Cluster<'_>) -> Result<Option<String>, ApiError> {
+/// Why a pod of a class will not run as the nodes are now.
+///
+/// # Errors
+/// When the class cannot be read.
+pub(super) fn class_warning(pod: &Pod, cluster: Cluster<'_>) -> Result<Option<String>, ApiError> {
     let spec = pod.spec.as_ref();
     let named = |name: Option<&String>| name.is_some_and(|n| !n.is_empty());
     let class = spec.and_then(|s| s.runtime_class_name.as_ref());

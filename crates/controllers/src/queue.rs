@@ -14,9 +14,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Where an object is; nothing for cluster-scoped ones and those that are not known any more.
 type Namespace = Option<String>;
 
-/// Uids in the order in which they are due.
+/// Uids, or other keys, in the order in which they are due.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     due: BTreeSet<(Instant, String)>,
     at: HashMap<String, Instant>,
     /// Due by now, by namespace; none is empty.
@@ -29,12 +29,17 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Has it looked at now, if it is not due sooner.
-    pub(super) fn add(&mut self, uid: String, now: Instant) {
+    pub(crate) fn add(&mut self, uid: String, now: Instant) {
         self.schedule(uid, now);
     }
 
+    /// Has it looked at then, if it is not due sooner.
+    pub(crate) fn add_at(&mut self, uid: String, at: Instant) {
+        self.schedule(uid, at);
+    }
+
     /// Has it looked at later, after a failure: twice as late each time.
-    pub(super) fn add_failed(&mut self, uid: String, now: Instant) {
+    pub(crate) fn add_failed(&mut self, uid: String, now: Instant) {
         let failures = self.failures.entry(uid.clone()).or_default();
         let pause = FIRST.saturating_mul(1 << (*failures).min(16)).min(LONGEST);
         *failures += 1;
@@ -42,12 +47,12 @@ impl Queue {
     }
 
     /// The last look at it found nothing more to do.
-    pub(super) fn forget(&mut self, uid: &str) {
+    pub(crate) fn forget(&mut self, uid: &str) {
         self.failures.remove(uid);
     }
 
     /// When the next one is due.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         match self.turns.is_empty() {
             true => self.due.first().map(|(at, _)| *at),
             false => Some(Instant::now()),
@@ -55,7 +60,7 @@ impl Queue {
     }
 
     /// Takes what is due. `namespace_of` tells where an object is.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         now: Instant,
         namespace_of: impl Fn(&str) -> Namespace,

@@ -1,0 +1,192 @@
+//! Looks at objects by their key: each once however often it changed, several at a time, later and later when it fails.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_supervise::{Brief, Tasks};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::Key;
+use crate::queue::Queue;
+use crate::server::is_code;
+
+/// How many objects of a kind are looked at together.
+pub(super) const WORKERS: usize = 8;
+/// With nothing to do, it looks at its queue again after this time; what is added wakes it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What one look at an object came to: when to look again although nothing changed.
+pub(super) type Looked = Result<Option<Duration>, kube::Error>;
+
+/// The keys of one kind that are to be looked at; cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Keys {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    /// Being looked at; true when it is to be looked at once more.
+    busy: HashMap<String, bool>,
+}
+
+impl Keys {
+    /// Has an object looked at now.
+    pub(super) fn add(&self, key: &Key) {
+        self.shared
+            .state
+            .lock()
+            .queue
+            .add(key.text(), Instant::now());
+        self.shared.added.notify_one();
+    }
+
+    /// Looks at objects until the tasks are to stop.
+    pub(super) async fn work<F>(&self, tasks: Tasks, kind: &'static str, look: impl Fn(Key) -> F)
+    where
+        F: Future<Output = Looked>,
+    {
+        let shutdown = tasks.stop_token();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < WORKERS
+                && let Some(key) = self.take()
+            {
+                let looking = look(key.clone());
+                running.push(async move { (key, looking.await) });
+            }
+            let due = self.shared.state.lock().queue.next();
+            let due = due.filter(|_| running.len() < WORKERS);
+            let due = due.unwrap_or_else(|| Instant::now() + IDLE);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.shared.added.notified() => {}
+                () = tokio::time::sleep_until(due) => {}
+                Some((key, looked)) = running.next() => self.finish(&key, looked, kind),
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Key> {
+        let mut state = self.shared.state.lock();
+        let namespace_of = |text: &str| Some(Key::parse(text).namespace);
+        while let Some(text) = state.queue.take(Instant::now(), namespace_of) {
+            match state.busy.get_mut(&text) {
+                Some(again) => *again = true,
+                None => {
+                    state.busy.insert(text.clone(), false);
+                    return Some(Key::parse(&text));
+                }
+            }
+        }
+        None
+    }
+
+    fn finish(&self, key: &Key, looked: Looked, kind: &'static str) {
+        let mut state = self.shared.state.lock();
+        let text = key.text();
+        let again = state.busy.remove(&text).unwrap_or_default();
+        match looked {
+            Ok(next) => {
+                state.queue.forget(&text);
+                if let Some(next) = next {
+                    state.queue.add_at(text.clone(), Instant::now() + next);
+                }
+                if again {
+                    state.queue.add(text, Instant::now());
+                }
+            }
+            Err(error) => {
+                let (namespace, name) = (&key.namespace, &key.name);
+                // Somebody else wrote meanwhile, or it is gone: the watch says so soon.
+                if is_code(&error, &[404, 409]) {
+                    debug!(kind, namespace, name, error = %Brief(&error), "an object has changed; looking again");
+                } else {
+                    warn!(kind, namespace, name, error = %Brief(&error), "cannot bring an object to its state yet");
+                }
+                state.queue.add_failed(text, Instant::now());
+            }
+        }
+    }
+}
+
+/// The outcome of several writes: the first failure of them.
+pub(super) fn first_error<T, E: Display>(
+    results: impl IntoIterator<Item = Result<T, E>>,
+) -> Option<E> {
+    results.into_iter().find_map(Result::err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_look_at_a_time_and_none_lost() {
+        let stop = CancellationToken::new();
+        let tasks = Tasks::new(&stop);
+        let (keys, key) = (Keys::default(), Key::new("n", "a"));
+        let (now, most, looks) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        keys.add(&key);
+        let working = keys.work(tasks, "Thing", async |_| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            if looks.fetch_add(1, Ordering::SeqCst) == 0 {
+                // It changes while it is looked at.
+                keys.add(&key);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(None)
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(600), working).await;
+        assert!(ended.is_err(), "it goes on until it is told to stop");
+        assert_eq!(looks.load(Ordering::SeqCst), 2);
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn later_and_later_when_it_fails_and_when_it_says_so() {
+        let stop = CancellationToken::new();
+        let (keys, start) = (Keys::default(), Instant::now());
+        let times = Mutex::new(Vec::new());
+        keys.add(&Key::new("n", "a"));
+        let working = keys.work(Tasks::new(&stop), "Thing", async |_| {
+            let mut times = times.lock();
+            times.push(start.elapsed().as_millis());
+            match times.len() {
+                1..4 => Err(kube::Error::TlsRequired),
+                4 => Ok(Some(Duration::from_secs(7))),
+                _ => {
+                    stop.cancel();
+                    Ok(None)
+                }
+            }
+        });
+        working.await;
+        let wanted = [0, 50, 150, 350, 7350];
+        let near = |(seen, wanted): (&u128, u128)| (wanted..wanted + 10).contains(seen);
+        assert!(times.lock().iter().zip(wanted).all(near), "{times:?}");
+    }
+}
