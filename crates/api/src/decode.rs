@@ -7,6 +7,7 @@
 mod depth;
 mod deserializer;
 mod document;
+mod order;
 mod problems;
 mod trail;
 
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 pub use depth::{MAX_DEPTH, TooDeep, check_depth};
 pub use document::Document;
+pub use order::{Misfit, in_order};
 pub use problems::MAX_PROBLEMS;
 
 /// JSON that does not fit the type.

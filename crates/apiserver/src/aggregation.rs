@@ -10,6 +10,7 @@
 //! connection with the certificate of this server's front proxy; of the client's own credentials it gets nothing.
 
 mod remote;
+mod swagger;
 mod task;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::request::ApiRequest;
 use crate::tls::TlsError;
 
 pub(crate) use remote::{Front, Remote};
+pub(crate) use swagger::Swagger;
 pub(crate) use task::run;
 
 const API_SERVICES: &str = "apiregistration.k8s.io/apiservices";

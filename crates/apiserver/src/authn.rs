@@ -64,7 +64,8 @@ impl Default for AuthnConfig {
 /// A client certificate that the client CA vouches for, while it is valid.
 #[derive(Clone, Debug)]
 pub struct VerifiedCertificate {
-    leaf: CertificateDer<'static>,
+    /// Whom it names, read once; none: nobody.
+    user: Option<User>,
     /// Seconds since 1970 in which it and what is between it and the CA are valid.
     valid: RangeInclusive<i64>,
 }
@@ -87,7 +88,7 @@ impl VerifiedCertificate {
             }
         }
         Some(Self {
-            leaf: leaf.clone().into_owned(),
+            user: user_of_certificate(leaf),
             valid,
         })
     }
@@ -204,12 +205,10 @@ impl Authenticator {
         let refused = match certificate {
             Certificate::None => false,
             Certificate::Refused => true,
-            Certificate::Verified(shown) if shown.valid.contains(&now) => {
-                match user_of_certificate(&shown.leaf) {
-                    Some(user) => return Ok(user),
-                    None => true,
-                }
-            }
+            Certificate::Verified(shown) if shown.valid.contains(&now) => match &shown.user {
+                Some(user) => return Ok(user.clone()),
+                None => true,
+            },
             // it was valid when the connection came about
             Certificate::Verified(_) => true,
         };

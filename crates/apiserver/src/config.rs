@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
 use berth_store::etcd::EtcdConfig;
+use prometheus_client::registry::Registry;
 
 use crate::aggregation::FrontProxyConfig;
 use crate::allocation::ServiceSettings;
@@ -92,6 +93,8 @@ pub struct Config {
     pub audit: Option<AuditConfig>,
     /// `--tracing-config-file`; none makes no spans.
     pub tracing: Option<TracingConfig>,
+    /// What else of the process is shown under `/metrics`.
+    pub more_metrics: Option<fn(&mut Registry)>,
 }
 
 impl Config {
@@ -123,6 +126,7 @@ impl Config {
             admission_control_config_file: None,
             audit: None,
             tracing: None,
+            more_metrics: None,
         }
     }
 }

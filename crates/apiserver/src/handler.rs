@@ -317,7 +317,9 @@ async fn serve(
         return Box::pin(remote.send(&api.storage, &user, request)).await;
     }
     let asked = match read {
-        ApiRequest::Path(asked) => return documents::answer(&api, &asked, &parts.headers),
+        ApiRequest::Path(asked) => {
+            return documents::answer(&api, &asked, &parts.headers).await;
+        }
         ApiRequest::Resource(asked) => *asked,
     };
     let row = Arc::clone(asked.target.row()?);

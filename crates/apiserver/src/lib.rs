@@ -66,7 +66,10 @@ mod webhook;
 pub use admission::{ConfigFileError, PluginsError};
 pub use aggregation::FrontProxyConfig;
 pub use allocation::ServiceSettings;
-pub use audit::{AuditConfig, AuditError, AuditMode, PolicyError};
+pub use audit::{
+    AuditConfig, AuditError, AuditMode, BatchConfig, KubeconfigError, PolicyError, Throttle,
+    WebhookConfig,
+};
 pub use config::{Config, PodListener, StoreConfig};
 pub use control_plane::{EndpointReconciler, OtherAuthority};
 pub use server::{BuildError, ServeError, Server};

@@ -165,6 +165,11 @@ impl Metrics {
         storage.measures().register(&mut self.registry);
     }
 
+    /// Adds what others in this process count.
+    pub(crate) fn include_more(&mut self, register: fn(&mut Registry)) {
+        register(&mut self.registry);
+    }
+
     /// Adds what the audit log counts.
     pub(crate) fn include_audit(&mut self, auditor: &Auditor) {
         auditor.register(&mut self.registry);

@@ -1,7 +1,10 @@
 //! What a client wants to see (`Accept`) and what it sends (`Content-Type`).
 
+mod lines;
+
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use serde::Deserialize;
 use serde_json::Value;
 
 use berth_api::decode::{Document, MAX_DEPTH, check_depth};
@@ -184,7 +187,7 @@ pub(crate) fn document(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, Ap
             check_depth(&value).map_err(|e| ApiError::BadRequest(e.to_string()))?;
             Document {
                 value,
-                repeated: Vec::new(),
+                ..Document::default()
             }
         }
         other => {
@@ -210,18 +213,43 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Document, ApiError> {
         .map_err(|_| ApiError::BadRequest("the body is not UTF-8".to_owned()))?;
     // No text without aliases counts as much as twenty for each of its bytes.
     let expanded = text.len().saturating_mul(20).saturating_add(1 << 16);
-    on_a_large_stack(|| {
-        let options = serde_saphyr::options! {
-            duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
-            with_snippet: false,
-            // `Document` has the bound on depth for all formats; this one only has to be no lower.
-            budget: serde_saphyr::budget! { max_depth: MAX_DEPTH + 10 },
-        };
-        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+    let mut document: Document = on_a_large_stack(|| {
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
             Document::read(deserializer, expanded)
         })
         .map_err(|e| ApiError::BadRequest(format!("the body is not valid YAML: {e}")))
-    })?
+    })??;
+    if !document.repeated.is_empty() {
+        document.lines = repeated_lines(bytes);
+    }
+    Ok(document)
+}
+
+/// How YAML is read: keys that are there twice are passed on.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+        with_snippet: false,
+        // `Document` has the bound on depth for all formats; this one only has to be no lower.
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH + 10 },
+    }
+}
+
+/// The lines of YAML with a key that its map has already, as the stock decoder says it; of what was read before, so that
+/// it is known to be small enough. Empty for what can't be read.
+pub(crate) fn repeated_lines(bytes: &[u8]) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Vec::new();
+    };
+    let read = on_a_large_stack(|| {
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
+            lines::RepeatedLines::deserialize(deserializer)
+        })
+    });
+    match read {
+        Ok(Ok(repeated)) => repeated.0,
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
 }
 
 /// Runs work that calls itself for each level of a document, with more for each than a worker's stack has.

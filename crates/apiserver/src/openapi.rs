@@ -5,6 +5,7 @@
 
 mod document;
 mod kinds;
+mod merge;
 mod operations;
 mod proto;
 mod schemas;
@@ -12,16 +13,19 @@ mod schemas;
 use std::{
     collections::HashMap,
     io::Read,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Weak},
 };
 
+use berth_api::status::ApiError;
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
+    aggregation::Swagger,
     api::Api,
     http_types::{self, Response},
     registry::Table,
@@ -32,10 +36,57 @@ const JSON: &str = "application/json";
 
 /// Documents by what they are about (`v2`, `api/v1`, `apis/node.k8s.io/v1`), with their hash.
 static DOCUMENTS: LazyLock<Mutex<HashMap<String, (String, Bytes)>>> = LazyLock::new(Mutex::default);
+/// One document is made at a time, however many ask for it: it takes a processor for a while.
+static MAKING: LazyLock<Arc<AsyncMutex<()>>> = LazyLock::new(Arc::default);
+/// What the documents of the rows of the moment depend on, by group and version.
+static HASHES: LazyLock<Mutex<Hashes>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Hashes {
+    of: Weak<Table>,
+    all: Option<String>,
+    known: HashMap<(String, String), Option<String>>,
+}
+
+impl Hashes {
+    /// Those of these rows: they are made anew when there are others.
+    fn of(&mut self, table: &Arc<Table>) -> &mut Self {
+        if !std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(table)) {
+            *self = Self {
+                of: Arc::downgrade(table),
+                ..Self::default()
+            };
+        }
+        self
+    }
+}
+
+fn hash(table: &Arc<Table>, group: &str, version: &str) -> Option<String> {
+    let key = (group.to_owned(), version.to_owned());
+    if let Some(known) = HASHES.lock().of(table).known.get(&key) {
+        return known.clone();
+    }
+    let hash = document::hash(table, group, version);
+    let mut hashes = HASHES.lock();
+    hashes.of(table).known.insert(key, hash.clone());
+    hash
+}
+
+fn hash_of_all(table: &Arc<Table>) -> String {
+    if let Some(known) = &HASHES.lock().of(table).all {
+        return known.clone();
+    }
+    let hash = document::hash_of_all(table);
+    HASHES.lock().of(table).all = Some(hash.clone());
+    hash
+}
 
 /// Answers a GET under `/openapi`; none: no such document.
-#[must_use]
-pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Option<Response> {
+pub(crate) async fn handle(
+    api: &Arc<Api>,
+    request: &PathRequest,
+    headers: &HeaderMap,
+) -> Option<Response> {
     let table = api.registry.table();
     match request.path.trim_end_matches('/') {
         "/openapi/v3" => {
@@ -50,23 +101,30 @@ pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Opt
             Some(http_types::json(StatusCode::OK, &json!({"paths": paths})))
         }
         "/openapi/v2" => {
-            let hash = document::hash_of_all(&table);
+            let others = api.aggregation.all(&table).into_iter();
+            let others: Vec<Arc<Swagger>> = others.filter_map(|other| other.swagger()).collect();
+            let mut hash = hash_of_all(&table);
+            for other in &others {
+                hash = document::joined(&hash, &other.hash);
+            }
             // clients' caches must not take one encoding for the other
-            Some(if accepts_proto(headers) {
+            let served = if accepts_proto(headers) {
                 let hash = format!("{hash}-proto");
+                let make = move || document::swagger_proto(&table, &others);
                 serve(
                     request,
                     headers,
                     "v2 in protobuf",
                     proto::MEDIA_TYPE,
                     hash,
-                    || document::swagger_proto(&table),
+                    make,
                 )
+                .await
             } else {
-                serve(request, headers, "v2", JSON, hash, || {
-                    document::swagger(&table)
-                })
-            })
+                let make = move || document::swagger(&table, &others);
+                serve(request, headers, "v2", JSON, hash, make).await
+            };
+            Some(served)
         }
         path => {
             let path = path.strip_prefix("/openapi/v3/")?;
@@ -77,14 +135,12 @@ pub fn handle(api: &Arc<Api>, request: &PathRequest, headers: &HeaderMap) -> Opt
                 .filter_map(|remote| remote.document());
             if let Some(found) = of_others.next() {
                 let hash = found.hash.clone();
-                return Some(serve(request, headers, path, JSON, hash, || {
-                    document::zipped(&found.bytes)
-                }));
+                let make = move || document::zipped(&found.bytes);
+                return Some(serve(request, headers, path, JSON, hash, make).await);
             }
-            let hash = document::hash(&table, &group, &version)?;
-            Some(serve(request, headers, path, JSON, hash, || {
-                document::openapi(&table, &group, &version)
-            }))
+            let hash = hash(&table, &group, &version)?;
+            let make = move || document::openapi(&table, &group, &version);
+            Some(serve(request, headers, path, JSON, hash, make).await)
         }
     }
 }
@@ -98,11 +154,11 @@ fn group_version(path: &str) -> Option<(String, String)> {
     }
 }
 
-fn index(table: &Table) -> Map<String, Value> {
+fn index(table: &Arc<Table>) -> Map<String, Value> {
     let mut paths = Map::new();
     for (group, versions) in table.groups() {
         for version in versions {
-            let Some(hash) = document::hash(table, &group, &version) else {
+            let Some(hash) = hash(table, &group, &version) else {
                 continue;
             };
             let path = if group.is_empty() {
@@ -129,13 +185,13 @@ fn accepts_proto(headers: &HeaderMap) -> bool {
         .is_some_and(|t| t.contains("proto"))
 }
 
-fn serve(
+async fn serve(
     request: &PathRequest,
     asked: &HeaderMap,
     name: &str,
     content_type: &'static str,
     hash: String,
-    make: impl FnOnce() -> Vec<u8>,
+    make: impl FnOnce() -> Vec<u8> + Send + 'static,
 ) -> Response {
     let etag = format!("\"{hash}\"");
     let known = asked
@@ -145,7 +201,10 @@ fn serve(
     let mut response = if known {
         http_types::respond(StatusCode::NOT_MODIFIED, content_type, "")
     } else {
-        let zipped = cached(name, &hash, make);
+        let Some(zipped) = cached(name, &hash, make).await else {
+            let error = ApiError::Internal("the server is shutting down".to_owned());
+            return http_types::error(&error);
+        };
         if accepts_gzip(asked) {
             let mut response = http_types::respond(StatusCode::OK, content_type, zipped);
             response
@@ -153,10 +212,14 @@ fn serve(
                 .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             response
         } else {
-            let mut plain = Vec::new();
-            match GzDecoder::new(zipped.as_ref()).read_to_end(&mut plain) {
-                Ok(_) => http_types::respond(StatusCode::OK, content_type, plain),
-                Err(_) => http_types::text(
+            let plain = tokio::task::spawn_blocking(move || {
+                let mut plain = Vec::new();
+                let read = GzDecoder::new(zipped.as_ref()).read_to_end(&mut plain);
+                read.map(|_| plain)
+            });
+            match plain.await {
+                Ok(Ok(plain)) => http_types::respond(StatusCode::OK, content_type, plain),
+                Ok(Err(_)) | Err(_) => http_types::text(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the document cannot be unpacked",
                 ),
@@ -191,19 +254,39 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         .any(|coding| coding.trim().split(';').next() == Some("gzip"))
 }
 
-fn cached(name: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
-    if let Some((_, document)) = DOCUMENTS
-        .lock()
-        .get(name)
-        .filter(|(known, _)| known == hash)
-    {
-        return document.clone();
+/// A document, made when it is not there yet, away from the threads that serve everybody.
+async fn cached(
+    name: &str,
+    hash: &str,
+    make: impl FnOnce() -> Vec<u8> + Send + 'static,
+) -> Option<Bytes> {
+    if let Some(document) = known(name, hash) {
+        return Some(document);
     }
-    let document = Bytes::from(make());
-    DOCUMENTS
-        .lock()
-        .insert(name.to_owned(), (hash.to_owned(), document.clone()));
-    document
+    let turn = Arc::clone(&MAKING).lock_owned().await;
+    // Whoever had the turn before may have made it.
+    if let Some(document) = known(name, hash) {
+        return Some(document);
+    }
+    let (name, hash) = (name.to_owned(), hash.to_owned());
+    let making = tokio::task::spawn_blocking(move || {
+        // Kept though whoever has asked may have gone.
+        let _turn = turn;
+        let document = Bytes::from(make());
+        DOCUMENTS.lock().insert(name, (hash, document.clone()));
+        document
+    });
+    match making.await {
+        Ok(document) => Some(document),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
+fn known(name: &str, hash: &str) -> Option<Bytes> {
+    let documents = DOCUMENTS.lock();
+    let (_, document) = documents.get(name).filter(|(known, _)| known == hash)?;
+    Some(document.clone())
 }
 
 #[cfg(test)]

@@ -356,6 +356,16 @@ pub(crate) fn configuration_of(
     Ok(document)
 }
 
+/// What is said of a key that is there twice.
+pub(crate) fn duplicate_field(path: &str) -> String {
+    format!("duplicate field {path:?}")
+}
+
+/// What the stock YAML decoder says of keys that are there twice, all of them at once; none: there are none.
+pub(crate) fn of_lines(lines: &[String]) -> Option<String> {
+    (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:\n  {}", lines.join("\n  ")))
+}
+
 fn read_configuration(body: &[u8]) -> Result<Document, PatchError> {
     match Document::from_json(body) {
         Ok(document) => Ok(document),
@@ -371,15 +381,32 @@ pub fn strict_errors(kind: PatchKind, body: &[u8]) -> Vec<String> {
     const MAX_NAME_CHARS: usize = 256;
     const OPERATION: [&str; 4] = ["op", "path", "from", "value"];
     let read = match kind {
-        PatchKind::Apply => read_configuration(body).unwrap_or_default(),
+        PatchKind::Apply => {
+            let read = read_configuration(body).unwrap_or_default();
+            if read.repeated.is_empty() {
+                return Vec::new();
+            }
+            // It counts as YAML, whatever it is written in.
+            let lines = match read.lines.as_slice() {
+                [] => negotiate::repeated_lines(body),
+                _ => read.lines,
+            };
+            let said =
+                of_lines(&lines).map(|said| format!("error converting YAML to JSON: {said}"));
+            return match said {
+                Some(said) => vec![said],
+                None => read
+                    .repeated
+                    .iter()
+                    .map(|path| duplicate_field(path))
+                    .collect(),
+            };
+        }
         PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => {
             Document::from_json(body).unwrap_or_default()
         }
     };
-    let repeated = read
-        .repeated
-        .iter()
-        .map(|path| format!("duplicate field {path:?}"));
+    let repeated = read.repeated.iter().map(|path| duplicate_field(path));
     if kind != PatchKind::Json {
         return repeated.collect();
     }
@@ -416,7 +443,16 @@ mod tests {
             (
                 PatchKind::Apply,
                 "a: 1\nb: [{c: 1, c: 2}]\na: 2\n",
-                vec![r#"duplicate field "b[0].c""#, r#"duplicate field "a""#],
+                vec![
+                    "error converting YAML to JSON: yaml: unmarshal errors:\n  line 2: key \"c\" already set in map\n  line 3: key \"a\" already set in map",
+                ],
+            ),
+            (
+                PatchKind::Apply,
+                "{\"a\": {\n\t\"b\": 1,\n\t\"b\": 2},\n\"a\":\n  1}",
+                vec![
+                    "error converting YAML to JSON: yaml: unmarshal errors:\n  line 3: key \"b\" already set in map\n  line 5: key \"a\" already set in map",
+                ],
             ),
             (
                 PatchKind::Json,

@@ -53,6 +53,11 @@ impl Selection {
         field::required(&self.fields, name)
     }
 
+    /// The fields that it names.
+    pub(crate) fn field_names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(field::Term::key)
+    }
+
     /// The one name that it is limited to.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -114,6 +119,18 @@ impl Selector {
                 .iter()
                 .all(|r| r.matches(|key| object.label(key)))
             && self.fields.iter().all(|r| r.matches(object))
+    }
+
+    /// Whether it looks at fields that objects of another version may have elsewhere.
+    pub(crate) fn looks_into_objects(&self) -> bool {
+        self.fields.iter().any(field::Requirement::is_of_the_kind)
+    }
+
+    /// The same, but for those fields.
+    pub(crate) fn without_fields(&self) -> Self {
+        let mut selector = self.clone();
+        selector.fields.retain(|field| !field.is_of_the_kind());
+        selector
     }
 
     /// Whether selectors (beside the namespace) leave anything out.

@@ -12,7 +12,7 @@ mod io;
 mod pods;
 mod tasks;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{self, ConfigFileError, Parts, Plugins, PluginsError};
 use crate::aggregation::{self, Aggregation};
+use crate::allocation;
 use crate::api::Api;
 use crate::audit::{AuditError, Auditor};
 use crate::authn::Authenticator;
@@ -42,7 +43,7 @@ use crate::proxy::{NodeClientConfig, Tunnels};
 use crate::registry::Registry;
 use crate::resource_metrics::{self, ResourceMetrics};
 use crate::storage::{Encryption, EncryptionError, Storage};
-use crate::tls::{ServerTls, TlsError};
+use crate::tls::{ServerTls, TlsConfig, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
 use crate::trace::Tracing;
 
@@ -202,6 +203,9 @@ impl Config {
         if let Some(auditor) = &auditor {
             metrics.include_audit(auditor);
         }
+        if let Some(register) = self.more_metrics {
+            metrics.include_more(register);
+        }
         let limits = Arc::new(self.limits);
         let authorizer = Arc::new(Authorizer::new(self.authz, Arc::clone(&storage)));
         let admission = plugins.build(&Parts {
@@ -286,6 +290,32 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The addresses of the Service `default/kubernetes`: it keeps those that it has when the ranges of Services change.
+    #[must_use]
+    pub fn kubernetes_addresses(&self) -> Vec<IpAddr> {
+        let (namespace, name) = allocation::KUBERNETES;
+        let stored = self.api.storage.get(allocation::SERVICES, namespace, name);
+        let service = stored.and_then(|stored| stored.value().ok());
+        let addresses = service.and_then(|service| {
+            let addresses = service.pointer("/spec/clusterIPs")?.as_array()?.clone();
+            Some(addresses)
+        });
+        addresses
+            .into_iter()
+            .flatten()
+            .filter_map(|address| address.as_str()?.parse().ok())
+            .collect()
+    }
+
+    /// Shows another certificate than that of the configuration.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub fn set_tls(&mut self, tls: &TlsConfig) -> Result<(), TlsError> {
+        self.tls = Some(tls.build()?);
+        Ok(())
     }
 
     /// What the handlers share.

@@ -85,6 +85,16 @@ pub(crate) trait Strategy: Send + Sync {
     /// What does not fit the type.
     fn read(&self, stored: &Value) -> Result<Box<dyn Object>, String>;
 
+    /// Whether its objects have a type of their own, rather than a schema.
+    fn is_typed(&self) -> bool {
+        true
+    }
+
+    /// The field labels, beside those of metadata, that selectors of a version may name; none: all of [`Self::field_labels`].
+    fn selectable_in(&self, _version: &str) -> Option<&[String]> {
+        None
+    }
+
     /// Whether objects of a version have other rules than those of the storage version.
     fn has_rules_of(&self, _version: &str) -> bool {
         false

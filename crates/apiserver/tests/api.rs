@@ -18,12 +18,16 @@ mod aggregation;
 mod applies;
 #[path = "api/audit.rs"]
 mod audit;
+#[path = "api/audit_webhook.rs"]
+mod audit_webhook;
 #[path = "api/classes.rs"]
 mod classes;
 #[path = "api/conversion.rs"]
 mod conversion;
 #[path = "api/custom.rs"]
 mod custom;
+#[path = "api/documents.rs"]
+mod documents;
 #[path = "api/encryption.rs"]
 mod encryption;
 #[path = "api/evictions.rs"]

@@ -7,8 +7,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use berth_supervise::measures;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -110,8 +111,16 @@ impl Service<Request<Body>> for Connections {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (client, stream) = self.take();
+        let method = request.method().as_str().to_owned();
+        let host = request.uri().authority().map_or("", |host| host.as_str());
+        let host = host.to_owned();
         Box::pin(async move {
-            let response = client.request(request).await?;
+            let begun = Instant::now();
+            let answer = client.request(request).await;
+            let code = answer.as_ref().map(|answer| answer.status());
+            let code = code.as_ref().map_or("<error>", |code| code.as_str());
+            measures::count_request(&host, &method, code, begun.elapsed());
+            let response = answer?;
             Ok(response.map(|body| Answer {
                 body,
                 _stream: stream,

@@ -31,6 +31,8 @@ mod overhead;
 mod owners;
 #[path = "e2e/pods.rs"]
 mod pods;
+#[path = "e2e/policies.rs"]
+mod policies;
 #[path = "e2e/quotas.rs"]
 mod quotas;
 #[path = "e2e/refused.rs"]

@@ -33,7 +33,7 @@
 //! # For admission
 //!
 //! `object`, `oldObject`, `params`, `namespaceObject` are `Env::data(name, Arc::new(Decl::of(DeclKind::Dyn)))`, with
-//! [`Value::json`] as value or [`Value::Null`]; `request` is a [`Decl::object`]. `variables` is an object whose fields are
+//! [`Value::json`] as value or [`Value::Null`]; `request` is [`request_decl`]. `variables` is an object whose fields are
 //! [`DeclKind::Typed`] with the [`Program::output`] of each, and its value a [`Value::Lazy`] that evaluates a variable
 //! when it is asked for, out of the budget that it is given, and keeps the result. `authorizer` is declared by
 //! [`Env::authorizer`] and has a [`Check`] as value, asked through [`Authorizer`]. [`Env::mutation`] lets expressions make
@@ -48,6 +48,7 @@
 //! Kubernetes counts nothing for (comparing deep objects, compiling regular expressions that aren't literals); the
 //! values that it makes take at most 64 MiB. [`EvalError::is_cost_limit`] says that an evaluation was stopped.
 
+mod admission;
 mod ast;
 mod authorizer;
 mod budget;
@@ -86,6 +87,7 @@ mod url;
 mod value;
 mod variables;
 
+pub use admission::{namespace_decl, request_decl, variables_decl};
 pub use authorizer::{Authorizer, Check, Decision, Question};
 pub use budget::{Budget, EvalError, MATCH_CONDITIONS_LIMIT, PER_CALL_LIMIT, PER_OBJECT_LIMIT};
 pub use cidr::Cidr;

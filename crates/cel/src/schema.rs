@@ -24,6 +24,12 @@ impl Decl {
         build(schema, root, "object", MAX_DEPTH)
     }
 
+    /// [`Self::from_schema`] under a name, which messages show and which tells types apart.
+    #[must_use]
+    pub fn named_from_schema(name: &str, schema: &Json, root: bool) -> Option<Self> {
+        build(schema, root, name, MAX_DEPTH)
+    }
+
     /// How often data of this declaration can occur in a request, when the number isn't bounded by a schema.
     #[must_use]
     pub fn max_cardinality(&self) -> u64 {

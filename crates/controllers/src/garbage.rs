@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::measures::WorkQueue;
 use berth_supervise::{Brief, Outage, Tasks};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -154,29 +155,66 @@ impl Collector {
     }
 }
 
+const MEASURES: WorkQueue = WorkQueue::new("garbage_collector_attempt_to_delete");
+
+/// An object that is being looked at.
+struct Busy {
+    /// Something has changed meanwhile.
+    again: bool,
+    since: Instant,
+}
+
 /// What is to be looked at.
 #[derive(Default)]
 struct Work {
     queue: Queue,
-    /// Being looked at; true when something has changed meanwhile.
-    busy: HashMap<String, bool>,
+    /// Since when each of those in the queue waits.
+    waiting: HashMap<String, Instant>,
+    /// Being looked at.
+    busy: HashMap<String, Busy>,
     /// Owned by a kind that the server does not have.
     unknown: BTreeSet<String>,
 }
 
 impl Work {
     fn add(&mut self, uids: impl IntoIterator<Item = String>) {
-        uids.into_iter()
-            .for_each(|uid| self.queue.add(uid, Instant::now()));
+        for uid in uids {
+            MEASURES.added();
+            self.enqueue(uid);
+        }
+    }
+
+    fn enqueue(&mut self, uid: String) {
+        let now = Instant::now();
+        self.waiting.entry(uid.clone()).or_insert(now);
+        self.queue.add(uid, now);
+        MEASURES.depth(self.waiting.len());
+    }
+
+    fn enqueue_failed(&mut self, uid: String) {
+        MEASURES.retried();
+        let now = Instant::now();
+        self.waiting.entry(uid.clone()).or_insert(now);
+        self.queue.add_failed(uid, now);
+        MEASURES.depth(self.waiting.len());
     }
 
     /// What is due; an object that is being looked at is looked at once more after that.
     fn take(&mut self, namespace_of: impl Fn(&str) -> Option<String>) -> Option<String> {
         while let Some(uid) = self.queue.take(Instant::now(), &namespace_of) {
+            let now = Instant::now();
+            if let Some(since) = self.waiting.remove(&uid) {
+                MEASURES.taken(now - since);
+                MEASURES.depth(self.waiting.len());
+            }
             match self.busy.get_mut(&uid) {
-                Some(again) => *again = true,
+                Some(busy) => busy.again = true,
                 None => {
-                    self.busy.insert(uid.clone(), false);
+                    let busy = Busy {
+                        again: false,
+                        since: now,
+                    };
+                    self.busy.insert(uid.clone(), busy);
                     return Some(uid);
                 }
             }
@@ -185,16 +223,20 @@ impl Work {
     }
 
     fn finish(&mut self, uid: String, outcome: kube::Result<Outcome>) {
-        let again = self.busy.remove(&uid).unwrap_or_default();
+        let busy = self.busy.remove(&uid);
+        if let Some(busy) = &busy {
+            MEASURES.done(busy.since.elapsed());
+        }
+        let again = busy.is_some_and(|busy| busy.again);
         match outcome {
             Ok(Outcome::Again(reason)) => {
                 debug!(uid, reason, "an object is looked at again");
-                self.queue.add_failed(uid, Instant::now());
+                self.enqueue_failed(uid);
                 return;
             }
             Err(error) => {
                 warn!(uid, error = %Brief(&error), "cannot collect an object yet");
-                self.queue.add_failed(uid, Instant::now());
+                self.enqueue_failed(uid);
                 return;
             }
             Ok(Outcome::UnknownKind) => {
@@ -205,7 +247,7 @@ impl Work {
         }
         self.queue.forget(&uid);
         if again {
-            self.queue.add(uid, Instant::now());
+            self.add([uid]);
         }
     }
 

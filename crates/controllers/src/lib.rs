@@ -9,6 +9,8 @@
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
+//! | [`bootstrap_signer`] | Secrets of bootstrap tokens, ConfigMap `cluster-info` | signs the ConfigMap with each token |
+//! | [`policy_types`] | ValidatingAdmissionPolicies | checks their expressions against the types of what they match |
 //! | [`token_cleaner`] | Secrets of bootstrap tokens | removes those that have expired |
 //! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
 //! | `workload` | Deployments, ReplicaSets, ReplicationControllers, Pods | makes and removes what they ask for |
@@ -17,12 +19,14 @@
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
 //! again from time to time. State is reached only through the API server.
 
+pub mod bootstrap_signer;
 pub mod certificates;
 pub mod eviction;
 pub mod garbage;
 pub mod namespace;
 pub mod node_health;
 pub mod pod_garbage;
+pub mod policy_types;
 pub mod quota;
 pub mod service_accounts;
 pub mod token_cleaner;
@@ -152,6 +156,14 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
     tasks.spawn_essential(
         "token cleaner",
         token_cleaner::run(client.clone(), tasks.clone()),
+    );
+    tasks.spawn_essential(
+        "bootstrap signer",
+        bootstrap_signer::run(client.clone(), tasks.clone()),
+    );
+    tasks.spawn_essential(
+        "validating admission policy status controller",
+        policy_types::run(client.clone(), tasks.clone()),
     );
     tasks.spawn_essential(
         "pod garbage collector",

@@ -8,6 +8,7 @@ mod conditions;
 use std::time::Duration;
 
 use berth_supervise::Brief;
+use berth_supervise::measures::WorkQueue;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams,
@@ -22,6 +23,7 @@ use self::conditions::Content;
 use crate::Reflected;
 use crate::server::{discovery, is_code};
 
+const MEASURES: WorkQueue = WorkQueue::new("namespace");
 const FINALIZER: &str = "kubernetes";
 const PERIOD: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(500);
@@ -35,7 +37,7 @@ pub async fn run(
     loop {
         let mut lingering = false;
         for namespace in namespaces.all().iter().filter(|ns| is_leaving(ns)) {
-            match empty(&client, namespace).await {
+            match MEASURES.look(empty(&client, namespace)).await {
                 Ok(true) => {}
                 Ok(false) => lingering = true,
                 Err(error) => {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::measures::WorkQueue;
 use berth_supervise::{Brief, Tasks};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 use crate::reflect;
 use crate::server::is_code;
 
+const MEASURES: WorkQueue = WorkQueue::new("token_cleaner");
 const NAMESPACE: &str = "kube-system";
 const TYPE: &str = "bootstrap.kubernetes.io/token";
 /// When it is looked at the latest: clocks may be set.
@@ -33,7 +35,7 @@ pub async fn run(client: Client, tasks: Tasks) {
                 match left(&token, now) {
                     None => {}
                     Some(left) if !left.is_zero() => pause = pause.min(left),
-                    Some(_) if remove(&api, &token).await => {}
+                    Some(_) if MEASURES.look(remove(&api, &token)).await => {}
                     Some(_) => pause = pause.min(AGAIN),
                 }
             }

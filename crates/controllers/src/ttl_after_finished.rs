@@ -9,6 +9,7 @@ mod retries;
 
 use std::time::Duration;
 
+use berth_supervise::measures::WorkQueue;
 use berth_supervise::{Brief, Tasks};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -21,6 +22,7 @@ use crate::server::is_code;
 use crate::{Reflected, reflect};
 
 /// The longest time between two looks at all Jobs: clocks jump.
+const MEASURES: WorkQueue = WorkQueue::new("ttl_jobs_to_delete");
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until the tasks are to stop. `clock` says what time it is.
@@ -72,7 +74,7 @@ async fn sweep(
         }
         // Until the watch tells of the deletion, the Job here looks as before.
         next = next.min(retries.tried(uid, now));
-        if let Err(error) = remove(client, &job, clock).await {
+        if let Err(error) = MEASURES.look(remove(client, &job, clock)).await {
             warn!(namespace = job.namespace(), job = job.name_any(), error = %Brief(&error), "cannot delete a finished Job yet");
         }
     }

@@ -6,11 +6,13 @@
 //! | [`Outage`] | says that something does not work, at once and then seldom, and that it works again |
 //! | [`restart_on_panic`] | starts work anew that panicked, where that is safe |
 //! | [`unblock`] | runs what blocks beside the async workers |
+//! | [`measures`] | what clients and controllers count |
 //! | [`Brief`] | what an error of the API client says, in one line (feature `kube`) |
 
 #[cfg(feature = "kube")]
 mod brief;
 mod chain;
+pub mod measures;
 mod outage;
 mod restart;
 mod tasks;

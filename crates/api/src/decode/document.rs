@@ -24,6 +24,8 @@ pub struct Document {
     /// Paths of the keys that were there more than once, `spec.containers[0].name`, in the order met, at most
     /// [`MAX_PROBLEMS`](super::MAX_PROBLEMS).
     pub repeated: Vec<String>,
+    /// The same of a document in YAML, as its decoder says it: `line 9: key "foo" already set in map`.
+    pub lines: Vec<String>,
 }
 
 impl Document {
@@ -59,6 +61,7 @@ impl Document {
         Ok(Self {
             value,
             repeated: repeated.into_paths(),
+            lines: Vec::new(),
         })
     }
 }
@@ -187,6 +190,10 @@ impl<'de> Visitor<'de> for Node<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             self.spend(key.len())?;
             let trail = Trail::Field(self.trail, &key);
+            if map.contains_key(&key) && !self.repeated.is_full() && !reported.contains(&key) {
+                self.repeated.add(&trail);
+                reported.insert(key.clone());
+            }
             let value = entries.next_value_seed(Node {
                 trail: &trail,
                 levels: match self.trail {
@@ -197,10 +204,6 @@ impl<'de> Visitor<'de> for Node<'_> {
                 },
                 ..self
             })?;
-            if map.contains_key(&key) && !self.repeated.is_full() && !reported.contains(&key) {
-                self.repeated.add(&trail);
-                reported.insert(key.clone());
-            }
             map.insert(key, value);
         }
         Ok(Value::Object(map))

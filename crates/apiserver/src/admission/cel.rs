@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use berth_cel::{
     Authorizer as CelAuthorizer, Budget, Check, Decision as CelDecision, Decl, DeclKind, Env,
-    EvalError, FieldDecl, Lazy, MATCH_CONDITIONS_LIMIT, ObjectDecl, Program, Question, Value,
-    Variables,
+    EvalError, Lazy, MATCH_CONDITIONS_LIMIT, Program, Question, Value, Variables, request_decl,
+    variables_decl,
 };
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, Variable};
 use serde_json::Value as Json;
@@ -23,46 +23,6 @@ use crate::selector::Selection;
 use crate::user::{AUTHENTICATED, User};
 
 static REQUEST: LazyLock<Arc<Decl>> = LazyLock::new(|| Arc::new(request_decl()));
-
-/// The declaration of `request`.
-fn request_decl() -> Decl {
-    let text = || Decl::of(DeclKind::String);
-    let named = |name: &str, third: &'static str| {
-        Decl::object(
-            name,
-            [("group", text()), ("version", text()), (third, text())],
-        )
-    };
-    let kind = || named("kubernetes.GroupVersionKind", "kind");
-    let resource = || named("kubernetes.GroupVersionResource", "resource");
-    let texts = || Decl::list(Arc::new(text()));
-    let user = Decl::object(
-        "kubernetes.UserInfo",
-        [
-            ("username", text()),
-            ("uid", text()),
-            ("groups", texts()),
-            ("extra", Decl::of(DeclKind::Map(Arc::new(texts())))),
-        ],
-    );
-    Decl::object(
-        "kubernetes.AdmissionRequest",
-        [
-            ("kind", kind()),
-            ("resource", resource()),
-            ("subResource", text()),
-            ("requestKind", kind()),
-            ("requestResource", resource()),
-            ("requestSubResource", text()),
-            ("name", text()),
-            ("namespace", text()),
-            ("operation", text()),
-            ("userInfo", user),
-            ("dryRun", Decl::of(DeclKind::Bool)),
-            ("options", Decl::of(DeclKind::Dyn)),
-        ],
-    )
-}
 
 /// What an expression sees besides the objects and the request.
 #[derive(Clone, Copy, Debug)]
@@ -151,28 +111,11 @@ impl Composed {
     pub(super) fn new(env: Env, variables: &[Variable]) -> (Self, Env) {
         let mut all = Vec::with_capacity(variables.len());
         let mut fields = BTreeMap::new();
-        let with = |fields: &BTreeMap<String, Arc<Decl>>| {
-            let fields = fields.iter().map(|(name, decl)| {
-                let field = FieldDecl {
-                    name: name.clone(),
-                    decl: Arc::clone(decl),
-                };
-                (name.clone(), field)
-            });
-            let object = ObjectDecl {
-                name: "kubernetes.variables".to_owned(),
-                fields: fields.collect(),
-            };
-            env.clone()
-                .data("variables", Decl::of(DeclKind::Object(Arc::new(object))))
-        };
+        let with = |fields: &BTreeMap<_, _>| env.clone().data("variables", variables_decl(fields));
         for variable in variables {
             let expression = Expression::new(&with(&fields), &variable.expression);
-            let kind = match expression.program() {
-                Some(program) => DeclKind::Typed(program.output().clone()),
-                None => DeclKind::Dyn,
-            };
-            fields.insert(variable.name.clone(), Arc::new(Decl::of(kind)));
+            let ty = expression.program().map(|program| program.output().clone());
+            fields.insert(variable.name.clone(), ty);
             all.push((variable.name.clone(), expression));
         }
         let env = with(&fields);

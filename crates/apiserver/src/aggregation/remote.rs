@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::FrontProxyConfig;
+use super::{FrontProxyConfig, Swagger};
 use crate::http_types::{Request, Response};
 use crate::proxy::service::{self, Port};
 use crate::proxy::{self, Pool, Tunnels};
@@ -87,6 +87,7 @@ pub(crate) struct Remote {
     /// Its APIResourceList, as it was last seen.
     resources: ArcSwapOption<Value>,
     document: ArcSwapOption<Document>,
+    swagger: ArcSwapOption<Swagger>,
     places: Arc<Semaphore>,
     pool: Pool,
 }
@@ -107,6 +108,7 @@ impl Remote {
             available: AtomicBool::new(false),
             resources: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
+            swagger: ArcSwapOption::empty(),
             places: Arc::new(Semaphore::new(PLACES)),
             pool: Pool::default(),
         })
@@ -125,6 +127,11 @@ impl Remote {
     /// Its OpenAPI 3 document, as it was last seen; none when it has none.
     pub(crate) fn document(&self) -> Option<Arc<Document>> {
         self.document.load_full()
+    }
+
+    /// What it says in Swagger 2, as it was last seen; none when it says nothing.
+    pub(crate) fn swagger(&self) -> Option<Arc<Swagger>> {
+        self.swagger.load_full()
     }
 
     fn service(&self) -> (&str, &str, u16) {
@@ -245,8 +252,9 @@ impl Remote {
         self.available.store(result.is_ok(), Ordering::Relaxed);
         if result.is_ok() {
             // A server without documents serves all the same.
-            let learned = tokio::time::timeout(CONNECT, self.learn(storage)).await;
-            if !matches!(learned, Ok(Ok(()))) {
+            let learning = async { (self.learn(storage).await, self.learn_swagger(storage).await) };
+            let learned = tokio::time::timeout(CONNECT, learning).await;
+            if !matches!(learned, Ok((Ok(()), Ok(())))) {
                 tracing::debug!(
                     group = self.group,
                     version = self.version,
@@ -291,6 +299,32 @@ impl Remote {
         Ok(())
     }
 
+    /// Reads its Swagger 2 document if it is another than before.
+    async fn learn_swagger(&self, storage: &Storage) -> Result<(), String> {
+        let known = self.swagger.load_full();
+        let tag = known.as_ref().map(|known| known.hash.as_str());
+        let answer = self
+            .ask_for(storage, "/openapi/v2", MAX_DOCUMENT, tag)
+            .await;
+        let Some((tag, bytes)) = answer.inspect_err(|_| self.swagger.store(None))? else {
+            return Ok(());
+        };
+        let tag = tag.unwrap_or_else(|| hex::encode_upper(Sha256::digest(&bytes)));
+        if known.is_some_and(|known| known.hash == tag) {
+            return Ok(());
+        }
+        let (group, version) = (self.group.clone(), self.version.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let document: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+            let read = Swagger::parse(&document, &group, &version, &tag);
+            read.ok_or_else(|| "it is no Swagger document".to_owned())
+        });
+        let read = reading.await.map_err(|error| error.to_string())?;
+        let read = read.inspect_err(|_| self.swagger.store(None))?;
+        self.swagger.store(Some(Arc::new(read)));
+        Ok(())
+    }
+
     /// Nothing answers there.
     pub(super) fn lose(&self) {
         self.available.store(false, Ordering::Relaxed);
@@ -298,6 +332,20 @@ impl Remote {
 
     /// What it answers to a GET, within so many bytes.
     async fn ask(&self, storage: &Storage, path: &str, limit: usize) -> Result<Bytes, String> {
+        let answer = self.ask_for(storage, path, limit, None).await?;
+        answer
+            .map(|(_, bytes)| bytes)
+            .ok_or_else(|| "bad status: 304 Not Modified".to_owned())
+    }
+
+    /// The same with its tag; none when it is what the tag at hand is of.
+    async fn ask_for(
+        &self,
+        storage: &Storage,
+        path: &str,
+        limit: usize,
+        known: Option<&str>,
+    ) -> Result<Option<(Option<String>, Bytes)>, String> {
         let stream = self.connect(storage).await?;
         let shown = |error: &dyn std::fmt::Display| error.to_string();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -317,16 +365,24 @@ impl Remote {
             ..User::default()
         };
         introduce(request.headers_mut(), &checker);
+        if let Some(tag) = known.and_then(|tag| HeaderValue::from_str(tag).ok()) {
+            request.headers_mut().insert(header::IF_NONE_MATCH, tag);
+        }
         let exchange = async {
             let response = sender.send_request(request).await;
             let response = response.map_err(|error| shown(&error))?;
             let code = response.status();
+            if code == StatusCode::NOT_MODIFIED && known.is_some() {
+                return Ok(None);
+            }
             if !code.is_success() {
                 return Err(format!("bad status: {code}"));
             }
+            let tag = response.headers().get(header::ETAG);
+            let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
             let body = Limited::new(response.into_body(), limit).collect().await;
             let body = body.map_err(|error| error.to_string())?;
-            Ok(body.to_bytes())
+            Ok(Some((tag, body.to_bytes())))
         };
         tokio::pin!(exchange);
         tokio::select! {

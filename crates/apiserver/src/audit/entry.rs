@@ -18,10 +18,10 @@ use hyper::body::Frame;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::Auditor;
 use super::event::{self, Event, ObjectReference, ResponseStatus, UserInfo};
 use super::policy::{Decision, Level, Stage, Subject};
 use super::reading::{self, Asking, Named};
-use super::{AuditMode, Auditor};
 use crate::http_types::{self, Body, BoxError, Response};
 use crate::request::ApiRequest;
 use crate::user::User;
@@ -123,7 +123,7 @@ impl Trail {
         let Some(line) = line else {
             return Ok(());
         };
-        if !entry.write(line).await && auditor.mode == AuditMode::BlockingStrict {
+        if !auditor.write(line).await {
             auditor.measures.rejected();
             return Err(ApiError::Internal("failed to store audit event".to_owned()));
         }
@@ -277,7 +277,7 @@ impl Open {
             entry.line(&state, stage, Some(&status), answer)
         };
         if let Some(line) = line {
-            entry.write(line).await;
+            entry.auditor.write(line).await;
         }
     }
 
@@ -293,7 +293,7 @@ impl Open {
                 None,
             );
             if let Some(line) = line {
-                entry.write(line).await;
+                entry.auditor.write(line).await;
             }
         } else {
             // A long list: it is never held whole.
@@ -353,18 +353,7 @@ impl Entry {
             return;
         }
         if let Some(line) = self.line(state, stage, Some(status), None) {
-            self.auditor.sink.push(line);
-        }
-    }
-
-    /// False when it is known that it was not written.
-    async fn write(&self, line: Vec<u8>) -> bool {
-        match self.auditor.mode {
-            AuditMode::Blocking | AuditMode::BlockingStrict => self.auditor.sink.write(line).await,
-            AuditMode::Batch => {
-                self.auditor.sink.push(line);
-                true
-            }
+            self.auditor.push(line);
         }
     }
 

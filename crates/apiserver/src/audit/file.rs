@@ -52,8 +52,8 @@ pub(super) struct LogFile {
 
 impl LogFile {
     /// Opens the file, and makes it and its directory when they are not there.
-    pub(super) fn open(config: &AuditConfig) -> io::Result<Self> {
-        let path = config.log_path.clone();
+    pub(super) fn open(path: &Path, config: &AuditConfig) -> io::Result<Self> {
+        let path = path.to_owned();
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -188,9 +188,10 @@ mod tests {
     use super::*;
 
     fn log(dir: &Path, backups: u32) -> LogFile {
-        let mut config = AuditConfig::new("", dir.join("logs/audit.log"));
+        let path = dir.join("logs/audit.log");
+        let mut config = AuditConfig::new("", &path);
         config.max_backups = backups;
-        let mut log = LogFile::open(&config).unwrap();
+        let mut log = LogFile::open(&path, &config).unwrap();
         log.max_size = 10;
         log
     }

@@ -7,85 +7,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::batch::{MAX_WAITING_KIB, kib};
 use super::file::Log;
-use super::policy::Level;
+use super::measures::Measures;
 use crate::log_limit::LogLimit;
 
-/// KiB of events that wait for being written.
-const MAX_WAITING_KIB: usize = 64 << 10;
+/// How this is named in `apiserver_audit_error_total`.
+const PLUGIN: &str = "log";
 /// Bytes that are written at once, unless one event has more.
 const MAX_WRITE: usize = 1 << 20;
 /// How long a request waits for its event. After that it goes on; the event stays in the queue.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Plugin {
-    plugin: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfLevel {
-    level: &'static str,
-}
-
-/// What is counted, under the stock server's names.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Measures {
-    events: Counter,
-    errors: Family<Plugin, Counter>,
-    levels: Family<OfLevel, Counter>,
-    rejected: Counter,
-}
-
-impl Measures {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "apiserver_audit_event",
-            "Audit events that were made",
-            self.events.clone(),
-        );
-        registry.register(
-            "apiserver_audit_error",
-            "Audit events that were not written",
-            self.errors.clone(),
-        );
-        registry.register(
-            "apiserver_audit_level",
-            "Requests by the level that the audit policy gives them",
-            self.levels.clone(),
-        );
-        registry.register(
-            "apiserver_audit_requests_rejected",
-            "Requests that were refused because they could not be audited",
-            self.rejected.clone(),
-        );
-    }
-
-    pub(super) fn level(&self, level: Level) {
-        let level = level.as_str();
-        self.levels.get_or_create(&OfLevel { level }).inc();
-    }
-
-    pub(super) fn rejected(&self) {
-        self.rejected.inc();
-    }
-
-    fn lost(&self, events: u64) {
-        self.errors
-            .get_or_create(&Plugin { plugin: "log" })
-            .inc_by(events);
-    }
-}
-
 enum Message {
     Line {
-        line: Vec<u8>,
+        line: Bytes,
+        /// Events in it.
+        events: u64,
         room: OwnedSemaphorePermit,
         written: Option<oneshot::Sender<bool>>,
     },
@@ -121,17 +62,17 @@ impl Sink {
         })
     }
 
-    /// Writes a line and waits for it. False: it is not, or not yet, in the log.
-    pub(super) async fn write(&self, line: Vec<u8>) -> bool {
-        self.measures.events.inc();
+    /// Writes one line or several and waits for them. False: they are not, or not yet, in the log.
+    pub(super) async fn write(&self, line: Bytes, events: u64) -> bool {
         // A client that leaves while its event waits for room does not take it along unseen.
-        let mut waiting = Waiting(Some(self));
+        let mut waiting = Waiting(Some((self, events)));
         let waited = tokio::time::timeout(MAX_WAIT, async {
             let room = Arc::clone(&self.room);
             let room = room.acquire_many_owned(kib(&line)).await.ok()?;
             let (told, written) = oneshot::channel();
             let sent = self.queue.send(Message::Line {
                 line,
+                events,
                 room,
                 written: Some(told),
             });
@@ -150,19 +91,19 @@ impl Sink {
     }
 
     /// Queues a line, if there is room.
-    pub(super) fn push(&self, line: Vec<u8>) {
-        self.measures.events.inc();
+    pub(super) fn push(&self, line: Bytes) {
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib(&line));
         let sent = room.ok().and_then(|room| {
             let message = Message::Line {
                 line,
+                events: 1,
                 room,
                 written: None,
             };
             self.queue.send(message).ok()
         });
         if sent.is_none() {
-            self.lose();
+            self.lose(1);
         }
     }
 
@@ -174,29 +115,27 @@ impl Sink {
         }
     }
 
-    fn lose(&self) {
-        self.measures.lost(1);
+    fn lose(&self, events: u64) {
+        self.measures.lost(PLUGIN, events);
         if let Some(suppressed) = self.dropped.pass() {
-            tracing::error!(suppressed, "an audit event was dropped: the queue is full");
+            tracing::error!(
+                events,
+                suppressed,
+                "audit events were dropped: the queue is full"
+            );
         }
     }
 }
 
 /// Counts an event as lost when it did not get into the queue.
-struct Waiting<'a>(Option<&'a Sink>);
+struct Waiting<'a>(Option<(&'a Sink, u64)>);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(sink) = self.0 {
-            sink.lose();
+        if let Some((sink, events)) = self.0 {
+            sink.lose(events);
         }
     }
-}
-
-/// What a line takes of the room; one that is larger than all of it takes all.
-fn kib(line: &[u8]) -> u32 {
-    let kib = line.len().div_ceil(1024).min(MAX_WAITING_KIB / 2);
-    u32::try_from(kib.max(1)).unwrap_or(u32::MAX)
 }
 
 fn write(
@@ -214,10 +153,11 @@ fn write(
             match message {
                 Message::Line {
                     line,
+                    events: more,
                     room,
                     written,
                 } => {
-                    events += 1;
+                    events += more;
                     lines.extend_from_slice(&line);
                     rooms.push(room);
                     told.extend(written);
@@ -235,7 +175,7 @@ fn write(
         };
         let good = written.is_ok();
         if let Err(error) = written {
-            measures.lost(events);
+            measures.lost(PLUGIN, events);
             if let Some(suppressed) = limit.pass() {
                 tracing::error!(
                     %error,
@@ -281,23 +221,20 @@ mod tests {
     }
 
     fn lost(measures: &Measures) -> u64 {
-        measures
-            .errors
-            .get_or_create(&Plugin { plugin: "log" })
-            .get()
+        measures.lost_by(PLUGIN)
     }
 
     #[tokio::test]
     async fn a_full_disk_is_told_and_counted() {
         let (log, measures) = (Memory::default(), Measures::default());
         let sink = Sink::start(Box::new(log.clone()), measures.clone()).unwrap();
-        assert!(sink.write(b"one\n".to_vec()).await);
+        assert!(sink.write(Bytes::from_static(b"one\n"), 1).await);
         *log.full.lock() = true;
-        assert!(!sink.write(b"two\n".to_vec()).await);
+        assert!(!sink.write(Bytes::from_static(b"two\n"), 2).await);
         *log.full.lock() = false;
-        assert!(sink.write(b"three\n".to_vec()).await);
+        assert!(sink.write(Bytes::from_static(b"three\n"), 1).await);
         assert_eq!(*log.written.lock(), b"one\nthree\n");
-        assert_eq!((lost(&measures), measures.events.get()), (1, 3));
+        assert_eq!(lost(&measures), 2);
     }
 
     #[tokio::test]
@@ -307,7 +244,7 @@ mod tests {
         {
             let _hangs = log.hangs.lock();
             for _ in 0..10 {
-                sink.push(vec![b'\n'; 1000]);
+                sink.push(Bytes::from(vec![b'\n'; 1000]));
             }
         }
         sink.flush().await;
@@ -321,7 +258,7 @@ mod tests {
         let log = Memory::default();
         let sink = Sink::start(Box::new(log.clone()), Measures::default()).unwrap();
         for n in 0..1000 {
-            sink.push(format!("{n}\n").into_bytes());
+            sink.push(Bytes::from(format!("{n}\n")));
         }
         sink.flush().await;
         let text = String::from_utf8(log.written.lock().clone()).unwrap();

@@ -76,6 +76,23 @@ fn strategy_scale(served: &[&CustomResourceDefinitionVersion]) -> Option<ScalePa
     })
 }
 
+/// The fields that selectors may name, by version.
+fn selectable_in(served: &[&CustomResourceDefinitionVersion]) -> BTreeMap<String, Vec<String>> {
+    let of = |version: &CustomResourceDefinitionVersion| {
+        let fields = version.selectable_fields.iter().flatten();
+        fields.map(|field| label_of(&field.json_path)).collect()
+    };
+    let versions = served
+        .iter()
+        .map(|version| (version.name.clone(), of(version)));
+    versions.collect()
+}
+
+/// `.spec.color` as selectors name it.
+fn label_of(path: &str) -> String {
+    path.trim_start_matches('.').to_owned()
+}
+
 /// The fields that selectors may name, of all versions together.
 fn selectable(served: &[&CustomResourceDefinitionVersion]) -> Vec<FieldLabel> {
     let mut labels: Vec<FieldLabel> = Vec::new();
@@ -83,7 +100,7 @@ fn selectable(served: &[&CustomResourceDefinitionVersion]) -> Vec<FieldLabel> {
         .iter()
         .flat_map(|v| v.selectable_fields.iter().flatten())
     {
-        let label = field.json_path.trim_start_matches('.').to_owned();
+        let label = label_of(&field.json_path);
         if labels.iter().all(|known| known.label != label) {
             labels.push(FieldLabel {
                 label: label.into(),
@@ -182,6 +199,7 @@ pub(super) fn of(
                 has_status,
                 scale: scales,
                 selectable: selectable(&served),
+                selectable_in: selectable_in(&served),
                 terminating: definition.metadata.deletion_timestamp.is_some(),
                 revision,
             },

@@ -15,7 +15,7 @@ use crate::{discovery, health, openapi};
 ///
 /// # Errors
 /// `NoSuchPath` in a group that is served, `MethodNotAllowed` for anything but reading.
-pub(super) fn answer(
+pub(super) async fn answer(
     api: &Arc<Api>,
     request: &PathRequest,
     headers: &HeaderMap,
@@ -30,7 +30,7 @@ pub(super) fn answer(
     } else if is_health || matches!(path, "/version" | "/metrics") {
         health::handle(api, request)
     } else if path.starts_with("/openapi") {
-        openapi::handle(api, request, headers)
+        openapi::handle(api, request, headers).await
     } else {
         discovery::handle(api, request, headers)
     };

@@ -7,12 +7,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use std::sync::Arc;
+
 use super::{
+    merge,
     operations::{self, Form},
     proto,
     schemas::{self, Definitions},
 };
 use crate::{
+    aggregation::Swagger,
     registry::{Resource, Table},
     version::GIT_VERSION,
 };
@@ -53,6 +57,14 @@ pub(super) fn hash_of_all(table: &Table) -> String {
     hex::encode_upper(all.finalize())
 }
 
+/// Two hashes as one.
+pub(super) fn joined(one: &str, other: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(one);
+    hash.update(other);
+    hex::encode_upper(hash.finalize())
+}
+
 fn versions(table: &Table) -> impl Iterator<Item = (String, String)> {
     table.groups().into_iter().flat_map(|(group, versions)| {
         versions
@@ -90,8 +102,8 @@ pub(super) fn openapi(table: &Table, group: &str, version: &str) -> Vec<u8> {
     })
 }
 
-/// Paths and definitions of all versions, in the form of Swagger 2.
-fn everything(table: &Table) -> (Vec<(String, Value)>, Definitions) {
+/// Paths and definitions of all versions, those of other servers behind them, in the form of Swagger 2.
+fn everything(table: &Table, others: &[Arc<Swagger>]) -> (Vec<(String, Value)>, Definitions) {
     let mut definitions = Definitions::new();
     let mut paths = Vec::new();
     for (group, version) in versions(table) {
@@ -107,12 +119,15 @@ fn everything(table: &Table) -> (Vec<(String, Value)>, Definitions) {
             }
         }
     }
+    for other in others {
+        merge::add(&mut paths, &mut definitions, other);
+    }
     (paths, definitions)
 }
 
 /// The Swagger 2 document of everything in protobuf, gzipped.
-pub(super) fn swagger_proto(table: &Table) -> Vec<u8> {
-    let (paths, definitions) = everything(table);
+pub(super) fn swagger_proto(table: &Table, others: &[Arc<Swagger>]) -> Vec<u8> {
+    let (paths, definitions) = everything(table, others);
     let mut document = proto::head(GIT_VERSION);
     let mut all = proto::Message::default();
     for (path, item) in paths {
@@ -128,8 +143,8 @@ pub(super) fn swagger_proto(table: &Table) -> Vec<u8> {
 }
 
 /// The Swagger 2 document of everything, gzipped.
-pub(super) fn swagger(table: &Table) -> Vec<u8> {
-    let (paths, definitions) = everything(table);
+pub(super) fn swagger(table: &Table, others: &[Arc<Swagger>]) -> Vec<u8> {
+    let (paths, definitions) = everything(table, others);
     zip(|out| {
         write!(out, r#"{{"swagger":"2.0","info":{},"paths":"#, info())?;
         object(out, paths)?;

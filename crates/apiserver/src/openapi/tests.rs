@@ -150,7 +150,8 @@ fn older_versions_of_runtimeclass_have_their_own_form() {
 
 #[test]
 fn swagger_holds_all_kinds_in_both_encodings() {
-    let document: Value = serde_json::from_slice(&unzip(&document::swagger(&table()))).unwrap();
+    let document: Value =
+        serde_json::from_slice(&unzip(&document::swagger(&table(), &[]))).unwrap();
     let definitions = document["definitions"].as_object().unwrap();
     let mut found = Vec::new();
     references(&document, &mut found);
@@ -170,7 +171,7 @@ fn swagger_holds_all_kinds_in_both_encodings() {
             "{name}"
         );
     }
-    let proto = unzip(&document::swagger_proto(&table()));
+    let proto = unzip(&document::swagger_proto(&table(), &[]));
     let all = crate::protobuf::field(&proto, 9).unwrap();
     assert_eq!(crate::protobuf::count(all, 1), definitions.len());
 }

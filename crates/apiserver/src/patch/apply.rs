@@ -216,7 +216,7 @@ pub fn apply(
     let applied = walk::fields(shape, config)?
         .without_trees(&ignored)
         .difference(&unowned());
-    let config = walk::remove(shape, config, &ignored).unwrap_or_else(|| Value::Object(Map::new()));
+    let config = walk::remove(shape, config, &ignored);
     let Some(live) = live else {
         let mut new = config;
         Managed(vec![Entry::new(writer, Operation::Apply, applied)])
@@ -253,7 +253,7 @@ pub fn apply(
             .iter()
             .fold(applied.clone(), |all, entry| all.union(&entry.fields));
         let gone = last.fields.with_parents().difference(&owned.with_parents());
-        new = walk::remove(shape, &new, &gone).unwrap_or_else(|| Value::Object(Map::new()));
+        new = walk::remove(shape, &new, &gone);
     }
 
     let comparison = walk::compare(shape, &live, &new).excluding(&ignored);

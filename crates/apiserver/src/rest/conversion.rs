@@ -15,8 +15,13 @@ use super::Call;
 use crate::heavy;
 use crate::negotiate::Shape;
 use crate::object::{self, Object, Part};
-use crate::registry::ConverterKey;
+use crate::registry::{Converter, ConverterKey};
+use crate::selector::Selector;
 use crate::storage::{Memo, Stored};
+
+/// Objects that are converted at a time to be selected, and bytes of them unless one has more.
+const SOME: usize = 100;
+const SOME_BYTES: usize = 1 << 20;
 
 /// Whether the bytes of an object are of a version. The common order of fields is looked at only, so that nothing has to be
 /// taken apart; what is written otherwise counts as of another version.
@@ -44,7 +49,7 @@ impl Call {
     /// Objects in the request's version, in their order.
     pub(super) async fn shown_all(
         &self,
-        mut items: Vec<Arc<Stored>>,
+        items: Vec<Arc<Stored>>,
     ) -> Result<Vec<Arc<Stored>>, ApiError> {
         let Some(converter) = &self.row.converter else {
             return Ok(items);
@@ -53,6 +58,53 @@ impl Call {
         if self.accepted.shape == Shape::Metadata {
             return Ok(items);
         }
+        self.converted_all(converter.as_ref(), items).await
+    }
+
+    /// Those of some objects, as they are stored, that a selector takes. What it looks at in them is as the request's
+    /// version has it, so a webhook is asked about all that the rest of the selector takes.
+    pub(super) async fn selected(
+        &self,
+        selector: &Selector,
+        items: Vec<Arc<Stored>>,
+    ) -> Result<Vec<Arc<Stored>>, ApiError> {
+        let Some(converter) = self.selecting_converter(selector) else {
+            let mut items = items;
+            items.retain(|item| selector.matches(item.as_ref()));
+            return Ok(items);
+        };
+        let labels = self.cache().field_labels();
+        let rest = selector.without_fields();
+        let mut selected = Vec::new();
+        let mut items = items.into_iter().filter(|item| rest.matches(item.as_ref()));
+        loop {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while some.len() < SOME && bytes < SOME_BYTES {
+                let Some(item) = items.next() else { break };
+                bytes += item.bytes.len();
+                some.push(item);
+            }
+            if some.is_empty() {
+                return Ok(selected);
+            }
+            let shown = self.converted_all(converter, some.clone()).await?;
+            let pairs = some.into_iter().zip(shown);
+            let taken = pairs.filter(|(_, shown)| selector.matches(&shown.with_fields(&labels)));
+            selected.extend(taken.map(|(item, _)| item));
+        }
+    }
+
+    /// The converter that has to be asked before it is known what a selector takes.
+    pub(super) fn selecting_converter(&self, selector: &Selector) -> Option<&dyn Converter> {
+        let converter = self.row.converter.as_deref();
+        converter.filter(|_| selector.looks_into_objects())
+    }
+
+    async fn converted_all(
+        &self,
+        converter: &dyn Converter,
+        mut items: Vec<Arc<Stored>>,
+    ) -> Result<Vec<Arc<Stored>>, ApiError> {
         let to = self.api_version();
         let key = |stored: &Stored| ConverterKey {
             namespace: Arc::clone(&stored.namespace),

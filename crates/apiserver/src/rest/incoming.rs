@@ -1,6 +1,6 @@
 //! From a request body to an object in the storage version.
 
-use berth_api::decode::{self, Document};
+use berth_api::decode::{self, Document, Misfit};
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -25,8 +25,21 @@ impl Call {
                 self.version()
             ))
         };
-        let mut strict = duplicates(&document.repeated);
-        let decoded = self.read(document.value, &mut strict, refused)?;
+        let Document {
+            value,
+            repeated,
+            lines,
+        } = document;
+        let mut unknown = Vec::new();
+        let decoded = self.read(value, &mut unknown, refused)?;
+        let strict = if self.row.strategy.is_typed() {
+            misfits(&self.body, &repeated, &lines, &unknown)
+        } else {
+            // Its schema is looked at when all of it is decoded.
+            said(&repeated, &lines)
+                .chain(unknown_fields(&unknown))
+                .collect()
+        };
         self.report(&strict, refused)?;
         Ok(decoded)
     }
@@ -56,8 +69,10 @@ impl Call {
                 text("apiVersion")
             )));
         }
+        let mut unknown = Vec::new();
+        let decoded = self.read(patched, &mut unknown, refused)?;
         let mut strict = strict.to_vec();
-        let decoded = self.read(patched, &mut strict, refused)?;
+        strict.extend(unknown_fields(&unknown));
         self.report(&strict, refused)?;
         Ok(decoded)
     }
@@ -69,10 +84,15 @@ impl Call {
         strict: &[String],
     ) -> Result<Box<dyn Object>, ApiError> {
         let decoded = self.read(applied, &mut Vec::new(), ApiError::Unexplained)?;
-        self.report(strict, |why| {
-            ApiError::BadRequest(format!("error strict decoding YAML: {why}"))
-        })?;
-        Ok(decoded)
+        match (strict, self.query.field_validation) {
+            ([first, ..], FieldValidation::Strict) => Err(ApiError::BadRequest(format!(
+                "error strict decoding YAML: {first}"
+            ))),
+            (_, FieldValidation::Strict | FieldValidation::Warn | FieldValidation::Ignore) => {
+                self.report(strict, ApiError::BadRequest)?;
+                Ok(decoded)
+            }
+        }
     }
 
     /// What is wrong with a patch before it is applied. An applied configuration has to fit its type.
@@ -94,10 +114,7 @@ impl Call {
             let refused = |why: String| ApiError::Unexplained(format!("{title}: .{why}"));
             let mut unknown = Vec::new();
             self.read(config, &mut unknown, refused)?;
-            let undeclared = |field: &String| {
-                let field = field.trim_start_matches("unknown field ").trim_matches('"');
-                format!("{field}: field not declared in schema")
-            };
+            let undeclared = |field: &String| format!("{field}: field not declared in schema");
             match unknown.as_slice() {
                 [] => {}
                 [one] => return Err(refused(undeclared(one))),
@@ -118,25 +135,24 @@ impl Call {
         })
     }
 
-    /// Fits an object to its type and brings it to the storage version; what is unknown is pushed to `strict`.
+    /// Fits an object to its type and brings it to the storage version; the paths of what is unknown are pushed to
+    /// `unknown`.
     fn read(
         &self,
         mut object: Value,
-        strict: &mut Vec<String>,
+        unknown: &mut Vec<String>,
         refused: impl Fn(String) -> ApiError,
     ) -> Result<Box<dyn Object>, ApiError> {
         let api_version = self.api_version();
         check_kind(&mut object, &self.row.kind, &api_version)?;
-        let mut lacking = Vec::new();
         let mut decoded = self
             .row
             .strategy
-            .decode(self.version(), object, &mut lacking)
+            .decode(self.version(), object, unknown)
             .map_err(|error| match error {
                 ApiError::BadRequest(why) => refused(why),
                 other => other,
             })?;
-        strict.extend(unknown(&lacking));
         object::prune(decoded.metadata_mut());
         Ok(decoded)
     }
@@ -177,8 +193,10 @@ impl Call {
             ))
         };
         let decoded = decode::decode::<T>(&document.value).map_err(|e| refused(e.to_string()))?;
-        let mut strict = duplicates(&document.repeated);
-        strict.extend(unknown(&decoded.unknown_fields));
+        let Document {
+            repeated, lines, ..
+        } = &document;
+        let strict = misfits(&self.body, repeated, lines, &decoded.unknown_fields);
         self.report(&strict, refused)?;
         Ok(decoded.object)
     }
@@ -218,16 +236,35 @@ impl Call {
     }
 }
 
-/// What is said of fields that the type does not have.
-fn unknown(fields: &[String]) -> impl Iterator<Item = String> {
-    fields.iter().map(|f| format!("unknown field \"{f}\""))
+fn unknown_field(path: &str) -> String {
+    format!("unknown field \"{path}\"")
 }
 
-/// What is said of keys that are there twice.
-pub(crate) fn duplicates(repeated: &[String]) -> Vec<String> {
-    let said = repeated
-        .iter()
-        .map(|path| format!("duplicate field {path:?}"));
+/// What is said of fields that the type does not have.
+fn unknown_fields(paths: &[String]) -> impl Iterator<Item = String> {
+    paths.iter().map(|path| unknown_field(path))
+}
+
+/// What is said of keys that are there twice: by their lines, all at once, in YAML.
+fn said(repeated: &[String], lines: &[String]) -> impl Iterator<Item = String> {
+    let of_lines = patch::of_lines(lines);
+    let paths = if of_lines.is_some() { &[] } else { repeated };
+    let of_paths = paths.iter().map(|path| patch::duplicate_field(path));
+    of_lines.into_iter().chain(of_paths)
+}
+
+/// What is said of a body that becomes a typed object, in the order in which the stock decoder meets it.
+fn misfits(body: &[u8], repeated: &[String], lines: &[String], unknown: &[String]) -> Vec<String> {
+    if !lines.is_empty() || repeated.len() + unknown.len() < 2 {
+        return said(repeated, lines)
+            .chain(unknown_fields(unknown))
+            .collect();
+    }
+    let misfits = decode::in_order(body, repeated, unknown).into_iter();
+    let said = misfits.map(|misfit| match misfit {
+        Misfit::Unknown(path) => unknown_field(&path),
+        Misfit::Repeated(path) => patch::duplicate_field(&path),
+    });
     said.collect()
 }
 

@@ -22,6 +22,9 @@ const CHUNK: usize = 16;
 /// Reads of such objects at a time, whoever asks.
 static READS: Semaphore = Semaphore::const_new(4);
 
+/// Objects that are looked at at once where a webhook has to convert them first.
+const SELECTED_AT_ONCE: usize = 100;
+
 /// Bytes of a page of the past: its objects are read from the store for this list alone.
 const PAST: usize = 16 << 20;
 
@@ -122,6 +125,18 @@ impl Call {
 
     /// The selector of the request.
     pub(crate) fn selector(&self) -> Result<Selector, ApiError> {
+        if let Some(known) = self.row.strategy.selectable_in(self.version()) {
+            let mut names = self.selection.field_names();
+            let foreign = |name: &&str| {
+                !matches!(*name, "metadata.name" | "metadata.namespace")
+                    && known.iter().all(|label| label != name)
+            };
+            if let Some(name) = names.find(foreign) {
+                return Err(ApiError::BadRequest(format!(
+                    "field label not supported: {name}"
+                )));
+            }
+        }
         Selector::new(
             self.namespace(),
             &self.selection,
@@ -156,7 +171,7 @@ impl Call {
             }
             (Some(_) | None, _) => {
                 self.freshen().await?;
-                Ok(self.present(&selector, None))
+                self.present(&selector, None).await
             }
         }
     }
@@ -166,7 +181,7 @@ impl Call {
     async fn go_on(&self, selector: &Selector, token: Continue) -> Result<Listed, ApiError> {
         if token.rv < 0 {
             self.freshen().await?;
-            return Ok(self.present(selector, Some(&token.start)));
+            return self.present(selector, Some(&token.start)).await;
         }
         if token.rv < self.api.storage.history() {
             return Err(ApiError::ExpiredContinue {
@@ -177,7 +192,7 @@ impl Call {
     }
 
     /// From the cache, as it is now, after a key.
-    fn present(&self, selector: &Selector, after: Option<&str>) -> Listed {
+    async fn present(&self, selector: &Selector, after: Option<&str>) -> Result<Listed, ApiError> {
         let applied = self.api.storage.applied();
         let limit = self.query.limit;
         if limit > 0 && !selector.is_filtered() {
@@ -189,17 +204,28 @@ impl Call {
                 continue_token: last.map(|last| next(revision, last)),
                 remaining: last.map(|_| left),
             };
-            return Listed { items, meta };
+            return Ok(Listed { items, meta });
         }
         let (items, revision) = self.cache().snapshot(Some(self.namespace()), applied);
         let skipped = after.map_or(0, |after| {
             items.partition_point(|i| tail(i).as_str() <= after)
         });
-        let mut selected: Vec<Arc<Stored>> = items
-            .into_iter()
-            .skip(skipped)
-            .filter(|i| selector.matches(i.as_ref()))
-            .collect();
+        let mut items = items.into_iter().skip(skipped);
+        let mut selected: Vec<Arc<Stored>> = if self.selecting_converter(selector).is_none() {
+            items.filter(|i| selector.matches(i.as_ref())).collect()
+        } else {
+            // No more is converted than a page takes.
+            let most = if limit > 0 { limit } else { usize::MAX };
+            let mut selected = Vec::new();
+            while selected.len() <= most {
+                let some: Vec<Arc<Stored>> = items.by_ref().take(SELECTED_AT_ONCE).collect();
+                if some.is_empty() {
+                    break;
+                }
+                selected.extend(self.selected(selector, some).await?);
+            }
+            selected
+        };
         let mut meta = ListMeta {
             revision,
             ..ListMeta::default()
@@ -208,10 +234,10 @@ impl Call {
             selected.truncate(limit);
             meta.continue_token = selected.last().map(|last| next(revision, last));
         }
-        Listed {
+        Ok(Listed {
             items: selected,
             meta,
-        }
+        })
     }
 
     /// How many objects there are after one by now. For a page of the past that is an estimate, as which clients are to
@@ -236,7 +262,7 @@ impl Call {
         let cache = self.cache();
         if cache.changed_at() <= revision {
             // Nothing of this kind has changed since: the present is that past.
-            let mut listed = self.present(selector, after.as_deref());
+            let mut listed = self.present(selector, after.as_deref()).await?;
             listed.meta.revision = revision;
             listed.meta.continue_token = listed
                 .meta
@@ -274,10 +300,7 @@ impl Call {
             let read = self.api.storage.range_at(&self.row.storage, range).await;
             let (page, _, more) = read.map_err(expired)?;
             let last = page.last().cloned();
-            for item in page {
-                if !selector.matches(item.as_ref()) {
-                    continue;
-                }
+            for item in self.selected(selector, page).await? {
                 bytes += item.bytes.len();
                 if bytes > PAST && self.query.limit == 0 {
                     return Err(ApiError::RequestEntityTooLarge(format!(

@@ -60,7 +60,7 @@ impl Call {
                 let patched = patch::apply(plain, Some(&spoken), &self.body, &ctx)?;
                 let scale: Scale = self.posted(Document {
                     value: patched,
-                    repeated: Vec::new(),
+                    ..Document::default()
                 })?;
                 self.check_name(scale.metadata.name.as_deref().unwrap_or_default())?;
                 // The version is that of the object as it was read, unless the patch says another.

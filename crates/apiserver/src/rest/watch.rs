@@ -119,7 +119,7 @@ impl Call {
             call: Arc::new(self),
         };
         if initial {
-            watching.start_with_state();
+            watching.start_with_state().await?;
         } else if watching.cursor == 0 {
             watching.cursor = watching.call.api.storage.applied();
         }
@@ -178,14 +178,15 @@ impl Call {
 }
 
 impl Watching {
-    fn start_with_state(&mut self) {
+    async fn start_with_state(&mut self) -> Result<(), ApiError> {
         let applied = self.call.api.storage.applied();
-        let (mut items, revision) = self.cache.snapshot(Some(self.call.namespace()), applied);
-        items.retain(|item| self.selector.matches(item.as_ref()));
+        let (items, revision) = self.cache.snapshot(Some(self.call.namespace()), applied);
+        let items = self.call.selected(&self.selector, items).await?;
         self.initial = items.into_iter();
         self.cursor = revision;
         let query = &self.call.query;
         self.initial_end = query.send_initial_events == Some(true) && query.bookmarks;
+        Ok(())
     }
 
     /// Makes the next part of the objects that there were at the beginning ready. False when there are none left.
@@ -299,12 +300,21 @@ impl Watching {
     async fn take(&mut self, changes: &[Change]) -> Result<(), ApiError> {
         for change in changes {
             self.cursor = change.revision;
-            let before = change
-                .previous
-                .as_ref()
-                .filter(|p| self.selector.matches(p.as_ref()));
-            let after = (!change.deleted && self.selector.matches(change.object.as_ref()))
-                .then_some(&change.object);
+            let previous = change.previous.as_ref();
+            let now = (!change.deleted).then_some(&change.object);
+            let asks = self.call.selecting_converter(&self.selector).is_some();
+            let (before, after) = if asks && change.emptied {
+                // What is no longer kept can't be converted: whatever the rest of the selector takes counts as selected.
+                let rest = self.selector.without_fields();
+                let takes = |object: &&Arc<Stored>| rest.matches(object.as_ref());
+                (previous.filter(takes), now.filter(takes))
+            } else if asks {
+                let before = self.takes(previous).await?;
+                (before, self.takes(now).await?)
+            } else {
+                let takes = |object: &&Arc<Stored>| self.selector.matches(object.as_ref());
+                (previous.filter(takes), now.filter(takes))
+            };
             if change.emptied && (before.is_some() || after.is_some()) {
                 return Err(ApiError::Expired(format!(
                     "too old resource version: the change at {} is no longer kept",
@@ -320,19 +330,39 @@ impl Watching {
                     self.push("DELETED", Arc::clone(&change.object)).await?;
                 }
                 (Some(before), None) => {
-                    let last = last_selected(before, change.revision).await?;
-                    self.push("DELETED", last).await?;
+                    // At its own revision: what is converted is remembered by it.
+                    let before = self.call.shown(Arc::clone(before)).await?;
+                    let last = last_selected(&before, change.revision).await?;
+                    self.push_shown("DELETED", last).await?;
                 }
             }
         }
         Ok(())
     }
 
+    /// An object if the selector takes it, in the request's version.
+    async fn takes<'a>(
+        &self,
+        object: Option<&'a Arc<Stored>>,
+    ) -> Result<Option<&'a Arc<Stored>>, ApiError> {
+        let Some(object) = object else {
+            return Ok(None);
+        };
+        let some = vec![Arc::clone(object)];
+        let taken = self.call.selected(&self.selector, some).await?;
+        Ok((!taken.is_empty()).then_some(object))
+    }
+
     /// Makes an event ready.
     async fn push(&mut self, kind: &str, object: Arc<Stored>) -> Result<(), ApiError> {
+        let object = self.call.shown(object).await?;
+        self.push_shown(kind, object).await
+    }
+
+    /// Makes an event ready of an object that is in the request's version.
+    async fn push_shown(&mut self, kind: &str, object: Arc<Stored>) -> Result<(), ApiError> {
         let first = !std::mem::replace(&mut self.told_columns, true);
         let call = Arc::clone(&self.call);
-        let object = call.shown(object).await?;
         let is_large = object.bytes.len() > heavy::LARGE_BYTES;
         let item = if is_large && call.is_taken_apart() {
             heavy::event(move || call.event(&object, first)).await?

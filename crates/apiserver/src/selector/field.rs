@@ -34,7 +34,19 @@ enum Field {
     Label(usize),
 }
 
+impl Term {
+    /// The field that it is about.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 impl Requirement {
+    /// Whether it is about a field that not every kind has.
+    pub(crate) fn is_of_the_kind(&self) -> bool {
+        matches!(self.field, Field::Label(_))
+    }
+
     /// Whether an object satisfies it.
     pub(crate) fn matches(&self, object: &impl Selectable) -> bool {
         let value = match self.field {

@@ -135,7 +135,7 @@ impl Stored {
     }
 
     /// The same object, with the values of other field labels.
-    pub(super) fn with_fields(&self, field_labels: &[FieldLabel]) -> Self {
+    pub(crate) fn with_fields(&self, field_labels: &[FieldLabel]) -> Self {
         let object = self.value().unwrap_or(Value::Null);
         Self {
             fields: fields_of(&object, field_labels),

@@ -43,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) scale: Option<ScalePaths>,
     /// The fields that selectors may name.
     pub(crate) selectable: Vec<FieldLabel>,
+    /// Which of them a version has.
+    pub(crate) selectable_in: BTreeMap<String, Vec<String>>,
     /// Whether the definition is being deleted.
     pub(crate) terminating: bool,
     /// The revision at which the definition was read: objects that were stored later have its defaults.
@@ -71,6 +73,7 @@ pub(crate) struct Custom {
     schemas: BTreeMap<String, Enforced>,
     scale: Option<ScalePaths>,
     selectable: Vec<FieldLabel>,
+    selectable_in: BTreeMap<String, Vec<String>>,
     terminating: bool,
     revision: i64,
     quota_names: Vec<String>,
@@ -122,6 +125,7 @@ impl Custom {
             schemas: enforced,
             scale: parts.scale,
             selectable: parts.selectable,
+            selectable_in: parts.selectable_in,
             terminating: parts.terminating,
             revision: parts.revision,
             quota_names: usage::object_names(&stored.group, plural),
@@ -324,6 +328,14 @@ impl Strategy for Custom {
         let metadata = decode::from_value(metadata).map_err(|e| format!("metadata.{e}"))?;
         let object = Self::object(stored.clone(), metadata, &self.definition)?;
         Ok(Box::new(object))
+    }
+
+    fn is_typed(&self) -> bool {
+        false
+    }
+
+    fn selectable_in(&self, version: &str) -> Option<&[String]> {
+        Some(self.selectable_in.get(version).map_or(&[], Vec::as_slice))
     }
 
     fn unenforceable(&self) -> Option<String> {

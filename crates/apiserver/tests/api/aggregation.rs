@@ -137,6 +137,36 @@ async fn requests_for_its_group_go_to_the_other_server() {
             .contains("immutable")
     );
     assert_eq!(document.expect(200)["info"]["title"], "ext");
+    // The same of the document of everything, and of its types those that its paths lead to.
+    let begun = Instant::now();
+    let whole = loop {
+        let whole = api.get("/openapi/v2").await.expect(200);
+        if whole["paths"]["/apis/ext.example.com/v1/things"].is_object() {
+            break whole;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let types = &whole["definitions"];
+    assert_eq!(types["com.example.Thing"]["description"], "a thing");
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert_eq!(
+        types["com.example.Thing"]["properties"]["metadata"]["$ref"],
+        format!("#/definitions/{meta}_v2")
+    );
+    assert_eq!(types[format!("{meta}_v2")]["description"], "forged");
+    assert_ne!(types[meta]["description"], "forged");
+    assert_ne!(types["io.k8s.api.core.v1.Pod"]["description"], "forged");
+    assert_ne!(
+        whole["paths"]["/api/v1/pods"]["get"]["operationId"],
+        "forged"
+    );
+    let accept = [(
+        "accept",
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    )];
+    let binary = api.raw("GET", "/openapi/v2", &accept, "").await;
+    assert!(binary.text.contains("com.example.Thing"));
     // One connection is enough for requests that come one after the other; the server is looked at on another.
     let begun = server.connections.load(Ordering::SeqCst);
     for _ in 0..20 {

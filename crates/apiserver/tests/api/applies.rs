@@ -257,3 +257,24 @@ async fn owners_in_versions_that_are_gone_own_nothing() {
     let names: Vec<String> = managers(&applied).into_iter().map(|m| m.0).collect();
     assert_eq!(names, ["new"]);
 }
+
+/// As the status of a policy is written once it has no warnings any more.
+#[tokio::test]
+async fn an_emptied_field_that_is_still_applied_stays() {
+    let api = Api::start().await;
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]);
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"},
+        "spec": {"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "true"}]}});
+    api.post(policies, policy).await.expect(201);
+    let status = |checking: Value| {
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"},
+            "status": {"observedGeneration": 1, "typeChecking": checking}})
+    };
+    let warnings = json!({"expressionWarnings": [{"fieldRef": "spec.validations[0].expression", "warning": "w"}]});
+    for checking in [warnings, json!({})] {
+        let path = format!("{policies}/p/status");
+        let applied = apply(&api, &path, "fieldManager=c", &status(checking.clone())).await;
+        assert_eq!(applied.expect(200)["status"]["typeChecking"], checking);
+    }
+}

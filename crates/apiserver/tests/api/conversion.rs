@@ -378,3 +378,95 @@ async fn versions_that_differ_in_name_only_have_schemas_of_their_own() {
     assert_eq!(grown["apiVersion"], "example.com/v1");
     api.merge(&two, size(10)).await.expect(422);
 }
+
+/// What a selector looks at is as the version of the request has it, and only what that version lets be selected.
+#[tokio::test]
+async fn field_selectors_look_at_the_version_of_the_request() {
+    let api = Api::start().await;
+    let hook = converter().await;
+    let mut body = definition(&hook, "v1");
+    for (at, path) in [(0, ".spec.size"), (1, ".spec.dimensions.width")] {
+        body["spec"]["versions"][at]["selectableFields"] = json!([{"jsonPath": path}]);
+    }
+    api.post(DEFINITIONS, body).await.expect(201);
+    wait_for(&api, V2).await;
+    let by_width = format!("{V2}?fieldSelector=spec.dimensions.width%3D7");
+    let by_size = format!("{V1}?fieldSelector=spec.size%3D7");
+    let mut widths = api.watch(&format!("{by_width}&watch=true")).await;
+    let mut sizes = api.watch(&format!("{by_size}&watch=true")).await;
+    for (name, size) in [("a", "7"), ("b", "8"), ("c", "7"), ("d", "7")] {
+        api.post(V1, v1(name, size)).await.expect(201);
+    }
+    for path in [&by_width, &by_size] {
+        let list = api.get(path).await.expect(200);
+        assert_eq!(names(&list), ["a", "c", "d"], "{path}");
+        // Page by page, too.
+        let page = api.get(&format!("{path}&limit=2")).await.expect(200);
+        assert_eq!(names(&page), ["a", "c"], "{path}");
+        let token = page["metadata"]["continue"].as_str().unwrap();
+        let rest = api
+            .get(&format!("{path}&limit=2&continue={token}"))
+            .await
+            .expect(200);
+        assert_eq!(names(&rest), ["d"], "{path}");
+    }
+    let other = format!("{V2}?fieldSelector=spec.dimensions.width%21%3D7,metadata.name%3Db");
+    assert_eq!(names(&api.get(&other).await.expect(200)), ["b"]);
+    let metadata = [(
+        "accept",
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    )];
+    let list = api.raw("GET", &by_width, &metadata, "").await.expect(200);
+    assert_eq!(names(&list), ["a", "c", "d"]);
+    for (path, field) in [(V2, "spec.size"), (V1, "spec.dimensions.width")] {
+        for watch in ["", "&watch=true"] {
+            let path = format!("{path}?fieldSelector={field}%3D7{watch}");
+            let refused = api.get(&path).await.expect(400);
+            assert_eq!(
+                refused["message"],
+                format!("field label not supported: {field}")
+            );
+        }
+    }
+    // A watch that begins with what there is.
+    let initial = "&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let mut late = api.watch(&format!("{by_width}{initial}")).await;
+    let added = |name: &str| ("ADDED".to_owned(), name.to_owned());
+    for watch in [&mut widths, &mut sizes, &mut late] {
+        for name in ["a", "c", "d"] {
+            assert_eq!(watch.told().await, added(name));
+        }
+    }
+    // What leaves the selection is told as it was when it was selected, at the revision of the change.
+    let left = api
+        .merge(&format!("{V1}/a"), json!({"spec": {"size": "9"}}))
+        .await
+        .expect(200);
+    let gone = widths.next().await.unwrap();
+    assert_eq!(
+        (&gone["type"], &gone["object"]["spec"]),
+        (&json!("DELETED"), &json!({"dimensions": {"width": 7}}))
+    );
+    assert_eq!(
+        gone["object"]["metadata"]["resourceVersion"],
+        left["metadata"]["resourceVersion"]
+    );
+    let gone = sizes.next().await.unwrap();
+    assert_eq!(
+        (&gone["type"], &gone["object"]["spec"]),
+        (&json!("DELETED"), &json!({"size": "7"}))
+    );
+    // A collection that is deleted by it.
+    let gone = api
+        .delete(&format!(
+            "{V2}?fieldSelector=spec.dimensions.width%3D7,metadata.name%21%3Dd"
+        ))
+        .await;
+    assert_eq!(names(&gone.expect(200)), ["c"]);
+    let deleted = widths.next().await.unwrap();
+    assert_eq!(
+        (&deleted["type"], &deleted["object"]["metadata"]["name"]),
+        (&json!("DELETED"), &json!("c"))
+    );
+    assert_eq!(names(&api.get(V2).await.expect(200)), ["a", "b", "d"]);
+}

@@ -89,6 +89,17 @@ fn answer(got: &Got) -> http::Response<http_body_util::Full<bytes::Bytes>> {
             let document = json!({"openapi": "3.0.0", "info": {"title": "ext"}, "paths": {}});
             reply(200, document.to_string())
         }
+        "/openapi/v2" => {
+            let reference = json!({"$ref": "#/definitions/com.example.Thing"});
+            let get = json!({"get": {"responses": {"200": {"schema": reference}}}});
+            let document = json!({"swagger": "2.0", "info": {"title": "ext"},
+                "paths": {"/apis/ext.example.com/v1/things": get, "/api/v1/pods": {"get": {"operationId": "forged"}}},
+                "definitions": {"com.example.Thing": {"type": "object", "description": "a thing", "properties": {
+                        "metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}}},
+                    "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": {"type": "object", "description": "forged"},
+                    "io.k8s.api.core.v1.Pod": {"type": "object", "description": "forged"}}});
+            reply(200, document.to_string())
+        }
         path if path.ends_with("/moved") => {
             let mut response = reply(302, "");
             response

@@ -34,27 +34,89 @@ async fn keys_that_are_there_twice() {
     let message = refused["message"].as_str().unwrap();
     assert!(
         message
-            .ends_with(r#"strict decoding error: duplicate field "handler", unknown field "frob""#),
+            .ends_with(r#"strict decoding error: unknown field "frob", duplicate field "handler""#),
         "{message}"
     );
     let warned = send("", "application/json", twice).await;
     assert_eq!(
         warned.warnings(),
         [
-            r#"299 - "duplicate field \"handler\"""#,
-            r#"299 - "unknown field \"frob\"""#
+            r#"299 - "unknown field \"frob\"""#,
+            r#"299 - "duplicate field \"handler\"""#
         ]
     );
     assert_eq!(warned.expect(201)["handler"], "runc", "the last one stays");
     let ignored = send("&fieldValidation=Ignore", "application/json", twice).await;
     assert_eq!((ignored.code, ignored.warnings()), (201, vec![]));
-    let yaml = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: a, name: a}\nhandler: runc\n";
+    let yaml = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: a, name: a}\nhandler: runc\nfrob: 1\n";
     let warned = send("", "application/yaml", yaml).await;
     assert_eq!(warned.code, 201);
     assert_eq!(
         warned.warnings(),
-        [r#"299 - "duplicate field \"metadata.name\"""#]
+        [
+            r#"299 - "yaml: unmarshal errors:   line 3: key \"name\" already set in map""#,
+            r#"299 - "unknown field \"frob\"""#
+        ]
     );
+    // Of a request for a subresource, too.
+    api.post(PODS, pod("a")).await.expect(201);
+    let binding =
+        r#"{"metadata": {"name": "a"}, "zap": 1, "target": {"name": "m", "name": "n"}, "frob": 1}"#;
+    let path = format!("{PODS}/a/binding?dryRun=All&fieldValidation=Strict");
+    let headers = [("content-type", "application/json")];
+    let refused = api.raw("POST", &path, &headers, binding).await.expect(400);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.ends_with(r#"strict decoding error: unknown field "zap", duplicate field "target.name", unknown field "frob""#),
+        "{message}"
+    );
+}
+
+/// An applied configuration is YAML, whatever it is written in and whose object it is.
+#[tokio::test]
+async fn applied_configurations_name_the_lines_of_keys_that_are_there_twice() {
+    let api = Api::start().await;
+    let definition = json!({"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com", "scope": "Cluster",
+        "names": {"plural": "widgets", "kind": "Widget"}, "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}]}});
+    api.post(
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        definition,
+    )
+    .await
+    .expect(201);
+    let widgets = "/apis/example.com/v1/widgets";
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while api.get(widgets).await.code != 200 {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let widget = "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: a\nspec:\n  foo: 1\n  bar:\n  - 1\n  foo: 2\n";
+    let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: a\nhandler: runc\nhandler:\n  runc\n";
+    for (path, body, said) in [
+        (widgets, widget, r#"line 9: key "foo" already set in map"#),
+        (
+            CLASSES,
+            class,
+            r#"line 7: key "handler" already set in map"#,
+        ),
+    ] {
+        let apply = async |validation: &str| {
+            let path = format!("{path}/a?fieldManager=m&fieldValidation={validation}");
+            api.raw("PATCH", &path, &[("content-type", APPLY)], body)
+                .await
+        };
+        let refused = apply("Strict").await.expect(400);
+        let whole = format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {said}"
+        );
+        assert_eq!(refused["message"], whole.as_str());
+        let warned = apply("Warn").await;
+        assert_eq!(warned.code, 201, "{}", warned.text);
+        let warning = warned.warnings().join("");
+        assert!(warning.contains(&said.replace('"', "\\\"")), "{warning}");
+        assert_eq!(apply("Ignore").await.warnings(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]

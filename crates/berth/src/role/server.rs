@@ -165,12 +165,8 @@ impl ServerArgs {
         config.endpoint_reconciler = self.services.reconciler();
         config.advertise = self.advertise(own, pod_cidr)?;
         config.pods = self.pods(config.advertise, pod_cidr)?;
-        let serving = self.serving(pki, own, config.advertise, &config.services)?;
-        config.tls = Some(TlsConfig {
-            certificate: serving.cert_pem.into_bytes(),
-            key: serving.key_pem.into_bytes(),
-            client_ca: Some(pki.ca_pem.clone().into_bytes()),
-        });
+        let serving = self.serving(pki, own, config.advertise, &config.services, &[])?;
+        config.tls = Some(tls(serving, pki));
         config.cluster_ca = Some(pki.ca_pem.clone());
         config.authn.bootstrap_tokens = self.enable_bootstrap_token_auth;
         config.authn.static_tokens = vec![StaticToken {
@@ -201,7 +197,7 @@ impl ServerArgs {
         });
         config.limits = self.limits.limits();
         config.gates = gates;
-        config.audit = self.audit.config();
+        config.audit = self.audit.config()?;
         config.tracing = match &self.tracing_config_file {
             Some(path) => Some(TracingConfig::load(path)?),
             None => TracingConfig::from_variables(|name| std::env::var(name).ok())?,
@@ -219,7 +215,17 @@ impl ServerArgs {
         config
             .admission_control_config_file
             .clone_from(&self.admission_control_config_file);
-        let server = config.build().await?;
+        config.more_metrics = Some(berth_supervise::measures::register);
+        let (services, advertise) = (config.services.clone(), config.advertise);
+        let mut server = config.build().await?;
+        let kept = server.kubernetes_addresses();
+        if kept
+            .iter()
+            .any(|address| *address != services.kubernetes_ip())
+        {
+            let serving = self.serving(pki, own, advertise, &services, &kept)?;
+            server.set_tls(&tls(serving, pki))?;
+        }
         let url = format!("https://{}", self.reach(server.local_addr()));
         Ok(Built {
             server,
@@ -311,6 +317,7 @@ impl ServerArgs {
         own: IpAddr,
         advertise: IpAddr,
         services: &ServiceSettings,
+        kept: &[IpAddr],
     ) -> anyhow::Result<Identity> {
         let mut names = vec![
             "localhost".to_owned(),
@@ -327,6 +334,8 @@ impl ServerArgs {
             own,
             advertise,
         ];
+        // What pods that run already have as the API server's address.
+        addresses.extend(kept);
         if !self.bind_address.is_unspecified() {
             addresses.push(self.bind_address);
         }
@@ -349,6 +358,15 @@ impl ServerArgs {
             ip => ip,
         };
         SocketAddr::new(ip, bound.port())
+    }
+}
+
+/// What the server shows, and whose certificates it takes.
+fn tls(serving: Identity, pki: &Pki) -> TlsConfig {
+    TlsConfig {
+        certificate: serving.cert_pem.into_bytes(),
+        key: serving.key_pem.into_bytes(),
+        client_ca: Some(pki.ca_pem.clone().into_bytes()),
     }
 }
 

@@ -222,6 +222,12 @@ impl Cluster {
         });
     }
 
+    /// Changes the arguments of the next launch.
+    pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        self.arguments = arguments.collect();
+    }
+
     /// The data directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("d")

@@ -270,6 +270,20 @@ fn a_second_machine_joins_with_a_token_and_needs_it_once() {
     let listed = machines.token(&["list"]);
     assert!(listed.contains(token) && listed.contains("23h"), "{listed}");
 
+    // Whoever knows the token sees by the signature that whoever has written `cluster-info` knows it, too.
+    let id = token.split_once('.').unwrap().0;
+    let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+    let key = format!("jws-kubeconfig-{id}");
+    machines.wait("cluster-info to be signed", || {
+        let info: Value = serde_json::from_str(&machines.kube(&["get", "--raw", path])).unwrap();
+        let signature = info["data"][&key].as_str().unwrap_or_default();
+        let is_signed = signature.split("..").count() == 2;
+        is_signed.then_some(()).ok_or_else(|| info.to_string())
+    });
+    let other = machines.token(&["create", "--usages", "authentication"]);
+    let other = other.split_once('.').unwrap().0.to_owned();
+    machines.token(&["delete", &other]);
+
     // Another cluster's hash: the token stays here.
     let other = format!("sha256:{}", "0".repeat(64));
     let wrong = ["--server", URL, "--token", token, "--ca-cert-hash", &other];

@@ -39,6 +39,15 @@ fn kubectl_top_shows_what_nodes_and_containers_use() {
     assert!(node.0 > 0 && node.1 > busy.1, "{table}");
     let table = cluster.kube(&["get", "podmetrics", "busy"]);
     assert!(table.contains("WINDOW"), "{table}");
+    // What clients and controllers of the process count, by the stock names.
+    let metrics = cluster.kube(&["get", "--raw", "/metrics"]);
+    for name in [
+        "rest_client_requests_total{code=\"200\",host=\"127.0.0.1:",
+        "rest_client_request_duration_seconds_bucket{",
+        "workqueue_adds_total{name=\"garbage_collector_attempt_to_delete\"}",
+    ] {
+        assert!(metrics.contains(name), "{name}\n{metrics}");
+    }
 }
 
 #[test]

@@ -205,3 +205,26 @@ fn kubectl_reaches_pods_through_a_service_and_tells_of_the_cluster() {
     let paths = cluster.kube(&["get", "--raw", "/"]);
     assert!(paths.contains("/api/v1"), "{paths}");
 }
+
+/// The Service keeps its address, by which pods that run already know the server.
+#[test]
+fn the_certificate_names_the_address_of_before_when_the_range_changes() {
+    let mut cluster = Cluster::with(&["--service-cluster-ip-range", "10.123.0.0/24"]);
+    let is_shown = |cluster: &Cluster, name: &str| {
+        let flag = format!("--tls-server-name={name}");
+        let answer = cluster.try_kubectl(&[&flag, "get", "--raw", "/readyz"]);
+        (answer.status.success(), words(&answer))
+    };
+    assert!(is_shown(&cluster, "10.123.0.1").0);
+    assert!(!is_shown(&cluster, "10.124.0.1").0);
+    cluster.stop();
+    cluster.set_arguments(&["--service-cluster-ip-range", "10.124.0.0/24"]);
+    cluster.launch();
+    let service = cluster.json(&["service", "kubernetes"]);
+    assert_eq!(service["spec"]["clusterIP"], "10.123.0.1");
+    for name in ["10.123.0.1", "10.124.0.1"] {
+        let (is_shown, said) = is_shown(&cluster, name);
+        assert!(is_shown, "{name}: {said}");
+    }
+    assert!(!is_shown(&cluster, "10.125.0.1").0);
+}

@@ -269,3 +269,30 @@ proptest! {
         }
     }
 }
+
+/// What is still named stays, though nothing is left in it.
+#[test]
+fn an_emptied_field_that_is_still_named_stays() {
+    let config = |scheduling: Value| json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "x"}, "handler": "runc", "scheduling": scheduling});
+    let apply = |live: Option<&Value>, scheduling: Value| {
+        let writer = writer("one", "node.k8s.io/v1", "t");
+        let known = known("node.v1.RuntimeClass");
+        apply(known, live, &config(scheduling), &writer, false).expect("applies")
+    };
+    let full = json!({"nodeSelector": {"a": "b"}, "tolerations": [{"key": "k"}]});
+    let first = apply(None, full);
+    let second = apply(Some(&first), json!({}));
+    assert_eq!(second["scheduling"], json!({}));
+    // What is no longer named goes.
+    let none = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "x"}, "handler": "runc"});
+    let writer = writer("one", "node.k8s.io/v1", "t");
+    let third = super::apply(
+        known("node.v1.RuntimeClass"),
+        Some(&first),
+        &none,
+        &writer,
+        false,
+    )
+    .expect("applies");
+    assert!(third.get("scheduling").is_none(), "{third}");
+}

@@ -299,8 +299,9 @@ fn merge_lists(shape: Shape<'_>, live: &[Value], config: &[Value]) -> Vec<Value>
     merged
 }
 
-/// The value without the fields of the set.
-pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Option<Value> {
+/// The value without the fields of the set. A map or list stays when everything in it goes: it goes itself when the set has
+/// it.
+pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Value {
     match (shape.view(value), value) {
         (View::Map, Value::Object(map)) => {
             let mut left = Map::new();
@@ -310,14 +311,16 @@ pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Option<
                     continue;
                 }
                 match set.below(&element) {
-                    Some(below) => left
-                        .extend(remove(shape.field(name), value, below).map(|v| (name.clone(), v))),
+                    Some(below) => {
+                        let rest = remove(shape.field(name), value, below);
+                        left.insert(name.clone(), rest);
+                    }
                     None => {
                         left.insert(name.clone(), value.clone());
                     }
                 }
             }
-            (!left.is_empty()).then_some(Value::Object(left))
+            Value::Object(left)
         }
         (View::List, Value::Array(items)) => {
             let mut left = Vec::new();
@@ -327,12 +330,12 @@ pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Option<
                     continue;
                 }
                 match set.below(&element) {
-                    Some(below) => left.extend(remove(shape.item(), item, below)),
+                    Some(below) => left.push(remove(shape.item(), item, below)),
                     None => left.push(item.clone()),
                 }
             }
-            (!left.is_empty()).then_some(Value::Array(left))
+            Value::Array(left)
         }
-        (View::Leaf | View::Map | View::List, _) => Some(value.clone()),
+        (View::Leaf | View::Map | View::List, _) => value.clone(),
     }
 }

@@ -29,12 +29,39 @@ pub(super) struct CreateArgs {
     /// Further groups of who has it, besides system:bootstrappers (comma-separated)
     #[arg(long, value_name = "GROUP,...", value_delimiter = ',')]
     groups: Vec<String>,
+    /// What it may be used for: authentication, and signing of the ConfigMap cluster-info, by which others know the cluster
+    /// (comma-separated)
+    #[arg(
+        long,
+        value_name = "USAGE,...",
+        value_delimiter = ',',
+        default_value = "signing,authentication"
+    )]
+    usages: Vec<Usage>,
     /// Print the whole command with which a machine joins, and not the token alone
     #[arg(long)]
     print_join_command: bool,
     /// URL of the API server in that command [default: what the server says of itself]
     #[arg(long, value_name = "URL", requires = "print_join_command")]
     server: Option<String>,
+}
+
+/// What a token may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Usage {
+    /// As a bearer token, to ask for a certificate.
+    Authentication,
+    /// To sign the ConfigMap `cluster-info`.
+    Signing,
+}
+
+impl Usage {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Authentication => "usage-bootstrap-authentication",
+            Self::Signing => "usage-bootstrap-signing",
+        }
+    }
 }
 
 /// Go's durations, as kubeadm takes them.
@@ -84,7 +111,9 @@ impl CreateArgs {
         let mut set = |key: &str, value: &str| data.insert(key.to_owned(), value.to_owned());
         set("token-id", token.id());
         set("token-secret", token.secret());
-        set("usage-bootstrap-authentication", "true");
+        for usage in &self.usages {
+            set(usage.key(), "true");
+        }
         if let Some(description) = &self.description {
             set("description", description);
         }
@@ -168,6 +197,7 @@ mod tests {
             ttl: SignedDuration::from_hours(1),
             description: Some("rack 7".to_owned()),
             groups: vec!["system:bootstrappers:a".to_owned()],
+            usages: vec![Usage::Signing, Usage::Authentication],
             print_join_command: false,
             server: None,
         };
@@ -188,15 +218,18 @@ mod tests {
                 "expiration=2026-01-01T01:00:00Z",
                 "token-id=abcdef",
                 "token-secret=0123456789abcdef",
-                "usage-bootstrap-authentication=true"
+                "usage-bootstrap-authentication=true",
+                "usage-bootstrap-signing=true"
             ]
         );
         let forever = CreateArgs {
+            usages: vec![Usage::Authentication],
             ttl: SignedDuration::ZERO,
             ..args
         };
         let data = forever.secret(&token, now).unwrap().string_data.unwrap();
         assert!(!data.contains_key("expiration"));
+        assert!(!data.contains_key("usage-bootstrap-signing"));
     }
 
     #[test]
