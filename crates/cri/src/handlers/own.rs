@@ -81,8 +81,10 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
                     format!("handlers.{name} must be a table"),
                 ));
             };
-            imported.handlers.push(handler(name, table, &node.origin)?);
-            import::warn_of_snapshotter(name, table, &mut imported.warnings);
+            let mut definition = handler(name, table, &node.origin)?;
+            let refused = import::check_snapshotter(name, table, &mut imported.warnings);
+            definition.unreadable.extend(refused);
+            imported.handlers.push(definition);
         }
     }
     if imported.handlers.is_empty() {
