@@ -68,6 +68,8 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
     let (state, socket) = (run.join("cri"), run.join("cri.sock"));
     let roots = [traces.data.as_path(), &state, &socket];
     let pods = pod_uids(&traces.data);
+    // Those of sandboxes that waited for a pod are in no pod's.
+    let sandboxes = names(&state.join("bundles"));
     let mut removed = Removed {
         processes: processes::kill(&roots).await,
         ..Removed::default()
@@ -83,7 +85,7 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
             false
         }
     };
-    removed.cgroups = cgroups::remove(&pods).await;
+    removed.cgroups = cgroups::remove(&pods, &sandboxes).await;
     remove_logs(&traces.pod_logs, &pods);
     remove_run(&run)?;
     let data = &traces.data;

@@ -27,5 +27,7 @@ mod strangers;
 mod testvm;
 #[path = "cri/vm.rs"]
 mod vm;
+#[path = "cri/warm.rs"]
+mod warm;
 #[path = "cri/words.rs"]
 mod words;

@@ -64,6 +64,23 @@ pub(crate) async fn add(attachment: &mut Attachment, bin_dirs: &[PathBuf]) -> Re
     Ok(())
 }
 
+/// Adds the pod's port mappings to a network that it joined without any. After an error the network is half there, until
+/// [`delete`].
+pub(crate) async fn add_ports(
+    attachment: &mut Attachment,
+    bin_dirs: &[PathBuf],
+) -> Result<(), CniError> {
+    let maps = |plugin: &Value| plugin.get("type").and_then(Value::as_str) == Some("portmap");
+    for index in 0..attachment.network.plugins.len() {
+        if attachment.network.plugins.get(index).is_some_and(maps)
+            && let Some(result) = call(attachment, index, "ADD", bin_dirs).await?
+        {
+            attachment.result = result;
+        }
+    }
+    Ok(())
+}
+
 /// Takes the pod off the network; a pod that is off already is fine. Every plugin is called, and
 /// the first error is given.
 pub(crate) async fn delete(attachment: &Attachment, bin_dirs: &[PathBuf]) -> Result<(), CniError> {

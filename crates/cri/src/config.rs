@@ -22,6 +22,8 @@ pub struct Config {
     pub cni: CniConfig,
     /// Where exec, attach and port-forward are served; port 0 picks a free one.
     pub streaming_addr: SocketAddr,
+    /// Where the runtime's own metrics are served, if anywhere.
+    pub metrics_addr: Option<SocketAddr>,
     /// The command of berth's own shim: the program and its first arguments.
     pub shim_command: Vec<OsString>,
     /// The command of the runtime inside berth: the program and its first arguments; empty where there is none.
@@ -43,6 +45,7 @@ impl Config {
             handlers: HandlerSource::BuiltIn,
             cni: CniConfig::new(data_dir),
             streaming_addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            metrics_addr: None,
             shim_command,
             embedded_command: Vec::new(),
             images: ImageOptions::default(),

@@ -22,6 +22,7 @@ use crate::registry::Registry;
 use crate::sandbox::Sandbox;
 use crate::streaming::Streaming;
 use crate::tasks::Tasks;
+use crate::warm::Pool;
 
 pub(crate) struct Engine {
     pub(crate) config: Config,
@@ -31,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) host: berth_oci::Host,
     pub(crate) apparmor: AppArmor,
     pub(crate) sandboxes: Registry<Sandbox>,
+    /// Sandboxes that wait for their pod, and are none for anybody else.
+    pub(crate) warm: Pool<Sandbox>,
     pub(crate) containers: Registry<Container>,
     pub(crate) events: Events,
     pub(crate) streaming: Streaming,
@@ -72,6 +75,7 @@ impl Engine {
             host: berth_oci::Host::detect(),
             apparmor: AppArmor::default(),
             sandboxes: Registry::new("pod sandbox"),
+            warm: Pool::default(),
             containers: Registry::new("container"),
             events: Events::default(),
             streaming,

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 pub use annotations::AnnotationMatch;
 pub(crate) use arguments::command;
-pub use definition::{Definition, RuntimeDef, Sandboxer};
+pub use definition::{Definition, RuntimeDef, Sandboxer, WARM_MAX};
 pub use document::Origin;
 pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;

@@ -6,7 +6,8 @@
 //!
 //! Tasks that `run` owns: the gRPC server and the requests under way, the streaming server (exec, attach,
 //! port-forward), one watcher for each running container and each sandbox container, the one that
-//! reloads the handler table, and the one that looks after the masquerading. None outlives `run`, and
+//! reloads the handler table, the one that keeps sandboxes waiting for their pods, and the one that looks after the
+//! masquerading. None outlives `run`, and
 //! `run` ends when one of them fails.
 
 pub mod config;
@@ -21,6 +22,7 @@ mod elf;
 mod engine;
 mod error;
 mod events;
+mod exposition;
 mod filtered;
 mod held;
 mod inside;
@@ -42,6 +44,7 @@ mod status;
 mod strays;
 mod streaming;
 mod tasks;
+mod warm;
 
 pub use config::{CniConfig, Config, DefaultNetwork, ImageOptions};
 pub use handlers::{HandlerSource, HandlerState, HandlerTable};

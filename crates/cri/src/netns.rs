@@ -89,14 +89,7 @@ pub(crate) fn pin(dir: &Path, request: &Request) -> Result<(), NamespaceError> {
         if request.network {
             loopback_up().map_err(NamespaceError::Loopback)?;
         }
-        for (name, value) in &request.sysctls {
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-            std::fs::write(path, value).map_err(|source| NamespaceError::Sysctl {
-                name: name.clone(),
-                value: value.clone(),
-                source,
-            })?;
-        }
+        write_sysctls(&request.sysctls)?;
         for (wanted, name) in [
             (request.network, "net"),
             (request.ipc, "ipc"),
@@ -108,6 +101,52 @@ pub(crate) fn pin(dir: &Path, request: &Request) -> Result<(), NamespaceError> {
         }
         Ok(())
     })
+}
+
+/// Gives namespaces that are pinned in `dir` another hostname, and sysctls.
+pub(crate) fn adjust(
+    dir: &Path,
+    hostname: &str,
+    sysctls: &BTreeMap<String, String>,
+) -> Result<(), NamespaceError> {
+    check_sysctls(&Request {
+        network: true,
+        ipc: true,
+        sysctls: sysctls.clone(),
+        ..Request::default()
+    })?;
+    on_thread(|| {
+        for (name, flag) in [
+            ("net", CloneFlags::CLONE_NEWNET),
+            ("ipc", CloneFlags::CLONE_NEWIPC),
+            ("uts", CloneFlags::CLONE_NEWUTS),
+        ] {
+            let path = dir.join(name);
+            let failed = |source: io::Error| NamespaceError::Enter {
+                path: path.clone(),
+                source,
+            };
+            let file = File::open(&path).map_err(failed)?;
+            setns(&file, flag).map_err(|errno| failed(errno.into()))?;
+        }
+        nix::unistd::sethostname(hostname).map_err(|errno| NamespaceError::Hostname {
+            hostname: hostname.to_owned(),
+            source: errno.into(),
+        })?;
+        write_sysctls(sysctls)
+    })
+}
+
+fn write_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), NamespaceError> {
+    for (name, value) in sysctls {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        std::fs::write(path, value).map_err(|source| NamespaceError::Sysctl {
+            name: name.clone(),
+            value: value.clone(),
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 fn pin_one(dir: &Path, name: &str, source: &Path) -> Result<(), NamespaceError> {

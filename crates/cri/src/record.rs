@@ -57,6 +57,27 @@ pub(crate) enum Phase {
     NotReady,
 }
 
+/// What a sandbox has to do with those that wait for their pod ([`crate::warm`]).
+///
+/// ```text
+/// Making -> Waiting -> Taken
+/// ```
+///
+/// Until a taken one is whole its phase is `Creating`: what a killed server leaves of it is removed, also by a berth that
+/// knows nothing of waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Warm {
+    /// It was made for its pod.
+    #[default]
+    No,
+    /// It is being booted for no pod yet.
+    Making,
+    /// It is booted, and no pod has it.
+    Waiting,
+    /// It waited, and is a pod's or becomes one's.
+    Taken,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SandboxRecord {
     pub(crate) id: String,
@@ -87,6 +108,16 @@ pub(crate) struct SandboxRecord {
     /// Another's shim died, or never got as far as to be asked to end: it may have left processes, mounts and directories.
     #[serde(default)]
     pub(crate) shim_lost: bool,
+    /// Whether it waits, or has waited, for its pod.
+    #[serde(default)]
+    pub(crate) warm: Warm,
+    /// The cgroup that it waited in, as in the spec that it was booted with. What the runtime starts for later containers
+    /// begins there, and what it used while it waited stays charged to it.
+    #[serde(default)]
+    pub(crate) waited_in: Option<PathBuf>,
+    /// Of one that waited: its pod's cgroup has its limits and, but for what was started since, all its processes.
+    #[serde(default)]
+    pub(crate) placed: bool,
 }
 
 impl SandboxRecord {

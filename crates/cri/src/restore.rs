@@ -18,17 +18,21 @@ use crate::layout::{self, remove_tree};
 use crate::record::{self, ContainerPhase, ContainerRecord, Found, Phase, SandboxRecord};
 use crate::sandbox::{self, Sandbox};
 use crate::strays::{self, Stray};
+use crate::warm;
 
 /// How long CNI plugins of a killed server may go on.
 const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Loads all records and finds their processes.
 pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
-    let sandboxes: Vec<Arc<Sandbox>> =
-        load::<SandboxRecord>(engine, &engine.layout.sandboxes(), true)?
-            .into_iter()
-            .map(|record| Arc::new(Sandbox::new(engine, record)))
-            .collect();
+    let records = load::<SandboxRecord>(engine, &engine.layout.sandboxes(), true)?;
+    let (waiting, sandboxes): (Vec<_>, Vec<_>) = records.into_iter().partition(warm::is_pooled);
+    let [waiting, sandboxes] = [waiting, sandboxes].map(|records| {
+        let all = records.into_iter();
+        all.map(|record| Arc::new(Sandbox::new(engine, record)))
+            .collect::<Vec<_>>()
+    });
+    let known: BTreeSet<String> = waiting.iter().map(|item| item.id.clone()).collect();
     for sandbox in &sandboxes {
         // Two of one name can only be a leftover beside a whole one; both must be reachable.
         let _ = engine
@@ -47,9 +51,12 @@ pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
             .insert(&id, Arc::new(Container::new(engine, record)));
     }
     close_old(engine);
-    futures::future::join_all(sandboxes.iter().map(|sandbox| take_over(engine, sandbox))).await;
+    tokio::join!(
+        futures::future::join_all(sandboxes.iter().map(|sandbox| take_over(engine, sandbox))),
+        futures::future::join_all(waiting.iter().map(|sandbox| warm::adopt(engine, sandbox))),
+    );
     let shared = Arc::clone(engine);
-    blocking(move || sweep(&shared)).await
+    blocking(move || sweep(&shared, known)).await
 }
 
 /// Closes to local users what a berth before this one has left open. What can't be closed is told, and no reason to leave
@@ -158,6 +165,12 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
         Ok(shim) => {
             sandbox.set_shim(Some(shim.clone()));
             sandbox::note_processes(engine, sandbox, &shim).await;
+            if record.phase == Phase::Ready
+                && let Err(error) = sandbox.place(&bundle).await
+            {
+                let error = chain(&error);
+                tracing::warn!(id = sandbox.id, error, "not in the pod's cgroup");
+            }
             for container in &containers {
                 resume(engine, container, &shim).await?;
             }
@@ -286,12 +299,14 @@ async fn lost(
 }
 
 /// Gives back files, mounts and snapshots whose sandbox or container has no record.
-fn sweep(engine: &Shared) -> Result<(), CriError> {
-    let sandboxes: BTreeSet<String> = engine
-        .sandboxes
-        .all()
+///
+/// Of `waiting` some are gone by now, and what is left of one that could not be removed is the next start's.
+fn sweep(engine: &Shared, waiting: BTreeSet<String>) -> Result<(), CriError> {
+    let listed = engine.sandboxes.all();
+    let sandboxes: BTreeSet<String> = listed
         .iter()
         .map(|item| item.id.clone())
+        .chain(waiting)
         .collect();
     let mut containers: BTreeSet<String> = engine
         .containers

@@ -16,7 +16,7 @@ use crate::handlers::{
 /// containerd's namespace for the CRI's containers.
 pub(crate) const NAMESPACE: &str = "k8s.io";
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PodRuntime {
     /// The handler's name, never empty.
     pub(crate) handler: String,
@@ -48,7 +48,7 @@ pub(crate) struct PodRuntime {
 }
 
 /// Who drives the runtime.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Driver {
     /// berth's own shim, over the runtime's command line.
     Own(RuntimeCommand),

@@ -1,5 +1,6 @@
 //! Pod sandboxes: namespaces, network, and the shim that runs the pod's containers.
 
+mod cgroup;
 mod files;
 mod gvisor;
 mod leftovers;
@@ -22,13 +23,20 @@ use crate::error::CriError;
 use crate::record::{self, Phase, SandboxRecord};
 use crate::stats::Rate;
 
-pub(crate) use files::unmount;
-pub(crate) use gvisor::{empty as gvisor_empty, limit, proc_net, try_limit};
+pub(crate) use files::{unmount, write as write_files};
+pub(crate) use gvisor::{
+    empty as gvisor_empty, limit, memory_used, proc_net, set_sysctls, sysctls_inside, try_limit,
+};
 pub(crate) use leftovers::{ProcessId, ShimProcesses, end_early as end_leftovers, note_processes};
 pub(crate) use lost::{end_unfinished, end_without_shim, lose, not_ready, note_lost};
 pub(crate) use release::{discard, give_back, remove, stop};
-pub(crate) use run::{run, watch_pause};
-pub(crate) use spec::{host_network, hostname, oci_sandbox, privileged, shares_pids, sysctls};
+pub(crate) use run::{
+    Admitted, admit, announce, boot, capabilities, new_record, run, undo, watch_pause,
+};
+pub(crate) use spec::{
+    host_ipc, host_network, hostname, may_set_hostname, oci_sandbox, options, pause_spec,
+    privileged, shares_pids, sysctls,
+};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use update::update;
 pub(crate) use users::{Mapped, root_of, wanted as wanted_users};
@@ -42,6 +50,8 @@ pub(crate) struct Sandbox {
     pub(crate) open: tokio::sync::RwLock<()>,
     /// Held while what a lost shim has left is ended: by its `delete`, then by us.
     pub(crate) ending: tokio::sync::Mutex<()>,
+    /// Held while processes of one that waited are moved into its pod's cgroup.
+    placing: tokio::sync::Mutex<()>,
     pub(crate) cpu: Rate,
 }
 
@@ -54,6 +64,7 @@ impl Sandbox {
             shim: RwLock::default(),
             open: tokio::sync::RwLock::default(),
             ending: tokio::sync::Mutex::default(),
+            placing: tokio::sync::Mutex::default(),
             cpu: Rate::default(),
         }
     }

@@ -21,12 +21,14 @@ use tonic::transport::Server;
 use crate::Config;
 use crate::engine::Engine;
 use crate::error::{CriError, chain};
+use crate::exposition;
 use crate::handlers::{self, HandlersError};
 use crate::restore;
 use crate::service::{Deadline, Services};
 use crate::shim_events;
 use crate::streaming::{self, Streaming};
 use crate::tasks;
+use crate::warm;
 use authority::Tolerant;
 
 /// Requests hold a whole pod or container description.
@@ -77,6 +79,14 @@ pub enum RunError {
     /// The streaming server has no port.
     #[error("cannot serve streams on {address}")]
     Streaming {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The metrics have no port.
+    #[error("cannot serve metrics on {address}")]
+    Metrics {
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -142,6 +152,14 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
         address: config.streaming_addr,
         source,
     })?;
+    let metrics = match config.metrics_addr {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .map_err(|source| RunError::Metrics { address, source })?,
+        ),
+        None => None,
+    };
     let default = table.default_name().to_owned();
     // What a gVisor can do here is found out by running it: better now than at the first pod.
     let mut tried = table.clone();
@@ -166,6 +184,12 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     tasks.keep("masquerade", &shutdown, masquerade);
     let handlers = handlers::follow(Arc::clone(&engine), shutdown.clone());
     tasks.keep("handlers", &shutdown, handlers);
+    if let Some(listener) = metrics {
+        let serving = exposition::serve(Arc::clone(&engine), listener, shutdown.clone());
+        tasks.keep("metrics", &shutdown, serving);
+    }
+    let waiting = warm::keep(Arc::clone(&engine), shutdown.clone());
+    tasks.keep("waiting sandboxes", &shutdown, waiting);
     let published = shim_events::serve(Arc::clone(&engine), events);
     tasks.keep("shim events", &shutdown, published);
     let streams = streaming::serve(Arc::clone(&engine), streams, shutdown.clone());

@@ -99,7 +99,10 @@ fn find(engine: &Engine, id: &str) -> Found {
             Ok(shim) => Found::Run(shim, container),
             Err(_) => Found::Passing,
         },
-        None if engine.sandboxes.is_made_or_gone(id) || engine.containers.is_made_or_gone(id) => {
+        None if engine.sandboxes.is_made_or_gone(id)
+            || engine.warm.has(id)
+            || engine.containers.is_made_or_gone(id) =>
+        {
             Found::Passing
         }
         None => Found::Nothing,

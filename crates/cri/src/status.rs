@@ -13,6 +13,7 @@ use crate::cni;
 use crate::engine::Shared;
 use crate::error::chain;
 use crate::handlers::{HandlerState, HandlerTable, kind_name, settings_in_words};
+use crate::warm;
 
 pub(crate) fn version() -> VersionResponse {
     VersionResponse {
@@ -58,6 +59,10 @@ pub(crate) fn status(engine: &Shared, verbose: bool) -> StatusResponse {
             "network": network.ok(),
         });
         info.insert("config".to_owned(), text.to_string());
+        let waiting = warm::report(engine);
+        if !waiting.is_null() {
+            info.insert("waitingSandboxes".to_owned(), waiting.to_string());
+        }
         let unreadable: serde_json::Map<String, Value> = engine
             .held
             .all()

@@ -30,7 +30,8 @@ pub use container::{
 };
 pub use host::Host;
 pub use oci_spec::runtime::{
-    LinuxCpu, LinuxMemory, LinuxResources, Process as RuntimeProcess, Spec,
+    Capability, LinuxCapabilities, LinuxCpu, LinuxMemory, LinuxResources,
+    Process as RuntimeProcess, Spec,
 };
 pub use quirks::gvisor;
 pub use sandbox::{CgroupDriver, IdMapping, Namespace, PodSize, Sandbox, UserNamespace};

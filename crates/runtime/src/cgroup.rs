@@ -4,6 +4,7 @@
 //! made more below it.
 
 mod others;
+mod place;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::error::Error;
 pub(crate) use others::join as join_others;
+pub(crate) use place::{relocate, remove_path};
 
 /// How long cgroups may take to lose their last process.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -62,6 +62,33 @@ pub fn limit(
     cgroup::limit_path(id, path, systemd, resources)
 }
 
+/// Moves all processes of a container that another runtime made from its cgroup to another one, in each hierarchy that has
+/// the first one. The other one is made where it is missing, and gets `limits` before they come. Both are paths as in the
+/// OCI spec, of no systemd unit. Memory stays charged to where it was used.
+///
+/// # Errors
+/// When the kernel refuses a process or a limit, in words that name the container `id`.
+pub fn relocate(
+    id: &str,
+    from: &std::path::Path,
+    to: &std::path::Path,
+    limits: Option<&oci_spec::runtime::LinuxResources>,
+) -> Result<(), impl std::error::Error + Send + Sync + use<>> {
+    cgroup::relocate(id, from, to, limits)
+}
+
+/// Removes a container's cgroup in each hierarchy, with all below it, and kills what is left in it. One that isn't there is
+/// fine.
+///
+/// # Errors
+/// When it can't be removed, in words that name the container `id`.
+pub fn remove_cgroup(
+    id: &str,
+    path: &std::path::Path,
+) -> Result<(), impl std::error::Error + Send + Sync + use<>> {
+    cgroup::remove_path(id, path)
+}
+
 /// Runs `berth oci ARGS`. Call it first thing in `main`, before any thread or tokio runtime exists: it forks.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {

@@ -22,6 +22,9 @@ pub(super) struct CriCommand {
     /// Unix socket to serve CRI on [default: RUN_DIR/cri.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Address to serve the runtime's own metrics on, over plain HTTP at /metrics [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_address: Option<std::net::SocketAddr>,
     #[command(flatten)]
     handlers: HandlerArgs,
     #[command(flatten)]
@@ -57,6 +60,7 @@ impl CriCommand {
         if let Some(socket) = self.socket {
             config.socket = socket;
         }
+        config.metrics_addr = self.metrics_address;
         info!(socket = %config.socket.display(), "serving CRI v1");
         let mut roles = Roles::new();
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {

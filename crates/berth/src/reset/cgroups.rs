@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Removes the cgroups `pod<uid>` (and systemd's `...pod<uid with underscores>.slice`); answers how many.
-pub(super) async fn remove(pods: &[String]) -> usize {
-    if pods.is_empty() {
+/// Removes the cgroups `pod<uid>` (and systemd's `...pod<uid with underscores>.slice`), and those with the id of a sandbox or
+/// container for a name; answers how many.
+pub(super) async fn remove(pods: &[String], ids: &[String]) -> usize {
+    // 64 random digits are nobody else's name.
+    let is_id = |id: &&String| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let ids: Vec<&String> = ids.iter().filter(is_id).collect();
+    if pods.is_empty() && ids.is_empty() {
         return 0;
     }
     let mut names: Vec<String> = pods.iter().map(|uid| format!("pod{uid}")).collect();
@@ -18,6 +22,7 @@ pub(super) async fn remove(pods: &[String]) -> usize {
         pods.iter()
             .map(|uid| format!("pod{}.slice", uid.replace('-', "_"))),
     );
+    names.extend(ids.into_iter().cloned());
     let mut found = Vec::new();
     find(Path::new("/sys/fs/cgroup"), 5, &names, &mut found);
     let end = Instant::now() + LIMIT;

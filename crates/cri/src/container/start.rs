@@ -15,6 +15,7 @@ use crate::sandbox;
 const NOT_STARTED: i32 = 128;
 
 pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
+    let _busy = engine.warm.busy();
     let container = engine.containers.get(id)?;
     let sandbox = engine.sandboxes.get(&container.record().sandbox_id)?;
     // In this order, as when a sandbox is removed with its containers.
@@ -40,6 +41,8 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
         )));
     }
     let shim = sandbox.shim()?;
+    let bundle = engine.layout.bundle(&sandbox.id);
+    sandbox.place(&bundle).await?;
     let rootfs = {
         let (shared, record, pod) = (Arc::clone(engine), container.record(), sandbox.record());
         blocking(move || {
@@ -86,6 +89,16 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
                 record.pid = pid;
             })?;
             sandbox::note_processes(engine, &sandbox, &shim).await;
+            if sandbox.record().waited_in.is_some() {
+                // What the runtime has started beside it.
+                let placed = Arc::clone(&sandbox);
+                engine.tasks.spawn("move into a pod's cgroup", async move {
+                    if let Err(error) = placed.place(&bundle).await {
+                        let error = crate::error::chain(&error);
+                        tracing::warn!(id = placed.id, error, "not moved");
+                    }
+                });
+            }
             let watch = super::watch_exit(Arc::clone(engine), Arc::clone(&container), shim);
             engine.tasks.spawn("container", watch);
             engine.events.container(

@@ -296,7 +296,8 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
     definition.container_annotations = table.texts("container_annotations");
     definition.base_runtime_spec = table.path("base_runtime_spec");
     definition.cni_conf_dir = table.path("cni_conf_dir");
-    import::warn_of_snapshotter(name, table, warnings);
+    let refused = import::check_snapshotter(name, table, warnings);
+    definition.unreadable.extend(refused);
     let sandboxer = table.text("sandboxer").unwrap_or_default();
     match Sandboxer::from_name(sandboxer) {
         Some(Sandboxer::Shim) if !matches!(definition.runtime, RuntimeDef::Shim { .. }) => {

@@ -32,12 +32,17 @@ pub struct Definition {
     pub sandbox_dirs: Vec<PathBuf>,
     /// Who makes the sandbox.
     pub sandboxer: Sandboxer,
+    /// How many sandboxes are to wait for pods, booted; at most [`WARM_MAX`].
+    pub warm: usize,
     /// Settings that can't be read, with the reason. A handler with any cannot run pods: what it leaves out may be what
     /// keeps them apart from the host.
     pub unreadable: Vec<String>,
     /// Where it was defined.
     pub origin: Origin,
 }
+
+/// The most sandboxes of a handler that wait for pods: each has memory, processes and an address.
+pub const WARM_MAX: usize = 32;
 
 /// What the configurations call the setting of [`Definition::all_devices_allowed`].
 pub(super) const ALL_DEVICES: &str = "privileged_without_host_devices_all_devices_allowed";
@@ -81,6 +86,7 @@ impl Definition {
             container_min_memory: None,
             sandboxer: Sandboxer::PodSandbox,
             sandbox_dirs: Vec::new(),
+            warm: 0,
             unreadable: Vec::new(),
             runtime,
             origin,

@@ -36,19 +36,46 @@ impl Warning {
     }
 }
 
-/// Says that the snapshotter that containerd would take for a handler is not taken here.
-pub(crate) fn warn_of_snapshotter(name: &str, table: &Table, warnings: &mut Vec<Warning>) {
-    if let Some(node) = table.get("snapshotter")
-        && let Item::Text(value) = &node.item
-        && !value.is_empty()
-        && value != "overlayfs"
-    {
-        warnings.push(Warning::new(
-            &node.origin,
-            format!(
-                "handler {name:?}: snapshotter {value:?} is ignored: images are mounted with overlayfs"
-            ),
-        ));
+/// Snapshotters of containerd's that only keep the same files in another way, or fetch them later: what a pod sees is the
+/// same with overlayfs.
+const AS_GOOD_AS_OVERLAYFS: [&str; 8] = [
+    "native",
+    "btrfs",
+    "zfs",
+    "aufs",
+    "fuse-overlayfs",
+    "stargz",
+    "soci",
+    "overlaybd",
+];
+
+/// What the snapshotter that containerd would take for a handler means here: nothing, a warning, or the reason for which
+/// the handler can't run. One that gives block devices to a virtual machine, or has images unpacked in its guest, is there
+/// for what the node must not do instead.
+pub(crate) fn check_snapshotter(
+    name: &str,
+    table: &Table,
+    warnings: &mut Vec<Warning>,
+) -> Option<String> {
+    let node = table.get("snapshotter")?;
+    let Item::Text(value) = &node.item else {
+        return None;
+    };
+    match value.as_str() {
+        "" | "overlayfs" => None,
+        value if AS_GOOD_AS_OVERLAYFS.contains(&value) => {
+            warnings.push(Warning::new(
+                &node.origin,
+                format!(
+                    "handler {name:?}: snapshotter {value:?} is ignored: images are mounted with overlayfs"
+                ),
+            ));
+            None
+        }
+        value => Some(format!(
+            "snapshotter {value:?} is not there: berth unpacks images on the node and mounts them with overlayfs; leave \
+             it out if the handler's pods may run so"
+        )),
     }
 }
 

@@ -16,6 +16,7 @@
 //! config = "/etc/kata/configuration.toml"
 //! vm = true
 //! pod_annotations = ["io.katacontainers.*"]
+//! warm = 2                        # sandboxes that wait for their pod, booted
 //! sandboxer = "shim"              # by containerd's sandbox service; else "podsandbox": by a sandbox container
 //!
 //! [handlers.berth]                # the runtime inside berth: kind "berth", no binary
@@ -34,7 +35,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::HandlersError;
-use super::definition::{ALL_DEVICES, Definition, RuntimeDef, Sandboxer, is_kata};
+use super::definition::{ALL_DEVICES, Definition, RuntimeDef, Sandboxer, WARM_MAX, is_kata};
 use super::document::{self, Item, Kind, Origin, Table};
 use super::import::{self, Imported, Warning, files_in};
 
@@ -80,8 +81,10 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
                     format!("handlers.{name} must be a table"),
                 ));
             };
-            imported.handlers.push(handler(name, table, &node.origin)?);
-            import::warn_of_snapshotter(name, table, &mut imported.warnings);
+            let mut definition = handler(name, table, &node.origin)?;
+            let refused = import::check_snapshotter(name, table, &mut imported.warnings);
+            definition.unreadable.extend(refused);
+            imported.handlers.push(definition);
         }
     }
     if imported.handlers.is_empty() {
@@ -167,6 +170,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("container_min_memory", Kind::Number),
     ("sandboxer", Kind::Text),
     ("sandbox_dirs", Kind::Texts),
+    ("warm", Kind::Number),
 ];
 
 fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, HandlersError> {
@@ -265,6 +269,16 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
             ),
         ));
     }
+    let warm = table.number("warm").unwrap_or(0);
+    definition.warm = usize::try_from(warm)
+        .ok()
+        .filter(|warm| *warm <= WARM_MAX)
+        .ok_or_else(|| {
+            invalid(
+                origin,
+                format!("handlers.{name}.warm must be between 0 and {WARM_MAX}, not {warm}"),
+            )
+        })?;
     let sandbox_dirs = table.texts("sandbox_dirs").into_iter().map(PathBuf::from);
     definition.sandbox_dirs = sandbox_dirs.collect();
     // What is in them is removed.

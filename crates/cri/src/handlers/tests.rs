@@ -42,7 +42,7 @@ fn containerd_versions_say_the_same() {
             "{version}\n{section}]\n  default_runtime_name = \"runsc\"\n{section}.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n  \
              pod_annotations = [\"a.b/*\"]\n{section}.runtimes.runc.options]\n  BinaryName = \"/usr/sbin/runc\"\n  SystemdCgroup = true\n\
              {section}.runtimes.runsc]\n  runtime_type = \"io.containerd.runsc.v1\"\n{section}.runtimes.kata]\n  \
-             runtime_type = \"io.containerd.kata.v2\"\n  privileged_without_host_devices = true\n  snapshotter = \"nydus\"\n"
+             runtime_type = \"io.containerd.kata.v2\"\n  privileged_without_host_devices = true\n  snapshotter = \"stargz\"\n"
         );
         let path = write(dir.path(), "config.toml", &text);
         let imported = containerd::import(&path).unwrap();
@@ -86,6 +86,40 @@ fn containerd_versions_say_the_same() {
                 .iter()
                 .any(|w| w.message.contains("snapshotter") && w.origin.line == 15)
         );
+    }
+}
+
+#[test]
+fn a_snapshotter_that_is_no_other_overlayfs_is_refused() {
+    for (snapshotter, warns, refuses) in [
+        ("", false, false),
+        ("overlayfs", false, false),
+        ("btrfs", true, false),
+        ("nydus", false, true),
+        ("devmapper", false, true),
+        ("blockfile", false, true),
+        ("of-tomorrow", false, true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let section = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata";
+        let theirs = format!(
+            "version = 2\n[{section}]\nruntime_type = \"io.containerd.kata.v2\"\nsnapshotter = \"{snapshotter}\"\n"
+        );
+        let theirs = containerd::import(&write(dir.path(), "theirs.toml", &theirs)).unwrap();
+        let ours = format!("[handlers.kata]\nsnapshotter = \"{snapshotter}\"\n");
+        let ours = own::import(&write(dir.path(), "ours.toml", &ours), false).unwrap();
+        for imported in [theirs, ours] {
+            let warned = imported.warnings.iter().any(|warning| {
+                warning.message.contains("snapshotter") && warning.message.contains(snapshotter)
+            });
+            assert_eq!(warned, warns, "{snapshotter}: {:?}", imported.warnings);
+            let reason = imported.handlers[0].unreadable.join("");
+            assert_eq!(
+                reason.contains("snapshotter"),
+                refuses,
+                "{snapshotter}: {reason}"
+            );
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::CriError;
 const SHM_OPTIONS: &str = "mode=1777,size=65536k";
 
 /// Writes the pod's files into `dir`. They belong to the pod's root, where that is somebody else.
-pub(super) fn write(
+pub(crate) fn write(
     dir: &Path,
     config: &PodSandboxConfig,
     hostname: &str,

@@ -12,10 +12,9 @@ use nix::mount::{MsFlags, mount};
 use crate::error::CriError;
 
 pub(super) use limits::apply as apply_limits;
-pub(crate) use limits::{limit, try_limit};
-pub(super) use sysctls::{
-    inside as sysctls_inside, outside as sysctls_outside, set as set_sysctls,
-};
+pub(crate) use limits::{limit, memory_used, try_limit};
+pub(super) use sysctls::outside as sysctls_outside;
+pub(crate) use sysctls::{inside as sysctls_inside, set as set_sysctls};
 
 /// Where the network files of the pod's namespace are, in the pod's directory.
 pub(crate) fn proc_net(pod: &Path) -> PathBuf {

@@ -173,7 +173,7 @@ pub(super) fn remove_cgroups(engine: &Engine, sandbox_id: &str) {
 
 /// The ids of all sandboxes and containers, and of one sandbox that may not be in the list yet.
 fn all_ids(engine: &Engine, sandbox_id: &str) -> BTreeSet<String> {
-    let sandboxes = engine.sandboxes.all();
+    let sandboxes = [engine.sandboxes.all(), engine.warm.all()].concat();
     let containers = engine.containers.all();
     let held = engine.held.all().into_iter().map(|(id, _)| id);
     sandboxes
@@ -187,7 +187,7 @@ fn all_ids(engine: &Engine, sandbox_id: &str) -> BTreeSet<String> {
 
 /// Shims of other pods. One shim may serve several.
 fn other_shims(engine: &Engine, sandbox_id: &str) -> Vec<ProcessId> {
-    let others = engine.sandboxes.all();
+    let others = [engine.sandboxes.all(), engine.warm.all()].concat();
     others
         .iter()
         .filter(|other| other.id != sandbox_id)

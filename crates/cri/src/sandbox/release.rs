@@ -1,5 +1,6 @@
 //! `StopPodSandbox` and `RemovePodSandbox`: giving back what a sandbox holds, as often as asked.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +90,11 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
     let shared = Arc::clone(engine);
     let id = record.id.clone();
     let other_shim = record.runtime.other_shim().is_some();
+    let waited_in = record.waited_in.clone();
     blocking(move || {
+        if let Some(waited_in) = &waited_in {
+            remove_waited(&shared, &id, waited_in);
+        }
         if other_shim {
             leftovers::remove_cgroups(&shared, &id);
         }
@@ -106,6 +111,18 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
             .sandbox(engine, ContainerEventType::ContainerStoppedEvent, sandbox);
     }
     Ok(())
+}
+
+/// Removes the cgroups of a sandbox that waited: where it did, and where it was moved to. What its runtime knows of is only
+/// the first.
+fn remove_waited(engine: &Engine, id: &str, waited_in: &Path) {
+    let pod = super::spec::cgroup(&engine.layout.bundle(id));
+    for path in pod.iter().map(PathBuf::as_path).chain([waited_in]) {
+        if let Err(error) = berth_runtime::remove_cgroup(id, path) {
+            let error = crate::error::chain(&error);
+            tracing::warn!(id, error, "a cgroup is left behind");
+        }
+    }
 }
 
 async fn detach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {

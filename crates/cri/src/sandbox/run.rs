@@ -19,14 +19,24 @@ use crate::error::CriError;
 use crate::layout::make_private;
 use crate::netns;
 use crate::pause;
-use crate::record::{MadeLimits, Phase, SandboxRecord, Wire};
+use crate::record::{MadeLimits, Phase, SandboxRecord, Warm, Wire};
 use crate::runtime::{PodRuntime, RootfsMounter};
 
-/// Makes a sandbox and gives its id. After an error nothing of it is left.
-pub(crate) async fn run(
+/// A pod that a handler can run, as far as its configuration says.
+pub(crate) struct Admitted {
+    pub(crate) config: PodSandboxConfig,
+    /// The handler's name as asked for.
+    pub(crate) handler: String,
+    pub(crate) runtime: PodRuntime,
+    /// How many sandboxes of the handler are to wait for pods.
+    pub(crate) warm: usize,
+}
+
+/// Looks whether a pod can be had at all.
+pub(crate) async fn admit(
     engine: &Shared,
     request: RunPodSandboxRequest,
-) -> Result<String, CriError> {
+) -> Result<Admitted, CriError> {
     let config = request
         .config
         .ok_or_else(|| CriError::Invalid("the request has no config".to_owned()))?;
@@ -38,20 +48,48 @@ pub(crate) async fn run(
     if let Some(metadata) = &config.metadata {
         engine.held.check_pod(metadata)?;
     }
+    let warm = handler.definition.warm;
     let host_network = spec::host_network(&config);
     let shared = Arc::clone(engine);
     let runtime = blocking(move || PodRuntime::of(&handler, &shared.config, host_network)).await?;
     spec::check(&config, &runtime)?;
     users::check(&config, &runtime)?;
+    Ok(Admitted {
+        config,
+        handler: request.runtime_handler,
+        runtime,
+        warm,
+    })
+}
+
+/// Makes a sandbox and gives its id. After an error nothing of it is left.
+pub(crate) async fn run(engine: &Shared, pod: Admitted) -> Result<String, CriError> {
     let id = new_id();
-    engine.sandboxes.reserve(&super::name(&config), &id)?;
-    let record = SandboxRecord {
-        id: id.clone(),
+    engine.sandboxes.reserve(&super::name(&pod.config), &id)?;
+    let record = new_record(&id, pod.handler, pod.runtime, pod.config);
+    let sandbox = Arc::new(Sandbox::new(engine, record));
+    if let Err(error) = make(engine, &sandbox).await {
+        undo(engine, &sandbox, &error).await;
+        return Err(error);
+    }
+    announce(engine, &sandbox);
+    Ok(id)
+}
+
+/// The record of a sandbox of which nothing is made yet.
+pub(crate) fn new_record(
+    id: &str,
+    handler: String,
+    runtime: PodRuntime,
+    config: PodSandboxConfig,
+) -> SandboxRecord {
+    SandboxRecord {
+        id: id.to_owned(),
         phase: Phase::Creating,
         created_at: now(),
         pause: !runtime.sandbox_service && (runtime.needs_pause() || spec::shares_pids(&config)),
         pause_pid: 0,
-        handler: request.runtime_handler,
+        handler,
         runtime,
         attachment: None,
         ips: Vec::new(),
@@ -60,36 +98,67 @@ pub(crate) async fn run(
         made_limits: MadeLimits::default(),
         shim_processes: ShimProcesses::default(),
         shim_lost: false,
+        warm: Warm::No,
+        waited_in: None,
+        placed: false,
         config: Wire(config),
-    };
-    let sandbox = Arc::new(Sandbox::new(engine, record));
-    if let Err(error) = make(engine, &sandbox).await {
-        let _undoing = engine.tasks.undoing();
-        if matches!(error, CriError::Stopping(_)) {
-            super::end_unfinished(engine, &sandbox).await;
-        }
-        // Nobody knows how far another's shim has got, and what it ends by itself.
-        super::note_lost(&sandbox);
-        if let Err(undo) = super::discard(engine, &sandbox).await {
-            tracing::error!(
-                id,
-                error = crate::error::chain(&undo),
-                "a failed sandbox could not be removed"
-            );
-        }
-        return Err(error);
     }
-    engine.sandboxes.insert(&id, Arc::clone(&sandbox));
-    engine
-        .events
-        .sandbox(engine, ContainerEventType::ContainerCreatedEvent, &sandbox);
-    engine
-        .events
-        .sandbox(engine, ContainerEventType::ContainerStartedEvent, &sandbox);
-    Ok(id)
+}
+
+/// Lists a sandbox that is whole, and says so to who follows events.
+pub(crate) fn announce(engine: &Shared, sandbox: &Arc<Sandbox>) {
+    engine.sandboxes.insert(&sandbox.id, Arc::clone(sandbox));
+    for kind in [
+        ContainerEventType::ContainerCreatedEvent,
+        ContainerEventType::ContainerStartedEvent,
+    ] {
+        engine.events.sandbox(engine, kind, sandbox);
+    }
+}
+
+/// Removes what there is of a sandbox that could not be made for this reason.
+pub(crate) async fn undo(engine: &Shared, sandbox: &Arc<Sandbox>, error: &CriError) {
+    let _undoing = engine.tasks.undoing();
+    if matches!(error, CriError::Stopping(_)) {
+        super::end_unfinished(engine, sandbox).await;
+    }
+    // Nobody knows how far another's shim has got, and what it ends by itself.
+    super::note_lost(sandbox);
+    if let Err(undo) = super::discard(engine, sandbox).await {
+        tracing::error!(
+            id = sandbox.id,
+            error = crate::error::chain(&undo),
+            "a failed sandbox could not be removed"
+        );
+    }
 }
 
 async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
+    let (shim, pause_pid) = boot(engine, sandbox).await?;
+    let record = sandbox.record();
+    if let Some(command) = record.runtime.gvisor()
+        && record.pause
+    {
+        let sysctls = gvisor::sysctls_inside(command, spec::sysctls(&record));
+        if !sysctls.is_empty() {
+            let spec = spec::pause_spec(engine, &record)?;
+            gvisor::set_sysctls(&shim, &record.id, &spec, &sysctls).await?;
+        }
+    }
+    sandbox.update(|record| {
+        record.pause_pid = pause_pid;
+        record.phase = Phase::Ready;
+    })?;
+    if record.has_own_process() {
+        let watch = watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
+        engine.tasks.spawn("sandbox container", watch);
+    }
+    Ok(())
+}
+
+/// Starts what a sandbox consists of: namespaces, network, shim and, where there is one, the sandbox container. Gives the
+/// shim and that container's pid.
+pub(crate) async fn boot(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(Shim, u32), CriError> {
     let record = sandbox.record();
     let shared = Arc::clone(engine);
     let made = Arc::clone(sandbox);
@@ -114,23 +183,10 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
         pause_pid = unless_stopped(engine, &record.id, start).await?;
         if let Some(command) = record.runtime.gvisor() {
             gvisor::show_network(&engine.layout.pod(&record.id), command, pause_pid)?;
-            let sysctls = gvisor::sysctls_inside(command, spec::sysctls(&record));
-            if !sysctls.is_empty() {
-                let spec = spec::pause_spec(engine, &record)?;
-                gvisor::set_sysctls(&shim, &record.id, &spec, &sysctls).await?;
-            }
         }
     }
     leftovers::note_processes(engine, sandbox, &shim).await;
-    sandbox.update(|record| {
-        record.pause_pid = pause_pid;
-        record.phase = Phase::Ready;
-    })?;
-    if record.has_own_process() {
-        let watch = watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
-        engine.tasks.spawn("sandbox container", watch);
-    }
-    Ok(())
+    Ok((shim, pause_pid))
 }
 
 /// The record, the namespaces, the pod's files and the bundle.
@@ -183,7 +239,7 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
             .map_err(CriError::io("make executable", &path))?;
     }
-    let spec = spec::pause_spec(engine, &record)?;
+    let spec = spec::boot_spec(engine, &record)?;
     if record.pause {
         // Root of a user namespace could not make them there.
         for mount in spec.mounts().iter().flatten() {
@@ -217,7 +273,8 @@ async fn launch(engine: &Engine, record: &SandboxRecord) -> Result<Shim, CriErro
                 RootfsMounter::Shim => vec![container::bind_rootfs(&pause_root(engine, record))],
             },
             terminal: false,
-            stdin: false,
+            // By it one that waits learns its pod's hostname.
+            stdin: spec::receives_hostname(record),
             stdin_once: false,
             log: None,
             options: record.runtime.options(),
@@ -279,7 +336,7 @@ async fn attach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
 }
 
 /// What the pod asks of capable plugins.
-fn capabilities(config: &PodSandboxConfig) -> BTreeMap<String, Value> {
+pub(crate) fn capabilities(config: &PodSandboxConfig) -> BTreeMap<String, Value> {
     let mut values = BTreeMap::new();
     let ports: Vec<Value> = config
         .port_mappings

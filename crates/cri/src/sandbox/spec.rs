@@ -9,7 +9,8 @@ use berth_cri_api::v1::{
 };
 use berth_oci::runtime::RuntimeKind;
 use berth_oci::{
-    CgroupDriver, Container, Namespace, PodSize, Process, Resources, Sandbox, Spec, UserNamespace,
+    Capability, CgroupDriver, Container, LinuxCapabilities, Namespace, PodSize, Process, Resources,
+    RuntimeProcess, Sandbox, Spec, UserNamespace,
 };
 
 use crate::engine::Engine;
@@ -17,14 +18,14 @@ use crate::error::CriError;
 use crate::known;
 use crate::netns;
 use crate::pause;
-use crate::record::SandboxRecord;
+use crate::record::{SandboxRecord, Warm};
 use crate::runtime::PodRuntime;
 
 fn security(config: &PodSandboxConfig) -> Option<&LinuxSandboxSecurityContext> {
     config.linux.as_ref()?.security_context.as_ref()
 }
 
-pub(super) fn options(config: &PodSandboxConfig) -> Option<&NamespaceOption> {
+pub(crate) fn options(config: &PodSandboxConfig) -> Option<&NamespaceOption> {
     security(config)?.namespace_options.as_ref()
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn host_network(config: &PodSandboxConfig) -> bool {
     options(config).is_some_and(|options| options.network() == NamespaceMode::Node)
 }
 
-pub(super) fn host_ipc(config: &PodSandboxConfig) -> bool {
+pub(crate) fn host_ipc(config: &PodSandboxConfig) -> bool {
     options(config).is_some_and(|options| options.ipc() == NamespaceMode::Node)
 }
 
@@ -180,8 +181,39 @@ pub(crate) fn oci_sandbox(engine: &Engine, record: &SandboxRecord) -> Sandbox {
     }
 }
 
+/// Whether the sandbox container takes the pod's hostname from its stdin: one of ours that waits for its pod, with a kernel
+/// of its own. Elsewhere the pod's UTS namespace has it.
+pub(crate) fn receives_hostname(record: &SandboxRecord) -> bool {
+    record.pause && record.warm == Warm::Making && record.runtime.gvisor().is_some()
+}
+
+/// The spec that a sandbox container is made with: that of its pod, and for one that waits what lets it become one.
+pub(super) fn boot_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec, CriError> {
+    let mut spec = pause_spec(engine, record)?;
+    if receives_hostname(record)
+        && let Some(process) = spec.process_mut()
+    {
+        process.set_args(Some(vec!["/pause".to_owned(), pause::RECEIVE.to_owned()]));
+        may_set_hostname(process);
+    }
+    Ok(spec)
+}
+
+/// Lets a process set the hostname of its sandbox's own kernel, and nothing else.
+pub(crate) fn may_set_hostname(process: &mut RuntimeProcess) {
+    let only = || Some([Capability::SysAdmin].into());
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(only())
+        .set_effective(only())
+        .set_permitted(only())
+        .set_inheritable(None)
+        .set_ambient(None);
+    process.set_capabilities(Some(capabilities));
+}
+
 /// The sandbox container's spec.
-pub(super) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec, CriError> {
+pub(crate) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec, CriError> {
     let config = &record.config.0;
     let linux = config.linux.clone().unwrap_or_default();
     let pause = Container {

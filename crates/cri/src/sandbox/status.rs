@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::container;
 use crate::engine::{Shared, now};
 use crate::error::CriError;
-use crate::record::{Phase, SandboxRecord};
+use crate::record::{Phase, SandboxRecord, Warm};
 
 fn state(phase: Phase) -> PodSandboxState {
     match phase {
@@ -67,6 +67,7 @@ pub(crate) fn status(
             .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
         let text = json!({
             "pid": record.pause_pid,
+            "waited": record.warm == Warm::Taken,
             "runtimeHandler": record.runtime.handler,
             "runtimeVersion": record.runtime.version,
             "runtime": record.runtime.driver,

@@ -23,6 +23,7 @@ pub(crate) async fn update(
             sandbox.id
         )));
     }
+    sandbox.place(&engine.layout.bundle(&sandbox.id)).await?;
     let linux = record.config.0.linux.get_or_insert_default();
     for (old, new) in [
         (&mut linux.resources, request.resources),

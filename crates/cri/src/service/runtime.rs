@@ -6,7 +6,7 @@ use tonic::{Request, Status};
 
 use super::streamed::{Parts, parts};
 use super::{Answer, Services, answer};
-use crate::{container, events, metrics, sandbox, stats, status, streaming};
+use crate::{container, events, metrics, sandbox, stats, status, streaming, warm};
 
 #[tonic::async_trait]
 impl RuntimeService for Services {
@@ -26,7 +26,7 @@ impl RuntimeService for Services {
         request: Request<RunPodSandboxRequest>,
     ) -> Answer<RunPodSandboxResponse> {
         self.change(request, |engine, request| async move {
-            let pod_sandbox_id = sandbox::run(&engine, request).await?;
+            let pod_sandbox_id = warm::run(&engine, request).await?;
             Ok(RunPodSandboxResponse { pod_sandbox_id })
         })
         .await

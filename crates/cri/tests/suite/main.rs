@@ -25,3 +25,4 @@ mod together;
 mod trust;
 mod users;
 mod views;
+mod warm;

@@ -106,6 +106,15 @@ impl Server {
         self.dir.path()
     }
 
+    pub(crate) fn metrics_address(&self) -> std::net::SocketAddr {
+        self.config.metrics_addr.unwrap()
+    }
+
+    /// Whether it serves.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Serves (again) on the same directories.
     pub(crate) async fn resume(&mut self) {
         let shutdown = CancellationToken::new();

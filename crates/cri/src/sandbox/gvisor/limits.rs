@@ -119,6 +119,11 @@ fn idle_memory(engine: &Engine, sandbox: &Sandbox) -> Result<Option<u64>, CriErr
     Ok(Some(idle))
 }
 
+/// What the cgroup of a process uses, in bytes; `None` when it is in none of its own.
+pub(crate) fn memory_used(host: &Host, pid: u32) -> Option<u64> {
+    Group::of(host, pid).map(|group| group.used())
+}
+
 /// The pod's memory, in bytes.
 fn memory(idle: u64, containers: &[LinuxContainerResources]) -> Option<u64> {
     if containers.is_empty() {

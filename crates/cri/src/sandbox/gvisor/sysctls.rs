@@ -28,7 +28,7 @@ pub(in crate::sandbox) fn outside(
 }
 
 /// Those to be set by gVisor.
-pub(in crate::sandbox) fn inside(
+pub(crate) fn inside(
     command: &RuntimeCommand,
     all: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
@@ -38,7 +38,7 @@ pub(in crate::sandbox) fn inside(
 }
 
 /// Sets them with the sandbox container's program.
-pub(in crate::sandbox) async fn set(
+pub(crate) async fn set(
     shim: &Shim,
     id: &str,
     spec: &Spec,
