@@ -20,6 +20,8 @@ mod applies;
 mod audit;
 #[path = "api/classes.rs"]
 mod classes;
+#[path = "api/connections.rs"]
+mod connections;
 #[path = "api/conversion.rs"]
 mod conversion;
 #[path = "api/custom.rs"]
