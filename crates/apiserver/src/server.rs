@@ -8,6 +8,7 @@
 mod connection;
 mod encryption;
 mod exchange;
+mod gather;
 mod io;
 mod pods;
 mod tasks;

@@ -22,6 +22,8 @@ mod audit;
 mod audit_webhook;
 #[path = "api/classes.rs"]
 mod classes;
+#[path = "api/connections.rs"]
+mod connections;
 #[path = "api/conversion.rs"]
 mod conversion;
 #[path = "api/custom.rs"]

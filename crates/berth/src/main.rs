@@ -3,6 +3,7 @@
 //! `berth shim` and `berth oci` are decided on before anything else is set up: they fork, there is a shim for
 //! every pod, which has to stay small, and the runtime runs for every container.
 
+mod allocator;
 mod bootstrap_token;
 mod cli;
 mod cluster_info;

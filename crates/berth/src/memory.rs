@@ -16,6 +16,7 @@ pub(crate) fn be_frugal() {
 
 /// Gives the memory that was freed since the start back to the system.
 pub(crate) fn give_back() {
+    crate::allocator::give_back();
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: malloc_trim may be called at any time from any thread.

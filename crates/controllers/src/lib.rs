@@ -45,7 +45,7 @@ use berth_supervise::{TaskError, Tasks};
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-pub use reflect::{Reflected, reflect};
+pub use reflect::{Reflected, reflect, reflect_pods};
 
 /// Settings of the controllers.
 #[derive(Clone)]
@@ -106,8 +106,7 @@ pub fn run_quota_status(
 ) -> BoxFuture<'static, Result<(), TaskError>> {
     Box::pin(async move {
         let tasks = Tasks::new(&shutdown);
-        let pods = reflect(&tasks, kube::Api::all(config.client.clone()), None);
-        let status = quota::run(config.client, config.gates, pods, tasks.clone());
+        let status = quota::run(config.client, config.gates, None, tasks.clone());
         tasks.spawn_essential("quota status", status);
         tasks.run(DRAIN).await
     })
@@ -118,7 +117,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
     let client = &config.client;
     let namespaces = reflect(&tasks, kube::Api::all(client.clone()), None);
     let nodes = reflect(&tasks, kube::Api::all(client.clone()), None);
-    let pods = reflect(&tasks, kube::Api::all(client.clone()), None);
+    let pods = reflect_pods(&tasks, client.clone());
     let stop = || tasks.stop_token();
 
     tasks.spawn_essential(
@@ -186,7 +185,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
     workload::spawn(&tasks, client, &pods, &nodes);
     tasks.spawn_essential(
         "quota controller",
-        quota::run(client.clone(), config.gates, pods, tasks.clone()),
+        quota::run(client.clone(), config.gates, Some(pods), tasks.clone()),
     );
     tasks.run(DRAIN).await
 }

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::server::is_code;
-use crate::{Reflected, reflect};
+use crate::{Reflected, reflect, reflect_pods};
 
 /// Everything is counted this often, whatever was seen to change.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -58,15 +58,27 @@ const COUNTED: [(&str, &str, &str); 25] = [
     ("resource.k8s.io", "resourceclaimtemplates", "v1"),
 ];
 
-/// Runs until the tasks are to stop; its watches are among them.
-pub async fn run(client: Client, gates: FeatureGates, mut pods: Reflected<Pod>, tasks: Tasks) {
+/// Runs until the tasks are to stop; its watches are among them. Pods that nobody else watches are watched from the first quota
+/// on.
+pub async fn run(
+    client: Client,
+    gates: FeatureGates,
+    mut pods: Option<Reflected<Pod>>,
+    tasks: Tasks,
+) {
     let shutdown = tasks.stop_token();
     let mut quotas: Reflected<ResourceQuota> = reflect(&tasks, Api::all(client.clone()), None);
     let mut followed = BTreeSet::new();
     let changed = Arc::new(Notify::new());
     loop {
         follow(&client, &quotas, &mut followed, &changed, &tasks);
-        if quotas.is_complete() && pods.is_complete() {
+        if pods.is_none() && !quotas.all().is_empty() {
+            pods = Some(reflect_pods(&tasks, client.clone()));
+        }
+        let complete = pods.as_ref().filter(|pods| pods.is_complete());
+        if quotas.is_complete()
+            && let Some(pods) = complete
+        {
             let all = pods.all();
             for quota in quotas.all() {
                 if let Err(error) = write(&client, &quota, &all, &gates).await {
@@ -78,13 +90,20 @@ pub async fn run(client: Client, gates: FeatureGates, mut pods: Reflected<Pod>, 
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = quotas.changed_or(PERIOD) => {}
-            () = pods.changed_or(PERIOD) => {}
+            () = changed_or_never(&mut pods) => {}
             () = changed.notified() => {}
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(PAUSE) => {}
         }
+    }
+}
+
+async fn changed_or_never(pods: &mut Option<Reflected<Pod>>) {
+    match pods {
+        Some(pods) => pods.changed_or(PERIOD).await,
+        None => std::future::pending().await,
     }
 }
 

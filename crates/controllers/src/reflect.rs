@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use berth_supervise::{Outage, Tasks};
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, ObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -112,6 +114,24 @@ where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
 {
+    reflect_parts(tasks, api, fields, |_| {})
+}
+
+/// [`reflect`] of all pods, without what only nodes look at: it is most of a pod, and there may be a hundred thousand.
+pub fn reflect_pods(tasks: &Tasks, client: Client) -> Reflected<Pod> {
+    reflect_parts(tasks, Api::all(client), None, forget_what_nodes_need)
+}
+
+fn reflect_parts<K>(
+    tasks: &Tasks,
+    api: Api<K>,
+    fields: Option<&str>,
+    forget: fn(&mut K),
+) -> Reflected<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Hash + Eq + Clone,
+{
     let (store, mut writer) = reflector::store::<K>();
     let (signal, changed) = watch::channel(0);
     let config = match fields {
@@ -134,7 +154,10 @@ where
         while let Some(event) = events.next().await {
             outage.watched(&event);
             if let Ok(event) = event {
-                let event = event.modify(|object| forget_managers(object.meta_mut()));
+                let event = event.modify(|object| {
+                    forget_managers(object.meta_mut());
+                    forget(object);
+                });
                 match event {
                     watcher::Event::Init => listing = true,
                     watcher::Event::InitDone => listing = false,
@@ -165,4 +188,52 @@ pub(crate) fn revision_of(meta: &ObjectMeta) -> Option<u64> {
 /// Nobody here looks at `managedFields`, and they are half of an object.
 fn forget_managers(meta: &mut ObjectMeta) {
     meta.managed_fields = None;
+}
+
+fn forget_what_nodes_need(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else {
+        return;
+    };
+    spec.volumes = None;
+    let init_containers = spec.init_containers.iter_mut().flatten();
+    for container in spec.containers.iter_mut().chain(init_containers) {
+        container.args = None;
+        container.command = None;
+        container.env = None;
+        container.env_from = None;
+        container.image = None;
+        container.lifecycle = None;
+        container.liveness_probe = None;
+        container.ports = None;
+        container.readiness_probe = None;
+        container.startup_probe = None;
+        container.volume_devices = None;
+        container.volume_mounts = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_keeps_what_it_asks_for_and_where_it_is() {
+        let resources = json!({"requests": {"cpu": "1"}});
+        let container = |name: &str| {
+            json!({"name": name, "image": "i", "command": ["c"], "env": [{"name": "A", "value": "b"}],
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}], "resources": resources, "restartPolicy": "Always"})
+        };
+        let mut pod: Pod = from_value(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "volumes": [{"name": "v"}],
+            "containers": [container("a")], "initContainers": [container("b")]}, "status": {"phase": "Running"}}))
+        .unwrap();
+        forget_what_nodes_need(&mut pod);
+        let kept =
+            |name: &str| json!({"name": name, "resources": resources, "restartPolicy": "Always"});
+        let wanted =
+            json!({"nodeName": "n", "containers": [kept("a")], "initContainers": [kept("b")]});
+        assert_eq!(to_value(&pod.spec).unwrap(), wanted);
+        assert_eq!(pod.status.unwrap().phase.as_deref(), Some("Running"));
+    }
 }

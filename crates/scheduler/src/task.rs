@@ -1,9 +1,10 @@
 //! The scheduling loop: one task owns queue and cache and decides; writes run beside it.
 //!
-//! Tasks: this loop; two watches (nodes and classes through a channel, pods); one short task a write, all of
-//! them in one set that is drained at the end.
+//! Tasks: this loop; two watches (nodes and classes through a channel, pods); one short task a write, in
+//! two sets (bindings and statuses, and events) that are drained at the end.
 
 mod place;
+mod record;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use berth_core::resources::Overhead;
 use berth_placement::PodInfo;
 use berth_supervise::{Brief, Outage, TaskError, panic_reason};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::ResourceExt as _;
@@ -26,7 +28,9 @@ use tracing::{debug, warn};
 use crate::Config;
 use crate::cache::Cache;
 use crate::queue::{PodKey, Queue};
-use crate::write::Writer;
+use crate::write::{Occurrence, Writer};
+
+use self::record::Recorder;
 
 /// How long writes may go on after a shutdown began.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -37,6 +41,7 @@ const WRITES_AT_ONCE: usize = 128;
 struct Bound {
     key: PodKey,
     failed: bool,
+    event: Option<Occurrence>,
 }
 
 /// Everything the loop owns.
@@ -51,6 +56,7 @@ pub(crate) struct SchedulerTask {
     listing_nodes: HashSet<String>,
     complete: Complete,
     writes: JoinSet<Option<Bound>>,
+    events: Recorder,
     outages: Outages,
     /// The node at which the next search begins, where not all are looked at.
     next_node: usize,
@@ -101,6 +107,7 @@ impl SchedulerTask {
             listing_nodes: HashSet::new(),
             complete: Complete::default(),
             writes: JoinSet::new(),
+            events: Recorder::default(),
             outages: Outages::default(),
             next_node: 0,
         }
@@ -152,13 +159,23 @@ impl SchedulerTask {
                 Some(done) = self.writes.join_next() => if let Err(error) = self.written(done) {
                     break Err(error);
                 },
+                () = self.events.written() => {}
                 () = std::future::ready(()), if is_ready => {}
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
             self.place_some();
+            self.events.write(&self.writer, self.writes.len());
         };
         let drained = tokio::time::timeout(DRAIN, async {
-            while self.writes.join_next().await.is_some() {}
+            while let Some(done) = self.writes.join_next().await {
+                if let Ok(Some(Bound {
+                    event: Some(event), ..
+                })) = done
+                {
+                    self.events.add(event);
+                }
+            }
+            self.events.drain(&self.writer).await;
         });
         if drained.await.is_err() {
             debug!("writes were cut off");
@@ -319,36 +336,43 @@ impl SchedulerTask {
     fn bind(&mut self, key: PodKey, pod: Arc<Pod>, node: String) {
         let writer = Arc::clone(&self.writer);
         self.writes.spawn(async move {
-            match writer.bind(&pod, &node).await {
+            let (failed, event) = match writer.bind(&pod, &node).await {
                 Ok(()) => {
                     let message = format!("Successfully assigned {key} to {node}");
-                    writer
-                        .event(&pod, EventType::Normal, "Scheduled", &message)
-                        .await;
-                    Some(Bound { key, failed: false })
+                    (false, Some((EventType::Normal, "Scheduled", message)))
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     debug!(pod = key, "it is gone");
-                    Some(Bound { key, failed: true })
+                    (true, None)
                 }
                 Err(error) => {
                     warn!(pod = key, node, error = %Brief(&error), "cannot bind; trying again");
                     let message = format!("binding rejected: {}", Brief(&error));
-                    writer
-                        .event(&pod, EventType::Warning, "FailedScheduling", &message)
-                        .await;
-                    Some(Bound { key, failed: true })
+                    let event = (EventType::Warning, "FailedScheduling", message);
+                    (true, Some(event))
                 }
-            }
+            };
+            let event = event.map(|(type_, reason, message)| Occurrence {
+                pod,
+                type_,
+                reason,
+                message,
+                at: Timestamp::now(),
+            });
+            Some(Bound { key, failed, event })
         });
     }
 
     fn tell_unschedulable(&mut self, pod: Arc<Pod>, message: String) {
+        self.events.add(Occurrence {
+            pod: Arc::clone(&pod),
+            type_: EventType::Warning,
+            reason: "FailedScheduling",
+            message: message.clone(),
+            at: Timestamp::now(),
+        });
         let writer = Arc::clone(&self.writer);
         self.writes.spawn(async move {
-            writer
-                .event(&pod, EventType::Warning, "FailedScheduling", &message)
-                .await;
             let result = writer.mark_unschedulable(&pod, &message).await;
             writer.status_written(&pod, &result);
             None
@@ -361,13 +385,17 @@ impl SchedulerTask {
         done: Result<Option<Bound>, tokio::task::JoinError>,
     ) -> Result<(), TaskError> {
         match done {
-            Ok(Some(Bound { key, failed: true })) => {
-                self.cache.forget(&key);
-                self.queue.retry(&key, Instant::now());
-            }
-            Ok(Some(Bound { key, failed: false })) => {
-                self.pending.remove(&key);
-                self.queue.remove(&key);
+            Ok(Some(Bound { key, failed, event })) => {
+                if failed {
+                    self.cache.forget(&key);
+                    self.queue.retry(&key, Instant::now());
+                } else {
+                    self.pending.remove(&key);
+                    self.queue.remove(&key);
+                }
+                if let Some(event) = event {
+                    self.events.add(event);
+                }
             }
             Ok(None) => {}
             Err(error) => {

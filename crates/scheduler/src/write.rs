@@ -1,6 +1,6 @@
 //! What the scheduler writes: bindings, the PodScheduled condition, events. Runs beside the decisions.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use berth_core::event::{EventCorrelator, EventType, EventWrite};
 use berth_supervise::{Brief, Outage};
@@ -11,6 +11,15 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tracing::debug;
+
+/// Something that has happened to a pod.
+pub(crate) struct Occurrence {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) type_: EventType,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) at: Timestamp,
+}
 
 /// The scheduler's pen.
 pub(crate) struct Writer {
@@ -108,8 +117,15 @@ impl Writer {
         }
     }
 
-    /// Records an event about the pod. An event that can't be written is lost, as everywhere in Kubernetes.
-    pub(crate) async fn event(&self, pod: &Pod, type_: EventType, reason: &str, message: &str) {
+    /// Records an event about a pod. An event that can't be written is lost, as everywhere in Kubernetes.
+    pub(crate) async fn event(&self, occurrence: &Occurrence) {
+        let Occurrence {
+            pod,
+            type_,
+            reason,
+            message,
+            at,
+        } = occurrence;
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -119,11 +135,11 @@ impl Writer {
             resource_version: pod.metadata.resource_version.clone(),
             ..ObjectReference::default()
         };
-        let write =
-            self.events
-                .lock()
-                .await
-                .record(&about, type_, reason, message, Timestamp::now());
+        let write = self
+            .events
+            .lock()
+            .await
+            .record(&about, *type_, reason, message, *at);
         let (name, result) = match write {
             EventWrite::Create(event) => {
                 let namespace = event.metadata.namespace.clone().unwrap_or_default();

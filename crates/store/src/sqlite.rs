@@ -9,6 +9,7 @@
 //! bounded channel; events go out over one broadcast channel. A watch that lags behind it reads
 //! what it missed from the log.
 
+mod company;
 mod lock;
 mod open;
 mod read;

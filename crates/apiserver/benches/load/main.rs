@@ -2,7 +2,8 @@
 //!
 //! `scripts/bench-api` starts the servers and calls this with a part and one argument for each server:
 //! `NAME=URL,CA-FILE,TOKEN-FILE`. With two servers the rounds alternate, so that both see the same machine, and the ratio is
-//! printed. `BENCH_SCALE=N` sends an N-th of the requests. Parts: `rates`, `schedule`, `watchers`, `fill=FIRST..END`, `pages`.
+//! printed. `BENCH_SCALE=N` sends an N-th of the requests. Parts: `rates`, `creates`, `creates=GOAL`, `schedule`, `watchers`,
+//! `fill=FIRST..END`, `pages`.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,9 +40,14 @@ async fn main() {
         std::env::var("BENCH_SCALE").map_or(1, |n| n.parse().expect("BENCH_SCALE: a number"));
     match arguments[0].split_once('=') {
         None if arguments[0] == "rates" => rates::run(&servers, scale).await,
+        None if arguments[0] == "creates" => rates::creates(&servers, scale, None).await,
         None if arguments[0] == "schedule" => schedule::run(&servers, scale).await,
         None if arguments[0] == "watchers" => watchers::run(&servers, scale).await,
         None if arguments[0] == "pages" => many::pages(&servers).await,
+        Some(("creates", goal)) => {
+            let goal = goal.parse().expect("GOAL: a number");
+            rates::creates(&servers, scale, Some(goal)).await;
+        }
         Some(("fill", numbers)) => many::fill(&servers, numbers).await,
         _ => panic!("no such part: {}", arguments[0]),
     }

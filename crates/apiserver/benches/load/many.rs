@@ -28,5 +28,5 @@ pub(crate) async fn pages(servers: &[Arc<Server>]) {
             rates[at].push(server.load(300, page).await);
         }
     }
-    print::figures("pages of 500 a second", "/s", servers, &rates, 1.0);
+    print::figures("pages of 500 a second", "/s", servers, &rates, None);
 }

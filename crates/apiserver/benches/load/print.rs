@@ -16,7 +16,7 @@ pub(crate) fn figures(
     unit: &str,
     servers: &[Arc<Server>],
     seen: &[Vec<f64>],
-    goal: f64,
+    goal: Option<f64>,
 ) {
     let medians: Vec<f64> = seen.iter().map(|values| median(values)).collect();
     for (server, value) in servers.iter().zip(&medians) {
@@ -27,9 +27,10 @@ pub(crate) fn figures(
     }
     if let [first, second, ..] = medians[..] {
         println!(
-            "{:<56} {:>9.2} x  (goal {goal})",
+            "{:<56} {:>9.2} x{}",
             "  the first beside the second",
-            first / second
+            first / second,
+            goal.map_or(String::new(), |goal| format!("  (goal {goal})"))
         );
     }
 }

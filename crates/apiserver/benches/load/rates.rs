@@ -52,6 +52,34 @@ pub(crate) async fn run(servers: &[Arc<Server>], scale: usize) {
         }
     }
     for ((name, _, _, goal), rates) in STAGES.iter().zip(seen) {
-        print::figures(name, "/s", servers, &rates, *goal);
+        print::figures(name, "/s", servers, &rates, Some(*goal));
+    }
+}
+
+/// Creates alone: what is different when the objects are kept elsewhere.
+pub(crate) async fn creates(servers: &[Arc<Server>], scale: usize, goal: Option<f64>) {
+    for (name, request, path, goal) in [
+        (
+            "Pods created a second",
+            create_pod as fn(usize) -> Sent,
+            PODS,
+            goal,
+        ),
+        (
+            "RuntimeClasses created a second",
+            create_class,
+            CLASSES,
+            None,
+        ),
+    ] {
+        let mut seen = vec![Vec::new(); servers.len()];
+        for _ in 0..ROUNDS {
+            for (at, server) in servers.iter().enumerate() {
+                seen[at].push(server.load(2000 / scale, request).await);
+                server.send(0, delete_all(path)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        print::figures(name, "/s", servers, &seen, goal);
     }
 }

@@ -37,7 +37,7 @@ impl Seen {
         const NAME: &[u8] = b"\"name\":\"w-";
         let now = self.micros();
         let (mut at, mut count) = (0, 0);
-        while let Some(length) = bytes[at..].iter().position(|byte| *byte == b'\n') {
+        while let Some(length) = memchr::memchr(b'\n', &bytes[at..]) {
             let line = &bytes[at..at + length];
             at += length + 1;
             // The metadata comes last.
@@ -96,11 +96,17 @@ async fn measure(server: &Arc<Server>, creates: usize) {
         let mut body = server.open(client, get(&path)).await.into_body();
         let seen = Arc::clone(&seen);
         watchers.push(tokio::spawn(async move {
-            let mut left = Vec::new();
+            let mut left: Vec<u8> = Vec::new();
             while let Some(Ok(frame)) = body.frame().await {
                 let Ok(data) = frame.into_data() else {
                     continue;
                 };
+                // A piece of the stream ends with a line nearly always.
+                if left.is_empty() {
+                    let taken = seen.take(&data);
+                    left.extend_from_slice(&data[taken..]);
+                    continue;
+                }
                 left.extend_from_slice(&data);
                 let taken = seen.take(&left);
                 left.drain(..taken);

@@ -28,6 +28,10 @@ pub(super) struct Wanted {
 /// # Errors
 /// Groups, UID or extras without a user; two users or UIDs.
 pub(super) fn requested(headers: &HeaderMap) -> Result<Option<Wanted>, ApiError> {
+    let mut names = headers.keys().map(http::HeaderName::as_str);
+    if !names.any(|name| name.starts_with("impersonate-")) {
+        return Ok(None);
+    }
     let all = |name: &str| -> Vec<String> {
         headers
             .get_all(name)

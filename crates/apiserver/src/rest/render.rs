@@ -148,9 +148,9 @@ impl Call {
         match self.accepted.shape {
             Shape::Metadata => Ok(Bytes::from(self.partial(&stored.value()?).to_string())),
             Shape::Object | Shape::Table => {
-                let wanted = self.api_version();
                 // It may have been stored when another version was.
-                let converted = self.row.convert.is_some() && !speaks(&stored.bytes, &wanted);
+                let converted =
+                    self.row.convert.is_some() && !speaks(&stored.bytes, &self.api_version());
                 let strategy = &self.row.strategy;
                 let filled = strategy.may_lack_defaults(stored.revision, self.version());
                 if !converted && !filled {

@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::exchange::{Exchanges, Verdict};
+use super::gather::{Gathered, Gathering};
 use super::io::SlottedStream;
 use super::tasks::payload_text;
 use crate::api::Api;
+use crate::audit::AUDIT_ID;
 use crate::authn::Certificate;
 use crate::connections::{Connection, Slot};
 use crate::handler::{self, Peer};
@@ -89,7 +91,7 @@ async fn shake_hands(
             certificate: Certificate::None,
             connection,
         };
-        return speak(context, stream, peer).await;
+        return speak(context, Gathered::new(stream, false), peer).await;
     };
     let limit = context.limits.deadlines.handshake;
     match tokio::time::timeout(limit, tls.acceptor.accept(stream)).await {
@@ -100,14 +102,16 @@ async fn shake_hands(
                 certificate,
                 connection,
             };
-            speak(context, stream, peer).await;
+            // Only HTTP/2 is flushed so often; and an HTTP/1 connection may go on without HTTP, polled by others.
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            speak(context, Gathered::new(stream, is_http2), peer).await;
         }
         Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake"),
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
     }
 }
 
-async fn speak<S>(context: Context, stream: S, peer: Peer)
+async fn speak<S>(context: Context, stream: Gathered<S>, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -128,10 +132,11 @@ where
         });
         answer
     });
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(serving);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream.clone()), service);
+    let others = exchanges.clone();
+    let mut serving = Gathering::new(serving, stream, move || others.are_several());
     tokio::select! {
-        result = serving.as_mut() => {
+        result = &mut serving => {
             if let Err(error) = result {
                 tracing::debug!(%address, %error, "a connection ended");
             }
@@ -147,7 +152,7 @@ where
             }
         }
     }
-    serving.as_mut().graceful_shutdown();
+    serving.serving().graceful_shutdown();
     tokio::select! {
         result = serving => {
             if let Err(error) = result {
@@ -177,7 +182,13 @@ async fn answer(
         .catch_unwind()
         .await;
     match handled {
-        Ok(response) => response,
+        Ok(mut response) => {
+            // Each is another: in HPACK's table they would push out the headers that come again.
+            if let Some(id) = response.headers_mut().get_mut(AUDIT_ID) {
+                id.set_sensitive(true);
+            }
+            response
+        }
         Err(payload) => {
             let reason = payload_text(payload.as_ref());
             tracing::error!(%address, path, reason, "a request caused a panic");

@@ -159,6 +159,11 @@ impl Exchanges {
         }
     }
 
+    /// Whether several requests are being answered.
+    pub(super) fn are_several(&self) -> bool {
+        self.0.state.lock().open.len() > 1
+    }
+
     /// Resolves when the connection must be closed.
     pub(super) async fn verdict(&self) -> Verdict {
         loop {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::company::{self, Company};
 use super::{Published, Shared};
 use crate::{Event, Expect, KeyValue, Outcome, Revision, StoreError, Write};
 
@@ -47,22 +49,24 @@ pub(super) fn run(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Job>,
 ) {
+    let mut company = Company::default();
     let mut next = queue.blocking_recv();
     while let Some(job) = next.take() {
         match job {
             Job::Transact { writes, reply } => {
+                let begun = Instant::now();
                 let mut group = vec![(writes, reply)];
-                while group.len() < GROUP {
-                    match queue.try_recv() {
-                        Ok(Job::Transact { writes, reply }) => group.push((writes, reply)),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
+                next = join(&mut group, &mut queue);
+                while next.is_none()
+                    && group.len() < GROUP
+                    && company.is_awaited(group.len(), begun, Instant::now())
+                {
+                    std::thread::sleep(company::STEP);
+                    next = join(&mut group, &mut queue);
                 }
+                let count = group.len();
                 commit(shared, events, &mut connection, group);
+                company.committed(count, queue.len());
             }
             Job::Compact { revision, reply } => {
                 let _ = reply
@@ -85,6 +89,21 @@ pub(super) fn run(
     if let Err(error) = moved {
         tracing::debug!(%error, "the write-ahead log stays");
     }
+}
+
+/// Takes the writes that wait into a group, up to the first job that is none.
+fn join(
+    group: &mut Vec<(Vec<Write>, Reply<Outcome>)>,
+    queue: &mut mpsc::Receiver<Job>,
+) -> Option<Job> {
+    while group.len() < GROUP {
+        match queue.try_recv() {
+            Ok(Job::Transact { writes, reply }) => group.push((writes, reply)),
+            Ok(other) => return Some(other),
+            Err(_) => break,
+        }
+    }
+    None
 }
 
 fn commit(
