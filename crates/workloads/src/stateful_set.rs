@@ -10,6 +10,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ pub struct Plan {
     /// Pods that have ended, which a pod of this kind should not. They are deleted, so that they are made anew, later and later
     /// where it happens again and again.
     pub ended: Vec<Arc<Pod>>,
-    /// Pods with these labels and volumes in place of what somebody made of them.
-    pub repair: Vec<Pod>,
+    /// Pods that get back these labels, which somebody took away.
+    pub repair: Vec<(Arc<Pod>, BTreeMap<String, String>)>,
     /// The status, written when it differs.
     pub status: StatefulSetStatus,
     /// When to look again although nothing changed.
@@ -177,9 +178,10 @@ impl<'a> Work<'a> {
             ordinal,
             self.owned.claims,
         ));
-        self.plan
-            .repair
-            .extend(pod::repaired(self.set, self.spec, ordinal, &pod));
+        let lost = pod::lost_labels(&self.set.metadata, ordinal, &pod);
+        if !lost.is_empty() {
+            self.plan.repair.push((Arc::clone(&pod), lost));
+        }
         self.wait_for(&pod)
     }
 

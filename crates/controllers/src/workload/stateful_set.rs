@@ -161,10 +161,12 @@ impl Controller {
                 left => next = Some(next.map_or(left, |next| next.min(left))),
             }
         }
-        for pod in &plan.repair {
+        for (pod, labels) in &plan.repair {
             let namespace = set.namespace().unwrap_or_default();
             let api: Api<Pod> = Api::namespaced(self.control.client.clone(), &namespace);
-            api.replace(&pod.name_any(), &PostParams::default(), pod)
+            let patch = json!({"metadata": {"uid": pod.uid(), "labels": labels}});
+            let params = PatchParams::default();
+            api.patch(&pod.name_any(), &params, &Patch::Merge(patch))
                 .await?;
         }
         let created = self.control.create(set, plan.create).await;

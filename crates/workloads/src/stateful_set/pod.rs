@@ -1,9 +1,12 @@
 //! A pod of a StatefulSet: its name, its labels, its claims.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec, Volume,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::claims::claim_name;
 use super::ordinals::pod_name;
@@ -42,10 +45,8 @@ pub(super) fn new(
 
 /// Labels and volumes that say which one it is.
 fn identify(pod: &mut Pod, set: &StatefulSet, spec: &StatefulSetSpec, ordinal: i32) {
-    let name = pod_name(&set.metadata, ordinal);
     let labels = pod.metadata.labels.get_or_insert_default();
-    labels.insert(POD_NAME.to_owned(), name);
-    labels.insert(POD_INDEX.to_owned(), ordinal.to_string());
+    labels.extend(identity(&set.metadata, ordinal));
     let pod_spec: &mut PodSpec = pod.spec.get_or_insert_default();
     for template in spec.volume_claim_templates.iter().flatten() {
         let volume = template.metadata.name.clone().unwrap_or_default();
@@ -78,17 +79,20 @@ fn identify(pod: &mut Pod, set: &StatefulSet, spec: &StatefulSetSpec, ordinal: i
     }
 }
 
-/// The pod with the labels that it should have, if somebody took them away. Its volumes can't be changed any more.
-pub(super) fn repaired(
-    set: &StatefulSet,
-    spec: &StatefulSetSpec,
-    ordinal: i32,
-    pod: &Pod,
-) -> Option<Pod> {
-    let mut right = pod.clone();
-    identify(&mut right, set, spec, ordinal);
-    right.spec.clone_from(&pod.spec);
-    (right.metadata.labels != pod.metadata.labels).then_some(right)
+/// The labels that a pod should have, if somebody took them away.
+pub(super) fn lost_labels(set: &ObjectMeta, ordinal: i32, pod: &Pod) -> BTreeMap<String, String> {
+    let labels = pod.metadata.labels.as_ref();
+    let mut lost = identity(set, ordinal);
+    lost.retain(|key, value| labels.and_then(|l| l.get(key)) != Some(value));
+    lost
+}
+
+/// The labels that say which one it is.
+fn identity(set: &ObjectMeta, ordinal: i32) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (POD_NAME.to_owned(), pod_name(set, ordinal)),
+        (POD_INDEX.to_owned(), ordinal.to_string()),
+    ])
 }
 
 /// The revision that a pod is of.

@@ -104,9 +104,10 @@ impl Cluster {
                 Arc::new(claim),
             );
         }
-        for pod in plan.repair {
-            self.pods
-                .insert(pod.metadata.name.clone().expect("a name"), pod);
+        for (pod, labels) in plan.repair {
+            let name = pod.metadata.name.as_deref().expect("a name");
+            let pod = self.pods.get_mut(name).expect("it is there");
+            pod.metadata.labels.get_or_insert_default().extend(labels);
         }
         for mut pod in plan.create {
             pod.metadata.uid = Some(format!("uid-{}", self.created));
