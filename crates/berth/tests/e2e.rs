@@ -17,6 +17,8 @@ mod classes;
 mod cluster;
 #[path = "e2e/demo.rs"]
 mod demo;
+#[path = "e2e/devices.rs"]
+mod devices;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/join.rs"]

@@ -168,6 +168,13 @@ pub(crate) struct ContainerRecord {
     pub(crate) pid: u32,
     pub(crate) config: Wire<ContainerConfig>,
     pub(crate) image_id: String,
+    /// The image by name and digest (`docker.io/library/busybox@sha256:...`), as registries and scanners know it; empty for
+    /// one that no registry has, and for a container of an older berth.
+    #[serde(default)]
+    pub(crate) image_digest: String,
+    /// The image by name and tag; empty as above.
+    #[serde(default)]
+    pub(crate) image_tag: String,
     /// What of the image matters for stopping.
     pub(crate) stop_signal: String,
     pub(crate) log_path: Option<PathBuf>,

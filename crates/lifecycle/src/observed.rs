@@ -46,6 +46,8 @@ pub struct ObservedContainer {
     pub image_ref: String,
     /// Who its first process runs as, where the runtime says it.
     pub user: Option<ObservedUser>,
+    /// The signal that ends it, such as `SIGTERM`, where the runtime says it.
+    pub stop_signal: Option<String>,
 }
 
 /// A process's ids, as CRI's LinuxContainerUser.

@@ -6,7 +6,7 @@ mod containers;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, ResourceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use conditions::is_ours;
@@ -36,6 +36,8 @@ pub struct Inputs<'a> {
     pub initialized: bool,
     /// How the resources of its containers stand to those that its spec asks for.
     pub resize: &'a Resize,
+    /// The health of the containers' devices, by container.
+    pub devices: &'a BTreeMap<String, Vec<ResourceStatus>>,
     /// The handler makes read-only mounts read-only all the way down.
     pub recursive_read_only: bool,
     /// Nothing of the pod will run again.

@@ -97,6 +97,7 @@ pub(super) fn observed(notation: &str) -> Observed {
             image: "busybox".to_owned(),
             image_ref: "sha256:0".to_owned(),
             user: None,
+            stop_signal: None,
         });
     }
     seen.sort();

@@ -14,6 +14,7 @@ use crate::Config;
 use crate::cgroups::PodCgroups;
 use crate::classes::Classes;
 use crate::cri::Cri;
+use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::images::Images;
 use crate::machine::Machine;
@@ -22,6 +23,7 @@ use crate::pods::PodHandle;
 use crate::runtime::Facts;
 use crate::server::Reviews;
 use crate::services::Services;
+use crate::static_pods::Mirrors;
 use crate::tokens::Tokens;
 use crate::users::Users;
 
@@ -61,12 +63,16 @@ pub(crate) struct Agent {
     pub(crate) objects: Objects,
     pub(crate) images: Images,
     pub(crate) tokens: Tokens,
+    /// Devices of plugins; those that are connected are followed by `devices::keep`'s tasks.
+    pub(crate) devices: Devices,
     pub(crate) cgroups: PodCgroups,
     pub(crate) reviews: Reviews,
     pub(crate) users: Users,
     /// Held while a resize is granted.
     pub(crate) granting: Mutex<()>,
-    /// Kept by `pods::keep`: workers by pod uid.
+    /// Pods of the API that stand for static ones; seen by `pods::keep`.
+    pub(crate) mirrors: Mirrors,
+    /// Kept by `pods::keep` and `static_pods::keep`: workers by pod uid.
     pub(crate) pods: Mutex<HashMap<String, Arc<PodHandle>>>,
 }
 
@@ -75,6 +81,12 @@ impl Agent {
     pub(crate) fn pod_dir(&self, pod: &Pod) -> PathBuf {
         let uid = pod.metadata.uid.as_deref().unwrap_or("unknown");
         self.config.root_dir.join("pods").join(uid)
+    }
+
+    /// The pod comes from a file of this machine.
+    pub(crate) fn is_static(&self, pod: &Pod) -> bool {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.pods.lock().get(uid).is_some_and(|h| h.is_static())
     }
 
     /// Wakes the worker of a pod, if there is one.

@@ -22,6 +22,10 @@ pub struct Config {
     pub cri_socket: PathBuf,
     /// The agent's own directory (`pods/<uid>/volumes/...`), the stock `/var/lib/kubelet`.
     pub root_dir: PathBuf,
+    /// Where the manifests of static pods are, the stock `staticPodPath`; none for no such pods.
+    pub static_pod_dir: Option<PathBuf>,
+    /// Where `device-plugins/kubelet.sock` and `pod-resources/kubelet.sock` are, the stock `/var/lib/kubelet`.
+    pub plugin_dir: PathBuf,
     /// Where container logs go, the stock `/var/log/pods`.
     pub pod_logs_dir: PathBuf,
     /// Where the HTTPS server listens, the stock `0.0.0.0:10250`; port 0 takes a free one.
@@ -67,12 +71,15 @@ impl Config {
         root_dir: impl Into<PathBuf>,
         tls: ServingTls,
     ) -> Self {
+        let root_dir = root_dir.into();
         Self {
             client,
             node_name: node_name.into(),
             node_ip: None,
             cri_socket: cri_socket.into(),
-            root_dir: root_dir.into(),
+            static_pod_dir: None,
+            plugin_dir: root_dir.clone(),
+            root_dir,
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             bind: SocketAddr::from(([0, 0, 0, 0], 10250)),
             tls,

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use crate::agent::Agent;
 use crate::amount::{self, QuantityError};
 use crate::cri::labels;
+use crate::devices::AnswerError;
 use crate::env::{Addresses, EnvError, Room, by_name, environment, expand, key_values};
 use crate::users::UsersError;
 use crate::volumes::{Mounted, SubPathError};
@@ -31,6 +32,8 @@ pub(crate) enum ConfigError {
     Users(#[from] UsersError),
     #[error(transparent)]
     Quantity(#[from] QuantityError),
+    #[error("device plugins: {0}")]
+    Devices(#[from] AnswerError),
     #[error("volume mount {mount:?} has {field} {value:?}, which this node does not know")]
     Unknown {
         mount: String,
@@ -111,7 +114,16 @@ pub(crate) async fn container_config(
     let users = agent.users.of(pod)?;
     let target = parts.target_id.clone();
     let security = security::context(agent, &spec, c, parts.image_user, target, users)?;
-    let mounts = mounts::mounts(agent, pod, parts, &values, &addresses, users)?;
+    let mut mounts = mounts::mounts(agent, pod, parts, &values, &addresses, users)?;
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let added = agent.devices.additions(uid, &c.name)?;
+    mounts.extend(added.mounts);
+    // What the pod says of a variable counts, as under the stock kubelet.
+    let mut variables: Vec<(String, String)> = added
+        .variables
+        .into_iter()
+        .filter(|(name, _)| !values.contains_key(name.as_str()))
+        .collect();
     let mut annotations = HashMap::from([
         (labels::HASH.to_owned(), hash(c)),
         (labels::RESTART_COUNT.to_owned(), parts.attempt.to_string()),
@@ -139,6 +151,10 @@ pub(crate) async fn container_config(
     if let Some(ports) = &c.ports {
         annotations.insert(labels::PORTS.to_owned(), json(serde_json::to_string(ports)));
     }
+    for (key, value) in added.annotations {
+        annotations.entry(key).or_insert(value);
+    }
+    variables.extend(env);
     let part = |s: &Option<String>| s.clone().unwrap_or_default();
     let image = part(&c.image);
     Ok(ContainerConfig {
@@ -154,9 +170,10 @@ pub(crate) async fn container_config(
         command,
         args,
         working_dir: part(&c.working_dir),
-        envs: key_values(env),
+        envs: key_values(variables),
         mounts,
-        devices: Vec::new(),
+        devices: added.devices,
+        cdi_devices: added.cdi,
         labels: HashMap::from([
             (labels::CONTAINER_NAME.to_owned(), c.name.clone()),
             (labels::POD_NAME.to_owned(), part(&pod.metadata.name)),

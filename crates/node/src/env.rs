@@ -59,7 +59,11 @@ pub(crate) async fn environment(
     let spec = pod.spec.as_ref();
     // The API server sets it in every pod; a pod of another source is told of no more than it asks for.
     let links = spec.and_then(|s| s.enable_service_links) == Some(true);
-    let services = agent.services.of_pod(ns, links).await?;
+    let services = if agent.is_static(pod) {
+        agent.services.known_now(ns, links)
+    } else {
+        agent.services.of_pod(ns, links).await?
+    };
     all.services = links::variables(&services).into_iter().collect();
     from_sources(agent, ns, container, &mut all).await?;
     for var in container.env.iter().flatten() {

@@ -4,13 +4,14 @@ use berth_core::event::{EventCorrelator, EventType, EventWrite};
 use berth_supervise::{Brief, Outage, Tasks};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::pod_files::first_bytes;
+use crate::writes;
 
 /// More than this many unwritten events are dropped: a broken API server must not stop pods.
 const QUEUE: usize = 1024;
@@ -156,7 +157,7 @@ async fn write(
             EventWrite::Create(event) => {
                 let ns = event.metadata.namespace.clone().unwrap_or_default();
                 let api: Api<Event> = Api::namespaced(client.clone(), &ns);
-                api.create(&PostParams::default(), &event).await
+                api.create(&writes::create(), &event).await
             }
             EventWrite::Patch {
                 namespace,
@@ -164,7 +165,7 @@ async fn write(
                 body,
             } => {
                 let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(&body))
+                api.patch(&name, &writes::patch(), &Patch::Merge(&body))
                     .await
             }
         };

@@ -99,6 +99,7 @@ mod tests {
             image: String::new(),
             image_ref: String::new(),
             user: None,
+            stop_signal: None,
         };
         let mut seen = Observed {
             sandboxes: Vec::new(),

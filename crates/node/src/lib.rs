@@ -20,6 +20,8 @@
 //! | `Worker` (one a pod) | everything of one pod | `PodHandle::wake` in, status out |
 //! | `StatusTask` (one a pod) | writing that status | `watch` |
 //! | `pleg::keep` | what changed in the runtime | `PodHandle::wake` |
+//! | `static_pods::keep`, `keep_mirrors` | the pods of files, and their mirrors in the API | `PodHandle` per pod |
+//! | `devices::keep`, `pod_resources::keep` | the sockets of device plugins and of those who ask for devices | `Devices` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
 //! | `Server::serve` | port 10250 | - |
 //! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
@@ -36,6 +38,7 @@ mod classes;
 mod config;
 mod container_config;
 mod cri;
+mod devices;
 mod env;
 mod events;
 mod eviction;
@@ -51,6 +54,7 @@ mod orphans;
 mod own_dirs;
 mod pleg;
 mod pod_files;
+mod pod_resources;
 mod pods;
 mod probes;
 mod registration;
@@ -59,11 +63,14 @@ mod sandbox_config;
 mod server;
 mod service_proxy;
 mod services;
+mod sockets;
+mod static_pods;
 mod sysctls;
 mod tokens;
 mod users;
 mod volumes;
 mod worker;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,10 +134,12 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         images: images::Images::new(cri.clone(), objects.clone()),
         objects,
         tokens: tokens::Tokens::default(),
+        devices: devices::Devices::load(&config.root_dir),
         cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
         users: users::Users::new(config.root_dir.join("pods")),
         granting: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
+        mirrors: static_pods::Mirrors::default(),
         pods: Mutex::default(),
         cri: cri.clone(),
         config,
@@ -149,7 +158,17 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     let services = agent.services.clone();
     tasks.spawn_essential("Service watch", services.keep(stop()));
     tasks.spawn_essential("runtime events", pleg::keep(shared(), stop()));
-    let orphans = orphans::keep(shared(), listed.subscribe(), stop());
+    tasks.spawn_essential("device plugins", devices::registry::keep(shared(), stop()));
+    tasks.spawn_essential("pod resources", pod_resources::keep(shared(), stop()));
+    let read = watch::Sender::new(agent.config.static_pod_dir.is_none());
+    let both = (listed.subscribe(), read.subscribe());
+    let mirrors = static_pods::keep_mirrors(shared(), read.subscribe(), stop());
+    if let Some(dir) = agent.config.static_pod_dir.clone() {
+        let files = static_pods::keep(shared(), dir, read, stop());
+        tasks.spawn_essential("static pods", files);
+    }
+    tasks.spawn_essential("mirror pods", mirrors);
+    let orphans = orphans::keep(shared(), both, stop());
     tasks.spawn_essential("orphans", orphans);
     tasks.spawn_essential("log rotation", logs::rotate::keep(shared(), stop()));
     tasks.spawn_essential("garbage collection", garbage::keep(shared(), stop()));

@@ -1,4 +1,4 @@
-//! Ends what the runtime runs for pods that the API does not have, after the API was listed once.
+//! Ends what the runtime runs for pods that neither the API nor a file has, after both were read once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,12 +23,15 @@ const GRACE: i64 = 2;
 /// Looks every now and then until `shutdown`.
 pub(crate) async fn keep(
     agent: Arc<Agent>,
-    mut listed: watch::Receiver<bool>,
+    (mut listed, mut files): (watch::Receiver<bool>, watch::Receiver<bool>),
     shutdown: CancellationToken,
 ) {
+    let both = async {
+        listed.wait_for(|l| *l).await.is_ok() && files.wait_for(|read| *read).await.is_ok()
+    };
     tokio::select! {
         () = shutdown.cancelled() => return,
-        ready = listed.wait_for(|l| *l) => if ready.is_err() { return },
+        ready = both => if !ready { return },
     }
     let mut suspects: HashMap<String, ()> = HashMap::new();
     loop {
@@ -76,6 +79,7 @@ async fn look(agent: &Agent, before: &HashMap<String, ()>) -> HashMap<String, ()
         }
     }
     directories(agent, &known, &suspects).await;
+    agent.devices.retain(&known);
     suspects
 }
 

@@ -20,6 +20,7 @@ use tracing::{error, info};
 
 use crate::agent::Agent;
 use crate::allocation::Allocation;
+use crate::static_pods::is_mirror;
 use crate::worker::Worker;
 
 /// What the rest of the agent sees of a pod and its worker.
@@ -43,11 +44,14 @@ pub(crate) struct PodHandle {
     pub(crate) deferred: AtomicBool,
     /// What the worker last computed.
     pub(crate) status: RwLock<Option<PodStatus>>,
+    /// For a static pod: the pod that stands for it in the API, while there is one.
+    pub(crate) mirror: Option<watch::Sender<Option<Arc<Pod>>>>,
 }
 
 impl PodHandle {
-    fn new(uid: String, pod: Arc<Pod>) -> Self {
+    fn new(uid: String, pod: Arc<Pod>, of_file: bool) -> Self {
         Self {
+            mirror: of_file.then(|| watch::Sender::new(None)),
             uid,
             pod: watch::Sender::new(pod),
             wake: Notify::new(),
@@ -59,6 +63,11 @@ impl PodHandle {
             deferred: AtomicBool::new(false),
             status: RwLock::default(),
         }
+    }
+
+    /// It comes from a file, and not from the API.
+    pub(crate) fn is_static(&self) -> bool {
+        self.mirror.is_some()
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -111,19 +120,28 @@ pub(crate) async fn keep(
         match event {
             None => return,
             Some(Err(_)) => {}
-            Some(Ok(watcher::Event::Init)) => seen.clear(),
+            Some(Ok(watcher::Event::Init)) => {
+                seen.clear();
+                agent.mirrors.begin();
+            }
+            Some(Ok(watcher::Event::InitApply(pod))) if is_mirror(&pod) => {
+                agent.mirrors.listed(pod)
+            }
             Some(Ok(watcher::Event::InitApply(pod))) => {
                 seen.extend(pod.metadata.uid.clone());
                 apply(&agent, pod, &shutdown);
             }
             Some(Ok(watcher::Event::InitDone)) => {
                 for handle in agent.handles() {
-                    if !seen.contains(&handle.uid) {
+                    if !seen.contains(&handle.uid) && !handle.is_static() {
                         gone(&handle);
                     }
                 }
+                agent.mirrors.done();
                 listed.send_replace(true);
             }
+            Some(Ok(watcher::Event::Apply(pod))) if is_mirror(&pod) => agent.mirrors.seen(pod),
+            Some(Ok(watcher::Event::Delete(pod))) if is_mirror(&pod) => agent.mirrors.gone(&pod),
             Some(Ok(watcher::Event::Apply(pod))) => apply(&agent, pod, &shutdown),
             Some(Ok(watcher::Event::Delete(pod))) => {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -137,7 +155,8 @@ pub(crate) async fn keep(
     }
 }
 
-fn gone(handle: &PodHandle) {
+/// The pod is no longer wanted: its worker ends it.
+pub(crate) fn gone(handle: &PodHandle) {
     handle.gone.store(true, Ordering::SeqCst);
     handle.wake.notify_one();
 }
@@ -147,20 +166,34 @@ fn apply(agent: &Arc<Agent>, pod: Pod, shutdown: &CancellationToken) {
         return;
     };
     let pod = Arc::new(pod);
-    let mut pods = agent.pods.lock();
-    if let Some(handle) = pods.get(&uid) {
+    let known = agent.pods.lock().get(&uid).cloned();
+    if let Some(handle) = known {
+        // Whoever makes a pod chooses no uid; one that a static pod has is that pod's.
+        if handle.is_static() {
+            return;
+        }
         let old = handle.pod.send_replace(Arc::clone(&pod));
         if differs(&old, &pod) {
             handle.wake.notify_one();
         }
         return;
     }
+    begin(agent, uid, pod, false, shutdown);
+}
+
+/// Starts the worker of a pod that is new here.
+pub(crate) fn begin(
+    agent: &Arc<Agent>,
+    uid: String,
+    pod: Arc<Pod>,
+    of_file: bool,
+    shutdown: &CancellationToken,
+) {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     let (namespace, name) = (text(&pod.metadata.namespace), text(&pod.metadata.name));
-    info!(pod = %format!("{namespace}/{name}"), %uid, "pod bound here");
-    let handle = Arc::new(PodHandle::new(uid.clone(), pod));
-    pods.insert(uid.clone(), Arc::clone(&handle));
-    drop(pods);
+    info!(pod = %format!("{namespace}/{name}"), %uid, of_file, "pod bound here");
+    let handle = Arc::new(PodHandle::new(uid.clone(), pod, of_file));
+    agent.pods.lock().insert(uid, Arc::clone(&handle));
     let work = work(Arc::clone(agent), handle, shutdown.clone());
     agent.tasks.spawn("pod worker", work);
 }
@@ -185,6 +218,8 @@ async fn work(agent: Arc<Agent>, handle: Arc<PodHandle>, shutdown: CancellationT
         agent.pods.lock().remove(&handle.uid);
         agent.tokens.forget(&handle.uid);
         agent.wake_deferred();
+        // Another pod of the same name, or the mirror, may wait for the end of this one.
+        agent.mirrors.poke();
     }
 }
 

@@ -11,16 +11,17 @@ use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::runtime::Facts;
+use crate::writes;
 
 pub(crate) use lease::keep as keep_lease;
-pub(crate) use object::allocatable;
+pub(crate) use object::{allocatable, own_labels};
 
 /// How often the status is computed; it is written only when it changed or is old.
 const LOOK: Duration = Duration::from_secs(10);
@@ -96,7 +97,7 @@ async fn step(
     }
     let patch = json!({"status": status});
     let node = api
-        .patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))
+        .patch_status(name, &writes::patch(), &Patch::Strategic(&patch))
         .await?;
     announce(agent, written.as_ref().map(|(s, _)| s), &status);
     agent.node.send_replace(Some(Arc::new(node)));
@@ -123,7 +124,7 @@ async fn tell_broken(agent: &Agent, api: &Api<Node>) -> Result<(), kube::Error> 
     let patch = json!({"metadata": {"annotations": {BROKEN_HANDLERS: told}}});
     let name = &agent.config.node_name;
     let node = api
-        .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .patch(name, &writes::patch(), &Patch::Merge(&patch))
         .await?;
     agent.node.send_replace(Some(Arc::new(node)));
     Ok(())
@@ -160,7 +161,7 @@ fn announce(agent: &Agent, old: Option<&NodeStatus>, new: &NodeStatus) {
 async fn register(agent: &Agent, api: &Api<Node>) -> Result<Node, kube::Error> {
     let name = &agent.config.node_name;
     let fresh = object::node(agent);
-    match api.create(&PostParams::default(), &fresh).await {
+    match api.create(&writes::create(), &fresh).await {
         Ok(node) => {
             info!(node = %name, "registered");
             return Ok(node);
@@ -179,6 +180,6 @@ async fn register(agent: &Agent, api: &Api<Node>) -> Result<Node, kube::Error> {
     }
     warn!(node = %name, "bringing the labels of the existing node up to date");
     let patch = json!({"metadata": {"labels": labels}});
-    api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+    api.patch(name, &writes::patch(), &Patch::Merge(&patch))
         .await
 }

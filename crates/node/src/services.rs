@@ -72,6 +72,11 @@ impl Services {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Err(NotRead),
         }
+        Ok(self.known_now(namespace, links))
+    }
+
+    /// As [`Services::of_pod`], of what is known by now: a static pod does not wait for the API.
+    pub(crate) fn known_now(&self, namespace: &str, links: bool) -> Vec<Arc<Link>> {
         let known = self.known.read();
         let mut found: BTreeMap<&str, Arc<Link>> = BTreeMap::new();
         let master = (MASTER.0.to_owned(), MASTER.1.to_owned());
@@ -85,7 +90,7 @@ impl Services {
                 .take_while(|((of, _), _)| of == namespace);
             found.extend(own.map(|((_, name), link)| (name.as_str(), Arc::clone(link))));
         }
-        Ok(found.into_values().collect())
+        found.into_values().collect()
     }
 
     /// Watches until `shutdown`.

@@ -99,7 +99,7 @@ impl Worker {
         let pod = handle.pod.borrow().clone();
         let previous = pod.status.clone().unwrap_or_default();
         Self {
-            status: StatusTask::start(&agent, &pod),
+            status: StatusTask::start(&agent, &pod, &handle),
             prober: Prober::new(Arc::clone(&agent), Arc::clone(&handle)),
             images: containers(&pod)
                 .map(|c| (c.name.clone(), c.image.clone().unwrap_or_default()))

@@ -7,16 +7,22 @@
 mod attacks;
 #[path = "agent/certificates.rs"]
 mod certificates;
+#[path = "agent/devices.rs"]
+mod devices;
 #[path = "agent/fake_api.rs"]
 mod fake_api;
 #[path = "agent/fake_cri.rs"]
 mod fake_cri;
+#[path = "agent/fake_plugin.rs"]
+mod fake_plugin;
 #[path = "agent/gates.rs"]
 mod gates;
 #[path = "agent/port_10250.rs"]
 mod port_10250;
 #[path = "agent/resize.rs"]
 mod resize;
+#[path = "agent/static_pods.rs"]
+mod static_pods;
 
 use std::time::Duration;
 

@@ -162,6 +162,15 @@ pub fn exec_process(container: &Spec, args: &[String], terminal: bool) -> Proces
     process
 }
 
+/// The size of an exec's terminal, in columns and rows.
+pub fn set_console_size(process: &mut Process, width: u16, height: u16) {
+    let size = oci_spec::runtime::BoxBuilder::default()
+        .width(width)
+        .height(height)
+        .build();
+    process.set_console_size(size.ok());
+}
+
 fn build(
     host: &Host,
     kind: RuntimeKind,

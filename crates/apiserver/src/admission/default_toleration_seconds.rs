@@ -11,7 +11,9 @@ pub(super) struct DefaultTolerationSeconds;
 
 impl Plugin for DefaultTolerationSeconds {
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        attributes.operation == Operation::Create && attributes.is("", "pods", "")
+        // On update, too: whoever replaces a pod's tolerations need not repeat these two.
+        matches!(attributes.operation, Operation::Create | Operation::Update)
+            && attributes.is("", "pods", "")
     }
 
     fn admit(&self, _attributes: &Attributes<'_>, object: &mut dyn Object) -> Result<(), ApiError> {

@@ -50,6 +50,13 @@ pub(crate) struct NodeArgs {
     /// Address of the cluster's DNS server (may be repeated)
     #[arg(long, value_name = "IP")]
     pub(crate) cluster_dns: Vec<IpAddr>,
+    /// Directory with manifests of static pods: they run whatever the API server says
+    #[arg(long, value_name = "DIR", visible_alias = "static-pod-path")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// Where device plugins register (device-plugins/kubelet.sock) and pods' devices can be asked for
+    /// (pod-resources/kubelet.sock); vendors' DaemonSets expect /var/lib/kubelet [default: the node's own directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins_dir: Option<PathBuf>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
@@ -62,10 +69,28 @@ impl NodeArgs {
         self.node_name.clone().unwrap_or_else(net::host_name)
     }
 
-    /// The node's address.
+    /// The node's address: where the API server finds its server, so one on which that listens.
     #[must_use]
     pub(crate) fn address(&self) -> IpAddr {
-        self.node_ip.unwrap_or_else(net::own_address)
+        let listens = self.kubelet_address.ip();
+        let only = (!listens.is_unspecified()).then_some(listens);
+        self.node_ip.or(only).unwrap_or_else(net::own_address)
+    }
+
+    /// Logs, exec, attach and port-forward would fail without a word otherwise.
+    fn check_address(&self) -> anyhow::Result<()> {
+        let (listens, reported) = (self.kubelet_address.ip(), self.address());
+        anyhow::ensure!(
+            listens.is_unspecified() || listens == reported,
+            "--node-ip {reported}: nothing listens there, since --kubelet-address is {}; logs, exec, attach and port-forward would fail. \
+             Let it listen on that address, or on all of them (--kubelet-address 0.0.0.0:{})",
+            self.kubelet_address,
+            self.kubelet_address.port()
+        );
+        if listens.is_loopback() {
+            tracing::warn!(address = %self.kubelet_address, "the node reports a loopback address: only an API server on this machine that was started with --local-node reaches its logs, exec, attach and port-forward");
+        }
+        Ok(())
     }
 
     /// The agent's settings.
@@ -81,10 +106,15 @@ impl NodeArgs {
         tls: ServingTls,
         gates: &FeatureGates,
     ) -> anyhow::Result<Config> {
+        self.check_address()?;
         let mut config = Config::new(client, self.name(), cri_socket, root_dir, tls);
         config.node_ip = Some(self.address());
         config.pod_logs_dir = pod_logs_dir;
         config.bind = self.kubelet_address;
+        config.static_pod_dir.clone_from(&self.pod_manifest_path);
+        if let Some(dir) = &self.plugins_dir {
+            config.plugin_dir.clone_from(dir);
+        }
         config.gates = Gates {
             runtime_class: gates.runtime_class,
             pod_overhead: gates.runtime_class && gates.pod_overhead,
@@ -146,6 +176,39 @@ fn taint(text: &str) -> anyhow::Result<Taint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    fn args(given: &[&str]) -> NodeArgs {
+        let all = ["node"].iter().chain(given);
+        <Cli as clap::Parser>::parse_from(all).node
+    }
+
+    #[test]
+    fn the_node_reports_an_address_on_which_it_listens() {
+        let address = |given: &[&str]| args(given).address().to_string();
+        assert_eq!(
+            address(&["--kubelet-address", "127.0.0.1:10250"]),
+            "127.0.0.1"
+        );
+        assert_eq!(address(&["--kubelet-address", "192.0.2.7:0"]), "192.0.2.7");
+        let ip = ["--node-ip", "192.0.2.7", "--kubelet-address"];
+        for good in ["0.0.0.0:0", "[::]:0", "192.0.2.7:0"] {
+            let given = [ip.as_slice(), &[good]].concat();
+            assert_eq!(address(&given), "192.0.2.7");
+            args(&given).check_address().unwrap();
+        }
+        let given = [ip.as_slice(), &["127.0.0.1:10250"]].concat();
+        let refused = args(&given).check_address().unwrap_err().to_string();
+        assert!(
+            refused.contains("--kubelet-address 0.0.0.0:10250"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn taints_are_read_as_the_kubelet_reads_them() {

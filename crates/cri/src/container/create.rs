@@ -194,6 +194,8 @@ fn make(
         started_at: 0,
         pid: 0,
         image_id: image.id.to_string(),
+        image_digest: image.repo_digests.first().cloned().unwrap_or_default(),
+        image_tag: image.repo_tags.first().cloned().unwrap_or_default(),
         stop_signal: stop_signal(&config, &image.config),
         log_path,
         user: UserRecord {

@@ -31,16 +31,20 @@ fn process(
     Ok(process)
 }
 
-/// Runs a command with its streams.
+/// Runs a command with its streams, on a terminal of the size (width, height) that its client has said.
 pub(crate) async fn exec(
     engine: &Shared,
     id: &str,
     command: &[String],
     streams: Streams,
+    size: Option<(u16, u16)>,
 ) -> Result<Session, CriError> {
     let container = engine.containers.get(id)?;
     let shim = container.running(engine)?.shim()?;
-    let process = process(engine, &container, command, streams.tty)?;
+    let mut process = process(engine, &container, command, streams.tty)?;
+    if let (true, Some((width, height))) = (streams.tty, size) {
+        berth_oci::set_console_size(&mut process, width, height);
+    }
     shim.exec(&container.id, &process, AttachStreams::from(streams))
         .await
         .map_err(CriError::shim("execute in container", &container.id))

@@ -142,6 +142,8 @@ mod tests {
             pid: 0,
             config: Wire::default(),
             image_id: String::new(),
+            image_digest: String::new(),
+            image_tag: String::new(),
             stop_signal: String::new(),
             log_path: None,
             user: UserRecord::default(),

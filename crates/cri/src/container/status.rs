@@ -23,11 +23,22 @@ fn state(phase: &ContainerPhase) -> ContainerState {
 
 fn image(record: &ContainerRecord) -> Option<ImageSpec> {
     let mut image = record.config.0.image.clone().unwrap_or_default();
-    // A kubelet gives the id it got from the pull; people want to see what they wrote.
-    if !image.user_specified_image.is_empty() {
+    // A kubelet gives the id it got from the pull; people want to see a name, as containerd shows it.
+    if !record.image_tag.is_empty() {
+        image.image.clone_from(&record.image_tag);
+    } else if !image.user_specified_image.is_empty() {
         image.image.clone_from(&image.user_specified_image);
     }
     Some(image)
+}
+
+/// The digest where a registry has one, as containerd has it.
+fn image_ref(record: &ContainerRecord) -> String {
+    if record.image_digest.is_empty() {
+        record.image_id.clone()
+    } else {
+        record.image_digest.clone()
+    }
 }
 
 /// As [`state`], but nobody knows of a container whose sandbox's record can't be read.
@@ -55,7 +66,7 @@ pub(crate) fn status_of(record: &ContainerRecord) -> ContainerStatus {
         created_at: record.created_at,
         started_at: record.started_at,
         image: image(record),
-        image_ref: record.image_id.clone(),
+        image_ref: image_ref(record),
         image_id: record.image_id.clone(),
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
@@ -148,10 +159,10 @@ pub(crate) fn list(engine: &Shared, filter: Option<ContainerFilter>) -> Vec<Item
         .map(|record| Item {
             state: known_state(engine, &record).into(),
             image: image(&record),
+            image_ref: image_ref(&record),
             id: record.id,
             pod_sandbox_id: record.sandbox_id,
             metadata: record.config.0.metadata,
-            image_ref: record.image_id.clone(),
             image_id: record.image_id,
             created_at: record.created_at,
             labels: record.config.0.labels,

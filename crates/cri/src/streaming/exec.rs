@@ -1,5 +1,7 @@
 //! Exec and attach over whatever the client speaks.
 
+use std::time::Duration;
+
 use berth_shim::client::{AttachStreams, Control, Session};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -10,6 +12,9 @@ use super::tokens::{Request, Streams};
 use crate::container;
 use crate::engine::Shared;
 use crate::error::{CriError, chain};
+
+/// How long a command on a terminal waits for the size that a client has; kubectl says it as soon as it is connected.
+const FIRST_SIZE: Duration = Duration::from_millis(100);
 
 pub(super) fn streams_of(request: &Request) -> Streams {
     match request {
@@ -22,7 +27,7 @@ pub(super) fn streams_of(request: &Request) -> Streams {
 pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
     let Remote {
         stdin,
-        resize,
+        mut resize,
         stdout,
         stderr,
         error,
@@ -34,7 +39,8 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
         error_as_status,
         closer,
     };
-    let session = match open(&engine, &request).await {
+    let size = first_size(&request, resize.as_mut()).await;
+    let session = match open(&engine, &request, size).await {
         Ok(session) => session,
         Err(failed) => {
             for sink in [stdout, stderr].into_iter().flatten() {
@@ -47,7 +53,7 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
     let is_exec = matches!(request, Request::Exec { .. });
     // Both end with the process at the latest, and with this session.
     let feeding = AbortOnDropHandle::new(tokio::spawn(feed(stdin, session.stdin)));
-    let resizing = AbortOnDropHandle::new(tokio::spawn(follow_size(control.clone(), resize)));
+    let resizing = AbortOnDropHandle::new(tokio::spawn(follow_size(control.clone(), size, resize)));
     tokio::join!(
         copy::output(session.stdout, stdout),
         copy::output(session.stderr, stderr)
@@ -64,13 +70,31 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
     ending.tell(&end).await;
 }
 
-async fn open(engine: &Shared, request: &Request) -> Result<Session, CriError> {
+/// The size that a client says at once: a command that asks for it first has to find it (`kubectl exec -it -- stty size`).
+async fn first_size(
+    request: &Request,
+    sizes: Option<&mut tokio::sync::mpsc::Receiver<(u16, u16)>>,
+) -> Option<(u16, u16)> {
+    match request {
+        Request::Exec { streams, .. } if streams.tty => {
+            let said = tokio::time::timeout(FIRST_SIZE, sizes?.recv()).await;
+            said.ok().flatten()
+        }
+        Request::Exec { .. } | Request::Attach { .. } | Request::PortForward { .. } => None,
+    }
+}
+
+async fn open(
+    engine: &Shared,
+    request: &Request,
+    size: Option<(u16, u16)>,
+) -> Result<Session, CriError> {
     match request {
         Request::Exec {
             container,
             command,
             streams,
-        } => container::exec(engine, container, command, *streams).await,
+        } => container::exec(engine, container, command, *streams, size).await,
         Request::Attach { container, streams } => {
             container::attach(engine, container, *streams).await
         }
@@ -90,9 +114,17 @@ async fn feed(
     }
 }
 
-async fn follow_size(control: Control, sizes: Option<tokio::sync::mpsc::Receiver<(u16, u16)>>) {
+async fn follow_size(
+    control: Control,
+    mut next: Option<(u16, u16)>,
+    sizes: Option<tokio::sync::mpsc::Receiver<(u16, u16)>>,
+) {
     let Some(mut sizes) = sizes else { return };
-    while let Some((width, height)) = sizes.recv().await {
+    // The first one once more: not every runtime heeds what the process' description says of it.
+    while let Some((width, height)) = match next.take() {
+        Some(first) => Some(first),
+        None => sizes.recv().await,
+    } {
         if let Err(error) = control.resize(width.into(), height.into()).await {
             tracing::debug!(%error, "terminal not resized");
         }

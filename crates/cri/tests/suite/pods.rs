@@ -40,6 +40,9 @@ async fn life(handler: &str) {
     let running = server.container(&long).await;
     assert_eq!(running.state(), ContainerState::ContainerRunning);
     assert!(running.image_id.starts_with("sha256:"));
+    // By its name; by its digest, too, where a registry has it (`images.rs`).
+    assert_eq!(running.image.unwrap().image, crate::image::NAME);
+    assert_eq!(running.image_ref, running.image_id);
     let (code, text) = server
         .try_exec(&long, "echo a; echo b >&2; exit 9", 30)
         .await

@@ -139,6 +139,16 @@ async fn exec_over_websocket() {
     let [_, stdout, _, error] = collect(&mut socket).await;
     assert!(stdout.contains("45 123"), "{stdout:?}");
     assert!(error.contains("\"Success\""), "{error}");
+
+    // A command that asks at once finds the size that the client has said when it connected.
+    for _ in 0..5 {
+        let url = exec_url(&mut server, &container, "stty size", true, true).await;
+        let mut socket = websocket(&url, "v4.channel.k8s.io").await;
+        let size = Bytes::from_static(b"\x04{\"Width\":123,\"Height\":45}");
+        socket.send(Message::Binary(size)).await.unwrap();
+        let [_, stdout, _, _] = collect(&mut socket).await;
+        assert!(stdout.contains("45 123"), "{stdout:?}");
+    }
     server.finish().await;
 }
 

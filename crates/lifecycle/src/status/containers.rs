@@ -258,6 +258,12 @@ fn seen(
             }),
         }),
         volume_mounts: mounts(i, spec),
+        stop_signal: o.stop_signal.clone(),
+        allocated_resources_status: i
+            .devices
+            .get(spec.name)
+            .filter(|_| sort != Sort::Init)
+            .cloned(),
         name: o.name.clone(),
         container_id: Some(format!("{}://{}", i.runtime_name, o.id)),
         image: o.image.clone(),

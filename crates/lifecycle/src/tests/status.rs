@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceHealth, ResourceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::super::plan::Probes;
@@ -18,6 +18,7 @@ struct Case<'a> {
     failed: Option<&'a Problem>,
     initialized: bool,
     resize: Resize,
+    devices: BTreeMap<String, Vec<ResourceStatus>>,
     over: bool,
     now: i64,
 }
@@ -32,6 +33,7 @@ fn case(policy: &str, containers: &str, seen: &str) -> Case<'static> {
         failed: None,
         initialized: true,
         resize: Resize::default(),
+        devices: BTreeMap::new(),
         over: false,
         now: 10,
     }
@@ -48,6 +50,7 @@ impl Case<'_> {
             failed: self.failed,
             initialized: self.initialized,
             resize: &self.resize,
+            devices: &self.devices,
             recursive_read_only: true,
             over: self.over,
             host_ips: &["192.168.0.1".to_owned()],
@@ -258,4 +261,22 @@ fn conditions_of_others_are_kept() {
     assert!(s.conditions.as_ref().unwrap().contains(&gate));
     assert_eq!(condition(&s, "Ready"), ("False", "ReadinessGatesNotReady"));
     assert_eq!(condition(&s, "ContainersReady").0, "True");
+}
+
+#[test]
+fn a_container_shows_its_stop_signal_and_the_health_of_its_devices() {
+    let mut case = case("Always", "app:a", "s0 a@s0=run");
+    case.seen.containers[0].stop_signal = Some("SIGUSR1".to_owned());
+    let gpu = ResourceStatus {
+        name: "v.com/gpu".to_owned(),
+        resources: Some(vec![ResourceHealth {
+            resource_id: "d1".to_owned(),
+            health: Some("Unhealthy".to_owned()),
+            ..ResourceHealth::default()
+        }]),
+    };
+    case.devices.insert("a".to_owned(), vec![gpu.clone()]);
+    let status = &case.run().container_statuses.unwrap()[0];
+    assert_eq!(status.stop_signal.as_deref(), Some("SIGUSR1"));
+    assert_eq!(status.allocated_resources_status, Some(vec![gpu]));
 }

@@ -7,13 +7,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::ObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{CertificatePair, PairError};
+use crate::writes;
 
 /// How long a request may wait, as the stock kubelet's.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -143,7 +144,7 @@ pub async fn request_certificate(
         }
     };
     let made = api
-        .create(&PostParams::default(), &wanted.object(&key)?)
+        .create(&writes::create(), &wanted.object(&key)?)
         .await
         .map_err(failed("create"))?;
     let name = made.name_any();

@@ -130,6 +130,12 @@ async fn container(
     }
 }
 
+/// `sha256:...`, or the bare digits of it.
+fn is_image_id(image: &str) -> bool {
+    image.starts_with("sha256:")
+        || image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn container_status(s: ContainerStatus, sandbox_id: String) -> ObservedContainer {
     let name = s
         .labels
@@ -143,17 +149,21 @@ fn container_status(s: ContainerStatus, sandbox_id: String) -> ObservedContainer
         .and_then(|n| n.parse().ok())
         .or_else(|| s.metadata.as_ref().map(|m| m.attempt))
         .unwrap_or(0);
+    let stop_signal = berth_cri_api::signal::name(s.stop_signal());
     let image = s
         .image
         .map(|i| {
-            if i.user_specified_image.is_empty() {
-                i.image
-            } else {
+            // What the runtime says is a name in full, as under the kubelet; an id is none for people.
+            let is_id = i.image.is_empty() || is_image_id(&i.image);
+            if is_id && !i.user_specified_image.is_empty() {
                 i.user_specified_image
+            } else {
+                i.image
             }
         })
         .unwrap_or_default();
     ObservedContainer {
+        stop_signal: (!stop_signal.is_empty()).then_some(stop_signal),
         id: s.id,
         name,
         sandbox_id,

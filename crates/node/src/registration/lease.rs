@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::writes;
 
 /// An API server that takes longer for a renewal does not answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ async fn renew(agent: &Agent, api: &Api<Lease>) -> Result<(), kube::Error> {
     let now = MicroTime(Timestamp::now());
     let patch = json!({"spec": {"holderIdentity": name, "renewTime": now}});
     match api
-        .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .patch(name, &writes::patch(), &Patch::Merge(&patch))
         .await
     {
         Ok(_) => return Ok(()),
@@ -83,5 +84,5 @@ async fn renew(agent: &Agent, api: &Api<Lease>) -> Result<(), kube::Error> {
             ..LeaseSpec::default()
         }),
     };
-    api.create(&PostParams::default(), &lease).await.map(drop)
+    api.create(&writes::create(), &lease).await.map(drop)
 }

@@ -19,7 +19,8 @@ pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_P
 /// Memory that eviction keeps free, the stock `memory.available<100Mi`.
 const RESERVED_MEMORY: i64 = 100 << 20;
 
-pub(super) fn node(agent: &Agent) -> Node {
+/// The labels that the agent gives its Node.
+pub(crate) fn own_labels(agent: &Agent) -> BTreeMap<String, String> {
     let m = &agent.machine;
     let mut labels = BTreeMap::from([
         (
@@ -35,6 +36,11 @@ pub(super) fn node(agent: &Agent) -> Node {
         ),
     ]);
     labels.extend(agent.config.node_labels.clone());
+    labels
+}
+
+pub(super) fn node(agent: &Agent) -> Node {
+    let labels = own_labels(agent);
     let taints = agent.config.register_taints.clone();
     Node {
         metadata: ObjectMeta {
@@ -88,6 +94,9 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
         };
         list.insert(name.to_owned(), Quantity(amount));
     }
+    for (name, count) in agent.devices.counts() {
+        list.insert(name, Quantity(count.all.to_string()));
+    }
     list
 }
 
@@ -99,6 +108,9 @@ pub(crate) fn allocatable(agent: &Agent) -> BTreeMap<String, Quantity> {
     list.insert("memory".to_owned(), Quantity(format!("{memory}Ki")));
     let disk = m.disk_bytes / 10 * 9;
     list.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
+    for (name, count) in agent.devices.counts() {
+        list.insert(name, Quantity(count.healthy.to_string()));
+    }
     list
 }
 

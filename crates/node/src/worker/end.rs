@@ -25,6 +25,8 @@ impl Worker {
             }
         }
         self.prober.stop();
+        // Before anybody reads that the pod is over, and sends the next one that wants them.
+        self.agent.devices.release(&self.handle.uid);
         if !self.handle.is_gone() {
             self.write_status(true);
             self.status.flush().await;
@@ -57,6 +59,7 @@ impl Worker {
             }
         }
         self.problems.clear();
+        self.agent.devices.release(&self.handle.uid);
         self.write_status(true);
         if let Err(error) = volumes::remove_all(self.agent.pod_dir(&self.pod).join("volumes")).await
         {

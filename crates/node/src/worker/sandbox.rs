@@ -1,6 +1,7 @@
 //! Admission to the node, the class's handler, volumes, and the sandbox.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_core::event::EventType;
 use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
@@ -13,9 +14,15 @@ use super::Worker;
 use crate::UnsupportedHandler;
 use crate::amount;
 use crate::cri::rpc_message;
+use crate::devices::allocate::AllocateError;
+use crate::pods::PodHandle;
 use crate::sandbox_config::{SandboxConfigError, log_directory, sandbox_config};
 use crate::users;
 use crate::volumes::{self, MountError, Mounted};
+
+/// How long a pod waits for the devices of pods that are ending, and how often it looks.
+const DEVICES: Duration = Duration::from_secs(60);
+const DEVICES_RETRY: Duration = Duration::from_millis(200);
 
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -37,6 +44,9 @@ impl Worker {
                 self.agent.node.send_replace(Some(Arc::new(node)));
                 verdict = self.admit();
             }
+        }
+        if verdict.is_ok() {
+            verdict = self.allocate_devices().await;
         }
         match verdict {
             Ok(()) => {
@@ -60,14 +70,54 @@ impl Worker {
         }
     }
 
+    /// The devices of plugins that the pod's containers ask for. A deletion does not wait for a plugin.
+    async fn allocate_devices(&self) -> Result<(), Problem> {
+        let deleted = super::start::wait_for_deletion(Arc::clone(&self.handle));
+        tokio::select! {
+            allocated = self.allocate_in_time() => allocated.map_err(|error| {
+                let message = format!("Allocate failed due to {error}, which is unexpected");
+                Problem::new("UnexpectedAdmissionError", message)
+            }),
+            // What was allocated until here goes with the pod.
+            () = deleted => Ok(()),
+        }
+    }
+
+    /// The scheduler counts what a pod held as free once the pod is said to be over, or is evicted, and that may be before
+    /// its last container has ended.
+    async fn allocate_in_time(&self) -> Result<(), AllocateError> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let allocated = self.agent.devices.allocate(&self.pod).await;
+            let short = matches!(&allocated, Err(error) if error.is_short());
+            if !short || begun.elapsed() > DEVICES || !self.some_are_coming_back() {
+                return allocated;
+            }
+            tokio::time::sleep(DEVICES_RETRY).await;
+        }
+    }
+
+    /// A pod that is ending holds devices.
+    fn some_are_coming_back(&self) -> bool {
+        let ending = |h: &PodHandle| {
+            let pod = h.current();
+            h.is_gone()
+                || h.evicted.lock().is_some()
+                || pod.metadata.deletion_timestamp.is_some()
+                || is_terminal(&pod)
+        };
+        let others = self.agent.handles();
+        let mut others = others.iter().filter(|h| h.uid != self.handle.uid);
+        others.any(|h| ending(h) && !self.agent.devices.held(&h.uid).is_empty())
+    }
+
     fn admit(&self) -> Result<(), Problem> {
-        let labels = self
-            .agent
-            .node
-            .borrow()
-            .as_ref()
-            .and_then(|n| n.metadata.labels.clone())
-            .unwrap_or_default();
+        let node = self.agent.node.borrow().clone();
+        let labels = match node {
+            Some(node) => node.metadata.labels.clone().unwrap_or_default(),
+            // A static pod runs though the API has not been reached yet.
+            None => crate::registration::own_labels(&self.agent),
+        };
         if let Some(spec) = &self.pod.spec {
             amount::check_pod(spec)
                 .map_err(|error| Problem::new("InvalidResources", error.to_string()))?;

@@ -253,6 +253,10 @@ impl Worker {
             target_id: self.target(s.role),
             handler: &handler,
         };
+        if let Err(error) = self.agent.devices.before_start(&self.handle.uid, c).await {
+            self.start_failed(c, "CreateContainerConfigError", error.to_string());
+            return false;
+        }
         let config = match container_config(&self.agent, &self.pod, &parts).await {
             Ok(config) => config,
             Err(error) => {

@@ -9,7 +9,7 @@ use berth_supervise::{Brief, Outage, unblock};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -22,6 +22,8 @@ use super::{Worker, containers};
 use crate::agent::Agent;
 use crate::container_config::message_file;
 use crate::pod_files::first_bytes;
+use crate::pods::PodHandle;
+use crate::writes;
 
 /// A conflict is resolved by trying again after this long.
 const RETRY: Duration = Duration::from_millis(10);
@@ -48,26 +50,21 @@ impl Drop for StatusTask {
 }
 
 impl StatusTask {
-    pub(super) fn start(agent: &Agent, pod: &Pod) -> Self {
+    pub(super) fn start(agent: &Agent, pod: &Pod, handle: &PodHandle) -> Self {
         let wanted = watch::Sender::new(Wanted::default());
         let (done, written) = watch::channel(0);
         let ns = pod.metadata.namespace.clone().unwrap_or_default();
         let name = pod.metadata.name.clone().unwrap_or_default();
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let api = Api::namespaced(agent.config.client.clone(), &ns);
-        let first = Written {
-            status: pod.status.clone().unwrap_or_default(),
-            runtime: pod
-                .metadata
-                .annotations
-                .as_ref()
-                .and_then(|a| a.get(RUNTIME).cloned()),
-        };
+        let first = Written::of(pod);
         let log = StatusLog {
             server: Arc::clone(&agent.status_outage),
             own: Outage::new("the API server does not take a pod's status"),
         };
-        let work = write(api, (name, uid), first, wanted.subscribe(), done, log);
+        let mirror = handle.mirror.as_ref().map(watch::Sender::subscribe);
+        let target = Target { name, uid, mirror };
+        let work = write(api, target, first, wanted.subscribe(), done, log);
         let task = agent.tasks.spawn("pod status", work);
         Self {
             wanted,
@@ -105,6 +102,53 @@ struct Written {
     runtime: Option<String>,
 }
 
+impl Written {
+    fn of(pod: &Pod) -> Self {
+        let annotations = pod.metadata.annotations.as_ref();
+        Self {
+            status: pod.status.clone().unwrap_or_default(),
+            runtime: annotations.and_then(|a| a.get(RUNTIME).cloned()),
+        }
+    }
+}
+
+/// The object that gets the status.
+struct Target {
+    name: String,
+    uid: String,
+    /// Of a static pod: the pod that stands for it, which comes late and may be replaced.
+    mirror: Option<watch::Receiver<Option<Arc<Pod>>>>,
+}
+
+impl Target {
+    /// Waits for another status, or another pod to write it to. None when there will be none any more.
+    async fn changed(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<()> {
+        match &mut self.mirror {
+            None => wanted.changed().await.ok(),
+            Some(mirror) => tokio::select! {
+                changed = wanted.changed() => changed.ok(),
+                changed = mirror.changed() => changed.ok(),
+            },
+        }
+    }
+
+    /// There is an object to write to. `last` is what it has, when it is another one than before.
+    fn is_there(&mut self, last: &mut Written) -> bool {
+        let Some(mirror) = &mut self.mirror else {
+            return true;
+        };
+        let Some(pod) = mirror.borrow_and_update().clone() else {
+            return false;
+        };
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        if uid != self.uid {
+            self.uid = uid;
+            *last = Written::of(&pod);
+        }
+        true
+    }
+}
+
 /// A status that takes longer to write is not written.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -135,14 +179,19 @@ impl StatusLog {
 
 async fn write(
     api: Api<Pod>,
-    (name, uid): (String, String),
+    mut target: Target,
     mut last: Written,
     mut wanted: watch::Receiver<Wanted>,
     done: watch::Sender<u64>,
     mut log: StatusLog,
 ) {
-    while wanted.changed().await.is_ok() {
+    while target.changed(&mut wanted).await.is_some() {
         let mut conflicted = false;
+        if !target.is_there(&mut last) {
+            done.send_replace(wanted.borrow().number);
+            continue;
+        }
+        let (name, uid) = (&target.name, &target.uid);
         loop {
             let Wanted {
                 number,
@@ -155,14 +204,14 @@ async fn write(
                 done.send_replace(number);
                 break;
             }
-            let mut body = patch(&uid, &last.status, &status);
+            let mut body = patch(uid, &last.status, &status);
             if runtime != last.runtime {
                 body["metadata"]["annotations"] = json!({RUNTIME: runtime});
             }
-            let (params, body) = (PatchParams::default(), Patch::Strategic(&body));
-            let patched = api.patch_status(&name, &params, &body);
+            let (params, body) = (writes::patch(), Patch::Strategic(&body));
+            let patched = api.patch_status(name, &params, &body);
             let Ok(result) = tokio::time::timeout(LIMIT, patched).await else {
-                let pause = log.failed(&name, None);
+                let pause = log.failed(name, None);
                 tokio::time::sleep(pause).await;
                 continue;
             };
@@ -185,7 +234,7 @@ async fn write(
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(error) => {
-                    let pause = log.failed(&name, Some(&error));
+                    let pause = log.failed(name, Some(&error));
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -245,6 +294,7 @@ impl Worker {
     pub(super) fn write_status(&mut self, over: bool) {
         let facts = self.agent.runtime.borrow().clone();
         let probes = self.handle.probes.lock().clone();
+        let devices = self.agent.devices.statuses(&self.handle.uid);
         let status = berth_lifecycle::status(Inputs {
             pod: &self.pod,
             previous: &self.previous,
@@ -254,6 +304,7 @@ impl Worker {
             failed: self.failed.as_ref(),
             initialized: self.initialized,
             resize: &self.resize,
+            devices: &devices,
             recursive_read_only: facts.recursive_read_only(self.handler.as_deref()),
             over,
             host_ips: &self.agent.host_ips,
