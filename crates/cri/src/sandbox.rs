@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::record::{self, Phase, SandboxRecord};
-use crate::stats::Rate;
+use crate::stats::{Asked, Rate};
 
 pub(crate) use files::unmount;
 pub(crate) use gvisor::{empty as gvisor_empty, limit, proc_net, try_limit};
@@ -43,6 +43,8 @@ pub(crate) struct Sandbox {
     /// Held while what a lost shim has left is ended: by its `delete`, then by us.
     pub(crate) ending: tokio::sync::Mutex<()>,
     pub(crate) cpu: Rate,
+    /// What its shim has said of the sandbox container.
+    pub(crate) asked: Asked,
 }
 
 impl Sandbox {
@@ -55,6 +57,7 @@ impl Sandbox {
             open: tokio::sync::RwLock::default(),
             ending: tokio::sync::Mutex::default(),
             cpu: Rate::default(),
+            asked: Asked::default(),
         }
     }
 
