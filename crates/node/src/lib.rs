@@ -21,6 +21,7 @@
 //! | `StatusTask` (one a pod) | writing that status | `watch` |
 //! | `pleg::keep` | what changed in the runtime | `PodHandle::wake` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
+//! | `cost::keep` | what sandboxes cost beyond their containers | `Costs` |
 //! | `Server::serve` | port 10250 | - |
 //! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
 //!
@@ -35,6 +36,7 @@ mod cgroups;
 mod classes;
 mod config;
 mod container_config;
+mod cost;
 mod cri;
 mod env;
 mod events;
@@ -61,6 +63,7 @@ mod service_proxy;
 mod services;
 mod sysctls;
 mod tokens;
+mod usage;
 mod users;
 mod volumes;
 mod worker;
@@ -128,6 +131,9 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         objects,
         tokens: tokens::Tokens::default(),
         cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
+        usage: usage::Usage::default(),
+        probed: probes::Probed::default(),
+        costs: cost::Costs::default(),
         users: users::Users::new(config.root_dir.join("pods")),
         granting: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
@@ -154,6 +160,9 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     tasks.spawn_essential("log rotation", logs::rotate::keep(shared(), stop()));
     tasks.spawn_essential("garbage collection", garbage::keep(shared(), stop()));
     tasks.spawn_essential("eviction", eviction::keep(shared(), stop()));
+    if !agent.config.overhead_period.is_zero() {
+        tasks.spawn_essential("overhead", cost::keep(shared(), stop()));
+    }
     tasks.spawn_essential("node server", server.serve(shared(), stop()));
     if let Some(own) = agent.config.certificates.clone() {
         let (node, dir) = (agent.config.node_name.clone(), own.dir.clone());

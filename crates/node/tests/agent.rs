@@ -17,6 +17,8 @@ mod gates;
 mod port_10250;
 #[path = "agent/resize.rs"]
 mod resize;
+#[path = "agent/usage.rs"]
+mod usage;
 
 use std::time::Duration;
 
