@@ -6,6 +6,7 @@ mod image;
 mod kubeconfig;
 mod migrate;
 mod node;
+mod overhead;
 mod reset;
 mod server;
 mod store;
@@ -61,6 +62,8 @@ enum Command {
     Token(token::TokenCommand),
     /// Find what will not work before it is applied: classes, pods, policies, quotas, node configurations
     Check(check::CheckArgs),
+    /// Propose a RuntimeClass' overhead by what nodes have measured
+    Overhead(overhead::OverheadArgs),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
     Migrate(migrate::MigrateArgs),
     /// Back up, restore, check or move the cluster's objects
@@ -103,6 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Kubeconfig(args) => args.run(),
             Command::Token(args) => args.run().await,
             Command::Check(args) => return args.run().await,
+            Command::Overhead(args) => args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,
             Command::Reset(args) => args.run().await,

@@ -23,6 +23,8 @@ mod devices;
 mod faults;
 #[path = "e2e/join.rs"]
 mod join;
+#[path = "e2e/measured.rs"]
+mod measured;
 #[path = "e2e/migrate.rs"]
 mod migrate;
 #[path = "e2e/observability.rs"]

@@ -14,6 +14,7 @@
 //! | [`token_cleaner`] | Secrets of bootstrap tokens | removes those that have expired |
 //! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
 //! | `workload` | Deployments, ReplicaSets, ReplicationControllers, Pods | makes and removes what they ask for |
+//! | [`class_overhead`] | Nodes, Pods, what nodes measure | says which classes' declared overhead is far from what was measured |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
@@ -21,6 +22,7 @@
 
 pub mod bootstrap_signer;
 pub mod certificates;
+pub mod class_overhead;
 pub mod eviction;
 pub mod garbage;
 pub mod namespace;
@@ -62,6 +64,8 @@ pub struct Config {
     pub gates: FeatureGates,
     /// What signs certificates; without it, none are signed.
     pub authority: Option<Arc<certificates::Authority>>,
+    /// How often declared overhead is compared with what nodes measure; the default when `None`.
+    pub overhead_period: Option<Duration>,
 }
 
 impl Config {
@@ -75,6 +79,7 @@ impl Config {
             terminated_pod_threshold: 12_500,
             gates: FeatureGates::default(),
             authority: None,
+            overhead_period: None,
         }
     }
 }
@@ -151,6 +156,12 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
             "certificate controller",
             certificates::run(client.clone(), authority, nodes.clone(), tasks.clone()),
         );
+    }
+    if config.gates.pod_overhead {
+        let (nodes, pods) = (nodes.clone(), pods.clone());
+        let period = config.overhead_period;
+        let run = class_overhead::run(client.clone(), nodes, pods, period, stop());
+        tasks.spawn_essential("overhead controller", run);
     }
     tasks.spawn_essential(
         "token cleaner",

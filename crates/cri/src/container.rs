@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::record::{self, ContainerPhase, ContainerRecord};
-use crate::stats::Rate;
+use crate::stats::{Asked, Rate};
 
 pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, discard};
@@ -54,6 +54,8 @@ pub(crate) struct Container {
     /// Whether the shim has a task of that name: from create to delete.
     task: watch::Sender<Task>,
     pub(crate) cpu: Rate,
+    /// What its shim has said of it.
+    pub(crate) asked: Asked,
     /// How often its shim has published, to this server, that memory ran out.
     ooms: AtomicU64,
     /// Counts the volumes that its image declares.
@@ -80,6 +82,7 @@ impl Container {
             busy: tokio::sync::Mutex::default(),
             task: watch::Sender::new(Task::None),
             cpu: Rate::default(),
+            asked: Asked::default(),
             ooms: AtomicU64::default(),
             volumes: Arc::default(),
         }

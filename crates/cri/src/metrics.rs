@@ -45,7 +45,7 @@ pub(crate) async fn list(engine: &Shared) -> Result<Vec<PodSandboxMetrics>, CriE
     let pods: Vec<_> = engine.sandboxes.all().into_iter().filter(ready).collect();
     let guests = pods
         .iter()
-        .filter(|sandbox| sandbox.record().runtime.is_vm())
+        .filter(|sandbox| has_own_kernel(sandbox))
         .flat_map(|sandbox| running(engine, &sandbox.id))
         .map(|container| async move {
             let figures = guest::ask(engine, &container).await;
@@ -65,7 +65,13 @@ pub(crate) async fn list(engine: &Shared) -> Result<Vec<PodSandboxMetrics>, CriE
     .await
 }
 
-/// What was heard of containers in virtual machines; others have no entry.
+/// Whether the host's kernel does not see what runs in it.
+fn has_own_kernel(sandbox: &Sandbox) -> bool {
+    let runtime = &sandbox.record().runtime;
+    runtime.is_vm() || runtime.gvisor().is_some()
+}
+
+/// What was heard of containers with a kernel of their own; others have no entry.
 type Guests = HashMap<String, Option<guest::Figures>>;
 
 fn running(engine: &Engine, sandbox_id: &str) -> Vec<Arc<Container>> {
@@ -85,14 +91,14 @@ fn of_sandbox(engine: &Shared, sandbox: &Sandbox, guests: &Guests) -> PodSandbox
             samples.push((name, vec![interface.name.clone()], value));
         }
     }
-    let vm = record.runtime.is_vm();
+    let guest = has_own_kernel(sandbox);
     let of_container = |container: &Arc<Container>| {
         let samples = match guests.get(&container.id) {
             Some(figures) => figures.as_ref().map(|figures| {
                 guest::samples(figures, &container.record(), container.oom_events())
             }),
             // It was started since the guests were asked.
-            None if vm => None,
+            None if guest => None,
             None => Some(of_cgroup(engine, container)),
         };
         of_container(engine, container, samples.unwrap_or_default())

@@ -21,7 +21,7 @@ use parking_lot::RwLock;
 use crate::engine::Engine;
 use crate::error::CriError;
 use crate::record::{self, Phase, SandboxRecord};
-use crate::stats::Rate;
+use crate::stats::{Asked, Rate};
 
 pub(crate) use files::{unmount, write as write_files};
 pub(crate) use gvisor::{
@@ -53,6 +53,8 @@ pub(crate) struct Sandbox {
     /// Held while processes of one that waited are moved into its pod's cgroup.
     placing: tokio::sync::Mutex<()>,
     pub(crate) cpu: Rate,
+    /// What its shim has said of the sandbox container.
+    pub(crate) asked: Asked,
 }
 
 impl Sandbox {
@@ -66,6 +68,7 @@ impl Sandbox {
             ending: tokio::sync::Mutex::default(),
             placing: tokio::sync::Mutex::default(),
             cpu: Rate::default(),
+            asked: Asked::default(),
         }
     }
 

@@ -1,16 +1,19 @@
 //! What containers and pods use.
 
+mod asked;
 mod network;
 mod pressure;
 mod rate;
 
+pub(crate) use asked::Asked;
 pub(crate) use network::interfaces;
 pub(crate) use rate::Rate;
 
 use berth_cri_api::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsFilter, CpuUsage, FilesystemIdentifier,
     FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes,
-    PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, SwapUsage, UInt64Value,
+    PodSandboxConfig, PodSandboxStats, PodSandboxStatsFilter, ProcessUsage, PsiStats, SwapUsage,
+    UInt64Value,
 };
 use berth_shim::client::Stats;
 
@@ -38,20 +41,16 @@ async fn look(
     container: &Container,
 ) -> Result<(ContainerStats, Option<Stats>), CriError> {
     let record = container.record();
-    let stats = if record.phase == ContainerPhase::Running {
+    let taken = if record.phase == ContainerPhase::Running {
         let sandbox = engine.sandboxes.get(&record.sandbox_id)?;
-        match sandbox.shim()?.stats(&container.id).await {
-            Ok(stats) => Some(stats),
-            Err(error) => {
-                tracing::debug!(id = container.id, %error, "no statistics");
-                None
-            }
-        }
+        let shim = sandbox.shim()?;
+        container.asked.stats(&shim, &container.id).await
     } else {
         None
     };
     let usage = written(engine, container).await.ok();
     let timestamp = now();
+    let (stats, taken) = (taken.map(|t| t.stats), taken.map_or(timestamp, |t| t.at));
     let config = &record.config.0;
     let cgroup = berth_oci::cgroup::directory(&record.cgroup);
     let pressure = |resource| pressure::of(&engine.host.cgroups, &cgroup, resource);
@@ -64,11 +63,11 @@ async fn look(
         }),
         cpu: stats.map(|stats| CpuUsage {
             psi: pressure("cpu"),
-            ..cpu(&stats, timestamp, &container.cpu)
+            ..cpu(&stats, taken, &container.cpu)
         }),
         memory: stats.map(|stats| MemoryUsage {
             psi: pressure("memory"),
-            ..memory(&stats, timestamp)
+            ..memory(&stats, taken)
         }),
         io: stats.and(pressure("io")).map(|psi| IoUsage {
             timestamp,
@@ -197,12 +196,13 @@ pub(crate) async fn of_sandbox(
     let config = &record.config.0;
     let mut containers = Vec::new();
     let mut parts = Vec::new();
-    for container in container::of_sandbox(engine, &sandbox.id) {
-        if container.phase() == ContainerPhase::Running {
-            let (answer, stats) = look(engine, &container).await?;
-            containers.push(answer);
-            parts.extend(stats);
-        }
+    let mut running = container::of_sandbox(engine, &sandbox.id);
+    running.retain(|container| container.phase() == ContainerPhase::Running);
+    let looks = running.iter().map(|container| look(engine, container));
+    for look in futures::future::join_all(looks).await {
+        let (answer, stats) = look?;
+        containers.push(answer);
+        parts.extend(stats);
     }
     if record.runtime.gvisor().is_some() {
         // Its figures are the whole sandbox's, whichever container is asked for.
@@ -210,9 +210,9 @@ pub(crate) async fn of_sandbox(
     }
     if record.pause
         && let Ok(shim) = sandbox.shim()
-        && let Ok(stats) = shim.stats(&record.id).await
+        && let Some(taken) = sandbox.asked.stats(&shim, &record.id).await
     {
-        parts.push(stats);
+        parts.push(taken.stats);
     }
     let mut pod = Stats::default();
     for part in &parts {
@@ -222,6 +222,10 @@ pub(crate) async fn of_sandbox(
     let timestamp = now();
     let pins = engine.layout.pod(&record.id).join("net");
     let network = blocking(move || Ok(network::usage(&pins, timestamp))).await?;
+    let io = pressure(engine, &record.config.0, "io").map(|psi| IoUsage {
+        timestamp,
+        psi: Some(psi),
+    });
     Ok(PodSandboxStats {
         attributes: Some(PodSandboxAttributes {
             id: record.id.clone(),
@@ -230,17 +234,38 @@ pub(crate) async fn of_sandbox(
             annotations: config.annotations.clone(),
         }),
         linux: Some(LinuxPodSandboxStats {
-            cpu: Some(cpu(&pod, timestamp, &sandbox.cpu)),
-            memory: Some(memory(&pod, timestamp)),
+            cpu: Some(CpuUsage {
+                psi: pressure(engine, &record.config.0, "cpu"),
+                ..cpu(&pod, timestamp, &sandbox.cpu)
+            }),
+            memory: Some(MemoryUsage {
+                psi: pressure(engine, &record.config.0, "memory"),
+                ..memory(&pod, timestamp)
+            }),
             network,
             process: Some(ProcessUsage {
                 timestamp,
                 process_count: value(Some(processes)),
             }),
             containers,
-            io: None,
+            io,
         }),
     })
+}
+
+/// The pressure in the pod's own cgroup, which its client has made.
+fn pressure(engine: &Shared, config: &PodSandboxConfig, resource: &str) -> Option<PsiStats> {
+    let parent = &config.linux.as_ref()?.cgroup_parent;
+    let below = berth_oci::cgroup::directory(format!("{parent}:x:x").as_ref());
+    let path = match parent.strip_suffix(".slice") {
+        // Where systemd has a scope in that slice.
+        Some(_) => below.parent()?.to_owned(),
+        None => parent.into(),
+    };
+    let named = !parent.is_empty() && parent != "/";
+    named
+        .then(|| pressure::of(&engine.host.cgroups, &path, resource))
+        .flatten()
 }
 
 fn add(sum: &mut Stats, more: &Stats) {

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::Config;
 use crate::cgroups::PodCgroups;
 use crate::classes::Classes;
+use crate::cost::Costs;
 use crate::cri::Cri;
 use crate::devices::Devices;
 use crate::events::Recorder;
@@ -20,11 +21,13 @@ use crate::images::Images;
 use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::pods::PodHandle;
+use crate::probes::Probed;
 use crate::runtime::Facts;
 use crate::server::Reviews;
 use crate::services::Services;
 use crate::static_pods::Mirrors;
 use crate::tokens::Tokens;
+use crate::usage::Usage;
 use crate::users::Users;
 
 /// What the machine is short of.
@@ -68,6 +71,12 @@ pub(crate) struct Agent {
     pub(crate) cgroups: PodCgroups,
     pub(crate) reviews: Reviews,
     pub(crate) users: Users,
+    /// What was seen of the use of resources.
+    pub(crate) usage: Usage,
+    /// Counted by the probes' tasks.
+    pub(crate) probed: Probed,
+    /// Kept by `cost::keep`.
+    pub(crate) costs: Costs,
     /// Held while a resize is granted.
     pub(crate) granting: Mutex<()>,
     /// Pods of the API that stand for static ones; seen by `pods::keep`.

@@ -12,11 +12,14 @@ use k8s_openapi::api::core::v1::Pod;
 use tracing::debug;
 
 use crate::amount;
+use crate::usage::hierarchy::Hierarchy;
 
 const CONTROLLERS: [&str; 10] = [
     "cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb",
     "systemd",
 ];
+/// Where cgroups are mounted.
+const MOUNT: &str = "/sys/fs/cgroup";
 const PERIOD_US: &str = "100000";
 
 /// Which hierarchy this machine has.
@@ -71,7 +74,7 @@ pub(crate) struct PodCgroups {
 impl PodCgroups {
     pub(crate) fn new(enabled: bool, overhead: bool) -> Self {
         let layout = if enabled {
-            detect(Path::new("/sys/fs/cgroup"))
+            detect(Path::new(MOUNT))
         } else {
             Layout::Absent
         };
@@ -159,6 +162,42 @@ impl PodCgroups {
             quota: amount::pod_limit(spec, "cpu", self.overhead).map(cpu_quota),
             memory: amount::pod_limit(spec, "memory", self.overhead),
         })
+    }
+
+    /// The trees to read from; empty where pods get no cgroups here.
+    pub(crate) fn hierarchy(&self) -> Hierarchy {
+        match &self.layout {
+            Layout::Absent => Hierarchy::default(),
+            Layout::Split(_) | Layout::Unified(_) => Hierarchy::detect(Path::new(MOUNT)),
+        }
+    }
+
+    /// The pod's cgroup below a tree's root; none where pods get none here.
+    pub(crate) fn path(&self, pod: &Pod, systemd: bool) -> Option<PathBuf> {
+        match &self.layout {
+            Layout::Absent => None,
+            _ if systemd => Some(slice_path(&slice_name(pod))),
+            Layout::Split(_) | Layout::Unified(_) => Some(Self::relative(pod)),
+        }
+    }
+
+    /// The cgroups that pods are below.
+    pub(crate) fn groups(&self, systemd: bool) -> Vec<PathBuf> {
+        match &self.layout {
+            Layout::Absent => Vec::new(),
+            _ if systemd => [
+                "kubepods.slice",
+                "kubepods-burstable.slice",
+                "kubepods-besteffort.slice",
+            ]
+            .map(slice_path)
+            .to_vec(),
+            Layout::Split(_) | Layout::Unified(_) => {
+                ["kubepods", "kubepods/burstable", "kubepods/besteffort"]
+                    .map(PathBuf::from)
+                    .to_vec()
+            }
+        }
     }
 
     fn is_unified(&self) -> bool {

@@ -60,6 +60,8 @@ pub struct Config {
     pub log_max_bytes: u64,
     /// Keep at most this many log files a container, stock 5.
     pub log_max_files: u32,
+    /// How often it is measured what sandboxes cost beyond their containers; zero: never.
+    pub overhead_period: Duration,
 }
 
 impl Config {
@@ -97,6 +99,7 @@ impl Config {
             lease_renew_interval: Duration::from_secs(10),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
+            overhead_period: Duration::from_secs(60),
         }
     }
 }

@@ -115,25 +115,25 @@ fn running(agent: &Agent) -> Vec<Arc<PodHandle>> {
     handles
 }
 
-/// Looks a little further into the directories of pods whose usage counts.
+/// Looks a little further into the directories of pods, and asks for the layers of those whose usage counts.
 async fn measure(
     agent: &Agent,
     mut meter: Meter,
     handles: &[Arc<PodHandle>],
     wants_all: bool,
 ) -> Meter {
-    let pods: Vec<Pod> = handles
-        .iter()
-        .map(|h| h.current())
-        .filter(|pod| wants_all || limits::has_any(pod))
-        .collect();
+    let pods: Vec<Pod> = handles.iter().map(|h| h.current()).collect();
     let places = meter::places(agent, &pods);
-    meter.layers(agent, &pods).await;
-    unblock(move || {
+    let mut limited = pods.clone();
+    limited.retain(|pod| wants_all || limits::has_any(pod));
+    meter.layers(agent, &limited).await;
+    let meter = unblock(move || {
         meter.look(&places, meter::ENTRIES_PER_LOOK);
         meter
     })
-    .await
+    .await;
+    agent.usage.disks.publish(meter.by_pod());
+    meter
 }
 
 fn evict(agent: &Agent, handle: &PodHandle, message: String) {

@@ -23,6 +23,7 @@
 //! | `static_pods::keep`, `keep_mirrors` | the pods of files, and their mirrors in the API | `PodHandle` per pod |
 //! | `devices::keep`, `pod_resources::keep` | the sockets of device plugins and of those who ask for devices | `Devices` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
+//! | `cost::keep` | what sandboxes cost beyond their containers | `Costs` |
 //! | `Server::serve` | port 10250 | - |
 //! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
 //!
@@ -37,6 +38,7 @@ mod cgroups;
 mod classes;
 mod config;
 mod container_config;
+mod cost;
 mod cri;
 mod devices;
 mod env;
@@ -67,6 +69,7 @@ mod sockets;
 mod static_pods;
 mod sysctls;
 mod tokens;
+mod usage;
 mod users;
 mod volumes;
 mod worker;
@@ -136,6 +139,9 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         tokens: tokens::Tokens::default(),
         devices: devices::Devices::load(&config.root_dir),
         cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
+        usage: usage::Usage::default(),
+        probed: probes::Probed::default(),
+        costs: cost::Costs::default(),
         users: users::Users::new(config.root_dir.join("pods")),
         granting: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
@@ -173,6 +179,9 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     tasks.spawn_essential("log rotation", logs::rotate::keep(shared(), stop()));
     tasks.spawn_essential("garbage collection", garbage::keep(shared(), stop()));
     tasks.spawn_essential("eviction", eviction::keep(shared(), stop()));
+    if !agent.config.overhead_period.is_zero() {
+        tasks.spawn_essential("overhead", cost::keep(shared(), stop()));
+    }
     tasks.spawn_essential("node server", server.serve(shared(), stop()));
     if let Some(own) = agent.config.certificates.clone() {
         let (node, dir) = (agent.config.node_name.clone(), own.dir.clone());

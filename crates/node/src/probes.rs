@@ -1,10 +1,11 @@
 //! Probes: one task for each probe of each running container; results go to the pod's handle.
 
 mod check;
+mod probed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_core::event::EventType::Warning;
 use berth_lifecycle::{Observed, RunState, is_sidecar};
@@ -13,6 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
 use crate::pods::PodHandle;
+
+pub(crate) use probed::{BUCKETS_MS, ProbeCounts, ProbeKey, Probed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Sort {
@@ -206,6 +209,7 @@ impl Run {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+            let begin = Instant::now();
             let result = check::check(
                 &self.agent,
                 &self.container,
@@ -215,6 +219,11 @@ impl Run {
                 limit,
             )
             .await;
+            let (kind, passed) = (self.sort.name(), begin.elapsed());
+            let (uid, name) = (&self.handle.uid, &self.container.name);
+            self.agent
+                .probed
+                .count(uid, name, kind, result.is_ok(), passed);
             match result {
                 Ok(()) => {
                     (good, bad) = (good + 1, 0);

@@ -4,19 +4,28 @@
 //! |---|---|
 //! | `/containerLogs/NS/POD/CONTAINER` | logs |
 //! | `/exec`, `/attach`, `/portForward`, `/run` | passed byte for byte to the runtime's stream |
-//! | `/pods`, `/runningpods`, `/healthz`, `/metrics`, `/metrics/resource`, `/stats/summary` | facts |
+//! | `/pods`, `/runningpods`, `/healthz`, `/metrics` | facts |
+//! | `/metrics/resource`, `/metrics/cadvisor`, `/metrics/probes`, `/stats/summary` | what is used |
+//! | `/stats/overhead` | what sandboxes cost beyond their containers |
 
 mod auth;
 mod cache;
+mod cadvisor;
 mod caller;
 mod connections;
+mod exposition;
 mod facts;
 mod logs;
+mod overhead;
+mod probed;
 mod reply;
+mod resource;
 mod reviews;
+#[cfg(test)]
+mod scenes;
 mod stall;
-mod stats;
 mod streams;
+mod summary;
 mod tls;
 
 use std::net::SocketAddr;
@@ -194,9 +203,11 @@ async fn route(
         ["pods"] if get => Ok(facts::pods(agent, false)),
         ["runningpods"] if get => Ok(facts::pods(agent, true)),
         ["metrics"] if get => Ok(facts::metrics(agent)),
-        ["metrics", "resource"] if get => stats::resource(agent).await,
-        ["metrics", "cadvisor" | "probes"] if get => Ok(text(StatusCode::OK, "")),
-        ["stats", "summary"] if get => stats::summary(agent).await,
+        ["metrics", "resource"] if get => Ok(resource::resource(agent).await),
+        ["metrics", "cadvisor"] if get => Ok(cadvisor::cadvisor(agent).await),
+        ["metrics", "probes"] if get => Ok(probed::probes(agent)),
+        ["stats", "summary"] if get => Ok(summary::summary(agent).await),
+        ["stats", "overhead"] if get => Ok(overhead::report(agent)),
         ["containerLogs", ns, pod, container] if get => {
             logs::logs(agent, &request, ns, pod, container).await
         }

@@ -23,6 +23,8 @@ mod port_10250;
 mod resize;
 #[path = "agent/static_pods.rs"]
 mod static_pods;
+#[path = "agent/usage.rs"]
+mod usage;
 
 use std::time::Duration;
 

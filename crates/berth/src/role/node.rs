@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_core::gates::FeatureGates;
@@ -60,6 +61,9 @@ pub(crate) struct NodeArgs {
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
+    /// How often it is measured what sandboxes cost beyond their containers, in seconds; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub(crate) overhead_measure_period: u64,
 }
 
 impl NodeArgs {
@@ -129,6 +133,7 @@ impl NodeArgs {
         config.max_pods = self.max_pods;
         config.cluster_dns.clone_from(&self.cluster_dns);
         config.cluster_domain.clone_from(&self.cluster_domain);
+        config.overhead_period = Duration::from_secs(self.overhead_measure_period);
         config.node_labels = self.labels()?;
         config.register_taints = self
             .taints

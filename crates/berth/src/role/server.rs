@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_apiserver::FrontProxyConfig;
@@ -115,6 +116,9 @@ pub(crate) struct ServerArgs {
     /// Run the controllers; switch them off where a stock controller manager does their work
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) controllers: bool,
+    /// How often it is compared what classes declare as overhead and what nodes have measured, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) overhead_compare_period: u64,
 }
 
 /// What runs beside a server in the same process.
@@ -134,6 +138,7 @@ pub(crate) struct Built {
     gates: FeatureGates,
     schedule_by_handler: Option<bool>,
     controllers: bool,
+    overhead_period: Duration,
     election: Option<Times>,
 }
 
@@ -233,6 +238,7 @@ impl ServerArgs {
             gates,
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
+            overhead_period: Duration::from_secs(self.overhead_compare_period),
             election,
         })
     }
@@ -382,6 +388,7 @@ impl Built {
             gates,
             schedule_by_handler,
             controllers,
+            overhead_period,
             election,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
@@ -415,6 +422,7 @@ impl Built {
         let elector = elector(&manager, "berth-controllers");
         let mut config = berth_controllers::Config::new(manager, pki.ca_pem.clone());
         config.gates = gates;
+        config.overhead_period = Some(overhead_period);
         config.authority = Some(Arc::new(pki.authority()?));
         let work = move |token| {
             let running = if controllers {

@@ -1,4 +1,5 @@
-//! Samples of a container in a virtual machine, whose cgroup is the guest's: the shim is asked for its figures.
+//! Samples of a container in a virtual machine or in gVisor, which the host's kernel does not see: the shim is asked for its
+//! figures.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::record::ContainerRecord;
 
-/// How long a guest may take. All pods' metrics are one answer, so one guest that hangs would hold up that of all.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a guest may take to name its processes.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the shim says of a container.
 #[derive(Debug, Default)]
@@ -20,28 +21,18 @@ pub(super) struct Figures {
     pids: Vec<u32>,
 }
 
-/// Asks the shim of a container; `None` when it says nothing, or not in time.
+/// Asks the shim of a container; `None` when it has never said anything.
 pub(super) async fn ask(engine: &Engine, container: &Container) -> Option<Figures> {
     let sandbox = engine.sandboxes.get(&container.record().sandbox_id).ok()?;
     let shim = sandbox.shim().ok()?;
-    let asked = async { tokio::join!(shim.stats(&container.id), shim.pids(&container.id)) };
-    let (stats, pids) = match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            tracing::debug!(id = container.id, %error, "no metrics of a guest");
-            return None;
-        }
-    };
-    match stats {
-        Ok(stats) => Some(Figures {
-            stats,
-            pids: pids.unwrap_or_default(),
-        }),
-        Err(error) => {
-            tracing::debug!(id = container.id, %error, "no metrics of a guest");
-            None
-        }
-    }
+    let (stats, pids) = tokio::join!(
+        container.asked.stats(&shim, &container.id),
+        tokio::time::timeout(PATIENCE, shim.pids(&container.id)),
+    );
+    Some(Figures {
+        stats: stats?.stats,
+        pids: pids.ok().and_then(Result::ok).unwrap_or_default(),
+    })
 }
 
 /// A metric: its name, its last labels, and where it is among the figures.

@@ -14,6 +14,7 @@ use super::limits::{PodUsage, on_disk};
 use crate::agent::Agent;
 use crate::cri::{labels, rpc_message};
 use crate::sandbox_config::log_directory;
+use crate::usage::DiskUsage;
 
 /// Entries in one look, over all directories; in one of them a tenth of it before it is the next one's turn.
 pub(super) const ENTRIES_PER_LOOK: usize = 100_000;
@@ -150,6 +151,19 @@ impl Meter {
                 }
             }
         }
+    }
+
+    /// Volumes and logs of all pods, as far as they are known.
+    pub(super) fn by_pod(&self) -> HashMap<String, DiskUsage> {
+        let mut pods: HashMap<String, DiskUsage> = HashMap::new();
+        for (place, measured) in &self.measured {
+            let pod = pods.entry(place.uid.clone()).or_default();
+            match &place.what {
+                What::Volume(name) => pod.volumes.insert(name.clone(), measured.usage()),
+                What::Logs(name) => pod.logs.insert(name.clone(), measured.usage()),
+            };
+        }
+        pods
     }
 
     /// What a pod holds, as far as it is known.

@@ -1,13 +1,15 @@
 //! `/pods`, `/runningpods` and `/metrics`.
 
-use std::fmt::Write;
-
 use berth_lifecycle::RunState;
-use http::{Response, StatusCode};
+use http::Response;
 use serde_json::json;
 
-use super::reply::{Body, json as json_reply, text};
+use super::exposition::{Exposition, Kind};
+use super::overhead;
+use super::reply::{Body, json as json_reply};
 use crate::agent::Agent;
+
+const CONTAINERS: &str = "Number of containers by state.";
 
 pub(super) fn pods(agent: &Agent, running: bool) -> Response<Body> {
     let items: Vec<_> = agent
@@ -35,25 +37,48 @@ pub(super) fn metrics(agent: &Agent) -> Response<Body> {
             }
         }
     }
-    let mut out = String::new();
-    let _ = write!(
-        out,
-        "# HELP kubelet_node_name The node's name. The count is always 1.\n\
-         # TYPE kubelet_node_name gauge\n\
-         kubelet_node_name{{node=\"{}\"}} 1\n\
-         # HELP kubelet_desired_pods Number of pods bound to this node.\n\
-         # TYPE kubelet_desired_pods gauge\n\
-         kubelet_desired_pods {}\n\
-         # HELP kubelet_running_pods Number of pods that have a running pod sandbox.\n\
-         # TYPE kubelet_running_pods gauge\n\
-         kubelet_running_pods {pods}\n\
-         # HELP kubelet_running_containers Number of containers by state.\n\
-         # TYPE kubelet_running_containers gauge\n\
-         kubelet_running_containers{{container_state=\"running\"}} {running}\n\
-         kubelet_running_containers{{container_state=\"exited\"}} {exited}\n\
-         kubelet_running_containers{{container_state=\"created\"}} {created}\n",
-        agent.config.node_name,
-        handles.len(),
-    );
-    text(StatusCode::OK, out)
+    let mut out = Exposition::default();
+    let name = [("node", agent.config.node_name.as_str())];
+    for (metric, help, labels, value) in [
+        (
+            "kubelet_node_name",
+            "The node's name. The count is always 1.",
+            &name[..],
+            1,
+        ),
+        (
+            "kubelet_desired_pods",
+            "Number of pods bound to this node.",
+            &[],
+            handles.len(),
+        ),
+        (
+            "kubelet_running_pods",
+            "Number of pods that have a running pod sandbox.",
+            &[],
+            pods,
+        ),
+        (
+            "kubelet_running_containers",
+            CONTAINERS,
+            &[("container_state", "running")],
+            running,
+        ),
+        (
+            "kubelet_running_containers",
+            CONTAINERS,
+            &[("container_state", "exited")],
+            exited,
+        ),
+        (
+            "kubelet_running_containers",
+            CONTAINERS,
+            &[("container_state", "created")],
+            created,
+        ),
+    ] {
+        out.family(metric, help, Kind::Gauge).add(labels, value);
+    }
+    overhead::metrics(agent, &mut out);
+    out.reply()
 }

@@ -58,6 +58,9 @@ pub(crate) struct State {
     pub(crate) not_resized: Option<String>,
     /// What each container uses of memory.
     pub(crate) memory_used: u64,
+    /// Statistics of pods are known, with a network of so many interfaces.
+    pub(crate) pod_stats: bool,
+    pub(crate) interfaces: u32,
     /// What Exec answers.
     pub(crate) stream_url: String,
     next: u32,
@@ -309,6 +312,7 @@ impl State {
                 })
             }
             "ListContainerStats" => self.stats(read(body)),
+            "ListPodSandboxStats" if self.pod_stats => self.all_pod_stats(),
             "ListImages" => ok(&cri::ListImagesResponse::default()),
             "ImageStatus" => {
                 let image = read::<cri::ImageStatusRequest>(body).image.unwrap().image;
@@ -481,6 +485,61 @@ impl State {
         };
         let stats = self.containers.iter().filter(|(_, c)| fits(c)).map(one);
         ok(&cri::ListContainerStatsResponse {
+            stats: stats.collect(),
+        })
+    }
+
+    fn all_pod_stats(&self) -> Reply {
+        let value = |value| Some(cri::UInt64Value { value });
+        let network = |name: String| cri::NetworkInterfaceUsage {
+            name,
+            rx_bytes: value(11),
+            tx_bytes: value(12),
+            ..Default::default()
+        };
+        let container = |(id, c): (&String, &Container)| cri::ContainerStats {
+            attributes: Some(cri::ContainerAttributes {
+                id: id.clone(),
+                metadata: c.config.metadata.clone(),
+                labels: c.config.labels.clone(),
+                ..Default::default()
+            }),
+            cpu: Some(cri::CpuUsage {
+                timestamp: now(),
+                usage_core_nano_seconds: value(1_500_000_000),
+                ..Default::default()
+            }),
+            memory: Some(cri::MemoryUsage {
+                timestamp: now(),
+                working_set_bytes: value(self.memory_used),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let stats = self.sandboxes.iter().map(|(id, s)| cri::PodSandboxStats {
+            attributes: Some(cri::PodSandboxAttributes {
+                id: id.clone(),
+                labels: s.config.labels.clone(),
+                ..Default::default()
+            }),
+            linux: Some(cri::LinuxPodSandboxStats {
+                network: Some(cri::NetworkUsage {
+                    default_interface: Some(network("eth0".into())),
+                    interfaces: (0..self.interfaces)
+                        .map(|n| network(format!("x\"{n}")))
+                        .collect(),
+                    ..Default::default()
+                }),
+                containers: self
+                    .containers
+                    .iter()
+                    .filter(|(_, c)| c.sandbox == *id)
+                    .map(container)
+                    .collect(),
+                ..Default::default()
+            }),
+        });
+        ok(&cri::ListPodSandboxStatsResponse {
             stats: stats.collect(),
         })
     }

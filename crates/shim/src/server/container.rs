@@ -8,7 +8,7 @@ mod start;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
@@ -57,6 +57,8 @@ pub(super) struct Container {
     own_process: OnceLock<bool>,
     /// The most that gVisor has counted.
     cpu_time: AtomicU64,
+    /// Whether gVisor has told its figures by itself.
+    answered: AtomicBool,
 }
 
 impl Container {

@@ -1,5 +1,6 @@
 //! What a container uses, in containerd's messages.
 
+mod control;
 mod gvisor;
 mod v1;
 mod v2;

@@ -1,7 +1,7 @@
 //! `Create`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use berth_oci::runtime::GvisorNetwork;
@@ -75,6 +75,7 @@ pub(in crate::server) async fn create(
         groups: OnceLock::new(),
         own_process: OnceLock::new(),
         cpu_time: AtomicU64::new(0),
+        answered: AtomicBool::new(false),
     });
     match container.create(now).await {
         Ok(()) => Ok(container),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -16,6 +17,25 @@ use crate::server::reaper::Code;
 pub(super) type Ending = Pin<Box<dyn Future<Output = Code> + Send>>;
 
 impl Container {
+    /// The sandbox that it is in: of a container by itself, its own.
+    pub(in crate::server) fn sandbox_id(&self) -> &str {
+        let joined = self
+            .config
+            .joins_sandbox()
+            .then(|| self.config.sandbox_id());
+        joined.flatten().unwrap_or(&self.id)
+    }
+
+    /// Takes note that gVisor's control socket is where it was looked for.
+    pub(in crate::server) fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever was.
+    pub(in crate::server) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// Runs `runsc exec`, which stays as long as the command does and ends with its code. Detached, it would start
     /// itself once more for that, at twice the time. It tells the command's pid in the sandbox through a FIFO at
     /// `internal`; then the command runs.
