@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::Key;
 use super::claim::claim_all;
@@ -152,7 +153,7 @@ impl Controller {
         let mut delete = plan.delete;
         let uid = set.uid().unwrap_or_default();
         for (node, pod) in plan.ended {
-            match self.ended.pause(&uid, &node) {
+            match self.ended.pause(&uid, &node, Instant::now()) {
                 Duration::ZERO => {
                     self.tell_ended(set, &node, &pod).await;
                     delete.push(pod);

@@ -16,10 +16,9 @@ pub(super) struct Ended(Mutex<HashMap<String, HashMap<String, (Instant, u32)>>>)
 
 impl Ended {
     /// How long a pod that ended is left as it is; zero takes note that it is replaced now.
-    pub(super) fn pause(&self, controller: &str, place: &str) -> Duration {
+    pub(super) fn pause(&self, controller: &str, place: &str, now: Instant) -> Duration {
         let mut all = self.0.lock();
         let places = all.entry(controller.to_owned()).or_default();
-        let now = Instant::now();
         let (last, times) = places.get(place).copied().unwrap_or((now, 0));
         let doublings = times.saturating_sub(1);
         let pause = FIRST
@@ -48,21 +47,21 @@ impl Ended {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn later_and_later_in_each_place() {
-        let ended = Ended::default();
-        assert_eq!(ended.pause("u", "a"), Duration::ZERO);
+    #[test]
+    fn later_and_later_in_each_place() {
+        let (ended, mut now) = (Ended::default(), Instant::now());
+        assert_eq!(ended.pause("u", "a", now), Duration::ZERO);
         for seconds in [1, 2, 4, 8] {
-            let left = ended.pause("u", "a");
+            let left = ended.pause("u", "a", now);
             assert_eq!(left.as_secs(), seconds);
-            tokio::time::advance(left).await;
-            assert_eq!(ended.pause("u", "a"), Duration::ZERO);
+            now += left;
+            assert_eq!(ended.pause("u", "a", now), Duration::ZERO);
         }
-        assert_eq!(ended.pause("u", "b"), Duration::ZERO, "another place");
-        tokio::time::advance(3 * LONGEST).await;
-        assert_eq!(ended.pause("u", "a"), Duration::ZERO);
-        assert_eq!(ended.pause("u", "a"), FIRST, "it begins anew");
+        assert_eq!(ended.pause("u", "b", now), Duration::ZERO, "another place");
+        now += 3 * LONGEST;
+        assert_eq!(ended.pause("u", "a", now), Duration::ZERO);
+        assert_eq!(ended.pause("u", "a", now), FIRST, "it begins anew");
         ended.keep_only(&BTreeSet::new());
-        assert_eq!(ended.pause("u", "a"), Duration::ZERO);
+        assert_eq!(ended.pause("u", "a", now), Duration::ZERO);
     }
 }

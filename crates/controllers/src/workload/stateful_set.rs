@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Key;
 use super::claim::claim_all;
@@ -147,7 +148,7 @@ impl Controller {
         let uid = set.uid().unwrap_or_default();
         for pod in plan.ended {
             let name = pod.name_any();
-            match self.ended.pause(&uid, &name) {
+            match self.ended.pause(&uid, &name, Instant::now()) {
                 Duration::ZERO => {
                     let message = format!(
                         "StatefulSet {}/{} is recreating failed Pod {name}",
