@@ -5,7 +5,7 @@
 //!
 //! - [`annotations`]: berth's own.
 //! - [`container`]: the containers of a pod, whichever list they are in.
-//! - [`cron`]: schedules.
+//! - [`cron`]: schedules of cron, and the times to come.
 //! - [`event`]: counting repeated events.
 //! - [`gates`]: the feature gates.
 //! - [`meta`]: what holds for the metadata of every object.

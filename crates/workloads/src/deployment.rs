@@ -156,10 +156,10 @@ impl Rollout<'_> {
         }
         self.sync_revision(true);
         let replicas = self.limits.replicas;
-        self.sets
-            .new
-            .is_some()
-            .then(|| self.scale_new(replicas))
-            .unwrap_or(true)
+        if self.sets.new.is_some() {
+            self.scale_new(replicas)
+        } else {
+            true
+        }
     }
 }

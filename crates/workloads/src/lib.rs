@@ -12,7 +12,7 @@
 //! - [`template`]: from a pod template to a pod, and the hash that names it.
 //! - [`rank`]: which pods go first when there are too many.
 //! - [`replicas`]: ReplicaSet and ReplicationController.
-//! - [`deployment`]: rollouts.
+//! - [`deployment`]: how a template is rolled out.
 //! - [`stateful_set`], [`revision`]: pods with a name of their own, and the history of their template.
 //! - [`daemon_set`]: a pod for each node.
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.

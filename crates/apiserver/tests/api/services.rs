@@ -80,7 +80,12 @@ async fn an_address_is_had_by_one_service_until_it_goes() {
         let said = refused(&api, "two", json!({"clusterIP": wanted}), 422).await;
         assert!(said.contains(why), "{said}");
     }
-    let moved = json!({"spec": {"clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"]}});
+    let other = if ip == "10.0.0.9" {
+        "10.0.0.8"
+    } else {
+        "10.0.0.9"
+    };
+    let moved = json!({"spec": {"clusterIP": other, "clusterIPs": [other]}});
     let said = api
         .merge(&format!("{SERVICES}/one"), moved)
         .await

@@ -190,7 +190,8 @@ fn a_finished_job_goes_when_its_time_is_over_and_after_its_dependents() {
     let job = |name: &str, ttl: Value| {
         let object = json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"ttlSecondsAfterFinished": ttl, "template": {"spec": {
+            // No controller has it, so that its status is the test's own.
+            "spec": {"ttlSecondsAfterFinished": ttl, "managedBy": "example.com/test", "template": {"spec": {
                 "restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox"}]}}},
         });
         cluster.apply(&object.to_string());

@@ -273,7 +273,6 @@ fn seen(
         restart_count: i32::try_from(o.attempt).unwrap_or(i32::MAX),
         state: Some(state),
         last_state,
-        ..ContainerStatus::default()
     }
 }
 

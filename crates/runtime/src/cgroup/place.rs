@@ -236,6 +236,8 @@ mod tests {
         relocate("x", &from, &to, None).unwrap();
         remove_path("x", &from).unwrap();
         assert!(child.try_wait().unwrap().is_none());
+        // Who waits for a child closes its input, at whose end it would go by itself.
+        let _input = child.stdin.take();
         let reaper = std::thread::spawn(move || child.wait().unwrap());
         remove_path("x", &to).unwrap();
         assert_eq!(

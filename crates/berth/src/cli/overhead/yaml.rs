@@ -69,7 +69,7 @@ mod tests {
         let sorted = |text: &str| {
             let mut lines: Vec<String> = text
                 .lines()
-                .map(|l| l.trim_start_matches("- ").trim().to_owned())
+                .map(|l| l.trim().trim_start_matches("- ").to_owned())
                 .collect();
             lines.sort();
             lines
