@@ -41,6 +41,9 @@ pub(crate) struct Devices {
     names: PathBuf,
 }
 
+/// The healthy devices of a resource: their ids, each with its NUMA nodes.
+type HealthyDevices = Vec<(String, Vec<i64>)>;
+
 /// One container's devices of one resource, for whoever asks.
 pub(crate) struct Held {
     pub(crate) resource: String,
@@ -67,7 +70,7 @@ impl Devices {
     }
 
     /// The healthy devices, by resource.
-    pub(crate) fn healthy(&self) -> Vec<(String, Vec<(String, Vec<i64>)>)> {
+    pub(crate) fn healthy(&self) -> Vec<(String, HealthyDevices)> {
         self.state.lock().healthy()
     }
 

@@ -10,9 +10,12 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// When the pod in a place (a node, a number) ended last, and how often, by the UID of its controller.
+/// When the pod in a place (a node, a number) ended last, and how often.
+type Places = HashMap<String, (Instant, u32)>;
+
+/// The places of each controller, by its UID.
 #[derive(Default)]
-pub(super) struct Ended(Mutex<HashMap<String, HashMap<String, (Instant, u32)>>>);
+pub(super) struct Ended(Mutex<HashMap<String, Places>>);
 
 impl Ended {
     /// How long a pod that ended is left as it is; zero takes note that it is replaced now.

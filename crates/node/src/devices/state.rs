@@ -11,6 +11,7 @@ use tokio::sync::Mutex as Turn;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use super::HealthyDevices;
 use super::record::PodDevices;
 
 /// A plugin that is away longer has taken its resource with it; until then its devices are unhealthy.
@@ -324,7 +325,7 @@ impl State {
             .collect()
     }
 
-    pub(super) fn healthy(&self) -> Vec<(String, Vec<(String, Vec<i64>)>)> {
+    pub(super) fn healthy(&self) -> Vec<(String, HealthyDevices)> {
         let devices = |entry: &Resource| {
             let healthy = entry.devices.iter().filter(|(_, known)| known.healthy);
             healthy
