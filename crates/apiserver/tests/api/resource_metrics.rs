@@ -174,14 +174,19 @@ async fn a_real_metrics_server_takes_its_place() {
     // It is not there, and nobody answers in its place.
     let text = wait(503).await;
     assert!(text.contains("service unavailable"), "{text}");
-    let told = api
-        .get(&format!("{SERVICES}/v1beta1.metrics.k8s.io"))
-        .await
-        .expect(200);
-    assert_eq!(
-        told["status"]["conditions"][0]["reason"], "FailedDiscoveryCheck",
-        "{told}"
-    );
+    // Its status follows: the server asks first, and writes then.
+    let begun = Instant::now();
+    loop {
+        let service = api
+            .get(&format!("{SERVICES}/v1beta1.metrics.k8s.io"))
+            .await
+            .expect(200);
+        if service["status"]["conditions"][0]["reason"] == "FailedDiscoveryCheck" {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{service}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let asked = kubelet.requests();
     api.delete(&format!("{SERVICES}/v1beta1.metrics.k8s.io"))
         .await

@@ -354,7 +354,18 @@ fn a_handler_that_no_node_has_is_told_and_fills_nothing() {
         "{warning}"
     );
     // Whether the scheduler keeps it or the node refuses it: a handful of pods, and a reason.
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    wait_for("a word about its pod", LIMIT, || {
+        let events = cluster.kube(&[
+            "get",
+            "events",
+            "--field-selector",
+            "involvedObject.kind=Pod",
+        ]);
+        match events.contains("nosuch") {
+            true => Ok(()),
+            false => Err(events),
+        }
+    });
     let made = pods(&cluster, "lost");
     assert!(made.len() < 6, "{} pods", made.len());
     // Those that bring their node are refused there.
