@@ -9,6 +9,9 @@ pub const SUBDOMAIN_MAX: usize = 253;
 /// All annotations of an object together.
 pub const ANNOTATIONS_MAX: usize = 256 * 1024;
 
+/// Letters of generated names: no vowels, so no words.
+pub const GENERATED_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
 /// Result of a check: explanations, none when the value is right.
 pub type Complaints = Vec<String>;
 

@@ -1,9 +1,8 @@
 //! Names that the server makes up: `metadata.generateName` and what follows it.
 
+use berth_api::names::GENERATED_ALPHABET as ALPHABET;
 use rand::RngExt;
 
-/// Letters of generated names: no vowels, so no words.
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Length of the random part of a generated name.
 const SUFFIX_LENGTH: usize = 5;
 /// Longest prefix that a generated name keeps.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use berth_core::fnv::fnv1a;
+
 use crate::data_dir;
 
 /// Longest run directory: socket paths below it must stay within the 107 bytes of a unix address.
@@ -85,14 +87,9 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A number for a path: the same at every start (FNV-1a).
+/// A number for a path: the same at every start.
 fn number(path: &Path) -> u32 {
-    path.as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(0x811c_9dc5, |hash, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        })
+    fnv1a(path.as_os_str().as_encoded_bytes().iter().copied())
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 //! - [`container`]: the containers of a pod, whichever list they are in.
 //! - [`cron`]: schedules of cron, and the times to come.
 //! - [`event`]: counting repeated events.
+//! - [`fnv`]: a number for bytes.
 //! - [`gates`]: the feature gates.
 //! - [`meta`]: what holds for the metadata of every object.
 //! - [`object_usage`]: what claims and services use of a quota.
+//! - [`pod`]: what a pod's status says of it.
 //! - [`qos`]: the quality-of-service class of a pod.
 //! - [`resources`]: what a pod asks for in all.
 //! - [`usage`]: what objects use of a quota.
@@ -18,9 +20,11 @@ pub mod annotations;
 pub mod container;
 pub mod cron;
 pub mod event;
+pub mod fnv;
 pub mod gates;
 pub mod meta;
 pub mod object_usage;
+pub mod pod;
 pub mod qos;
 pub mod resource_list;
 pub mod resources;

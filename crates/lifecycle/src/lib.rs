@@ -22,6 +22,7 @@ pub mod resize;
 pub mod status;
 
 pub use backoff::Backoffs;
+pub use berth_core::pod::is_finished as is_terminal;
 pub use observed::{Observed, ObservedContainer, ObservedSandbox, ObservedUser, RunState};
 pub use plan::{Kill, Plan, Role, Start, plan};
 pub use problem::Problem;
@@ -54,14 +55,6 @@ pub fn restart_policy(pod: &Pod) -> RestartPolicy {
 /// An init container that keeps running beside the others (KEP-753).
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
-}
-
-/// The pod has reached a phase that it never leaves.
-pub fn is_terminal(pod: &Pod) -> bool {
-    matches!(
-        pod.status.as_ref().and_then(|s| s.phase.as_deref()),
-        Some("Succeeded" | "Failed")
-    )
 }
 
 pub(crate) fn init_containers(spec: &PodSpec) -> &[Container] {

@@ -7,6 +7,7 @@ mod security;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use berth_core::fnv::fnv1a;
 use berth_cri_api::v1::{ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
@@ -210,12 +211,9 @@ pub(crate) fn message_path(c: &Container) -> &str {
         .unwrap_or("/dev/termination-log")
 }
 
-/// Changes when the container has to be made anew: FNV-1a over name and image.
+/// Changes when the container has to be made anew: by name and image.
 fn hash(c: &Container) -> String {
-    let mut hash: u32 = 0x811c_9dc5;
     let image = c.image.as_deref().unwrap_or_default();
-    for byte in c.name.bytes().chain([0]).chain(image.bytes()) {
-        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    }
+    let hash = fnv1a(c.name.bytes().chain([0]).chain(image.bytes()));
     format!("{hash:x}")
 }

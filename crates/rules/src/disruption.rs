@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use berth_core::pod::is_ready;
 use berth_core::selector::label_selector_matches;
 
 /// How many evictions a budget counts that its controller has not seen yet.
@@ -36,12 +37,6 @@ pub fn is_free(pod: &Pod) -> bool {
 pub fn covers(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
     let selector = budget.spec.as_ref().and_then(|s| s.selector.as_ref());
     selector.is_some_and(|s| label_selector_matches(s, pod.metadata.labels.as_ref()))
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref());
-    let mut conditions = conditions.unwrap_or_default().iter();
-    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Judges the eviction of a pod at a time.

@@ -11,7 +11,7 @@ use k8s_openapi::api::policy::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::intstr::scaled;
-use crate::pod::{count, is_ready};
+use crate::pod::{count, is_ready, sooner};
 
 const CONDITION: &str = "DisruptionAllowed";
 /// An eviction whose pod is still there after this time has come to nothing.
@@ -120,7 +120,7 @@ fn still_expected(
         if pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none()) {
             left.insert(name.clone(), since.clone());
             let wait = Duration::try_from(end.duration_since(now)).unwrap_or_default();
-            next = Some(next.map_or(wait, |next| next.min(wait)));
+            next = sooner(next, Some(wait));
         }
     }
     (left, next)

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use crate::pod::{count, is_active, is_available, is_finished, is_ready, until_available};
+use crate::pod::{count, is_active, is_available, is_finished, is_ready, sooner, until_available};
 use crate::revision::REVISION_HASH;
 use nodes::Placement;
 
@@ -213,8 +213,7 @@ impl Work<'_> {
                     if let Some(left) = until_available(pod, self.min_ready, self.now)
                         && !left.is_zero()
                     {
-                        let next = self.plan.next.map_or(left, |next| next.min(left));
-                        self.plan.next = Some(next);
+                        self.plan.next = sooner(self.plan.next, Some(left));
                     }
                 }
                 (Placement::Stays | Placement::Never, Some(_)) => status.number_misscheduled += 1,

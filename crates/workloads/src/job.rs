@@ -25,7 +25,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::Event;
-use crate::pod::{count, is_active, is_ready, is_terminating};
+use crate::pod::{count, is_active, is_ready, is_terminating, sooner};
 use conditions::End;
 use counts::Counts;
 
@@ -141,8 +141,7 @@ impl Work<'_> {
     }
 
     fn look_again_in(&mut self, left: Duration) {
-        let next = self.plan.next.map_or(left, |next| next.min(left));
-        self.plan.next = Some(next);
+        self.plan.next = sooner(self.plan.next, Some(left));
     }
 
     /// How long until `activeDeadlineSeconds` is over.

@@ -1,16 +1,10 @@
 //! Owner references with `controller: true`: an object has at most one controller, and a controller's selector says which
 //! objects without one it takes (apimachinery's `metav1.GetControllerOf`, the stock `ControllerRefManager`).
 
+pub use berth_core::meta::controller_of;
 use berth_core::selector::label_selector_matches;
 use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-
-/// The reference to the controller of an object.
-#[must_use]
-pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    let owners = meta.owner_references.iter().flatten();
-    owners.into_iter().find(|o| o.controller == Some(true))
-}
 
 /// Whether this UID is that of the object's controller.
 #[must_use]

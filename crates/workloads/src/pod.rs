@@ -3,14 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::Pod;
 
-/// The pod's phase, as the API server has it.
-#[must_use]
-pub fn phase(pod: &Pod) -> &str {
-    let status = pod.status.as_ref();
-    status.and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
-}
+pub use berth_core::pod::{condition, is_finished, is_ready, phase};
 
 /// It neither has ended nor is being deleted.
 #[must_use]
@@ -18,29 +13,10 @@ pub fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// It has ended for good.
-#[must_use]
-pub fn is_finished(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
-}
-
 /// It is being deleted, and has not ended.
 #[must_use]
 pub fn is_terminating(pod: &Pod) -> bool {
     !is_finished(pod) && pod.metadata.deletion_timestamp.is_some()
-}
-
-/// A condition of the pod's status.
-#[must_use]
-pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|c| c.type_ == type_)
-}
-
-/// Its condition Ready is True.
-#[must_use]
-pub fn is_ready(pod: &Pod) -> bool {
-    condition(pod, "Ready").is_some_and(|c| c.status == "True")
 }
 
 /// How long until a ready pod has been so for `min_ready_seconds`: zero for one that is available, none for one that isn't ready.
@@ -90,7 +66,7 @@ impl Readiness {
                 }
                 Some(left) => {
                     all.ready += 1;
-                    all.next = Some(all.next.map_or(left, |next| next.min(left)));
+                    all.next = sooner(all.next, Some(left));
                 }
                 None if is_ready(pod) => all.ready += 1,
                 None => {}
@@ -98,6 +74,12 @@ impl Readiness {
         }
         all
     }
+}
+
+/// The earlier of two times to look again.
+#[must_use]
+pub fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// A count as the API has it.

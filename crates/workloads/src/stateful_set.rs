@@ -20,7 +20,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
-use crate::pod::{is_available, is_finished, is_ready, length, until_available};
+use crate::pod::{is_available, is_finished, is_ready, length, sooner, until_available};
 use ordinals::ordinal_of;
 
 pub use claims::Claim;
@@ -200,11 +200,8 @@ impl<'a> Work<'a> {
     }
 
     fn look_again_in(&mut self, left: Option<Duration>) {
-        let Some(left) = left.filter(|left| !left.is_zero()) else {
-            return;
-        };
-        let next = self.plan.next.map_or(left, |next| next.min(left));
-        self.plan.next = Some(next);
+        let left = left.filter(|left| !left.is_zero());
+        self.plan.next = sooner(self.plan.next, left);
     }
 
     /// Removes pods that are too many: in order one at a time, each when those before it are well.

@@ -1,5 +1,7 @@
 //! From a pod template to a pod, and the hash that tells templates apart.
 
+use berth_api::names::GENERATED_ALPHABET as ALPHABET;
+use berth_core::fnv::fnv1a;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Serialize;
@@ -51,36 +53,15 @@ fn bare(template: &PodTemplateSpec) -> PodTemplateSpec {
 /// same.
 #[must_use]
 pub fn hash<T: Serialize>(of: &T, collisions: Option<i32>) -> String {
-    let mut state = Fnv::default();
     // Object members are in the order of their fields, maps in that of their keys: equal objects have equal text.
     let text = serde_json::to_vec(of).unwrap_or_default();
-    state.add(&text);
-    if let Some(collisions) = collisions {
-        state.add(&collisions.to_le_bytes());
-    }
-    safe(&state.0.to_string())
-}
-
-/// FNV-1a of 32 bits. It only names things: a collision is found when the name is taken.
-struct Fnv(u32);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0x811c_9dc5)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    }
+    let collisions = collisions.into_iter().flat_map(i32::to_le_bytes);
+    // It only names things: a collision is found when the name is taken.
+    safe(&fnv1a(text.into_iter().chain(collisions)).to_string())
 }
 
 /// In the alphabet of generated names, which has no vowels (apimachinery's `rand.SafeEncodeString`).
 fn safe(digits: &str) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let char_of = |byte: u8| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]);
     digits.bytes().map(char_of).collect()
 }

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::field::FieldError;
+use berth_core::meta::controller_of;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use super::policy::{
@@ -181,10 +182,10 @@ impl<P: Borrow<Pod>> Chosen<P> {
 
     fn add(&mut self, pod: Result<P, String>) {
         self.total += 1;
-        let controller = pod.as_ref().ok().and_then(|p| {
-            let owners = p.borrow().metadata.owner_references.iter().flatten();
-            owners.into_iter().find(|o| o.controller == Some(true))
-        });
+        let controller = pod
+            .as_ref()
+            .ok()
+            .and_then(|p| controller_of(&p.borrow().metadata));
         let is_replica = controller.is_some_and(|c| !self.controllers.insert(c.uid.clone()));
         let list = if is_replica {
             &mut self.replicas
