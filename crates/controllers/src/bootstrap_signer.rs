@@ -21,12 +21,11 @@ use ring::hmac;
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
-use crate::reflect;
 use crate::server::is_code;
+use crate::token_cleaner::TYPE;
+use crate::{Reflected, reflect};
 
 const MEASURES: WorkQueue = WorkQueue::new("bootstrap_signer_queue");
-const TOKENS: &str = "kube-system";
-const TYPE: &str = "bootstrap.kubernetes.io/token";
 const TOKEN_PREFIX: &str = "bootstrap-token-";
 const NAMESPACE: &str = "kube-public";
 const NAME: &str = "cluster-info";
@@ -37,10 +36,8 @@ const PERIOD: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until the tasks are to stop.
-pub async fn run(client: Client, tasks: Tasks) {
+pub async fn run(client: Client, mut tokens: Reflected<Secret>, tasks: Tasks) {
     let shutdown = tasks.stop_token();
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), TOKENS);
-    let mut tokens = reflect(&tasks, secrets, Some(&format!("type={TYPE}")));
     let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
     let mut infos = reflect(&tasks, api.clone(), Some(&format!("metadata.name={NAME}")));
     loop {

@@ -11,20 +11,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use berth_api::quantity::Quantity;
-use berth_core::event::{EventCorrelator, EventType, EventWrite};
 use berth_cost::{Declared, NodeReport, judge};
 use berth_supervise::{Brief, Outage};
+use berth_workloads::Event;
 use futures::StreamExt as _;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::Reflected;
+use crate::record::Recorder;
 
 pub use ask::{AskError, ask};
 pub use tell::{cores, mebibytes};
@@ -51,8 +51,8 @@ pub async fn run(
 ) {
     let mut controller = Controller {
         classes: Api::all(client.clone()),
+        recorder: Recorder::new(client.clone(), "runtimeclass-overhead-controller"),
         client,
-        events: EventCorrelator::new("runtimeclass-overhead-controller", None),
         told: Told::new(),
         silent: HashMap::new(),
     };
@@ -73,7 +73,7 @@ pub async fn run(
 struct Controller {
     client: Client,
     classes: Api<RuntimeClass>,
-    events: EventCorrelator,
+    recorder: Recorder,
     told: Told,
     /// Nodes that don't measure, and when they are asked again.
     silent: HashMap<String, Instant>,
@@ -191,46 +191,14 @@ impl Controller {
             let message = format!(
                 "The declared overhead differs from what was measured by more than a factor of two: {text}"
             );
-            self.event(class, EventType::Warning, "OverheadDiffers", &message)
-                .await;
+            let event = Event::warning("OverheadDiffers", message);
+            self.recorder.record(class, &event).await;
         } else if now.is_empty() && !before.is_empty() {
-            let message = "The declared overhead is near what was measured";
-            self.event(class, EventType::Normal, "OverheadAgrees", message)
-                .await;
+            let message = "The declared overhead is near what was measured".to_owned();
+            let event = Event::normal("OverheadAgrees", message);
+            self.recorder.record(class, &event).await;
         }
         Ok(())
-    }
-
-    async fn event(&mut self, class: &RuntimeClass, kind: EventType, reason: &str, message: &str) {
-        let about = ObjectReference {
-            api_version: Some("node.k8s.io/v1".to_owned()),
-            kind: Some("RuntimeClass".to_owned()),
-            name: class.metadata.name.clone(),
-            uid: class.metadata.uid.clone(),
-            ..ObjectReference::default()
-        };
-        let write = self
-            .events
-            .record(&about, kind, reason, message, Timestamp::now());
-        let result = match write {
-            EventWrite::Create(event) => {
-                let namespace = event.metadata.namespace.clone().unwrap_or_default();
-                let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-                api.create(&PostParams::default(), &event).await
-            }
-            EventWrite::Patch {
-                namespace,
-                name,
-                body,
-            } => {
-                let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(&body))
-                    .await
-            }
-        };
-        if let Err(error) = result {
-            warn!(error = %Brief(&error), reason, class = class.name_any(), "event not written");
-        }
     }
 }
 

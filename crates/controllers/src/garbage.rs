@@ -36,7 +36,7 @@ use collect::{Collector, Outcome};
 use graph::Item;
 use resources::{Resource, Resources};
 
-use crate::queue::Queue;
+use crate::work::Work;
 
 /// How often the server is asked which resources it has; at once after a CustomResourceDefinition changed.
 const DISCOVERY: Duration = Duration::from_secs(30);
@@ -75,7 +75,10 @@ pub async fn run(client: Client, tasks: Tasks) {
         resources: Mutex::default(),
     };
     let mut watched: HashMap<(String, String), Watched> = HashMap::new();
-    let mut work = Work::default();
+    let mut pending = Pending {
+        work: Work::new(MEASURES),
+        unknown: BTreeSet::new(),
+    };
     let mut running = FuturesUnordered::new();
     let mut outage = Outage::new("cannot ask which resources there are");
     let mut discover_at = Instant::now();
@@ -86,12 +89,14 @@ pub async fn run(client: Client, tasks: Tasks) {
         let begun = complete || Instant::now() >= patience;
         while begun
             && running.len() < WORKERS
-            && let Some(uid) = work.take(|uid| collector.graph.lock().get(uid)?.namespace.clone())
+            && let Some(uid) = pending
+                .work
+                .take(|uid| collector.graph.lock().get(uid)?.namespace.clone())
         {
             running.push(collector.look_at(uid, complete));
         }
         let due = match begun {
-            true => work.queue.next().filter(|_| running.len() < WORKERS),
+            true => pending.work.next().filter(|_| running.len() < WORKERS),
             false => Some(patience),
         };
         tokio::select! {
@@ -107,11 +112,11 @@ pub async fn run(client: Client, tasks: Tasks) {
                             Arc::new(resources),
                         );
                         if !collector.resources.lock().has_kinds_of(&before) {
-                            let unknown = std::mem::take(&mut work.unknown);
-                            work.add(unknown);
+                            let unknown = std::mem::take(&mut pending.unknown);
+                            pending.add(unknown);
                         }
                         for resource in gone {
-                            forget(&collector, &mut work, &resource, &BTreeSet::new());
+                            forget(&collector, &mut pending, &resource, &BTreeSet::new());
                         }
                     }
                     Err(error) => discover_at = Instant::now() + outage.failed(Brief(&error)),
@@ -122,21 +127,21 @@ pub async fn run(client: Client, tasks: Tasks) {
                     if item.resource.api.kind == "CustomResourceDefinition" {
                         discover_at = discover_at.min(Instant::now() + SETTLE);
                     }
-                    work.add(collector.graph.lock().apply(*item));
+                    pending.add(collector.graph.lock().apply(*item));
                 }
                 Told::Deleted(uid) => {
-                    work.add(collector.graph.lock().remove(&uid));
-                    work.forget(&uid);
+                    pending.add(collector.graph.lock().remove(&uid));
+                    pending.forget(&uid);
                 }
                 Told::Listed(resource, seen) => {
-                    forget(&collector, &mut work, &resource, &seen);
+                    forget(&collector, &mut pending, &resource, &seen);
                     if let Some(one) = watched.get_mut(&resource.key()) {
                         one.listed = true;
                     }
                 }
             },
             Some((uid, outcome)) = running.next(), if !running.is_empty() => {
-                work.finish(uid, outcome);
+                pending.finish(uid, outcome);
             }
             () = async {
                 match due {
@@ -157,87 +162,27 @@ impl Collector {
 
 const MEASURES: WorkQueue = WorkQueue::new("garbage_collector_attempt_to_delete");
 
-/// An object that is being looked at.
-struct Busy {
-    /// Something has changed meanwhile.
-    again: bool,
-    since: Instant,
-}
-
 /// What is to be looked at.
-#[derive(Default)]
-struct Work {
-    queue: Queue,
-    /// Since when each of those in the queue waits.
-    waiting: HashMap<String, Instant>,
-    /// Being looked at.
-    busy: HashMap<String, Busy>,
+struct Pending {
+    work: Work,
     /// Owned by a kind that the server does not have.
     unknown: BTreeSet<String>,
 }
 
-impl Work {
+impl Pending {
     fn add(&mut self, uids: impl IntoIterator<Item = String>) {
-        for uid in uids {
-            MEASURES.added();
-            self.enqueue(uid);
-        }
-    }
-
-    fn enqueue(&mut self, uid: String) {
-        let now = Instant::now();
-        self.waiting.entry(uid.clone()).or_insert(now);
-        self.queue.add(uid, now);
-        MEASURES.depth(self.waiting.len());
-    }
-
-    fn enqueue_failed(&mut self, uid: String) {
-        MEASURES.retried();
-        let now = Instant::now();
-        self.waiting.entry(uid.clone()).or_insert(now);
-        self.queue.add_failed(uid, now);
-        MEASURES.depth(self.waiting.len());
-    }
-
-    /// What is due; an object that is being looked at is looked at once more after that.
-    fn take(&mut self, namespace_of: impl Fn(&str) -> Option<String>) -> Option<String> {
-        while let Some(uid) = self.queue.take(Instant::now(), &namespace_of) {
-            let now = Instant::now();
-            if let Some(since) = self.waiting.remove(&uid) {
-                MEASURES.taken(now - since);
-                MEASURES.depth(self.waiting.len());
-            }
-            match self.busy.get_mut(&uid) {
-                Some(busy) => busy.again = true,
-                None => {
-                    let busy = Busy {
-                        again: false,
-                        since: now,
-                    };
-                    self.busy.insert(uid.clone(), busy);
-                    return Some(uid);
-                }
-            }
-        }
-        None
+        uids.into_iter().for_each(|uid| self.work.add(uid));
     }
 
     fn finish(&mut self, uid: String, outcome: kube::Result<Outcome>) {
-        let busy = self.busy.remove(&uid);
-        if let Some(busy) = &busy {
-            MEASURES.done(busy.since.elapsed());
-        }
-        let again = busy.is_some_and(|busy| busy.again);
         match outcome {
             Ok(Outcome::Again(reason)) => {
                 debug!(uid, reason, "an object is looked at again");
-                self.enqueue_failed(uid);
-                return;
+                return self.work.failed(uid);
             }
             Err(error) => {
                 warn!(uid, error = %Brief(&error), "cannot collect an object yet");
-                self.enqueue_failed(uid);
-                return;
+                return self.work.failed(uid);
             }
             Ok(Outcome::UnknownKind) => {
                 self.unknown.insert(uid.clone());
@@ -245,24 +190,26 @@ impl Work {
             Ok(Outcome::Look(others)) => self.add(others),
             Ok(Outcome::Done) => {}
         }
-        self.queue.forget(&uid);
-        if again {
-            self.add([uid]);
-        }
+        self.work.done(uid);
     }
 
     fn forget(&mut self, uid: &str) {
-        self.queue.forget(uid);
+        self.work.forget(uid);
         self.unknown.remove(uid);
     }
 }
 
 /// Removes what was not seen of a resource, and queues those for which that may mean work.
-fn forget(collector: &Collector, work: &mut Work, resource: &Resource, seen: &BTreeSet<String>) {
+fn forget(
+    collector: &Collector,
+    pending: &mut Pending,
+    resource: &Resource,
+    seen: &BTreeSet<String>,
+) {
     let mut graph = collector.graph.lock();
     for uid in graph.unseen(resource, seen) {
-        work.add(graph.remove(&uid));
-        work.forget(&uid);
+        pending.add(graph.remove(&uid));
+        pending.forget(&uid);
     }
 }
 

@@ -35,8 +35,10 @@ pub mod token_cleaner;
 pub mod ttl_after_finished;
 
 mod queue;
+mod record;
 mod reflect;
 mod server;
+mod work;
 mod workload;
 
 use std::sync::Arc;
@@ -163,13 +165,14 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         let run = class_overhead::run(client.clone(), nodes, pods, period, stop());
         tasks.spawn_essential("overhead controller", run);
     }
+    let tokens = token_cleaner::tokens(&tasks, client.clone());
     tasks.spawn_essential(
         "token cleaner",
-        token_cleaner::run(client.clone(), tasks.clone()),
+        token_cleaner::run(client.clone(), tokens.clone(), stop()),
     );
     tasks.spawn_essential(
         "bootstrap signer",
-        bootstrap_signer::run(client.clone(), tasks.clone()),
+        bootstrap_signer::run(client.clone(), tokens, tasks.clone()),
     );
     tasks.spawn_essential(
         "validating admission policy status controller",
@@ -189,11 +192,12 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         "garbage collector",
         garbage::run(client.clone(), tasks.clone()),
     );
+    let jobs = reflect(&tasks, kube::Api::all(client.clone()), None);
     tasks.spawn_essential(
         "ttl after finished controller",
-        ttl_after_finished::run(client.clone(), tasks.clone(), jiff::Timestamp::now),
+        ttl_after_finished::run(client.clone(), jobs.clone(), jiff::Timestamp::now, stop()),
     );
-    workload::spawn(&tasks, client, &pods, &nodes);
+    workload::spawn(&tasks, client, &pods, &nodes, jobs);
     tasks.spawn_essential(
         "quota controller",
         quota::run(client.clone(), config.gates, Some(pods), tasks.clone()),

@@ -1,19 +1,20 @@
 //! Pods that nobody else would remove: those of nodes that are gone, deleted ones that never got a node,
 //! and old finished ones above the threshold.
 
+use berth_core::pod::is_finished;
 use berth_supervise::Brief;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, DeleteParams, Preconditions};
+use kube::api::{Api, DeleteParams};
 use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Reflected;
-use crate::server::is_code;
+use crate::server::{is_code, only};
 
 const PERIOD: Duration = Duration::from_secs(20);
 /// A node that is missing may be just about to register; its pods wait this long (stock: 40 s).
@@ -108,25 +109,13 @@ pub fn garbage(
     found
 }
 
-fn is_finished(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 async fn remove(client: &Client, pod: &Pod, why: &str) {
     let namespace = pod.namespace().unwrap_or_default();
     let name = pod.name_any();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let params = DeleteParams {
         grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions {
-            uid: pod.uid(),
-            ..Preconditions::default()
-        }),
-        ..DeleteParams::default()
+        ..only(&pod.metadata)
     };
     match api.delete(&name, &params).await {
         Ok(_) => info!(namespace, pod = name, why, "removed a pod"),

@@ -43,6 +43,14 @@ where
         self.store.state()
     }
 
+    /// Those of a namespace as last seen.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut all = self.all();
+        all.retain(|object| object.meta().namespace.as_deref() == Some(namespace));
+        all
+    }
+
     /// An object as last seen.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {

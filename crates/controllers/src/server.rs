@@ -1,8 +1,14 @@
 //! What several controllers ask of the API server, and how they read its refusals.
 
-use kube::Client;
+use std::fmt::Debug;
+
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
 use kube::discovery::Discovery;
+use kube::{Client, Resource, ResourceExt as _};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// All that means something in a URL, or might.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -29,4 +35,44 @@ pub(crate) async fn discovery(client: &Client) -> kube::Result<Discovery> {
 /// Whether the server refused with one of these HTTP status codes.
 pub(crate) fn is_code(error: &kube::Error, codes: &[u16]) -> bool {
     matches!(error, kube::Error::Api(status) if codes.contains(&status.code))
+}
+
+/// Deletes this object, and no other that has its name by then.
+pub(crate) fn only(meta: &ObjectMeta) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: meta.uid.clone(),
+            ..Preconditions::default()
+        }),
+        ..DeleteParams::default()
+    }
+}
+
+/// Deletes this object, if it is still in the state in which it was read.
+pub(crate) fn only_unchanged(meta: &ObjectMeta) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        }),
+        ..DeleteParams::default()
+    }
+}
+
+/// Writes the status of an object, if the object is still as it was read.
+///
+/// # Errors
+/// Also when it has changed since, or is gone.
+pub(crate) async fn write_status<K>(client: &Client, object: &K) -> kube::Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    api.replace_status(&object.name_any(), &PostParams::default(), object)
+        .await
 }

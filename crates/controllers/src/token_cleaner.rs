@@ -8,25 +8,30 @@ use berth_supervise::measures::WorkQueue;
 use berth_supervise::{Brief, Tasks};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, Preconditions};
+use kube::api::Api;
 use kube::{Client, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::reflect;
-use crate::server::is_code;
+use crate::server::{is_code, only_unchanged};
+use crate::{Reflected, reflect};
 
 const MEASURES: WorkQueue = WorkQueue::new("token_cleaner");
 const NAMESPACE: &str = "kube-system";
-const TYPE: &str = "bootstrap.kubernetes.io/token";
+pub(crate) const TYPE: &str = "bootstrap.kubernetes.io/token";
 /// When it is looked at the latest: clocks may be set.
 const PERIOD: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs until the tasks are to stop.
-pub async fn run(client: Client, tasks: Tasks) {
-    let shutdown = tasks.stop_token();
+/// Watches the bootstrap tokens.
+pub(crate) fn tokens(tasks: &Tasks, client: Client) -> Reflected<Secret> {
+    let secrets = Api::namespaced(client, NAMESPACE);
+    reflect(tasks, secrets, Some(&format!("type={TYPE}")))
+}
+
+/// Runs until `shutdown`.
+pub async fn run(client: Client, mut tokens: Reflected<Secret>, shutdown: CancellationToken) {
     let api: Api<Secret> = Api::namespaced(client, NAMESPACE);
-    let mut tokens = reflect(&tasks, api.clone(), Some(&format!("type={TYPE}")));
     loop {
         let mut pause = PERIOD;
         if tokens.is_complete() {
@@ -68,13 +73,7 @@ fn left(secret: &Secret, now: Timestamp) -> Option<Duration> {
 async fn remove(api: &Api<Secret>, token: &Arc<Secret>) -> bool {
     let name = token.name_any();
     // Somebody may have given it more time.
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: token.uid(),
-            resource_version: token.resource_version(),
-        }),
-        ..DeleteParams::default()
-    };
+    let params = only_unchanged(&token.metadata);
     match api.delete(&name, &params).await {
         Ok(_) => {
             info!(secret = name, "removed an expired bootstrap token");

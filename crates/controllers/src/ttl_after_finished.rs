@@ -9,26 +9,30 @@ mod retries;
 
 use std::time::Duration;
 
+use berth_supervise::Brief;
 use berth_supervise::measures::WorkQueue;
-use berth_supervise::{Brief, Tasks};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, DeleteParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, PropagationPolicy};
 use kube::{Client, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::retries::Retries;
-use crate::server::is_code;
-use crate::{Reflected, reflect};
+use crate::Reflected;
+use crate::server::{is_code, only_unchanged};
 
 /// The longest time between two looks at all Jobs: clocks jump.
 const MEASURES: WorkQueue = WorkQueue::new("ttl_jobs_to_delete");
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Runs until the tasks are to stop. `clock` says what time it is.
-pub async fn run(client: Client, tasks: Tasks, clock: fn() -> Timestamp) {
-    let shutdown = tasks.stop_token();
-    let mut jobs = reflect(&tasks, Api::all(client.clone()), None);
+/// Runs until `shutdown`. `clock` says what time it is.
+pub async fn run(
+    client: Client,
+    mut jobs: Reflected<Job>,
+    clock: fn() -> Timestamp,
+    shutdown: CancellationToken,
+) {
     let mut retries = Retries::default();
     loop {
         let next = if jobs.is_complete() {
@@ -94,11 +98,7 @@ async fn remove(client: &Client, known: &Job, clock: fn() -> Timestamp) -> kube:
     }
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
-        preconditions: Some(Preconditions {
-            uid: job.metadata.uid,
-            resource_version: job.metadata.resource_version,
-        }),
-        ..DeleteParams::default()
+        ..only_unchanged(&job.metadata)
     };
     match api.delete(&name, &params).await {
         Ok(_) => {

@@ -6,7 +6,6 @@
 //! | `seen.rs` | whether a watched copy has what was written |
 //! | `claim.rs` | adopting and releasing by selector |
 //! | `pods.rs` | creating and deleting pods, more at a time as long as it succeeds |
-//! | `record.rs` | events |
 //! | `ended.rs` | when a pod that ended is replaced |
 //! | `replicas.rs` | ReplicaSets and ReplicationControllers |
 //! | `deployment.rs` | Deployments |
@@ -26,7 +25,6 @@ mod ended;
 mod job;
 mod keyed;
 mod pods;
-mod record;
 mod replicas;
 mod revisions;
 mod seen;
@@ -45,9 +43,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
+use crate::record::Recorder;
 use crate::{Reflected, reflect};
 use pods::Pods;
-use record::Recorder;
 use revisions::Revisions;
 
 /// Nothing is decided before a kind is listed; it is looked at again after this time.
@@ -59,6 +57,7 @@ pub(crate) fn spawn(
     client: &Client,
     pods: &Reflected<Pod>,
     nodes: &Reflected<Node>,
+    jobs: Reflected<Job>,
 ) {
     let sets: Reflected<ReplicaSet> = watch(tasks, client);
     let revisions: Reflected<ControllerRevision> = watch(tasks, client);
@@ -82,7 +81,6 @@ pub(crate) fn spawn(
     let deployments: Reflected<Deployment> = watch(tasks, client);
     let recorder = Arc::new(Recorder::new(client.clone(), "deployment-controller"));
     deployment::spawn(tasks, client, deployments.clone(), &sets, pods, recorder);
-    let jobs: Reflected<Job> = watch(tasks, client);
     job::spawn(tasks, jobs.clone(), pods, control("job-controller"));
     let crons: Reflected<CronJob> = watch(tasks, client);
     let recorder = Arc::new(Recorder::new(client.clone(), "cronjob-controller"));

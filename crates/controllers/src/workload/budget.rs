@@ -13,13 +13,13 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 
 use super::Key;
 use super::keyed::{Keys, Looked};
-use super::record::Recorder;
 use crate::Reflected;
+use crate::record::Recorder;
+use crate::server::write_status;
 
 /// The kinds whose number of replicas is known.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub(super) fn spawn(
     scales: Scales,
     recorder: Arc<Recorder>,
 ) {
-    let keys = Keys::default();
+    let keys = Keys::new("disruption");
     let own = keys.clone();
     budgets.listen(move |budget| own.add(&Key::of(budget)));
     let (own, known) = (keys.clone(), budgets.clone());
@@ -126,12 +126,9 @@ impl Controller {
         }
         let (status, next) = status(&budget, &pods, scale, Timestamp::now());
         if budget.status.as_ref() != Some(&status) {
-            let api: Api<PodDisruptionBudget> =
-                Api::namespaced(self.client.clone(), &key.namespace);
             let mut changed = PodDisruptionBudget::clone(&budget);
             changed.status = Some(status);
-            api.replace_status(&key.name, &PostParams::default(), &changed)
-                .await?;
+            write_status(&self.client, &changed).await?;
         }
         Ok(next)
     }

@@ -9,17 +9,17 @@ use berth_workloads::cron_job::{Plan, plan, started};
 use berth_workloads::owner::{controller_of, is_controlled_by};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
-use kube::api::{Api, DeleteParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, PostParams, PropagationPolicy};
 use kube::{Client, ResourceExt as _};
 
 use super::Key;
 use super::keyed::{Keys, Looked};
 use super::pods::is_ending;
-use super::record::Recorder;
 use super::seen::Written;
 use crate::Reflected;
+use crate::record::Recorder;
 use crate::reflect::revision_of;
-use crate::server::is_code;
+use crate::server::{is_code, only, write_status};
 
 /// The longest time between two looks: clocks jump.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ pub(super) fn spawn(
     jobs: &Reflected<Job>,
     recorder: Arc<Recorder>,
 ) {
-    let keys = Keys::default();
+    let keys = Keys::new("cronjob");
     let own = keys.clone();
     crons.listen(move |cron| own.add(&Key::of(cron)));
     let own = keys.clone();
@@ -83,11 +83,8 @@ impl Controller {
             return Ok(Some(wait));
         }
         let uid = cron.uid().unwrap_or_default();
-        let is_own = |job: &Arc<Job>| {
-            job.metadata.namespace.as_ref() == Some(&key.namespace)
-                && is_controlled_by(&job.metadata, &uid)
-        };
-        let jobs: Vec<_> = self.jobs.all().into_iter().filter(is_own).collect();
+        let mut jobs = self.jobs.in_namespace(&key.namespace);
+        jobs.retain(|job| is_controlled_by(&job.metadata, &uid));
         let plan = plan(&cron, &jobs, Timestamp::now());
         self.carry_out(&cron, plan).await
     }
@@ -138,11 +135,7 @@ impl Controller {
     async fn delete(&self, cron: &CronJob, job: &Job) -> kube::Result<()> {
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
-            preconditions: Some(Preconditions {
-                uid: job.uid(),
-                ..Preconditions::default()
-            }),
-            ..DeleteParams::default()
+            ..only(&job.metadata)
         };
         let name = job.name_any();
         match self.jobs_in(cron).delete(&name, &params).await {
@@ -161,13 +154,9 @@ impl Controller {
     }
 
     async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> kube::Result<()> {
-        let namespace = cron.namespace().unwrap_or_default();
-        let api: Api<CronJob> = Api::namespaced(self.client.clone(), &namespace);
         let mut changed = cron.clone();
         changed.status = Some(status);
-        let written = api
-            .replace_status(&cron.name_any(), &PostParams::default(), &changed)
-            .await?;
+        let written = write_status(&self.client, &changed).await?;
         self.written
             .note(&Key::of(cron), revision_of(&written.metadata));
         Ok(())

@@ -1,19 +1,18 @@
 //! DaemonSets.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use berth_supervise::Tasks;
 use berth_workloads::Event;
 use berth_workloads::daemon_set::{Plan, plan};
 use berth_workloads::owner::{controller_of, is_empty};
+use berth_workloads::pod::sooner;
 use berth_workloads::revision::{REVISION_HASH, hash_of};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
-use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -24,6 +23,7 @@ use super::keyed::{Keys, Looked};
 use super::pods::Pods;
 use super::revisions::{Present, Revisions};
 use crate::Reflected;
+use crate::server::write_status;
 
 struct Controller {
     sets: Reflected<DaemonSet>,
@@ -44,7 +44,7 @@ pub(super) fn spawn(
     control: Pods,
     revisions: Revisions,
 ) {
-    let keys = Keys::default();
+    let keys = Keys::new("daemonset");
     let own = keys.clone();
     sets.listen(move |set| own.add(&Key::of(set)));
     let own = keys.clone();
@@ -131,8 +131,7 @@ impl Controller {
             status.collision_count = Some(collisions.unwrap_or(0).saturating_add(1));
             return self.write_status(&set, status).await.map(|()| None);
         };
-        let here = |pod: &Arc<Pod>| pod.metadata.namespace.as_ref() == Some(&key.namespace);
-        let here: Vec<_> = self.pods.all().into_iter().filter(here).collect();
+        let here = self.pods.in_namespace(&key.namespace);
         let owned = claim_all(&self.control.client, &*set, &spec.selector, here).await?;
         let hash = hash_of(&present).unwrap_or_default();
         let nodes = self.nodes.all();
@@ -158,7 +157,7 @@ impl Controller {
                     self.tell_ended(set, &node, &pod).await;
                     delete.push(pod);
                 }
-                left => next = Some(next.map_or(left, |next| next.min(left))),
+                left => next = sooner(next, Some(left)),
             }
         }
         let deleted = self.control.delete(set, &delete).await;
@@ -194,12 +193,8 @@ impl Controller {
     }
 
     async fn write_status(&self, set: &DaemonSet, status: DaemonSetStatus) -> kube::Result<()> {
-        let namespace = set.namespace().unwrap_or_default();
-        let api: Api<DaemonSet> = Api::namespaced(self.control.client.clone(), &namespace);
         let mut changed = set.clone();
         changed.status = Some(status);
-        api.replace_status(&set.name_any(), &PostParams::default(), &changed)
-            .await
-            .map(drop)
+        write_status(&self.control.client, &changed).await.map(drop)
     }
 }

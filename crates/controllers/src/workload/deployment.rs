@@ -8,9 +8,9 @@ use berth_workloads::Event;
 use berth_workloads::deployment::{Plan, Step, Taken, create_failed, plan};
 use berth_workloads::owner::{controller_of, is_empty};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
@@ -18,9 +18,9 @@ use super::Key;
 use super::claim::claim_all;
 use super::keyed::{Keys, Looked};
 use super::pods::is_ending;
-use super::record::Recorder;
 use crate::Reflected;
-use crate::server::is_code;
+use crate::record::Recorder;
+use crate::server::{is_code, only_unchanged, write_status};
 
 struct Controller {
     client: Client,
@@ -40,7 +40,7 @@ pub(super) fn spawn(
     pods: &Reflected<Pod>,
     recorder: Arc<Recorder>,
 ) {
-    let keys = Keys::default();
+    let keys = Keys::new("deployment");
     let own = keys.clone();
     deployments.listen(move |object| own.add(&Key::of(object)));
     let (own, known) = (keys.clone(), deployments.clone());
@@ -108,16 +108,8 @@ impl Controller {
         let sets = if is_empty(&spec.selector) {
             Vec::new()
         } else {
-            let all = self.sets.all().into_iter();
-            let here =
-                |set: &Arc<ReplicaSet>| set.metadata.namespace.as_ref() == Some(&key.namespace);
-            claim_all(
-                &self.client,
-                &*deployment,
-                &spec.selector,
-                all.filter(here).collect(),
-            )
-            .await?
+            let here = self.sets.in_namespace(&key.namespace);
+            claim_all(&self.client, &*deployment, &spec.selector, here).await?
         };
         let pods = self.pods_of(&sets);
         let plan = plan(&deployment, &sets, &pods, Timestamp::now());
@@ -217,13 +209,7 @@ impl Controller {
     }
 
     async fn delete(&self, deployment: &Deployment, set: &ReplicaSet) -> kube::Result<()> {
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: set.uid(),
-                resource_version: set.resource_version(),
-            }),
-            ..DeleteParams::default()
-        };
+        let params = only_unchanged(&set.metadata);
         let api = self.sets_in(deployment);
         match api.delete(&set.name_any(), &params).await {
             Ok(_) => Ok(()),
@@ -252,13 +238,9 @@ impl Controller {
     async fn write_status(
         &self,
         mut deployment: Deployment,
-        status: k8s_openapi::api::apps::v1::DeploymentStatus,
+        status: DeploymentStatus,
     ) -> kube::Result<()> {
-        let namespace = deployment.namespace().unwrap_or_default();
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         deployment.status = Some(status);
-        api.replace_status(&deployment.name_any(), &PostParams::default(), &deployment)
-            .await
-            .map(drop)
+        write_status(&self.client, &deployment).await.map(drop)
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::Key;
@@ -21,7 +21,7 @@ use super::pods::Pods;
 use super::seen::Written;
 use crate::Reflected;
 use crate::reflect::revision_of;
-use crate::server::is_code;
+use crate::server::{is_code, write_status};
 
 struct Controller {
     jobs: Reflected<Job>,
@@ -34,7 +34,7 @@ struct Controller {
 
 /// Spawns the controller.
 pub(super) fn spawn(tasks: &Tasks, jobs: Reflected<Job>, pods: &Reflected<Pod>, control: Pods) {
-    let keys = Keys::default();
+    let keys = Keys::new("job");
     let own = keys.clone();
     jobs.listen(move |job| own.add(&Key::of(job)));
     let own = keys.clone();
@@ -84,7 +84,7 @@ impl Controller {
         let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.clone()) else {
             return Ok(None);
         };
-        let here: Vec<_> = self.in_namespace(&key).collect();
+        let here = self.pods.in_namespace(&key.namespace);
         let owned = if is_finished(&job) {
             let uid = job.uid().unwrap_or_default();
             let is_own =
@@ -97,11 +97,6 @@ impl Controller {
         self.carry_out(&job, plan).await
     }
 
-    fn in_namespace(&self, key: &Key) -> impl Iterator<Item = Arc<Pod>> {
-        let is_here = |pod: &Arc<Pod>| pod.metadata.namespace.as_ref() == Some(&key.namespace);
-        self.pods.all().into_iter().filter(is_here)
-    }
-
     /// Pods whose Job is gone, or has been followed by another of its name, wait for nobody any more.
     async fn release_orphans(&self, key: &Key, job: Option<&Job>) -> kube::Result<()> {
         let uid = job.and_then(|job| job.metadata.uid.as_ref());
@@ -110,7 +105,8 @@ impl Controller {
             has_finalizer(pod)
                 && owner.is_some_and(|owner| owner.name == key.name && Some(&owner.uid) != uid)
         };
-        let orphans: Vec<_> = self.in_namespace(key).filter(is_orphan).collect();
+        let here = self.pods.in_namespace(&key.namespace).into_iter();
+        let orphans: Vec<_> = here.filter(is_orphan).collect();
         self.release(key, &orphans).await
     }
 
@@ -127,12 +123,9 @@ impl Controller {
             status.active = Some(fewer.max(0)).filter(|active| *active > 0);
         }
         if job.status.as_ref() != Some(&status) {
-            let api: Api<Job> = Api::namespaced(self.control.client.clone(), &key.namespace);
             let mut changed = job.clone();
             changed.status = Some(status);
-            let written = api
-                .replace_status(&key.name, &PostParams::default(), &changed)
-                .await?;
+            let written = write_status(&self.control.client, &changed).await?;
             self.written.note(&key, revision_of(&written.metadata));
         }
         self.release(&key, &plan.release).await?;

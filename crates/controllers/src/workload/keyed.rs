@@ -1,10 +1,10 @@
 //! Looks at objects by their key: each once however often it changed, several at a time, later and later when it fails.
 
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::measures::WorkQueue;
 use berth_supervise::{Brief, Tasks};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Key;
-use crate::queue::Queue;
 use crate::server::is_code;
+use crate::work::Work;
 
 /// How many objects of a kind are looked at together.
 pub(super) const WORKERS: usize = 8;
@@ -26,32 +26,31 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) type Looked = Result<Option<Duration>, kube::Error>;
 
 /// The keys of one kind that are to be looked at; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Keys {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    work: Mutex<Work>,
     added: Notify,
 }
 
-#[derive(Default)]
-struct State {
-    queue: Queue,
-    /// Being looked at; true when it is to be looked at once more.
-    busy: HashMap<String, bool>,
-}
-
 impl Keys {
+    /// None yet; `queue` is the name of the stock controller's queue.
+    pub(super) fn new(queue: &'static str) -> Self {
+        let shared = Shared {
+            work: Mutex::new(Work::new(WorkQueue::new(queue))),
+            added: Notify::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Has an object looked at now.
     pub(super) fn add(&self, key: &Key) {
-        self.shared
-            .state
-            .lock()
-            .queue
-            .add(key.text(), Instant::now());
+        self.shared.work.lock().add(key.text());
         self.shared.added.notify_one();
     }
 
@@ -69,7 +68,7 @@ impl Keys {
                 let looking = look(key.clone());
                 running.push(async move { (key, looking.await) });
             }
-            let due = self.shared.state.lock().queue.next();
+            let due = self.shared.work.lock().next();
             let due = due.filter(|_| running.len() < WORKERS);
             let due = due.unwrap_or_else(|| Instant::now() + IDLE);
             tokio::select! {
@@ -82,32 +81,18 @@ impl Keys {
     }
 
     fn take(&self) -> Option<Key> {
-        let mut state = self.shared.state.lock();
         let namespace_of = |text: &str| Some(Key::parse(text).namespace);
-        while let Some(text) = state.queue.take(Instant::now(), namespace_of) {
-            match state.busy.get_mut(&text) {
-                Some(again) => *again = true,
-                None => {
-                    state.busy.insert(text.clone(), false);
-                    return Some(Key::parse(&text));
-                }
-            }
-        }
-        None
+        let text = self.shared.work.lock().take(namespace_of)?;
+        Some(Key::parse(&text))
     }
 
     fn finish(&self, key: &Key, looked: Looked, kind: &'static str) {
-        let mut state = self.shared.state.lock();
-        let text = key.text();
-        let again = state.busy.remove(&text).unwrap_or_default();
+        let mut work = self.shared.work.lock();
         match looked {
             Ok(next) => {
-                state.queue.forget(&text);
+                work.done(key.text());
                 if let Some(next) = next {
-                    state.queue.add_at(text.clone(), Instant::now() + next);
-                }
-                if again {
-                    state.queue.add(text, Instant::now());
+                    work.add_at(key.text(), Instant::now() + next);
                 }
             }
             Err(error) => {
@@ -118,7 +103,7 @@ impl Keys {
                 } else {
                     warn!(kind, namespace, name, error = %Brief(&error), "cannot bring an object to its state yet");
                 }
-                state.queue.add_failed(text, Instant::now());
+                work.failed(key.text());
             }
         }
     }
@@ -142,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn one_look_at_a_time_and_none_lost() {
         let stop = CancellationToken::new();
-        let (keys, key) = (Keys::default(), Key::new("n", "a"));
+        let (keys, key) = (Keys::new("test"), Key::new("n", "a"));
         let (now, most, looks) = (
             AtomicUsize::new(0),
             AtomicUsize::new(0),
@@ -170,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn later_and_later_when_it_fails_and_when_it_says_so() {
         let stop = CancellationToken::new();
-        let (keys, start) = (Keys::default(), Instant::now());
+        let (keys, start) = (Keys::new("test"), Instant::now());
         let times = Mutex::new(Vec::new());
         keys.add(&Key::new("n", "a"));
         let working = keys.work(Tasks::new(&stop), "Thing", async |_| {

@@ -6,14 +6,15 @@ use berth_supervise::Brief;
 use berth_workloads::Event;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, PostParams};
 use kube::{Client, Resource, ResourceExt as _};
 
 use super::Key;
-use super::record::Recorder;
+use super::keyed::first_error;
 use super::seen::Written;
+use crate::record::Recorder;
 use crate::reflect::revision_of;
-use crate::server::is_code;
+use crate::server::{is_code, only};
 
 /// What the pods of one kind of controller are written with.
 pub(super) struct Pods {
@@ -36,13 +37,7 @@ impl Pods {
         while !pods.is_empty() {
             let rest = pods.split_off(batch.min(pods.len()));
             let creating = pods.into_iter().map(|pod| self.create_one(owner, pod));
-            let mut failed = None;
-            for result in join_all(creating).await {
-                if let Err(error) = result {
-                    failed.get_or_insert(error);
-                }
-            }
-            if let Some(error) = failed {
+            if let Some(error) = first_error(join_all(creating).await) {
                 return Err(error);
             }
             (pods, batch) = (rest, batch * 2);
@@ -87,7 +82,7 @@ impl Pods {
         O: Resource<DynamicType = ()>,
     {
         let deleting = pods.iter().map(|pod| self.delete_one(owner, pod));
-        match super::keyed::first_error(join_all(deleting).await) {
+        match first_error(join_all(deleting).await) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -99,15 +94,8 @@ impl Pods {
     {
         let namespace = pod.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: pod.uid(),
-                ..Preconditions::default()
-            }),
-            ..DeleteParams::default()
-        };
         let name = pod.name_any();
-        match api.delete(&name, &params).await {
+        match api.delete(&name, &only(&pod.metadata)).await {
             Ok(answer) => {
                 let revision = answer.left().and_then(|pod| revision_of(&pod.metadata));
                 self.written.note(&Key::of(owner), revision);

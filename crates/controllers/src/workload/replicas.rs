@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use berth_supervise::{Brief, Tasks};
 use berth_workloads::owner::{controller_of, controller_reference, is_empty};
+use berth_workloads::pod::sooner;
 use berth_workloads::replicas::{Change, Failure, Replicas, change, status};
 use berth_workloads::template::pod_of;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
-use kube::api::{Api, PostParams};
 
 use super::Key;
 use super::claim::claim_all;
 use super::keyed::{Keys, Looked};
 use super::pods::{Pods, is_ending};
 use crate::Reflected;
+use crate::server::write_status;
 use kinds::Replicated;
 
 struct Controller<K: Replicated> {
@@ -35,7 +35,7 @@ pub(super) fn spawn<K: Replicated>(
     pods: &Reflected<Pod>,
     control: Pods,
 ) {
-    let keys = Keys::default();
+    let keys = Keys::new(K::QUEUE);
     let own = keys.clone();
     objects.listen(move |object| own.add(&Key::of(object)));
     let (own, known) = (keys.clone(), objects.clone());
@@ -86,12 +86,10 @@ impl<K: Replicated> Controller<K> {
         let Some(selector) = object.selector().filter(|selector| !is_empty(selector)) else {
             return Ok(None);
         };
-        let all = self.pods.all();
-        let here = |pod: &Arc<Pod>| pod.metadata.namespace.as_deref() == Some(&key.namespace);
-        let here: Vec<_> = all.iter().filter(|pod| here(pod)).cloned().collect();
+        let here = self.pods.in_namespace(&key.namespace);
         let owned = claim_all(&self.control.client, &*object, &selector, here).await?;
         let outcome = if object.meta().deletion_timestamp.is_none() {
-            self.change(&object, &owned, &all).await
+            self.change(&object, &owned).await
         } else {
             Outcome::Done
         };
@@ -100,13 +98,16 @@ impl<K: Replicated> Controller<K> {
             .await?;
         match outcome {
             Outcome::Refused(_, error) if !is_ending(&error) => Err(error),
-            Outcome::Waits(left, _) => Ok(Some(next.map_or(left, |next| next.min(left)))),
+            Outcome::Waits(left, _) => Ok(sooner(next, Some(left))),
             Outcome::Done | Outcome::Refused(..) => Ok(next),
         }
     }
 
-    async fn change(&self, object: &K, owned: &[Arc<Pod>], all: &[Arc<Pod>]) -> Outcome {
+    async fn change(&self, object: &K, owned: &[Arc<Pod>]) -> Outcome {
         let family = object.family(&self.objects.all());
+        let all = self
+            .pods
+            .in_namespace(object.meta().namespace.as_deref().unwrap_or_default());
         let related = all.iter().map(Arc::as_ref).filter(|pod| {
             let owner = controller_of(&pod.metadata);
             owner.is_some_and(|owner| family.contains(&owner.uid))
@@ -144,11 +145,7 @@ impl<K: Replicated> Controller<K> {
         if new == old {
             return Ok(next);
         }
-        let namespace = object.namespace().unwrap_or_default();
-        let api: Api<K> = Api::namespaced(self.control.client.clone(), &namespace);
-        let changed = object.with_status(new);
-        api.replace_status(&object.name_any(), &PostParams::default(), &changed)
-            .await?;
+        write_status(&self.control.client, &object.with_status(new)).await?;
         Ok(next)
     }
 }

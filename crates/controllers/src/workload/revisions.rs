@@ -8,14 +8,14 @@ use berth_workloads::revision::{Newest, excess, is_equal, newest};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use super::claim::claim_all;
 use crate::Reflected;
-use crate::server::is_code;
+use crate::server::{is_code, only};
 
 /// Where the revisions are read and written.
 pub(super) struct Revisions {
@@ -51,9 +51,10 @@ impl Revisions {
             + Debug,
     {
         let namespace = owner.namespace();
-        let all = self.all.all().into_iter();
-        let here = all.filter(|revision| revision.namespace() == namespace);
-        let mut history = claim_all(&self.client, owner, selector, here.collect()).await?;
+        let here = self
+            .all
+            .in_namespace(namespace.as_deref().unwrap_or_default());
+        let mut history = claim_all(&self.client, owner, selector, here).await?;
         let api: Api<ControllerRevision> = Api::namespaced(
             self.client.clone(),
             namespace.as_deref().unwrap_or_default(),
@@ -106,14 +107,7 @@ impl Revisions {
         for old in excess(history, live, limit) {
             let namespace = old.namespace().unwrap_or_default();
             let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &namespace);
-            let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: old.uid(),
-                    ..Preconditions::default()
-                }),
-                ..DeleteParams::default()
-            };
-            match api.delete(&old.name_any(), &params).await {
+            match api.delete(&old.name_any(), &only(&old.metadata)).await {
                 Ok(_) => {}
                 Err(error) if is_code(&error, &[404, 409]) => {}
                 Err(error) => return Err(error),

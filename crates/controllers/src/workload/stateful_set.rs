@@ -6,6 +6,7 @@ use std::time::Duration;
 use berth_supervise::{Brief, Tasks};
 use berth_workloads::Event;
 use berth_workloads::owner::{controller_of, is_empty};
+use berth_workloads::pod::sooner;
 use berth_workloads::revision::REVISION_HASH;
 use berth_workloads::stateful_set::{Claim, Owned, Plan, plan};
 use jiff::Timestamp;
@@ -23,7 +24,7 @@ use super::keyed::{Keys, Looked};
 use super::pods::Pods;
 use super::revisions::{Present, Revisions};
 use crate::Reflected;
-use crate::server::is_code;
+use crate::server::{is_code, write_status};
 
 struct Controller {
     sets: Reflected<StatefulSet>,
@@ -44,7 +45,7 @@ pub(super) fn spawn(
     control: Pods,
     revisions: Revisions,
 ) {
-    let keys = Keys::default();
+    let keys = Keys::new("statefulset");
     let own = keys.clone();
     sets.listen(move |set| own.add(&Key::of(set)));
     let own = keys.clone();
@@ -111,16 +112,9 @@ impl Controller {
             .iter()
             .find(|revision| Some(revision.name_any().as_str()) == named)
             .unwrap_or(&update);
-        let is_here = |meta: &Option<String>| meta.as_ref() == Some(&key.namespace);
-        let pods = self.pods.all().into_iter();
-        let here = pods
-            .filter(|pod| is_here(&pod.metadata.namespace))
-            .collect();
+        let here = self.pods.in_namespace(&key.namespace);
         let owned = claim_all(&self.control.client, &*set, &spec.selector, here).await?;
-        let claims = self.claims.all().into_iter();
-        let claims: Vec<_> = claims
-            .filter(|claim| is_here(&claim.metadata.namespace))
-            .collect();
+        let claims = self.claims.in_namespace(&key.namespace);
         let all = Owned {
             pods: &owned,
             claims: &claims,
@@ -159,7 +153,7 @@ impl Controller {
                     self.control.recorder.record(set, &event).await;
                     delete.push(pod);
                 }
-                left => next = Some(next.map_or(left, |next| next.min(left))),
+                left => next = sooner(next, Some(left)),
             }
         }
         for (pod, labels) in &plan.repair {
@@ -230,12 +224,8 @@ impl Controller {
     }
 
     async fn write_status(&self, set: &StatefulSet, status: StatefulSetStatus) -> kube::Result<()> {
-        let namespace = set.namespace().unwrap_or_default();
-        let api: Api<StatefulSet> = Api::namespaced(self.control.client.clone(), &namespace);
         let mut changed = set.clone();
         changed.status = Some(status);
-        api.replace_status(&set.name_any(), &PostParams::default(), &changed)
-            .await
-            .map(drop)
+        write_status(&self.control.client, &changed).await.map(drop)
     }
 }

@@ -28,6 +28,8 @@ pub(in super::super) trait Replicated:
 {
     /// The name of the controller's task.
     const TASK: &'static str;
+    /// The name of the stock controller's queue.
+    const QUEUE: &'static str;
 
     fn selector(&self) -> Option<LabelSelector>;
     fn template(&self) -> Option<PodTemplateSpec>;
@@ -47,6 +49,7 @@ pub(in super::super) trait Replicated:
 
 impl Replicated for ReplicaSet {
     const TASK: &'static str = "replica set controller";
+    const QUEUE: &'static str = "replicaset";
 
     fn selector(&self) -> Option<LabelSelector> {
         self.spec.as_ref().map(|spec| spec.selector.clone())
@@ -58,15 +61,12 @@ impl Replicated for ReplicaSet {
 
     fn replicas(&self) -> Replicas<'_> {
         let spec = self.spec.as_ref();
-        let template = spec.and_then(|s| s.template.as_ref());
-        Replicas {
-            generation: self.metadata.generation,
-            wanted: spec.and_then(|s| s.replicas).unwrap_or(1),
-            min_ready_seconds: spec.and_then(|s| s.min_ready_seconds).unwrap_or(0),
-            template_labels: template
-                .and_then(|t| t.metadata.as_ref())
-                .and_then(|m| m.labels.as_ref()),
-        }
+        replicas(
+            self.metadata.generation,
+            spec.and_then(|s| s.replicas),
+            spec.and_then(|s| s.min_ready_seconds),
+            spec.and_then(|s| s.template.as_ref()),
+        )
     }
 
     fn status(&self) -> ReplicaStatus {
@@ -96,6 +96,7 @@ impl Replicated for ReplicaSet {
 
 impl Replicated for ReplicationController {
     const TASK: &'static str = "replication controller";
+    const QUEUE: &'static str = "replicationmanager";
 
     fn selector(&self) -> Option<LabelSelector> {
         let labels = self.spec.as_ref()?.selector.clone()?;
@@ -111,15 +112,12 @@ impl Replicated for ReplicationController {
 
     fn replicas(&self) -> Replicas<'_> {
         let spec = self.spec.as_ref();
-        let template = spec.and_then(|s| s.template.as_ref());
-        Replicas {
-            generation: self.metadata.generation,
-            wanted: spec.and_then(|s| s.replicas).unwrap_or(1),
-            min_ready_seconds: spec.and_then(|s| s.min_ready_seconds).unwrap_or(0),
-            template_labels: template
-                .and_then(|t| t.metadata.as_ref())
-                .and_then(|m| m.labels.as_ref()),
-        }
+        replicas(
+            self.metadata.generation,
+            spec.and_then(|s| s.replicas),
+            spec.and_then(|s| s.min_ready_seconds),
+            spec.and_then(|s| s.template.as_ref()),
+        )
     }
 
     fn status(&self) -> ReplicaStatus {
@@ -138,5 +136,20 @@ impl Replicated for ReplicationController {
 
     fn family(&self, _: &[Arc<Self>]) -> HashSet<String> {
         self.metadata.uid.iter().cloned().collect()
+    }
+}
+
+/// With the API's defaults.
+fn replicas(
+    generation: Option<i64>,
+    wanted: Option<i32>,
+    min_ready_seconds: Option<i32>,
+    template: Option<&PodTemplateSpec>,
+) -> Replicas<'_> {
+    Replicas {
+        generation,
+        wanted: wanted.unwrap_or(1),
+        min_ready_seconds: min_ready_seconds.unwrap_or(0),
+        template_labels: template.and_then(|t| t.metadata.as_ref()?.labels.as_ref()),
     }
 }

@@ -1,4 +1,4 @@
-//! Events of the workload controllers.
+//! Events of the controllers.
 
 use berth_core::event::{EventCorrelator, EventWrite};
 use berth_workloads::Event;
@@ -10,13 +10,13 @@ use tokio::sync::Mutex;
 use tracing::debug;
 
 /// Writes events as one component.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     client: Client,
     events: Mutex<EventCorrelator>,
 }
 
 impl Recorder {
-    pub(super) fn new(client: Client, component: &str) -> Self {
+    pub(crate) fn new(client: Client, component: &str) -> Self {
         Self {
             client,
             events: Mutex::new(EventCorrelator::new(component, None)),
@@ -24,7 +24,7 @@ impl Recorder {
     }
 
     /// Records an event about an object. One that can't be written is lost, as everywhere in Kubernetes.
-    pub(super) async fn record<K>(&self, about: &K, event: &Event)
+    pub(crate) async fn record<K>(&self, about: &K, event: &Event)
     where
         K: Resource<DynamicType = ()>,
     {
