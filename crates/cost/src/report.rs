@@ -1,4 +1,4 @@
-//! What is told of the costs: the form of `/stats/overhead`.
+//! What is reported of the costs: the form of `/stats/overhead`.
 
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,7 @@
 //!              at most one and a half times
 //! ```
 //!
-//! In between it stays as it was, so that a class at the edge is not told of again and again.
+//! In between it stays as it was, so that a class at the edge is not reported again and again.
 
 use crate::report::{ClassReport, StateReport};
 

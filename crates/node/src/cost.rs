@@ -1,4 +1,4 @@
-//! What sandboxes cost beyond their containers: measured again and again, kept in a file, told at `/stats/overhead`.
+//! What sandboxes cost beyond their containers: measured again and again, kept in a file, shown at `/stats/overhead`.
 //!
 //! The arithmetic is `berth_cost`'s; here is where its figures come from (docs/overhead.md). What the node finds is its own
 //! report: it writes nothing of it to the API.
@@ -69,7 +69,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
 async fn round(agent: &Agent, mut before: HashMap<String, Before>) -> HashMap<String, Before> {
     let scene = usage::gather(agent).await;
     let read = unblock(move || figures::read(&scene).map(|figures| (scene, figures))).await;
-    // More processes than are looked at: what can't be told whole isn't told.
+    // More processes than are looked at: what can't be counted whole isn't reported.
     let Some((scene, figures)) = read else {
         return HashMap::new();
     };

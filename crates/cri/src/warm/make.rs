@@ -56,7 +56,7 @@ pub(super) async fn make(
     }
 }
 
-/// What it is told of its pod for the time being.
+/// What stands in for its pod until there is one.
 fn config(id: &str, size: Size) -> PodSandboxConfig {
     let short = id.get(..12).unwrap_or(id);
     PodSandboxConfig {

@@ -37,7 +37,7 @@ pub(super) enum ControlError {
     #[error(
         "the sandbox's control socket is not that of the sandbox's process {expected}, but of {found}"
     )]
-    Stranger { expected: i32, found: i32 },
+    OtherProcess { expected: i32, found: i32 },
     #[error("the sandbox did not answer within {} s", LIMIT.as_secs())]
     Timeout,
     #[error("the sandbox's answer is longer than {MAX_ANSWER} bytes")]
@@ -121,7 +121,7 @@ async fn exchange(sandbox: &Sandbox<'_>, container: &str) -> Result<Event, Contr
     let found = stream.peer_cred()?.pid().unwrap_or(0);
     if found != sandbox.pid {
         let expected = sandbox.pid;
-        return Err(ControlError::Stranger { expected, found });
+        return Err(ControlError::OtherProcess { expected, found });
     }
     match call::<Event>(&mut stream, &json!(container)).await {
         Ok(event) => Ok(Event {

@@ -121,7 +121,7 @@ async fn nobody_else_is_believed_and_no_socket_is_told_apart() {
     .await;
     assert!(matches!(
         other,
-        Err(ControlError::Stranger { expected: 1, .. })
+        Err(ControlError::OtherProcess { expected: 1, .. })
     ));
     let none = event(
         &Sandbox {
