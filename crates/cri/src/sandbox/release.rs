@@ -91,12 +91,13 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
     let id = record.id.clone();
     let other_shim = record.runtime.other_shim().is_some();
     let waited_in = record.waited_in.clone();
+    let unfinished = record.phase == Phase::Creating;
     blocking(move || {
-        if let Some(waited_in) = &waited_in {
-            remove_waited(&shared, &id, waited_in);
-        }
         if other_shim {
             leftovers::remove_cgroups(&shared, &id);
+        }
+        if waited_in.is_some() || unfinished {
+            remove_cgroups(&shared, &id, waited_in.as_deref());
         }
         give_back(&shared.layout, &id)
     })
@@ -113,11 +114,12 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
     Ok(())
 }
 
-/// Removes the cgroups of a sandbox that waited: where it did, and where it was moved to. What its runtime knows of is only
-/// the first.
-fn remove_waited(engine: &Engine, id: &str, waited_in: &Path) {
+/// Removes the cgroups that a sandbox's runtime may not know of, with what still runs in them: that of a sandbox which was
+/// never whole, since a runtime that was killed has made it before it has noted so anywhere, and of one that waited for its
+/// pod the cgroup that it was moved to.
+fn remove_cgroups(engine: &Engine, id: &str, waited_in: Option<&Path>) {
     let pod = super::spec::cgroup(&engine.layout.bundle(id));
-    for path in pod.iter().map(PathBuf::as_path).chain([waited_in]) {
+    for path in pod.iter().map(PathBuf::as_path).chain(waited_in) {
         if let Err(error) = berth_runtime::remove_cgroup(id, path) {
             let error = crate::error::chain(&error);
             tracing::warn!(id, error, "a cgroup is left behind");
