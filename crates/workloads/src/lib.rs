@@ -17,7 +17,9 @@
 //! - [`daemon_set`]: a pod for each node.
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.
 //! - [`budget`]: how many pods may be evicted.
+//! - [`autoscaler`]: how many replicas, by what pods use.
 
+pub mod autoscaler;
 pub mod budget;
 pub mod cron_job;
 pub mod daemon_set;
