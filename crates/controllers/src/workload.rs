@@ -13,9 +13,11 @@
 //! | `revisions.rs` | their history |
 //! | `job.rs`, `cron_job.rs` | Jobs, CronJobs |
 //! | `budget.rs` | PodDisruptionBudgets |
+//! | `autoscaler.rs` | HorizontalPodAutoscalers |
 //!
 //! Tasks: a watch for each kind, and one for each kind that looks at its objects, [`keyed::WORKERS`] at a time.
 
+mod autoscaler;
 mod budget;
 mod claim;
 mod cron_job;
@@ -37,6 +39,7 @@ use berth_supervise::Tasks;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -92,6 +95,9 @@ pub(crate) fn spawn(
     let claims: Reflected<PersistentVolumeClaim> = watch(tasks, client);
     let own = control("statefulset-controller");
     stateful_set::spawn(tasks, stateful.clone(), pods, claims, own, revisions());
+    let scalers: Reflected<HorizontalPodAutoscaler> = watch(tasks, client);
+    let recorder = Arc::new(Recorder::new(client.clone(), "horizontal-pod-autoscaler"));
+    autoscaler::spawn(tasks, client, scalers, recorder);
     let budgets: Reflected<PodDisruptionBudget> = watch(tasks, client);
     let recorder = Arc::new(Recorder::new(client.clone(), "controllermanager"));
     let scales = budget::Scales {

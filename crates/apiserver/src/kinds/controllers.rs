@@ -16,7 +16,7 @@ const MANAGER: (&str, &str) = ("kube-system", "kube-controller-manager");
 const DEFAULT_SECONDS: i32 = 15;
 
 /// The kinds for which this program has a controller (`berth-controllers`).
-const BUILT_IN: [&str; 8] = [
+const BUILT_IN: [&str; 9] = [
     "Deployment",
     "ReplicaSet",
     "ReplicationController",
@@ -25,6 +25,7 @@ const BUILT_IN: [&str; 8] = [
     "Job",
     "CronJob",
     "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
 ];
 
 /// Tells the creator that nothing will happen, unless a controller manager runs.

@@ -20,6 +20,9 @@ use v2::HorizontalPodAutoscaler;
 
 const UNKNOWN: &str = "<unknown>";
 
+/// The types of metrics that the built-in controller reads.
+const READ: [&str; 2] = ["Resource", "ContainerResource"];
+
 impl Kind for HorizontalPodAutoscaler {
     type Object = Self;
 
@@ -93,8 +96,20 @@ impl Kind for HorizontalPodAutoscaler {
         }))
     }
 
-    fn warnings(_new: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        controllers::warnings::<Self>(cluster)
+    fn warnings(new: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        let mut all = controllers::warnings::<Self>(cluster)?;
+        if cluster.controllers && !controllers::is_manager_running(cluster)? {
+            let metrics = new.spec.metrics.iter().flatten().enumerate();
+            let unread = metrics.filter(|(_, metric)| !READ.contains(&metric.type_.as_str()));
+            all.extend(unread.map(|(place, metric)| {
+                format!(
+                    "spec.metrics[{place}].type: metrics of type {} are not read by the controller that is built into this server \
+                     (it reads metrics.k8s.io: types Resource and ContainerResource)",
+                    metric.type_
+                )
+            }));
+        }
+        Ok(all)
     }
 }
 

@@ -433,3 +433,46 @@ fn a_budget_is_kept() {
     rollout(&cluster, "deployment/web");
     wait_allowed(1);
 }
+
+#[test]
+fn an_autoscaler_follows_what_pods_use() {
+    let cluster = Cluster::start();
+    let mut pods_of = template("busy", "while :; do :; done", None);
+    // Twice what it requests, however loaded this machine is.
+    pods_of["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "20m"}, "limits": {"cpu": "60m"}});
+    let more = json!({"template": pods_of});
+    cluster.apply(&workload("Deployment", "busy", Some(1), more));
+    rollout(&cluster, "deployment/busy");
+    let scaler = |target: Value| {
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "busy"},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "busy"},
+                "minReplicas": 1, "maxReplicas": 3, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}})
+        .to_string()
+    };
+    cluster.apply(&scaler(
+        json!({"type": "Utilization", "averageUtilization": 50}),
+    ));
+    let replicas = |wanted: u64| {
+        wait_for(&format!("{wanted} replicas"), 2 * LIMIT, || {
+            let deployment = cluster.json(&["deployment", "busy"]);
+            let scaler = cluster.json(&["hpa", "busy"]);
+            let both = [
+                &deployment["spec"]["replicas"],
+                &scaler["status"]["desiredReplicas"],
+            ];
+            let done = both.iter().all(|number| **number == wanted);
+            done.then_some(())
+                .ok_or_else(|| format!("{both:?} {}", scaler["status"]))
+        });
+    };
+    replicas(3);
+    let shown = cluster.kube(&["get", "hpa", "busy"]);
+    assert!(shown.contains("Deployment/busy"), "{shown}");
+    // Far more than they use for each pod: the fewest are enough.
+    cluster.apply(&scaler(
+        json!({"type": "AverageValue", "averageValue": "10"}),
+    ));
+    replicas(1);
+}
