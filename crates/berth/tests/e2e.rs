@@ -7,6 +7,8 @@
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/addons.rs"]
+mod addons;
 #[path = "e2e/certificates.rs"]
 mod certificates;
 #[path = "e2e/check.rs"]

@@ -13,6 +13,7 @@
 //! | [`policy_types`] | ValidatingAdmissionPolicies | checks their expressions against the types of what they match |
 //! | [`token_cleaner`] | Secrets of bootstrap tokens | removes those that have expired |
 //! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
+//! | [`addons`] | a directory of manifests | applies them, deletes what they no longer hold; runs by itself |
 //! | `workload` | Deployments, ReplicaSets, ReplicationControllers, Pods | makes and removes what they ask for |
 //! | [`class_overhead`] | Nodes, Pods, what nodes measure | says which classes' declared overhead is far from what was measured |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
@@ -20,6 +21,7 @@
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
 //! again from time to time. State is reached only through the API server.
 
+pub mod addons;
 pub mod bootstrap_signer;
 pub mod certificates;
 pub mod class_overhead;

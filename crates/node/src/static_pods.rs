@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_manifests::Found;
 use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
@@ -31,7 +32,7 @@ use crate::runtime::Facts;
 pub(crate) use mirror::keep as keep_mirrors;
 pub(crate) use seen::{Mirrors, is_mirror};
 
-use manifest::{Found, ManifestError, look};
+use manifest::{ManifestError, look};
 use seen::full_name;
 
 /// How often the directory is looked at: names, sizes and times; only what changed is read.

@@ -7,6 +7,7 @@ pub(crate) mod store;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +137,8 @@ pub(crate) struct Built {
     /// `https://127.0.0.1:PORT`.
     pub(crate) url: String,
     gates: FeatureGates,
+    /// The server's part of the data directory.
+    dir: PathBuf,
     schedule_by_handler: Option<bool>,
     controllers: bool,
     overhead_period: Duration,
@@ -236,6 +239,7 @@ impl ServerArgs {
             server,
             url,
             gates,
+            dir: dir.to_owned(),
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
             overhead_period: Duration::from_secs(self.overhead_compare_period),
@@ -367,6 +371,16 @@ impl ServerArgs {
     }
 }
 
+/// The directory of add-ons, made where it is not there.
+fn make_manifests(dir: &Path) -> anyhow::Result<PathBuf> {
+    let manifests = dir.join("manifests");
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    let made = builder.create(&manifests);
+    made.with_context(|| format!("cannot make {}", manifests.display()))?;
+    Ok(manifests)
+}
+
 /// What the server shows, and whose certificates it takes.
 fn tls(serving: Identity, pki: &Pki) -> TlsConfig {
     TlsConfig {
@@ -386,6 +400,7 @@ impl Built {
             server,
             url,
             gates,
+            dir,
             schedule_by_handler,
             controllers,
             overhead_period,
@@ -416,6 +431,15 @@ impl Built {
                 election::run(elector, token, work)
             });
         }
+        let addons = berth_controllers::addons::Config {
+            client: client("system:addons", &["system:masters"]).await?,
+            manifests: make_manifests(&dir)?,
+            record: dir.join("addons.json"),
+        };
+        roles.spawn(Stage::Clients, "add-ons", |token| async move {
+            berth_controllers::addons::run(addons, token).await;
+            Ok(())
+        });
         // The stock controller manager borrows an account a controller; ours empties namespaces of every
         // kind there will ever be, which takes the right to delete anything.
         let manager = client("system:kube-controller-manager", &["system:masters"]).await?;

@@ -1,12 +1,11 @@
 //! From a file to a static pod: read, decoded, defaulted, validated, named after the node.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use berth_api::decode::{DecodeError, Document, decode};
+use berth_manifests::{DirectoryError, FileError, Found};
 use berth_rules::Rules;
 use berth_rules::admission::node_restriction::references;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration, Volume};
@@ -15,8 +14,6 @@ use sha2::{Digest, Sha256};
 
 /// A manifest is no larger than an object may be.
 const MAX_BYTES: u64 = 3 << 19;
-/// So many files a directory may have.
-const MAX_FILES: usize = 1024;
 /// As deep as a document may be, and a little: [`Document`] has the bound.
 const MAX_DEPTH: usize = 110;
 /// Reading a document calls itself for each of its levels.
@@ -28,18 +25,10 @@ const SOURCE: &str = "kubernetes.io/config.source";
 /// Why a file is no static pod.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ManifestError {
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("cannot read it: {0}")]
-    Read(io::Error),
-    #[error("it is no regular file")]
-    NotRegular,
-    #[error("it has more than {MAX_BYTES} bytes")]
-    Large,
-    #[error(
-        "it belongs to user {owner} with mode {mode:04o}: whoever writes it runs what he likes on this machine, so it must be root's alone to write"
-    )]
-    Open { owner: u32, mode: u32 },
-    #[error("it is not UTF-8")]
-    Text,
+    Thread(io::Error),
     #[error("it is not valid YAML: {0}")]
     Yaml(String),
     #[error("it is {0:?}, not a Pod of v1")]
@@ -58,114 +47,27 @@ pub(super) enum ManifestError {
     Refers(&'static str),
 }
 
-/// Why a directory says nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DirectoryError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(
-        "it belongs to user {owner} with mode {mode:04o}: whoever writes there runs what he likes on this machine, so it must be root's alone to write"
-    )]
-    Open { owner: u32, mode: u32 },
-    #[error("it has more than {MAX_FILES} files")]
-    Many,
-}
-
-/// What tells that a file is another one than before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Found {
-    fn of(meta: &fs::Metadata) -> Self {
-        Self {
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
 /// All files by path; a file that is as it was in `old` is not read again.
 pub(super) type Look = BTreeMap<PathBuf, (Found, Option<Result<Pod, ManifestError>>)>;
 
-/// Looks at a directory. One that isn't there is as good as empty.
+/// Looks at a directory.
 pub(super) fn look(
     dir: &Path,
     old: &BTreeMap<PathBuf, Found>,
     node: &str,
 ) -> Result<Look, DirectoryError> {
-    let mut all = Look::new();
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(all),
-        entries => entries?,
-    };
-    if let Some((owner, mode)) = open_to_others(&fs::metadata(dir)?) {
-        return Err(DirectoryError::Open { owner, mode });
-    }
-    for entry in entries {
-        let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        // One that went away meanwhile is not there.
-        let Ok(meta) = fs::metadata(&path) else {
-            continue;
-        };
-        if hidden || meta.is_dir() {
-            continue;
-        }
-        if all.len() == MAX_FILES {
-            return Err(DirectoryError::Many);
-        }
-        let found = Found::of(&meta);
-        let pod = (old.get(&path) != Some(&found)).then(|| read(&path, node));
-        all.insert(path, (found, pod));
-    }
-    Ok(all)
+    let all = berth_manifests::look(dir, old, MAX_BYTES)?.into_iter();
+    let read = all.map(|(path, (found, text))| {
+        let pod = text.map(|text| read(text?, &path, node));
+        (path, (found, pod))
+    });
+    Ok(read.collect())
 }
 
-fn open_to_others(meta: &fs::Metadata) -> Option<(u32, u32)> {
-    let (owner, mode) = (meta.uid(), meta.permissions().mode() & 0o7777);
-    let own = rustix::process::geteuid().as_raw();
-    (owner != own && owner != 0 || mode & 0o022 != 0).then_some((owner, mode))
-}
-
-fn read(path: &Path, node: &str) -> Result<Pod, ManifestError> {
-    // A FIFO would wait for who writes.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .map_err(ManifestError::Read)?;
-    let text = content(file)?;
+fn read(text: String, path: &Path, node: &str) -> Result<Pod, ManifestError> {
     let mut pod = parse(&text)?;
     complete(&mut pod, path, node, &text)?;
     Ok(pod)
-}
-
-fn content(file: File) -> Result<String, ManifestError> {
-    let meta = file.metadata().map_err(ManifestError::Read)?;
-    if !meta.is_file() {
-        return Err(ManifestError::NotRegular);
-    }
-    if let Some((owner, mode)) = open_to_others(&meta) {
-        return Err(ManifestError::Open { owner, mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(ManifestError::Read)?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_BYTES) {
-        return Err(ManifestError::Large);
-    }
-    String::from_utf8(bytes).map_err(|_| ManifestError::Text)
 }
 
 fn parse(text: &str) -> Result<Pod, ManifestError> {
@@ -213,7 +115,7 @@ fn on_a_large_stack<T: Send>(
             .name("manifest".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, work)
-            .map_err(ManifestError::Read)?;
+            .map_err(ManifestError::Thread)?;
         match thread.join() {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -433,48 +335,19 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_roots_alone_and_only_what_changed_is_read_again() {
-        let temporary = tempfile::tempdir().unwrap();
-        let dir = temporary.path().join("manifests");
-        let old = BTreeMap::new();
-        assert!(look(&dir, &old, "n1").unwrap().is_empty());
-        fs::create_dir(&dir).unwrap();
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-        let write = |name: &str, text: &str, mode: u32| {
-            let path = dir.join(name);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            path
+    fn what_cannot_be_read_is_refused_as_a_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large.yaml");
+        std::fs::write(&path, "x".repeat(2 << 20)).unwrap();
+        std::fs::write(dir.path().join("good.yaml"), GOOD).unwrap();
+        let all = look(dir.path(), &BTreeMap::new(), "n1").unwrap();
+        let refused = |(_, pod): &&(Found, Option<Result<Pod, ManifestError>>)| {
+            matches!(
+                pod,
+                Some(Err(ManifestError::File(FileError::Large(MAX_BYTES))))
+            )
         };
-        let good = write("a.yaml", GOOD, 0o644);
-        let open = write("b.yaml", GOOD, 0o666);
-        let large = write("c.yaml", &"x".repeat(2 << 20), 0o644);
-        write(".hidden.yaml", GOOD, 0o644);
-        fs::create_dir(dir.join("sub")).unwrap();
-        let fifo = dir.join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        let all = look(&dir, &old, "n1").unwrap();
-        assert_eq!(
-            all.keys().collect::<Vec<_>>(),
-            [&good, &open, &large, &fifo]
-        );
-        assert!(matches!(all[&good].1, Some(Ok(_))));
-        assert!(matches!(
-            all[&open].1,
-            Some(Err(ManifestError::Open { .. }))
-        ));
-        assert!(matches!(all[&large].1, Some(Err(ManifestError::Large))));
-        assert!(matches!(all[&fifo].1, Some(Err(ManifestError::NotRegular))));
-        let old = all
-            .into_iter()
-            .map(|(path, (found, _))| (path, found))
-            .collect();
-        let again = look(&dir, &old, "n1").unwrap();
-        assert!(again.values().all(|(_, pod)| pod.is_none()));
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(
-            look(&dir, &old, "n1"),
-            Err(DirectoryError::Open { .. })
-        ));
+        assert_eq!(all.values().filter(refused).count(), 1);
+        assert!(refused(&&all[&path]));
     }
 }
