@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use super::affinity::matches_node_selector;
+use super::around::Surroundings;
 use super::info::{HostPort, NodeInfo, PodInfo};
+use super::numbers::Numbers;
 use berth_core::toleration::first_untolerated;
 
 /// One reason, worded as the stock scheduler does where it knows it.
@@ -26,8 +28,43 @@ pub enum Reason {
     TooManyPods,
     /// Too little of a resource is left.
     Insufficient(String),
+    /// The node has too little of a resource even when nothing runs there.
+    NeverSufficient(String),
     /// The node's container runtime lacks the class's handler.
     NoHandler(String),
+    /// No pod that this one wants near is in the node's place.
+    Affinity,
+    /// A pod that this one keeps away from is in the node's place.
+    AntiAffinity,
+    /// A pod in the node's place keeps this one away.
+    ExistingAntiAffinity,
+    /// The pods would be spread too unevenly.
+    Spread,
+    /// The node lacks a label by which pods are to be spread.
+    SpreadLabel,
+}
+
+impl Reason {
+    /// Whether it may hold no longer when pods leave the node.
+    #[must_use]
+    pub fn is_about_pods(&self) -> bool {
+        match self {
+            Self::Ports
+            | Self::TooManyPods
+            | Self::Insufficient(_)
+            | Self::AntiAffinity
+            | Self::ExistingAntiAffinity
+            | Self::Spread => true,
+            Self::Unschedulable
+            | Self::OtherName
+            | Self::Tainted(..)
+            | Self::Selector
+            | Self::NeverSufficient(_)
+            | Self::NoHandler(_)
+            | Self::Affinity
+            | Self::SpreadLabel => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -43,8 +80,19 @@ impl fmt::Display for Reason {
                 f.write_str("node(s) didn't have free ports for the requested pod ports")
             }
             Self::TooManyPods => f.write_str("Too many pods"),
-            Self::Insufficient(resource) => write!(f, "Insufficient {resource}"),
+            Self::Insufficient(resource) | Self::NeverSufficient(resource) => {
+                write!(f, "Insufficient {resource}")
+            }
             Self::NoHandler(handler) => write!(f, "node(s) lack runtime handler {handler:?}"),
+            Self::Affinity => f.write_str("node(s) didn't match pod affinity rules"),
+            Self::AntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Self::ExistingAntiAffinity => {
+                f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
+            }
+            Self::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
+            Self::SpreadLabel => f.write_str(
+                "node(s) didn't match pod topology spread constraints (missing required label)",
+            ),
         }
     }
 }
@@ -71,7 +119,12 @@ impl HandlerRule {
 /// Why the pod can't run on the node now; empty when it can. As in the stock scheduler, the first check that
 /// fails speaks, with all it has to say.
 #[must_use]
-pub fn filter(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> Vec<Reason> {
+pub fn filter(
+    pod: &PodInfo,
+    node: &NodeInfo,
+    handler: &HandlerRule,
+    around: &Surroundings<'_>,
+) -> Vec<Reason> {
     if let Some(reason) = placement(&pod.pod, node) {
         return vec![reason];
     }
@@ -85,21 +138,63 @@ pub fn filter(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> Vec<Reas
     if is_full(node) {
         reasons.push(Reason::TooManyPods);
     }
+    let nothing = Numbers::default();
+    let never: Vec<&str> = pod.requests.lacking(&node.allocatable, &nothing).collect();
     let lacking = pod.requests.lacking(&node.allocatable, &node.taken);
-    reasons.extend(lacking.map(|name| Reason::Insufficient(name.to_owned())));
+    reasons.extend(lacking.map(|name| {
+        let reason = if never.contains(&name) {
+            Reason::NeverSufficient
+        } else {
+            Reason::Insufficient
+        };
+        reason(name.to_owned())
+    }));
     reasons.sort();
+    if reasons.is_empty() {
+        reasons.extend(around.refusal(node));
+    }
     reasons
 }
 
 /// Whether the pod can run on the node now: whether [`filter`] has nothing to say, without saying it.
 #[must_use]
-pub fn fits(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> bool {
+pub fn fits(
+    pod: &PodInfo,
+    node: &NodeInfo,
+    handler: &HandlerRule,
+    around: &Surroundings<'_>,
+) -> bool {
     let mut lacking = pod.requests.lacking(&node.allocatable, &node.taken);
     !is_full(node)
         && lacking.next().is_none()
         && hindrance(&pod.pod, node).is_none()
         && lacking_handler(node, handler).is_none()
         && !ports_clash(pod, node)
+        && around.refusal(node).is_none()
+}
+
+/// As [`filter`], and also when the pods come that the node is promised to (`status.nominatedNodeName`): whoever they need
+/// may not have come yet, so it has to fit without them, too.
+#[must_use]
+pub fn filter_beside<'c>(
+    pod: &PodInfo,
+    node: &'c NodeInfo,
+    handler: &HandlerRule,
+    around: &Surroundings<'c>,
+    promised: &[&'c PodInfo],
+) -> Vec<Reason> {
+    if !promised.is_empty() {
+        let (mut then, mut around) = (node.clone(), around.clone());
+        for other in promised {
+            then.add(other);
+            around.count(other, node, 1);
+        }
+        let reasons = filter(pod, &then, handler, &around);
+        if !reasons.is_empty() {
+            return reasons;
+        }
+    }
+    filter(pod, node, handler, around)
 }
 
 /// Why the pod can't go onto the node whatever runs there: name, cordon, taints, labels.

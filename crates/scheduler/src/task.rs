@@ -1,34 +1,36 @@
 //! The scheduling loop: one task owns queue and cache and decides; writes run beside it.
 //!
-//! Tasks: this loop; two watches (nodes and classes through a channel, pods); one short task a write, in
-//! two sets (bindings and statuses, and events) that are drained at the end.
+//! Tasks: this loop, which also reads the watches; one short task a write, in two sets (bindings and statuses, and events) that are drained at the end.
 
 mod place;
+mod preempt;
 mod record;
+mod watches;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_core::event::EventType;
 use berth_core::resources::Overhead;
 use berth_placement::PodInfo;
-use berth_supervise::{Brief, Outage, TaskError, panic_reason};
+use berth_supervise::{Brief, TaskError, panic_reason};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
-use kube::api::Api;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::Config;
 use crate::cache::Cache;
+use crate::known::Known;
+use crate::nominations::Nominations;
 use crate::queue::{PodKey, Queue};
-use crate::write::{Occurrence, Writer};
+use crate::write::{Nominated, Occurrence, Writer};
 
 use self::record::Recorder;
 
@@ -37,11 +39,22 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Writes that go on at once: more would only wait at the server.
 const WRITES_AT_ONCE: usize = 128;
 
-/// How a bind ended.
-struct Bound {
-    key: PodKey,
-    failed: bool,
-    event: Option<Occurrence>,
+/// What a write has come to.
+enum Done {
+    /// A bind.
+    Bound {
+        key: PodKey,
+        failed: bool,
+        event: Option<Occurrence>,
+    },
+    /// The deletion of a pod that makes room for another, with what is told of it.
+    Evicted {
+        victim: PodKey,
+        for_pod: PodKey,
+        event: kube::Result<Option<Occurrence>>,
+    },
+    /// A status.
+    Told,
 }
 
 /// Everything the loop owns.
@@ -51,46 +64,27 @@ pub(crate) struct SchedulerTask {
     queue: Queue,
     cache: Cache,
     pending: HashMap<PodKey, Arc<Pod>>,
-    handlers: HashMap<String, String>,
+    nominations: Nominations,
+    /// Pods whose deletion has been asked for and not been seen yet.
+    leaving: HashSet<PodKey>,
+    /// Handlers of RuntimeClasses.
+    handlers: Known<String>,
+    namespaces: Known<BTreeMap<String, String>>,
+    budgets: Known<PodDisruptionBudget>,
     listing_pods: HashSet<PodKey>,
     listing_nodes: HashSet<String>,
     complete: Complete,
-    writes: JoinSet<Option<Bound>>,
+    writes: JoinSet<Done>,
     events: Recorder,
-    outages: Outages,
     /// The node at which the next search begins, where not all are looked at.
     next_node: usize,
 }
 
-/// What is wrong with each watch.
-struct Outages {
-    pods: Outage,
-    nodes: Outage,
-    classes: Outage,
-}
-
-impl Default for Outages {
-    fn default() -> Self {
-        Self {
-            pods: Outage::new("the scheduler cannot watch pods"),
-            nodes: Outage::new("the scheduler cannot watch nodes"),
-            classes: Outage::new("the scheduler cannot watch RuntimeClasses"),
-        }
-    }
-}
-
-/// Which first lists are there. Nothing is decided on half a picture.
+/// Which first lists are there, beside those of what is [`Known`]. Nothing is decided on half a picture.
 #[derive(Default)]
 struct Complete {
     pods: bool,
     nodes: bool,
-    classes: bool,
-}
-
-impl Complete {
-    fn all(&self) -> bool {
-        self.pods && self.nodes && self.classes
-    }
 }
 
 impl SchedulerTask {
@@ -102,59 +96,33 @@ impl SchedulerTask {
             queue: Queue::default(),
             cache: Cache::default(),
             pending: HashMap::new(),
-            handlers: HashMap::new(),
+            nominations: Nominations::default(),
+            leaving: HashSet::new(),
+            handlers: Known::default(),
+            namespaces: Known::default(),
+            budgets: Known::default(),
             listing_pods: HashSet::new(),
             listing_nodes: HashSet::new(),
             complete: Complete::default(),
             writes: JoinSet::new(),
             events: Recorder::default(),
-            outages: Outages::default(),
             next_node: 0,
         }
     }
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), TaskError> {
-        let client = self.config.client.clone();
-        let open =
-            watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-        let mut pods = watcher(Api::<Pod>::all(client.clone()), open)
-            .default_backoff()
-            .boxed();
-        let mut nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default())
-            .default_backoff()
-            .boxed();
-        let mut classes = watcher(Api::<RuntimeClass>::all(client), watcher::Config::default())
-            .default_backoff()
-            .boxed();
+        let mut news = watches::all(&self.config.client);
         let result = loop {
             let now = Instant::now();
-            let may_place = self.complete.all() && self.writes.len() < WRITES_AT_ONCE;
+            let may_place = self.is_complete() && self.writes.len() < WRITES_AT_ONCE;
             let is_ready = may_place && self.queue.is_ready(now);
             let due = self.queue.next_due(now).filter(|_| may_place);
             let pause = due.map(|at| at.saturating_duration_since(now));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
-                event = nodes.next() => match event {
-                    Some(event) => {
-                        self.outages.nodes.watched(&event);
-                        self.watched(event, Self::node_event);
-                    }
-                    None => break Err(TaskError::Ended { task: "node watch" }),
-                },
-                event = classes.next() => match event {
-                    Some(event) => {
-                        self.outages.classes.watched(&event);
-                        self.watched(event, Self::class_event);
-                    }
-                    None => break Err(TaskError::Ended { task: "RuntimeClass watch" }),
-                },
-                event = pods.next() => match event {
-                    Some(event) => {
-                        self.outages.pods.watched(&event);
-                        self.watched(event, Self::pod_event);
-                    }
-                    None => break Err(TaskError::Ended { task: "pod watch" }),
+                Some(one) = news.next() => if let Err(error) = self.hear(one) {
+                    break Err(error);
                 },
                 Some(done) = self.writes.join_next() => if let Err(error) = self.written(done) {
                     break Err(error);
@@ -168,9 +136,15 @@ impl SchedulerTask {
         };
         let drained = tokio::time::timeout(DRAIN, async {
             while let Some(done) = self.writes.join_next().await {
-                if let Ok(Some(Bound {
-                    event: Some(event), ..
-                })) = done
+                if let Ok(
+                    Done::Bound {
+                        event: Some(event), ..
+                    }
+                    | Done::Evicted {
+                        event: Ok(Some(event)),
+                        ..
+                    },
+                ) = done
                 {
                     self.events.add(event);
                 }
@@ -183,14 +157,12 @@ impl SchedulerTask {
         result
     }
 
-    fn watched<K>(
-        &mut self,
-        event: Result<watcher::Event<K>, watcher::Error>,
-        handle: fn(&mut Self, watcher::Event<K>),
-    ) {
-        if let Ok(event) = event {
-            handle(self, event);
-        }
+    fn is_complete(&self) -> bool {
+        self.complete.pods
+            && self.complete.nodes
+            && self.handlers.is_complete()
+            && self.namespaces.is_complete()
+            && self.budgets.is_complete()
     }
 
     fn pod_event(&mut self, event: watcher::Event<Pod>) {
@@ -212,7 +184,9 @@ impl SchedulerTask {
                 for key in gone {
                     self.pending.remove(&key);
                     self.queue.remove(&key);
+                    self.nominations.remove(&key);
                 }
+                self.leaving.retain(|key| listed.contains(key));
                 self.complete.pods = true;
                 self.queue.cluster_changed(Instant::now());
             }
@@ -238,8 +212,17 @@ impl SchedulerTask {
         if let Some(node) = node {
             self.pending.remove(&key);
             self.queue.remove(&key);
+            self.nominations.remove(&key);
             let info = PodInfo::new(Arc::new(pod), self.overhead());
-            return self.cache.confirm(&key, &node, info);
+            let news = self.cache.pod(&key).is_none_or(|known| {
+                let (old, new) = (&known.pod().metadata, &info.pod().metadata);
+                old.labels != new.labels || old.deletion_timestamp != new.deletion_timestamp
+            });
+            self.cache.confirm(&key, &node, info);
+            if news {
+                self.queue.pods_changed(Instant::now());
+            }
+            return;
         }
         let ours = spec
             .and_then(|spec| spec.scheduler_name.as_deref())
@@ -257,10 +240,27 @@ impl SchedulerTask {
         }
         let priority = spec.and_then(|spec| spec.priority).unwrap_or(0);
         let pod = Arc::new(pod);
-        let same = self
-            .pending
-            .get(&key)
-            .is_some_and(|old| old.spec == pod.spec);
+        let old = self.pending.get(&key);
+        let same = old
+            .is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
+        let nominated = |pod: &Pod| {
+            let status = pod.status.as_ref();
+            let node = status.and_then(|status| status.nominated_node_name.clone());
+            node.filter(|node| !node.is_empty())
+        };
+        // What was decided here holds until the status has become another.
+        let now = nominated(&pod);
+        if old.map_or(now.is_some(), |old| nominated(old) != now) {
+            match now {
+                Some(node) => {
+                    let info = PodInfo::new(Arc::clone(&pod), self.overhead());
+                    self.nominations.set(&key, &node, info);
+                }
+                None => {
+                    self.nominations.remove(&key);
+                }
+            }
+        }
         self.pending.insert(key.clone(), pod);
         // Our own words in its status are no reason to try again.
         if !same {
@@ -271,7 +271,9 @@ impl SchedulerTask {
     fn gone(&mut self, key: &str) {
         self.pending.remove(key);
         self.queue.remove(key);
-        if self.cache.remove_pod(key) {
+        self.leaving.remove(key);
+        let promised = self.nominations.remove(key);
+        if self.cache.remove_pod(key) || promised {
             self.queue.cluster_changed(Instant::now());
         }
     }
@@ -305,22 +307,6 @@ impl SchedulerTask {
         self.cache.set_node(Arc::new(node));
         if matters && self.complete.nodes {
             self.queue.cluster_changed(Instant::now());
-        }
-    }
-
-    fn class_event(&mut self, event: watcher::Event<RuntimeClass>) {
-        match event {
-            watcher::Event::Init => self.handlers.clear(),
-            watcher::Event::InitApply(class) | watcher::Event::Apply(class) => {
-                self.handlers.insert(class.name_any(), class.handler);
-            }
-            watcher::Event::Delete(class) => {
-                self.handlers.remove(&class.name_any());
-            }
-            watcher::Event::InitDone => {
-                self.complete.classes = true;
-                self.queue.cluster_changed(Instant::now());
-            }
         }
     }
 
@@ -359,11 +345,11 @@ impl SchedulerTask {
                 message,
                 at: Timestamp::now(),
             });
-            Some(Bound { key, failed, event })
+            Done::Bound { key, failed, event }
         });
     }
 
-    fn tell_unschedulable(&mut self, pod: Arc<Pod>, message: String) {
+    fn tell_unschedulable(&mut self, pod: Arc<Pod>, message: String, nominated: Nominated) {
         self.events.add(Occurrence {
             pod: Arc::clone(&pod),
             type_: EventType::Warning,
@@ -373,19 +359,16 @@ impl SchedulerTask {
         });
         let writer = Arc::clone(&self.writer);
         self.writes.spawn(async move {
-            let result = writer.mark_unschedulable(&pod, &message).await;
+            let result = writer.mark_unschedulable(&pod, &message, &nominated).await;
             writer.status_written(&pod, &result);
-            None
+            Done::Told
         });
     }
 
     /// Takes a write's result over. Without it a pod would count as placed for ever: a write that broke ends the role.
-    fn written(
-        &mut self,
-        done: Result<Option<Bound>, tokio::task::JoinError>,
-    ) -> Result<(), TaskError> {
+    fn written(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), TaskError> {
         match done {
-            Ok(Some(Bound { key, failed, event })) => {
+            Ok(Done::Bound { key, failed, event }) => {
                 if failed {
                     self.cache.forget(&key);
                     self.queue.retry(&key, Instant::now());
@@ -397,7 +380,19 @@ impl SchedulerTask {
                     self.events.add(event);
                 }
             }
-            Ok(None) => {}
+            Ok(Done::Evicted {
+                victim,
+                for_pod,
+                event,
+            }) => match event {
+                Ok(event) => event.into_iter().for_each(|event| self.events.add(event)),
+                Err(error) => {
+                    warn!(pod = victim, error = %Brief(&error), "cannot delete a pod that makes room for another");
+                    self.leaving.remove(&victim);
+                    self.queue.retry(&for_pod, Instant::now());
+                }
+            },
+            Ok(Done::Told) => {}
             Err(error) => {
                 let task = "write";
                 return Err(match error.try_into_panic() {
