@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::between::{self, Between};
-use super::filter::Reason;
+use super::claims::Claims;
 use super::info::{NodeInfo, PodInfo};
+use super::reason::Reason;
 use super::spread::{self, Spread};
 use super::term::Namespaces;
 
@@ -16,6 +17,7 @@ use super::term::Namespaces;
 pub struct Surroundings<'c> {
     between: Option<Between<'c>>,
     spread: Option<Spread<'c>>,
+    claims: Option<Claims<'c>>,
     all: Option<(Arc<[&'c NodeInfo]>, &'c Namespaces)>,
 }
 
@@ -35,8 +37,31 @@ impl<'c> Surroundings<'c> {
         Self {
             between: (terms || pod.has_terms()).then(|| Between::of(pod, &nodes, namespaces)),
             spread: Spread::of(pod, &nodes),
+            claims: None,
             all: Some((nodes, namespaces)),
         }
+    }
+
+    /// With the pod's claims. Of those that one pod at a time may use the users on all nodes are counted.
+    #[must_use]
+    pub fn with_claims(
+        mut self,
+        mut claims: Claims<'c>,
+        nodes: impl Iterator<Item = &'c NodeInfo>,
+    ) -> Self {
+        if claims.is_exclusive() {
+            for other in nodes.flat_map(|node| &node.placed) {
+                claims.count(other, 1);
+            }
+        }
+        self.claims = Some(claims);
+        self
+    }
+
+    /// The pod's claims, if it has any.
+    #[must_use]
+    pub fn claims(&self) -> Option<&Claims<'c>> {
+        self.claims.as_ref()
     }
 
     /// A pod comes to the node (1) or leaves it (-1).
@@ -47,14 +72,19 @@ impl<'c> Surroundings<'c> {
         if let Some(spread) = &mut self.spread {
             spread.count(other, node, sign);
         }
+        if let Some(claims) = &mut self.claims {
+            claims.count(other, sign);
+        }
     }
 
     /// Why the node will not do.
     pub(super) fn refusal(&self, node: &NodeInfo) -> Option<Reason> {
         let spread = self.spread.as_ref();
         let between = self.between.as_ref();
-        spread
-            .and_then(|spread| spread.refusal(node))
+        let claims = self.claims.as_ref();
+        claims
+            .and_then(|claims| claims.refusal(node))
+            .or_else(|| spread.and_then(|spread| spread.refusal(node)))
             .or_else(|| between.and_then(|between| between.refusal(node)))
     }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::filter::Reason;
 use super::info::{NodeInfo, PodInfo};
+use super::reason::Reason;
 use super::term::{Namespaces, Terms};
 
 /// What a pod that is there and requires this one near weighs, as in the stock scheduler (`hardPodAffinityWeight`).

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{Pod, Taint, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use super::affinity::matches_node_selector;
-use super::filter::Reason;
 use super::info::{NodeInfo, PodInfo};
+use super::reason::Reason;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 

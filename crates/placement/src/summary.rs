@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::filter::Reason;
+use super::reason::Reason;
 
 /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`, given each node's reasons.
 #[must_use]

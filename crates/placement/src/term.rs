@@ -47,10 +47,11 @@ impl Term {
                         .is_some_and(|labels| label_selector_matches(selector, Some(labels)))
                 })
         };
-        self.selector
-            .as_ref()
-            .is_some_and(|selector| label_selector_matches(selector, pod.metadata.labels.as_ref()))
-            && here()
+        // The namespace first: it costs least, and most terms are about their own.
+        here()
+            && self.selector.as_ref().is_some_and(|selector| {
+                label_selector_matches(selector, pod.metadata.labels.as_ref())
+            })
     }
 }
 

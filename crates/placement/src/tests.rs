@@ -13,6 +13,7 @@ use super::*;
 use berth_core::resources::Overhead;
 
 mod around;
+mod claims;
 
 fn list(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
     pairs

@@ -127,7 +127,7 @@ impl Cache {
     }
 
     /// All nodes, by name.
-    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, &NodeInfo)> {
+    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, &NodeInfo)> + Clone {
         self.nodes.iter().map(|node| (node.0.as_str(), &node.1))
     }
 

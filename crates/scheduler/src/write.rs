@@ -3,9 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use berth_core::event::{EventCorrelator, EventType, EventWrite};
+use berth_placement::claims::{SELECTED_NODE, selected_node};
 use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Event, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{
+    Binding, Event, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+};
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
@@ -164,6 +167,51 @@ impl Writer {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The volume is the claim's, if both are still as they were seen.
+    pub(crate) async fn reserve(
+        &self,
+        volume: &PersistentVolume,
+        claim: &PersistentVolumeClaim,
+    ) -> kube::Result<()> {
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let meta = &claim.metadata;
+        let patch = json!({
+            "metadata": {
+                "uid": volume.metadata.uid,
+                "resourceVersion": volume.metadata.resource_version,
+                "annotations": {"pv.kubernetes.io/bound-by-controller": "yes"},
+            },
+            "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}},
+        });
+        let how = PatchParams::default();
+        api.patch(&volume.name_any(), &how, &Patch::Merge(patch))
+            .await
+            .map(drop)
+    }
+
+    /// The claim's volume is to be made for the node, if the claim is still as it was seen.
+    pub(crate) async fn select_node(
+        &self,
+        claim: &PersistentVolumeClaim,
+        node: &str,
+    ) -> kube::Result<()> {
+        if selected_node(claim) == Some(node) {
+            return Ok(());
+        }
+        let namespace = claim.namespace().unwrap_or_default();
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = json!({"metadata": {
+            "uid": claim.metadata.uid,
+            "resourceVersion": claim.metadata.resource_version,
+            "annotations": {SELECTED_NODE: node},
+        }});
+        let how = PatchParams::default();
+        api.patch(&claim.name_any(), &how, &Patch::Merge(patch))
+            .await
+            .map(drop)
     }
 
     fn pods_beside(&self, pod: &Pod) -> Api<Pod> {

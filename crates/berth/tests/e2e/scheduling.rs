@@ -225,3 +225,106 @@ fn the_more_important_pod_takes_the_place_of_the_less_important() {
         Value::Null
     );
 }
+
+/// What who binds claims writes on both sides.
+fn bind(cluster: &Cluster, claim: &str, volume: &str) {
+    let uid = cluster.json(&["pvc", claim])["metadata"]["uid"].clone();
+    let owner = json!({"spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "namespace": "default", "name": claim, "uid": uid}}});
+    cluster.kube(&["patch", "pv", volume, "-p", &owner.to_string()]);
+    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"volumeName": volume}});
+    cluster.kube(&["patch", "pvc", claim, "-p", &bound.to_string()]);
+}
+
+#[test]
+fn claims_that_wait_for_their_pod_are_bound_before_it() {
+    let cluster = cluster();
+    for (class, provisioner) in [
+        ("made", "example.com/p"),
+        ("there", "kubernetes.io/no-provisioner"),
+    ] {
+        cluster.apply(&format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: {class}}}\nprovisioner: \
+             {provisioner}\nvolumeBindingMode: WaitForFirstConsumer\n"
+        ));
+    }
+    let claim = |name: &str, class: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+            "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}})
+        .to_string()
+    };
+    let volume = |name: &str, class: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                "local": {"path": "/nowhere"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"]}]}]}}}})
+        .to_string()
+    };
+    let user = |name: &str, claim: &str| {
+        pod(
+            name,
+            "100m",
+            json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]}),
+        )
+    };
+    cluster.apply(&user("early", "made"));
+    let message = "0/2 nodes are available: persistentvolumeclaim \"made\" not found. preemption: 0/2 nodes are available: \
+                   2 Preemption is not helpful for scheduling.";
+    wait_message(&cluster, "early", message);
+    // The claim comes, the node is written onto it, and the pod waits for the volume.
+    cluster.apply(&claim("made", "made"));
+    let selected = wait_for("the claim's node", LIMIT, || {
+        let claim = cluster.json(&["pvc", "made"]);
+        let node = &claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"];
+        node.as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| claim.to_string())
+    });
+    assert_eq!(
+        cluster.json(&["pod", "early"])["spec"]["nodeName"],
+        Value::Null
+    );
+    // No volume can be made there: the pod is placed anew.
+    let off = [
+        "annotate",
+        "pvc",
+        "made",
+        "volume.kubernetes.io/selected-node-",
+    ];
+    cluster.kube(&off);
+    cluster.wait_event(
+        "early",
+        &["FailedScheduling", "no volume can be made", &selected],
+    );
+    let selected = wait_for("the claim's node again", LIMIT, || {
+        let claim = cluster.json(&["pvc", "made"]);
+        let node = &claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"];
+        node.as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| claim.to_string())
+    });
+    cluster.apply(&volume("made", "made").replace("n2", &selected));
+    bind(&cluster, "made", "made");
+    wait_node(&cluster, "early", &selected);
+
+    // A volume that is there: the claim gets it, and the pod goes to its node.
+    cluster.apply(&volume("there", "there"));
+    let status = r#"{"status":{"phase":"Available"}}"#;
+    cluster.kube(&["patch", "pv", "there", "--subresource=status", "-p", status]);
+    cluster.apply(&claim("there", "there"));
+    cluster.apply(&user("late", "there"));
+    let uid = cluster.json(&["pvc", "there"])["metadata"]["uid"].clone();
+    wait_for("the volume's owner", LIMIT, || {
+        let volume = cluster.json(&["pv", "there"]);
+        let is_owned = volume["spec"]["claimRef"]["uid"] == uid;
+        is_owned.then_some(()).ok_or_else(|| volume.to_string())
+    });
+    assert_eq!(
+        cluster.json(&["pod", "late"])["spec"]["nodeName"],
+        Value::Null
+    );
+    bind(&cluster, "there", "there");
+    wait_node(&cluster, "late", "n2");
+}

@@ -5,30 +5,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use berth_placement::claims::{Claims, Storage};
 use berth_placement::{
     HandlerRule, NodeInfo, PodInfo, Reason, Surroundings, enough_nodes, filter_beside, fits, score,
-    summarize,
+    summarize, summarize_text,
 };
 use k8s_openapi::api::core::v1::Pod;
 
+use super::ask::Ask;
+use super::claims::Claimed;
 use super::preempt::Preemption;
 use super::{SchedulerTask, WRITES_AT_ONCE};
 
 /// Pods that are placed before events are looked at again.
 const PLACED_AT_ONCE: usize = 8;
 
-/// What is asked of nodes for one pod.
-pub(super) struct Ask<'c> {
-    pub(super) key: &'c str,
-    pub(super) pod: &'c PodInfo,
-    pub(super) handler: HandlerRule,
-    pub(super) around: Surroundings<'c>,
-}
-
 /// What was decided on a pod.
 enum Decision {
-    /// It goes onto this node; so many nodes were looked at.
-    Node(String, usize),
+    /// It goes onto this node; so many nodes were looked at. Before, its claims get this.
+    Node(String, usize, Option<Claimed>),
     /// It fits nowhere.
     Unfit {
         message: String,
@@ -59,11 +54,14 @@ impl SchedulerTask {
         };
         let info = PodInfo::new(Arc::clone(&pod), self.overhead());
         match self.decide(key, &info) {
-            Decision::Node(node, seen) => {
+            Decision::Node(node, seen, claimed) => {
                 self.next_node = self.after(seen);
                 self.nominations.remove(key);
                 self.cache.assume(key, &node, info);
-                self.bind(key.to_owned(), pod, node);
+                match claimed {
+                    Some(claimed) => self.bind_claims(key, pod, node, claimed),
+                    None => self.bind(key.to_owned(), pod, node),
+                }
             }
             Decision::Unfit {
                 message,
@@ -79,17 +77,29 @@ impl SchedulerTask {
     fn decide(&self, key: &str, info: &PodInfo) -> Decision {
         let nodes = self.cache.nodes().map(|(_, node)| node);
         let namespaces = self.namespaces.all();
+        let mut around = Surroundings::of(info, nodes.clone(), namespaces, self.cache.has_terms());
+        let storage = Storage {
+            claims: self.claims.all(),
+            volumes: self.volumes.all(),
+            classes: self.storage_classes.all(),
+            reserved: &self.reserved,
+        };
+        match Claims::of(info, storage) {
+            Ok(None) => {}
+            Ok(Some(claims)) => around = around.with_claims(claims, nodes.clone()),
+            Err(why) => return self.unfit_anywhere(nodes.len(), &why),
+        }
         let ask = Ask {
             key,
             pod: info,
             handler: self.handler_rule(info.pod()),
-            around: Surroundings::of(info, nodes, namespaces, self.cache.has_terms()),
+            around,
         };
         if let Some(promised) = self.nominations.node_of(key)
             && let Some(node) = self.cache.node(promised)
             && self.takes(&ask, promised, node)
         {
-            return Decision::Node(promised.to_owned(), 0);
+            return Decision::Node(promised.to_owned(), 0, Claimed::of(&ask, node));
         }
         let enough = enough_nodes(self.cache.nodes().len());
         let mut seen = 0;
@@ -107,8 +117,12 @@ impl SchedulerTask {
         }
         let scores = score(info, &candidates, &ask.around);
         let best = names.iter().zip(scores).max_by_key(|(_, score)| *score);
-        if let Some((node, _)) = best {
-            return Decision::Node((*node).to_owned(), seen);
+        if let Some((name, _)) = best {
+            let claimed = self
+                .cache
+                .node(name)
+                .and_then(|node| Claimed::of(&ask, node));
+            return Decision::Node((*name).to_owned(), seen, claimed);
         }
         let reasons: Vec<(&str, Vec<Reason>)> = self
             .cache
@@ -122,12 +136,33 @@ impl SchedulerTask {
                     | Reason::AntiAffinity
                     | Reason::ExistingAntiAffinity
                     | Reason::Spread
+                    | Reason::ClaimInUse
             )
         };
         Decision::Unfit {
             message: summarize(reasons.iter().map(|(_, reasons)| reasons.as_slice())),
             around: reasons.iter().flat_map(|(_, all)| all).any(about_others),
             preemption: self.preemption(&ask, &reasons),
+        }
+    }
+
+    /// The pod fits nowhere, whatever the nodes are.
+    fn unfit_anywhere(&self, nodes: usize, why: &str) -> Decision {
+        if nodes == 0 {
+            return Decision::Unfit {
+                message: summarize([]),
+                preemption: Preemption::Nobody(String::new()),
+                around: false,
+            };
+        }
+        let no_help = "Preemption is not helpful for scheduling".to_owned();
+        Decision::Unfit {
+            message: format!("0/{nodes} nodes are available: {why}."),
+            preemption: Preemption::Nobody(summarize_text(
+                nodes,
+                std::iter::repeat_n(no_help, nodes),
+            )),
+            around: false,
         }
     }
 
@@ -140,11 +175,6 @@ impl SchedulerTask {
     fn refusals(&self, ask: &Ask<'_>, name: &str, node: &NodeInfo) -> Vec<Reason> {
         let promised = self.promised(ask, name);
         filter_beside(ask.pod, node, &ask.handler, &ask.around, &promised)
-    }
-
-    /// The pods that come to the node, too, and before this one.
-    pub(super) fn promised<'s>(&'s self, ask: &Ask<'_>, node: &str) -> Vec<&'s PodInfo> {
-        self.nominations.before(node, ask.key, ask.pod.priority())
     }
 
     /// Where the next search begins: behind the nodes that this one has seen, so that each is looked at as often as others.

@@ -13,7 +13,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use crate::queue::PodKey;
 use crate::write::{Nominated, Occurrence};
 
-use super::place::Ask;
+use super::ask::Ask;
 use super::{Done, SchedulerTask, key};
 
 /// Whether others make room for a pod.

@@ -7,11 +7,12 @@ use std::time::Instant;
 use berth_supervise::{Outage, TaskError};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, once, select_all};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Client;
-use kube::api::Api;
+use kube::api::{Api, ObjectMeta};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 
@@ -24,6 +25,9 @@ pub(super) enum News {
     Class(Event<RuntimeClass>),
     Namespace(Event<Namespace>),
     Budget(Event<PodDisruptionBudget>),
+    Claim(Event<PersistentVolumeClaim>),
+    Volume(Event<PersistentVolume>),
+    StorageClass(Event<StorageClass>),
     /// A watch failed and is begun again.
     Failed,
     /// A watch ended, which none does by itself.
@@ -59,6 +63,24 @@ pub(super) fn all(client: &Client) -> SelectAll<BoxStream<'static, News>> {
             every(),
             News::Budget,
         ),
+        one(
+            client,
+            "the scheduler cannot watch PersistentVolumeClaims",
+            every(),
+            News::Claim,
+        ),
+        one(
+            client,
+            "the scheduler cannot watch PersistentVolumes",
+            every(),
+            News::Volume,
+        ),
+        one(
+            client,
+            "the scheduler cannot watch StorageClasses",
+            every(),
+            News::StorageClass,
+        ),
         one(client, "the scheduler cannot watch pods", open, News::Pod),
     ])
 }
@@ -87,6 +109,7 @@ where
 impl SchedulerTask {
     /// Takes over what a watch tells.
     pub(super) fn hear(&mut self, news: News) -> Result<(), TaskError> {
+        let claims = matches!(news, News::Claim(_) | News::Volume(_));
         let differs = match news {
             News::Failed => false,
             News::Ended(task) => return Err(TaskError::Ended { task }),
@@ -109,10 +132,30 @@ impl SchedulerTask {
                 });
                 false
             }
+            News::Claim(event) => self.claims.event(event, |mut claim| {
+                forget_managers(&mut claim.metadata);
+                claim
+            }),
+            News::Volume(event) => self.volumes.event(event, |mut volume| {
+                forget_managers(&mut volume.metadata);
+                volume
+            }),
+            News::StorageClass(event) => self.storage_classes.event(event, |mut class| {
+                forget_managers(&mut class.metadata);
+                class
+            }),
         };
         if differs {
+            if claims {
+                self.claims_changed();
+            }
             self.queue.cluster_changed(Instant::now());
         }
         Ok(())
     }
+}
+
+/// Who manages which field is of no use here, and most of an object.
+fn forget_managers(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
 }
