@@ -62,8 +62,6 @@ pub struct Api {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub controllers: bool,
-    /// Whether berth's own scheduler runs beside this server: who creates a pod with what it does not look at is warned.
-    pub scheduler: bool,
     /// Address that clients are told.
     pub advertise: IpAddr,
 }

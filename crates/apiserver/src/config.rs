@@ -81,8 +81,6 @@ pub struct Config {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server: who creates what one of them acts on is not warned.
     pub controllers: bool,
-    /// Whether berth's own scheduler runs beside this server: who creates a pod with what it does not look at is warned.
-    pub scheduler: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -120,7 +118,6 @@ impl Config {
             limits: Limits::default(),
             gates: FeatureGates::default(),
             controllers: false,
-            scheduler: false,
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,

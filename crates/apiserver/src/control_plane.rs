@@ -180,7 +180,6 @@ impl ControlPlane {
             gates,
             services,
             controllers: false,
-            scheduler: false,
         };
         service::keep(cluster, self.settings.port).await?;
         if self.settings.reconciler == EndpointReconciler::None {

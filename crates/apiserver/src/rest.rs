@@ -211,7 +211,6 @@ impl Call {
             storage: &self.api.storage,
             gates: &self.api.gates,
             controllers: self.api.controllers,
-            scheduler: self.api.scheduler,
             services: &self.api.services,
         }
     }

@@ -237,7 +237,6 @@ impl Config {
             handing_out: tokio::sync::Mutex::default(),
             gates: self.gates,
             controllers: self.controllers,
-            scheduler: self.scheduler,
             advertise: self.advertise,
         });
         let mut tasks = Tasks::default();

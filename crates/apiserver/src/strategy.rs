@@ -28,8 +28,6 @@ pub(crate) struct Cluster<'a> {
     pub(crate) gates: &'a FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub(crate) controllers: bool,
-    /// Whether berth's own scheduler runs beside this server.
-    pub(crate) scheduler: bool,
     /// From which ranges Services get addresses and node ports.
     pub(crate) services: &'a ServiceSettings,
 }

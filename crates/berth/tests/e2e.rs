@@ -49,6 +49,8 @@ mod resize;
 mod restart;
 #[path = "e2e/runtimeless.rs"]
 mod runtimeless;
+#[path = "e2e/scheduling.rs"]
+mod scheduling;
 #[path = "e2e/services.rs"]
 mod services;
 #[path = "e2e/streams.rs"]

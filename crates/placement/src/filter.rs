@@ -1,53 +1,15 @@
-//! Why a pod can't run on a node.
+//! Whether a pod can run on a node, and if not, why.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use super::affinity::matches_node_selector;
+use super::around::Surroundings;
 use super::info::{HostPort, NodeInfo, PodInfo};
+use super::numbers::Numbers;
+use super::reason::Reason;
 use berth_core::toleration::first_untolerated;
-
-/// One reason, worded as the stock scheduler does where it knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// The node is cordoned.
-    Unschedulable,
-    /// The pod asks for another node by name.
-    OtherName,
-    /// The node has a taint that the pod doesn't tolerate: its key and value.
-    Tainted(String, String),
-    /// Labels don't match.
-    Selector,
-    /// A host port is taken.
-    Ports,
-    /// The node has as many pods as it takes.
-    TooManyPods,
-    /// Too little of a resource is left.
-    Insufficient(String),
-    /// The node's container runtime lacks the class's handler.
-    NoHandler(String),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unschedulable => f.write_str("node(s) were unschedulable"),
-            Self::OtherName => f.write_str("node(s) didn't match the requested node name"),
-            Self::Tainted(key, value) => {
-                write!(f, "node(s) had untolerated taint {{{key}: {value}}}")
-            }
-            Self::Selector => f.write_str("node(s) didn't match Pod's node affinity/selector"),
-            Self::Ports => {
-                f.write_str("node(s) didn't have free ports for the requested pod ports")
-            }
-            Self::TooManyPods => f.write_str("Too many pods"),
-            Self::Insufficient(resource) => write!(f, "Insufficient {resource}"),
-            Self::NoHandler(handler) => write!(f, "node(s) lack runtime handler {handler:?}"),
-        }
-    }
-}
 
 /// What the handler of the pod's class means for the choice of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +33,12 @@ impl HandlerRule {
 /// Why the pod can't run on the node now; empty when it can. As in the stock scheduler, the first check that
 /// fails speaks, with all it has to say.
 #[must_use]
-pub fn filter(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> Vec<Reason> {
+pub fn filter(
+    pod: &PodInfo,
+    node: &NodeInfo,
+    handler: &HandlerRule,
+    around: &Surroundings<'_>,
+) -> Vec<Reason> {
     if let Some(reason) = placement(&pod.pod, node) {
         return vec![reason];
     }
@@ -85,21 +52,63 @@ pub fn filter(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> Vec<Reas
     if is_full(node) {
         reasons.push(Reason::TooManyPods);
     }
+    let nothing = Numbers::default();
+    let never: Vec<&str> = pod.requests.lacking(&node.allocatable, &nothing).collect();
     let lacking = pod.requests.lacking(&node.allocatable, &node.taken);
-    reasons.extend(lacking.map(|name| Reason::Insufficient(name.to_owned())));
+    reasons.extend(lacking.map(|name| {
+        let reason = if never.contains(&name) {
+            Reason::NeverSufficient
+        } else {
+            Reason::Insufficient
+        };
+        reason(name.to_owned())
+    }));
     reasons.sort();
+    if reasons.is_empty() {
+        reasons.extend(around.refusal(node));
+    }
     reasons
 }
 
 /// Whether the pod can run on the node now: whether [`filter`] has nothing to say, without saying it.
 #[must_use]
-pub fn fits(pod: &PodInfo, node: &NodeInfo, handler: &HandlerRule) -> bool {
+pub fn fits(
+    pod: &PodInfo,
+    node: &NodeInfo,
+    handler: &HandlerRule,
+    around: &Surroundings<'_>,
+) -> bool {
     let mut lacking = pod.requests.lacking(&node.allocatable, &node.taken);
     !is_full(node)
         && lacking.next().is_none()
         && hindrance(&pod.pod, node).is_none()
         && lacking_handler(node, handler).is_none()
         && !ports_clash(pod, node)
+        && around.refusal(node).is_none()
+}
+
+/// As [`filter`], and also when the pods come that the node is promised to (`status.nominatedNodeName`): whoever they need
+/// may not have come yet, so it has to fit without them, too.
+#[must_use]
+pub fn filter_beside<'c>(
+    pod: &PodInfo,
+    node: &'c NodeInfo,
+    handler: &HandlerRule,
+    around: &Surroundings<'c>,
+    promised: &[&'c PodInfo],
+) -> Vec<Reason> {
+    if !promised.is_empty() {
+        let (mut then, mut around) = (node.clone(), around.clone());
+        for other in promised {
+            then.add(other);
+            around.count(other, node, 1);
+        }
+        let reasons = filter(pod, &then, handler, &around);
+        if !reasons.is_empty() {
+            return reasons;
+        }
+    }
+    filter(pod, node, handler, around)
 }
 
 /// Why the pod can't go onto the node whatever runs there: name, cordon, taints, labels.

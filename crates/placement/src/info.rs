@@ -9,6 +9,7 @@ use berth_core::resources::{Overhead, amounts, requests_of};
 
 use super::images::NodeImages;
 use super::numbers::Numbers;
+use super::term::Terms;
 
 /// What a container without requests counts when nodes are compared (not when they are filtered), as in the
 /// stock scheduler.
@@ -25,6 +26,8 @@ pub struct PodInfo {
     pub(super) requests: Numbers,
     pub(super) compared: (i64, i64),
     pub(super) host_ports: BTreeSet<HostPort>,
+    /// What it says of other pods; of most pods there is nothing.
+    pub(super) terms: Option<Arc<Terms>>,
 }
 
 impl PodInfo {
@@ -39,11 +42,13 @@ impl PodInfo {
             .spec
             .as_ref()
             .map_or((0, 0), |spec| compared(spec, &requests));
+        let terms = Terms::of(&pod);
         Self {
             pod,
             requests,
             compared,
             host_ports,
+            terms,
         }
     }
 
@@ -51,6 +56,40 @@ impl PodInfo {
     #[must_use]
     pub fn pod(&self) -> &Arc<Pod> {
         &self.pod
+    }
+
+    /// Its priority; a pod without has none.
+    #[must_use]
+    pub fn priority(&self) -> i32 {
+        let spec = self.pod.spec.as_ref();
+        spec.and_then(|spec| spec.priority).unwrap_or(0)
+    }
+
+    /// Whether the pod says something of other pods: affinity or anti-affinity.
+    #[must_use]
+    pub fn has_terms(&self) -> bool {
+        self.terms.is_some()
+    }
+
+    /// Whether where the pod may run depends on the pods of other nodes.
+    #[must_use]
+    pub fn looks_around(&self) -> bool {
+        let spec = self.pod.spec.as_ref();
+        self.has_terms()
+            || spec
+                .and_then(|spec| spec.topology_spread_constraints.as_ref())
+                .is_some_and(|all| !all.is_empty())
+    }
+
+    /// Whether it is the same pod, not another of the same name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pod, &other.pod)
+            || (self.pod.metadata.uid.is_some() && self.pod.metadata.uid == other.pod.metadata.uid)
+    }
+
+    fn repels(&self) -> bool {
+        self.terms.iter().any(|terms| !terms.anti.is_empty())
     }
 }
 
@@ -106,6 +145,10 @@ pub struct NodeInfo {
     pub(super) most_pods: Option<i64>,
     pub(super) images: NodeImages,
     pub(super) host_ports: BTreeMap<HostPort, u32>,
+    pub(super) placed: Vec<PodInfo>,
+    /// How many of them say something of other pods, and how many keep others away.
+    pub(super) with_terms: usize,
+    pub(super) repelling: usize,
 }
 
 impl NodeInfo {
@@ -121,6 +164,9 @@ impl NodeInfo {
             most_pods: None,
             images: NodeImages::default(),
             host_ports: BTreeMap::new(),
+            placed: Vec::new(),
+            with_terms: 0,
+            repelling: 0,
         };
         info.set_node(node);
         info
@@ -143,8 +189,23 @@ impl NodeInfo {
         &self.node
     }
 
+    /// The value of one of its labels.
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        let labels = self.node.metadata.labels.as_ref()?;
+        labels.get(key).map(String::as_str)
+    }
+
+    /// The pods on it.
+    #[must_use]
+    pub fn placed(&self) -> &[PodInfo] {
+        &self.placed
+    }
+
     /// A pod came onto the node.
     pub fn add(&mut self, pod: &PodInfo) {
+        self.placed.push(pod.clone());
+        self.with_terms += usize::from(pod.has_terms());
+        self.repelling += usize::from(pod.repels());
         self.count(pod, 1);
         for port in &pod.host_ports {
             *self.host_ports.entry(port.clone()).or_default() += 1;
@@ -153,6 +214,12 @@ impl NodeInfo {
 
     /// A pod that was added left the node.
     pub fn remove(&mut self, pod: &PodInfo) {
+        let at = self.placed.iter().rposition(|other| other.is_same(pod));
+        if let Some(at) = at {
+            self.placed.swap_remove(at);
+        }
+        self.with_terms -= usize::from(pod.has_terms());
+        self.repelling -= usize::from(pod.repels());
         self.count(pod, -1);
         for port in &pod.host_ports {
             if let Some(users) = self.host_ports.get_mut(port) {

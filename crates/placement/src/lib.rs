@@ -7,28 +7,37 @@
 //! - [`enough_nodes`]: how many nodes that can are looked at.
 //! - [`score`]: the nodes that can, from 0 up; more is better.
 //! - [`early`]: what will not run as things are now, said when it is created.
-//! - [`unplaced`]: what the pod asks for that is not looked at, said when it is created.
+//! - [`Surroundings`]: what the pods of all nodes mean for the place of one: affinity between pods, topology spread.
+//! - [`claims`]: where the persistent volumes of a pod let it run.
+//! - [`preempt`]: which pods of lower priority make room for one that fits nowhere.
 //! - [`summarize`]: the reasons over all nodes, as FailedScheduling tells them.
-//!
-//! Not here: affinity between pods, topology spread and preemption. A pod that asks for them is placed without, and who creates it is warned.
 
 mod affinity;
+mod around;
+mod between;
+pub mod claims;
 pub mod early;
 mod filter;
 mod images;
 mod info;
 mod numbers;
+pub mod preempt;
+mod reason;
 mod sample;
 mod score;
+mod spread;
 mod summary;
-pub mod unplaced;
+mod term;
 
 pub use affinity::matches_node_selector;
-pub use filter::{HandlerRule, Reason, filter, fits, placement};
+pub use around::Surroundings;
+pub use filter::{HandlerRule, filter, filter_beside, fits, placement};
 pub use info::{NodeInfo, PodInfo};
+pub use reason::Reason;
 pub use sample::enough_nodes;
 pub use score::score;
-pub use summary::summarize;
+pub use summary::{summarize, summarize_text};
+pub use term::Namespaces;
 
 #[cfg(test)]
 mod tests;

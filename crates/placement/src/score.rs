@@ -1,26 +1,29 @@
 //! Which of the nodes that can run a pod suits it best.
 
 use super::affinity::matches_term;
+use super::around::Surroundings;
 use super::images::WantedImages;
 use super::info::{NodeInfo, PodInfo};
 use berth_core::toleration::tolerates;
 
 /// The most that one view gives.
-const MAX: i64 = 100;
+pub(super) const MAX: i64 = 100;
 const WEIGHT_TAINTS: i64 = 3;
 const WEIGHT_AFFINITY: i64 = 2;
+const WEIGHT_AROUND: i64 = 2;
 const MIB: i64 = 1024 * 1024;
 const SMALLEST_IMAGE: i64 = 23 * MIB;
 const LARGEST_IMAGE: i64 = 1000 * MIB;
 
 /// A number for each node, in their order; more is better. The views and weights are the stock scheduler's:
-/// room left, balance of CPU and memory, tolerated PreferNoSchedule taints, preferred affinity, images present.
+/// room left, balance of CPU and memory, tolerated PreferNoSchedule taints, preferred affinity, images present, pods preferred
+/// near or apart, and spread.
 #[must_use]
-pub fn score(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+pub fn score(pod: &PodInfo, nodes: &[&NodeInfo], around: &Surroundings<'_>) -> Vec<i64> {
     let affinity = normalize(nodes.iter().map(|node| preferred(pod, node)).collect());
     let taints = normalize(nodes.iter().map(|node| disliked(pod, node)).collect());
     let wanted = WantedImages::of(&pod.pod);
-    nodes
+    let mut scores: Vec<i64> = nodes
         .iter()
         .zip(affinity.iter().zip(&taints))
         .map(|(node, (affinity, taints))| {
@@ -31,7 +34,13 @@ pub fn score(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
                 + WEIGHT_AFFINITY * affinity
                 + WEIGHT_TAINTS * (MAX - taints)
         })
-        .collect()
+        .collect();
+    for view in around.scores(pod, nodes, MAX) {
+        for (sum, score) in scores.iter_mut().zip(view) {
+            *sum += WEIGHT_AROUND * score;
+        }
+    }
+    scores
 }
 
 /// To 0..=100, the largest being 100.

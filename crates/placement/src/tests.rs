@@ -12,6 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::*;
 use berth_core::resources::Overhead;
 
+mod around;
+mod claims;
+
 fn list(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
     pairs
         .iter()
@@ -59,7 +62,7 @@ fn pod(change: impl FnOnce(&mut PodSpec)) -> PodInfo {
 }
 
 fn reasons(pod: &PodInfo, node: &NodeInfo) -> Vec<String> {
-    filter(pod, node, &HandlerRule::Any)
+    filter(pod, node, &HandlerRule::Any, &Surroundings::default())
         .iter()
         .map(ToString::to_string)
         .collect()
@@ -225,12 +228,12 @@ fn the_handler_binds_while_a_node_has_it() {
         })
     };
     let rule = among(Some("runsc"), &[&with, &without, &silent]);
-    let plain = pod(|_| {});
-    assert!(filter(&plain, &with, &rule).is_empty());
-    let refused = filter(&plain, &without, &rule);
+    let (plain, around) = (pod(|_| {}), Surroundings::default());
+    assert!(filter(&plain, &with, &rule, &around).is_empty());
+    let refused = filter(&plain, &without, &rule, &around);
     assert_eq!(refused, [Reason::NoHandler("runsc".into())]);
     assert!(
-        filter(&plain, &silent, &rule).is_empty(),
+        filter(&plain, &silent, &rule, &around).is_empty(),
         "an old kubelet reports none"
     );
     assert_eq!(among(Some("runsc"), &[&without, &silent]), HandlerRule::Any);
@@ -265,7 +268,7 @@ fn the_emptier_node_and_the_preferred_one_win() {
     let plain = pod(|_| {});
     let (empty, mut busy) = (node(|_| {}), node(|_| {}));
     busy.add(&plain);
-    let scores = score(&plain, &[&busy, &empty]);
+    let scores = score(&plain, &[&busy, &empty], &Surroundings::default());
     assert!(scores[1] > scores[0], "{scores:?}");
 
     let picky = pod(|spec| {
@@ -296,7 +299,7 @@ fn the_emptier_node_and_the_preferred_one_win() {
             .insert("zone".into(), "a".into());
     });
     zoned.add(&plain);
-    let scores = score(&picky, &[&zoned, &empty]);
+    let scores = score(&picky, &[&zoned, &empty], &Surroundings::default());
     assert!(scores[0] > scores[1], "{scores:?}");
 }
 
@@ -311,6 +314,6 @@ fn a_prefer_no_schedule_taint_loses() {
         }]);
     });
     assert!(reasons(&plain, &tainted).is_empty());
-    let scores = score(&plain, &[&tainted, &node(|_| {})]);
+    let scores = score(&plain, &[&tainted, &node(|_| {})], &Surroundings::default());
     assert!(scores[1] > scores[0], "{scores:?}");
 }

@@ -3,6 +3,7 @@
 pub mod binding;
 mod default;
 mod ephemeral;
+mod label_keys;
 mod prepare;
 mod resize;
 mod status;

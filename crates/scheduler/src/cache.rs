@@ -26,6 +26,8 @@ pub(crate) struct Cache {
     placed: HashMap<PodKey, Placed>,
     /// How many nodes have each handler.
     handlers: HashMap<String, usize>,
+    /// How many of the pods say something of other pods.
+    with_terms: usize,
 }
 
 impl Cache {
@@ -89,11 +91,22 @@ impl Cache {
         self.placed.contains_key(key)
     }
 
+    /// The pod, as it was last seen with its node.
+    pub(crate) fn pod(&self, key: &str) -> Option<&PodInfo> {
+        self.placed.get(key).map(|placed| &placed.info)
+    }
+
+    /// Whether a pod that has a node says something of other pods.
+    pub(crate) fn has_terms(&self) -> bool {
+        self.with_terms > 0
+    }
+
     /// The pod is gone or finished; true when that freed something.
     pub(crate) fn remove_pod(&mut self, key: &str) -> bool {
         let Some(placed) = self.placed.remove(key) else {
             return false;
         };
+        self.with_terms -= usize::from(placed.info.has_terms());
         if let Ok(at) = self.find(&placed.node) {
             self.nodes[at].1.remove(&placed.info);
         }
@@ -114,7 +127,7 @@ impl Cache {
     }
 
     /// All nodes, by name.
-    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, &NodeInfo)> {
+    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, &NodeInfo)> + Clone {
         self.nodes.iter().map(|node| (node.0.as_str(), &node.1))
     }
 
@@ -162,6 +175,7 @@ impl Cache {
         if let Ok(at) = self.find(node) {
             self.nodes[at].1.add(&info);
         }
+        self.with_terms += usize::from(info.has_terms());
         self.placed.insert(
             key.to_owned(),
             Placed {
@@ -176,7 +190,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use berth_core::resources::Overhead;
-    use berth_placement::{HandlerRule, filter};
+    use berth_placement::{HandlerRule, Surroundings, fits as fits_on};
     use berth_testkit::{NodeBuilder, PodBuilder};
 
     use super::*;
@@ -188,7 +202,8 @@ mod tests {
 
     fn fits(cache: &Cache) -> bool {
         let (_, node) = cache.nodes().next().unwrap();
-        filter(&big("next"), node, &HandlerRule::Any).is_empty()
+        let around = Surroundings::default();
+        fits_on(&big("next"), node, &HandlerRule::Any, &around)
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! the cluster, the order of pods and what is written. State is reached only through the API server.
 
 mod cache;
+mod known;
+mod nominations;
 mod queue;
 mod task;
 mod write;

@@ -74,6 +74,8 @@ pub(crate) struct Queue {
     due: BTreeSet<(Instant, PodKey)>,
     /// Those that wait for a change in the cluster.
     unschedulable: HashSet<PodKey>,
+    /// Those of them that wait for other pods: to come, to leave, to have other labels.
+    for_pods: HashSet<PodKey>,
     arrivals: u64,
 }
 
@@ -104,6 +106,7 @@ impl Queue {
     pub(crate) fn remove(&mut self, key: &str) {
         if let Some(entry) = self.entries.remove(key) {
             self.unschedulable.remove(key);
+            self.for_pods.remove(key);
             if let Some(due) = entry.place.due() {
                 self.due.remove(&(due, key.to_owned()));
             }
@@ -124,10 +127,21 @@ impl Queue {
         Some(key)
     }
 
-    /// No node fits: wait for a change in the cluster.
-    pub(crate) fn unschedulable(&mut self, key: &str, now: Instant) {
+    /// No node fits: wait for a change in the cluster, which may be one of the pods that have nodes.
+    pub(crate) fn unschedulable(&mut self, key: &str, now: Instant, for_pods: bool) {
         if self.move_to(key, Place::Unschedulable { since: now }) {
             self.unschedulable.insert(key.to_owned());
+            if for_pods {
+                self.for_pods.insert(key.to_owned());
+            }
+        }
+    }
+
+    /// A pod has got a node, other labels, or is being deleted: who waits for that is tried again.
+    pub(crate) fn pods_changed(&mut self, now: Instant) {
+        let waiting = std::mem::take(&mut self.for_pods);
+        for key in waiting {
+            self.wake(&key, now);
         }
     }
 
@@ -139,6 +153,7 @@ impl Queue {
     /// Something changed that could let pods fit: all that wait for it are tried again, each
     /// not before its backoff is over.
     pub(crate) fn cluster_changed(&mut self, now: Instant) {
+        self.for_pods.clear();
         let waiting = std::mem::take(&mut self.unschedulable);
         for key in waiting {
             self.wake(&key, now);
@@ -199,6 +214,7 @@ impl Queue {
             }
         }
         self.unschedulable.remove(key);
+        self.for_pods.remove(key);
         true
     }
 }
@@ -237,7 +253,7 @@ mod tests {
         let (mut queue, start) = (Queue::default(), Instant::now());
         queue.add("a", 0, start);
         queue.pop(start);
-        queue.unschedulable("a", start);
+        queue.unschedulable("a", start, false);
         assert_eq!(queue.pop(start + secs(60)), None, "nothing changed");
         queue.cluster_changed(start + secs(60));
         assert_eq!(
@@ -245,7 +261,7 @@ mod tests {
             Some("a"),
             "backoff long over"
         );
-        queue.unschedulable("a", start + secs(60));
+        queue.unschedulable("a", start + secs(60), false);
         queue.cluster_changed(start + secs(60));
         assert_eq!(queue.pop(start + secs(61)), None, "second backoff is 2 s");
         assert_eq!(queue.next_due(start + secs(61)), Some(start + secs(62)));
@@ -264,9 +280,25 @@ mod tests {
         let (mut queue, start) = (Queue::default(), Instant::now());
         queue.add("a", 0, start);
         queue.pop(start);
-        queue.unschedulable("a", start);
+        queue.unschedulable("a", start, false);
         assert_eq!(queue.next_due(start), Some(start + secs(300)));
         assert_eq!(queue.pop(start + secs(300)).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn who_waits_for_pods_is_tried_again_when_one_changes() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        for key in ["a", "b"] {
+            queue.add(key, 0, start);
+            queue.pop(start);
+            queue.unschedulable(key, start, key == "a");
+        }
+        queue.pods_changed(start + secs(60));
+        assert_eq!(queue.pop(start + secs(60)).as_deref(), Some("a"));
+        assert_eq!(queue.pop(start + secs(60)), None);
+        queue.pods_changed(start + secs(60));
+        queue.cluster_changed(start + secs(60));
+        assert_eq!(queue.pop(start + secs(60)).as_deref(), Some("b"));
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use std::sync::{Arc, PoisonError};
 
 use berth_core::event::{EventCorrelator, EventType, EventWrite};
+use berth_placement::claims::{SELECTED_NODE, selected_node};
 use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Event, ObjectReference, Pod};
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{
+    Binding, Event, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+};
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -19,6 +22,16 @@ pub(crate) struct Occurrence {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) at: Timestamp,
+}
+
+/// Which node a pod's status promises to it.
+pub(crate) enum Nominated {
+    /// What it says holds.
+    Unchanged,
+    /// None.
+    Nowhere,
+    /// This one.
+    Node(String),
 }
 
 /// The scheduler's pen.
@@ -76,43 +89,142 @@ impl Writer {
         Ok(())
     }
 
-    /// Says in the pod's status that it fits nowhere, unless it says so already.
-    pub(crate) async fn mark_unschedulable(&self, pod: &Pod, message: &str) -> kube::Result<()> {
-        let conditions = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref());
+    /// Says in the pod's status that it fits nowhere, and which node is promised to it, unless it says so already.
+    pub(crate) async fn mark_unschedulable(
+        &self,
+        pod: &Pod,
+        message: &str,
+        nominated: &Nominated,
+    ) -> kube::Result<()> {
+        let status = pod.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_deref());
+        let has = status.and_then(|status| status.nominated_node_name.as_deref());
+        let has = has.unwrap_or_default();
+        let same_node = match nominated {
+            Nominated::Unchanged => true,
+            Nominated::Nowhere => has.is_empty(),
+            Nominated::Node(node) => has == node,
+        };
         let told = conditions.unwrap_or_default().iter().any(|condition| {
             condition.type_ == "PodScheduled"
                 && condition.status == "False"
                 && condition.message.as_deref() == Some(message)
         });
-        if told {
+        if told && same_node {
             return Ok(());
         }
-        let api: Api<Pod> =
-            Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         // Of this very pod: one that changed meanwhile, bound by somebody else perhaps, comes round again.
         let metadata = json!({
             "uid": pod.metadata.uid,
             "resourceVersion": pod.metadata.resource_version,
         });
-        let patch = json!({"metadata": metadata, "status": {"conditions": [{
+        let mut patch = json!({"metadata": metadata, "status": {"conditions": [{
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
             "message": message,
             "lastTransitionTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()),
         }]}});
-        match api
-            .patch_status(
-                &pod.name_any(),
-                &PatchParams::default(),
-                &Patch::Strategic(patch),
-            )
+        match nominated {
+            Nominated::Unchanged => {}
+            Nominated::Nowhere => patch["status"]["nominatedNodeName"] = json!(null),
+            Nominated::Node(node) => patch["status"]["nominatedNodeName"] = json!(node),
+        }
+        self.patch_status(pod, patch).await
+    }
+
+    /// No node is promised to the pod any more.
+    pub(crate) async fn withdraw_node(&self, pod: &Pod) -> kube::Result<()> {
+        let patch = json!({
+            "metadata": {"uid": pod.metadata.uid},
+            "status": {"nominatedNodeName": null},
+        });
+        self.patch_status(pod, patch).await
+    }
+
+    /// Deletes a pod that makes room for another, and says so in its status before. Whether it was still there.
+    pub(crate) async fn evict(&self, victim: &Pod, component: &str) -> kube::Result<bool> {
+        let patch = json!({"metadata": {"uid": victim.metadata.uid}, "status": {"conditions": [{
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": format!("{component}: preempting to accommodate a higher priority pod"),
+            "observedGeneration": victim.metadata.generation,
+            "lastTransitionTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()),
+        }]}});
+        self.patch_status(victim, patch).await?;
+        let api = self.pods_beside(victim);
+        // Of this very pod: another of its name may have another priority.
+        let only = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: victim.metadata.uid.clone(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match api.delete(&victim.name_any(), &only).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The volume is the claim's, if both are still as they were seen.
+    pub(crate) async fn reserve(
+        &self,
+        volume: &PersistentVolume,
+        claim: &PersistentVolumeClaim,
+    ) -> kube::Result<()> {
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let meta = &claim.metadata;
+        let patch = json!({
+            "metadata": {
+                "uid": volume.metadata.uid,
+                "resourceVersion": volume.metadata.resource_version,
+                "annotations": {"pv.kubernetes.io/bound-by-controller": "yes"},
+            },
+            "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}},
+        });
+        let how = PatchParams::default();
+        api.patch(&volume.name_any(), &how, &Patch::Merge(patch))
             .await
-        {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            .map(drop)
+    }
+
+    /// The claim's volume is to be made for the node, if the claim is still as it was seen.
+    pub(crate) async fn select_node(
+        &self,
+        claim: &PersistentVolumeClaim,
+        node: &str,
+    ) -> kube::Result<()> {
+        if selected_node(claim) == Some(node) {
+            return Ok(());
+        }
+        let namespace = claim.namespace().unwrap_or_default();
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = json!({"metadata": {
+            "uid": claim.metadata.uid,
+            "resourceVersion": claim.metadata.resource_version,
+            "annotations": {SELECTED_NODE: node},
+        }});
+        let how = PatchParams::default();
+        api.patch(&claim.name_any(), &how, &Patch::Merge(patch))
+            .await
+            .map(drop)
+    }
+
+    fn pods_beside(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default())
+    }
+
+    /// Patches the status. Where the pod has changed meanwhile or is gone nothing is written: it comes round again.
+    async fn patch_status(&self, pod: &Pod, patch: serde_json::Value) -> kube::Result<()> {
+        let api = self.pods_beside(pod);
+        let how = PatchParams::default();
+        let (name, patch) = (pod.name_any(), Patch::Strategic(patch));
+        match api.patch_status(&name, &how, &patch).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             result => result.map(drop),
         }
     }

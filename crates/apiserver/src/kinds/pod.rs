@@ -2,7 +2,7 @@
 
 use berth_api::status::ApiError;
 use berth_core::gates::Gate;
-use berth_placement::{early, unplaced};
+use berth_placement::early;
 use berth_rules::pod;
 use berth_rules::warnings;
 use k8s_openapi::api::core::v1::{Binding, Pod};
@@ -95,9 +95,6 @@ impl Kind for Pod {
         let mut warnings = warnings::of_pod(pod);
         if cluster.gates.enabled(Gate::RuntimeClass) {
             warnings.extend(class_warning(pod, cluster)?);
-        }
-        if cluster.scheduler {
-            warnings.extend(unplaced::of_pod(pod));
         }
         Ok(warnings)
     }

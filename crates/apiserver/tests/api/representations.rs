@@ -279,22 +279,3 @@ async fn a_status_is_written_as_the_stock_server_writes_it() {
     );
     assert!(deleted.starts_with(begin), "{deleted}");
 }
-
-#[tokio::test]
-async fn who_asks_for_what_the_scheduler_ignores_is_told() {
-    let term = json!([{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}]);
-    let mut apart = pod("apart");
-    apart["spec"]["affinity"] =
-        json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}});
-    for own in [true, false] {
-        let api = Api::start_with(|config| config.scheduler = own).await;
-        let answer = api.post(PODS, apart.clone()).await;
-        let warnings = answer.warnings().join("\n");
-        assert_eq!(answer.code, 201, "{}", answer.text);
-        assert_eq!(
-            warnings.contains("spec.affinity.podAntiAffinity: the scheduler"),
-            own,
-            "{warnings}"
-        );
-    }
-}

@@ -165,7 +165,6 @@ impl ServerArgs {
         let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
         config.controllers = self.controllers;
-        config.scheduler = self.scheduler;
         let shared = matches!(config.store, StoreConfig::Etcd(_));
         config.services = self
             .services

@@ -123,6 +123,11 @@ impl Cluster {
 
     /// Starts an API server without scheduler, controllers and node.
     pub(crate) fn server_only() -> Self {
+        Self::server(&["--scheduler=false", "--controllers=false"])
+    }
+
+    /// Starts `berth server` with these arguments, and no node.
+    pub(crate) fn server(arguments: &[&str]) -> Self {
         let mut cluster = Self {
             dir: short_dir(),
             arguments: Vec::new(),
@@ -132,12 +137,9 @@ impl Cluster {
         };
         let log = fs::File::create(cluster.log_path()).expect("the log");
         let child = berth()
-            .args([
-                "server",
-                "--scheduler=false",
-                "--controllers=false",
-                "--data-dir",
-            ])
+            .arg("server")
+            .args(arguments)
+            .arg("--data-dir")
             .arg(cluster.data())
             .args([
                 "--bind-address",

@@ -23,6 +23,7 @@ fn drop_disabled(pod: &mut Pod, old: Option<&Pod>, gates: &FeatureGates) {
 pub(super) fn create(pod: &mut Pod, gates: &FeatureGates) {
     pod.metadata.generation = Some(1);
     drop_disabled(pod, None, gates);
+    super::label_keys::merge(pod);
     let mut status = PodStatus {
         phase: Some("Pending".to_owned()),
         ..PodStatus::default()
