@@ -16,12 +16,14 @@
 //! - [`stateful_set`], [`revision`]: pods with a name of their own, and the history of their template.
 //! - [`daemon_set`]: a pod for each node.
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.
+//! - [`endpoints`]: what is behind a Service.
 //! - [`budget`]: how many pods may be evicted.
 
 pub mod budget;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
+pub mod endpoints;
 pub mod intstr;
 pub mod job;
 pub mod owner;
