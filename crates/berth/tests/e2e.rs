@@ -47,6 +47,8 @@ mod resize;
 mod restart;
 #[path = "e2e/runtimeless.rs"]
 mod runtimeless;
+#[path = "e2e/service_traffic.rs"]
+mod service_traffic;
 #[path = "e2e/services.rs"]
 mod services;
 #[path = "e2e/streams.rs"]

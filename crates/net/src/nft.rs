@@ -142,6 +142,35 @@ impl Table {
     }
 }
 
+/// Removes all tables of a network, whatever their purpose; gives their number.
+///
+/// # Errors
+/// When nft can't be run or refuses.
+pub async fn remove_network(network: &str) -> Result<usize, NftError> {
+    let text = run(&["--json", "list", "tables", "inet"], "").await?;
+    let mut count = 0;
+    for name in tables(&text, network)? {
+        Table { name }.remove().await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The tables of a network in a list: `berth-PURPOSE-NETWORK`.
+fn tables(json: &str, network: &str) -> Result<Vec<String>, NftError> {
+    let mut found = Vec::new();
+    for one in listed(json)? {
+        let name = one["table"]["name"].as_str().unwrap_or_default();
+        let purpose = name
+            .strip_prefix("berth-")
+            .and_then(|rest| rest.strip_suffix(network)?.strip_suffix('-'));
+        if purpose.is_some_and(|purpose| !purpose.is_empty() && !purpose.contains('-')) {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
 /// A table that isn't there is refused with these words.
 fn present(listed: Result<String, NftError>) -> Result<Option<String>, NftError> {
     match listed {
@@ -163,13 +192,18 @@ fn without_dynamic(listed: &str) -> String {
     kept.join("\n\n")
 }
 
-fn names(json: &str) -> Result<Names, NftError> {
+fn listed(json: &str) -> Result<Vec<Value>, NftError> {
     let wrong = |reason: String| NftError::Listing { reason };
-    let listed: Value = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
-    let all = listed["nftables"].as_array();
-    let all = all.ok_or_else(|| wrong("no \"nftables\" in it".to_owned()))?;
+    let mut listed: Value = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+    match listed.get_mut("nftables").map(Value::take) {
+        Some(Value::Array(all)) => Ok(all),
+        Some(_) | None => Err(wrong("no \"nftables\" in it".to_owned())),
+    }
+}
+
+fn names(json: &str) -> Result<Names, NftError> {
     let mut names = Names::default();
-    for one in all {
+    for one in listed(json)? {
         for (kind, list) in [
             ("chain", &mut names.chains),
             ("set", &mut names.sets),
@@ -262,6 +296,10 @@ mod tests {
         assert_eq!(found.chains, ["c"]);
         assert_eq!(found.sets, ["s"]);
         assert_eq!(found.maps, ["m"]);
+        let json = r#"{"nftables": [{"table": {"name": "berth-services-berth0"}}, {"table": {"name": "berth-policy-berth0"}},
+            {"table": {"name": "berth-services-berth01"}}, {"table": {"name": "berth-services-x-berth0"}}, {"table": {"name": "berth0"}}]}"#;
+        let found = tables(json, "berth0").unwrap();
+        assert_eq!(found, ["berth-services-berth0", "berth-policy-berth0"]);
         for text in ["", "{}", "[]", r#"{"nftables": 1}"#] {
             let error = names(text).unwrap_err();
             assert!(matches!(error, NftError::Listing { .. }), "{text}");
