@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use berth_net::nft::NftError;
 use tracing::warn;
 
 /// What is known of the traces.
@@ -85,6 +86,13 @@ pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
             false
         }
     };
+    match berth_net::nft::remove_network(&traces.bridge).await {
+        // Without nft there was nobody who made one.
+        Ok(_) | Err(NftError::Run(_)) => {}
+        Err(error) => {
+            warn!(network = traces.bridge, %error, "cannot remove the network's tables of nftables");
+        }
+    }
     removed.cgroups = cgroups::remove(&pods, &sandboxes).await;
     remove_logs(&traces.pod_logs, &pods);
     remove_run(&run)?;

@@ -51,6 +51,8 @@ mod restart;
 mod runtimeless;
 #[path = "e2e/scheduling.rs"]
 mod scheduling;
+#[path = "e2e/service_traffic.rs"]
+mod service_traffic;
 #[path = "e2e/services.rs"]
 mod services;
 #[path = "e2e/streams.rs"]

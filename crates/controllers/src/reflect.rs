@@ -212,7 +212,6 @@ fn forget_what_nodes_need(pod: &mut Pod) {
         container.image = None;
         container.lifecycle = None;
         container.liveness_probe = None;
-        container.ports = None;
         container.readiness_probe = None;
         container.startup_probe = None;
         container.volume_devices = None;

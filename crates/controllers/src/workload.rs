@@ -14,6 +14,7 @@
 //! | `job.rs`, `cron_job.rs` | Jobs, CronJobs |
 //! | `budget.rs` | PodDisruptionBudgets |
 //! | `autoscaler.rs` | HorizontalPodAutoscalers |
+//! | `endpoints.rs` | EndpointSlices and Endpoints |
 //!
 //! Tasks: a watch for each kind, and one for each kind that looks at its objects, [`keyed::WORKERS`] at a time.
 
@@ -24,6 +25,7 @@ mod cron_job;
 mod daemon_set;
 mod deployment;
 mod ended;
+mod endpoints;
 mod job;
 mod keyed;
 mod pods;
@@ -62,6 +64,7 @@ pub(crate) fn spawn(
     nodes: &Reflected<Node>,
     jobs: Reflected<Job>,
 ) {
+    endpoints::spawn(tasks, client, pods, nodes);
     let sets: Reflected<ReplicaSet> = watch(tasks, client);
     let revisions: Reflected<ControllerRevision> = watch(tasks, client);
     let control = |component: &str| Pods {

@@ -63,7 +63,6 @@ mod registration;
 mod runtime;
 mod sandbox_config;
 mod server;
-mod service_proxy;
 mod services;
 mod sockets;
 mod static_pods;
@@ -86,7 +85,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use config::{Config, Error, Gates, ServingCertificate, ServingTls, UnsupportedHandler};
-pub use service_proxy::{ServiceProxyConfig, run as run_service_proxy};
 
 use agent::{Agent, Pressure};
 

@@ -16,6 +16,7 @@
 //! - [`stateful_set`], [`revision`]: pods with a name of their own, and the history of their template.
 //! - [`daemon_set`]: a pod for each node.
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.
+//! - [`endpoints`]: what is behind a Service.
 //! - [`budget`]: how many pods may be evicted.
 //! - [`autoscaler`]: how many replicas, by what pods use.
 
@@ -24,6 +25,7 @@ pub mod budget;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
+pub mod endpoints;
 pub mod intstr;
 pub mod job;
 pub mod owner;

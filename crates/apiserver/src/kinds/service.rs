@@ -50,12 +50,16 @@ impl Kind for Service {
         let headless = spec.and_then(|s| s.cluster_ip.as_deref()) == Some("None");
         let selects = spec.is_some_and(|s| s.selector.as_ref().is_some_and(|s| !s.is_empty()));
         let name_only = spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName");
-        if name_only || (headless && !selects) || controllers::is_manager_running(cluster)? {
+        if name_only
+            || (headless && !selects)
+            || cluster.controllers
+            || controllers::is_manager_running(cluster)?
+        {
             return Ok(Vec::new());
         }
         Ok(vec![
-            "no controller for endpoints and no service proxy are built into this server: nothing answers at the address \
-             of a Service until a kube-controller-manager and a kube-proxy run"
+            "no controller for endpoints is built into this server: nothing answers at the address of a Service until a \
+             kube-controller-manager runs"
                 .to_owned(),
         ])
     }

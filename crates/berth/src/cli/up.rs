@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use berth_net::services::ServiceProxyConfig;
 use berth_node::{ServingCertificate, ServingTls};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::Api;
@@ -37,9 +38,17 @@ pub(super) struct UpArgs {
     handlers: HandlerArgs,
     #[command(flatten, next_help_heading = "Network")]
     network: NetworkArgs,
-    /// Lead pods that ask for the Service default/kubernetes to the API server; switch it off where kube-proxy runs
+    /// Lead what is sent to Services to their endpoints, by nftables; switch it off where kube-proxy runs
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
     service_proxy: bool,
+    /// Addresses that Services may claim by externalIPs (may be repeated): who may write Services takes what is sent there
+    #[arg(
+        long = "service-external-ips",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        help_heading = "Network"
+    )]
+    external_ips: Vec<String>,
     #[command(flatten, next_help_heading = "Images")]
     images: ImageArgs,
 }
@@ -98,7 +107,12 @@ impl UpArgs {
         });
         if self.service_proxy {
             let identity = pki.client("system:kube-proxy", &[])?;
-            let proxy = berth_node::ServiceProxyConfig {
+            let balancer = pki.client("service-lb-controller", &["system:masters"])?;
+            let own_ports = [
+                self.server.address().port(),
+                self.node.kubelet_address.port(),
+            ];
+            let proxy = ServiceProxyConfig {
                 client: kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
                 network: own_network
                     .as_ref()
@@ -107,9 +121,14 @@ impl UpArgs {
                     .into_iter()
                     .map(|network| network.subnet)
                     .collect(),
+                node: name.clone(),
+                addresses: vec![self.node.address()],
+                reserved: own_ports.into(),
+                external_ips: self.external_ips.clone(),
+                balancer: Some(kubeconfig::client(&url, &pki.ca_pem, &balancer).await?),
             };
             roles.spawn(Stage::Clients, "service proxy", |token| async move {
-                berth_node::run_service_proxy(proxy, token).await;
+                berth_net::services::run(proxy, token)?.await;
                 Ok(())
             });
         }

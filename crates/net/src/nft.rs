@@ -1,0 +1,308 @@
+//! A table of our own in nftables, by Debian's `nft`: each change is one transaction, which the kernel takes whole or not
+//! at all.
+
+use std::fmt;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use thiserror::Error;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+/// Administrators' directories are not in everybody's PATH.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long the kernel may take for a transaction.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest part of a message of nft that is passed on.
+const MAX_MESSAGE: usize = 1000;
+
+/// Why nftables could not be read or changed.
+#[derive(Debug, Error)]
+pub enum NftError {
+    /// It is no part of a table's name.
+    #[error("{name:?} cannot be a part of the name of an nftables table")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// The program could not be started, or not be talked to.
+    #[error("cannot run nft (Debian package nftables): {0}")]
+    Run(#[source] io::Error),
+    /// It did not end.
+    #[error("nft did not end within {} s", PATIENCE.as_secs())]
+    Slow,
+    /// The kernel, or nft itself, refused.
+    #[error("nft refused: {message}")]
+    Refused {
+        /// What it said.
+        message: String,
+    },
+    /// What it listed is not understood.
+    #[error("nft's list is not understood: {reason}")]
+    Listing {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A table of the family inet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    name: String,
+}
+
+/// The names in a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Chains.
+    pub chains: Vec<String>,
+    /// Sets.
+    pub sets: Vec<String>,
+    /// Maps.
+    pub maps: Vec<String>,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Table {
+    /// `berth-PURPOSE-NETWORK`; the network is the name of its bridge.
+    ///
+    /// # Errors
+    /// When one of them has letters that a name in a script of nft can't have.
+    pub fn new(purpose: &str, network: &str) -> Result<Self, NftError> {
+        for part in [purpose, network] {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if part.is_empty() || part.len() > 64 || !part.chars().all(fits) {
+                let name = part.to_owned();
+                return Err(NftError::Name { name });
+            }
+        }
+        Ok(Self {
+            name: format!("berth-{purpose}-{network}"),
+        })
+    }
+
+    /// Carries out a script in one transaction.
+    ///
+    /// # Errors
+    /// When nft can't be run or refuses; nothing is changed then.
+    pub async fn apply(&self, script: &str) -> Result<(), NftError> {
+        run(&["-f", "-"], script).await.map(|_| ())
+    }
+
+    /// Makes the table hold this and nothing else, in one transaction. `body` is what stands between the braces.
+    ///
+    /// # Errors
+    /// As of [`Table::apply`].
+    pub async fn replace(&self, body: &str) -> Result<(), NftError> {
+        let name = &self.name;
+        let clear = format!("table inet {name} {{}}\ndelete table inet {name}\n");
+        self.apply(&format!("{clear}table inet {name} {{\n{body}}}\n"))
+            .await
+    }
+
+    /// Removes it; one that isn't there is no error.
+    ///
+    /// # Errors
+    /// As of [`Table::apply`].
+    pub async fn remove(&self) -> Result<(), NftError> {
+        let name = &self.name;
+        self.apply(&format!(
+            "table inet {name} {{}}\ndelete table inet {name}\n"
+        ))
+        .await
+    }
+
+    /// What stands in it, as nft lists it, without what packets themselves write (the elements of dynamic sets); nothing
+    /// when there is no such table. Two lists are equal when nobody has changed anything in between.
+    ///
+    /// # Errors
+    /// When nft can't be run.
+    pub async fn standing(&self) -> Result<Option<String>, NftError> {
+        let listed = run(&["--stateless", "list", "table", "inet", &self.name], "").await;
+        Ok(present(listed)?.map(|text| without_dynamic(&text)))
+    }
+
+    /// The names of what is in it; nothing when there is no such table.
+    ///
+    /// # Errors
+    /// When nft can't be run, or its list isn't understood.
+    pub async fn names(&self) -> Result<Option<Names>, NftError> {
+        let words = ["--json", "--terse", "list", "table", "inet", &self.name];
+        let Some(text) = present(run(&words, "").await)? else {
+            return Ok(None);
+        };
+        names(&text).map(Some)
+    }
+}
+
+/// Removes all tables of a network, whatever their purpose; gives their number.
+///
+/// # Errors
+/// When nft can't be run or refuses.
+pub async fn remove_network(network: &str) -> Result<usize, NftError> {
+    let text = run(&["--json", "list", "tables", "inet"], "").await?;
+    let mut count = 0;
+    for name in tables(&text, network)? {
+        Table { name }.remove().await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The tables of a network in a list: `berth-PURPOSE-NETWORK`.
+fn tables(json: &str, network: &str) -> Result<Vec<String>, NftError> {
+    let mut found = Vec::new();
+    for one in listed(json)? {
+        let name = one["table"]["name"].as_str().unwrap_or_default();
+        let purpose = name
+            .strip_prefix("berth-")
+            .and_then(|rest| rest.strip_suffix(network)?.strip_suffix('-'));
+        if purpose.is_some_and(|purpose| !purpose.is_empty() && !purpose.contains('-')) {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// A table that isn't there is refused with these words.
+fn present(listed: Result<String, NftError>) -> Result<Option<String>, NftError> {
+    match listed {
+        Err(NftError::Refused { message }) if message.contains("No such file or directory") => {
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+/// The same without the blocks of dynamic sets.
+fn without_dynamic(listed: &str) -> String {
+    let is_dynamic = |block: &str| {
+        let mut lines = block.lines().map(str::trim);
+        lines.any(|line| line.starts_with("flags ") && line.contains("dynamic"))
+    };
+    let blocks = listed.split("\n\n");
+    let kept: Vec<&str> = blocks.filter(|block| !is_dynamic(block)).collect();
+    kept.join("\n\n")
+}
+
+fn listed(json: &str) -> Result<Vec<Value>, NftError> {
+    let wrong = |reason: String| NftError::Listing { reason };
+    let mut listed: Value = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+    match listed.get_mut("nftables").map(Value::take) {
+        Some(Value::Array(all)) => Ok(all),
+        Some(_) | None => Err(wrong("no \"nftables\" in it".to_owned())),
+    }
+}
+
+fn names(json: &str) -> Result<Names, NftError> {
+    let mut names = Names::default();
+    for one in listed(json)? {
+        for (kind, list) in [
+            ("chain", &mut names.chains),
+            ("set", &mut names.sets),
+            ("map", &mut names.maps),
+        ] {
+            if let Some(name) = one[kind]["name"].as_str() {
+                list.push(name.to_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Runs nft, gives what it printed.
+async fn run(words: &[&str], input: &str) -> Result<String, NftError> {
+    let mut command = Command::new("nft");
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .env("PATH", format!("{path}:{PATH}"))
+        .env("LC_ALL", "C")
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().map_err(NftError::Run)?;
+    let stdin = child.stdin.take();
+    let write = async move {
+        match stdin {
+            // One that ends before it has read everything says why.
+            Some(mut stdin) => match stdin.write_all(input.as_bytes()).await {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            },
+            None => Ok(()),
+        }
+    };
+    let both = async { tokio::join!(write, child.wait_with_output()) };
+    let ended = tokio::time::timeout(PATIENCE, both).await;
+    let (written, output) = ended.map_err(|_| NftError::Slow)?;
+    let output = output.map_err(NftError::Run)?;
+    written.map_err(NftError::Run)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let message: String = said.trim().chars().take(MAX_MESSAGE).collect();
+    Err(NftError::Refused { message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_something_else_in_a_script_are_refused() {
+        assert_eq!(
+            Table::new("services", "berth0").unwrap().to_string(),
+            "berth-services-berth0"
+        );
+        for name in ["", "a b", "a;b", "a{", "ä", "a\nflush ruleset"] {
+            let error = Table::new("services", name).unwrap_err();
+            assert!(matches!(error, NftError::Name { .. }), "{name:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_packets_write_is_no_change() {
+        let listed = |element: &str| {
+            format!(
+                "table inet t {{\n\tset s {{\n\t\ttype ipv4_addr\n\t\tsize 65535\n\t\tflags dynamic,timeout\n\t\ttimeout \
+                 3h\n{element}\t}}\n\n\tset fixed {{\n\t\ttype ipv4_addr\n\t\telements = {{ 10.0.0.1 }}\n\t}}\n}}\n"
+            )
+        };
+        let (before, after) = (
+            listed(""),
+            listed("\t\telements = { 10.0.0.9 expires 5m }\n"),
+        );
+        assert_ne!(before, after);
+        assert_eq!(without_dynamic(&before), without_dynamic(&after));
+        let other = before.replace("10.0.0.1", "10.0.0.2");
+        assert_ne!(without_dynamic(&before), without_dynamic(&other));
+    }
+
+    #[test]
+    fn the_names_of_a_list() {
+        let json = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "inet", "name": "t"}},
+            {"map": {"name": "m"}}, {"set": {"name": "s"}}, {"chain": {"name": "c"}}, {"rule": {"chain": "c"}}]}"#;
+        let found = names(json).unwrap();
+        assert_eq!(found.chains, ["c"]);
+        assert_eq!(found.sets, ["s"]);
+        assert_eq!(found.maps, ["m"]);
+        let json = r#"{"nftables": [{"table": {"name": "berth-services-berth0"}}, {"table": {"name": "berth-policy-berth0"}},
+            {"table": {"name": "berth-services-berth01"}}, {"table": {"name": "berth-services-x-berth0"}}, {"table": {"name": "berth0"}}]}"#;
+        let found = tables(json, "berth0").unwrap();
+        assert_eq!(found, ["berth-services-berth0", "berth-policy-berth0"]);
+        for text in ["", "{}", "[]", r#"{"nftables": 1}"#] {
+            let error = names(text).unwrap_err();
+            assert!(matches!(error, NftError::Listing { .. }), "{text}");
+        }
+    }
+}

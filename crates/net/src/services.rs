@@ -1,0 +1,432 @@
+//! Leads what is sent to a Service to its endpoints: kube-proxy's part.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `model.rs` | Services and EndpointSlices, as far as rules are made of them; which endpoints count |
+//! | `facts.rs` | what is known of the node |
+//! | `rules.rs` | from both to the rules (pure) |
+//! | `kept.rs` | the rules in the kernel: what was written, and whether it still stands |
+//! | `conntrack.rs` | connections to endpoints that are gone |
+//! | `listeners.rs`, `bridge.rs` | what the kernel says of ports in use, and of the pods' bridge |
+//! | `balancer.rs`, `health.rs` | the status of Services of type LoadBalancer, and their health check ports |
+//!
+//! One task: two watches, a wake-up when somebody changes nftables, and a look from time to time. Changes that come
+//! together are written together. The rules stay when it ends, as pods do. Where a kube-proxy runs it isn't started. It
+//! needs that one's rights (`system:node-proxier`) and nothing of the node agent.
+
+mod balancer;
+mod bridge;
+mod conntrack;
+mod facts;
+mod health;
+mod kept;
+mod listeners;
+mod model;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use berth_supervise::{Brief, Outage, unblock};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::changes::Changes;
+use crate::nft::{NftError, Table};
+use balancer::Balancer;
+use facts::{Facts, Protocol};
+use health::Health;
+use kept::Kept;
+use model::{Key, Service, Slice};
+use rules::{Front, Plan};
+
+/// What a Service of another proxy has, and what has no address to lead from.
+const NOT_OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
+/// Shortest time between two transactions.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Changes that come together are waited for so long.
+const TOGETHER: Duration = Duration::from_millis(15);
+/// How often everything is looked at in any case: interfaces and listening programs change without a word.
+const TICK: Duration = Duration::from_secs(15);
+/// The soonest look after somebody has changed nftables.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Settings of the proxy.
+#[derive(Clone)]
+pub struct ServiceProxyConfig {
+    /// Client for the API server; it must be allowed what `system:kube-proxy` is.
+    pub client: Client,
+    /// The pods' network, as the table is named after it: the interface of its bridge.
+    pub network: String,
+    /// Addresses of the pods of this network, in CIDR notation; none when nobody knows them: then it doesn't matter who
+    /// sends.
+    pub pod_cidrs: Vec<String>,
+    /// The node's name, by which endpoints are its own.
+    pub node: String,
+    /// The addresses that the node reports.
+    pub addresses: Vec<IpAddr>,
+    /// Ports of the node's own servers: no Service gets them.
+    pub reserved: Vec<u16>,
+    /// Which `externalIPs` are led, in CIDR notation.
+    pub external_ips: Vec<String>,
+    /// Client that may write the status of Services; without it those of type LoadBalancer have no address.
+    pub balancer: Option<Client>,
+}
+
+/// Why it can't begin.
+#[derive(Debug, Error)]
+pub enum ServiceProxyError {
+    /// Something is no range of addresses.
+    #[error("{text:?} is not a range of addresses in CIDR notation (such as 192.0.2.0/24)")]
+    Cidr {
+        /// What was given.
+        text: String,
+    },
+    /// The network has no name for a table.
+    #[error(transparent)]
+    Table(#[from] NftError),
+}
+
+/// Keeps the rules until `shutdown`; they stay, as pods do.
+///
+/// # Errors
+/// When the settings make no sense.
+///
+/// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+pub fn run(
+    config: ServiceProxyConfig,
+    shutdown: CancellationToken,
+) -> Result<BoxFuture<'static, ()>, ServiceProxyError> {
+    let proxy = Proxy::new(&config)?;
+    Ok(Box::pin(proxy.work(config.client, shutdown)))
+}
+
+/// The table of a network's Services, for whoever removes what a node leaves behind.
+///
+/// # Errors
+/// When the network's name is none.
+pub fn table(network: &str) -> Result<Table, NftError> {
+    Table::new("services", network)
+}
+
+fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
+    let parts = list.iter().flat_map(|text| text.split(','));
+    parts
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(|text| {
+            let parsed = text.parse::<IpNet>();
+            parsed
+                .map(|cidr| cidr.trunc())
+                .map_err(|_| ServiceProxyError::Cidr {
+                    text: text.to_owned(),
+                })
+        })
+        .collect()
+}
+
+struct Proxy {
+    network: String,
+    facts: Facts,
+    services: BTreeMap<Key, Service>,
+    slices: BTreeMap<Key, Slice>,
+    /// Whether both have been listed.
+    services_read: bool,
+    slices_read: bool,
+    kept: Kept,
+    balancer: Option<Balancer>,
+    health: Health,
+    /// What was led by the last plan; nothing before the first.
+    fronts: Option<BTreeMap<Front, Vec<SocketAddr>>>,
+    outage: Outage,
+    telling: Outage,
+}
+
+impl Proxy {
+    fn new(config: &ServiceProxyConfig) -> Result<Self, ServiceProxyError> {
+        Ok(Self {
+            network: config.network.clone(),
+            facts: Facts {
+                node: config.node.clone(),
+                addresses: config.addresses.clone(),
+                pod_cidrs: cidrs(&config.pod_cidrs)?,
+                external_ips: cidrs(&config.external_ips)?,
+                reserved: config.reserved.iter().copied().collect(),
+                ..Facts::default()
+            },
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            services_read: false,
+            slices_read: false,
+            kept: Kept::new(table(&config.network)?),
+            balancer: config.balancer.clone().map(Balancer::new),
+            health: Health::new(config.addresses.clone()),
+            fronts: None,
+            outage: Outage::new("cannot keep the rules that lead to Services"),
+            telling: Outage::new("cannot write the status of a Service of type LoadBalancer"),
+        })
+    }
+
+    async fn work(mut self, client: Client, shutdown: CancellationToken) {
+        unblock(bridge::prepare).await;
+        let services: Api<v1::Service> = Api::all(client.clone());
+        let slices: Api<EndpointSlice> = Api::all(client);
+        let ours = watcher::Config::default().labels(NOT_OURS);
+        let mut services = Box::pin(watcher(services, ours.clone()).default_backoff());
+        let mut slices = Box::pin(watcher(slices, ours).default_backoff());
+        let mut watching = Outage::new("cannot watch Services and their endpoints");
+        let changes = Changes::new()
+            .inspect_err(|error| {
+                warn!(%error, "changes of nftables by others are seen later: the kernel tells nothing of them");
+            })
+            .ok();
+        let mut last = Instant::now();
+        let mut due = last + TICK;
+        loop {
+            let changed = async {
+                match &changes {
+                    Some(changes) => changes.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(event) = services.next() => {
+                    watching.watched(&event);
+                    if self.see_service(event) {
+                        due = due.min(soonest(last, TOGETHER));
+                    }
+                }
+                Some(event) = slices.next() => {
+                    watching.watched(&event);
+                    if self.see_slice(event) {
+                        due = due.min(soonest(last, TOGETHER));
+                    }
+                }
+                result = changed => {
+                    if let Err(error) = result {
+                        warn!(%error, "cannot learn of changes of nftables");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    self.kept.doubt();
+                    due = due.min(soonest(last, LOOK));
+                }
+                () = tokio::time::sleep_until(due) => {
+                    let began = Instant::now();
+                    let again = self.look().await;
+                    last = Instant::now();
+                    // Many Services cost time: others get as much of it.
+                    due = last + again.unwrap_or(TICK);
+                    last += began.elapsed();
+                }
+            }
+        }
+    }
+
+    /// Brings everything about; gives when to try again if something failed.
+    async fn look(&mut self) -> Option<Duration> {
+        // Nothing is taken away for what is not known yet.
+        if !self.services_read || !self.slices_read {
+            return None;
+        }
+        if let Err(error) = self.learn().await {
+            return Some(self.outage.failed(error));
+        }
+        let plan = rules::plan(self.services.values(), self.slices.values(), &self.facts);
+        match self.kept.keep(&plan.ruleset).await {
+            Ok(changed) => {
+                self.outage.works();
+                if changed {
+                    debug!(
+                        services = self.services.len(),
+                        chains = plan.ruleset.chains.len(),
+                        "Services are led to their endpoints"
+                    );
+                }
+                if self.fronts.is_none() {
+                    info!(table = %self.kept.table(), services = self.services.len(), "Services are led to their endpoints");
+                }
+            }
+            Err(error) => return Some(self.outage.failed(error)),
+        }
+        self.cut(&plan).await;
+        self.health.keep(&plan.health).await;
+        let mut again = None;
+        if let Some(balancer) = &mut self.balancer {
+            match balancer.tell(&self.services, &plan.balanced).await {
+                Ok(()) => self.telling.works(),
+                Err(error) => again = Some(self.telling.failed(Brief(&error))),
+            }
+        }
+        self.fronts = Some(plan.fronts);
+        again
+    }
+
+    /// Learns what the kernel knows.
+    async fn learn(&mut self) -> std::io::Result<()> {
+        let balanced = self.services.values().any(|service| service.balanced);
+        let (addresses, network) = (self.facts.addresses.clone(), self.network.clone());
+        let learned = unblock(move || {
+            let interfaces = nix::ifaddrs::getifaddrs()?;
+            let own: BTreeSet<IpAddr> = interfaces
+                .filter_map(|one| {
+                    let address = one.address?;
+                    let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+                    v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
+                })
+                .collect();
+            let taken = match balanced {
+                true => listeners::taken(&addresses)?,
+                false => BTreeSet::new(),
+            };
+            std::io::Result::Ok((own, taken, bridge::passes_rules(&network)))
+        });
+        let (own, taken, passes) = learned.await?;
+        self.facts.own = own;
+        self.facts.taken = taken;
+        self.facts.bridge_passes_rules = passes;
+        Ok(())
+    }
+
+    /// Cuts connections whose endpoint is gone, when one has gone.
+    async fn cut(&mut self, plan: &Plan) {
+        let gone: BTreeSet<Front> = match &self.fronts {
+            Some(before) if !has_lost(before, &plan.fronts) => return,
+            Some(before) => {
+                let gone = before.keys().filter(|f| !plan.fronts.contains_key(*f));
+                gone.copied().collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let fronts = plan.fronts.clone();
+        let cut = unblock(move || conntrack::cut(|flow| is_stale(flow, &fronts, &gone))).await;
+        match cut {
+            Ok(0) => {}
+            Ok(connections) => {
+                debug!(
+                    connections,
+                    "connections to endpoints that are gone are cut"
+                )
+            }
+            Err(error) => {
+                warn!(%error, "connections to endpoints that are gone may hang: the kernel's list of connections cannot be read");
+            }
+        }
+    }
+
+    /// Whether it changes anything.
+    fn see_service(&mut self, event: Result<watcher::Event<v1::Service>, watcher::Error>) -> bool {
+        match event {
+            Err(_) => false,
+            Ok(watcher::Event::Init) => {
+                self.services.clear();
+                self.services_read = false;
+                false
+            }
+            Ok(watcher::Event::InitApply(service) | watcher::Event::Apply(service)) => {
+                let key = key_of(&service.metadata);
+                put(&mut self.services, key, Service::parse(&service))
+            }
+            Ok(watcher::Event::InitDone) => {
+                self.services_read = true;
+                true
+            }
+            Ok(watcher::Event::Delete(service)) => {
+                let key = key_of(&service.metadata);
+                self.services.remove(&key).is_some()
+            }
+        }
+    }
+
+    fn see_slice(&mut self, event: Result<watcher::Event<EndpointSlice>, watcher::Error>) -> bool {
+        match event {
+            Err(_) => false,
+            Ok(watcher::Event::Init) => {
+                self.slices.clear();
+                self.slices_read = false;
+                false
+            }
+            Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
+                let key = key_of(&slice.metadata);
+                put(&mut self.slices, key, Slice::parse(&slice))
+            }
+            Ok(watcher::Event::InitDone) => {
+                self.slices_read = true;
+                true
+            }
+            Ok(watcher::Event::Delete(slice)) => {
+                self.slices.remove(&key_of(&slice.metadata)).is_some()
+            }
+        }
+    }
+}
+
+/// Not at once, as changes come together, and not right after the last look.
+fn soonest(last: Instant, pause: Duration) -> Instant {
+    (Instant::now() + pause).max(last + PAUSE)
+}
+
+fn key_of(meta: &kube::api::ObjectMeta) -> Key {
+    Key {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+    }
+}
+
+/// Puts what was seen; false when it is the same as before.
+fn put<T: PartialEq>(all: &mut BTreeMap<Key, T>, key: Key, seen: Option<T>) -> bool {
+    match seen {
+        Some(seen) if all.get(&key) == Some(&seen) => false,
+        Some(seen) => {
+            all.insert(key, seen);
+            true
+        }
+        None => all.remove(&key).is_some(),
+    }
+}
+
+/// Whether something is led no more, or not to all it was; and whether datagrams may have gone into nothing before.
+fn has_lost(
+    before: &BTreeMap<Front, Vec<SocketAddr>>,
+    after: &BTreeMap<Front, Vec<SocketAddr>>,
+) -> bool {
+    let lost = before.iter().any(|(front, endpoints)| {
+        let now = after.get(front);
+        now.is_none_or(|now| endpoints.iter().any(|e| now.binary_search(e).is_err()))
+    });
+    let found = after
+        .iter()
+        .any(|((_, protocol, _), endpoints)| *protocol == Protocol::Udp && !endpoints.is_empty());
+    lost || (found && before != after)
+}
+
+fn is_stale(
+    flow: &conntrack::Flow,
+    fronts: &BTreeMap<Front, Vec<SocketAddr>>,
+    gone: &BTreeSet<Front>,
+) -> bool {
+    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let protocol = protocols.into_iter().find(|p| p.number() == flow.protocol);
+    let Some(protocol) = protocol else {
+        return false;
+    };
+    let front = (flow.asked.ip(), protocol, flow.asked.port());
+    // A program of this machine that has the port by itself keeps its connections.
+    let is_led = flow.answers != flow.asked;
+    match fronts.get(&front) {
+        Some(endpoints) if is_led => endpoints.binary_search(&flow.answers).is_err(),
+        // Sent on before there was anybody to lead it to.
+        Some(endpoints) => protocol == Protocol::Udp && !endpoints.is_empty(),
+        None => is_led && gone.contains(&front),
+    }
+}
