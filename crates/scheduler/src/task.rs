@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 use crate::Config;
 use crate::cache::Cache;
 use crate::queue::{PodKey, Queue};
+use crate::trace::Waiting;
 use crate::write::{Occurrence, Writer};
 
 use self::record::Recorder;
@@ -58,6 +59,7 @@ pub(crate) struct SchedulerTask {
     writes: JoinSet<Option<Bound>>,
     events: Recorder,
     outages: Outages,
+    waiting: Waiting,
     /// The node at which the next search begins, where not all are looked at.
     next_node: usize,
 }
@@ -97,6 +99,7 @@ impl SchedulerTask {
     pub(crate) fn new(config: Config) -> Self {
         let writer = Arc::new(Writer::new(config.client.clone(), &config.scheduler_name));
         Self {
+            waiting: Waiting::new(config.tracer.clone()),
             config,
             writer,
             queue: Queue::default(),
@@ -210,6 +213,7 @@ impl SchedulerTask {
                     .cloned()
                     .collect();
                 for key in gone {
+                    self.waiting.end(&key);
                     self.pending.remove(&key);
                     self.queue.remove(&key);
                 }
@@ -236,6 +240,7 @@ impl SchedulerTask {
             .and_then(|spec| spec.node_name.clone())
             .filter(|name| !name.is_empty());
         if let Some(node) = node {
+            self.waiting.end(&key);
             self.pending.remove(&key);
             self.queue.remove(&key);
             let info = PodInfo::new(Arc::new(pod), self.overhead());
@@ -255,6 +260,7 @@ impl SchedulerTask {
             // Being bound; this is news from before.
             return;
         }
+        self.waiting.begin(&key);
         let priority = spec.and_then(|spec| spec.priority).unwrap_or(0);
         let pod = Arc::new(pod);
         let same = self
@@ -269,6 +275,7 @@ impl SchedulerTask {
     }
 
     fn gone(&mut self, key: &str) {
+        self.waiting.end(key);
         self.pending.remove(key);
         self.queue.remove(key);
         if self.cache.remove_pod(key) {
@@ -335,6 +342,7 @@ impl SchedulerTask {
 
     fn bind(&mut self, key: PodKey, pod: Arc<Pod>, node: String) {
         let writer = Arc::clone(&self.writer);
+        let binding = self.waiting.bind(&key);
         self.writes.spawn(async move {
             let (failed, event) = match writer.bind(&pod, &node).await {
                 Ok(()) => {
@@ -352,6 +360,7 @@ impl SchedulerTask {
                     (true, Some(event))
                 }
             };
+            binding.done(&pod, &node, failed);
             let event = event.map(|(type_, reason, message)| Occurrence {
                 pod,
                 type_,
