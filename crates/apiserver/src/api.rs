@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use berth_core::gates::FeatureGates;
+use berth_trace::Tracer;
 
 use crate::admission::Chain;
 use crate::aggregation::Aggregation;
@@ -20,7 +21,6 @@ use crate::registry::Registry;
 use crate::resource_metrics::ResourceMetrics;
 use crate::storage::Storage;
 use crate::tokens::TokenVerifier;
-use crate::trace::Tracing;
 
 /// The state of an API server.
 pub struct Api {
@@ -43,7 +43,7 @@ pub struct Api {
     /// Keeps the audit log, where there is a policy.
     pub(crate) auditor: Option<Arc<Auditor>>,
     /// Makes spans, where there is a collector.
-    pub(crate) tracing: Option<Arc<Tracing>>,
+    pub(crate) tracer: Tracer,
     /// What nodes and pods use.
     pub(crate) resource_metrics: Arc<ResourceMetrics>,
     /// What clients may use.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_core::gates::FeatureGates;
 use berth_store::etcd::EtcdConfig;
+use berth_trace::Tracer;
 use prometheus_client::registry::Registry;
 
 use crate::aggregation::FrontProxyConfig;
@@ -19,7 +20,6 @@ use crate::limits::Limits;
 use crate::proxy::NodeClientConfig;
 use crate::tls::TlsConfig;
 use crate::tokens::TokenConfig;
-use crate::trace::TracingConfig;
 
 /// Where the objects are kept.
 #[derive(Clone, Debug)]
@@ -89,8 +89,8 @@ pub struct Config {
     pub admission_control_config_file: Option<PathBuf>,
     /// The `--audit-*` flags; none keeps no audit log.
     pub audit: Option<AuditConfig>,
-    /// `--tracing-config-file`; none makes no spans.
-    pub tracing: Option<TracingConfig>,
+    /// Where spans go (`--tracing-config-file`).
+    pub tracer: Tracer,
     /// What else of the process is shown under `/metrics`.
     pub more_metrics: Option<fn(&mut Registry)>,
 }
@@ -122,7 +122,7 @@ impl Config {
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,
             audit: None,
-            tracing: None,
+            tracer: Tracer::default(),
             more_metrics: None,
         }
     }

@@ -30,7 +30,7 @@ use crate::query::Parameters;
 use crate::registry::{Connect, Resource, ResourceHandler};
 use crate::request::{self, ApiRequest, ConnectRequest, Target, Verb};
 use crate::rest::Call;
-use crate::trace::{Traced, Tracing};
+use crate::trace::{self, Traced};
 use crate::user::User;
 use crate::warnings::Warnings;
 use crate::{body, health, negotiate, proxy, query};
@@ -87,7 +87,7 @@ pub(crate) async fn handle(
             request: read.as_ref().ok(),
         })
     });
-    let traced = api.tracing.as_ref().map(Tracing::open).unwrap_or_default();
+    let traced = trace::open(&api.tracer);
     let trail = audited.as_ref().map(Open::trail).unwrap_or_default();
     let long_running = read.as_ref().is_ok_and(ApiRequest::is_long_running);
     let open = long_running.then(|| api.metrics.long_running(&labels));

@@ -73,4 +73,3 @@ pub use audit::{
 pub use config::{Config, PodListener, StoreConfig};
 pub use control_plane::{EndpointReconciler, OtherAuthority};
 pub use server::{BuildError, ServeError, Server};
-pub use trace::{TracingConfig, TracingConfigError};

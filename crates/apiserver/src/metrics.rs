@@ -7,6 +7,7 @@ mod sizes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_trace::Tracer;
 use http::StatusCode;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,7 @@ use crate::audit::Auditor;
 use crate::flow::{Counted, Measures};
 use crate::request::Target;
 use crate::storage::{Storage, key};
+use crate::trace;
 use crate::version::GIT_VERSION;
 
 pub(crate) use self::labels::RequestLabels;
@@ -168,6 +170,12 @@ impl Metrics {
     /// Adds what others in this process count.
     pub(crate) fn include_more(&mut self, register: fn(&mut Registry)) {
         register(&mut self.registry);
+    }
+
+    /// Adds what a collector did not take.
+    pub(crate) fn include_traces(&mut self, tracer: &Tracer) {
+        self.registry
+            .register_collector(Box::new(trace::Dropped(tracer.clone())));
     }
 
     /// Adds what the audit log counts.

@@ -46,7 +46,6 @@ use crate::resource_metrics::{self, ResourceMetrics};
 use crate::storage::{Encryption, EncryptionError, Storage};
 use crate::tls::{ServerTls, TlsConfig, TlsError};
 use crate::tokens::{KeyError, TokenConfig};
-use crate::trace::Tracing;
 
 use self::connection::Context;
 use self::pods::Pods;
@@ -83,9 +82,6 @@ pub enum BuildError {
     /// The audit log cannot be kept.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// Traces cannot be sent where the configuration says.
-    #[error("the endpoint for traces cannot be used: {0}")]
-    Tracing(String),
     /// The encryption configuration cannot be used.
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
@@ -140,8 +136,6 @@ impl Config {
             admission::read_pod_security(self.admission_control_config_file.as_deref())?;
         let auditor = self.audit.as_ref().map(Auditor::new).transpose()?;
         let auditor = auditor.map(Arc::new);
-        let tracing = self.tracing.as_ref().map(Tracing::new).transpose();
-        let tracing = tracing.map_err(|error| BuildError::Tracing(error.to_string()))?;
         let tls = match &self.tls {
             Some(tls) => Some(tls.build()?),
             None => None,
@@ -204,6 +198,9 @@ impl Config {
         if let Some(auditor) = &auditor {
             metrics.include_audit(auditor);
         }
+        if self.tracer.is_on() {
+            metrics.include_traces(&self.tracer);
+        }
         if let Some(register) = self.more_metrics {
             metrics.include_more(register);
         }
@@ -226,7 +223,7 @@ impl Config {
             aggregation,
             metrics,
             auditor,
-            tracing: tracing.map(Arc::new),
+            tracer: self.tracer,
             resource_metrics: Arc::new(ResourceMetrics::new(nodes.is_some())),
             flow,
             limits: Arc::clone(&limits),
@@ -407,9 +404,7 @@ impl Server {
         if let Some(auditor) = &self.api.auditor {
             auditor.close().await;
         }
-        if let Some(tracing) = &self.api.tracing {
-            tracing.close().await;
-        }
+        self.api.tracer.flush().await;
         self.tasks.stop().await;
         result
     }

@@ -5,100 +5,61 @@
 //! followed, sampling included; for all others it is a link and the server's own rate decides, so that nobody outside
 //! makes the server record.
 //!
-//! Without a configuration there is no [`Tracing`], and a request carries an empty [`Traced`]. Spans that the collector
-//! does not take in time are dropped: no request ever waits for it.
-
-mod config;
+//! A request that creates a pod is part of the trace of the pod's start as well ([`berth_trace::pod`]), with a link to the
+//! request's own.
+//!
+//! Without a configuration a request carries an empty [`Traced`]. No request ever waits for a collector.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{
-    Link, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
-};
-use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span};
+use berth_trace::{Kind, Part, Span, SpanContext, SpanId, TRACEPARENT, TraceId, Tracer};
+use http::{HeaderMap, HeaderValue};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::request::ApiRequest;
 use crate::user::{MASTERS, User};
 
-pub use config::{TracingConfig, TracingConfigError};
+/// Stages of a request; more are dropped.
+const MAX_STAGES: usize = 64;
 
-/// The header by which the next one knows the span.
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// How long the collector may take for what is left when the server ends.
-const END: Duration = Duration::from_secs(3);
-/// How long it may take for some spans.
-const EXPORT: Duration = Duration::from_secs(10);
-/// Characters of an attribute that a client chose.
-const MAX_ATTRIBUTE: usize = 256;
-
-/// Makes spans and sends them.
-pub(crate) struct Tracing {
-    provider: SdkTracerProvider,
-    tracer: SdkTracer,
-}
-
-impl Tracing {
-    /// Must be called where a runtime is: the connection to the collector, which is made when there is something to send,
-    /// has a task of its own.
-    ///
-    /// # Errors
-    /// When the endpoint is none.
-    pub(crate) fn new(config: &TracingConfig) -> Result<Self, ExporterBuildError> {
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(format!("http://{}", config.endpoint))
-            .with_timeout(EXPORT)
-            .build()?;
-        let rate = f64::from(config.sampling_rate_per_million) / 1_000_000.0;
-        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(rate)));
-        let resource = Resource::builder()
-            .with_service_name("apiserver")
-            .with_attribute(KeyValue::new(
-                "service.version",
-                env!("CARGO_PKG_VERSION").to_owned(),
-            ))
-            .build();
-        let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
-            .with_sampler(sampler)
-            .with_resource(resource)
-            .build();
-        let tracer = provider.tracer("berth-apiserver");
-        Ok(Self { provider, tracer })
+/// A request comes, of which nothing is known yet.
+pub(crate) fn open(tracer: &Tracer) -> Traced {
+    if !tracer.is_on() {
+        return Traced::default();
     }
-
-    /// Sends what is left.
-    pub(crate) async fn close(&self) {
-        let provider = self.provider.clone();
-        let end = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(END));
-        if let Ok(Err(error)) = end.await {
-            tracing::warn!(%error, "the last spans could not be sent");
-        }
-    }
-
-    /// A request comes, of which nothing is known yet.
-    pub(crate) fn open(self: &Arc<Self>) -> Traced {
-        Traced(Some(Arc::new(Inner {
-            tracing: Arc::clone(self),
-            begun: SystemTime::now(),
-            context: OnceLock::new(),
-        })))
-    }
+    Traced(Some(Arc::new(Inner {
+        tracer: tracer.clone(),
+        begun: SystemTime::now(),
+        root: OnceLock::new(),
+        gathered: Mutex::default(),
+    })))
 }
 
 struct Inner {
-    tracing: Arc<Tracing>,
+    tracer: Tracer,
     begun: SystemTime,
-    /// With the request's span in it, which ends with it; empty while it is not known who asks, and when the request has
-    /// none.
-    context: OnceLock<Context>,
+    /// The request's span; empty while it is not known who asks.
+    root: OnceLock<Root>,
+    gathered: Mutex<Gathered>,
+}
+
+struct Root {
+    span: Span,
+    sampled: bool,
+}
+
+#[derive(Default)]
+struct Gathered {
+    stages: Vec<Span>,
+    /// The pod that was created: its UID, namespace and name.
+    pod: Option<[String; 3]>,
+    answered: bool,
 }
 
 /// The span of a request; empty when it has none.
@@ -118,112 +79,172 @@ impl Traced {
         let Some(inner) = &self.0 else {
             return;
         };
-        let tracer = &inner.tracing.tracer;
-        let remote = remote(headers).filter(SpanContext::is_valid);
-        let parent = Context::new();
-        let mut builder = tracer
-            .span_builder(name(method, request))
-            .with_kind(SpanKind::Server)
-            .with_start_time(inner.begun);
-        let parent = match remote {
-            Some(remote) if user.in_group(MASTERS) => parent.with_remote_span_context(remote),
-            Some(remote) => {
-                builder = builder.with_links(vec![Link::with_context(remote)]);
-                parent
-            }
-            None => parent,
+        let remote = headers.get(TRACEPARENT);
+        let remote = remote.and_then(|value| SpanContext::parse(value.to_str().ok()?));
+        let followed = remote.filter(|_| user.in_group(MASTERS));
+        let trace = followed.map_or_else(TraceId::random, |remote| remote.trace);
+        let sampled = match followed {
+            Some(remote) => remote.sampled,
+            None => inner.tracer.samples(trace).unwrap_or(false),
         };
-        let span = builder.start_with_context(tracer, &parent);
-        if !opentelemetry::trace::Span::is_recording(&span) {
-            return;
-        }
-        let context = parent.with_span(span);
-        let mut attributes = vec![
-            KeyValue::new("http.request.method", method.as_str().to_owned()),
-            KeyValue::new("audit-id", text(Some(id))),
-            KeyValue::new(
+        let parent = followed.map(|remote| remote.span);
+        let mut span = Span::new(Part::ApiServer, trace, parent, name(method, request))
+            .with("http.request.method", method.as_str())
+            .with("audit-id", &*text(Some(id)))
+            .with(
                 "user_agent.original",
-                text(headers.get(http::header::USER_AGENT)),
-            ),
-        ];
+                &*text(headers.get(http::header::USER_AGENT)),
+            );
+        span.kind = Kind::Server;
+        span.begun = inner.begun;
+        span.link = remote.filter(|_| followed.is_none());
         if let Some(ApiRequest::Resource(request)) = request {
             let target = &request.target;
-            attributes.extend([
-                KeyValue::new("k8s.verb", request.verb.as_str()),
-                KeyValue::new("k8s.group", shortened(&target.group)),
-                KeyValue::new("k8s.resource", shortened(&target.resource)),
-                KeyValue::new("k8s.namespace.name", shortened(&target.namespace)),
-            ]);
+            span = span
+                .with("k8s.verb", request.verb.as_str())
+                .with("k8s.group", &*target.group)
+                .with("k8s.resource", &*target.resource)
+                .with("k8s.namespace.name", &*target.namespace);
         }
-        context.span().set_attributes(attributes);
-        let authenticate = tracer
-            .span_builder("authenticate")
-            .with_start_time(inner.begun);
-        drop(authenticate.start_with_context(tracer, &context));
-        let _ = inner.context.set(context);
+        let mut authenticate = Span::new(Part::ApiServer, trace, Some(span.id), "authenticate");
+        authenticate.begun = inner.begun;
+        inner.add(authenticate);
+        let _ = inner.root.set(Root { span, sampled });
     }
 
     /// A stage of the request, until what is returned is dropped.
     pub(crate) fn stage(&self, name: &'static str) -> Stage {
         let stage = || {
             let inner = self.0.as_ref()?;
-            let context = inner.context.get()?;
-            Some(inner.tracing.tracer.start_with_context(name, context))
+            let root = &inner.root.get()?.span;
+            let span = Span::new(Part::ApiServer, root.trace, Some(root.id), name);
+            Some((Arc::clone(inner), span))
         };
         Stage(stage())
     }
 
-    /// There is an answer.
-    pub(crate) fn answered(&self, code: u16) {
-        let Some(context) = self.0.as_ref().and_then(|inner| inner.context.get()) else {
+    /// The request has created a pod.
+    pub(crate) fn created_pod(&self, metadata: &ObjectMeta) {
+        let Some(inner) = &self.0 else {
             return;
         };
-        let span = context.span();
-        let status = i64::from(code);
-        span.set_attribute(KeyValue::new("http.response.status_code", status));
-        if code >= 500 {
-            span.set_status(Status::error(""));
+        let parts = [&metadata.uid, &metadata.namespace, &metadata.name];
+        let parts = parts.map(|part| part.clone().unwrap_or_default());
+        inner.gathered.lock().pod = Some(parts);
+    }
+
+    /// There is an answer: all is sent. What comes later (a watch's) is not noted.
+    pub(crate) fn answered(&self, code: u16) {
+        let Some((inner, root)) = self.0.as_ref().and_then(|i| Some((i, i.root.get()?))) else {
+            return;
+        };
+        let Gathered { stages, pod, .. } = {
+            let mut gathered = inner.gathered.lock();
+            let all = std::mem::take(&mut *gathered);
+            gathered.answered = true;
+            all
+        };
+        let mut span = root.span.clone();
+        span.end(SystemTime::now());
+        span = span.with("http.response.status_code", i64::from(code));
+        span.failed = code >= 500;
+        if let Some(pod) = pod.filter(|_| code < 300) {
+            inner
+                .tracer
+                .send(inner.of_pod(&span, root.sampled, &stages, &pod));
         }
-        span.end();
+        if root.sampled {
+            inner.tracer.send(stages);
+            inner.tracer.send([span]);
+        }
+    }
+}
+
+impl Inner {
+    fn add(&self, span: Span) {
+        let mut gathered = self.gathered.lock();
+        if !gathered.answered && gathered.stages.len() < MAX_STAGES {
+            gathered.stages.push(span);
+        }
+    }
+
+    /// The request as a part of its pod's start.
+    fn of_pod(
+        &self,
+        request: &Span,
+        sampled: bool,
+        stages: &[Span],
+        [uid, namespace, name]: &[String; 3],
+    ) -> Vec<Span> {
+        let (trace, root) = berth_trace::pod(uid);
+        if self.tracer.samples(trace) != Some(true) {
+            return Vec::new();
+        }
+        let mut span = request.clone();
+        (span.trace, span.id, span.parent) = (trace, SpanId::random(), Some(root));
+        span.link = sampled.then_some(SpanContext {
+            trace: request.trace,
+            span: request.id,
+            sampled,
+        });
+        span.name = "create pod".into();
+        let span = span
+            .with("k8s.pod.uid", &**uid)
+            .with("k8s.namespace.name", &**namespace)
+            .with("k8s.pod.name", &**name);
+        let of_pod = |stage: &Span| Span {
+            trace,
+            id: SpanId::random(),
+            parent: Some(span.id),
+            ..stage.clone()
+        };
+        let mut all: Vec<Span> = stages.iter().map(of_pod).collect();
+        all.push(span);
+        all
     }
 }
 
 /// A stage of a request.
-pub(crate) struct Stage(Option<Span>);
+pub(crate) struct Stage(Option<(Arc<Inner>, Span)>);
 
 impl Stage {
     /// What somebody outside is told who is asked in this stage.
     pub(crate) fn traceparent(&self) -> Option<HeaderValue> {
-        let span = self.0.as_ref()?;
-        let context = opentelemetry::trace::Span::span_context(span);
-        let text = format!(
-            "00-{}-{}-{:02x}",
-            context.trace_id(),
-            context.span_id(),
-            context.trace_flags().to_u8()
-        );
-        HeaderValue::try_from(text).ok()
+        let (inner, span) = self.0.as_ref()?;
+        let context = SpanContext {
+            trace: span.trace,
+            span: span.id,
+            sampled: inner.root.get()?.sampled,
+        };
+        context
+            .sampled
+            .then(|| HeaderValue::try_from(context.to_string()).ok())?
     }
 }
 
-/// The span that a request was sent in, as its headers say.
-fn remote(headers: &HeaderMap) -> Option<SpanContext> {
-    struct Headers<'a>(&'a HeaderMap);
-
-    impl Extractor for Headers<'_> {
-        fn get(&self, key: &str) -> Option<&str> {
-            self.0.get(key)?.to_str().ok()
-        }
-
-        fn keys(&self) -> Vec<&str> {
-            Vec::new()
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some((inner, mut span)) = self.0.take() {
+            span.end(SystemTime::now());
+            inner.add(span);
         }
     }
+}
 
-    headers.get(TRACEPARENT)?;
-    let context =
-        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-    Some(context.span().span_context().clone())
+/// Counts the spans that no collector got.
+#[derive(Debug)]
+pub(crate) struct Dropped(pub(crate) Tracer);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let descriptor = encoder.encode_descriptor(
+            "berth_trace_spans_dropped",
+            "Spans that the collector did not take in time",
+            None,
+            ConstCounter::<u64>::TYPE,
+        )?;
+        ConstCounter::new(self.0.dropped()).encode(descriptor)
+    }
 }
 
 /// A name with few values: the path with its parts named as the stock server does.
@@ -256,10 +277,6 @@ fn name(method: &http::Method, request: Option<&ApiRequest>) -> String {
 }
 
 fn text(value: Option<&HeaderValue>) -> String {
-    let text = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    shortened(&text.unwrap_or_default())
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(MAX_ATTRIBUTE).collect()
+    let text = value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    text.unwrap_or_default()
 }

@@ -11,6 +11,7 @@ mod reset;
 mod server;
 mod store;
 mod token;
+mod trace;
 mod up;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Propose a RuntimeClass' overhead by what nodes have measured
     Overhead(overhead::OverheadArgs),
+    /// Show where the time of a pod's start went
+    Trace(trace::TraceArgs),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
     Migrate(migrate::MigrateArgs),
     /// Back up, restore, check or move the cluster's objects
@@ -107,6 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Token(args) => args.run().await,
             Command::Check(args) => return args.run().await,
             Command::Overhead(args) => args.run().await,
+            Command::Trace(args) => args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,
             Command::Reset(args) => args.run().await,

@@ -7,6 +7,7 @@ mod allocator;
 mod bootstrap_token;
 mod cli;
 mod cluster_info;
+mod collector;
 mod connections;
 mod data_dir;
 mod dirs;

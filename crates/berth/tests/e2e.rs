@@ -57,6 +57,8 @@ mod service_traffic;
 mod services;
 #[path = "e2e/streams.rs"]
 mod streams;
+#[path = "e2e/trace.rs"]
+mod trace;
 #[path = "e2e/users.rs"]
 mod users;
 #[path = "e2e/volumes.rs"]

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use berth_trace::Tracer;
+
 use crate::handlers::HandlerSource;
 
 /// Settings of one CRI server.
@@ -30,6 +32,8 @@ pub struct Config {
     pub embedded_command: Vec<OsString>,
     /// Images: registries and limits.
     pub images: ImageOptions,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl Config {
@@ -49,6 +53,7 @@ impl Config {
             shim_command,
             embedded_command: Vec::new(),
             images: ImageOptions::default(),
+            tracer: Tracer::default(),
         }
     }
 

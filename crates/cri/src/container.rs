@@ -160,6 +160,12 @@ impl Container {
     }
 }
 
+/// Whose container it is.
+pub(crate) fn pod_of(engine: &Engine, id: &str) -> Option<berth_cri_api::v1::PodSandboxMetadata> {
+    let container = engine.containers.get(id).ok()?;
+    crate::sandbox::pod_of(engine, &container.record().sandbox_id)
+}
+
 /// The containers of a sandbox, oldest first.
 pub(crate) fn of_sandbox(engine: &Engine, sandbox_id: &str) -> Vec<Arc<Container>> {
     let mut containers: Vec<_> = engine

@@ -60,12 +60,24 @@ pub(crate) async fn serve(engine: Shared, listener: TcpListener, shutdown: Cance
     }
 }
 
+fn text(engine: &Shared) -> String {
+    let (mut text, tracer) = (warm::text(engine), &engine.config.tracer);
+    if tracer.is_on() {
+        let name = "berth_trace_spans_dropped_total";
+        text.push_str(&format!(
+            "# HELP {name} Spans that the collector did not take in time.\n# TYPE {name} counter\n{name} {}\n",
+            tracer.dropped()
+        ));
+    }
+    text
+}
+
 async fn answer<B>(
     engine: Shared,
     request: Request<B>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => match blocking(move || Ok(warm::text(&engine))).await {
+        (&Method::GET, "/metrics") => match blocking(move || Ok(text(&engine))).await {
             Ok(text) => (StatusCode::OK, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },

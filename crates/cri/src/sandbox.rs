@@ -99,6 +99,12 @@ impl Sandbox {
     }
 }
 
+/// Whose sandbox it is.
+pub(crate) fn pod_of(engine: &Engine, id: &str) -> Option<berth_cri_api::v1::PodSandboxMetadata> {
+    let sandbox = engine.sandboxes.get(id).ok()?;
+    sandbox.record().config.0.metadata
+}
+
 /// The name that only one sandbox may have at a time.
 pub(crate) fn name(config: &berth_cri_api::v1::PodSandboxConfig) -> String {
     let metadata = config.metadata.clone().unwrap_or_default();

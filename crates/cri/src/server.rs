@@ -139,6 +139,7 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     }
     let listener = bind(&config.socket)?;
     let socket = config.socket.clone();
+    let tracer = config.tracer.clone();
     // Shims that a server before us has started connect again where they did.
     let events_socket = config.events_socket();
     let events = bind(&events_socket)?;
@@ -229,6 +230,7 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     if result.is_ok() {
         owner.drain(DRAIN, UNDO).await;
     }
+    tracer.flush().await;
     for path in [socket, events_socket] {
         let _ = std::fs::remove_file(path);
     }

@@ -4,6 +4,7 @@ mod deadline;
 mod image;
 mod runtime;
 mod streamed;
+mod traced;
 
 use tonic::{Request, Response, Status};
 

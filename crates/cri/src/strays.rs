@@ -19,6 +19,15 @@ pub(crate) enum Stray {
     Runtime,
 }
 
+impl Stray {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plugin => "network plugin",
+            Self::Runtime => "shim or runtime",
+        }
+    }
+}
+
 /// How long a killed process may take to be gone.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
@@ -41,7 +50,11 @@ pub(crate) fn end(id: &str, kind: Stray, patience: Duration) {
             ended(process, AFTER_KILL);
         }
         if Instant::now() > give_up {
-            tracing::warn!(id, ?kind, "processes of a pod sandbox do not end");
+            tracing::warn!(
+                id,
+                kind = kind.name(),
+                "processes of a pod sandbox do not end"
+            );
             return;
         }
     }

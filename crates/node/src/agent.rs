@@ -25,6 +25,7 @@ use crate::probes::Probed;
 use crate::runtime::Facts;
 use crate::server::Reviews;
 use crate::services::Services;
+use crate::starts::Starts;
 use crate::static_pods::Mirrors;
 use crate::tokens::Tokens;
 use crate::usage::Usage;
@@ -77,6 +78,8 @@ pub(crate) struct Agent {
     pub(crate) probed: Probed,
     /// Kept by `cost::keep`.
     pub(crate) costs: Costs,
+    /// Where the time of pods' starts went.
+    pub(crate) starts: Starts,
     /// Held while a resize is granted.
     pub(crate) granting: Mutex<()>,
     /// Pods of the API that stand for static ones; seen by `pods::keep`.

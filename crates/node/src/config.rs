@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_trace::Tracer;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::certificates::NodeCertificates;
@@ -62,6 +63,8 @@ pub struct Config {
     pub log_max_files: u32,
     /// How often it is measured what sandboxes cost beyond their containers; zero: never.
     pub overhead_period: Duration,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl Config {
@@ -100,6 +103,7 @@ impl Config {
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             overhead_period: Duration::from_secs(60),
+            tracer: Tracer::default(),
         }
     }
 }

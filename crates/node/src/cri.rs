@@ -2,6 +2,7 @@
 
 mod deadline;
 mod observe;
+mod traced;
 
 use std::path::Path;
 

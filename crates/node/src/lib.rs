@@ -65,6 +65,7 @@ mod sandbox_config;
 mod server;
 mod services;
 mod sockets;
+mod starts;
 mod static_pods;
 mod sysctls;
 mod tokens;
@@ -140,6 +141,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         usage: usage::Usage::default(),
         probed: probes::Probed::default(),
         costs: cost::Costs::default(),
+        starts: starts::Starts::new(config.tracer.clone()),
         users: users::Users::new(config.root_dir.join("pods")),
         granting: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
@@ -199,7 +201,11 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         }
     }
     tasks.spawn_essential("pod watch", ready_then_pods(shared(), listed, stop()));
-    Ok(tasks.run(DRAIN).await?)
+    let tracer = agent.config.tracer.clone();
+    drop(agent);
+    let ended = tasks.run(DRAIN).await;
+    tracer.flush().await;
+    Ok(ended?)
 }
 
 /// Pods are looked at once the runtime can be asked about them, and the Node is known that they are admitted to.

@@ -16,10 +16,11 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use crate::agent::Agent;
 use crate::allocation::Allocation;
+use crate::starts::{Outcome, PodStart};
 use crate::static_pods::is_mirror;
 use crate::worker::Worker;
 
@@ -46,11 +47,14 @@ pub(crate) struct PodHandle {
     pub(crate) status: RwLock<Option<PodStatus>>,
     /// For a static pod: the pod that stands for it in the API, while there is one.
     pub(crate) mirror: Option<watch::Sender<Option<Arc<Pod>>>>,
+    /// The pod's start, where this agent sees to it.
+    pub(crate) start: Option<Arc<PodStart>>,
 }
 
 impl PodHandle {
-    fn new(uid: String, pod: Arc<Pod>, of_file: bool) -> Self {
+    fn new(uid: String, pod: Arc<Pod>, of_file: bool, start: Option<Arc<PodStart>>) -> Self {
         Self {
+            start,
             mirror: of_file.then(|| watch::Sender::new(None)),
             uid,
             pod: watch::Sender::new(pod),
@@ -191,8 +195,9 @@ pub(crate) fn begin(
 ) {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     let (namespace, name) = (text(&pod.metadata.namespace), text(&pod.metadata.name));
-    info!(pod = %format!("{namespace}/{name}"), %uid, of_file, "pod bound here");
-    let handle = Arc::new(PodHandle::new(uid.clone(), pod, of_file));
+    debug!(pod = %format!("{namespace}/{name}"), %uid, of_file, "pod bound here");
+    let start = agent.starts.begin(&pod);
+    let handle = Arc::new(PodHandle::new(uid.clone(), pod, of_file, start));
     agent.pods.lock().insert(uid, Arc::clone(&handle));
     let work = work(Arc::clone(agent), handle, shutdown.clone());
     agent.tasks.spawn("pod worker", work);
@@ -215,6 +220,9 @@ async fn work(agent: Arc<Agent>, handle: Arc<PodHandle>, shutdown: CancellationT
         () = stopped(&shutdown) => return,
     };
     if outcome.is_finished() {
+        if let Some(start) = &handle.start {
+            start.finish(Outcome::Deleted);
+        }
         agent.pods.lock().remove(&handle.uid);
         agent.tokens.forget(&handle.uid);
         agent.wake_deferred();

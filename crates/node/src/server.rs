@@ -6,6 +6,7 @@
 //! | `/exec`, `/attach`, `/portForward`, `/run` | passed byte for byte to the runtime's stream |
 //! | `/pods`, `/runningpods`, `/healthz`, `/metrics` | facts |
 //! | `/metrics/resource`, `/metrics/cadvisor`, `/metrics/probes`, `/stats/summary` | what is used |
+//! | `/stats/starts/NS/POD` | where the time of a pod's start went |
 //! | `/stats/overhead` | what sandboxes cost beyond their containers |
 
 mod auth;
@@ -24,6 +25,7 @@ mod reviews;
 #[cfg(test)]
 mod scenes;
 mod stall;
+mod starts;
 mod streams;
 mod summary;
 mod tls;
@@ -207,6 +209,9 @@ async fn route(
         ["metrics", "cadvisor"] if get => Ok(cadvisor::cadvisor(agent).await),
         ["metrics", "probes"] if get => Ok(probed::probes(agent)),
         ["stats", "summary"] if get => Ok(summary::summary(agent).await),
+        ["stats", "starts", ns, pod] if get => {
+            starts::report(agent, request.uri().query(), ns, pod)
+        }
         ["stats", "overhead"] if get => Ok(overhead::report(agent)),
         ["containerLogs", ns, pod, container] if get => {
             logs::logs(agent, &request, ns, pod, container).await

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_lifecycle::{Backoffs, Observed, Plan, Problem, Resize};
+use berth_trace::Stage;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,8 @@ pub(crate) struct Worker {
     cgroup: Option<Limits>,
     refreshed: Timestamp,
     retry_at: Option<Timestamp>,
+    /// The end of the pod was logged.
+    told: bool,
 }
 
 impl Worker {
@@ -122,6 +125,7 @@ impl Worker {
             cgroup: None,
             refreshed: Timestamp::UNIX_EPOCH,
             retry_at: None,
+            told: false,
         }
     }
 
@@ -373,6 +377,16 @@ impl Worker {
             .sandbox()
             .map(|s| s.ips.clone())
             .unwrap_or_default()
+    }
+
+    /// A stage of the pod's start, while it is starting.
+    fn stage(&self, name: &'static str) -> Stage {
+        self.stage_of(name, "")
+    }
+
+    fn stage_of(&self, name: &'static str, of: &str) -> Stage {
+        let start = self.handle.start.as_ref();
+        start.map_or_else(Stage::default, |start| start.stage_of(name, of))
     }
 
     fn name(&self) -> String {

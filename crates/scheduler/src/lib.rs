@@ -8,10 +8,12 @@ mod known;
 mod nominations;
 mod queue;
 mod task;
+mod trace;
 mod write;
 
 use berth_core::gates::FeatureGates;
 use berth_supervise::TaskError;
+use berth_trace::Tracer;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub gates: FeatureGates,
     /// Filter nodes out that lack the runtime handler of the pod's class, while some node has it.
     pub by_handler: bool,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl Config {
@@ -37,6 +41,7 @@ impl Config {
             scheduler_name: "default-scheduler".to_owned(),
             gates: FeatureGates::default(),
             by_handler: true,
+            tracer: Tracer::default(),
         }
     }
 }

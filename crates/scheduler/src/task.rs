@@ -32,6 +32,7 @@ use crate::cache::Cache;
 use crate::known::Known;
 use crate::nominations::Nominations;
 use crate::queue::{PodKey, Queue};
+use crate::trace::Waiting;
 use crate::write::{Nominated, Occurrence, Writer};
 
 use self::claims::Claiming;
@@ -91,6 +92,7 @@ pub(crate) struct SchedulerTask {
     complete: Complete,
     writes: JoinSet<Done>,
     events: Recorder,
+    waiting: Waiting,
     /// The node at which the next search begins, where not all are looked at.
     next_node: usize,
 }
@@ -106,6 +108,7 @@ impl SchedulerTask {
     pub(crate) fn new(config: Config) -> Self {
         let writer = Arc::new(Writer::new(config.client.clone(), &config.scheduler_name));
         Self {
+            waiting: Waiting::new(config.tracer.clone()),
             config,
             writer,
             queue: Queue::default(),
@@ -201,6 +204,7 @@ impl SchedulerTask {
 
     fn bind(&mut self, key: PodKey, pod: Arc<Pod>, node: String) {
         let writer = Arc::clone(&self.writer);
+        let binding = self.waiting.bind(&key);
         self.writes.spawn(async move {
             let (failed, event) = match writer.bind(&pod, &node).await {
                 Ok(()) => {
@@ -218,6 +222,7 @@ impl SchedulerTask {
                     (true, Some(event))
                 }
             };
+            binding.done(&pod, &node, failed);
             let event = event.map(|(type_, reason, message)| Occurrence {
                 pod,
                 type_,

@@ -203,8 +203,11 @@ impl Shim {
                 request.stdin = Input::stream_uri(create.stdin_once);
             }
         }
-        let answer: Result<api::CreateTaskResponse, _> =
-            self.0.task.call("Create", &request, CALL).await;
+        let answer: Result<api::CreateTaskResponse, _> = self
+            .0
+            .task
+            .call_traced("create task", "Create", &request, CALL)
+            .await;
         if let (Err(_), Some(keeper)) = (&answer, &self.0.keeper) {
             keeper.release(&create.id).await;
         }
@@ -225,7 +228,11 @@ impl Shim {
             exec_id: exec_id.to_owned(),
             ..Default::default()
         };
-        let answer: api::StartResponse = self.0.task.call("Start", &request, CALL).await?;
+        let answer: api::StartResponse = self
+            .0
+            .task
+            .call_traced("start task", "Start", &request, CALL)
+            .await?;
         Ok(answer.pid)
     }
 

@@ -28,6 +28,7 @@ mod rootfs;
 mod runtime;
 mod serve;
 mod service;
+mod stages;
 mod start;
 mod state;
 mod tree;

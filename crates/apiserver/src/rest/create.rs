@@ -158,7 +158,12 @@ impl Call {
             .commit_guarded(write, beside, guard, recount)
             .await?
         {
-            Committed::Written(Written::Done(stored)) => Ok(Some(Created::Stored(stored))),
+            Committed::Written(Written::Done(stored)) => {
+                if self.row.group.is_empty() && self.row.plural == "pods" {
+                    self.traced.created_pod(object.metadata());
+                }
+                Ok(Some(Created::Stored(stored)))
+            }
             Committed::Written(Written::Changed(_)) => {
                 Err(ApiError::AlreadyExists(self.subject(&name)))
             }

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use berth_apiserver::TracingConfig;
 use berth_apiserver::authn::StaticToken;
 use berth_apiserver::user::User;
+use berth_trace::{Tracer, TracingConfig};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -57,10 +57,12 @@ impl Collector {
     }
 }
 
-fn config(address: SocketAddr, rate: u32) -> Option<TracingConfig> {
-    Some(TracingConfig {
+fn tracer(address: SocketAddr, rate: u32) -> Tracer {
+    Tracer::start(&TracingConfig {
         endpoint: address.to_string(),
         sampling_rate_per_million: rate,
+        headers: Vec::new(),
+        resource: Vec::new(),
     })
 }
 
@@ -87,7 +89,7 @@ async fn post(api: &Api, name: &str, headers: &[(&'static str, String)]) {
 async fn a_write_has_its_stages_in_one_trace() {
     let (collector, address) = Collector::start().await;
     let hook = HookServer::start(|_| json!({"allowed": true})).await;
-    let api = Api::start_with(|c| c.tracing = config(address, 0)).await;
+    let api = Api::start_with(|c| c.tracer = tracer(address, 0)).await;
     let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": "w"}, "webhooks": [{"name": "w.example.com", "sideEffects": "None",
         "admissionReviewVersions": ["v1"], "clientConfig": {"url": format!("https://localhost:{}/", hook.address.port()),
@@ -159,7 +161,7 @@ async fn nobody_else_decides_what_is_recorded() {
     for (rate, recorded) in [(0, 0), (1_000_000, 1)] {
         let (collector, address) = Collector::start().await;
         let api = Api::start_with(|c| {
-            c.tracing = config(address, rate);
+            c.tracer = tracer(address, rate);
             let user = User {
                 name: "jane".to_owned(),
                 ..User::default()
@@ -195,9 +197,48 @@ async fn nobody_else_decides_what_is_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_not_there_stops_nobody() {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-    let api = Api::start_with(|c| c.tracing = config(nowhere, 1_000_000)).await;
+    let api = Api::start_with(|c| c.tracer = tracer(nowhere, 1_000_000)).await;
     for n in 0..20 {
         post(&api, &format!("m{n}"), &headers("01")).await;
     }
     api.stop().await;
+}
+
+/// The create is part of the trace of the pod's start, which nobody but the server chooses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_created_begins_the_trace_of_its_start() {
+    let (collector, address) = Collector::start().await;
+    let api = Api::start_with(|c| c.tracer = tracer(address, 1_000_000)).await;
+    let wanted = "0af76519-16cd-43dd-8448-eb211c80319c";
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "uid": wanted},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    };
+    let headers: Vec<(&'static str, String)> = headers("00");
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let answer = api.raw("POST", pods, &headers, pod("p").to_string()).await;
+    let created = answer.expect(201);
+    let uid = created["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert_ne!(uid, wanted);
+    // One that is refused begins nothing.
+    let answer = api.raw("POST", pods, &headers, pod("p").to_string()).await;
+    answer.expect(409);
+    api.stop().await;
+    let spans = collector.spans();
+    let (trace, root) = berth_trace::pod(&uid);
+    let create: Vec<&Span> = spans.iter().filter(|s| s.name == "create pod").collect();
+    let [create] = create[..] else {
+        panic!("{spans:?}")
+    };
+    assert_eq!(create.trace_id, trace.bytes());
+    assert_eq!(create.parent_span_id, root.bytes());
+    // The administrator has said that his own request is not to be recorded.
+    assert!(create.links.is_empty());
+    assert!(spans.iter().all(|s| hex::encode(&s.trace_id) != TRACE));
+    for stage in ["admit", "validate", "store"] {
+        let mut of_pod = spans.iter().filter(|s| s.trace_id == trace.bytes());
+        let stage = of_pod.find(|s| s.name == stage).unwrap();
+        assert_eq!(stage.parent_span_id, create.span_id);
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use tracing::info;
 
+use crate::collector;
 use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
 use crate::role::cri::{HandlerArgs, ImageArgs, NetworkArgs};
@@ -60,6 +61,7 @@ impl CriCommand {
         if let Some(socket) = self.socket {
             config.socket = socket;
         }
+        config.tracer = collector::tracer(None)?;
         config.metrics_addr = self.metrics_address;
         info!(socket = %config.socket.display(), "serving CRI v1");
         let mut roles = Roles::new();

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use berth_node::certificates::NodeCertificates;
 use berth_node::{ServingCertificate, ServingTls};
 
+use crate::collector;
 use crate::join::JoinArgs;
 use crate::kubeconfig;
 use crate::pki::Pki;
@@ -75,6 +76,7 @@ impl NodeCommand {
             tls,
             &gates,
         )?;
+        config.tracer = collector::tracer(None)?;
         config.certificates = access.certificates;
         let mut roles = Roles::new();
         roles.spawn(Stage::Clients, "node agent", |token| async move {

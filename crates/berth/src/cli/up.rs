@@ -68,7 +68,7 @@ impl UpArgs {
         let data = DataDir::open(&self.dirs.data_dir, || data_dir::marker(bridge, pod_cidr))?;
         let run_dir = self.dirs.run_dir();
         let marker = data.marker();
-        let cri = role::cri::config(
+        let mut cri = role::cri::config(
             data.path(),
             &run_dir,
             &self.handlers,
@@ -95,6 +95,8 @@ impl UpArgs {
             .build(&pki, &server_dir, gates, Some(beside), &service_cidr)
             .await?;
         let url = server.url.clone();
+        cri.tracer = server.tracer.clone();
+        let tracer = server.tracer.clone();
 
         let admin = pki.client("admin", &["system:masters"])?;
         let kubeconfig_path = data.path().join("admin.kubeconfig");
@@ -133,7 +135,7 @@ impl UpArgs {
             });
         }
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
-        let node = self.node.config(
+        let mut node = self.node.config(
             kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
             cri_socket,
             &data.path().join("node"),
@@ -141,6 +143,7 @@ impl UpArgs {
             self.serving(&pki)?,
             &gates,
         )?;
+        node.tracer = tracer;
         roles.spawn(Stage::Clients, "node agent", |token| async move {
             Ok(berth_node::run(node, token).await?)
         });

@@ -19,8 +19,9 @@ use berth_apiserver::proxy::{LocalNode, NodeClientConfig};
 use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
-use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig, TracingConfig};
+use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
 use berth_core::gates::FeatureGates;
+use berth_trace::Tracer;
 
 use self::audit::AuditArgs;
 use self::limits::LimitArgs;
@@ -29,7 +30,7 @@ use self::store::StoreArgs;
 use crate::election::{self, ElectionArgs, Elector, Times};
 use crate::pki::{Identity, Pki};
 use crate::role::{Roles, Stage};
-use crate::{kubeconfig, net};
+use crate::{collector, kubeconfig, net};
 
 /// The name of the certificate that the servers of APIServices are shown.
 const FRONT_PROXY: &str = "front-proxy-client";
@@ -143,6 +144,8 @@ pub(crate) struct Built {
     controllers: bool,
     overhead_period: Duration,
     election: Option<Times>,
+    /// Where spans go, of whatever else runs in this process as well.
+    pub(crate) tracer: Tracer,
 }
 
 impl ServerArgs {
@@ -205,10 +208,8 @@ impl ServerArgs {
         config.limits = self.limits.limits();
         config.gates = gates;
         config.audit = self.audit.config()?;
-        config.tracing = match &self.tracing_config_file {
-            Some(path) => Some(TracingConfig::load(path)?),
-            None => TracingConfig::from_variables(|name| std::env::var(name).ok())?,
-        };
+        let tracer = collector::tracer(self.tracing_config_file.as_deref())?;
+        config.tracer = tracer.clone();
         config
             .encryption_provider_config
             .clone_from(&self.store.encryption_provider_config);
@@ -243,6 +244,7 @@ impl ServerArgs {
             controllers: self.controllers,
             overhead_period: Duration::from_secs(self.overhead_compare_period),
             election,
+            tracer,
         })
     }
 
@@ -404,6 +406,7 @@ impl Built {
             controllers,
             overhead_period,
             election,
+            tracer,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)
@@ -422,6 +425,7 @@ impl Built {
             let mut scheduler = berth_scheduler::Config::new(client);
             scheduler.gates = gates;
             scheduler.by_handler = by_handler;
+            scheduler.tracer = tracer;
             let work = move |token| {
                 let running = berth_scheduler::run(scheduler.clone(), token);
                 async { Ok(running.await?) }

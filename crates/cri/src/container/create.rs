@@ -53,19 +53,22 @@ pub(crate) async fn create(
         .reserve(&super::name(&config, &pod_record.config.0), &id)?;
     let shared = Arc::clone(engine);
     let container_id = id.clone();
-    let made = blocking(move || {
-        let made = make(&shared, &container_id, config, &pod_record, &image);
-        if made.is_err()
-            && let Err(undo) = discard(&shared, &container_id)
-        {
-            tracing::error!(
-                id = container_id,
-                error = crate::error::chain(&undo),
-                "a failed container could not be removed"
-            );
-        }
-        made
-    })
+    let made = berth_trace::of_call(
+        "root filesystem and spec",
+        blocking(move || {
+            let made = make(&shared, &container_id, config, &pod_record, &image);
+            if made.is_err()
+                && let Err(undo) = discard(&shared, &container_id)
+            {
+                tracing::error!(
+                    id = container_id,
+                    error = crate::error::chain(&undo),
+                    "a failed container could not be removed"
+                );
+            }
+            made
+        }),
+    )
     .await;
     match made {
         Ok(container) => {

@@ -45,11 +45,11 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     sandbox.place(&bundle).await?;
     let rootfs = {
         let (shared, record, pod) = (Arc::clone(engine), container.record(), sandbox.record());
-        blocking(move || {
+        let work = blocking(move || {
             super::shown::show(&shared, &record.id, &pod)?;
             super::rootfs::for_create(&shared, &record, &pod)
-        })
-        .await?
+        });
+        berth_trace::of_call("root filesystem", work).await?
     };
     container.update(|record| record.phase = ContainerPhase::Starting)?;
     container.set_task(Task::Live);

@@ -10,7 +10,7 @@ use berth_shim::client::Shim;
 use super::{Sandbox, leftovers, lost, sandboxer, unmount};
 use crate::cni;
 use crate::container;
-use crate::engine::{Engine, Shared, blocking};
+use crate::engine::{Engine, Shared, blocking, now};
 use crate::error::CriError;
 use crate::layout::{Layout, remove_tree};
 use crate::netns;
@@ -51,6 +51,17 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
         container::remove(engine, &container.id).await?;
     }
     forget(engine, &sandbox).await?;
+    let record = sandbox.record();
+    let metadata = record.config.0.metadata.unwrap_or_default();
+    let lived = now().saturating_sub(record.created_at) / 1_000_000_000;
+    tracing::info!(
+        pod = metadata.name,
+        namespace = metadata.namespace,
+        id = sandbox.id,
+        handler = record.runtime.handler,
+        lived = format!("{lived} s"),
+        "pod sandbox removed"
+    );
     engine
         .events
         .sandbox(engine, ContainerEventType::ContainerDeletedEvent, &sandbox);

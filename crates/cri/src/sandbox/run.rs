@@ -107,6 +107,16 @@ pub(crate) fn new_record(
 
 /// Lists a sandbox that is whole, and says so to who follows events.
 pub(crate) fn announce(engine: &Shared, sandbox: &Arc<Sandbox>) {
+    let record = sandbox.record();
+    let metadata = record.config.0.metadata.clone().unwrap_or_default();
+    tracing::info!(
+        pod = metadata.name,
+        namespace = metadata.namespace,
+        id = sandbox.id,
+        handler = record.runtime.handler,
+        stages = berth_trace::current().map_or_else(String::new, |current| current.summary()),
+        "pod sandbox started"
+    );
     engine.sandboxes.insert(&sandbox.id, Arc::clone(sandbox));
     for kind in [
         ContainerEventType::ContainerCreatedEvent,
@@ -162,11 +172,17 @@ pub(crate) async fn boot(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(Shi
     let record = sandbox.record();
     let shared = Arc::clone(engine);
     let made = Arc::clone(sandbox);
-    blocking(move || prepare(&shared, &made)).await?;
-    // The network and the shim know nothing of each other until the sandbox container starts.
+    let namespaces = blocking(move || make_namespaces(&shared, &made));
+    berth_trace::of_call("namespaces", namespaces).await?;
+    // The network needs nothing else; and it and the shim know nothing of each other until the sandbox container starts.
+    let (shared, made) = (Arc::clone(engine), Arc::clone(sandbox));
     let (attached, shim) = tokio::join!(
-        attach(engine, sandbox),
-        unless_stopped(engine, &record.id, launch(engine, &record))
+        berth_trace::of_call("network", attach(engine, sandbox)),
+        async {
+            let bundle = blocking(move || make_bundle(&shared, &made));
+            berth_trace::of_call("bundle", bundle).await?;
+            unless_stopped(engine, &record.id, launch(engine, &record)).await
+        }
     );
     if let Ok(shim) = &shim {
         sandbox.set_shim(Some(shim.clone()));
@@ -176,6 +192,7 @@ pub(crate) async fn boot(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(Shi
     let mut pause_pid = 0;
     if record.runtime.sandbox_service {
         let start = sandboxer::start(engine, &record, &shim);
+        let start = berth_trace::of_call("sandbox service", start);
         pause_pid = unless_stopped(engine, &record.id, start).await?;
     } else if record.pause {
         let failed = CriError::shim("start the sandbox container of", &record.id);
@@ -185,15 +202,16 @@ pub(crate) async fn boot(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(Shi
             gvisor::show_network(&engine.layout.pod(&record.id), command, pause_pid)?;
         }
     }
+    let noting = berth_trace::stage("note processes");
     leftovers::note_processes(engine, sandbox, &shim).await;
+    drop(noting);
     Ok((shim, pause_pid))
 }
 
-/// The record, the namespaces, the pod's files and the bundle.
-fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
+/// The record and the namespaces.
+fn make_namespaces(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
     let record = sandbox.record();
     let config = &record.config.0;
-    let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(CriError::io("make", dir));
     let root = users::root_of(config)?;
     let closed = |dir: &Path, root| make_private(dir, root).map_err(CriError::io("make", dir));
     closed(&engine.layout.sandbox_record(&record.id), None)?;
@@ -217,6 +235,18 @@ fn prepare(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             },
         },
     )?;
+    Ok(())
+}
+
+/// The pod's files and the bundle.
+fn make_bundle(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
+    let record = sandbox.record();
+    let config = &record.config.0;
+    let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(CriError::io("make", dir));
+    let root = users::root_of(config)?;
+    let closed = |dir: &Path, root| make_private(dir, root).map_err(CriError::io("make", dir));
+    let (dir, own_ipc) = (engine.layout.pod(&record.id), !spec::host_ipc(config));
+    let hostname = spec::hostname(config);
     if root.is_some() {
         users::check_way(&engine.layout.bundles())?;
     }
@@ -261,7 +291,9 @@ fn pause_root(engine: &Engine, record: &SandboxRecord) -> PathBuf {
 
 async fn launch(engine: &Engine, record: &SandboxRecord) -> Result<Shim, CriError> {
     let bundle = engine.layout.bundle(&record.id);
-    let shim = Shim::launch(&record.runtime.shim(&engine.config), &record.id, &bundle)
+    let config = record.runtime.shim(&engine.config);
+    let shim = Shim::launch(&config, &record.id, &bundle);
+    let shim = berth_trace::of_call("shim", shim)
         .await
         .map_err(CriError::shim("start the shim of pod sandbox", &record.id))?;
     if record.pause {

@@ -1,5 +1,7 @@
 //! Calls whose time is over: DEADLINE_EXCEEDED, as gRPC has it.
 //!
+//! Calls that fail are logged with their reasons here, too.
+//!
 //! tonic ends them, too, but as CANCELLED, which clients take for a call that they took back. This layer lies inside
 //! tonic's own and counts from a moment earlier, so its answer is the one that is sent.
 
@@ -8,8 +10,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::Service;
 
 /// The header that tells how long a client waits.
@@ -34,18 +36,38 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let given = given(request.headers());
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let method = method.to_owned();
         let answer = self.0.call(request);
         let Some(given) = given else {
-            return Box::pin(answer);
+            return Box::pin(async move { answer.await.inspect(|answer| log(&method, answer)) });
         };
         // Its clock runs from here on, not from when it is looked at.
         let answer = tokio::time::timeout(given, answer);
         Box::pin(async move {
-            answer.await.unwrap_or_else(|_| {
+            let answer = answer.await.unwrap_or_else(|_| {
                 let told = format!("the client's deadline of {given:?} is over");
                 Ok(Status::deadline_exceeded(told).into_http())
-            })
+            });
+            answer.inspect(|answer| log(&method, answer))
         })
+    }
+}
+
+/// Says why a call has failed. Whoever asks for what is gone, or for what isn't built, asks often.
+fn log<B>(method: &str, answer: &Response<B>) {
+    let Some(status) = Status::from_header_map(answer.headers()) else {
+        return;
+    };
+    let (code, reason) = (status.code(), status.message());
+    match code {
+        Code::Ok => {}
+        Code::NotFound | Code::Unimplemented => tracing::debug!(method, reason, "call failed"),
+        // A command of a pod's probe, which comes again each second.
+        Code::DeadlineExceeded if method == "ExecSync" => {
+            tracing::debug!(method, reason, "call failed");
+        }
+        code => tracing::warn!(method, code = code.description(), reason, "call failed"),
     }
 }
 

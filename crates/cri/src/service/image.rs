@@ -97,7 +97,9 @@ impl ImageService for Services {
     }
 
     async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
-        self.change(request, |engine, request| async move {
+        let config = request.get_ref().sandbox_config.as_ref();
+        let pod = config.and_then(|config| config.metadata.clone());
+        self.stage("PullImage", pod, request, |engine, request| async move {
             let handler = request
                 .image
                 .as_ref()
@@ -122,7 +124,8 @@ impl ImageService for Services {
             };
             let progress = Arc::new(move |step| tracing::debug!(image = reference, ?step, "pull"));
             let pulled = engine.images.pull(pull, progress).await?;
-            tracing::info!(id = %pulled.id, tags = ?pulled.repo_tags, "image pulled");
+            let tags = pulled.repo_tags.join(", ");
+            tracing::info!(id = %pulled.id, tags, "image pulled");
             Ok(PullImageResponse {
                 image_ref: pulled.id.to_string(),
             })

@@ -25,10 +25,17 @@ impl RuntimeService for Services {
         &self,
         request: Request<RunPodSandboxRequest>,
     ) -> Answer<RunPodSandboxResponse> {
-        self.change(request, |engine, request| async move {
-            let pod_sandbox_id = warm::run(&engine, request).await?;
-            Ok(RunPodSandboxResponse { pod_sandbox_id })
-        })
+        let config = request.get_ref().config.as_ref();
+        let pod = config.and_then(|config| config.metadata.clone());
+        self.stage(
+            "RunPodSandbox",
+            pod,
+            request,
+            |engine, request| async move {
+                let pod_sandbox_id = warm::run(&engine, request).await?;
+                Ok(RunPodSandboxResponse { pod_sandbox_id })
+            },
+        )
         .await
     }
 
@@ -85,10 +92,16 @@ impl RuntimeService for Services {
         &self,
         request: Request<CreateContainerRequest>,
     ) -> Answer<CreateContainerResponse> {
-        self.change(request, |engine, request| async move {
-            let container_id = container::create(&engine, request).await?;
-            Ok(CreateContainerResponse { container_id })
-        })
+        let pod = sandbox::pod_of(&self.engine, &request.get_ref().pod_sandbox_id);
+        self.stage(
+            "CreateContainer",
+            pod,
+            request,
+            |engine, request| async move {
+                let container_id = container::create(&engine, request).await?;
+                Ok(CreateContainerResponse { container_id })
+            },
+        )
         .await
     }
 
@@ -96,10 +109,16 @@ impl RuntimeService for Services {
         &self,
         request: Request<StartContainerRequest>,
     ) -> Answer<StartContainerResponse> {
-        self.change(request, |engine, request| async move {
-            container::start(&engine, &request.container_id).await?;
-            Ok(StartContainerResponse {})
-        })
+        let pod = container::pod_of(&self.engine, &request.get_ref().container_id);
+        self.stage(
+            "StartContainer",
+            pod,
+            request,
+            |engine, request| async move {
+                container::start(&engine, &request.container_id).await?;
+                Ok(StartContainerResponse {})
+            },
+        )
         .await
     }
 

@@ -17,7 +17,7 @@ pub(crate) async fn run(
     if pod.warm == 0 {
         return sandbox::run(engine, pod).await;
     }
-    match take::take(engine, &pod).await? {
+    match berth_trace::of_call("take a waiting sandbox", take::take(engine, &pod)).await? {
         Ok(id) => Ok(id),
         Err(cold) => {
             let handler = &pod.runtime.handler;

@@ -1,6 +1,8 @@
 //! How long a call to the container runtime may take: a runtime that hangs holds up the pods that need it, and is
 //! told apart from one that works.
 //!
+//! A call that is a stage of a pod's start is told so ([`traced`]).
+//!
 //! The limits are the stock kubelet's (`runtimeRequestTimeout`, two minutes; twice that for a sandbox, whose network and
 //! VM take time). A pull has none: it goes on as long as the registry sends.
 
@@ -13,6 +15,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::{Channel, Error};
 use tower::Service;
+
+use super::traced;
 
 /// An ordinary call.
 const CALL: Duration = Duration::from_secs(120);
@@ -52,12 +56,23 @@ impl Service<Request<Body>> for Deadlines {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
         let method = method.to_owned();
         let own = request.extensions().get::<Limit>().copied();
         let Limit(limit) = own.unwrap_or_else(|| usual(&method));
+        let stage = berth_trace::current();
+        if let Some(stage) = &stage {
+            traced::ask(stage, request.headers_mut());
+        }
         let answer = self.0.call(request);
+        let answer = async move {
+            let answer = answer.await?;
+            if let Some(stage) = &stage {
+                traced::take(stage, answer.headers());
+            }
+            Ok(answer)
+        };
         Box::pin(async move {
             let Some(limit) = limit else {
                 return answer.await;

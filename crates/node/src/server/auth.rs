@@ -128,6 +128,7 @@ mod tests {
             (Method::GET, "/pods", ("get", "pods")),
             (Method::GET, "/metrics/resource", ("get", "metrics")),
             (Method::GET, "/stats/summary", ("get", "stats")),
+            (Method::GET, "/stats/starts/ns/pod", ("get", "stats")),
             (Method::POST, "/exec/a/b/c", ("create", "proxy")),
             (Method::GET, "/exec/a/b/c", ("create", "proxy")),
             (Method::HEAD, "//attach/a/b/c", ("create", "proxy")),

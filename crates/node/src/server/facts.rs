@@ -79,6 +79,14 @@ pub(super) fn metrics(agent: &Agent) -> Response<Body> {
     ] {
         out.family(metric, help, Kind::Gauge).add(labels, value);
     }
+    if agent.config.tracer.is_on() {
+        let (name, help) = (
+            "berth_trace_spans_dropped_total",
+            "Spans that the collector did not take in time.",
+        );
+        out.family(name, help, Kind::Counter)
+            .add(&[], agent.config.tracer.dropped());
+    }
     overhead::metrics(agent, &mut out);
     out.reply()
 }

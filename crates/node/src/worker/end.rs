@@ -1,8 +1,12 @@
 //! The end of a pod: everything stopped, the last status written, everything removed, and the
 //! object deleted where its deletion was asked for.
 
+use std::collections::BTreeMap;
+
 use berth_cri_api::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use berth_lifecycle::{Observed, ObservedContainer, RunState};
 use berth_supervise::unblock;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
@@ -16,7 +20,7 @@ use crate::volumes;
 impl Worker {
     /// The pod's deletion was asked for, or the API no longer has it.
     pub(super) async fn terminate(&mut self) -> Next {
-        info!(pod = %self.name(), "ending the pod");
+        debug!(pod = %self.name(), "ending the pod");
         self.prober.stop_ending();
         if self.observed.anything_running() {
             self.kill_all(None).await;
@@ -25,6 +29,7 @@ impl Worker {
             }
         }
         self.prober.stop();
+        self.tell_end();
         // Before anybody reads that the pod is over, and sends the next one that wants them.
         self.agent.devices.release(&self.handle.uid);
         if !self.handle.is_gone() {
@@ -59,6 +64,7 @@ impl Worker {
             }
         }
         self.problems.clear();
+        self.tell_end();
         self.agent.devices.release(&self.handle.uid);
         self.write_status(true);
         if let Err(error) = volumes::remove_all(self.agent.pod_dir(&self.pod).join("volumes")).await
@@ -70,6 +76,33 @@ impl Worker {
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
         self.agent.cgroups.remove(&self.pod, systemd).await;
         Next::Idle
+    }
+
+    /// One line for the end of the pod, when nothing of it runs any more.
+    fn tell_end(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let spec = self.pod.spec.as_ref();
+        let class = spec.and_then(|spec| spec.runtime_class_name.as_deref());
+        let (reason, message) = match &self.failed {
+            Some(problem) => (problem.reason.as_str(), problem.message.as_str()),
+            None if self.handle.is_gone() => ("Deleted", ""),
+            None if self.pod.metadata.deletion_timestamp.is_some() => ("Deleted", ""),
+            None => (self.previous.phase.as_deref().unwrap_or_default(), ""),
+        };
+        let begun = self.previous.start_time.as_ref();
+        let lived = begun.map_or(0, |at| Timestamp::now().duration_since(at.0).as_secs());
+        info!(
+            pod = %self.name(),
+            class = class.unwrap_or_default(),
+            handler = self.handler.as_deref().unwrap_or_default(),
+            reason,
+            message,
+            containers = exits(&self.observed),
+            lived = %format!("{lived} s"),
+            "pod ended"
+        );
     }
 
     /// Removes containers, sandboxes, volumes, cgroup and (at the very end) logs.
@@ -125,5 +158,52 @@ impl Worker {
             Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => Ok(()),
             Err(e) => Err(e),
         }
+    }
+}
+
+/// How the containers have ended, the last try of each: `main 0 (Completed), side 137 (OOMKilled)`.
+fn exits(observed: &Observed) -> String {
+    let mut last: BTreeMap<&str, &ObservedContainer> = BTreeMap::new();
+    for container in &observed.containers {
+        let newest = last.entry(&container.name).or_insert(container);
+        if container.attempt > newest.attempt {
+            *newest = container;
+        }
+    }
+    let line = |(name, container): (&&str, &&ObservedContainer)| {
+        exit(
+            name,
+            container.state,
+            container.exit_code,
+            &container.reason,
+        )
+    };
+    last.iter().map(line).collect::<Vec<_>>().join(", ")
+}
+
+fn exit(name: &str, state: RunState, code: i32, reason: &str) -> String {
+    match state {
+        RunState::Exited if reason.is_empty() => format!("{name} {code}"),
+        RunState::Exited => format!("{name} {code} ({reason})"),
+        RunState::Created => format!("{name} not started"),
+        RunState::Running | RunState::Unknown => format!("{name} not ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_has_its_code_and_reason() {
+        for (state, code, reason, want) in [
+            (RunState::Exited, 137, "OOMKilled", "main 137 (OOMKilled)"),
+            (RunState::Exited, 0, "", "main 0"),
+            (RunState::Created, 0, "", "main not started"),
+            (RunState::Unknown, 0, "", "main not ended"),
+        ] {
+            assert_eq!(exit("main", state, code, reason), want);
+        }
+        assert_eq!(exits(&Observed::default()), "");
     }
 }

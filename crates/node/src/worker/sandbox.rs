@@ -8,7 +8,7 @@ use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use berth_lifecycle::{Problem, Start, admit, is_terminal};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::Worker;
 use crate::UnsupportedHandler;
@@ -36,6 +36,7 @@ impl Worker {
             self.accepted = true;
             return true;
         }
+        let _stage = self.stage("admit");
         let mut verdict = self.admit();
         if verdict.as_ref().is_err_and(|p| p.reason == "NodeAffinity") {
             // The scheduler may know a label of the Node that this agent has not seen yet.
@@ -179,7 +180,7 @@ impl Worker {
 
     /// The pod has failed for good.
     pub(super) fn fail(&mut self, reason: &str, message: String) {
-        info!(pod = %self.name(), reason, message, "pod failed");
+        debug!(pod = %self.name(), reason, message, "pod failed");
         self.failed = Some(Problem::new(reason, message));
     }
 
@@ -265,7 +266,12 @@ impl Worker {
             return true;
         }
         let ips = self.pod_ips();
+        let mut stage = self.stage("volumes");
         let result = volumes::mount(&self.agent, &self.pod, &ips).await;
+        if result.is_err() {
+            stage.fail();
+        }
+        drop(stage);
         self.take_volumes(result)
     }
 
@@ -313,9 +319,14 @@ impl Worker {
             }
         };
         self.handler = Some(handler.clone());
+        if let Some(start) = &self.handle.start {
+            start.set_handler(&handler);
+        }
         self.begin_pulls(start, &config);
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
+        let preparing = self.stage("cgroup and directories");
         if let Err(error) = self.agent.cgroups.ensure(&self.pod, systemd).await {
+            drop(preparing);
             self.sandbox_failed(format!("failed to create the pod's cgroup: {error}"));
             return false;
         }
@@ -340,15 +351,26 @@ impl Worker {
         let ips = self.pod_ips();
         let have = self.volumes.is_some();
         let mut runtime = self.agent.cri.runtime();
+        drop(preparing);
+        let mut stage = self.stage("sandbox");
         let (mounted, sandbox) = tokio::join!(
             async {
-                match have {
-                    true => None,
-                    false => Some(volumes::mount(&self.agent, &self.pod, &ips).await),
+                if have {
+                    return None;
                 }
+                let mut stage = self.stage("volumes");
+                let mounted = volumes::mount(&self.agent, &self.pod, &ips).await;
+                if mounted.is_err() {
+                    stage.fail();
+                }
+                Some(mounted)
             },
-            runtime.run_pod_sandbox(request)
+            stage.scope(runtime.run_pod_sandbox(request))
         );
+        if sandbox.is_err() {
+            stage.fail();
+        }
+        drop(stage);
         let mounted = mounted.is_none_or(|result| self.take_volumes(result));
         match sandbox {
             Ok(_) => {

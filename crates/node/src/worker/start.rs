@@ -88,8 +88,17 @@ impl Worker {
         let sandbox = sandbox.clone();
         let name = c.name.clone();
         let shutdown = self.agent.tasks.stop_token();
-        self.agent.tasks.spawn("image pull", async move {
+        let mut stage = self.stage_of("image", &image);
+        let fetch = async move {
             let fetch = fetch(&agent, &pod, &name, &image, &handler, policy, sandbox);
+            let found = stage.scope(fetch).await;
+            if found.is_err() {
+                stage.fail();
+            }
+            found
+        };
+        let tasks = self.agent.tasks.clone();
+        tasks.spawn("image pull", async move {
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
                 result = fetch => result,
@@ -253,6 +262,7 @@ impl Worker {
             target_id: self.target(s.role),
             handler: &handler,
         };
+        let mut stage = self.stage_of("create", &c.name);
         if let Err(error) = self.agent.devices.before_start(&self.handle.uid, c).await {
             self.start_failed(c, "CreateContainerConfigError", error.to_string());
             return false;
@@ -270,13 +280,15 @@ impl Worker {
             sandbox_config: Some(sandbox.clone()),
         };
         let mut runtime = self.agent.cri.runtime();
-        let id = match runtime.create_container(request).await {
+        let id = match stage.scope(runtime.create_container(request)).await {
             Ok(answer) => answer.into_inner().container_id,
             Err(e) => {
+                stage.fail();
                 self.start_failed(c, "CreateContainerError", e.message().to_owned());
                 return false;
             }
         };
+        drop(stage);
         let events = self.agent.events.clone();
         events.container(
             &self.pod,
@@ -292,9 +304,16 @@ impl Worker {
         if let Some(failed_at) = s.failed_at {
             self.backoffs.next(&s.name, failed_at, Timestamp::now());
         }
-        if let Err(e) = runtime.start_container(request).await {
+        let mut stage = self.stage_of("start", &c.name);
+        if let Err(e) = stage.scope(runtime.start_container(request)).await {
+            stage.fail();
+            drop(stage);
             self.start_failed(c, "RunContainerError", e.message().to_owned());
             return false;
+        }
+        drop(stage);
+        if let Some(start) = &self.handle.start {
+            start.runs();
         }
         let words = self.runtime_words(self.handler.as_deref().unwrap_or_default());
         events.container(
@@ -334,6 +353,7 @@ impl Worker {
             return;
         };
         let ips = self.pod_ips();
+        let _stage = self.stage_of("postStart hook of", &c.name);
         let run = hooks::run(&self.agent, c, &hook, id, ips.first().map(String::as_str));
         let deleted = wait_for_deletion(Arc::clone(&self.handle));
         let result = tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_lifecycle::{Inputs, Observed, RunState, is_ours};
 use berth_supervise::{Brief, Outage, unblock};
@@ -23,6 +23,7 @@ use crate::agent::Agent;
 use crate::container_config::message_file;
 use crate::pod_files::first_bytes;
 use crate::pods::PodHandle;
+use crate::starts::PodStart;
 use crate::writes;
 
 /// A conflict is resolved by trying again after this long.
@@ -64,7 +65,8 @@ impl StatusTask {
         };
         let mirror = handle.mirror.as_ref().map(watch::Sender::subscribe);
         let target = Target { name, uid, mirror };
-        let work = write(api, target, first, wanted.subscribe(), done, log);
+        let start = handle.start.clone();
+        let work = write(api, target, first, wanted.subscribe(), done, log, start);
         let task = agent.tasks.spawn("pod status", work);
         Self {
             wanted,
@@ -184,6 +186,7 @@ async fn write(
     mut wanted: watch::Receiver<Wanted>,
     done: watch::Sender<u64>,
     mut log: StatusLog,
+    start: Option<Arc<PodStart>>,
 ) {
     while target.changed(&mut wanted).await.is_some() {
         let mut conflicted = false;
@@ -209,6 +212,7 @@ async fn write(
                 body["metadata"]["annotations"] = json!({RUNTIME: runtime});
             }
             let (params, body) = (writes::patch(), Patch::Strategic(&body));
+            let sent = SystemTime::now();
             let patched = api.patch_status(name, &params, &body);
             let Ok(result) = tokio::time::timeout(LIMIT, patched).await else {
                 let pause = log.failed(name, None);
@@ -218,6 +222,9 @@ async fn write(
             match result {
                 Ok(_) => {
                     log.works();
+                    if let Some(start) = &start {
+                        start.written(&status, sent);
+                    }
                     last = Written { status, runtime };
                     done.send_replace(number);
                     break;

@@ -30,6 +30,7 @@ impl SchedulerTask {
                     .cloned()
                     .collect();
                 for key in gone {
+                    self.waiting.end(&key);
                     self.pending.remove(&key);
                     self.queue.remove(&key);
                     self.nominations.remove(&key);
@@ -61,6 +62,7 @@ impl SchedulerTask {
             .and_then(|spec| spec.node_name.clone())
             .filter(|name| !name.is_empty());
         if let Some(node) = node {
+            self.waiting.end(&key);
             self.pending.remove(&key);
             self.queue.remove(&key);
             self.nominations.remove(&key);
@@ -90,6 +92,7 @@ impl SchedulerTask {
             // Being bound; this is news from before.
             return;
         }
+        self.waiting.begin(&key);
         let priority = spec.and_then(|spec| spec.priority).unwrap_or(0);
         let pod = Arc::new(pod);
         let old = self.pending.get(&key);
@@ -121,6 +124,7 @@ impl SchedulerTask {
     }
 
     fn gone(&mut self, key: &str) {
+        self.waiting.end(key);
         self.pending.remove(key);
         self.queue.remove(key);
         self.leaving.remove(key);

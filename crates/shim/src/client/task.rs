@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use berth_trace::{Part, wire};
 use containerd_shim_protos::api;
 use containerd_shim_protos::types::task::Status as WireStatus;
-use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
+use protobuf::{Message, UnknownValueRef};
 use ttrpc::r#async::Client;
 
 use super::bootstrap::Bootstrap;
@@ -56,8 +57,39 @@ impl TaskClient {
         request: &impl Message,
         timeout: Duration,
     ) -> Result<T, ShimError> {
-        let payload = self.request(method, request, timeout, None).await?;
+        let payload = self.request(method, request, timeout, &[]).await?;
         T::parse_from_bytes(&payload).map_err(|source| ShimError::Decode { method, source })
+    }
+
+    /// One call that is a stage of a pod's start. The shim is told the span, and asked for what it does meanwhile.
+    pub(super) async fn call_traced<T: Message>(
+        &self,
+        stage: &'static str,
+        method: &'static str,
+        request: &impl Message,
+        timeout: Duration,
+    ) -> Result<T, ShimError> {
+        berth_trace::of_call(stage, async {
+            let Some(current) = berth_trace::current() else {
+                return self.call(method, request, timeout).await;
+            };
+            let context = current.context().map(|context| context.to_string());
+            let metadata: Vec<_> = context
+                .map(|context| (berth_trace::TRACEPARENT, context))
+                .into_iter()
+                .chain([(berth_trace::ASK, "1".to_owned())])
+                .collect();
+            let payload = self.request(method, request, timeout, &metadata).await?;
+            let answer = T::parse_from_bytes(&payload)
+                .map_err(|source| ShimError::Decode { method, source })?;
+            let more = answer.special_fields().unknown_fields();
+            if let Some(UnknownValueRef::LengthDelimited(bytes)) = more.get(wire::FIELD) {
+                let trace = current.recording().trace();
+                current.take(wire::decode(bytes, trace, &[Part::Shim]));
+            }
+            Ok(answer)
+        })
+        .await
     }
 
     /// A call without an answer, with metadata, which whoever does not know it ignores.
@@ -68,7 +100,7 @@ impl TaskClient {
         timeout: Duration,
         metadata: Option<(&'static str, String)>,
     ) -> Result<(), ShimError> {
-        self.request(method, request, timeout, metadata)
+        self.request(method, request, timeout, metadata.as_slice())
             .await
             .map(drop)
     }
@@ -78,9 +110,8 @@ impl TaskClient {
         method: &'static str,
         request: &impl Message,
         timeout: Duration,
-        metadata: Option<(&'static str, String)>,
+        metadata: &[(&'static str, String)],
     ) -> Result<Vec<u8>, ShimError> {
-        let metadata = metadata.as_ref();
         let v3 = self.v3.load(Ordering::Relaxed);
         let first = self.try_call(v3, method, request, timeout, metadata).await;
         let answer = match first {
@@ -113,7 +144,7 @@ impl TaskClient {
         method: &'static str,
         message: &impl Message,
         timeout: Duration,
-        metadata: Option<&(&'static str, String)>,
+        metadata: &[(&'static str, String)],
     ) -> Result<Vec<u8>, ttrpc::Error> {
         let service = if v3 { V3 } else { V2 };
         self.raw(service, method, message, timeout, metadata).await
@@ -127,7 +158,7 @@ impl TaskClient {
         message: &impl Message,
         timeout: Duration,
     ) -> Result<Vec<u8>, ttrpc::Error> {
-        self.raw(service, method, message, timeout, None).await
+        self.raw(service, method, message, timeout, &[]).await
     }
 
     async fn raw(
@@ -136,9 +167,9 @@ impl TaskClient {
         method: &str,
         message: &impl Message,
         timeout: Duration,
-        metadata: Option<&(&'static str, String)>,
+        metadata: &[(&'static str, String)],
     ) -> Result<Vec<u8>, ttrpc::Error> {
-        let metadata = metadata.map(|(key, value)| ttrpc::proto::KeyValue {
+        let metadata = metadata.iter().map(|(key, value)| ttrpc::proto::KeyValue {
             key: (*key).to_owned(),
             value: value.clone(),
             ..Default::default()
@@ -150,7 +181,7 @@ impl TaskClient {
             payload: message
                 .write_to_bytes()
                 .map_err(|e| ttrpc::Error::Others(e.to_string()))?,
-            metadata: metadata.into_iter().collect(),
+            metadata: metadata.collect(),
             ..Default::default()
         };
         self.client.request(request).await.map(|r| r.payload)

@@ -89,6 +89,10 @@ impl Runtime {
         stdio: ChildStdio,
         limit: Option<Duration>,
     ) -> Result<String, Error> {
+        let _stage = berth_trace::current().map(|_| {
+            let name = self.command.binary.file_name().unwrap_or_default();
+            berth_trace::stage(format!("{} {verb}", name.to_string_lossy()))
+        });
         let mut call = self.spawn(bundle, verb, args, stdio)?;
         let code = match limit {
             None => call.ended().await,

@@ -19,6 +19,7 @@ use ttrpc::r#async::TtrpcContext;
 use super::error::Error;
 use super::metrics;
 use super::process::Phase;
+use super::stages::Stages;
 use super::state::Shim;
 use crate::client::{EXEC_LIMIT, Exit};
 
@@ -56,31 +57,39 @@ pub(super) fn stamp(at: SystemTime) -> Timestamp {
 impl Task for TaskService {
     async fn create(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> Answer<CreateTaskResponse> {
         let shim = Arc::clone(&self.0);
-        let container = whole(async move { shim.create(&request).await }).await?;
-        Ok(CreateTaskResponse {
+        let stages = Stages::of(&context.metadata);
+        let call = stages.call("create");
+        let container =
+            whole(async move { call.scope(async { shim.create(&request).await }).await }).await?;
+        Ok(stages.answer(CreateTaskResponse {
             pid: container.init.wire_pid(),
             ..Default::default()
-        })
+        }))
     }
 
-    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
+    async fn start(&self, context: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
         let container = self.0.container(&request.id)?;
+        let stages = Stages::of(&context.metadata);
+        let call = stages.call("start");
         let pid = whole(async move {
-            if request.exec_id.is_empty() {
-                container.start().await
-            } else {
-                container.start_exec(&request.exec_id).await
-            }
+            let start = async {
+                if request.exec_id.is_empty() {
+                    container.start().await
+                } else {
+                    container.start_exec(&request.exec_id).await
+                }
+            };
+            call.scope(start).await
         })
         .await?;
-        Ok(StartResponse {
+        Ok(stages.answer(StartResponse {
             pid,
             ..Default::default()
-        })
+        }))
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Answer<DeleteResponse> {

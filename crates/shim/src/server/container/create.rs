@@ -45,7 +45,9 @@ pub(in crate::server) async fn create(
     );
     let (io, child) = Io::new(wiring, None)?;
     child.belong_to(config.root());
+    let mounting = berth_trace::stage("mount root filesystem");
     rootfs::mount(&request.rootfs, &bundle.join("rootfs"))?;
+    drop(mounting);
     let late = runtime.is_gvisor() && config.joins_sandbox() && !request.terminal;
     let (now, later) = if late {
         (ChildStdio::default(), Some(child))

@@ -29,6 +29,7 @@ impl Container {
         if self.runtime.command.kind != RuntimeKind::Runc {
             return false;
         }
+        let _stage = berth_trace::stage("exec.fifo");
         let fifo = self.runtime.command.root.join(&self.id).join(FIFO);
         let pipe = tokio::select! {
             waiting = tokio::time::timeout(WAIT, waiting(&fifo)) => match waiting {

@@ -18,8 +18,12 @@ const MILLION: u32 = 1_000_000;
 pub struct TracingConfig {
     /// `host:port` of a collector that speaks OTLP over gRPC, without TLS.
     pub endpoint: String,
-    /// Of a million requests so many have a trace, beside those that continue one.
+    /// Of a million requests, and of a million pods, so many have a trace, beside those that continue one.
     pub sampling_rate_per_million: u32,
+    /// Headers that the collector wants.
+    pub headers: Vec<(String, String)>,
+    /// Attributes of the resource that spans are of, besides the service's name and version.
+    pub resource: Vec<(String, String)>,
 }
 
 /// What is wrong with the configuration.
@@ -114,7 +118,44 @@ impl TracingConfig {
         Ok(Self {
             endpoint,
             sampling_rate_per_million: rate,
+            headers: Vec::new(),
+            resource: Vec::new(),
         })
+    }
+
+    /// What is to be sent along, by OpenTelemetry's variables. `variable` looks one up.
+    ///
+    /// # Errors
+    /// When one of them is no list of `key=value`.
+    pub fn with_variables(
+        mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, TracingConfigError> {
+        for name in [
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        ] {
+            for (key, value) in pairs(name, variable(name))? {
+                let key = key.to_ascii_lowercase();
+                let fine = http::HeaderName::try_from(&key).is_ok()
+                    && http::HeaderValue::try_from(&value).is_ok();
+                if !fine {
+                    // The value may be a secret.
+                    return Err(TracingConfigError::Variable {
+                        name,
+                        value: key,
+                        why: "no such header can be sent",
+                    });
+                }
+                self.headers.retain(|(known, _)| *known != key);
+                self.headers.push((key, value));
+            }
+        }
+        let name = "OTEL_RESOURCE_ATTRIBUTES";
+        self.resource = pairs(name, variable(name))?;
+        // Each part has a name of its own.
+        self.resource.retain(|(key, _)| key != "service.name");
+        Ok(self)
     }
 
     /// What OpenTelemetry's variables say; none when they name no collector. `variable` looks one up.
@@ -124,6 +165,7 @@ impl TracingConfig {
     pub fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, TracingConfigError> {
+        let variable = &variable;
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         if get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(None);
@@ -174,11 +216,35 @@ impl TracingConfig {
                 ));
             }
         };
-        Ok(Some(Self {
+        let config = Self {
             endpoint,
             sampling_rate_per_million: rate,
-        }))
+            headers: Vec::new(),
+            resource: Vec::new(),
+        };
+        config.with_variables(variable).map(Some)
     }
+}
+
+/// A list of `key=value`, divided by commas, each value percent-encoded.
+fn pairs(
+    name: &'static str,
+    text: Option<String>,
+) -> Result<Vec<(String, String)>, TracingConfigError> {
+    let text = text.unwrap_or_default();
+    let entries = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let pair = |entry: &str| {
+        let (key, value) = entry.split_once('=')?;
+        let value = percent_encoding::percent_decode_str(value.trim());
+        let value = value.decode_utf8().ok()?.into_owned();
+        Some((key.trim().to_owned(), value))
+    };
+    let wrong = || TracingConfigError::Variable {
+        name,
+        value: "...".to_owned(),
+        why: "must be a list of key=value, divided by commas",
+    };
+    entries.map(|entry| pair(entry).ok_or_else(wrong)).collect()
 }
 
 #[allow(
@@ -243,6 +309,27 @@ mod tests {
             assert!(error.contains(says), "{rest}: {error}");
         }
         assert!(TracingConfig::parse(Path::new("t"), "apiVersion: v1\nkind: Pod\n").is_err());
+    }
+
+    #[test]
+    fn headers_and_attributes_are_lists() {
+        let with = |name: &'static str, value: &'static str| {
+            parse("")
+                .unwrap()
+                .with_variables(|asked| (asked == name).then(|| value.to_owned()))
+        };
+        let found = with("OTEL_EXPORTER_OTLP_HEADERS", "Api-Key=a%20b, x=y,").unwrap();
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(found.headers, [pair("api-key", "a b"), pair("x", "y")]);
+        let found = with(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=z,k8s.cluster.name=c",
+        );
+        assert_eq!(found.unwrap().resource, [pair("k8s.cluster.name", "c")]);
+        for bad in ["secret", "a b=secret", "a=%0asecret"] {
+            let error = with("OTEL_EXPORTER_OTLP_HEADERS", bad).unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 
     #[test]
