@@ -135,6 +135,10 @@ pub(crate) struct Built {
     server: Server,
     /// `https://127.0.0.1:PORT`.
     pub(crate) url: String,
+    /// Where the cluster's DNS server is reached.
+    pub(crate) dns: Vec<IpAddr>,
+    /// Networks of Services.
+    pub(crate) service_cidrs: Vec<String>,
     gates: FeatureGates,
     schedule_by_handler: Option<bool>,
     controllers: bool,
@@ -235,6 +239,8 @@ impl ServerArgs {
         Ok(Built {
             server,
             url,
+            dns: services.dns_ips(),
+            service_cidrs: services.cidrs(),
             gates,
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
@@ -390,6 +396,8 @@ impl Built {
             controllers,
             overhead_period,
             election,
+            dns: _,
+            service_cidrs: _,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)
