@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use nix::sys::socket::{
@@ -31,6 +32,28 @@ pub(crate) fn own_address() -> IpAddr {
         Ok(socket.local_addr()?.ip())
     };
     find().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The file that names this machine's resolvers in a way that pods can use, too: systemd-resolved's stub at 127.0.0.53
+/// answers nobody but this machine's own programs, and the servers behind it stand in another file.
+#[must_use]
+pub(crate) fn resolv_conf() -> PathBuf {
+    let usual = PathBuf::from("/etc/resolv.conf");
+    let behind = PathBuf::from("/run/systemd/resolve/resolv.conf");
+    let text = std::fs::read_to_string(&usual).unwrap_or_default();
+    if names_only_the_stub(&text) && behind.exists() {
+        return behind;
+    }
+    usual
+}
+
+fn names_only_the_stub(text: &str) -> bool {
+    let servers: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .map(str::trim)
+        .collect();
+    !servers.is_empty() && servers.iter().all(|server| *server == "127.0.0.53")
 }
 
 /// A listening socket at an address that this machine may get later: the pods' bridge comes with the first pod.
@@ -95,6 +118,20 @@ mod tests {
         drop(taken);
         check_free(address).unwrap();
         check_free("127.0.0.1:0".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_stub_of_systemd_is_known() {
+        assert!(names_only_the_stub(
+            "# x\nnameserver 127.0.0.53\noptions edns0\n"
+        ));
+        for other in [
+            "",
+            "nameserver 127.0.0.1\n",
+            "nameserver 127.0.0.53\nnameserver 192.0.2.1\n",
+        ] {
+            assert!(!names_only_the_stub(other), "{other}");
+        }
     }
 
     #[test]

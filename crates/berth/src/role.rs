@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub(crate) mod cri;
+pub(crate) mod dns;
 pub(crate) mod node;
 pub(crate) mod server;
 

@@ -21,6 +21,8 @@ mod cluster;
 mod demo;
 #[path = "e2e/devices.rs"]
 mod devices;
+#[path = "e2e/dns.rs"]
+mod dns;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/join.rs"]

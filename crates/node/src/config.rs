@@ -49,6 +49,8 @@ pub struct Config {
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain, stock `cluster.local`.
     pub cluster_domain: String,
+    /// The file with the node's resolvers, for pods with `Default` and as what names outside the cluster are searched by.
+    pub resolv_conf: PathBuf,
     /// Sysctls that pods may set besides the safe ones: names, or beginnings of names with `*` after them.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Set up pod cgroups (`kubepods/...`); off leaves them to the runtime.
@@ -96,6 +98,7 @@ impl Config {
             max_pods: 110,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
             allowed_unsafe_sysctls: Vec::new(),
             pod_cgroups: true,
             status_report_interval: Duration::from_secs(300),

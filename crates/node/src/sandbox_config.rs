@@ -27,6 +27,8 @@ pub(crate) enum SandboxConfigError {
     Profile(#[from] ProfileError),
     #[error(transparent)]
     Quantity(#[from] QuantityError),
+    #[error(transparent)]
+    Dns(#[from] dns::ResolvConfError),
     #[error("supplementalGroupsPolicy {0:?} is not known to this node")]
     GroupsPolicy(String),
 }
@@ -206,7 +208,7 @@ pub(crate) fn sandbox_config(
         }),
         hostname,
         log_directory: log_directory(agent, pod).to_string_lossy().into_owned(),
-        dns_config: Some(dns::dns(agent, pod, &spec)),
+        dns_config: Some(dns::dns(agent, pod, &spec)?),
         port_mappings: port_mappings(&spec),
         labels: tags,
         annotations,

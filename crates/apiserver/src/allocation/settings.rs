@@ -54,6 +54,20 @@ impl ServiceSettings {
         self.first.first()
     }
 
+    /// The tenth address of each range, where the cluster's DNS server is; ranges that are too small have none.
+    #[must_use]
+    pub fn dns_ips(&self) -> Vec<IpAddr> {
+        let tenth = |range: &ServiceRange| {
+            let ip = match range.first() {
+                IpAddr::V4(ip) => IpAddr::V4(ip.to_bits().checked_add(9)?.into()),
+                IpAddr::V6(ip) => IpAddr::V6(ip.to_bits().checked_add(9)?.into()),
+            };
+            range.contains(ip).then_some(ip)
+        };
+        let ranges = std::iter::once(&self.first).chain(&self.second);
+        ranges.filter_map(tenth).collect()
+    }
+
     /// The ranges as a ServiceCIDR has them.
     #[must_use]
     pub fn cidrs(&self) -> Vec<String> {

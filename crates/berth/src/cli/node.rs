@@ -49,6 +49,10 @@ pub(super) struct NodeCommand {
     /// CA of the clients of the node's server [default: the cluster's CA]
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
+    /// Run the cluster's DNS server for this node's pods, at the addresses of --cluster-dns. This kubeconfig says as whom it
+    /// reads Services and EndpointSlices (`berth kubeconfig --user system:kube-proxy` makes one)
+    #[arg(long, value_name = "FILE", requires = "cluster_dns")]
+    dns_kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     gates: GateArgs,
     #[command(flatten)]
@@ -79,10 +83,30 @@ impl NodeCommand {
         config.tracer = collector::tracer(None)?;
         config.certificates = access.certificates;
         let mut roles = Roles::new();
+        if let Some(dns) = self.dns().await? {
+            roles.spawn(Stage::Clients, "DNS server", |token| async move {
+                Ok(berth_dns::run(dns, token).await?)
+            });
+        }
         roles.spawn(Stage::Clients, "node agent", |token| async move {
             Ok(berth_node::run(config, token).await?)
         });
         roles.run(async { Ok(()) }).await
+    }
+
+    async fn dns(&self) -> anyhow::Result<Option<berth_dns::Config>> {
+        let Some(path) = &self.dns_kubeconfig else {
+            return Ok(None);
+        };
+        Ok(Some(berth_dns::Config {
+            client: kubeconfig::load(path).await?.client,
+            domain: self.node.cluster_domain.clone(),
+            addresses: self.node.cluster_dns.clone(),
+            bridge: None,
+            pod_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            resolv_conf: self.node.resolv_conf(),
+        }))
     }
 
     async fn access(&self) -> anyhow::Result<Access> {

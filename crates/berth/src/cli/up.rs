@@ -49,12 +49,15 @@ pub(super) struct UpArgs {
         help_heading = "Network"
     )]
     external_ips: Vec<String>,
+    /// Run the cluster's DNS server, and let pods use it; switch it off where another one runs (and name it with --cluster-dns)
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
+    dns: bool,
     #[command(flatten, next_help_heading = "Images")]
     images: ImageArgs,
 }
 
 impl UpArgs {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let started = Instant::now();
         let gates = self.gates.parse()?;
         require_root("berth up")?;
@@ -103,6 +106,11 @@ impl UpArgs {
         kubeconfig::write(&kubeconfig_path, &url, &pki.ca_pem, &admin)?;
 
         let mut roles = Roles::new();
+        let own_dns = self.dns && self.node.cluster_dns.is_empty() && !server.dns.is_empty();
+        let (dns_addresses, service_cidrs) = (server.dns.clone(), server.service_cidrs.clone());
+        if own_dns {
+            self.node.cluster_dns.clone_from(&dns_addresses);
+        }
         server.spawn(&pki, &mut roles).await?;
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(cri, token).await?)
@@ -120,8 +128,8 @@ impl UpArgs {
                     .as_ref()
                     .map_or_else(|| marker.bridge.clone(), |network| network.bridge.clone()),
                 pod_cidrs: own_network
-                    .into_iter()
-                    .map(|network| network.subnet)
+                    .iter()
+                    .map(|network| network.subnet.clone())
                     .collect(),
                 node: name.clone(),
                 addresses: vec![self.node.address()],
@@ -132,6 +140,26 @@ impl UpArgs {
             roles.spawn(Stage::Clients, "service proxy", |token| async move {
                 berth_net::services::run(proxy, token)?.await;
                 Ok(())
+            });
+        }
+        if own_dns {
+            // It needs what a kube-proxy may: to list and watch Services and their endpoints.
+            let identity = pki.client("system:kube-proxy", &[])?;
+            let dns = berth_dns::Config {
+                client: kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
+                domain: self.node.cluster_domain.clone(),
+                addresses: dns_addresses,
+                bridge: own_network.as_ref().map(|network| network.bridge.clone()),
+                pod_cidrs: own_network
+                    .iter()
+                    .map(|network| network.subnet.clone())
+                    .collect(),
+                service_cidrs,
+                resolv_conf: self.node.resolv_conf(),
+            };
+            let admin = kubeconfig::client(&url, &pki.ca_pem, &admin).await?;
+            roles.spawn(Stage::Clients, "DNS server", |token| {
+                role::dns::run(dns, admin, token)
             });
         }
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;

@@ -1,4 +1,4 @@
-//! The pods' bridge, and the firewall rules that CNI plugins made for its network.
+//! The pods' bridge, the interface with the address of the DNS server, and the firewall rules that CNI plugins made for its network.
 
 use std::process::Command;
 
@@ -12,6 +12,8 @@ use super::bridge;
 /// When the kernel refuses.
 pub(super) fn remove(name: &str) -> anyhow::Result<bool> {
     remove_rules(name);
+    let dns = berth_dns::interface(name);
+    bridge::remove(&dns).with_context(|| format!("cannot remove the interface {dns}"))?;
     bridge::remove(name).with_context(|| format!("cannot remove the bridge {name}"))
 }
 

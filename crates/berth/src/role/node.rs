@@ -48,8 +48,8 @@ pub(crate) struct NodeArgs {
     /// How many pods the node takes
     #[arg(long, default_value_t = 110)]
     pub(crate) max_pods: u32,
-    /// Address of the cluster's DNS server (may be repeated)
-    #[arg(long, value_name = "IP")]
+    /// Address of the cluster's DNS server (may be repeated) [default: with `berth up`, that of berth's own]
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(crate) cluster_dns: Vec<IpAddr>,
     /// Directory with manifests of static pods: they run whatever the API server says
     #[arg(long, value_name = "DIR", visible_alias = "static-pod-path")]
@@ -61,6 +61,10 @@ pub(crate) struct NodeArgs {
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
+    /// File with the node's resolvers, for pods with dnsPolicy Default and for names outside the cluster [default:
+    /// /etc/resolv.conf, or systemd-resolved's list of servers where that file names only its stub]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resolv_conf: Option<PathBuf>,
     /// How often it is measured what sandboxes cost beyond their containers, in seconds; 0: never
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub(crate) overhead_measure_period: u64,
@@ -79,6 +83,12 @@ impl NodeArgs {
         let listens = self.kubelet_address.ip();
         let only = (!listens.is_unspecified()).then_some(listens);
         self.node_ip.or(only).unwrap_or_else(net::own_address)
+    }
+
+    /// The file with the node's resolvers.
+    #[must_use]
+    pub(crate) fn resolv_conf(&self) -> PathBuf {
+        self.resolv_conf.clone().unwrap_or_else(net::resolv_conf)
     }
 
     /// Logs, exec, attach and port-forward would fail without a word otherwise.
@@ -133,6 +143,7 @@ impl NodeArgs {
         config.max_pods = self.max_pods;
         config.cluster_dns.clone_from(&self.cluster_dns);
         config.cluster_domain.clone_from(&self.cluster_domain);
+        config.resolv_conf = self.resolv_conf();
         config.overhead_period = Duration::from_secs(self.overhead_measure_period);
         config.node_labels = self.labels()?;
         config.register_taints = self

@@ -137,6 +137,10 @@ pub(crate) struct Built {
     server: Server,
     /// `https://127.0.0.1:PORT`.
     pub(crate) url: String,
+    /// Where the cluster's DNS server is reached.
+    pub(crate) dns: Vec<IpAddr>,
+    /// Networks of Services.
+    pub(crate) service_cidrs: Vec<String>,
     gates: FeatureGates,
     /// The server's part of the data directory.
     dir: PathBuf,
@@ -238,6 +242,8 @@ impl ServerArgs {
         Ok(Built {
             server,
             url,
+            dns: services.dns_ips(),
+            service_cidrs: services.cidrs(),
             gates,
             dir: dir.to_owned(),
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
@@ -407,6 +413,8 @@ impl Built {
             overhead_period,
             election,
             tracer,
+            dns: _,
+            service_cidrs: _,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)

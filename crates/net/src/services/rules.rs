@@ -189,6 +189,10 @@ impl<'a> Building<'a> {
         let n = family(one.is_v4);
         let ips = one.service.cluster_ips.iter();
         for ip in ips.filter(|ip| ip.is_ipv4() == one.is_v4) {
+            // A server of this machine listens there itself: the cluster's DNS.
+            if self.facts.own.contains(ip) {
+                continue;
+            }
             self.element(&format!("cluster-ips{n}"), ip.to_string(), "");
             let (key, backends) = (
                 element_key(*ip, one.port.protocol, one.port.port),
