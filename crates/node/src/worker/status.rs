@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::annotate::RUNTIME;
@@ -27,6 +28,9 @@ use crate::writes;
 
 /// A conflict is resolved by trying again after this long.
 const RETRY: Duration = Duration::from_millis(10);
+/// Between two times that a condition which somebody else has changed is set right: whoever may write a pod's status could
+/// keep this node writing otherwise. The kubelet looks as often.
+const CORRECTION_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Default)]
 struct Wanted {
@@ -63,7 +67,14 @@ impl StatusTask {
             own: Outage::new("the API server does not take a pod's status"),
         };
         let mirror = handle.mirror.as_ref().map(watch::Sender::subscribe);
-        let target = Target { name, uid, mirror };
+        let target = Target {
+            name,
+            uid,
+            mirror,
+            pod: handle.pod.subscribe(),
+            version: 0,
+            corrected: None,
+        };
         let work = write(api, target, first, wanted.subscribe(), done, log);
         let task = agent.tasks.spawn("pod status", work);
         Self {
@@ -118,18 +129,70 @@ struct Target {
     uid: String,
     /// Of a static pod: the pod that stands for it, which comes late and may be replaced.
     mirror: Option<watch::Receiver<Option<Arc<Pod>>>>,
+    /// The pod as the watch tells of it.
+    pod: watch::Receiver<Arc<Pod>>,
+    /// The resourceVersion of what was written last: what the watch tells of before that is known.
+    version: u64,
+    /// When a condition was last set right that somebody else had changed.
+    corrected: Option<Instant>,
 }
 
 impl Target {
-    /// Waits for another status, or another pod to write it to. None when there will be none any more.
-    async fn changed(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<()> {
-        match &mut self.mirror {
-            None => wanted.changed().await.ok(),
-            Some(mirror) => tokio::select! {
-                changed = wanted.changed() => changed.ok(),
-                changed = mirror.changed() => changed.ok(),
-            },
+    /// Waits for another status, another pod to write it to, or a change by somebody else that has to be set right: while a
+    /// node is not heard from, its pods are marked as not ready, and only the node knows better. None when there will be
+    /// none any more. `last` is what the object has.
+    async fn changed(
+        &mut self,
+        wanted: &mut watch::Receiver<Wanted>,
+        last: &mut Written,
+    ) -> Option<()> {
+        loop {
+            let due = self.correction_due(last);
+            let correction = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mirror = async {
+                match &mut self.mirror {
+                    Some(mirror) => mirror.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = wanted.changed() => return changed.ok(),
+                changed = mirror => return changed.ok(),
+                changed = self.pod.changed() => changed.ok()?,
+                () = correction => {
+                    if let Some(status) = self.changed_by_others(last) {
+                        self.corrected = Some(Instant::now());
+                        last.status = status;
+                        return Some(());
+                    }
+                }
+            }
         }
+    }
+
+    /// When a change by somebody else may be set right; none when there is no such change.
+    fn correction_due(&self, last: &Written) -> Option<Instant> {
+        self.changed_by_others(last)?;
+        let now = Instant::now();
+        Some(self.corrected.map_or(now, |at| at + CORRECTION_INTERVAL))
+    }
+
+    /// The status that the object has, when a condition of this node is not there as it was written.
+    fn changed_by_others(&self, last: &Written) -> Option<PodStatus> {
+        let pod = match &self.mirror {
+            None => self.pod.borrow().clone(),
+            Some(mirror) => mirror.borrow().clone()?,
+        };
+        if pod.metadata.uid.as_deref() != Some(&self.uid) || version(&pod) < self.version {
+            return None;
+        }
+        let seen = pod.status.clone().unwrap_or_default();
+        conditions_differ(&last.status, &seen).then_some(seen)
     }
 
     /// There is an object to write to. `last` is what it has, when it is another one than before.
@@ -143,10 +206,27 @@ impl Target {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         if uid != self.uid {
             self.uid = uid;
+            self.version = 0;
             *last = Written::of(&pod);
         }
         true
     }
+}
+
+/// The resourceVersion as a number; the greatest where it is none, so that nothing passes for old.
+fn version(pod: &Pod) -> u64 {
+    let version = pod.metadata.resource_version.as_deref();
+    version.and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}
+
+/// A condition that this node has written has another status, or is gone.
+fn conditions_differ(written: &PodStatus, seen: &PodStatus) -> bool {
+    let find = |type_: &str| {
+        let mut conditions = seen.conditions.iter().flatten();
+        conditions.find(|c| c.type_ == type_)
+    };
+    let mut ours = written.conditions.iter().flatten();
+    ours.any(|c| is_ours(&c.type_) && find(&c.type_).is_none_or(|other| other.status != c.status))
 }
 
 /// A status that takes longer to write is not written.
@@ -185,13 +265,13 @@ async fn write(
     done: watch::Sender<u64>,
     mut log: StatusLog,
 ) {
-    while target.changed(&mut wanted).await.is_some() {
+    while target.changed(&mut wanted, &mut last).await.is_some() {
         let mut conflicted = false;
         if !target.is_there(&mut last) {
             done.send_replace(wanted.borrow().number);
             continue;
         }
-        let (name, uid) = (&target.name, &target.uid);
+        let (name, uid) = (target.name.clone(), target.uid.clone());
         loop {
             let Wanted {
                 number,
@@ -204,20 +284,21 @@ async fn write(
                 done.send_replace(number);
                 break;
             }
-            let mut body = patch(uid, &last.status, &status);
+            let mut body = patch(&uid, &last.status, &status);
             if runtime != last.runtime {
                 body["metadata"]["annotations"] = json!({RUNTIME: runtime});
             }
             let (params, body) = (writes::patch(), Patch::Strategic(&body));
-            let patched = api.patch_status(name, &params, &body);
+            let patched = api.patch_status(&name, &params, &body);
             let Ok(result) = tokio::time::timeout(LIMIT, patched).await else {
-                let pause = log.failed(name, None);
+                let pause = log.failed(&name, None);
                 tokio::time::sleep(pause).await;
                 continue;
             };
             match result {
-                Ok(_) => {
+                Ok(pod) => {
                     log.works();
+                    target.version = version(&pod);
                     last = Written { status, runtime };
                     done.send_replace(number);
                     break;
@@ -234,7 +315,7 @@ async fn write(
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(error) => {
-                    let pause = log.failed(name, Some(&error));
+                    let pause = log.failed(&name, Some(&error));
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -365,7 +446,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PodIP;
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
 
     #[test]
     fn what_went_away_is_null_and_addresses_are_replaced() {
@@ -391,5 +472,43 @@ mod tests {
             patch("u", &PodStatus::default(), &new)["status"]["podIPs"],
             json!([{"ip": "10.0.0.2"}])
         );
+    }
+
+    #[test]
+    fn conditions_of_this_node_are_compared() {
+        let status = |conditions: &[(&str, &str)]| {
+            let conditions = conditions.iter().map(|(type_, status)| PodCondition {
+                type_: (*type_).into(),
+                status: (*status).into(),
+                ..PodCondition::default()
+            });
+            PodStatus {
+                conditions: Some(conditions.collect()),
+                ..PodStatus::default()
+            }
+        };
+        let written = status(&[("Ready", "True"), ("PodScheduled", "True")]);
+        for (seen, differs) in [
+            (vec![("PodScheduled", "True"), ("Ready", "True")], false),
+            (vec![("Ready", "False"), ("PodScheduled", "True")], true),
+            (vec![("PodScheduled", "True")], true),
+            (
+                vec![
+                    ("Ready", "True"),
+                    ("PodScheduled", "True"),
+                    ("DisruptionTarget", "True"),
+                ],
+                false,
+            ),
+        ] {
+            assert_eq!(
+                conditions_differ(&written, &status(&seen)),
+                differs,
+                "{seen:?}"
+            );
+        }
+        assert!(!conditions_differ(&PodStatus::default(), &written));
+        let foreign = status(&[("example.com/gate", "True")]);
+        assert!(!conditions_differ(&foreign, &status(&[])));
     }
 }
