@@ -32,8 +32,9 @@
 //!
 //! # For admission
 //!
-//! `object`, `oldObject`, `params`, `namespaceObject` are `Env::data(name, Arc::new(Decl::of(DeclKind::Dyn)))`, with
-//! [`Value::json`] as value or [`Value::Null`]; `request` is [`request_decl`]. `variables` is an object whose fields are
+//! `object`, `oldObject`, `params` are `Env::data(name, Arc::new(Decl::of(DeclKind::Dyn)))`, with
+//! [`Value::json`] as value or [`Value::Null`]; `request` is [`request_decl`], `namespaceObject` is [`namespace_decl`]
+//! with [`Value::typed`] as value. `variables` is an object whose fields are
 //! [`DeclKind::Typed`] with the [`Program::output`] of each, and its value a [`Value::Lazy`] that evaluates a variable
 //! when it is asked for, out of the budget that it is given, and keeps the result. `authorizer` is declared by
 //! [`Env::authorizer`] and has a [`Check`] as value, asked through [`Authorizer`]. [`Env::mutation`] lets expressions make

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::escape::escape;
-
 /// A composite type with more parts than this counts as `dyn`: an expression may nest maps so that the type doubles with
 /// each level.
 const MAX_WEIGHT: u32 = 10_000;
@@ -306,7 +304,7 @@ pub enum ListKind {
 pub struct ObjectDecl {
     /// Its name in messages, and in construction.
     pub name: String,
-    /// By the name that expressions use ([`crate::escape`]).
+    /// By the name that expressions use; of a schema's properties it is escaped ([`crate::escape`]).
     pub fields: BTreeMap<String, FieldDecl>,
 }
 
@@ -344,15 +342,16 @@ impl Decl {
         Self::of(DeclKind::List(of, ListKind::Atomic))
     }
 
-    /// An object with these fields, named as in JSON; for variables that a caller declares (`request`, ...).
+    /// An object with these fields, for variables that a caller declares (`request`, ...). Expressions name them as JSON does,
+    /// reserved words included (`request.namespace`): only the properties of schemas are escaped.
     #[must_use]
     pub fn object(name: &str, fields: impl IntoIterator<Item = (&'static str, Self)>) -> Self {
-        let fields = fields.into_iter().filter_map(|(name, decl)| {
+        let fields = fields.into_iter().map(|(name, decl)| {
             let field = FieldDecl {
                 name: name.to_owned(),
                 decl: Arc::new(decl),
             };
-            Some((escape(name)?, field))
+            (name.to_owned(), field)
         });
         Self::of(DeclKind::Object(Arc::new(ObjectDecl {
             name: name.to_owned(),

@@ -7,6 +7,8 @@
 mod attacks;
 #[path = "agent/certificates.rs"]
 mod certificates;
+#[path = "agent/conditions.rs"]
+mod conditions;
 #[path = "agent/devices.rs"]
 mod devices;
 #[path = "agent/fake_api.rs"]

@@ -3,7 +3,7 @@
 //! `scripts/bench-api` starts the servers and calls this with a part and one argument for each server:
 //! `NAME=URL,CA-FILE,TOKEN-FILE`. With two servers the rounds alternate, so that both see the same machine, and the ratio is
 //! printed. `BENCH_SCALE=N` sends an N-th of the requests. Parts: `rates`, `creates`, `creates=GOAL`, `schedule`, `watchers`,
-//! `fill=FIRST..END`, `pages`.
+//! `leases`, `fill=FIRST..END`, `pages`.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
     missing_docs
 )]
 
+mod leases;
 mod many;
 mod objects;
 mod print;
@@ -43,6 +44,7 @@ async fn main() {
         None if arguments[0] == "creates" => rates::creates(&servers, scale, None).await,
         None if arguments[0] == "schedule" => schedule::run(&servers, scale).await,
         None if arguments[0] == "watchers" => watchers::run(&servers, scale).await,
+        None if arguments[0] == "leases" => leases::run(&servers, scale).await,
         None if arguments[0] == "pages" => many::pages(&servers).await,
         Some(("creates", goal)) => {
             let goal = goal.parse().expect("GOAL: a number");

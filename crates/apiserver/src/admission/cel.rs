@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use berth_cel::{
     Authorizer as CelAuthorizer, Budget, Check, Decision as CelDecision, Decl, DeclKind, Env,
-    EvalError, Lazy, MATCH_CONDITIONS_LIMIT, Program, Question, Value, Variables, request_decl,
-    variables_decl,
+    EvalError, Lazy, MATCH_CONDITIONS_LIMIT, Program, Question, Value, Variables, namespace_decl,
+    request_decl, variables_decl,
 };
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, Variable};
 use serde_json::Value as Json;
@@ -23,6 +23,7 @@ use crate::selector::Selection;
 use crate::user::{AUTHENTICATED, User};
 
 static REQUEST: LazyLock<Arc<Decl>> = LazyLock::new(|| Arc::new(request_decl()));
+static NAMESPACE: LazyLock<Arc<Decl>> = LazyLock::new(|| Arc::new(namespace_decl()));
 
 /// What an expression sees besides the objects and the request.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ pub(super) fn environment(sees: Sees) -> Env {
     let mut env = Env::new()
         .data("object", any())
         .data("oldObject", any())
-        .data("namespaceObject", any())
+        .data("namespaceObject", Arc::clone(&NAMESPACE))
         .data("request", Arc::clone(&REQUEST));
     if sees.params {
         env = env.data("params", any());
@@ -165,7 +166,7 @@ impl<'a> Variables<'a> for Scope<'a> {
             "object" => Value::json(facts.object),
             "oldObject" => Value::json(facts.old),
             "params" => Value::json(facts.params),
-            "namespaceObject" => Value::json(facts.namespace),
+            "namespaceObject" => return Some(Value::typed(facts.namespace, &NAMESPACE)),
             "request" => return Some(Value::typed(facts.request, &REQUEST)),
             "authorizer" => Value::Check(Rc::new(Check::new(facts.authorizer))),
             "authorizer.requestResource" => Value::Check(Rc::new(Check::resource(

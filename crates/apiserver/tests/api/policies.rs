@@ -118,6 +118,42 @@ async fn a_violated_validation_refuses_with_its_message_and_reason() {
     api.delete(&format!("{CONFIG_MAPS}/my-a")).await.expect(200);
 }
 
+/// The fields of a namespace have the types of the reference, and what is of the cluster has no namespace.
+#[tokio::test]
+async fn a_namespace_is_typed() {
+    let api = Api::start().await;
+    let spec = json!({"matchConstraints": rules("", "*"), "matchConditions": [{"name": "mine", "expression": "object != null && object.metadata.name.startsWith('my-')"}],
+        "validations": [
+        {"expression": "namespaceObject == null || namespaceObject.metadata.creationTimestamp > timestamp('2020-01-01T00:00:00Z')", "message": "old"},
+        {"expression": "namespaceObject == null || namespaceObject.metadata.?labels['kubernetes.io/metadata.name'].orValue('') == request.namespace", "message": "label"},
+        {"expression": "namespaceObject == null || namespaceObject.metadata.UID.size() == 36 && namespaceObject.status.phase == 'Active'", "message": "uid"},
+        {"expression": "namespaceObject != null || object.kind == 'Namespace'", "message": "none"}]});
+    validating(&api, "typed", spec).await;
+    bind_validating(&api, "typed", json!({})).await;
+    api.post(CONFIG_MAPS, config_map("my-a", json!({})))
+        .await
+        .expect(201);
+    api.post(
+        "/api/v1/namespaces",
+        json!({"metadata": {"name": "my-namespace"}}),
+    )
+    .await
+    .expect(201);
+    let volume = json!({"metadata": {"name": "my-volume"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": "/x"}}});
+    let status = api
+        .post("/api/v1/persistentvolumes", volume)
+        .await
+        .expect(422);
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("denied request: none"),
+        "{status}"
+    );
+}
+
 #[tokio::test]
 async fn a_binding_says_where_and_what_then() {
     let api = Api::start().await;
@@ -299,6 +335,11 @@ async fn what_is_no_expression_is_refused() {
             "variables",
             json!([{"name": "a", "expression": "request.nothing"}]),
             "spec.variables[0].expression",
+        ),
+        (
+            "validations",
+            json!([{"expression": "namespaceObject == null || namespaceObject.metadata.uid == ''"}]),
+            "spec.validations[0].expression",
         ),
         (
             "matchConditions",

@@ -251,3 +251,34 @@ fn variables_are_made_when_they_are_asked_for() {
     assert!(env.compile("variables.totl == 7").is_err());
     assert!(env.compile("variables.other.all(x, x > 'a')").is_err());
 }
+
+#[test]
+fn requests_and_namespaces_are_named_as_in_json() {
+    let request = Arc::new(berth_cel::request_decl());
+    let namespace = Arc::new(berth_cel::namespace_decl());
+    let env = Env::new()
+        .data("request", request.clone())
+        .data("namespaceObject", namespace.clone());
+    let asked = serde_json::json!({"namespace": "n", "name": "a", "operation": "CREATE"});
+    let there = serde_json::json!({"metadata": {"name": "n", "UID": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+    let values = Bindings::new()
+        .with("request", Value::typed(&asked, &request).unwrap())
+        .with("namespaceObject", Value::typed(&there, &namespace).unwrap());
+    for expression in [
+        "request.namespace == namespaceObject.metadata.name",
+        "has(request.namespace) && !has(namespaceObject.metadata.namespace)",
+        "namespaceObject.metadata.creationTimestamp < timestamp('2026-01-02T00:00:00Z')",
+        "namespaceObject != null && namespaceObject.metadata.UID == 'u'",
+    ] {
+        let program = env.compile(expression).unwrap();
+        let result = program.evaluate(&values, &mut Budget::new(1_000)).unwrap();
+        assert_eq!(result.as_bool(), Some(true), "{expression}");
+    }
+    for expression in [
+        "request.__namespace__ == 'n'",
+        "namespaceObject.metadata.uid == 'u'",
+        "namespaceObject.metadata.name == 1",
+    ] {
+        assert!(env.compile(expression).is_err(), "{expression}");
+    }
+}

@@ -1,5 +1,7 @@
 //! The pod's status: computed by the worker, written by a task of its own, the newest only.
 
+mod target;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use self::target::{Target, Written};
 use super::annotate::RUNTIME;
 use super::last_words::{self, LastWords};
 use super::{Worker, containers};
@@ -64,8 +67,8 @@ impl StatusTask {
             own: Outage::new("the API server does not take a pod's status"),
         };
         let mirror = handle.mirror.as_ref().map(watch::Sender::subscribe);
-        let target = Target { name, uid, mirror };
         let start = handle.start.clone();
+        let target = Target::new(name, uid, handle.pod.subscribe(), mirror);
         let work = write(api, target, first, wanted.subscribe(), done, log, start);
         let task = agent.tasks.spawn("pod status", work);
         Self {
@@ -96,58 +99,6 @@ impl StatusTask {
         let number = self.wanted.borrow().number;
         let wait = self.written.wait_for(|n| *n >= number);
         let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
-    }
-}
-
-struct Written {
-    status: PodStatus,
-    runtime: Option<String>,
-}
-
-impl Written {
-    fn of(pod: &Pod) -> Self {
-        let annotations = pod.metadata.annotations.as_ref();
-        Self {
-            status: pod.status.clone().unwrap_or_default(),
-            runtime: annotations.and_then(|a| a.get(RUNTIME).cloned()),
-        }
-    }
-}
-
-/// The object that gets the status.
-struct Target {
-    name: String,
-    uid: String,
-    /// Of a static pod: the pod that stands for it, which comes late and may be replaced.
-    mirror: Option<watch::Receiver<Option<Arc<Pod>>>>,
-}
-
-impl Target {
-    /// Waits for another status, or another pod to write it to. None when there will be none any more.
-    async fn changed(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<()> {
-        match &mut self.mirror {
-            None => wanted.changed().await.ok(),
-            Some(mirror) => tokio::select! {
-                changed = wanted.changed() => changed.ok(),
-                changed = mirror.changed() => changed.ok(),
-            },
-        }
-    }
-
-    /// There is an object to write to. `last` is what it has, when it is another one than before.
-    fn is_there(&mut self, last: &mut Written) -> bool {
-        let Some(mirror) = &mut self.mirror else {
-            return true;
-        };
-        let Some(pod) = mirror.borrow_and_update().clone() else {
-            return false;
-        };
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        if uid != self.uid {
-            self.uid = uid;
-            *last = Written::of(&pod);
-        }
-        true
     }
 }
 
@@ -188,13 +139,13 @@ async fn write(
     mut log: StatusLog,
     start: Option<Arc<PodStart>>,
 ) {
-    while target.changed(&mut wanted).await.is_some() {
+    while target.changed(&mut wanted, &mut last).await.is_some() {
         let mut conflicted = false;
         if !target.is_there(&mut last) {
             done.send_replace(wanted.borrow().number);
             continue;
         }
-        let (name, uid) = (&target.name, &target.uid);
+        let (name, uid) = (target.name.clone(), target.uid.clone());
         loop {
             let Wanted {
                 number,
@@ -207,21 +158,22 @@ async fn write(
                 done.send_replace(number);
                 break;
             }
-            let mut body = patch(uid, &last.status, &status);
+            let mut body = patch(&uid, &last.status, &status);
             if runtime != last.runtime {
                 body["metadata"]["annotations"] = json!({RUNTIME: runtime});
             }
             let (params, body) = (writes::patch(), Patch::Strategic(&body));
             let sent = SystemTime::now();
-            let patched = api.patch_status(name, &params, &body);
+            let patched = api.patch_status(&name, &params, &body);
             let Ok(result) = tokio::time::timeout(LIMIT, patched).await else {
-                let pause = log.failed(name, None);
+                let pause = log.failed(&name, None);
                 tokio::time::sleep(pause).await;
                 continue;
             };
             match result {
-                Ok(_) => {
+                Ok(pod) => {
                     log.works();
+                    target.wrote(&pod);
                     if let Some(start) = &start {
                         start.written(&status, sent);
                     }
@@ -241,7 +193,7 @@ async fn write(
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(error) => {
-                    let pause = log.failed(name, Some(&error));
+                    let pause = log.failed(&name, Some(&error));
                     tokio::time::sleep(pause).await;
                 }
             }

@@ -8,6 +8,11 @@ use berth_apiserver::{AuditConfig, AuditMode, BatchConfig, Throttle, WebhookConf
 
 use super::limits::parse_duration;
 
+/// Days that rotated audit logs are kept, as kube-apiserver 1.36 has it.
+const MAX_AGE_DAYS: u32 = 366;
+/// Rotated audit logs that are kept, as kube-apiserver 1.36 has it.
+const MAX_BACKUPS: u32 = 100;
+
 /// Flags of the audit log.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct AuditArgs {
@@ -19,10 +24,10 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
     pub(crate) audit_log_path: Option<PathBuf>,
     /// Days that rotated audit logs are kept; 0 keeps them whatever their age
-    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    #[arg(long, value_name = "DAYS", default_value_t = MAX_AGE_DAYS)]
     pub(crate) audit_log_maxage: u32,
     /// Rotated audit logs that are kept; 0 keeps all
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    #[arg(long, value_name = "COUNT", default_value_t = MAX_BACKUPS)]
     pub(crate) audit_log_maxbackup: u32,
     /// Megabytes of the audit log before it is rotated; 0 means 100
     #[arg(long, value_name = "MB", default_value_t = 0)]
@@ -86,8 +91,8 @@ impl Default for AuditArgs {
         Self {
             audit_policy_file: None,
             audit_log_path: None,
-            audit_log_maxage: 0,
-            audit_log_maxbackup: 0,
+            audit_log_maxage: MAX_AGE_DAYS,
+            audit_log_maxbackup: MAX_BACKUPS,
             audit_log_maxsize: 0,
             audit_log_mode: AuditMode::Blocking,
             audit_log_batch_buffer_size: log.buffer_size,
@@ -190,7 +195,19 @@ mod tests {
         assert_eq!(config(&[]).unwrap(), None);
         let policy = "--audit-policy-file=p";
         let log = config(&[policy, "--audit-log-path=l"]).unwrap().unwrap();
-        assert_eq!(log, AuditConfig::new("p", "l"));
+        let stock = AuditConfig {
+            max_age_days: 366,
+            max_backups: 100,
+            ..AuditConfig::new("p", "l")
+        };
+        assert_eq!(log, stock);
+        let whole = &[
+            policy,
+            "--audit-log-path=l",
+            "--audit-log-maxage=0",
+            "--audit-log-maxbackup=0",
+        ];
+        assert_eq!(config(whole).unwrap().unwrap(), AuditConfig::new("p", "l"));
         let hook = config(&[policy, "--audit-webhook-config-file=k"])
             .unwrap()
             .unwrap();
