@@ -136,6 +136,19 @@ pub(crate) struct DataDir {
     _lock: Flock<File>,
 }
 
+/// Whether there is nothing at all yet: no directory, or an empty one.
+///
+/// # Errors
+/// When it is somebody else's, or can't be read.
+pub(crate) fn is_absent(dir: &Path) -> Result<bool, DataDirError> {
+    check(dir)?;
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io_error("read the data directory", dir)(error)),
+    }
+}
+
 impl DataDir {
     /// Takes the directory, making it when it isn't there. `fresh` gives the marker of a new one.
     ///

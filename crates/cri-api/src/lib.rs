@@ -4,6 +4,7 @@
 //! has: the three messages that remain of it are empty, so that they can be seen and refused. Names, numbers and types
 //! are the interface's; what they mean is documented in kubernetes/cri-api.
 
+pub mod authority;
 pub mod signal;
 
 /// Version 1, the only one that kubelets still speak.

@@ -89,6 +89,14 @@ impl HandlerSource {
         )
     }
 
+    /// The directories of registries' settings that stand beside the handlers. Blocks: it reads files.
+    ///
+    /// # Errors
+    /// When a file can't be read or understood.
+    pub fn hosts_dirs(&self, embedded: &[OsString]) -> Result<Vec<PathBuf>, HandlersError> {
+        Ok(self.import(embedded)?.hosts_dirs)
+    }
+
     /// What the source names, unprobed.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn definitions(&self) -> Result<Vec<Definition>, HandlersError> {

@@ -39,6 +39,7 @@ mod sandbox;
 mod server;
 mod service;
 mod shim_events;
+mod sound;
 mod stats;
 mod status;
 mod strays;

@@ -174,7 +174,9 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
             for container in &containers {
                 resume(engine, container, &shim).await?;
             }
-            if record.phase == Phase::Ready && record.has_own_process() {
+            if record.phase == Phase::Ready && !record.has_own_process() {
+                sandbox::watch(engine, sandbox, shim);
+            } else if record.phase == Phase::Ready {
                 let runs = if record.runtime.sandbox_service {
                     shim.is_sandbox_ready(&record.id).await
                 } else {
@@ -183,11 +185,7 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
                     state.map(|state| runs(state.status))
                 };
                 match runs {
-                    Ok(true) => {
-                        let watch =
-                            sandbox::watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
-                        engine.tasks.spawn("sandbox container", watch);
-                    }
+                    Ok(true) => sandbox::watch(engine, sandbox, shim),
                     _ => sandbox.update(|record| record.phase = Phase::NotReady)?,
                 }
             }
@@ -200,10 +198,10 @@ async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriErr
                 "the shim of a pod sandbox is gone"
             );
             for container in &containers {
-                lost(engine, container, &config).await?;
+                lost(engine, container, &record).await?;
             }
             if record.has_own_process() && bundle.exists() {
-                let _ = client::cleanup(&config, &record.id, &bundle).await;
+                let _ = sandbox::end_without_shim(engine, &record, &record.id).await;
             }
             sandbox::note_lost(sandbox);
             sandbox.update(|record| record.phase = Phase::NotReady)?;
@@ -230,7 +228,15 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
         }
         ContainerPhase::Starting | ContainerPhase::Running => {}
     }
-    match shim.state(&container.id).await {
+    let mut state = shim.state(&container.id).await;
+    if matches!(&state, Ok(state) if state.status == Status::Created) {
+        // The call that was to start it may still be on its way. A shim deletes what was never started, and nothing else.
+        match shim.delete(&container.id).await {
+            Ok(_) => return never_started(engine, container),
+            Err(_) => state = shim.state(&container.id).await,
+        }
+    }
+    match state {
         Ok(state) => match state.status {
             Status::Created => {
                 let _ = shim.kill(&container.id, 9, true).await;
@@ -269,7 +275,7 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
             let exit = recorded_exit(&bundle);
             let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
             if phase == ContainerPhase::Starting && exit.is_none() {
-                return container.update(|record| record.phase = ContainerPhase::Created);
+                return never_started(engine, container);
             }
             container.update(|record| {
                 record.phase = ContainerPhase::Exited(container::ended(exit, killed))
@@ -279,22 +285,35 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
     }
 }
 
+/// A container of which no process has run is as it was before its start, and may be started.
+fn never_started(engine: &Shared, container: &Container) -> Result<(), CriError> {
+    // What the shim has noted is the end of the process that waited to become it.
+    let path = engine.layout.bundle(&container.id);
+    client::forget_exit(&path).map_err(CriError::io("remove the exit noted in", &path))?;
+    container.update(|record| record.phase = ContainerPhase::Created)
+}
+
 /// A container whose shim is gone: what the shim noted counts, else nobody knows.
 async fn lost(
     engine: &Shared,
     container: &Arc<Container>,
-    config: &client::ShimConfig,
+    pod: &SandboxRecord,
 ) -> Result<(), CriError> {
-    match container.phase() {
-        ContainerPhase::Created | ContainerPhase::Exited(_) => return Ok(()),
-        ContainerPhase::Starting | ContainerPhase::Running => {}
-    }
     let bundle = engine.layout.bundle(&container.id);
-    let mut exit = recorded_exit(&bundle);
-    let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
-    if exit.is_none() && bundle.exists() {
-        exit = client::cleanup(config, &container.id, &bundle).await.ok();
+    let phase = container.phase();
+    if phase == ContainerPhase::Created {
+        return Ok(());
     }
+    // Of one that has ended the runtime may still have something, as long as nobody has deleted it there.
+    let mut ended = None;
+    if bundle.exists() {
+        ended = sandbox::end_without_shim(engine, pod, &container.id).await;
+    }
+    if matches!(phase, ContainerPhase::Exited(_)) {
+        return Ok(());
+    }
+    let exit = recorded_exit(&bundle).or(ended);
+    let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
     container.update(|record| record.phase = ContainerPhase::Exited(container::ended(exit, killed)))
 }
 

@@ -1,13 +1,12 @@
 //! The server's life: open what is on disk, bind the socket, serve until told to stop.
 
-mod authority;
-
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_cri_api::authority::Tolerant;
 use berth_cri_api::v1::image_service_server::ImageServiceServer;
 use berth_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use berth_shim::private;
@@ -29,7 +28,6 @@ use crate::shim_events;
 use crate::streaming::{self, Streaming};
 use crate::tasks;
 use crate::warm;
-use authority::Tolerant;
 
 /// Requests hold a whole pod or container description.
 const MESSAGE_LIMIT: usize = 16 << 20;

@@ -17,6 +17,9 @@ pub(crate) enum Stray {
     Plugin,
     /// A shim or a runtime, in any stage.
     Runtime,
+    /// A call of a runtime's that our own shim has made, and that goes on when the shim dies: it writes its log into the
+    /// bundle.
+    Call,
 }
 
 impl Stray {
@@ -85,6 +88,10 @@ fn names(process: &Path, id: &str, kind: Stray) -> bool {
     };
     match kind {
         Stray::Plugin => environment(),
+        Stray::Call => {
+            let log = format!("/bundles/{id}/.runtime-");
+            String::from_utf8_lossy(&words("cmdline")).contains(&log)
+        }
         Stray::Runtime => String::from_utf8_lossy(&words("cmdline")).contains(id) && !environment(),
     }
 }
@@ -108,6 +115,7 @@ mod tests {
         match kind {
             Stray::Plugin => command.env("CNI_CONTAINERID", id),
             Stray::Runtime => command.arg(format!("/bundles/{id}")),
+            Stray::Call => command.arg(format!("/bundles/{id}/.runtime-3.log")),
         };
         command.spawn().unwrap()
     }
@@ -119,6 +127,10 @@ mod tests {
         let mut bystander = shell(&other, Stray::Runtime, "read line");
         let mut runtime = shell(&id, Stray::Runtime, "read line");
         let mut plugin = shell(&id, Stray::Plugin, "sleep 0.3; exit 3");
+        let mut call = shell(&id, Stray::Call, "read line");
+        end(&id, Stray::Call, Duration::ZERO);
+        assert_eq!(call.wait().unwrap().code(), None);
+        assert!(runtime.try_wait().unwrap().is_none());
         end(&id, Stray::Runtime, Duration::ZERO);
         end(&id, Stray::Plugin, Duration::from_secs(30));
         assert_eq!(runtime.wait().unwrap().code(), None);

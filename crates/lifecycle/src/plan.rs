@@ -135,7 +135,10 @@ impl Planner<'_> {
         let attempt = self.observed.sandbox().map_or(0, |s| s.attempt + 1);
         self.plan.kill_pod = !self.observed.sandboxes.is_empty();
         let ran = !self.observed.containers.is_empty();
-        if self.policy == RestartPolicy::Never && attempt != 0 && ran {
+        // A container that was only created has done nothing yet, so it is not done twice.
+        let started = |o: &ObservedContainer| o.state != RunState::Created;
+        let started = self.observed.containers.iter().any(started);
+        if self.policy == RestartPolicy::Never && attempt != 0 && started {
             self.plan.kill_pod = true;
             return;
         }

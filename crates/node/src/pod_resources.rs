@@ -16,7 +16,6 @@ use berth_kubelet_api::pod_resources::{
 use berth_lifecycle::is_terminal;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -50,7 +49,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
         .concurrency_limit_per_connection(4)
         .add_service(service)
         .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
+            sockets::connections(listener),
             shutdown.clone().cancelled_owned(),
         )
         .await;

@@ -6,13 +6,16 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 
+use berth_cri_api::authority::Tolerant;
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to, connect, listen,
     socket_with,
 };
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -64,6 +67,13 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listen(&socket, BACKLOG).map_err(io::Error::from)?;
     Ok(UnixListener::from_std(StdListener::from(socket))?)
+}
+
+/// The connections that a socket gets, those of clients that send its path as `:authority` included.
+pub(crate) fn connections(
+    listener: UnixListener,
+) -> impl Stream<Item = io::Result<Tolerant<UnixStream>>> {
+    UnixListenerStream::new(listener).map(|stream| stream.map(Tolerant::new))
 }
 
 fn answers(path: &Path) -> io::Result<bool> {

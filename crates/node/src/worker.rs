@@ -17,7 +17,7 @@ mod sandbox;
 mod start;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub(crate) struct Worker {
     images: BTreeMap<String, String>,
     /// How the containers' resources stand to those that the spec asks for.
     resize: Resize,
+    /// Containers that were created and that the runtime has refused to start.
+    unstartable: BTreeSet<String>,
     /// Containers that are started again to get other resources, with the Killing event's message.
     restarts: BTreeMap<String, String>,
     /// The limits that the pod's cgroup has; none before this worker has set them.
@@ -121,6 +123,7 @@ impl Worker {
             volumes: None,
             handler: None,
             resize: Resize::default(),
+            unstartable: BTreeSet::new(),
             restarts: BTreeMap::new(),
             cgroup: None,
             refreshed: Timestamp::UNIX_EPOCH,

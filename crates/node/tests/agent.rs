@@ -5,6 +5,8 @@
 
 #[path = "agent/attacks.rs"]
 mod attacks;
+#[path = "agent/authority.rs"]
+mod authority;
 #[path = "agent/certificates.rs"]
 mod certificates;
 #[path = "agent/conditions.rs"]
@@ -23,6 +25,8 @@ mod gates;
 mod port_10250;
 #[path = "agent/resize.rs"]
 mod resize;
+#[path = "agent/starts.rs"]
+mod starts;
 #[path = "agent/static_pods.rs"]
 mod static_pods;
 #[path = "agent/usage.rs"]

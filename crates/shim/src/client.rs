@@ -550,6 +550,14 @@ pub fn recorded_exit(bundle: &Path) -> Option<Exit> {
     crate::server::persist::load_exit(bundle)
 }
 
+/// Forgets what [`recorded_exit`] would say, of a container that is to be created anew.
+///
+/// # Errors
+/// When the note can't be removed.
+pub fn forget_exit(bundle: &Path) -> std::io::Result<()> {
+    crate::server::persist::forget_exit(bundle)
+}
+
 /// Whether the kernel killed a process of the bundle's container for want of memory, as our shim noted it at the exit.
 #[must_use]
 pub fn recorded_oom_kill(bundle: &Path) -> bool {

@@ -200,3 +200,30 @@ async fn everything_answered_is_there_after_a_restart() {
         made
     );
 }
+
+/// Whoever replaces a pod's tolerations need not repeat the two that admission has added: they are added again. Without that
+/// it would take them away, which no update of a pod may.
+#[tokio::test]
+async fn default_tolerations_are_added_on_update_too() {
+    let api = Api::start().await;
+    let made = api.post(PODS, pod("tolerant")).await.expect(201);
+    let keys = |pod: &serde_json::Value| -> Vec<String> {
+        let all = pod["spec"]["tolerations"].as_array().unwrap().iter();
+        let keys = all.filter_map(|one| Some(one["key"].as_str()?.to_owned()));
+        keys.collect()
+    };
+    let added = [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ];
+    assert_eq!(keys(&made), added);
+    let mut replaced = made.clone();
+    replaced["spec"]["tolerations"] = json!([{"key": "own", "operator": "Exists"}]);
+    let after = api
+        .put(&format!("{PODS}/tolerant"), &replaced)
+        .await
+        .expect(200);
+    let mut found = keys(&after);
+    found.sort();
+    assert_eq!(found, [added[0], added[1], "own"]);
+}

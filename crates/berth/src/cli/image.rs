@@ -11,7 +11,7 @@ use clap::Subcommand;
 
 use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
-use crate::role::cri::ImageArgs;
+use crate::role::cri::{HandlerArgs, ImageArgs, embedded_command};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ImageCommand {
@@ -43,6 +43,8 @@ enum ImageSubcommand {
         password_stdin: bool,
         #[command(flatten)]
         images: ImageArgs,
+        #[command(flatten)]
+        handlers: HandlerArgs,
         #[command(flatten)]
         dirs: DirArgs,
     },
@@ -86,10 +88,14 @@ impl ImageCommand {
                 username,
                 password_stdin,
                 images,
+                handlers,
                 dirs,
             } => {
                 let mut options = StoreOptions::default();
-                options.hosts_dirs.splice(0..0, images.hosts_dir);
+                let chosen = hosts_dirs(images.hosts_dir, &handlers)?;
+                if !chosen.is_empty() {
+                    options.hosts_dirs = chosen;
+                }
                 if let Some(bytes) = images.image_reserve {
                     options.limits.keep_free = bytes;
                 }
@@ -114,7 +120,13 @@ impl ImageCommand {
                     .with_context(|| format!("cannot pull {image}"))?;
                 print_line(&format!("{}  {}", names(&pulled), pulled.id))
             }
-            ImageSubcommand::Ls { dirs } => list(&open(&dirs, StoreOptions::default())?),
+            ImageSubcommand::Ls { dirs } => {
+                if data_dir::is_absent(&dirs.data_dir)? {
+                    // Looking makes nothing.
+                    return print_rows(&[]);
+                }
+                list(&open(&dirs, StoreOptions::default())?)
+            }
             ImageSubcommand::Rm { images, dirs } => {
                 let store = open(&dirs, StoreOptions::default())?;
                 let mut missing = Vec::new();
@@ -151,6 +163,16 @@ fn open(dirs: &DirArgs, options: StoreOptions) -> anyhow::Result<ImageStore> {
         .with_context(|| format!("cannot open the image store {}", root.display()))
 }
 
+/// Where registries' settings are, as for the runtime: what the flags say, then what the handlers' file says.
+fn hosts_dirs(mut flags: Vec<PathBuf>, handlers: &HandlerArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let source = handlers.source();
+    let found = source
+        .hosts_dirs(&embedded_command()?)
+        .context("cannot read the registries' settings beside the runtime handlers")?;
+    flags.extend(found);
+    Ok(flags)
+}
+
 fn list(store: &ImageStore) -> anyhow::Result<()> {
     let mut images = store.list().map_err(|error| anyhow!(error.report()))?;
     images.sort_by(|a, b| a.repo_tags.cmp(&b.repo_tags));
@@ -167,6 +189,10 @@ fn list(store: &ImageStore) -> anyhow::Result<()> {
             [names(image), id, size(image.size)]
         })
         .collect();
+    print_rows(&rows)
+}
+
+fn print_rows(rows: &[[String; 3]]) -> anyhow::Result<()> {
     let width = rows
         .iter()
         .map(|[name, ..]| name.len())

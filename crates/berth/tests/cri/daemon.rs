@@ -41,6 +41,13 @@ fn fine(what: &str, output: &Output) {
 impl Daemon {
     /// Starts one with an image and, in berth's own TOML, these handlers, in which `@dir@` is its directory.
     pub(crate) async fn start(handlers: &str) -> Self {
+        let mut daemon = Self::prepare(handlers);
+        daemon.begin().await;
+        daemon
+    }
+
+    /// As [`Daemon::start`], which begins only with [`Daemon::begin`].
+    pub(crate) fn prepare(handlers: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("bk")
             .rand_bytes(5)
@@ -65,14 +72,17 @@ impl Daemon {
                 }
             }),
         );
-        let mut daemon = Self {
+        Self {
             dir,
             child: None,
             client: RuntimeServiceClient::new(channel),
-        };
-        daemon.launch().await;
-        daemon.import(&archive);
-        daemon
+        }
+    }
+
+    /// Starts it for the first time.
+    pub(crate) async fn begin(&mut self) {
+        self.launch().await;
+        self.import(&self.path().join("image.tar"));
     }
 
     /// Imports an archive of images.

@@ -321,7 +321,17 @@ fn images_may_come_before_the_first_start() {
     let new = dir.path().join("new");
     let output = list(&new);
     assert!(output.status.success(), "{}", words(&output));
+    assert!(words(&output).starts_with("IMAGE"), "{}", words(&output));
+    assert!(!new.exists(), "looking makes nothing");
+    let imported = berth()
+        .args(["image", "import", "--data-dir"])
+        .arg(&new)
+        .arg(crate::cluster::image())
+        .output()
+        .expect("berth image runs");
+    assert!(imported.status.success(), "{}", words(&imported));
     assert!(new.join("berth.json").is_file(), "it is marked as berth's");
+    assert!(words(&list(&new)).contains("berth.dev/demo:1"));
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).expect("a directory");

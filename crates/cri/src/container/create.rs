@@ -17,6 +17,7 @@ use crate::known;
 use crate::layout::{make_private, remove_tree};
 use crate::record::{ContainerPhase, ContainerRecord, Phase, SandboxRecord, UserRecord, Wire};
 use crate::sandbox;
+use crate::sound;
 
 /// Makes a container and gives its id. After an error nothing of it is left.
 pub(crate) async fn create(
@@ -103,6 +104,7 @@ fn check(
         ));
     }
     known::check_container(config)?;
+    sound::check_container(config)?;
     let linux = config.linux.as_ref();
     let security = linux.and_then(|linux| linux.security_context.as_ref());
     // As the request tells of the pod by now, which may be more than what it was made with: a debug container of an

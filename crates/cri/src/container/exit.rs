@@ -43,17 +43,24 @@ pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: 
         ContainerEventType::ContainerStoppedEvent,
         &container,
     );
-    delete(&container, &shim).await;
+    delete(&engine, &container, &shim).await;
     container.set_task(Task::None);
 }
 
 /// Removes the ended process from shim and runtime; a runtime may need a moment after the end.
-async fn delete(container: &Container, shim: &Shim) {
+async fn delete(engine: &Shared, container: &Container, shim: &Shim) {
     for wait in [10, 50, 250, 1000, 0] {
         match shim.delete(&container.id).await {
             Ok(_) => return,
-            // With the shim its list of containers is gone, too.
-            Err(error) if error.is_not_found() || error.is_disconnected() => return,
+            Err(error) if error.is_not_found() => return,
+            // With the shim its list of containers is gone, but not what the runtime has.
+            Err(error) if error.is_disconnected() => {
+                if let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) {
+                    let pod = sandbox.record();
+                    let _ = sandbox::end_without_shim(engine, &pod, &container.id).await;
+                }
+                return;
+            }
             Err(error) if wait == 0 => {
                 tracing::warn!(id = container.id, %error, "an ended container could not be deleted")
             }

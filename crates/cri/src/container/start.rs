@@ -111,6 +111,7 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
         Err(error) => {
             if error.is_disconnected() {
                 sandbox::lose(engine, &sandbox).await;
+                let _ = sandbox::end_without_shim(engine, &sandbox.record(), &record.id).await;
             }
             let error = CriError::shim("start container", &record.id)(error);
             not_started(&container, &crate::error::chain(&error))?;

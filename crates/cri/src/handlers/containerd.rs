@@ -33,6 +33,14 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     load(path, &mut sections, &mut imported, &mut seen)?;
 
     let containerd = &sections.containerd;
+    if containerd.iter().next().is_none() {
+        let what = "there is no section of the CRI plugin's runtimes (plugins.\"io.containerd.grpc.v1.cri\".containerd in a \
+                    file of version 2, plugins.\"io.containerd.cri.v1.runtime\".containerd in one of version 3), in the \
+                    imported files neither: the only handler is containerd's own, runc";
+        imported
+            .warnings
+            .push(Warning::new(&Origin::file(path), what));
+    }
     if let Some(default) = containerd.get("default_runtime_name")
         && let Item::Text(name) = &default.item
         && !name.is_empty()

@@ -35,6 +35,7 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     let mut runtime = Table::default();
     let mut runtimes = Table::default();
     let mut network = Table::default();
+    let first = files.first().cloned();
     for file in files {
         let root = document::read(&file)?;
         if let Some(table) = root.at(&["crio", "runtime"]) {
@@ -50,6 +51,14 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
         imported.files.push(file);
     }
 
+    if runtime.iter().next().is_none()
+        && let Some(file) = first
+    {
+        imported.warnings.push(Warning::new(
+            &Origin::file(&file),
+            "there is no section [crio.runtime], in the drop-ins neither: the handlers are CRI-O's own, crun and runc",
+        ));
+    }
     let systemd_cgroup = runtime.text("cgroup_manager") == Some("systemd");
     for (name, node) in runtimes.iter() {
         let Item::Table(table) = &node.item else {

@@ -23,6 +23,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// A file as a whole.
+    pub(crate) fn file(path: &Path) -> Self {
+        Self {
+            file: Some(Arc::from(path)),
+            line: 1,
+        }
+    }
+
     /// Built into berth.
     #[must_use]
     pub fn built_in() -> Self {

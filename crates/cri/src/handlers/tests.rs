@@ -173,6 +173,35 @@ fn containerd_sections_of_another_version_are_told() {
 }
 
 #[test]
+fn a_configuration_without_the_section_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |imported: super::import::Imported, section: &str| {
+        imported
+            .warnings
+            .iter()
+            .any(|warning| warning.message.contains(section))
+    };
+    let other = "version = 2\n[debug]\nlevel = \"info\"\n";
+    let path = write(dir.path(), "other.toml", other);
+    assert!(told(containerd::import(&path).unwrap(), "no section"));
+    let good = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n";
+    let path = write(dir.path(), "good.toml", good);
+    assert!(!told(containerd::import(&path).unwrap(), "no section"));
+    let path = write(
+        dir.path(),
+        "other.conf",
+        "[crio.image]\npause_image = \"p\"\n",
+    );
+    assert!(told(crio::import(&path).unwrap(), "no section"));
+    let path = write(
+        dir.path(),
+        "good.conf",
+        "[crio.runtime]\ndefault_runtime = \"runc\"\n",
+    );
+    assert!(!told(crio::import(&path).unwrap(), "no section"));
+}
+
+#[test]
 fn containerd_legacy_untrusted_runtime() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client::{self, Exit};
+use berth_shim::client::{self, Exit, Shim};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::{Sandbox, leftovers};
 use crate::engine::{Engine, Shared, blocking};
@@ -22,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Notes that a ready pod is so no more; false when that is known.
-pub(crate) fn not_ready(engine: &Shared, sandbox: &Sandbox) -> bool {
+fn not_ready(engine: &Shared, sandbox: &Sandbox) -> bool {
     if sandbox.phase() != Phase::Ready {
         return false;
     }
@@ -83,7 +86,23 @@ pub(crate) async fn end_without_shim(
 ) -> Option<Exit> {
     let config = pod.runtime.shim(&engine.config);
     let bundle = engine.layout.bundle(id);
+    let ours = pod.runtime.other_shim().is_none();
+    if ours {
+        // What the shim had the runtime do goes on without it, and would make what is ended here.
+        let ended = blocking({
+            let id = id.to_owned();
+            move || {
+                strays::end(&id, Stray::Call, Duration::ZERO);
+                Ok(())
+            }
+        });
+        let _ = ended.await;
+    }
     let ended = client::cleanup(&config, id, &bundle).await;
+    if ours {
+        // The runtime knows nothing of what it was about to make.
+        super::release::remove_cgroup(engine, id).await;
+    }
     ended
         .inspect_err(|error| {
             let error = crate::error::chain(error);
@@ -139,4 +158,75 @@ pub(crate) async fn end_unfinished(engine: &Shared, sandbox: &Sandbox) {
         let _ = client::cleanup(&config, &sandbox.id, &bundle).await;
     }
     note_lost(sandbox);
+}
+
+/// Notices when a ready sandbox ends.
+pub(crate) fn watch(engine: &Shared, sandbox: &Arc<Sandbox>, shim: Shim) {
+    let (shared, sandbox) = (Arc::clone(engine), Arc::clone(sandbox));
+    let (name, own) = match sandbox.record().has_own_process() {
+        true => ("sandbox container", true),
+        false => ("shim", false),
+    };
+    engine.tasks.spawn(name, async move {
+        if own {
+            watch_pause(shared, sandbox, shim).await;
+        } else {
+            watch_shim(shared, sandbox).await;
+        }
+    });
+}
+
+/// A sandbox whose container ends, or whose shim dies, is not ready any more.
+async fn watch_pause(engine: Shared, sandbox: Arc<Sandbox>, shim: Shim) {
+    let ended = if sandbox.record().runtime.sandbox_service {
+        shim.wait_sandbox(&sandbox.id).await
+    } else {
+        shim.wait(&sandbox.id).await
+    };
+    if sandbox.phase() != Phase::Ready {
+        return;
+    }
+    match ended {
+        Ok(_) => {
+            tracing::warn!(id = sandbox.id, "the pod sandbox has ended");
+            let _ = not_ready(&engine, &sandbox);
+        }
+        Err(error) => {
+            tracing::warn!(id = sandbox.id, %error, "lost sight of the pod sandbox");
+            lose(&engine, &sandbox).await;
+        }
+    }
+}
+
+/// Without a sandbox container the shim is all that a pod without containers has, and nobody else would miss it.
+async fn watch_shim(engine: Shared, sandbox: Arc<Sandbox>) {
+    if let Err(error) = end_of_shim(&engine, &sandbox.id).await {
+        // Its containers' ends tell of it.
+        let error = chain(&error);
+        tracing::warn!(id = sandbox.id, error, "the shim is not watched");
+        return;
+    }
+    if sandbox.phase() == Phase::Ready {
+        tracing::warn!(id = sandbox.id, "the shim of the pod sandbox has died");
+        lose(&engine, &sandbox).await;
+    }
+}
+
+/// Waits until our own shim ends.
+pub(crate) async fn end_of_shim(engine: &Shared, id: &str) -> Result<(), CriError> {
+    let path = engine.layout.bundle(id).join("shim.pid");
+    let failed = |error: std::io::Error| CriError::io("watch the shim of", &path)(error);
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+    let process = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(process) => process,
+        // It has ended, and who started it has taken note.
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    // SAFETY: the OwnedFd keeps its descriptor open and the same for as long as it lives in the AsyncFd.
+    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
+    let process = process.map_err(|error| failed(error.into()))?;
+    process.readable().await.map(drop).map_err(failed)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
+use berth_oci::runtime::RuntimeCommand;
 use berth_shim::client::Shim;
 
 use super::{Sandbox, leftovers, lost, sandboxer, unmount};
@@ -103,12 +104,16 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
     let other_shim = record.runtime.other_shim().is_some();
     let waited_in = record.waited_in.clone();
     let unfinished = record.phase == Phase::Creating;
+    let gvisor = record.runtime.gvisor().cloned();
     blocking(move || {
         if other_shim {
             leftovers::remove_cgroups(&shared, &id);
         }
         if waited_in.is_some() || unfinished {
             remove_cgroups(&shared, &id, waited_in.as_deref());
+        }
+        if let Some(command) = &gvisor {
+            remove_notes(command, &id);
         }
         give_back(&shared.layout, &id)
     })
@@ -134,6 +139,40 @@ fn remove_cgroups(engine: &Engine, id: &str, waited_in: Option<&Path>) {
         if let Err(error) = berth_runtime::remove_cgroup(id, path) {
             let error = crate::error::chain(&error);
             tracing::warn!(id, error, "a cgroup is left behind");
+        }
+    }
+}
+
+/// Removes the cgroup of a container that has ended, should there be one left.
+pub(super) async fn remove_cgroup(engine: &Engine, id: &str) {
+    let (id, bundle) = (id.to_owned(), engine.layout.bundle(id));
+    let removed = blocking(move || {
+        if let Some(path) = super::spec::cgroup(&bundle)
+            && let Err(error) = berth_runtime::remove_cgroup(&id, &path)
+        {
+            let error = crate::error::chain(&error);
+            tracing::warn!(id, error, "a cgroup is left behind");
+        }
+        Ok(())
+    });
+    let _ = removed.await;
+}
+
+/// Removes what a runsc that was killed has left of a sandbox in its directory: it locks and notes each container in a file
+/// named by container and sandbox.
+fn remove_notes(command: &RuntimeCommand, id: &str) {
+    let end = format!("_sandbox:{id}");
+    for entry in std::fs::read_dir(&command.root)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let stem = name
+            .strip_suffix(".lock")
+            .or_else(|| name.strip_suffix(".state"));
+        if stem.is_some_and(|stem| stem.ends_with(&end)) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -159,10 +159,7 @@ async fn make(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
         record.pause_pid = pause_pid;
         record.phase = Phase::Ready;
     })?;
-    if record.has_own_process() {
-        let watch = watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
-        engine.tasks.spawn("sandbox container", watch);
-    }
+    super::watch(engine, sandbox, shim);
     Ok(())
 }
 
@@ -437,26 +434,4 @@ fn bits_per_second(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-/// A sandbox whose container ends, or whose shim dies, is not ready any more.
-pub(crate) async fn watch_pause(engine: Shared, sandbox: Arc<Sandbox>, shim: Shim) {
-    let ended = if sandbox.record().runtime.sandbox_service {
-        shim.wait_sandbox(&sandbox.id).await
-    } else {
-        shim.wait(&sandbox.id).await
-    };
-    if sandbox.phase() != Phase::Ready {
-        return;
-    }
-    match ended {
-        Ok(_) => {
-            tracing::warn!(id = sandbox.id, "the pod sandbox has ended");
-            let _ = super::not_ready(&engine, &sandbox);
-        }
-        Err(error) => {
-            tracing::warn!(id = sandbox.id, %error, "lost sight of the pod sandbox");
-            super::lose(&engine, &sandbox).await;
-        }
-    }
 }

@@ -20,6 +20,7 @@ use crate::netns;
 use crate::pause;
 use crate::record::{SandboxRecord, Warm};
 use crate::runtime::PodRuntime;
+use crate::sound;
 
 fn security(config: &PodSandboxConfig) -> Option<&LinuxSandboxSecurityContext> {
     config.linux.as_ref()?.security_context.as_ref()
@@ -78,6 +79,7 @@ pub(super) fn check(config: &PodSandboxConfig, runtime: &PodRuntime) -> Result<(
         ));
     }
     known::check_sandbox(config)?;
+    sound::check_sandbox(config)?;
     if runtime.is_vm() && host_network(config) {
         return Err(CriError::Invalid(format!(
             "a pod on the host's network (hostNetwork: true) can't run under runtime handler {:?}: its pods are virtual \
@@ -109,15 +111,6 @@ pub(super) fn check(config: &PodSandboxConfig, runtime: &PodRuntime) -> Result<(
              set the kubelet's cgroupDriver to systemd",
             runtime.handler
         )));
-    }
-    for port in &config.port_mappings {
-        let valid = |port: i32| (0..=65535).contains(&port);
-        if !valid(port.container_port) || !valid(port.host_port) {
-            return Err(CriError::Invalid(format!(
-                "port mapping {}:{} is not between 0 and 65535",
-                port.host_port, port.container_port
-            )));
-        }
     }
     Ok(())
 }
@@ -244,7 +237,7 @@ pub(crate) fn pause_spec(engine: &Engine, record: &SandboxRecord) -> Result<Spec
     )?)
 }
 
-/// The cgroup of a sandbox container, by the spec in its bundle.
+/// The cgroup of a container, by the spec in its bundle.
 pub(super) fn cgroup(bundle: &Path) -> Option<PathBuf> {
     let text = std::fs::read(bundle.join("config.json")).ok()?;
     let spec: Spec = serde_json::from_slice(&text).ok()?;

@@ -56,9 +56,17 @@ impl Wanted {
 pub(crate) async fn keep(engine: Shared, shutdown: CancellationToken) {
     let mut pauses: BTreeMap<String, Pause> = BTreeMap::new();
     let mut wanted_since = None;
+    // An earlier server may have had some wait.
+    let mut used = true;
     while !shutdown.is_cancelled() {
         let wanted = look(&engine).await;
         discard(&engine, &wanted).await;
+        if !wanted.is_empty() {
+            used = true;
+        } else if used && engine.warm.entries().is_empty() {
+            used = false;
+            make::remove_parent();
+        }
         // Those of one handler that can't be made hold no others up.
         let paused = |handler: &str| {
             let pause = pauses.get(handler);

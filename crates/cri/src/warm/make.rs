@@ -56,6 +56,15 @@ pub(super) async fn make(
     }
 }
 
+/// Removes the cgroup in which sandboxes have waited, where nothing is in it: another server on this machine may have some.
+pub(super) fn remove_parent() {
+    let cgroups = berth_oci::cgroup::Cgroups::detect();
+    let path = CGROUP.trim_start_matches('/');
+    for mount in cgroups.mounts.values().chain(&cgroups.unified) {
+        let _ = std::fs::remove_dir(mount.join(path));
+    }
+}
+
 /// What stands in for its pod until there is one.
 fn config(id: &str, size: Size) -> PodSandboxConfig {
     let short = id.get(..12).unwrap_or(id);

@@ -162,10 +162,7 @@ async fn apply(engine: &Shared, sandbox: &Arc<Sandbox>, pod: &Admitted) -> Resul
             tracing::warn!(id = placed.id, error = chain(&error), "not moved");
         }
     });
-    if record.has_own_process() {
-        let watch = sandbox::watch_pause(Arc::clone(engine), Arc::clone(sandbox), shim);
-        engine.tasks.spawn("sandbox container", watch);
-    }
+    sandbox::watch(engine, sandbox, shim);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod restart;
 mod rootfs;
 mod sameness;
 mod server;
+mod sound;
 mod spdy;
 mod streams;
 mod together;

@@ -89,6 +89,31 @@ async fn a_dead_shim_is_noticed() {
     server.finish().await;
 }
 
+/// Nothing tells of the end of a pod without containers but the shim itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_empty_pods_shim_is_noticed_at_once() {
+    let mut server = Server::start().await;
+    for (handler, restarted) in [("runc", false), ("runc", true), ("runsc", false)] {
+        let config = pod(&server, "empty");
+        let id = server.run(&config, handler).await;
+        if restarted {
+            server.kill().await;
+            server.resume().await;
+        }
+        kill_shim(&server, &id);
+        until("end of the pod", async || {
+            match server.sandbox(&id).await.state() {
+                PodSandboxState::SandboxNotready => Ok(()),
+                ready => Err(format!("{ready:?}")),
+            }
+        })
+        .await;
+        let request = RemovePodSandboxRequest { pod_sandbox_id: id };
+        server.client.remove_pod_sandbox(request).await.unwrap();
+    }
+    server.finish().await;
+}
+
 fn kill_shim(server: &Server, id: &str) {
     let pid = std::fs::read_to_string(server.bundle(id).join("shim.pid")).unwrap();
     let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());

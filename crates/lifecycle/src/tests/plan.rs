@@ -93,6 +93,18 @@ fn what_is_done() {
             "kill-pod sandbox1 start:i1",
         ),
         ("Never", "app:a", "s0! a@s0=exit137", "kill-pod"),
+        (
+            "Never",
+            "app:a",
+            "s0! a@s0=created",
+            "kill-pod sandbox1 start:a1",
+        ),
+        (
+            "Never",
+            "app:a app:b",
+            "s0! a@s0=exit0 b@s0=created",
+            "kill-pod",
+        ),
         ("Never", "app:a", "s0!", "kill-pod sandbox1 start:a0"),
         ("OnFailure", "app:a", "s0! a@s0=exit0", "kill-pod"),
         (

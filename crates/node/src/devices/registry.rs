@@ -9,7 +9,6 @@ use std::time::Duration;
 use berth_core::resource_list::is_extended;
 use berth_kubelet_api::device_plugin::registration_server::{Registration, RegistrationServer};
 use berth_kubelet_api::device_plugin::{Empty, RegisterRequest};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -51,7 +50,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
         .concurrency_limit_per_connection(4)
         .add_service(service)
         .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
+            sockets::connections(listener),
             shutdown.clone().cancelled_owned(),
         )
         .await;

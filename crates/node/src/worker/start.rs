@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_core::event::EventType::{Normal, Warning};
-use berth_cri_api::v1::{CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
+use berth_cri_api::v1::{
+    ContainerConfig, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
+    LinuxContainerResources, PodSandboxConfig, StartContainerRequest,
+};
 use berth_lifecycle::backoff::go_duration;
-use berth_lifecycle::{Backoffs, Kill, Problem, Role, Start};
+use berth_lifecycle::{Backoffs, Kill, Problem, Role, RunState, Start};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use parking_lot::Mutex;
@@ -14,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::Worker;
 use crate::container_config::{Parts, container_config};
-use crate::cri::rpc_message;
+use crate::cri::{labels, rpc_message};
 use crate::events::MESSAGE_BYTES;
 use crate::hooks;
 use crate::images::Image;
@@ -274,40 +277,52 @@ impl Worker {
                 return false;
             }
         };
-        let request = CreateContainerRequest {
-            pod_sandbox_id: sandbox_id.to_owned(),
-            config: Some(config),
-            sandbox_config: Some(sandbox.clone()),
-        };
         let mut runtime = self.agent.cri.runtime();
-        let id = match stage.scope(runtime.create_container(request)).await {
-            Ok(answer) => answer.into_inner().container_id,
-            Err(e) => {
-                stage.fail();
-                self.start_failed(c, "CreateContainerError", e.message().to_owned());
-                return false;
+        let created = self.created_before(&c.name, sandbox_id, &config).await;
+        let events = self.agent.events.clone();
+        let id = match created.clone() {
+            Some(id) => id,
+            None => {
+                let request = CreateContainerRequest {
+                    pod_sandbox_id: sandbox_id.to_owned(),
+                    config: Some(config),
+                    sandbox_config: Some(sandbox.clone()),
+                };
+                let id = match stage.scope(runtime.create_container(request)).await {
+                    Ok(answer) => answer.into_inner().container_id,
+                    Err(e) => {
+                        stage.fail();
+                        self.start_failed(c, "CreateContainerError", e.message().to_owned());
+                        return false;
+                    }
+                };
+                events.container(
+                    &self.pod,
+                    &c.name,
+                    Normal,
+                    "Created",
+                    format!("Created container: {}", c.name),
+                );
+                id
             }
         };
         drop(stage);
-        let events = self.agent.events.clone();
-        events.container(
-            &self.pod,
-            &c.name,
-            Normal,
-            "Created",
-            format!("Created container: {}", c.name),
-        );
         let request = StartContainerRequest {
             container_id: id.clone(),
         };
         crate::probes::expect(&self.handle, c, &id);
-        if let Some(failed_at) = s.failed_at {
+        if let Some(failed_at) = s.failed_at
+            && created.is_none()
+        {
             self.backoffs.next(&s.name, failed_at, Timestamp::now());
         }
         let mut stage = self.stage_of("start", &c.name);
         if let Err(e) = stage.scope(runtime.start_container(request)).await {
             stage.fail();
             drop(stage);
+            if !is_cut_off(&e) {
+                self.unstartable.insert(id);
+            }
             self.start_failed(c, "RunContainerError", e.message().to_owned());
             return false;
         }
@@ -330,6 +345,27 @@ impl Worker {
         self.pulls.list.lock().remove(&(c.name.clone(), s.attempt));
         self.post_start(c, &id).await;
         true
+    }
+
+    /// A container of this configuration that was created and not started: the agent or the runtime was killed in
+    /// between. It is started, not another one beside it, since the runtime may be about to start it, and then two would run.
+    async fn created_before(
+        &self,
+        name: &str,
+        sandbox_id: &str,
+        config: &ContainerConfig,
+    ) -> Option<String> {
+        let found = self.observed.latest_in(name, sandbox_id)?;
+        if found.state != RunState::Created || self.unstartable.contains(&found.id) {
+            return None;
+        }
+        let request = ContainerStatusRequest {
+            container_id: found.id.clone(),
+            verbose: false,
+        };
+        let answer = self.agent.cri.runtime().container_status(request).await;
+        let status = answer.ok()?.into_inner().status?;
+        is_of(&status, config).then_some(status.id)
     }
 
     /// The container whose PID namespace an ephemeral container joins.
@@ -380,6 +416,25 @@ impl Worker {
     }
 }
 
+/// Whether a container was created for what would be created now.
+fn is_of(status: &ContainerStatus, config: &ContainerConfig) -> bool {
+    let hash = |annotations: &HashMap<String, String>| annotations.get(labels::HASH).cloned();
+    let limits = |r: Option<&LinuxContainerResources>| {
+        r.map(|r| (r.memory_limit_in_bytes, r.cpu_quota, r.cpu_shares))
+    };
+    let wanted = config.linux.as_ref().and_then(|l| l.resources.as_ref());
+    let has = status.resources.as_ref().and_then(|r| r.linux.as_ref());
+    hash(&status.annotations) == hash(&config.annotations)
+        && (has.is_none() || limits(has) == limits(wanted))
+}
+
+/// A call whose outcome nobody knows.
+fn is_cut_off(error: &tonic::Status) -> bool {
+    use tonic::Code::{Cancelled, DeadlineExceeded, Unavailable};
+    matches!(error.code(), Unavailable | Cancelled | DeadlineExceeded)
+        || error.message().contains("transport error")
+}
+
 enum Ready {
     Yes(Image),
     Later,
@@ -418,7 +473,11 @@ fn problem_reason(message: &str) -> &'static str {
     if message.contains("ErrImageNeverPull") || message.contains("is not present with pull policy")
     {
         NEVER
-    } else if message.contains("couldn't parse image") || message.contains("invalid reference") {
+    } else if message.contains("couldn't parse image")
+        || message.contains("invalid reference")
+        // berth's own words for it.
+        || message.contains("image reference ") && message.contains(" is not valid: ")
+    {
         "InvalidImageName"
     } else {
         "ErrImagePull"

@@ -22,6 +22,16 @@ use tokio::sync::broadcast;
 const UNIMPLEMENTED: &str = "12";
 const NOT_FOUND: &str = "5";
 const UNKNOWN: &str = "2";
+const UNAVAILABLE: &str = "14";
+
+/// How a container's start fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// With the runtime's words; the container stays as it was.
+    Refused,
+    /// The runtime was killed before it began.
+    Cut,
+}
 
 #[derive(Clone)]
 pub(crate) struct Sandbox {
@@ -54,6 +64,8 @@ pub(crate) struct State {
     pub(crate) layer_bytes: u64,
     /// All handlers have user namespaces.
     pub(crate) user_namespaces: bool,
+    /// How the next starts fail, the last first.
+    pub(crate) start_fails: Vec<Fault>,
     /// Why no container's resources can be changed.
     pub(crate) not_resized: Option<String>,
     /// What each container uses of memory.
@@ -253,6 +265,11 @@ impl State {
             "StartContainer" => {
                 let id = read::<cri::StartContainerRequest>(body).container_id;
                 self.calls.push(format!("StartContainer {id}"));
+                match self.start_fails.pop() {
+                    Some(Fault::Refused) => return Err((UNKNOWN, "no such program".into())),
+                    Some(Fault::Cut) => return Err((UNAVAILABLE, "the server is gone".into())),
+                    None => {}
+                }
                 self.containers.get_mut(&id).unwrap().state = ContainerState::ContainerRunning;
                 ok(&cri::StartContainerResponse {})
             }

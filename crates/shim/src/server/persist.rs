@@ -80,6 +80,17 @@ pub fn load_exit(bundle: &Path) -> Option<Exit> {
     })
 }
 
+/// Removes the note of an end.
+///
+/// # Errors
+/// When there is one that stays.
+pub fn forget_exit(bundle: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(bundle.join(EXIT)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Notes how the container's runtime is called.
 ///
 /// # Errors

@@ -221,6 +221,7 @@ impl Call {
         }
         let message = last_error(&logged)
             .or_else(|| Some(contents(&mut self.err).trim().to_owned()).filter(|t| !t.is_empty()))
+            .or_else(|| last_words(&logged).map(|words| format!("exit code {code}: {words}")))
             .unwrap_or_else(|| format!("exit code {code}"));
         Err(Error::Runtime {
             binary: self.name.clone(),
@@ -270,9 +271,34 @@ fn last_error(log: &str) -> Option<String> {
     log.lines().rev().find_map(text)
 }
 
+/// What a runtime's log ends with, whatever it is: its standard error may be the container's.
+fn last_words(log: &str) -> Option<String> {
+    let text = |line: &str| {
+        let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+        let message = value
+            .as_ref()
+            .and_then(|value| value.get("msg").or_else(|| value.get("message")))
+            .and_then(|message| message.as_str());
+        let words = message.unwrap_or(line).trim();
+        (!words.is_empty()).then(|| words.to_owned())
+    };
+    log.lines().rev().find_map(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_without_errors_has_last_words() {
+        let log = "{\"level\":\"warning\",\"msg\":\"no room\"}\n\n";
+        assert_eq!(last_words(log).as_deref(), Some("no room"));
+        assert_eq!(
+            last_words("time=x level=fatal\n").as_deref(),
+            Some("time=x level=fatal")
+        );
+        assert_eq!(last_words("\n"), None);
+    }
 
     #[test]
     fn the_last_error_of_a_log_is_found() {

@@ -34,7 +34,7 @@ const READ: usize = 16 << 10;
 
 /// A connection whose requests have an authority that HTTP allows.
 #[derive(Debug)]
-pub(super) struct Tolerant<T> {
+pub struct Tolerant<T> {
     inner: T,
     filter: Filter,
     input: BytesMut,
@@ -42,7 +42,8 @@ pub(super) struct Tolerant<T> {
 }
 
 impl<T> Tolerant<T> {
-    pub(super) fn new(inner: T) -> Self {
+    /// Wraps a connection.
+    pub fn new(inner: T) -> Self {
         Self {
             inner,
             filter: Filter::default(),
