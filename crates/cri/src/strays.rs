@@ -27,6 +27,7 @@ impl Stray {
         match self {
             Self::Plugin => "network plugin",
             Self::Runtime => "shim or runtime",
+            Self::Call => "runtime call",
         }
     }
 }
