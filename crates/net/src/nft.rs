@@ -1,6 +1,7 @@
 //! A table of our own in nftables, by Debian's `nft`: each change is one transaction, which the kernel takes whole or not
 //! at all.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::process::Stdio;
@@ -119,14 +120,17 @@ impl Table {
         .await
     }
 
-    /// What stands in it, as nft lists it, without what packets themselves write (the elements of dynamic sets); nothing
-    /// when there is no such table. Two lists are equal when nobody has changed anything in between.
+    /// What stands in it, without what packets themselves write (the elements of dynamic sets); nothing when there is no such
+    /// table. Two are equal when nobody has changed anything in between.
     ///
     /// # Errors
-    /// When nft can't be run.
-    pub async fn standing(&self) -> Result<Option<String>, NftError> {
-        let listed = run(&["--stateless", "list", "table", "inet", &self.name], "").await;
-        Ok(present(listed)?.map(|text| without_dynamic(&text)))
+    /// When nft can't be run, or its list isn't understood.
+    pub async fn standing(&self) -> Result<Option<Standing>, NftError> {
+        let words = ["--json", "--stateless", "list", "table", "inet", &self.name];
+        let Some(text) = present(run(&words, "").await)? else {
+            return Ok(None);
+        };
+        standing(&text).map(Some)
     }
 
     /// The names of what is in it; nothing when there is no such table.
@@ -181,15 +185,51 @@ fn present(listed: Result<String, NftError>) -> Result<Option<String>, NftError>
     }
 }
 
-/// The same without the blocks of dynamic sets.
-fn without_dynamic(listed: &str) -> String {
-    let is_dynamic = |block: &str| {
-        let mut lines = block.lines().map(str::trim);
-        lines.any(|line| line.starts_with("flags ") && line.contains("dynamic"))
+/// What nft lists of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing(pub(crate) Vec<Value>);
+
+impl Standing {
+    /// How many rules each chain has.
+    #[must_use]
+    pub fn rules(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for one in &self.0 {
+            if let Some(chain) = one["chain"]["name"].as_str() {
+                counts.entry(chain).or_default();
+            }
+            if let Some(chain) = one["rule"]["chain"].as_str() {
+                *counts.entry(chain).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// How many elements each set and map has, but for dynamic ones.
+    #[must_use]
+    pub fn elements(&self) -> BTreeMap<&str, usize> {
+        let of = |one: &Value| one["elem"].as_array().map_or(0, Vec::len);
+        let sets = self.0.iter().flat_map(|one| [&one["set"], &one["map"]]);
+        sets.filter_map(|one| Some((one["name"].as_str()?, of(one))))
+            .collect()
+    }
+}
+
+/// A list without dynamic sets, and without the numbers that the kernel gives its objects.
+fn standing(json: &str) -> Result<Standing, NftError> {
+    let mut all = listed(json)?;
+    let is_dynamic = |one: &Value| {
+        let flags = one["set"]["flags"].as_array();
+        flags.is_some_and(|flags| flags.iter().any(|flag| flag == "dynamic"))
     };
-    let blocks = listed.split("\n\n");
-    let kept: Vec<&str> = blocks.filter(|block| !is_dynamic(block)).collect();
-    kept.join("\n\n")
+    all.retain(|one| one.get("metainfo").is_none() && !is_dynamic(one));
+    let objects = all.iter_mut().filter_map(Value::as_object_mut);
+    for object in objects.flat_map(|object| object.values_mut()) {
+        if let Some(object) = object.as_object_mut() {
+            object.remove("handle");
+        }
+    }
+    Ok(Standing(all))
 }
 
 fn listed(json: &str) -> Result<Vec<Value>, NftError> {
@@ -272,20 +312,20 @@ mod tests {
 
     #[test]
     fn what_packets_write_is_no_change() {
-        let listed = |element: &str| {
+        let listed = |handle: u32, written: &str, address: &str| {
             format!(
-                "table inet t {{\n\tset s {{\n\t\ttype ipv4_addr\n\t\tsize 65535\n\t\tflags dynamic,timeout\n\t\ttimeout \
-                 3h\n{element}\t}}\n\n\tset fixed {{\n\t\ttype ipv4_addr\n\t\telements = {{ 10.0.0.1 }}\n\t}}\n}}\n"
+                r#"{{"nftables": [{{"metainfo": {{"version": "1.0.6"}}}}, {{"chain": {{"name": "c", "handle": {handle}}}}},
+                {{"rule": {{"chain": "c", "handle": 7, "expr": []}}}}, {{"chain": {{"name": "empty"}}}},
+                {{"set": {{"name": "s", "flags": ["timeout", "dynamic"], "elem": [{written}]}}}},
+                {{"map": {{"name": "m", "elem": ["{address}"]}}}}, {{"set": {{"name": "none"}}}}]}}"#
             )
         };
-        let (before, after) = (
-            listed(""),
-            listed("\t\telements = { 10.0.0.9 expires 5m }\n"),
-        );
-        assert_ne!(before, after);
-        assert_eq!(without_dynamic(&before), without_dynamic(&after));
-        let other = before.replace("10.0.0.1", "10.0.0.2");
-        assert_ne!(without_dynamic(&before), without_dynamic(&other));
+        let read = |text: String| standing(&text).unwrap();
+        let before = read(listed(1, "", "10.0.0.1"));
+        assert_eq!(before, read(listed(2, "\"10.0.0.9\"", "10.0.0.1")));
+        assert_ne!(before, read(listed(1, "", "10.0.0.2")));
+        assert_eq!(before.rules(), [("c", 1), ("empty", 0)].into());
+        assert_eq!(before.elements(), [("m", 1), ("none", 0)].into());
     }
 
     #[test]

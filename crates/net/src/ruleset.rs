@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::nft::{Names, Table};
+use crate::nft::{Names, Standing, Table};
 
 /// Longest comment that the kernel takes, with room for the quotes.
 const MAX_COMMENT: usize = 120;
@@ -144,6 +144,17 @@ impl Ruleset {
             }
         }
         script.text
+    }
+
+    /// Whether a table has as many rules in each chain and elements in each set as this one: somebody who empties it right after it
+    /// was written is found out by that.
+    #[must_use]
+    pub fn is_whole_in(&self, standing: &Standing) -> bool {
+        let rules = self.chains.iter();
+        let rules = rules.map(|(name, chain)| (name.as_str(), chain.rules.len()));
+        let sets = self.sets.iter().filter(|(_, set)| !set.dynamic);
+        let elements = sets.map(|(name, set)| (name.as_str(), set.elements.len()));
+        standing.rules() == rules.collect() && standing.elements() == elements.collect()
     }
 
     /// The script that makes the table anew, whatever is in it.

@@ -99,6 +99,8 @@ impl Tasks {
         work: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
+        // Some are large, and each layer of a spawn moves them once more on the caller's stack.
+        let work = Box::pin(work);
         self.shared.tracker.spawn(async move {
             if let Ran::Panicked(reason) = shared.run(work).await {
                 shared.fail(TaskError::Panicked { task, reason });
@@ -113,6 +115,8 @@ impl Tasks {
         work: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
+        // Some are large, and each layer of a spawn moves them once more on the caller's stack.
+        let work = Box::pin(work);
         self.shared.tracker.spawn(async move {
             if let Ran::Panicked(reason) = shared.run(work).await {
                 error!(task, reason, "a task panicked; the others go on");

@@ -174,15 +174,19 @@ pub struct Stage(Option<Box<Open>>);
 
 impl Stage {
     /// Runs work whose stages are parts of this one, and whose calls are made in it.
-    pub async fn scope<T>(&self, work: impl Future<Output = T>) -> T {
-        let Some(open) = &self.0 else {
-            return work.await;
-        };
-        let current = Current {
+    pub fn scope<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        let current = self.0.as_ref().map(|open| Current {
             recording: open.recording.clone(),
             parent: Some(open.span.id),
-        };
-        CURRENT.scope(current, work).await
+        });
+        // Whoever waits for it has a pointer in its state, and not all of it again.
+        let work = Box::pin(work);
+        async move {
+            match current {
+                Some(current) => CURRENT.scope(current, work).await,
+                None => work.await,
+            }
+        }
     }
 
     /// What it is to its caller.

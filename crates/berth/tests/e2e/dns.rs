@@ -131,12 +131,7 @@ fn pods_find_services_by_their_names_whatever_runs_them() {
             "alias.default.svc.cluster.local",
             "198.51.100.5",
         );
-        wait_found(
-            &cluster,
-            pod,
-            &format!("-type=ptr {web}"),
-            "web.default.svc.cluster.local",
-        );
+        wait_found(&cluster, pod, &web, "web.default.svc.cluster.local");
         let none = cluster.try_kubectl(&[
             "exec",
             pod,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::nft::{NftError, Table};
+use crate::nft::{NftError, Standing, Table};
 use crate::ruleset::Ruleset;
 
 /// Everything is written anew this often, whatever seems to stand.
@@ -21,7 +21,7 @@ pub(crate) struct Kept {
 struct Written {
     ruleset: Ruleset,
     /// As nft listed it right after.
-    standing: Option<String>,
+    standing: Standing,
     /// When all of it was written.
     whole: Instant,
 }
@@ -53,7 +53,7 @@ impl Kept {
             && self.doubted
         {
             let standing = self.table.standing().await?;
-            if standing != written.standing {
+            if standing.as_ref() != Some(&written.standing) {
                 warn!(table = %self.table, "somebody has changed the rules of Services; they are written anew");
                 self.written = None;
             }
@@ -84,11 +84,17 @@ impl Kept {
                 Instant::now()
             }
         };
-        self.written = Some(Written {
-            ruleset: wanted.clone(),
-            standing: self.table.standing().await?,
-            whole: since,
-        });
+        // Otherwise somebody has changed it already: the kernel tells of that, and it is written anew then.
+        self.written = self
+            .table
+            .standing()
+            .await?
+            .filter(|standing| wanted.is_whole_in(standing))
+            .map(|standing| Written {
+                ruleset: wanted.clone(),
+                standing,
+                whole: since,
+            });
         Ok(true)
     }
 

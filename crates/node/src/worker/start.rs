@@ -92,14 +92,14 @@ impl Worker {
         let name = c.name.clone();
         let shutdown = self.agent.tasks.stop_token();
         let mut stage = self.stage_of("image", &image);
-        let fetch = async move {
+        let fetch = Box::pin(async move {
             let fetch = fetch(&agent, &pod, &name, &image, &handler, policy, sandbox);
             let found = stage.scope(fetch).await;
             if found.is_err() {
                 stage.fail();
             }
             found
-        };
+        });
         let tasks = self.agent.tasks.clone();
         tasks.spawn("image pull", async move {
             let result = tokio::select! {

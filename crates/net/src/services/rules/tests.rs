@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::nft::Table;
+use crate::nft::{Standing, Table};
 
 const NODE: &str = "192.0.2.2";
 
@@ -547,24 +547,24 @@ async fn the_kernel_takes_every_script() {
     assert_eq!(table.standing().await.unwrap(), None);
 }
 
-/// The kernel lists chains in the order in which they were made.
-fn sorted(listed: &str) -> Vec<String> {
-    let mut blocks: Vec<String> = listed
-        .trim_end()
-        .trim_end_matches('}')
-        .split("\n\n")
-        .map(|block| block.trim().trim_start_matches("table inet ").to_owned())
-        .map(|block| {
-            block
-                .split_once("{\n\t")
-                .map_or(block.clone(), |(head, rest)| {
-                    match head.contains("berth-") {
-                        true => rest.to_owned(),
-                        false => block.clone(),
-                    }
-                })
-        })
-        .collect();
-    blocks.sort();
-    blocks
+/// The kernel lists chains in the order in which they were made. The rules of a chain stay in theirs.
+fn sorted(standing: &Standing) -> Vec<Value> {
+    let mut all = standing.0.clone();
+    let place = |one: &Value| {
+        let (kind, what) = one.as_object().unwrap().iter().next().unwrap();
+        let name = what
+            .get("chain")
+            .filter(|_| kind == "rule")
+            .unwrap_or(&what["name"]);
+        (kind.clone(), name.to_string())
+    };
+    all.sort_by_key(place);
+    for one in &mut all {
+        for kind in ["set", "map"] {
+            if let Some(elements) = one[kind]["elem"].as_array_mut() {
+                elements.sort_by_key(ToString::to_string);
+            }
+        }
+    }
+    all
 }
