@@ -2,12 +2,13 @@
 //!
 //! | network | sockets | who may ask |
 //! |---|---|---|
-//! | a bridge of its own | bound to the bridge, and to `lo` | addresses of its pods; this machine |
+//! | a bridge of its own | bound to the bridge, and to the interface that has the address | addresses of its pods; this machine |
 //! | somebody else's | bound to the address | who isn't reached by the default route |
 //!
 //! The addresses are on an interface of their own: CNI's bridge plugin refuses a bridge that has another one than its.
 //! A socket that is bound to a bridge gets what comes from that bridge and nothing else: two clusters on a machine may have
-//! the same address, and what comes from outside finds no server.
+//! the same address, and what comes from outside finds no server. What this machine sends to an address of its own counts as
+//! received by the interface that has the address, though it goes by `lo`.
 
 mod outside;
 mod tcp;
@@ -37,7 +38,6 @@ use outside::Outside;
 const CHECK: Duration = Duration::from_secs(2);
 /// Room for questions of others while one pod floods.
 const RECEIVE_BUFFER: usize = 4 << 20;
-const LOOPBACK: &str = "lo";
 
 /// The interface that has the addresses of the server of a bridge's pods, or of those of somebody else's network.
 pub(crate) fn interface(bridge: Option<&str>) -> String {
@@ -140,7 +140,8 @@ impl Listening {
             match &self.bridge {
                 Some(bridge) => {
                     add(Some(bridge), Askers::Networks(self.pods.clone().into()));
-                    add(Some(LOOPBACK), Askers::Anybody);
+                    let own = interface(Some(bridge));
+                    add(Some(&own), Askers::Anybody);
                 }
                 None => {
                     let outside = Outside::new(self.addresses.clone(), self.pods.clone());
@@ -211,7 +212,7 @@ impl Place {
         let at = SocketAddr::new(self.address, port);
         let udp = match self.socket(SockType::Datagram, at, false) {
             // A server that has this port at all addresses of the machine (dnsmasq) shares it with those at some.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.is_bridge() => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.device.is_some() => {
                 self.socket(SockType::Datagram, at, true)?
             }
             other => other?,
@@ -220,10 +221,6 @@ impl Place {
         listen(&tcp, Backlog::new(128)?)?;
         let udp = UdpSocket::from_std(std::net::UdpSocket::from(udp))?;
         Ok((udp, TcpListener::from_std(tcp.into())?))
-    }
-
-    fn is_bridge(&self) -> bool {
-        self.device.as_deref().is_some_and(|name| name != LOOPBACK)
     }
 
     fn socket(&self, kind: SockType, at: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {

@@ -111,12 +111,12 @@ mod tests {
     fn documents_lists_and_json() {
         let config =
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  resourceVersion: \"1\"\n";
-        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n";
-        let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: n}}\n";
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: lights}\n";
+        let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: lights}}\n";
         let text = format!("---\n{config}---\n# nothing\n---\n{list}---\n{namespace}");
         assert_eq!(
             names(&text),
-            ["Namespace n", "ConfigMap default/a", "Secret n/s"]
+            ["Namespace lights", "ConfigMap default/a", "Secret lights/s"]
         );
         assert_eq!(
             read(&text).unwrap()[1].object.metadata.resource_version,

@@ -240,9 +240,7 @@ impl Controller {
     async fn target(&self, key: &Key, scaler: &HorizontalPodAutoscaler) -> Result<Target, String> {
         let reference = &scaler.spec.scale_target_ref;
         let version = reference.api_version.as_deref().unwrap_or("v1");
-        let version: GroupVersion = version
-            .parse()
-            .map_err(|_| format!("unexpected GroupVersion string: {version}"))?;
+        let version = group_version(version)?;
         let name = path_segment(&reference.name)
             .ok_or_else(|| format!("\"{}\" is no name of an object", reference.name))?;
         let kind = GroupVersionKind::gvk(&version.group, &version.version, &reference.kind);
@@ -298,6 +296,18 @@ impl Controller {
         rivals.sort_unstable();
         if rivals.len() > 1 { rivals } else { Vec::new() }
     }
+}
+
+/// An `apiVersion`, which becomes a part of the path of a request with our rights, and not with its author's.
+fn group_version(text: &str) -> Result<GroupVersion, String> {
+    let is_name = |part: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        part.chars().all(fits) && !part.split('.').any(str::is_empty)
+    };
+    let parsed = text.parse::<GroupVersion>().ok();
+    parsed
+        .filter(|of| is_name(&of.version) && (of.group.is_empty() || is_name(&of.group)))
+        .ok_or_else(|| format!("unexpected GroupVersion string: {text}"))
 }
 
 fn pod_metrics() -> ApiResource {
@@ -377,6 +387,18 @@ mod tests {
             error.starts_with("the metrics of pod p can't be read"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_api_version_is_nothing_else_in_a_path() {
+        for text in ["v1", "apps/v1", "lamps.example.com/v1beta1"] {
+            assert_eq!(group_version(text).unwrap().api_version(), text);
+        }
+        for text in [
+            "", "/", "..", "../v1", "a/..", "a?b/v1", "a%2fb/v1", "a/v1?x", "a/b/c", "a b/v1",
+        ] {
+            assert!(group_version(text).is_err(), "{text}");
+        }
     }
 
     #[test]

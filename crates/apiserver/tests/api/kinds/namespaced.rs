@@ -71,7 +71,7 @@ fn service() -> Case {
             "spec.loadBalancerClass",
         )],
         status: json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}),
-        warning: "until a kube-controller-manager and a kube-proxy run",
+        warning: "until a kube-controller-manager runs",
         columns: &[
             "Name",
             "Type",
