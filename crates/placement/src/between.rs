@@ -101,7 +101,8 @@ impl<'c> Between<'c> {
                     None => return Some(Reason::Affinity),
                 }
             }
-            if !is_near && !(self.near.is_empty() && self.means_itself) {
+            let is_first = self.near.is_empty() && self.means_itself;
+            if !(is_near || is_first) {
                 return Some(Reason::Affinity);
             }
             let is_apart = own.anti.iter().all(|term| {

@@ -199,7 +199,7 @@ fn services_lead_to_their_pods_whatever_runs_them() {
     let (boxed, _) = pods(&cluster, "app=boxed").remove(0);
     ask_until(
         "a pod under gVisor to reach itself",
-        &[boxed.clone()],
+        std::slice::from_ref(&boxed),
         || ask(&cluster, &boxed, &alone, 80),
     );
     let (plain, _) = pods(&cluster, "app=plain").remove(0);

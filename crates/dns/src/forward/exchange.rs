@@ -100,10 +100,8 @@ async fn receive(socket: &UdpSocket, asked: &Message) -> Result<Got, AskError> {
         }
         return match Message::from_vec(bytes) {
             Ok(message) if is_answer(asked, &message) => {
-                let same_case = asked.queries.iter().zip(&message.queries);
-                let same_case = same_case
-                    .map(|(asked, given)| asked.name().eq_case(given.name()))
-                    .all(|same| same);
+                let mut both = asked.queries.iter().zip(&message.queries);
+                let same_case = both.all(|(asked, given)| asked.name().eq_case(given.name()));
                 if message.metadata.truncation || !same_case {
                     return Ok(Got::Elsewhere);
                 }

@@ -380,7 +380,7 @@ fn who_keeps_a_pod_away_can_be_a_victim_and_a_far_one_cannot() {
     let found = victims(&next, &nodes[2], &any, &around, &[], &[]);
     assert_eq!(names(found.as_ref()), Some(vec!["alone".to_owned()]));
     // The same zone, another node: its pods leaving doesn't help.
-    let mut far = vec![node("n1", "y"), node("n2", "y")];
+    let mut far = [node("n1", "y"), node("n2", "y")];
     far[0].add(&alone);
     far[1].add(&pod("a/bystander", json!({}), json!({})));
     let around = Surroundings::of(&next, far.iter(), &all, true);

@@ -20,14 +20,14 @@ use super::SchedulerTask;
 
 /// Something that a watch tells.
 pub(super) enum News {
-    Node(Event<Node>),
-    Pod(Event<Pod>),
-    Class(Event<RuntimeClass>),
-    Namespace(Event<Namespace>),
-    Budget(Event<PodDisruptionBudget>),
-    Claim(Event<PersistentVolumeClaim>),
-    Volume(Event<PersistentVolume>),
-    StorageClass(Event<StorageClass>),
+    Node(Box<Event<Node>>),
+    Pod(Box<Event<Pod>>),
+    Class(Box<Event<RuntimeClass>>),
+    Namespace(Box<Event<Namespace>>),
+    Budget(Box<Event<PodDisruptionBudget>>),
+    Claim(Box<Event<PersistentVolumeClaim>>),
+    Volume(Box<Event<PersistentVolume>>),
+    StorageClass(Box<Event<StorageClass>>),
     /// A watch failed and is begun again.
     Failed,
     /// A watch ended, which none does by itself.
@@ -89,7 +89,7 @@ fn one<K>(
     client: &Client,
     broken: &'static str,
     config: watcher::Config,
-    wrap: fn(Event<K>) -> News,
+    wrap: fn(Box<Event<K>>) -> News,
 ) -> BoxStream<'static, News>
 where
     K: kube::Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
@@ -100,7 +100,7 @@ where
         .default_backoff()
         .map(move |event| {
             outage.watched(&event);
-            event.map_or(News::Failed, wrap)
+            event.map_or(News::Failed, |event| wrap(Box::new(event)))
         })
         .chain(once(ready(News::Ended("watch of the scheduler"))))
         .boxed()
@@ -114,33 +114,33 @@ impl SchedulerTask {
             News::Failed => false,
             News::Ended(task) => return Err(TaskError::Ended { task }),
             News::Node(event) => {
-                self.node_event(event);
+                self.node_event(*event);
                 false
             }
             News::Pod(event) => {
-                self.pod_event(event);
+                self.pod_event(*event);
                 false
             }
-            News::Class(event) => self.handlers.event(event, |class| class.handler),
+            News::Class(event) => self.handlers.event(*event, |class| class.handler),
             News::Namespace(event) => self
                 .namespaces
-                .event(event, |one| one.metadata.labels.unwrap_or_default()),
+                .event(*event, |one| one.metadata.labels.unwrap_or_default()),
             News::Budget(event) => {
-                self.budgets.event(event, |mut budget| {
+                self.budgets.event(*event, |mut budget| {
                     budget.metadata.managed_fields = None;
                     budget
                 });
                 false
             }
-            News::Claim(event) => self.claims.event(event, |mut claim| {
+            News::Claim(event) => self.claims.event(*event, |mut claim| {
                 forget_managers(&mut claim.metadata);
                 claim
             }),
-            News::Volume(event) => self.volumes.event(event, |mut volume| {
+            News::Volume(event) => self.volumes.event(*event, |mut volume| {
                 forget_managers(&mut volume.metadata);
                 volume
             }),
-            News::StorageClass(event) => self.storage_classes.event(event, |mut class| {
+            News::StorageClass(event) => self.storage_classes.event(*event, |mut class| {
                 forget_managers(&mut class.metadata);
                 class
             }),

@@ -95,7 +95,7 @@ fn ready_endpoints_share_what_comes_to_the_cluster_address() {
         slice("other", &[("10.88.0.9", "n1", "ready")]),
         slice_in("evil", "web", &[("10.88.0.66", "n1", "ready")]),
     ];
-    let plan = plan_of(&[web.clone()], &ends);
+    let plan = plan_of(std::slice::from_ref(&web), &ends);
     assert_eq!(
         chain(&plan, "cluster4", &only(&web)),
         [
@@ -131,7 +131,7 @@ fn without_endpoints_it_is_refused_and_those_that_end_are_better_than_none() {
     );
     let node = format!("{NODE} . tcp . 30080");
     let none = plan_of(
-        &[web.clone()],
+        std::slice::from_ref(&web),
         &[slice("web", &[("10.88.0.4", "n1", "unready")])],
     );
     for key in [&only(&web), &node] {
@@ -144,7 +144,7 @@ fn without_endpoints_it_is_refused_and_those_that_end_are_better_than_none() {
     assert_eq!(to(&none, "cluster4", &only(&web)), None);
     assert_eq!(to(&none, "external4", &node), None);
     let ending = plan_of(
-        &[web.clone()],
+        std::slice::from_ref(&web),
         &[slice("web", &[("10.88.0.4", "n1", "ending")])],
     );
     assert_eq!(
@@ -155,7 +155,7 @@ fn without_endpoints_it_is_refused_and_those_that_end_are_better_than_none() {
         "web",
         &[("10.88.0.4", "n1", "ending"), ("10.88.0.5", "n1", "ready")],
     )];
-    let both = plan_of(&[web.clone()], &ends);
+    let both = plan_of(std::slice::from_ref(&web), &ends);
     assert!(chain(&both, "cluster4", &only(&web))[0].contains("dnat ip to 10.88.0.5:8080"));
 }
 
@@ -175,7 +175,7 @@ fn what_comes_from_outside_is_masqueraded_unless_it_stays_local() {
         "web",
         json!({"type": "NodePort", "ports": port, "externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local"}),
     );
-    let plan = plan_of(&[local.clone()], &ends);
+    let plan = plan_of(std::slice::from_ref(&local), &ends);
     let rules = chain(&plan, "external4", &node);
     assert!(
         rules[0].starts_with("ip saddr { 10.88.0.0/16 } goto svc4-"),
@@ -191,7 +191,7 @@ fn what_comes_from_outside_is_masqueraded_unless_it_stays_local() {
     assert_eq!(chain(&plan, "cluster4", &only(&local)), [near]);
     // None here: nothing answers to those outside, and inside nothing is led elsewhere.
     let away = [slice("web", &[("10.88.9.3", "n2", "ready")])];
-    let plan = plan_of(&[local.clone()], &away);
+    let plan = plan_of(std::slice::from_ref(&local), &away);
     assert_eq!(chain(&plan, "external4", &node).len(), 2);
     for key in [&only(&local), &node] {
         assert_eq!(to(&plan, "refused4", key).as_deref(), Some("drop"), "{key}");
@@ -209,7 +209,7 @@ fn a_client_stays_with_its_endpoint() {
         "web",
         &[("10.88.0.2", "n1", "ready"), ("10.88.0.3", "n1", "ready")],
     )];
-    let plan = plan_of(&[web.clone()], &ends);
+    let plan = plan_of(std::slice::from_ref(&web), &ends);
     let rules = chain(&plan, "cluster4", &only(&web));
     assert_eq!(rules.len(), 3, "{rules:?}");
     assert!(
@@ -374,7 +374,10 @@ fn endpoints_lead_to_nothing_that_is_this_machines_alone() {
         "-j ACCEPT",
         "10.0.0.1; flush ruleset",
     ] {
-        let plan = plan_of(&[web.clone()], &[slice("web", &[(ip, "n1", "ready")])]);
+        let plan = plan_of(
+            std::slice::from_ref(&web),
+            &[slice("web", &[(ip, "n1", "ready")])],
+        );
         assert_eq!(to(&plan, "cluster4", &only(&web)), None, "{ip}");
         assert_eq!(
             to(&plan, "refused4", &only(&web)).as_deref(),
@@ -383,12 +386,15 @@ fn endpoints_lead_to_nothing_that_is_this_machines_alone() {
         );
     }
     // A pod on the node's network is reached at the address that the node reports.
-    let plan = plan_of(&[web.clone()], &[slice("web", &[(NODE, "n1", "ready")])]);
+    let plan = plan_of(
+        std::slice::from_ref(&web),
+        &[slice("web", &[(NODE, "n1", "ready")])],
+    );
     assert!(to(&plan, "cluster4", &only(&web)).is_some());
     // The gateway is where the API server may listen, and for its own Service only.
     let own = service("kubernetes", json!({}));
     let plan = plan_of(
-        &[own.clone()],
+        std::slice::from_ref(&own),
         &[slice("kubernetes", &[("10.88.0.1", "", "ready")])],
     );
     assert!(chain(&plan, "cluster4", &only(&own))[0].contains("10.88.0.1:8080"));
