@@ -6,14 +6,25 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use hickory_proto::serialize::binary::BinEncodable as _;
+
 use crate::query::Answer;
 use crate::question::Question;
 
 /// Most answers on probation, and most that were asked for again.
 const MAX_NEW: usize = 1024;
 const MAX_USED: usize = 3072;
-/// The longest answer that is kept, in records.
+/// The longest answer that is kept, in records and in bytes.
 const MAX_RECORDS: usize = 64;
+const MAX_BYTES: usize = 4096;
+
+/// How long an answer's records are, names written out.
+fn bytes(answer: &Answer) -> usize {
+    let sections = [&answer.answers, &answer.authorities, &answer.additionals];
+    let records = sections.into_iter().flatten();
+    let lengths = records.map(|record| record.to_bytes().map_or(usize::MAX, |bytes| bytes.len()));
+    lengths.fold(0, usize::saturating_add)
+}
 
 struct Kept {
     answer: Answer,
@@ -63,7 +74,7 @@ impl Cache {
         now: Instant,
     ) {
         let records = answer.answers.len() + answer.authorities.len() + answer.additionals.len();
-        if time.is_zero() || records > MAX_RECORDS {
+        if time.is_zero() || records > MAX_RECORDS || bytes(answer) > MAX_BYTES {
             return;
         }
         let kept = Kept {

@@ -148,6 +148,8 @@ struct Proxy {
     health: Health,
     /// What was led by the last plan; nothing before the first.
     fronts: Option<BTreeMap<Front, Vec<SocketAddr>>>,
+    /// Services that cost too much, as last said.
+    left_out: BTreeMap<Key, String>,
     outage: Outage,
     telling: Outage,
 }
@@ -172,6 +174,7 @@ impl Proxy {
             balancer: config.balancer.clone().map(Balancer::new),
             health: Health::new(config.addresses.clone()),
             fronts: None,
+            left_out: BTreeMap::new(),
             outage: Outage::new("cannot keep the rules that lead to Services"),
             telling: Outage::new("cannot write the status of a Service of type LoadBalancer"),
         })
@@ -243,6 +246,13 @@ impl Proxy {
             return Some(self.outage.failed(error));
         }
         let plan = rules::plan(self.services.values(), self.slices.values(), &self.facts);
+        for (key, reason) in &plan.left_out {
+            if !self.left_out.contains_key(key) {
+                let Key { namespace, name } = key;
+                warn!(namespace, name, reason, "a Service is refused");
+            }
+        }
+        self.left_out.clone_from(&plan.left_out);
         match self.kept.keep(&plan.ruleset).await {
             Ok(changed) => {
                 self.outage.works();

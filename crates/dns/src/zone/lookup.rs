@@ -131,7 +131,8 @@ impl Zone {
                 }
             }
             [label] => {
-                let named = endpoints().filter(|(_, endpoint)| endpoint.is_named(label));
+                let dashed = dashed(label);
+                let named = endpoints().filter(|(_, endpoint)| endpoint.is_named(label, dashed));
                 let mut named = named.map(|(_, endpoint)| endpoint.address).peekable();
                 match named.peek() {
                     Some(_) => addresses(name, kind, named),
@@ -171,16 +172,16 @@ impl Zone {
         endpoints: impl Iterator<Item = (&'a Slice, &'a Endpoint)>,
     ) -> Option<Found> {
         let (mut answers, mut additionals) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
         for (slice, endpoint) in endpoints.take(MAX_ENDPOINTS) {
             let mut ports = slice.ports.iter();
             let found = ports.find(|p| &*p.name == port && p.protocol == protocol);
             let (Some(found), Ok(target)) = (found, base.prepend_label(endpoint.label())) else {
                 continue;
             };
-            let srv = rdata::SRV::new(0, 100, found.number, target.clone());
-            let srv = record(name, RData::SRV(srv));
-            if !answers.contains(&srv) {
-                answers.push(srv);
+            if seen.insert((found.number, endpoint.label())) {
+                let srv = rdata::SRV::new(0, 100, found.number, target.clone());
+                answers.push(record(name, RData::SRV(srv)));
             }
             additionals.push(address(&target, endpoint.address));
         }

@@ -79,10 +79,10 @@ impl Endpoint {
         )
     }
 
-    /// Whether a label in lower case stands for it.
-    pub(super) fn is_named(&self, label: &str) -> bool {
+    /// Whether a label in lower case stands for it, or the address that is [`dashed`] in it.
+    pub(super) fn is_named(&self, label: &str, dashed: Option<IpAddr>) -> bool {
         self.hostname.as_ref().map_or_else(
-            || dashed(label) == Some(self.address),
+            || dashed == Some(self.address),
             |name| name.eq_ignore_ascii_case(label),
         )
     }

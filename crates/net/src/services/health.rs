@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 
 use super::model::Key;
 
-/// How many are answered together, of all ports; the others wait.
-const TOGETHER: usize = 64;
+/// How many are answered together at a port; the others wait.
+const TOGETHER: usize = 16;
 /// How long one may take to ask and to listen.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest question that is read.
@@ -34,7 +34,6 @@ struct Port {
 pub(crate) struct Health {
     addresses: Vec<IpAddr>,
     ports: BTreeMap<(IpAddr, u16), Port>,
-    places: Arc<Semaphore>,
 }
 
 impl Health {
@@ -42,7 +41,6 @@ impl Health {
         Self {
             addresses,
             ports: BTreeMap::new(),
-            places: Arc::new(Semaphore::new(TOGETHER)),
         }
     }
 
@@ -60,11 +58,7 @@ impl Health {
                     Ok(listener) => {
                         let state = Arc::new(Mutex::new(state.clone()));
                         let mut serving = JoinSet::new();
-                        serving.spawn(serve(
-                            listener,
-                            Arc::clone(&state),
-                            Arc::clone(&self.places),
-                        ));
+                        serving.spawn(serve(listener, Arc::clone(&state)));
                         let port = Port {
                             state,
                             _serving: serving,
@@ -81,13 +75,15 @@ impl Health {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<(Key, usize)>>, places: Arc<Semaphore>) {
+async fn serve(listener: TcpListener, state: Arc<Mutex<(Key, usize)>>) {
     let mut answers = JoinSet::new();
+    // Each port has its own: those of one Service hold up no other's.
+    let places = Arc::new(Semaphore::new(TOGETHER));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        while answers.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
+                let place = Arc::clone(&places).acquire_owned().await;
+                while answers.try_join_next().is_some() {}
                 let state = state.lock().clone();
                 answers.spawn(async move {
                     let _place = place;

@@ -65,6 +65,13 @@ pub(crate) struct Slice {
     endpoints: Vec<Endpoint>,
 }
 
+impl Slice {
+    /// How many endpoints it lists.
+    pub(crate) fn endpoints(&self) -> usize {
+        self.endpoints.len()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Endpoint {
     ip: IpAddr,

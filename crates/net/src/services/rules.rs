@@ -1,9 +1,9 @@
 //! From Services, their endpoints and what is known of the node to the rules.
 //!
 //! ```text
+//!   nat prerouting         --> firewall: who may send to a load balancer
 //!   nat prerouting, output --> external (daddr . proto . dport) --> ext --> svc, or loc (this node's endpoints)
 //!                          \-> cluster  (daddr . proto . dport) ----------> svc, or loc    only from pods and this machine
-//!   filter prerouting      --> firewall: who may send to a load balancer
 //!   filter forward, input, output after nat --> refused: what has no endpoints; cluster addresses that nothing listens on
 //!   nat postrouting        --> masquerade: what came from outside, and pods that reach themselves
 //! ```
@@ -25,6 +25,16 @@ use crate::ruleset::{Chain, Ruleset, Set, comment};
 /// The bit of a packet's mark that has it masqueraded; kube-proxy's own.
 const MARK: &str = "0x4000";
 
+/// What a Service may cost, and those of a namespace together: one for each port and endpoint in each family, and
+/// [`AFFINITY_COST`] where sessions stay with their endpoint. The kernel takes about a second for ten thousand, and everybody's
+/// Services wait for it.
+const SERVICE_BUDGET: usize = 2_000;
+const NAMESPACE_BUDGET: usize = 10_000;
+/// A pair with session affinity is a set, a chain and three rules.
+const AFFINITY_COST: usize = 40;
+/// How many clients an endpoint remembers: whoever forges source addresses fills no more.
+const CLIENTS: usize = 1024;
+
 /// Where something is led from.
 pub(crate) type Front = (IpAddr, Protocol, u16);
 
@@ -38,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) balanced: BTreeMap<Key, Result<Vec<IpAddr>, String>>,
     /// Ports on which a load balancer asks for this node's ready endpoints.
     pub(crate) health: BTreeMap<u16, (Key, usize)>,
+    /// Services that are refused, since they or their namespace would cost too much.
+    pub(crate) left_out: BTreeMap<Key, String>,
 }
 
 /// Makes the plan.
@@ -55,8 +67,14 @@ pub(crate) fn plan<'a>(
     }
     let mut building = Building::new(facts);
     let mut known: Vec<Known<'_>> = Vec::new();
+    let mut spent: BTreeMap<&str, usize> = BTreeMap::new();
     for service in services {
         let slices = by_service.get(&service.key).map_or(&[][..], Vec::as_slice);
+        let spent = spent.entry(&service.key.namespace).or_default();
+        if let Err(why) = afford(service, slices, spent) {
+            building.leave_out(service, why);
+            continue;
+        }
         for port in &service.ports {
             for is_v4 in [true, false] {
                 let ips = service.cluster_ips.iter();
@@ -84,6 +102,26 @@ pub(crate) fn plan<'a>(
         of_one = rest;
     }
     building.finish()
+}
+
+/// Takes what a Service costs from what its namespace may spend.
+fn afford(service: &Service, slices: &[&Slice], spent: &mut usize) -> Result<(), String> {
+    let endpoints: usize = slices.iter().map(|slice| slice.endpoints()).sum();
+    let pairs = service.ports.len().saturating_mul(endpoints.max(1));
+    let each = service.affinity.map_or(1, |_| AFFINITY_COST);
+    let cost = pairs.saturating_mul(each);
+    if cost > SERVICE_BUDGET {
+        return Err(format!(
+            "its ports times its endpoints cost {cost}, and a Service may cost {SERVICE_BUDGET}"
+        ));
+    }
+    if spent.saturating_add(cost) > NAMESPACE_BUDGET {
+        return Err(format!(
+            "the Services of its namespace cost more than {NAMESPACE_BUDGET} together"
+        ));
+    }
+    *spent += cost;
+    Ok(())
 }
 
 /// A port of a Service in one IP family.
@@ -178,6 +216,17 @@ impl<'a> Building<'a> {
             rules: rules.into_iter().collect(),
         };
         self.plan.ruleset.chains.insert(name.to_owned(), chain);
+    }
+
+    /// Its addresses are refused, as those of one without endpoints.
+    fn leave_out(&mut self, service: &Service, why: String) {
+        for ip in &service.cluster_ips {
+            if !self.facts.own.contains(ip) {
+                let set = format!("cluster-ips{}", family(ip.is_ipv4()));
+                self.element(&set, ip.to_string(), "");
+            }
+        }
+        self.plan.left_out.insert(service.key.clone(), why);
     }
 
     fn front(&mut self, front: Front, backends: &Backends) {
@@ -333,7 +382,9 @@ impl<'a> Building<'a> {
             let at = format!("{}_{}", endpoint.ip(), endpoint.port()).replace(':', "_");
             let (set, chain) = (format!("aff{id}-{seconds}-{at}"), format!("ep{id}-{at}"));
             let sessions = Set {
-                spec: format!("type {kind}; flags dynamic,timeout; timeout {seconds}s;"),
+                spec: format!(
+                    "type {kind}; size {CLIENTS}; flags dynamic,timeout; timeout {seconds}s;"
+                ),
                 dynamic: true,
                 ..Set::default()
             };

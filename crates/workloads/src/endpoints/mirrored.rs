@@ -16,6 +16,8 @@ use crate::owner::controller_reference;
 const MAX_ADDRESSES: usize = 1000;
 /// Whose slices are somebody else's business.
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
+/// As many sets of ports are taken over: each is a slice of its own, and a single object can name tens of thousands.
+const MAX_GROUPS: usize = 100;
 /// Endpoints in which somebody only keeps a lock.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// What kubectl writes for itself.
@@ -62,7 +64,8 @@ pub fn changes(endpoints: &Endpoints, existing: &[&EndpointSlice]) -> Changes {
         max_endpoints: MAX_ADDRESSES,
         placeholders: Vec::new(),
     };
-    reconcile::changes(&template, groups.into_values().collect(), existing)
+    let groups = groups.into_values().take(MAX_GROUPS).collect();
+    reconcile::changes(&template, groups, existing)
 }
 
 fn ports(subset: &EndpointSubset) -> Vec<EndpointPort> {

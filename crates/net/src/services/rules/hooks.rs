@@ -31,13 +31,6 @@ impl Building<'_> {
                 ),
             ),
             (
-                "filter-prerouting",
-                (
-                    "type filter hook prerouting priority -110; policy accept;",
-                    vec![],
-                ),
-            ),
-            (
                 "filter-input",
                 (
                     "type filter hook input priority -110; policy accept;",
@@ -68,6 +61,8 @@ impl Building<'_> {
         for is_v4 in [true, false] {
             let (ip, n) = (ip_word(is_v4), family(is_v4));
             let by = format!("{ip} daddr . meta l4proto . th dport vmap");
+            // In nat, where what a host port has led elsewhere never comes: that one was there first.
+            add("nat-prerouting", format!("{by} @firewall{n}"));
             for chain in ["nat-prerouting", "nat-output"] {
                 add(chain, format!("{by} @external{n}"));
             }
@@ -94,10 +89,6 @@ impl Building<'_> {
                     ),
                 );
             }
-            add(
-                "filter-prerouting",
-                format!("ct state new {by} @firewall{n}"),
-            );
             for chain in ["filter-input", "filter-forward", "filter-output"] {
                 add(chain, format!("ct state new {by} @refused{n}"));
             }

@@ -312,6 +312,50 @@ fn a_load_balancer_has_the_node_if_its_ports_are_free_there() {
 }
 
 #[test]
+fn what_costs_too_much_is_refused_and_the_others_go_on() {
+    let ports = |count: u32, affinity: &str| {
+        let port = |n: u32| json!({"name": format!("p{n}"), "port": n + 1, "targetPort": 8080});
+        let ports: Vec<Value> = (0..count).map(port).collect();
+        json!({"ports": ports, "sessionAffinity": affinity})
+    };
+    let many: Vec<String> = (1..=100).map(|n| format!("10.88.1.{n}")).collect();
+    let many: Vec<(&str, &str, &str)> = many.iter().map(|ip| (&**ip, "n1", "ready")).collect();
+    let fine = service("fine", json!({}));
+    for (spec, is_led) in [
+        (ports(20, "None"), true),
+        (ports(21, "None"), false),
+        (ports(1, "ClientIP"), false),
+        (ports(50_000, "None"), false),
+    ] {
+        let greedy = service("greedy", spec);
+        let ends = [
+            slice("greedy", &many),
+            slice("fine", &[("10.88.0.2", "n1", "ready")]),
+        ];
+        let plan = plan_of(&[greedy.clone(), fine.clone()], &ends);
+        assert_eq!(plan.left_out.is_empty(), is_led, "{:?}", plan.left_out);
+        assert!(to(&plan, "cluster4", &only(&fine)).is_some());
+        // Its address is refused, and leads nowhere else.
+        let refused = &plan.ruleset.sets["cluster-ips4"].elements;
+        assert!(refused.contains_key(&greedy.cluster_ips[0].to_string()));
+    }
+    // Many in one namespace, and one in another.
+    let mut all: Vec<Service> = (0..6)
+        .map(|_| service("greedy", ports(20, "None")))
+        .collect();
+    for (n, one) in all.iter_mut().enumerate() {
+        one.uid = format!("{n:08x}-0001");
+    }
+    let mut other = service("greedy", ports(20, "None"));
+    other.key.namespace = "other".to_owned();
+    let all: Vec<Service> = all.into_iter().chain([other]).collect();
+    let ends = [slice("greedy", &many), slice_in("other", "greedy", &many)];
+    let plan = plan_of(&all, &ends);
+    assert_eq!(plan.left_out.len(), 1);
+    assert!(plan.left_out.keys().all(|key| key.namespace == "default"));
+}
+
+#[test]
 fn a_service_takes_no_address_that_is_not_its_own() {
     let ips = [
         "8.8.8.8",
