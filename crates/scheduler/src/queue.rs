@@ -140,9 +140,7 @@ impl Queue {
     /// A pod has got a node, other labels, or is being deleted: who waits for that is tried again.
     pub(crate) fn pods_changed(&mut self, now: Instant) {
         let waiting = std::mem::take(&mut self.for_pods);
-        for key in waiting {
-            self.wake(&key, now);
-        }
+        self.wake_all(waiting, now);
     }
 
     /// The attempt failed for another reason (the bind was refused): try again after a pause.
@@ -155,9 +153,7 @@ impl Queue {
     pub(crate) fn cluster_changed(&mut self, now: Instant) {
         self.for_pods.clear();
         let waiting = std::mem::take(&mut self.unschedulable);
-        for key in waiting {
-            self.wake(&key, now);
-        }
+        self.wake_all(waiting, now);
     }
 
     /// When [`pop`](Self::pop) can next have something to give that it hasn't now.
@@ -175,12 +171,27 @@ impl Queue {
         self.next_due(now).is_some_and(|due| due <= now)
     }
 
+    /// Wakes all of them, the older first.
+    fn wake_all(&mut self, keys: HashSet<PodKey>, now: Instant) {
+        let mut keys: Vec<PodKey> = keys.into_iter().collect();
+        keys.sort_by_key(|key| self.entries.get(key).map(|entry| entry.arrival));
+        for key in keys {
+            self.wake(&key, now);
+        }
+    }
+
     fn wake(&mut self, key: &str, now: Instant) {
-        let Some(entry) = self.entries.get(key) else {
+        let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
+        if matches!(entry.place, Place::Active) {
+            return;
+        }
         let ready = entry.ready_at(now);
         if ready <= now {
+            // Behind those of its priority that wait for their turn: pods that never fit must not go before all others.
+            self.arrivals += 1;
+            entry.arrival = self.arrivals;
             let place = (Reverse(entry.priority), entry.arrival, key.to_owned());
             self.active.insert(place);
             self.move_to(key, Place::Active);
@@ -235,6 +246,21 @@ mod tests {
         queue.add("c", 10, now);
         let order: Vec<_> = std::iter::from_fn(|| queue.pop(now)).collect();
         assert_eq!(order, ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn who_was_tried_goes_behind_who_was_not() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        for key in ["a", "b"] {
+            queue.add(key, 0, start);
+            queue.pop(start);
+            queue.unschedulable(key, start, false);
+        }
+        queue.add("new", 0, start);
+        let later = start + secs(60);
+        queue.cluster_changed(later);
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop(later)).collect();
+        assert_eq!(order, ["new", "a", "b"]);
     }
 
     #[test]
