@@ -118,7 +118,15 @@ mod tests {
             Stray::Runtime => command.arg(format!("/bundles/{id}")),
             Stray::Call => command.arg(format!("/bundles/{id}/.runtime-3.log")),
         };
-        command.spawn().unwrap()
+        let child = command.spawn().unwrap();
+        // The kernel lets the parent go on a moment before the new program's words can be read.
+        let process = Path::new("/proc").join(child.id().to_string());
+        let until = Instant::now() + Duration::from_secs(30);
+        while !names(&process, id, kind) {
+            assert!(Instant::now() < until, "its words are not there");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child
     }
 
     #[test]
