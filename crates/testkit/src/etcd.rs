@@ -1,9 +1,10 @@
 //! An etcd of a test's own, which can be killed and started again.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// One etcd with its data in a directory; it ends with the test.
 #[derive(Debug)]
@@ -42,10 +43,10 @@ impl EtcdServer {
         Self::start_with(&[])
     }
 
-    /// Starts one with further arguments.
+    /// Starts one with further arguments, and waits until it listens.
     ///
     /// # Panics
-    /// When etcd is not installed.
+    /// When etcd is not installed, or ends at once however often it is tried.
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
         let scheme = if arguments.iter().any(|a| a.starts_with("--cert-file")) {
@@ -53,9 +54,33 @@ impl EtcdServer {
         } else {
             "http"
         };
-        let (client, peer) = (free_port(), free_port());
-        let cluster = format!("t=http://127.0.0.1:{peer}");
-        Self::start_member("t", scheme, (client, peer), &cluster, arguments)
+        // Another test may take a port between its choice and etcd's start; etcd ends then.
+        for _ in 0..5 {
+            let (client, peer) = (free_port(), free_port());
+            let cluster = format!("t=http://127.0.0.1:{peer}");
+            let ports = (client, peer);
+            let mut server = Self::start_member("t", scheme, ports, &cluster, arguments);
+            if server.listens(client) {
+                return server;
+            }
+        }
+        panic!("etcd does not start with {arguments:?}");
+    }
+
+    /// Waits until it takes connections; false when it ends before that.
+    fn listens(&mut self, client: u16) -> bool {
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+            if self.child.as_mut().is_none_or(ended) {
+                return false;
+            }
+            if TcpStream::connect(("127.0.0.1", client)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     /// Starts the members of one cluster.
