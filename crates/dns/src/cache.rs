@@ -96,30 +96,30 @@ impl Cache {
     }
 
     fn leave_probation(&mut self, now: Instant) {
-        let Some(oldest) = self.new.pop_front() else {
-            return;
-        };
-        match self.kept.get_mut(&oldest) {
-            Some(kept) if kept.again && kept.until > now => {
-                kept.again = false;
+        if let Some(oldest) = self.new.pop_front()
+            && self.renew(&oldest, now)
+        {
+            self.used.push_back(oldest);
+        }
+        while self.used.len() > MAX_USED
+            && let Some(oldest) = self.used.pop_front()
+        {
+            if self.renew(&oldest, now) {
                 self.used.push_back(oldest);
             }
-            _ => {
-                self.kept.remove(&oldest);
-            }
         }
-        while self.used.len() > MAX_USED {
-            let Some(oldest) = self.used.pop_front() else {
-                return;
-            };
-            match self.kept.get_mut(&oldest) {
-                Some(kept) if kept.again && kept.until > now => {
-                    kept.again = false;
-                    self.used.push_back(oldest);
-                }
-                _ => {
-                    self.kept.remove(&oldest);
-                }
+    }
+
+    /// Keeps an answer that was asked for again and still holds; forgets another one.
+    fn renew(&mut self, question: &Question, now: Instant) -> bool {
+        match self.kept.get_mut(question) {
+            Some(kept) if kept.again && kept.until > now => {
+                kept.again = false;
+                true
+            }
+            _ => {
+                self.kept.remove(question);
+                false
             }
         }
     }

@@ -12,9 +12,7 @@ use kube::{Api, Client};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
-use crate::zone::{Zone, key};
-
-type Key = (Box<str>, Box<str>);
+use crate::zone::{Key, Zone, key};
 
 /// Objects to list in one request: as many are in memory at the same time.
 const PAGE: u32 = 200;

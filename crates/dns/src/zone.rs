@@ -25,7 +25,7 @@ use objects::{Service, Slice};
 pub(crate) const TTL: u32 = 5;
 
 /// Namespace and name of an object.
-type Key = (Box<str>, Box<str>);
+pub(crate) type Key = (Box<str>, Box<str>);
 
 /// The names below the cluster's domain.
 pub(crate) struct Zone {

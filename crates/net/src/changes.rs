@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 const GROUP: u32 = 1 << (libc::NFNLGRP_NFTABLES - 1);
 
 /// Changes of nftables, whoever made them: our own ones, too.
-pub struct Changes {
+pub(crate) struct Changes {
     socket: AsyncFd<OwnedFd>,
 }
 
@@ -22,7 +22,7 @@ impl Changes {
     ///
     /// # Errors
     /// When the kernel gives no such socket.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -39,7 +39,7 @@ impl Changes {
     ///
     /// # Errors
     /// When the socket can't be read any more.
-    pub async fn next(&self) -> io::Result<()> {
+    pub(crate) async fn next(&self) -> io::Result<()> {
         let mut buffer = vec![0_u8; 16 * 1024];
         loop {
             let mut ready = self.socket.readable().await?;

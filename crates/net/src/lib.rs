@@ -3,14 +3,14 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`nft`] | a table of our own: what stands in it, and one atomic transaction a change |
-//! | [`ruleset`] | what a table is to hold, and from what it held to that |
+//! | `ruleset` | what a table is to hold, and from what it held to that |
 //! | [`services`] | Services: rules of all Services and endpoints, kept in the kernel |
-//! | [`changes`] | a wake-up when anybody changes nftables, for what somebody else has emptied |
+//! | `changes` | a wake-up when anybody changes nftables, for what somebody else has emptied |
 //!
 //! Each use has a table of its own, named after the use and the pods' network (`berth-services-berth0`), so that one
 //! never waits for another, and several networks of one machine stay apart. Nobody else's tables are touched.
 
-pub mod changes;
+mod changes;
 pub mod nft;
-pub mod ruleset;
+mod ruleset;
 pub mod services;

@@ -97,27 +97,18 @@ impl Table {
         run(&["-f", "-"], script).await.map(|_| ())
     }
 
-    /// Makes the table hold this and nothing else, in one transaction. `body` is what stands between the braces.
-    ///
-    /// # Errors
-    /// As of [`Table::apply`].
-    pub async fn replace(&self, body: &str) -> Result<(), NftError> {
-        let name = &self.name;
-        let clear = format!("table inet {name} {{}}\ndelete table inet {name}\n");
-        self.apply(&format!("{clear}table inet {name} {{\n{body}}}\n"))
-            .await
-    }
-
     /// Removes it; one that isn't there is no error.
     ///
     /// # Errors
     /// As of [`Table::apply`].
     pub async fn remove(&self) -> Result<(), NftError> {
+        self.apply(&self.clear()).await
+    }
+
+    /// The script that removes it, be it there or not.
+    pub(crate) fn clear(&self) -> String {
         let name = &self.name;
-        self.apply(&format!(
-            "table inet {name} {{}}\ndelete table inet {name}\n"
-        ))
-        .await
+        format!("table inet {name} {{}}\ndelete table inet {name}\n")
     }
 
     /// What stands in it, without what packets themselves write (the elements of dynamic sets); nothing when there is no such

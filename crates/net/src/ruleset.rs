@@ -13,33 +13,33 @@ const MAX_COMMENT: usize = 120;
 
 /// Chains, sets and maps by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ruleset {
+pub(crate) struct Ruleset {
     /// Chains.
-    pub chains: BTreeMap<String, Chain>,
+    pub(crate) chains: BTreeMap<String, Chain>,
     /// Sets and maps.
-    pub sets: BTreeMap<String, Set>,
+    pub(crate) sets: BTreeMap<String, Set>,
 }
 
 /// A chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chain {
+pub(crate) struct Chain {
     /// Where it begins, as `type nat hook prerouting priority -95; policy accept;`; nothing for one that others lead to.
-    pub hook: Option<&'static str>,
+    pub(crate) hook: Option<&'static str>,
     /// Its rules in order.
-    pub rules: Vec<String>,
+    pub(crate) rules: Vec<String>,
 }
 
 /// A set, or a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Set {
+pub(crate) struct Set {
     /// Its type and flags: `type ipv4_addr . ipv4_addr;`. It must not change for a name.
-    pub spec: String,
+    pub(crate) spec: String,
     /// Whether packets write its elements: then they are left alone.
-    pub dynamic: bool,
+    pub(crate) dynamic: bool,
     /// Whether it is a map.
-    pub is_map: bool,
+    pub(crate) is_map: bool,
     /// Elements, with what they are led to in a map.
-    pub elements: BTreeMap<String, String>,
+    pub(crate) elements: BTreeMap<String, String>,
 }
 
 impl Set {
@@ -50,7 +50,7 @@ impl Set {
 
 /// A rule's comment, made of a text that may hold anything.
 #[must_use]
-pub fn comment(text: &str) -> String {
+pub(crate) fn comment(text: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
     let text: String = text
         .chars()
@@ -63,7 +63,7 @@ pub fn comment(text: &str) -> String {
 impl Ruleset {
     /// The script from a table that holds `before`, exactly, to this one; empty when they are the same.
     #[must_use]
-    pub fn changes(&self, before: &Self, table: &Table) -> String {
+    pub(crate) fn changes(&self, before: &Self, table: &Table) -> String {
         let mut script = Script::new(table);
         for (name, set) in &self.sets {
             if !before.sets.contains_key(name) {
@@ -107,7 +107,7 @@ impl Ruleset {
     /// The script from a table of which only the names are known. What packets have written into dynamic sets of the same
     /// name stays.
     #[must_use]
-    pub fn rebuild(&self, before: &Names, table: &Table) -> String {
+    pub(crate) fn rebuild(&self, before: &Names, table: &Table) -> String {
         let mut script = Script::new(table);
         writeln_to(&mut script.text, format_args!("add table inet {table}"));
         before.chains.iter().for_each(|n| script.flush("chain", n));
@@ -149,7 +149,7 @@ impl Ruleset {
     /// Whether a table has as many rules in each chain and elements in each set as this one: somebody who empties it right after it
     /// was written is found out by that.
     #[must_use]
-    pub fn is_whole_in(&self, standing: &Standing) -> bool {
+    pub(crate) fn is_whole_in(&self, standing: &Standing) -> bool {
         let rules = self.chains.iter();
         let rules = rules.map(|(name, chain)| (name.as_str(), chain.rules.len()));
         let sets = self.sets.iter().filter(|(_, set)| !set.dynamic);
@@ -159,9 +159,8 @@ impl Ruleset {
 
     /// The script that makes the table anew, whatever is in it.
     #[must_use]
-    pub fn anew(&self, table: &Table) -> String {
-        let clear = format!("table inet {table} {{}}\ndelete table inet {table}\n");
-        clear + &self.rebuild(&Names::default(), table)
+    pub(crate) fn anew(&self, table: &Table) -> String {
+        table.clear() + &self.rebuild(&Names::default(), table)
     }
 }
 

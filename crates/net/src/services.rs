@@ -34,8 +34,9 @@ use futures::future::BoxFuture;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
+use kube::api::{Api, ObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -111,14 +112,6 @@ pub fn run(
     Ok(Box::pin(proxy.work(config.client, shutdown)))
 }
 
-/// The table of a network's Services, for whoever removes what a node leaves behind.
-///
-/// # Errors
-/// When the network's name is none.
-pub fn table(network: &str) -> Result<Table, NftError> {
-    Table::new("services", network)
-}
-
 fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
     let parts = list.iter().flat_map(|text| text.split(','));
     parts
@@ -138,11 +131,8 @@ fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
 struct Proxy {
     network: String,
     facts: Facts,
-    services: BTreeMap<Key, Service>,
-    slices: BTreeMap<Key, Slice>,
-    /// Whether both have been listed.
-    services_read: bool,
-    slices_read: bool,
+    services: Seen<Service>,
+    slices: Seen<Slice>,
     kept: Kept,
     balancer: Option<Balancer>,
     health: Health,
@@ -166,11 +156,9 @@ impl Proxy {
                 reserved: config.reserved.iter().copied().collect(),
                 ..Facts::default()
             },
-            services: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            services_read: false,
-            slices_read: false,
-            kept: Kept::new(table(&config.network)?),
+            services: Seen::default(),
+            slices: Seen::default(),
+            kept: Kept::new(Table::new("services", &config.network)?),
             balancer: config.balancer.clone().map(Balancer::new),
             health: Health::new(config.addresses.clone()),
             fronts: None,
@@ -187,7 +175,9 @@ impl Proxy {
         let ours = watcher::Config::default().labels(NOT_OURS);
         let mut services = Box::pin(watcher(services, ours.clone()).default_backoff());
         let mut slices = Box::pin(watcher(slices, ours).default_backoff());
-        let mut watching = Outage::new("cannot watch Services and their endpoints");
+        let mut watching = Outage::new("cannot watch Services");
+        let mut watching_slices = Outage::new("cannot watch EndpointSlices");
+        let mut learning = Outage::new("cannot learn of changes of nftables by others");
         let changes = Changes::new()
             .inspect_err(|error| {
                 warn!(%error, "changes of nftables by others are seen later: the kernel tells nothing of them");
@@ -206,20 +196,23 @@ impl Proxy {
                 () = shutdown.cancelled() => return,
                 Some(event) = services.next() => {
                     watching.watched(&event);
-                    if self.see_service(event) {
+                    if self.services.see(event, |service| &service.metadata, Service::parse) {
                         due = due.min(soonest(last, TOGETHER));
                     }
                 }
                 Some(event) = slices.next() => {
-                    watching.watched(&event);
-                    if self.see_slice(event) {
+                    watching_slices.watched(&event);
+                    if self.slices.see(event, |slice| &slice.metadata, Slice::parse) {
                         due = due.min(soonest(last, TOGETHER));
                     }
                 }
                 result = changed => {
-                    if let Err(error) = result {
-                        warn!(%error, "cannot learn of changes of nftables");
-                        tokio::time::sleep(PAUSE).await;
+                    match result {
+                        Ok(()) => learning.works(),
+                        Err(error) => {
+                            learning.failed(error);
+                            tokio::time::sleep(PAUSE).await;
+                        }
                     }
                     self.kept.doubt();
                     due = due.min(soonest(last, LOOK));
@@ -239,13 +232,17 @@ impl Proxy {
     /// Brings everything about; gives when to try again if something failed.
     async fn look(&mut self) -> Option<Duration> {
         // Nothing is taken away for what is not known yet.
-        if !self.services_read || !self.slices_read {
+        if !self.services.is_listed || !self.slices.is_listed {
             return None;
         }
         if let Err(error) = self.learn().await {
             return Some(self.outage.failed(error));
         }
-        let plan = rules::plan(self.services.values(), self.slices.values(), &self.facts);
+        let plan = rules::plan(
+            self.services.all.values(),
+            self.slices.all.values(),
+            &self.facts,
+        );
         for (key, reason) in &plan.left_out {
             if !self.left_out.contains_key(key) {
                 let Key { namespace, name } = key;
@@ -258,13 +255,13 @@ impl Proxy {
                 self.outage.works();
                 if changed {
                     debug!(
-                        services = self.services.len(),
+                        services = self.services.all.len(),
                         chains = plan.ruleset.chains.len(),
                         "Services are led to their endpoints"
                     );
                 }
                 if self.fronts.is_none() {
-                    info!(table = %self.kept.table(), services = self.services.len(), "Services are led to their endpoints");
+                    info!(table = %self.kept.table(), services = self.services.all.len(), "Services are led to their endpoints");
                 }
             }
             Err(error) => return Some(self.outage.failed(error)),
@@ -273,7 +270,7 @@ impl Proxy {
         self.health.keep(&plan.health).await;
         let mut again = None;
         if let Some(balancer) = &mut self.balancer {
-            match balancer.tell(&self.services, &plan.balanced).await {
+            match balancer.tell(&self.services.all, &plan.balanced).await {
                 Ok(()) => self.telling.works(),
                 Err(error) => again = Some(self.telling.failed(Brief(&error))),
             }
@@ -284,7 +281,7 @@ impl Proxy {
 
     /// Learns what the kernel knows.
     async fn learn(&mut self) -> std::io::Result<()> {
-        let balanced = self.services.values().any(|service| service.balanced);
+        let balanced = self.services.all.values().any(|service| service.balanced);
         let (addresses, network) = (self.facts.addresses.clone(), self.network.clone());
         let learned = unblock(move || {
             let interfaces = nix::ifaddrs::getifaddrs()?;
@@ -333,50 +330,61 @@ impl Proxy {
             }
         }
     }
+}
 
-    /// Whether it changes anything.
-    fn see_service(&mut self, event: Result<watcher::Event<v1::Service>, watcher::Error>) -> bool {
+/// What was seen of a kind's objects.
+struct Seen<T> {
+    all: BTreeMap<Key, T>,
+    /// Whether they have been listed.
+    is_listed: bool,
+}
+
+impl<T> Default for Seen<T> {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            is_listed: false,
+        }
+    }
+}
+
+impl<T: PartialEq> Seen<T> {
+    /// Takes an event over; whether it changes anything.
+    fn see<K>(
+        &mut self,
+        event: Result<watcher::Event<K>, watcher::Error>,
+        meta: impl Fn(&K) -> &ObjectMeta,
+        parse: impl Fn(&K) -> Option<T>,
+    ) -> bool {
         match event {
             Err(_) => false,
             Ok(watcher::Event::Init) => {
-                self.services.clear();
-                self.services_read = false;
+                self.all.clear();
+                self.is_listed = false;
                 false
             }
-            Ok(watcher::Event::InitApply(service) | watcher::Event::Apply(service)) => {
-                let key = key_of(&service.metadata);
-                put(&mut self.services, key, Service::parse(&service))
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+                self.put(Key::of(meta(&object)), parse(&object))
             }
             Ok(watcher::Event::InitDone) => {
-                self.services_read = true;
+                self.is_listed = true;
                 true
             }
-            Ok(watcher::Event::Delete(service)) => {
-                let key = key_of(&service.metadata);
-                self.services.remove(&key).is_some()
+            Ok(watcher::Event::Delete(object)) => {
+                self.all.remove(&Key::of(meta(&object))).is_some()
             }
         }
     }
 
-    fn see_slice(&mut self, event: Result<watcher::Event<EndpointSlice>, watcher::Error>) -> bool {
-        match event {
-            Err(_) => false,
-            Ok(watcher::Event::Init) => {
-                self.slices.clear();
-                self.slices_read = false;
-                false
-            }
-            Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
-                let key = key_of(&slice.metadata);
-                put(&mut self.slices, key, Slice::parse(&slice))
-            }
-            Ok(watcher::Event::InitDone) => {
-                self.slices_read = true;
+    /// Puts what was seen; false when it is the same as before.
+    fn put(&mut self, key: Key, seen: Option<T>) -> bool {
+        match seen {
+            Some(seen) if self.all.get(&key) == Some(&seen) => false,
+            Some(seen) => {
+                self.all.insert(key, seen);
                 true
             }
-            Ok(watcher::Event::Delete(slice)) => {
-                self.slices.remove(&key_of(&slice.metadata)).is_some()
-            }
+            None => self.all.remove(&key).is_some(),
         }
     }
 }
@@ -384,25 +392,6 @@ impl Proxy {
 /// Not at once, as changes come together, and not right after the last look.
 fn soonest(last: Instant, pause: Duration) -> Instant {
     (Instant::now() + pause).max(last + PAUSE)
-}
-
-fn key_of(meta: &kube::api::ObjectMeta) -> Key {
-    Key {
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
-    }
-}
-
-/// Puts what was seen; false when it is the same as before.
-fn put<T: PartialEq>(all: &mut BTreeMap<Key, T>, key: Key, seen: Option<T>) -> bool {
-    match seen {
-        Some(seen) if all.get(&key) == Some(&seen) => false,
-        Some(seen) => {
-            all.insert(key, seen);
-            true
-        }
-        None => all.remove(&key).is_some(),
-    }
 }
 
 /// Whether something is led no more, or not to all it was; and whether datagrams may have gone into nothing before.

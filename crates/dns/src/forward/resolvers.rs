@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use berth_supervise::Outage;
 use hickory_proto::rr::{Name, RecordType};
 use parking_lot::Mutex;
 use tracing::warn;
@@ -23,8 +24,6 @@ const MAX_SERVERS: usize = 3;
 const LOOK: Duration = Duration::from_secs(5);
 /// A server that failed comes after the others for this long.
 const REST: Duration = Duration::from_secs(10);
-/// A failure that goes on is said again after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Resolvers {
     path: PathBuf,
@@ -44,12 +43,8 @@ struct State {
     servers: Vec<SocketAddr>,
     looked: Option<Instant>,
     modified: Option<SystemTime>,
-    failures: HashMap<SocketAddr, Failure>,
-}
-
-struct Failure {
-    at: Instant,
-    said: Instant,
+    /// Servers that failed the last time, and when.
+    failures: HashMap<SocketAddr, (Instant, Outage)>,
 }
 
 impl Resolvers {
@@ -77,7 +72,7 @@ impl Resolvers {
         let state = self.state.lock();
         let rests = |server: &SocketAddr| {
             let failure = state.failures.get(server);
-            failure.is_some_and(|failure| failure.at.elapsed() < REST)
+            failure.is_some_and(|(at, _)| at.elapsed() < REST)
         };
         let mut servers = state.servers.clone();
         servers.sort_by_key(rests);
@@ -157,31 +152,20 @@ impl Resolvers {
     }
 
     pub(super) fn worked(&self, server: SocketAddr) {
-        self.state.lock().failures.remove(&server);
+        if let Some((_, mut outage)) = self.state.lock().failures.remove(&server) {
+            outage.works();
+        }
     }
 
     pub(super) fn failed(&self, server: SocketAddr, error: &AskError) {
         let now = Instant::now();
         let mut state = self.state.lock();
-        let say = match state.failures.get_mut(&server) {
-            Some(failure) => {
-                failure.at = now;
-                let say = now.saturating_duration_since(failure.said) >= SAY_AGAIN;
-                if say {
-                    failure.said = now;
-                }
-                say
-            }
-            None => {
-                let failure = Failure { at: now, said: now };
-                state.failures.insert(server, failure);
-                true
-            }
-        };
-        drop(state);
-        if say {
-            warn!(%server, %error, "a resolver of the node does not answer");
-        }
+        let (at, outage) = state.failures.entry(server).or_insert_with(|| {
+            let what = format!("the node's resolver {server} does not answer");
+            (now, Outage::new(what))
+        });
+        *at = now;
+        outage.failed(error);
     }
 }
 

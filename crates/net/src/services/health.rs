@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_supervise::Outage;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::model::Key;
 
@@ -34,6 +35,8 @@ struct Port {
 pub(crate) struct Health {
     addresses: Vec<IpAddr>,
     ports: BTreeMap<(IpAddr, u16), Port>,
+    /// Those that cannot be had.
+    refused: BTreeMap<(IpAddr, u16), Outage>,
 }
 
 impl Health {
@@ -41,12 +44,15 @@ impl Health {
         Self {
             addresses,
             ports: BTreeMap::new(),
+            refused: BTreeMap::new(),
         }
     }
 
     /// Opens and closes ports, and says what there is now.
     pub(crate) async fn keep(&mut self, wanted: &BTreeMap<u16, (Key, usize)>) {
         self.ports.retain(|(_, port), _| wanted.contains_key(port));
+        self.refused
+            .retain(|(_, port), _| wanted.contains_key(port));
         for (port, state) in wanted {
             for ip in &self.addresses {
                 let at = (*ip, *port);
@@ -64,10 +70,18 @@ impl Health {
                             _serving: serving,
                         };
                         self.ports.insert(at, port);
+                        if let Some(mut outage) = self.refused.remove(&at) {
+                            outage.works();
+                        }
                     }
                     Err(error) => {
                         let Key { namespace, name } = &state.0;
-                        warn!(namespace, name, port, %error, "cannot listen on a Service's health check port");
+                        let outage = self.refused.entry(at).or_insert_with(|| {
+                            Outage::new(format!(
+                                "cannot listen at health check port {ip}:{port} of Service {namespace}/{name}"
+                            ))
+                        });
+                        outage.failed(error);
                     }
                 }
             }

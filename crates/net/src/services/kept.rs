@@ -39,7 +39,7 @@ impl Kept {
         &self.table
     }
 
-    /// Has it looked at whether the rules still stand.
+    /// The next [`keep`](Self::keep) checks whether the rules still stand.
     pub(crate) fn doubt(&mut self) {
         self.doubted = true;
     }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ObjectMeta;
 
 use super::facts::{Facts, Protocol};
 
@@ -22,6 +23,16 @@ pub(crate) const MAX_ENDPOINTS: usize = 1000;
 pub(crate) struct Key {
     pub(crate) namespace: String,
     pub(crate) name: String,
+}
+
+impl Key {
+    /// Of an object.
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// A Service that something is led by.
@@ -119,10 +130,7 @@ impl Service {
         let ingress = balancer.iter().flat_map(|b| b.ingress.iter().flatten());
         let ranges = spec.load_balancer_source_ranges.iter().flatten();
         Some(Self {
-            key: Key {
-                namespace: meta.namespace.clone().unwrap_or_default(),
-                name: meta.name.clone().unwrap_or_default(),
-            },
+            key: Key::of(meta),
             uid,
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             cluster_ips,
@@ -260,8 +268,8 @@ impl Backends {
     }
 }
 
-/// This machine's addresses that nobody was told of (the gateway of its pods above all) are for the API server's own Service
-/// only: who may write slices could else lead others around what the administrator bound them to.
+/// This machine's addresses that its Node does not report (the gateway of its pods above all) are for the API server's own Service
+/// only. Otherwise who may write slices could lead others to programs that listen there for this machine alone.
 fn may_lead_to(service: &Service, ip: IpAddr, facts: &Facts) -> bool {
     !facts.own.contains(&ip) || facts.addresses.contains(&ip) || service.is_api_server()
 }

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::facts::{Facts, Protocol};
 use super::model::{Backends, Key, Port, Service, Slice};
 use crate::ruleset::{Chain, Ruleset, Set, comment};
@@ -405,14 +407,18 @@ impl<'a> Building<'a> {
 
     /// The pods' addresses of one family as a set; nothing when they are not known.
     fn pods(&self, is_v4: bool) -> Option<String> {
-        let same = self.facts.pod_cidrs.iter();
-        let same = same.filter(|cidr| cidr.addr().is_ipv4() == is_v4);
-        let list: Vec<String> = ipnet::IpNet::aggregate(&same.copied().collect())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        (!list.is_empty()).then(|| format!("{{ {} }}", list.join(", ")))
+        set_of(&self.facts.pod_cidrs, is_v4)
     }
+}
+
+/// The networks of one family as a set, where there are any.
+fn set_of(networks: &[IpNet], is_v4: bool) -> Option<String> {
+    let same = networks.iter().filter(|one| one.addr().is_ipv4() == is_v4);
+    let list: Vec<String> = IpNet::aggregate(&same.copied().collect())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    (!list.is_empty()).then(|| format!("{{ {} }}", list.join(", ")))
 }
 
 fn element_key(ip: IpAddr, protocol: Protocol, port: u16) -> String {

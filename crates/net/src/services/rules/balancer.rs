@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Building, Known, element_key, family, ip_word};
+use super::{Building, Known, element_key, family, ip_word, set_of};
 use crate::services::facts::Protocol;
 use crate::services::model::Service;
 
@@ -66,15 +66,10 @@ impl Building<'_> {
             return;
         }
         let name = format!("fw{}", one.id());
-        let same = ranges.iter().filter(|r| r.addr().is_ipv4() == one.is_v4);
-        let list: Vec<String> = ipnet::IpNet::aggregate(&same.copied().collect())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
         let mut rules = Vec::new();
-        if !list.is_empty() {
+        if let Some(set) = set_of(ranges, one.is_v4) {
             let word = ip_word(one.is_v4);
-            rules.push(format!("{word} saddr {{ {} }} return", list.join(", ")));
+            rules.push(format!("{word} saddr {set} return"));
         }
         rules.push(format!("drop {}", one.comment()));
         self.chain(&name, rules);
