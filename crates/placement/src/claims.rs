@@ -44,7 +44,7 @@ pub struct Claims<'c> {
     storage: Storage<'c>,
     bound: Vec<&'c PersistentVolume>,
     lost: bool,
-    unbound: Vec<&'c PersistentVolumeClaim>,
+    unbound: Vec<Unbound<'c>>,
     /// Claims that one pod at a time may use, and how many others use each.
     exclusive: HashMap<String, i64>,
     namespace: &'c str,
@@ -128,6 +128,14 @@ pub fn reaches(volume: &PersistentVolume, node: &Node) -> bool {
     })
 }
 
+/// A claim that has no volume yet.
+#[derive(Clone, Debug)]
+struct Unbound<'c> {
+    claim: &'c PersistentVolumeClaim,
+    /// Volumes that it can have, on whichever node: its own first, then the smallest.
+    fit: Vec<&'c PersistentVolume>,
+}
+
 impl<'c> Claims<'c> {
     /// What the pod's claims ask; nothing where it has none.
     ///
@@ -169,7 +177,7 @@ impl<'c> Claims<'c> {
             all.take(claim)?;
         }
         // The smallest first, so that a large volume is left for who needs it.
-        all.unbound.sort_by_key(|claim| requested(claim));
+        all.unbound.sort_by_key(|unbound| requested(unbound.claim));
         Ok(any.then_some(all))
     }
 
@@ -194,7 +202,19 @@ impl<'c> Claims<'c> {
         if !waits || volume_name(claim).is_some() {
             return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
         }
-        self.unbound.push(claim);
+        let storage = self.storage;
+        let volumes = storage.volumes.values();
+        let mut fit: Vec<&PersistentVolume> = volumes
+            .filter(|volume| {
+                let name = volume.metadata.name.as_deref().unwrap_or_default();
+                !storage.reserved.contains(name) && satisfies(volume, claim)
+            })
+            .collect();
+        fit.sort_by_cached_key(|volume| {
+            let other = !belongs_to(volume, claim);
+            (other, capacity(volume), volume.metadata.name.clone())
+        });
+        self.unbound.push(Unbound { claim, fit });
         Ok(())
     }
 
@@ -237,13 +257,15 @@ impl<'c> Claims<'c> {
         let mut given = BTreeSet::new();
         self.unbound
             .iter()
-            .map(|claim| {
+            .map(|Unbound { claim, fit }| {
                 let selected = selected_node(claim);
                 if selected.is_some_and(|selected| selected != name) {
                     return None;
                 }
                 if selected.is_none()
-                    && let Some(volume) = self.matching(claim, node, &given)
+                    && let Some(volume) = fit.iter().find(|volume| {
+                        !given.contains(&volume.metadata.name) && reaches(volume, node)
+                    })
                 {
                     given.insert(volume.metadata.name.clone());
                     return Some(Step::Reserve(volume, claim));
@@ -255,27 +277,10 @@ impl<'c> Claims<'c> {
             })
             .collect()
     }
+}
 
-    /// The smallest volume that the claim can have on the node.
-    fn matching(
-        &self,
-        claim: &PersistentVolumeClaim,
-        node: &Node,
-        given: &BTreeSet<Option<String>>,
-    ) -> Option<&'c PersistentVolume> {
-        let volumes = self.storage.volumes.values();
-        let free = volumes.filter(|volume| {
-            let name = volume.metadata.name.as_deref().unwrap_or_default();
-            !given.contains(&volume.metadata.name)
-                && !self.storage.reserved.contains(name)
-                && satisfies(volume, claim)
-                && reaches(volume, node)
-        });
-        free.min_by_key(|volume| {
-            let other = !belongs_to(volume, claim);
-            (other, capacity(volume), volume.metadata.name.clone())
-        })
-    }
+fn mode_of(mode: Option<&str>) -> &str {
+    mode.unwrap_or("Filesystem")
 }
 
 /// Whether the volume is free, or the claim's already, and what the claim asks for.
@@ -290,11 +295,10 @@ fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
             status.and_then(|status| status.phase.as_deref()) == Some("Available")
         }
     };
-    let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_owned());
     let offered = has.access_modes.as_deref().unwrap_or_default();
     is_free
         && volume.metadata.deletion_timestamp.is_none()
-        && mode(&has.volume_mode) == mode(&wants.volume_mode)
+        && mode_of(has.volume_mode.as_deref()) == mode_of(wants.volume_mode.as_deref())
         && has.storage_class_name.as_deref().unwrap_or_default() == class_name(claim)
         && wants
             .access_modes

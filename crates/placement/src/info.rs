@@ -83,7 +83,7 @@ impl PodInfo {
 
     /// Whether it is the same pod, not another of the same name.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.pod, &other.pod)
             || (self.pod.metadata.uid.is_some() && self.pod.metadata.uid == other.pod.metadata.uid)
     }

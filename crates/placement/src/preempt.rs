@@ -6,10 +6,9 @@
 
 use std::cmp::Reverse;
 
-use berth_core::selector::label_selector_matches;
+use berth_core::selector::{is_empty, label_selector_matches};
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::around::Surroundings;
 use super::filter::{HandlerRule, filter_beside};
@@ -50,7 +49,7 @@ pub fn victims<'c>(
     handler: &HandlerRule,
     around: &Surroundings<'c>,
     promised: &[&'c PodInfo],
-    budgets: &[PodDisruptionBudget],
+    budgets: &[&PodDisruptionBudget],
 ) -> Option<Victims<'c>> {
     let priority = pod.priority();
     let mut lower: Vec<&'c PodInfo> = node
@@ -131,7 +130,7 @@ fn started(pod: &PodInfo) -> Timestamp {
 /// Those that a budget protects, and the others: in order, each budget lets as many go as it allows now.
 fn by_budget<'c>(
     pods: &[&'c PodInfo],
-    budgets: &[PodDisruptionBudget],
+    budgets: &[&PodDisruptionBudget],
 ) -> (Vec<&'c PodInfo>, Vec<&'c PodInfo>) {
     let mut allowed: Vec<i32> = budgets
         .iter()
@@ -160,12 +159,6 @@ fn by_budget<'c>(
         }
         violates
     })
-}
-
-fn is_empty(selector: &LabelSelector) -> bool {
-    let labels = selector.match_labels.as_ref();
-    let expressions = selector.match_expressions.as_ref();
-    labels.is_none_or(|all| all.is_empty()) && expressions.is_none_or(Vec::is_empty)
 }
 
 /// The candidate where least is lost: the fewest budgets violated, then the lowest among the highest priorities of victims,

@@ -32,7 +32,8 @@ impl<V: PartialEq> Known<V> {
                 self.listing.clear();
                 false
             }
-            Event::InitApply(object) => {
+            Event::InitApply(mut object) => {
+                forget_managers(&mut object);
                 self.listing.insert(key_of(&object), of(object));
                 false
             }
@@ -43,7 +44,8 @@ impl<V: PartialEq> Known<V> {
                 self.all = listed;
                 differs
             }
-            Event::Apply(object) => {
+            Event::Apply(mut object) => {
+                forget_managers(&mut object);
                 let (key, value) = (key_of(&object), of(object));
                 let differs = self.all.get(&key) != Some(&value);
                 self.all.insert(key, value);
@@ -64,6 +66,11 @@ impl<V> Known<V> {
     pub(crate) fn all(&self) -> &HashMap<String, V> {
         &self.all
     }
+}
+
+/// Who manages which field is of no use here, and half of an object.
+fn forget_managers(object: &mut impl ResourceExt) {
+    object.meta_mut().managed_fields = None;
 }
 
 fn key_of(object: &impl ResourceExt) -> String {

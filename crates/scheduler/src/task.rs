@@ -63,7 +63,7 @@ enum Done {
         result: kube::Result<()>,
     },
     /// A status.
-    Told,
+    StatusWritten,
 }
 
 /// Everything the loop owns.
@@ -212,7 +212,7 @@ impl SchedulerTask {
                     (false, Some((EventType::Normal, "Scheduled", message)))
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {
-                    debug!(pod = key, "it is gone");
+                    debug!(pod = key, "the pod is gone; it is not bound");
                     (true, None)
                 }
                 Err(error) => {
@@ -246,7 +246,7 @@ impl SchedulerTask {
         self.writes.spawn(async move {
             let result = writer.mark_unschedulable(&pod, &message, &nominated).await;
             writer.status_written(&pod, &result);
-            Done::Told
+            Done::StatusWritten
         });
     }
 
@@ -282,7 +282,7 @@ impl SchedulerTask {
                     self.claims_failed(&key, &Brief(&error).to_string());
                 }
             }
-            Ok(Done::Told) => {}
+            Ok(Done::StatusWritten) => {}
             Err(error) => {
                 let task = "write";
                 return Err(match error.try_into_panic() {

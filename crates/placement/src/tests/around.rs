@@ -309,7 +309,8 @@ fn as_few_as_possible_and_the_least_important_leave() {
     let around = Surroundings::default();
     let of = |cpu: &str, priority: i32, budgets: &[PodDisruptionBudget]| {
         let pod = worker("next", cpu, priority, 3);
-        let found = victims(&pod, &node, &HandlerRule::Any, &around, &[], budgets);
+        let budgets: Vec<&PodDisruptionBudget> = budgets.iter().collect();
+        let found = victims(&pod, &node, &HandlerRule::Any, &around, &[], &budgets);
         (
             names(found.as_ref()),
             found.map_or(0, |found| found.violations),

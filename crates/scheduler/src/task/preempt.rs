@@ -51,7 +51,7 @@ impl SchedulerTask {
             .map(|(name, _)| *name)
             .collect();
         let enough = enough_candidates(possible.len());
-        let budgets: Vec<PodDisruptionBudget> = self.budgets.all().values().cloned().collect();
+        let budgets: Vec<&PodDisruptionBudget> = self.budgets.all().values().collect();
         let (mut names, mut candidates) = (Vec::new(), Vec::new());
         // From another node each time, as the search for one that fits.
         let first = self.next_node.checked_rem(possible.len()).unwrap_or(0);
@@ -104,7 +104,7 @@ impl SchedulerTask {
         })
     }
 
-    /// Does what was decided, and tells.
+    /// Carries the decision out, and writes the outcome to the pod's status.
     pub(super) fn preempt(
         &mut self,
         key: &str,
@@ -148,7 +148,7 @@ impl SchedulerTask {
             self.writes.spawn(async move {
                 let result = writer.withdraw_node(&pod).await;
                 writer.status_written(&pod, &result);
-                Done::Told
+                Done::StatusWritten
             });
         }
         self.queue.retry(key, Instant::now());

@@ -1,5 +1,6 @@
 //! What the scheduler watches, as one stream.
 
+use std::convert::identity;
 use std::fmt::Debug;
 use std::future::ready;
 use std::time::Instant;
@@ -11,8 +12,8 @@ use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVo
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
+use kube::Api;
 use kube::Client;
-use kube::api::{Api, ObjectMeta};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 
@@ -126,24 +127,12 @@ impl SchedulerTask {
                 .namespaces
                 .event(*event, |one| one.metadata.labels.unwrap_or_default()),
             News::Budget(event) => {
-                self.budgets.event(*event, |mut budget| {
-                    budget.metadata.managed_fields = None;
-                    budget
-                });
+                self.budgets.event(*event, identity);
                 false
             }
-            News::Claim(event) => self.claims.event(*event, |mut claim| {
-                forget_managers(&mut claim.metadata);
-                claim
-            }),
-            News::Volume(event) => self.volumes.event(*event, |mut volume| {
-                forget_managers(&mut volume.metadata);
-                volume
-            }),
-            News::StorageClass(event) => self.storage_classes.event(*event, |mut class| {
-                forget_managers(&mut class.metadata);
-                class
-            }),
+            News::Claim(event) => self.claims.event(*event, identity),
+            News::Volume(event) => self.volumes.event(*event, identity),
+            News::StorageClass(event) => self.storage_classes.event(*event, identity),
         };
         if differs {
             if claims {
@@ -153,9 +142,4 @@ impl SchedulerTask {
         }
         Ok(())
     }
-}
-
-/// Who manages which field is of no use here, and most of an object.
-fn forget_managers(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
 }
