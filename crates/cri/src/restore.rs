@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use berth_shim::client::{self, Shim, Status, recorded_exit, recorded_oom_kill};
 
@@ -17,11 +16,7 @@ use crate::held::{self, HeldItem};
 use crate::layout::{self, remove_tree};
 use crate::record::{self, ContainerPhase, ContainerRecord, Found, Phase, SandboxRecord};
 use crate::sandbox::{self, Sandbox};
-use crate::strays::{self, Stray};
 use crate::warm;
-
-/// How long CNI plugins of a killed server may go on.
-const PLUGINS: Duration = Duration::from_secs(30);
 
 /// Loads all records and finds their processes.
 pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
@@ -138,12 +133,7 @@ async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
         Phase::NotReady if record.released => Ok(()),
         Phase::NotReady => {
             // Its DEL may still be under way; the next one is to find it done.
-            let id = sandbox.id.clone();
-            let _ = blocking(move || {
-                strays::end(&id, Stray::Plugin, PLUGINS);
-                Ok(())
-            })
-            .await;
+            sandbox::end_plugins(&sandbox.id).await;
             reconnect(engine, sandbox).await
         }
     };

@@ -28,7 +28,9 @@ pub(crate) use gvisor::{
     empty as gvisor_empty, limit, memory_used, proc_net, set_sysctls, sysctls_inside, try_limit,
 };
 pub(crate) use leftovers::{ProcessId, ShimProcesses, end_early as end_leftovers, note_processes};
-pub(crate) use lost::{end_of_shim, end_unfinished, end_without_shim, lose, note_lost, watch};
+pub(crate) use lost::{
+    end_of_shim, end_plugins, end_unfinished, end_without_shim, lose, note_lost, watch,
+};
 pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{Admitted, admit, announce, boot, capabilities, new_record, run, undo};
 pub(crate) use spec::{

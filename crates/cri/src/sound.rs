@@ -1,4 +1,4 @@
-//! What a client may say of names, addresses and paths, told before anything is made of it: the kernel's own word for it
+//! What a client may say of names, addresses and paths, checked before anything is made of it: the kernel's own word for it
 //! comes late, and says neither what was wrong nor where.
 
 use std::net::IpAddr;

@@ -35,7 +35,6 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     let mut runtime = Table::default();
     let mut runtimes = Table::default();
     let mut network = Table::default();
-    let first = files.first().cloned();
     for file in files {
         let root = document::read(&file)?;
         if let Some(table) = root.at(&["crio", "runtime"]) {
@@ -52,10 +51,10 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     }
 
     if runtime.iter().next().is_none()
-        && let Some(file) = first
+        && let Some(origin) = imported.files.first().map(|file| Origin::file(file))
     {
         imported.warnings.push(Warning::new(
-            &Origin::file(&file),
+            &origin,
             "there is no section [crio.runtime], in the drop-ins neither: the handlers are CRI-O's own, crun and runc",
         ));
     }

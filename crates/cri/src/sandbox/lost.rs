@@ -30,11 +30,7 @@ fn not_ready(engine: &Shared, sandbox: &Sandbox) -> bool {
         return false;
     }
     if let Err(error) = sandbox.update(|record| record.phase = Phase::NotReady) {
-        tracing::error!(
-            id = sandbox.id,
-            error = crate::error::chain(&error),
-            "record not written"
-        );
+        tracing::error!(id = sandbox.id, error = chain(&error), "record not written");
     }
     let stopped = ContainerEventType::ContainerStoppedEvent;
     engine.events.sandbox(engine, stopped, sandbox);
@@ -66,7 +62,7 @@ pub(crate) fn note_lost(sandbox: &Sandbox) {
         return;
     }
     if let Err(error) = sandbox.update(|record| record.shim_lost = true) {
-        let error = crate::error::chain(&error);
+        let error = chain(&error);
         tracing::error!(id = sandbox.id, error, "record not written");
     }
 }
@@ -89,14 +85,7 @@ pub(crate) async fn end_without_shim(
     let ours = pod.runtime.other_shim().is_none();
     if ours {
         // What the shim had the runtime do goes on without it, and would make what is ended here.
-        let ended = blocking({
-            let id = id.to_owned();
-            move || {
-                strays::end(&id, Stray::Call, Duration::ZERO);
-                Ok(())
-            }
-        });
-        let _ = ended.await;
+        end_processes(id, Stray::Call, Duration::ZERO).await;
     }
     let ended = client::cleanup(&config, id, &bundle).await;
     if ours {
@@ -105,7 +94,7 @@ pub(crate) async fn end_without_shim(
     }
     ended
         .inspect_err(|error| {
-            let error = crate::error::chain(error);
+            let error = chain(error);
             tracing::error!(
                 id,
                 error,
@@ -132,6 +121,22 @@ pub(super) async fn unless_stopped<T>(
     }
 }
 
+/// Waits until the CNI plugins of a pod have ended, and ends them when they take too long.
+pub(crate) async fn end_plugins(id: &str) {
+    end_processes(id, Stray::Plugin, PLUGINS).await;
+}
+
+async fn end_processes(id: &str, kind: Stray, patience: Duration) {
+    let of = id.to_owned();
+    let ended = blocking(move || {
+        strays::end(&of, kind, patience);
+        Ok(())
+    });
+    if let Err(error) = ended.await {
+        tracing::warn!(id, error = chain(&error), "leftovers not looked for");
+    }
+}
+
 /// Ends what works on for a pod whose making was cut short, and deletes what the runtime holds by then: nobody knows how far
 /// it got.
 pub(crate) async fn end_unfinished(engine: &Shared, sandbox: &Sandbox) {
@@ -139,19 +144,8 @@ pub(crate) async fn end_unfinished(engine: &Shared, sandbox: &Sandbox) {
     sandbox.set_shim(None);
     let bundle = engine.layout.bundle(&sandbox.id);
     client::end_keeper(&bundle).await;
-    let id = sandbox.id.clone();
-    let ended = blocking(move || {
-        strays::end(&id, Stray::Runtime, Duration::ZERO);
-        strays::end(&id, Stray::Plugin, PLUGINS);
-        Ok(())
-    });
-    if let Err(error) = ended.await {
-        tracing::warn!(
-            id = sandbox.id,
-            error = chain(&error),
-            "leftovers not looked for"
-        );
-    }
+    end_processes(&sandbox.id, Stray::Runtime, Duration::ZERO).await;
+    end_plugins(&sandbox.id).await;
     if bundle.exists() {
         let config = sandbox.record().runtime.shim(&engine.config);
         // Fails when the runtime was never called.

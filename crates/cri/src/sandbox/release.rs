@@ -136,10 +136,14 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
 fn remove_cgroups(engine: &Engine, id: &str, waited_in: Option<&Path>) {
     let pod = super::spec::cgroup(&engine.layout.bundle(id));
     for path in pod.iter().map(PathBuf::as_path).chain(waited_in) {
-        if let Err(error) = berth_runtime::remove_cgroup(id, path) {
-            let error = crate::error::chain(&error);
-            tracing::warn!(id, error, "a cgroup is left behind");
-        }
+        remove_cgroup_at(id, path);
+    }
+}
+
+fn remove_cgroup_at(id: &str, path: &Path) {
+    if let Err(error) = berth_runtime::remove_cgroup(id, path) {
+        let error = crate::error::chain(&error);
+        tracing::warn!(id, error, "a cgroup is left behind");
     }
 }
 
@@ -147,11 +151,8 @@ fn remove_cgroups(engine: &Engine, id: &str, waited_in: Option<&Path>) {
 pub(super) async fn remove_cgroup(engine: &Engine, id: &str) {
     let (id, bundle) = (id.to_owned(), engine.layout.bundle(id));
     let removed = blocking(move || {
-        if let Some(path) = super::spec::cgroup(&bundle)
-            && let Err(error) = berth_runtime::remove_cgroup(&id, &path)
-        {
-            let error = crate::error::chain(&error);
-            tracing::warn!(id, error, "a cgroup is left behind");
+        if let Some(path) = super::spec::cgroup(&bundle) {
+            remove_cgroup_at(&id, &path);
         }
         Ok(())
     });

@@ -8,8 +8,8 @@ use berth_cri_api::v1::PodSandboxMetadata;
 use berth_trace::{
     ANSWER, ASK, Kind, Part, Recording, SpanContext, SpanId, TRACEPARENT, TraceId, Tracer, wire,
 };
+use tonic::Request;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
-use tonic::{Request, Response, Status};
 
 use super::{Answer, Services};
 use crate::engine::Shared;
@@ -28,12 +28,10 @@ impl Services {
         T: Send + 'static,
         F: Future<Output = Result<T, CriError>> + Send + 'static,
     {
-        let (metadata, extensions, message) = request.into_parts();
         let tracer = self.engine.config.tracer.clone();
         let pod = pod.unwrap_or_default();
-        let (recording, parent) = begin(&tracer, &metadata, &pod);
-        let asked = metadata.contains_key(ASK);
-        let request = Request::from_parts(metadata, extensions, message);
+        let (recording, parent) = begin(&tracer, request.metadata(), &pod);
+        let asked = request.metadata().contains_key(ASK);
         let noted = recording.clone();
         let answer = self
             .change(request, |engine, request| {
@@ -99,11 +97,11 @@ fn tell<T>(answer: Answer<T>, recording: &Recording) -> Answer<T> {
     let stages = BinaryMetadataValue::from_bytes(&stages);
     match answer {
         Ok(mut answer) => {
-            Response::metadata_mut(&mut answer).insert_bin(ANSWER, stages);
+            answer.metadata_mut().insert_bin(ANSWER, stages);
             Ok(answer)
         }
         Err(mut status) => {
-            Status::metadata_mut(&mut status).insert_bin(ANSWER, stages);
+            status.metadata_mut().insert_bin(ANSWER, stages);
             Err(status)
         }
     }
