@@ -138,6 +138,18 @@ pub(crate) struct Loaded {
     pub(crate) ca_pem: Option<String>,
 }
 
+/// A client with the credentials of a kubeconfig file, by default of the admin's in a data directory.
+///
+/// # Errors
+/// As of [`load`].
+pub(crate) async fn client_of(
+    path: Option<&Path>,
+    data_dir: &Path,
+) -> anyhow::Result<kube::Client> {
+    let own = data_dir.join("admin.kubeconfig");
+    Ok(load(path.unwrap_or(&own)).await?.client)
+}
+
 /// Reads a kubeconfig file.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ use berth_supervise::{Brief, Outage, unblock};
 use berth_workloads::Event;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::Scope;
 use kube::{Client, ResourceExt as _};
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::record::Recorder;
-use crate::server::{is_code, path_segment};
+use crate::server::{is_code, only, path_segment};
 use manifest::Wanted;
 use record::{Record, Reference};
 
@@ -66,7 +66,9 @@ pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, ()
             recorder: Recorder::new(config.client.clone(), "addons"),
             config,
             files: BTreeMap::new(),
+            others: BTreeMap::new(),
             record: None,
+            written: None,
         };
         let what = format!(
             "add-ons of {} are not applied",
@@ -89,8 +91,12 @@ struct Addons {
     config: Config,
     recorder: Recorder,
     files: BTreeMap<PathBuf, File>,
+    /// Files that are no manifests, as they were last seen.
+    others: BTreeMap<PathBuf, Found>,
     /// What was applied, once it is read.
     record: Option<Record>,
+    /// The record as it is on disk.
+    written: Option<Record>,
 }
 
 /// What is known of a file.
@@ -118,12 +124,15 @@ impl Addons {
     async fn look(&mut self) -> Result<(), String> {
         if self.record.is_none() {
             let path = self.config.record.clone();
-            self.record = Some(unblock(move || Record::read(&path)).await?);
+            let record = unblock(move || Record::read(&path)).await?;
+            self.record = Some(record.clone());
+            self.written = Some(record);
         }
         let dir = self.config.manifests.clone();
-        let old = self.files.iter();
+        let old = self.files.iter().map(|(path, file)| (path, &file.found));
         let old: BTreeMap<PathBuf, Found> = old
-            .map(|(path, file)| (path.clone(), file.found.clone()))
+            .chain(&self.others)
+            .map(|(path, found)| (path.clone(), found.clone()))
             .collect();
         let found = unblock(move || berth_manifests::look(&dir, &old, MAX_BYTES)).await;
         let mut found = found.map_err(|error| error.to_string())?;
@@ -133,6 +142,11 @@ impl Addons {
             PathBuf::from(name)
         };
         let skips: Vec<PathBuf> = found.keys().cloned().collect();
+        // Not read again either: the directory may hold what it likes.
+        let others = found.iter().filter(|(path, _)| !is_manifest(path));
+        self.others = others
+            .map(|(path, (found, _))| (path.clone(), found.clone()))
+            .collect();
         found.retain(|path, _| is_manifest(path) && !skips.contains(&skipped(path)));
         self.files.retain(|path, _| {
             let stays = found.contains_key(path);
@@ -169,11 +183,17 @@ impl Addons {
         Ok(())
     }
 
-    async fn write_record(&self) -> Result<(), String> {
-        let (Some(record), path) = (self.record.clone(), self.config.record.clone()) else {
+    /// Writes the record, where it is another one than on disk.
+    async fn write_record(&mut self) -> Result<(), String> {
+        if self.written == self.record {
             return Ok(());
-        };
-        unblock(move || record.write(&path)).await
+        }
+        if let Some(record) = self.record.clone() {
+            let path = self.config.record.clone();
+            unblock(move || record.write(&path)).await?;
+        }
+        self.written.clone_from(&self.record);
+        Ok(())
     }
 
     /// Applies a file, and says what came of it.
@@ -268,7 +288,7 @@ fn name_of(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// The kinds that the server has, asked for once in each look.
+/// The kinds that the server has, asked for once for each file.
 struct Kinds<'a> {
     client: &'a Client,
     known: HashMap<(String, String), (ApiResource, Scope)>,
@@ -366,11 +386,7 @@ async fn prune(
     }
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
-        preconditions: Some(Preconditions {
-            uid: there.metadata.uid,
-            ..Preconditions::default()
-        }),
-        ..DeleteParams::default()
+        ..only(&there.metadata)
     };
     match api.delete(&name, &params).await {
         Ok(_) => {

@@ -29,6 +29,7 @@ pub mod eviction;
 pub mod garbage;
 pub mod namespace;
 pub mod node_health;
+pub mod node_page;
 pub mod pod_garbage;
 pub mod policy_types;
 pub mod quota;

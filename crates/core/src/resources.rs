@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceRequirements,
 };
 
+use crate::container::is_sidecar;
 use crate::resource_list::{self, WireList};
 
 /// Amounts by resource name.
@@ -244,7 +245,7 @@ fn over_containers(spec: &PodSpec, of: impl Fn(&Container) -> Amounts) -> Amount
     let mut starting = Amounts::new();
     for container in spec.init_containers.iter().flatten() {
         let mut wanted = of(container);
-        if container.restart_policy.as_deref() == Some("Always") {
+        if is_sidecar(container) {
             add(&mut total, &wanted);
             add(&mut sidecars, &wanted);
             wanted = sidecars.clone();

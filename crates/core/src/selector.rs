@@ -35,6 +35,14 @@ fn matches(operator: &str, values: &[String], actual: Option<&str>) -> bool {
     }
 }
 
+/// Whether it has no requirement, and so selects everything.
+#[must_use]
+pub fn is_empty(selector: &LabelSelector) -> bool {
+    let labels = selector.match_labels.as_ref();
+    let expressions = selector.match_expressions.as_ref();
+    labels.is_none_or(BTreeMap::is_empty) && expressions.is_none_or(Vec::is_empty)
+}
+
 /// A selector as text, as clients write it in queries: `app=web,tier in (a,b)`.
 #[must_use]
 pub fn text_of(selector: &LabelSelector) -> String {

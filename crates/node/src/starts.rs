@@ -8,7 +8,7 @@ mod report;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use berth_trace::{Kind, Part, Recording, Span, SpanId, Stage, Tracer};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -194,7 +194,7 @@ impl PodStart {
             class = self.class,
             handler = self.handler(),
             outcome = outcome.word(),
-            took = %Milliseconds(took),
+            took = %format!("{} ms", took.as_millis()),
             stages = self.recording.summary(Some(self.root)),
             "{}",
             match outcome {
@@ -229,15 +229,6 @@ impl PodStart {
 
     fn handler(&self) -> &str {
         self.handler.get().map_or("", String::as_str)
-    }
-}
-
-/// `12 ms`.
-struct Milliseconds(Duration);
-
-impl std::fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ms", self.0.as_millis())
     }
 }
 

@@ -203,13 +203,6 @@ impl Stage {
         }
     }
 
-    /// It began at another time.
-    pub fn began(&mut self, at: SystemTime) {
-        if let Some(open) = &mut self.0 {
-            open.span.begun = at;
-        }
-    }
-
     /// More about it.
     pub fn note(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(open) = &mut self.0 {

@@ -66,6 +66,13 @@ pub fn stages(spans: &[Span], root: SpanId, begun: SystemTime) -> Vec<StageRepor
     out
 }
 
+/// From one time to another; nothing when the clock was set back in between.
+#[must_use]
+pub fn microseconds(from: SystemTime, to: SystemTime) -> u64 {
+    let passed = to.duration_since(from).unwrap_or_default();
+    u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn below(
     spans: &[&Span],
     parent: SpanId,
@@ -78,16 +85,12 @@ fn below(
         if out.len() >= spans.len() || depth > 8 {
             return;
         }
-        let micros = |from: SystemTime, to: SystemTime| {
-            let passed = to.duration_since(from).unwrap_or_default();
-            u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
-        };
         out.push(StageReport {
             part: span.part,
             name: span.name.clone().into_owned(),
             depth,
-            begin_microseconds: micros(begun, span.begun),
-            microseconds: micros(span.begun, span.ended),
+            begin_microseconds: microseconds(begun, span.begun),
+            microseconds: microseconds(span.begun, span.ended),
             failed: span.failed,
         });
         below(spans, span.id, depth + 1, begun, out);

@@ -248,8 +248,8 @@ fn by_metrics(
     let mut best: Option<Proposal> = None;
     let mut shown: Vec<MetricStatus> = Vec::new();
     let mut failed: Vec<(&'static str, String, String)> = Vec::new();
+    let tolerance = usage::Tolerance::of(spec.behavior.as_ref());
     for metric in metrics {
-        let tolerance = usage::Tolerance::of(spec.behavior.as_ref());
         match usage::propose(metric, scale.wanted, measured, tolerance, now) {
             Ok(proposal) => {
                 shown.push(proposal.status.clone());

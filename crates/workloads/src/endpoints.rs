@@ -13,6 +13,7 @@ pub mod subsets;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use berth_core::container::is_sidecar;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -116,7 +117,7 @@ fn port_in(pod: &Pod, port: &ServicePort) -> Option<i32> {
     };
     let spec = pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten();
-    let sidecars = init.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let sidecars = init.filter(|container| is_sidecar(container));
     let protocol = |text: &Option<String>| text.clone().unwrap_or_else(|| "TCP".to_owned());
     let containers = spec.containers.iter().chain(sidecars);
     let mut ports = containers.flat_map(|container| container.ports.iter().flatten());

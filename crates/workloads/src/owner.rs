@@ -2,7 +2,7 @@
 //! objects without one it takes (apimachinery's `metav1.GetControllerOf`, the stock `ControllerRefManager`).
 
 pub use berth_core::meta::controller_of;
-use berth_core::selector::label_selector_matches;
+use berth_core::selector::{is_empty, label_selector_matches};
 use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
@@ -53,12 +53,4 @@ pub fn claim(owner: &ObjectMeta, selector: &LabelSelector, object: &ObjectMeta) 
         None if matches && !is_empty(selector) => Claim::Adopt,
         None => Claim::Ignore,
     }
-}
-
-/// An empty selector selects everything, which no workload means.
-#[must_use]
-pub fn is_empty(selector: &LabelSelector) -> bool {
-    let labels = selector.match_labels.as_ref().is_none_or(|l| l.is_empty());
-    let expressions = selector.match_expressions.as_ref();
-    labels && expressions.is_none_or(Vec::is_empty)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
-use berth_core::selector::label_selector_matches;
+use berth_core::selector::{is_empty, label_selector_matches};
 use k8s_openapi::api::admissionregistration::v1::{
     MatchResources, NamedRuleWithOperations, RuleWithOperations,
 };
@@ -246,17 +246,6 @@ impl Criteria {
         };
         object.is_some_and(selects) || attributes.old.is_some_and(selects)
     }
-}
-
-fn is_empty(selector: &LabelSelector) -> bool {
-    selector
-        .match_labels
-        .as_ref()
-        .is_none_or(BTreeMap::is_empty)
-        && selector
-            .match_expressions
-            .as_ref()
-            .is_none_or(Vec::is_empty)
 }
 
 /// The request's own resource, as the registry has it.

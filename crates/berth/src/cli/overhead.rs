@@ -5,7 +5,6 @@ mod table;
 mod yaml;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use berth_controllers::class_overhead::{AskError, ask};
@@ -16,7 +15,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
-use crate::{data_dir, kubeconfig};
+use super::access::AccessArgs;
 
 /// So many nodes are asked at a time.
 const AT_A_TIME: usize = 16;
@@ -32,12 +31,8 @@ pub(super) struct OverheadArgs {
     /// How it is printed; yaml and json have the class with the proposal, and the evidence
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
-    /// How to reach the API server, as somebody who may get nodes/proxy [default: DATA_DIR/admin.kubeconfig]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Data directory of a server on this machine
-    #[arg(long, value_name = "DIR", default_value = data_dir::DEFAULT)]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,9 +50,7 @@ struct Evidence {
 
 impl OverheadArgs {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let own = self.data_dir.join("admin.kubeconfig");
-        let loaded = kubeconfig::load(self.kubeconfig.as_deref().unwrap_or(&own)).await?;
-        let client = loaded.client;
+        let client = self.access.client().await?;
         let classes: Api<RuntimeClass> = Api::all(client.clone());
         let class = classes.get_opt(&self.class).await;
         let class = class.with_context(|| format!("cannot read RuntimeClass {:?}", self.class))?;

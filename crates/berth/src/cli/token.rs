@@ -47,10 +47,7 @@ enum TokenSubcommand {
 
 impl TokenCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let own = self.data_dir.join("admin.kubeconfig");
-        let client = kubeconfig::load(self.kubeconfig.as_deref().unwrap_or(&own))
-            .await?
-            .client;
+        let client = kubeconfig::client_of(self.kubeconfig.as_deref(), &self.data_dir).await?;
         match self.command {
             TokenSubcommand::Create(args) => args.run(client).await,
             TokenSubcommand::List => list::run(client).await,

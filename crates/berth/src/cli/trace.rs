@@ -4,13 +4,12 @@ mod ask;
 mod chart;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
-use crate::{data_dir, kubeconfig};
+use super::access::AccessArgs;
 
 /// The chart's width where nobody says how wide the terminal is.
 const WIDTH: usize = 100;
@@ -29,12 +28,8 @@ pub(super) struct TraceArgs {
     /// How it is printed
     #[arg(short, long, value_enum, default_value = "chart")]
     output: Output,
-    /// How to reach the API server, as somebody who may get nodes/proxy [default: DATA_DIR/admin.kubeconfig]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Data directory of a server on this machine
-    #[arg(long, value_name = "DIR", default_value = data_dir::DEFAULT)]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -45,9 +40,7 @@ enum Output {
 
 impl TraceArgs {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let own = self.data_dir.join("admin.kubeconfig");
-        let loaded = kubeconfig::load(self.kubeconfig.as_deref().unwrap_or(&own)).await?;
-        let client = loaded.client;
+        let client = self.access.client().await?;
         let (node, uid) = match &self.node {
             Some(node) => (node.clone(), None),
             None => {
@@ -56,9 +49,9 @@ impl TraceArgs {
             }
         };
         let report = ask::ask(&client, &node, &self.namespace, &self.pod, uid.as_deref());
-        let report = report
-            .await
-            .with_context(|| format!("node {node:?} cannot tell of the pod's start"))?;
+        let report = report.await.with_context(|| {
+            format!("cannot get the report of the pod's start from node {node:?}")
+        })?;
         let text = match self.output {
             Output::Json => format!("{}\n", serde_json::to_string_pretty(&report)?),
             Output::Chart => chart::render(&report, width()),
@@ -72,7 +65,7 @@ impl TraceArgs {
         let found = found.with_context(|| format!("cannot read pod {:?}", self.pod))?;
         let Some(pod) = found else {
             bail!(
-                "pods {:?} not found; of one that is deleted its node may still know (--node NAME)",
+                "pods {:?} not found; if it was deleted, name the node that it ran on (--node NAME)",
                 self.pod
             );
         };

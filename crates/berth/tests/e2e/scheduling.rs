@@ -275,13 +275,14 @@ fn claims_that_wait_for_their_pod_are_bound_before_it() {
     wait_message(&cluster, "early", message);
     // The claim comes, the node is written onto it, and the pod waits for the volume.
     cluster.apply(&claim("made", "made"));
-    let selected = wait_for("the claim's node", LIMIT, || {
+    let selected_node = || {
         let claim = cluster.json(&["pvc", "made"]);
         let node = &claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"];
         node.as_str()
             .map(str::to_owned)
             .ok_or_else(|| claim.to_string())
-    });
+    };
+    let selected = wait_for("the claim's node", LIMIT, selected_node);
     assert_eq!(
         cluster.json(&["pod", "early"])["spec"]["nodeName"],
         Value::Null
@@ -298,13 +299,7 @@ fn claims_that_wait_for_their_pod_are_bound_before_it() {
         "early",
         &["FailedScheduling", "no volume can be made", &selected],
     );
-    let selected = wait_for("the claim's node again", LIMIT, || {
-        let claim = cluster.json(&["pvc", "made"]);
-        let node = &claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"];
-        node.as_str()
-            .map(str::to_owned)
-            .ok_or_else(|| claim.to_string())
-    });
+    let selected = wait_for("the claim's node again", LIMIT, selected_node);
     cluster.apply(&volume("made", "made").replace("n2", &selected));
     bind(&cluster, "made", "made");
     wait_node(&cluster, "early", &selected);

@@ -29,8 +29,10 @@ impl Reference {
 
     /// The same object, by whichever version.
     fn is(&self, other: &Self) -> bool {
-        let key = |one: &'_ Self| (one.kind.clone(), one.namespace.clone(), one.name.clone());
-        self.group_version().0 == other.group_version().0 && key(self) == key(other)
+        self.group_version().0 == other.group_version().0
+            && self.kind == other.kind
+            && self.namespace == other.namespace
+            && self.name == other.name
     }
 }
 

@@ -1,17 +1,11 @@
 //! A node's report.
 
-use std::time::Duration;
-
 use berth_cost::{MAX_CLASSES, NodeReport};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http::StatusCode;
 use kube::Client;
-use kube::client::Body;
 
-use crate::server::path_segment;
+use crate::node_page::{self, LIMIT, PageError};
 
-/// A node has so long.
-const LIMIT: Duration = Duration::from_secs(10);
 /// A report is no longer: 128 classes, and 110 pods.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -37,24 +31,12 @@ pub enum AskError {
 /// # Errors
 /// When there is none. Nothing of a report that is too long or malformed is taken.
 pub async fn ask(client: &Client, node: &str) -> Result<NodeReport, AskError> {
-    tokio::time::timeout(LIMIT, request(client, node))
-        .await
-        .unwrap_or(Err(AskError::Timeout))
-}
-
-async fn request(client: &Client, node: &str) -> Result<NodeReport, AskError> {
-    let segment = path_segment(node).ok_or_else(|| AskError::Refused("no such name".to_owned()))?;
-    let uri = format!("/api/v1/nodes/{segment}/proxy/stats/overhead");
-    let request = Request::get(uri)
-        .body(Body::empty())
-        .map_err(|error| AskError::Refused(error.to_string()))?;
-    let answer = client.send(request).await;
-    let answer = answer.map_err(|error| AskError::Refused(error.to_string()))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-    let body = body
-        .map_err(|error| AskError::Malformed(error.to_string()))?
-        .to_bytes();
+    let answer = node_page::get(client, node, "/stats/overhead", MAX_BYTES).await;
+    let (status, body) = answer.map_err(|error| match error {
+        PageError::Timeout => AskError::Timeout,
+        PageError::Broken(why) => AskError::Malformed(why),
+        PageError::Name | PageError::Request(_) => AskError::Refused(error.to_string()),
+    })?;
     match status {
         StatusCode::OK => parse(&body),
         StatusCode::NOT_FOUND => Err(AskError::NotMeasured),

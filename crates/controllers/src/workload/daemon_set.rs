@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use berth_core::selector::is_empty;
 use berth_supervise::Tasks;
 use berth_workloads::Event;
 use berth_workloads::daemon_set::{Plan, plan};
-use berth_workloads::owner::{controller_of, is_empty};
+use berth_workloads::owner::controller_of;
 use berth_workloads::pod::sooner;
 use berth_workloads::revision::{REVISION_HASH, hash_of};
 use jiff::Timestamp;

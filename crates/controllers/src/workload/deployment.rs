@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use berth_core::selector::is_empty;
 use berth_supervise::Brief;
 use berth_supervise::Tasks;
 use berth_workloads::Event;
 use berth_workloads::deployment::{Plan, Step, Taken, create_failed, plan};
-use berth_workloads::owner::{controller_of, is_empty};
+use berth_workloads::owner::controller_of;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;

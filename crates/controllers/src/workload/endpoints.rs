@@ -43,6 +43,13 @@ struct Seen {
     slices: Reflected<EndpointSlice>,
 }
 
+impl Seen {
+    /// Whether all of them are listed.
+    fn is_complete(&self) -> bool {
+        self.services.is_complete() && self.endpoints.is_complete() && self.slices.is_complete()
+    }
+}
+
 struct Controller {
     seen: Seen,
     pods: Reflected<Pod>,
@@ -98,13 +105,7 @@ impl Controller {
             }
             own.keys.add(&key);
         });
-        let own = Arc::downgrade(self);
-        self.seen.slices.listen(move |slice| {
-            let Some(own) = own.upgrade() else { return };
-            if let Some(key) = own.slices.key_of(slice) {
-                own.keys.add(&key);
-            }
-        });
+        self.slices.listen(self.keys.clone());
         let own = Arc::downgrade(self);
         self.seen.endpoints.listen(move |endpoints| {
             let Some(own) = own.upgrade() else { return };
@@ -135,17 +136,10 @@ impl Controller {
     }
 
     async fn look(&self, key: Key) -> Looked {
-        let Seen {
-            services,
-            endpoints,
-            slices,
-            ..
-        } = &self.seen;
-        let complete = services.is_complete() && endpoints.is_complete() && slices.is_complete();
-        if !complete || !self.pods.is_complete() || !self.nodes.is_complete() {
+        if !self.seen.is_complete() || !self.pods.is_complete() || !self.nodes.is_complete() {
             return Ok(Some(super::NOT_LISTED));
         }
-        let Some(service) = services.get(&key.namespace, &key.name) else {
+        let Some(service) = self.seen.services.get(&key.namespace, &key.name) else {
             // Slices go with their owner; Endpoints have none.
             self.written.forget(&key);
             self.slices.forget(&key);
@@ -163,13 +157,7 @@ impl Controller {
             .map(Arc::as_ref)
             .filter(|pod| selects(&service, pod.metadata.labels.as_ref()))
             .collect();
-        let zones: HashMap<String, String> = self
-            .nodes
-            .all()
-            .iter()
-            .filter_map(|node| Some((node.name_any(), node.labels().get(ZONE)?.clone())))
-            .collect();
-        let zone_of = |node: &str| zones.get(node).cloned();
+        let zone_of = |node: &str| self.nodes.get("", node)?.labels().get(ZONE).cloned();
         let awaited = self.slices.keep(&key, |existing| {
             berth_workloads::endpoints::slices::changes(&service, &pods, existing, zone_of)
         });
@@ -178,7 +166,7 @@ impl Controller {
         Ok([awaited, written].into_iter().flatten().min())
     }
 
-    /// The older object of the same.
+    /// Writes the Endpoints object, the older form of the same.
     async fn write(&self, key: &Key, service: &Service, pods: &[&Pod]) -> Looked {
         if let Some(left) = self.written.is_awaited(key, self.seen.endpoints.revision()) {
             return Ok(Some(left));

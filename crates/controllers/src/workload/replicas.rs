@@ -5,8 +5,9 @@ mod kinds;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_core::selector::is_empty;
 use berth_supervise::{Brief, Tasks};
-use berth_workloads::owner::{controller_of, controller_reference, is_empty};
+use berth_workloads::owner::{controller_of, controller_reference};
 use berth_workloads::pod::sooner;
 use berth_workloads::replicas::{Change, Failure, Replicas, change, status};
 use berth_workloads::template::pod_of;

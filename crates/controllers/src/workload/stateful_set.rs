@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use berth_core::selector::is_empty;
 use berth_supervise::{Brief, Tasks};
 use berth_workloads::Event;
-use berth_workloads::owner::{controller_of, is_empty};
+use berth_workloads::owner::controller_of;
 use berth_workloads::pod::sooner;
 use berth_workloads::revision::REVISION_HASH;
 use berth_workloads::stateful_set::{Claim, Owned, Plan, plan};

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use berth_trace::report::{StartReport, stages};
+use berth_trace::report::{StartReport, microseconds, stages};
 
 use super::{Outcome, PodStart};
 
@@ -11,7 +11,6 @@ impl PodStart {
     pub(crate) fn report(&self, node: &str) -> StartReport {
         let over = self.over.get();
         let end = over.map_or_else(SystemTime::now, |(at, _)| *at);
-        let took = end.duration_since(self.begun).unwrap_or_default();
         let noticed = jiff::Timestamp::try_from(self.begun).unwrap_or_default();
         let outcome = over.map_or("Starting", |(_, outcome): &(_, Outcome)| outcome.word());
         StartReport {
@@ -24,7 +23,7 @@ impl PodStart {
             created: self.created.clone(),
             noticed: format!("{noticed:.6}"),
             outcome: outcome.to_owned(),
-            microseconds: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            microseconds: microseconds(self.begun, end),
             stages: stages(&self.recording.spans(), self.root, self.begun),
         }
     }

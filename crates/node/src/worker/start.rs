@@ -280,7 +280,8 @@ impl Worker {
         let mut runtime = self.agent.cri.runtime();
         let created = self.created_before(&c.name, sandbox_id, &config).await;
         let events = self.agent.events.clone();
-        let id = match created.clone() {
+        let is_new = created.is_none();
+        let id = match created {
             Some(id) => id,
             None => {
                 let request = CreateContainerRequest {
@@ -312,7 +313,7 @@ impl Worker {
         };
         crate::probes::expect(&self.handle, c, &id);
         if let Some(failed_at) = s.failed_at
-            && created.is_none()
+            && is_new
         {
             self.backoffs.next(&s.name, failed_at, Timestamp::now());
         }

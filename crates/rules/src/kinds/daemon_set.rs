@@ -2,6 +2,7 @@
 
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
+use berth_core::selector;
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
 };
@@ -121,7 +122,7 @@ fn spec_errors(set: &DaemonSet) -> Vec<FieldError> {
     let spec = set.spec.as_ref().unwrap_or(&none);
     let at = FieldPath::new("spec");
     let mut errors = template::validate_selector(&spec.selector, &at.child("selector"));
-    let selector = Some(&spec.selector).filter(|s| !template::is_empty(s));
+    let selector = Some(&spec.selector).filter(|s| !selector::is_empty(s));
     let made_at = at.child("template");
     errors.extend(template::validate_selected(
         &spec.template,

@@ -2,6 +2,7 @@
 
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
+use berth_core::selector;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
 };
@@ -97,7 +98,7 @@ fn validate_spec(spec: &DeploymentSpec) -> Vec<FieldError> {
         &spec.selector,
         &at.child("selector"),
     ));
-    let selector = Some(&spec.selector).filter(|s| !template::is_empty(s));
+    let selector = Some(&spec.selector).filter(|s| !selector::is_empty(s));
     errors.extend(template::validate_selected(
         &spec.template,
         selector,

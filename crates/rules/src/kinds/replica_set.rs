@@ -2,6 +2,7 @@
 
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
+use berth_core::selector;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 
 use super::replicas;
@@ -69,7 +70,7 @@ fn spec_errors(set: &ReplicaSet) -> Vec<FieldError> {
         &spec.selector,
         &at.child("selector"),
     ));
-    let selector = Some(&spec.selector).filter(|s| !template::is_empty(s));
+    let selector = Some(&spec.selector).filter(|s| !selector::is_empty(s));
     let at = at.child("template");
     match &spec.template {
         None => errors.push(FieldError::required(&at, "")),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use berth_api::field::{FieldError, FieldPath, bounded};
 use berth_api::names;
+use berth_core::selector;
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetStatus,
     StatefulSetUpdateStrategy,
@@ -159,7 +160,7 @@ fn spec_errors(set: &StatefulSet) -> Vec<FieldError> {
         &spec.selector,
         &at.child("selector"),
     ));
-    let selector = Some(&spec.selector).filter(|s| !template::is_empty(s));
+    let selector = Some(&spec.selector).filter(|s| !selector::is_empty(s));
     let whole = with_claims(spec);
     let at = at.child("template");
     errors.extend(template::validate_selected(

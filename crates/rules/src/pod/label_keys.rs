@@ -8,8 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 
 /// Does it for each term of the pod. A key that the pod has no label of means nothing.
 pub(super) fn merge(pod: &mut Pod) {
-    let labels = pod.metadata.labels.clone().unwrap_or_default();
-    let spec = pod.spec.as_mut();
+    let Pod { metadata, spec, .. } = pod;
+    let none = BTreeMap::new();
+    let labels = metadata.labels.as_ref().unwrap_or(&none);
+    let spec = spec.as_mut();
     let Some(affinity) = spec.and_then(|spec| spec.affinity.as_mut()) else {
         return;
     };
@@ -29,7 +31,7 @@ pub(super) fn merge(pod: &mut Pod) {
         let preferred = preferred.iter_mut().flatten();
         let preferred = preferred.map(|one| &mut one.pod_affinity_term);
         for term in required.iter_mut().flatten().chain(preferred) {
-            merge_term(term, &labels);
+            merge_term(term, labels);
         }
     }
 }

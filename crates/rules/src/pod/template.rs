@@ -100,22 +100,8 @@ pub fn runs_for_ever(template: &PodTemplateSpec, kind: &str, at: &FieldPath) -> 
 /// The selector of a workload: required, well formed and not empty. The wire cannot tell an absent one from an empty one.
 #[must_use]
 pub fn validate_selector(selector: &LabelSelector, at: &FieldPath) -> Vec<FieldError> {
-    if is_empty(selector) {
+    if selector::is_empty(selector) {
         return vec![FieldError::required(at, "")];
     }
     meta::validate_label_selector(selector, at)
-}
-
-/// Whether it selects everything.
-#[must_use]
-pub fn is_empty(selector: &LabelSelector) -> bool {
-    let labels = selector
-        .match_labels
-        .as_ref()
-        .is_none_or(BTreeMap::is_empty);
-    labels
-        && selector
-            .match_expressions
-            .as_ref()
-            .is_none_or(Vec::is_empty)
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::quantity::{Format, Quantity};
+use berth_core::container::is_sidecar;
 use berth_core::pod::{condition, phase};
 use berth_core::resources::amounts;
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use k8s_openapi::api::autoscaling::v2::{
     ContainerResourceMetricStatus, HorizontalPodAutoscalerBehavior, MetricSpec, MetricStatus,
     MetricTarget, MetricValueStatus, ResourceMetricStatus,
 };
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::Measured;
 use crate::pod::count;
@@ -432,9 +433,8 @@ impl Asked<'_> {
                 format!("missing pod-level request for {resource} in Pod {pod_name}")
             });
         }
-        let sidecar =
-            |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-        let sidecars = spec.init_containers.iter().flatten().filter(sidecar);
+        let init = spec.init_containers.iter().flatten();
+        let sidecars = init.filter(|container| is_sidecar(container));
         let all = spec.containers.iter().chain(sidecars);
         let mut wanted = all
             .filter(|one| self.container.is_none_or(|name| one.name == name))

@@ -1,17 +1,12 @@
 //! A node's report of a pod's start.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
+use berth_controllers::node_page;
 use berth_trace::MAX_SPANS;
 use berth_trace::report::StartReport;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http::StatusCode;
 use kube::Client;
-use kube::client::Body;
 
-/// A node has so long.
-const LIMIT: Duration = Duration::from_secs(10);
 /// A report is no longer.
 const MAX_BYTES: usize = 256 << 10;
 
@@ -26,33 +21,12 @@ pub(super) async fn ask(
     pod: &str,
     uid: Option<&str>,
 ) -> anyhow::Result<StartReport> {
-    let asked = request(client, node, namespace, pod, uid);
-    tokio::time::timeout(LIMIT, asked)
-        .await
-        .with_context(|| format!("it did not answer within {} s", LIMIT.as_secs()))?
-}
-
-async fn request(
-    client: &Client,
-    node: &str,
-    namespace: &str,
-    pod: &str,
-    uid: Option<&str>,
-) -> anyhow::Result<StartReport> {
-    let mut uri = format!(
-        "/api/v1/nodes/{}/proxy/stats/starts/{}/{}",
-        segment(node)?,
-        segment(namespace)?,
-        segment(pod)?
-    );
+    let node = segment(node)?;
+    let mut path = format!("/stats/starts/{}/{}", segment(namespace)?, segment(pod)?);
     if let Some(uid) = uid {
-        uri.push_str(&format!("?uid={}", segment(uid)?));
+        path.push_str(&format!("?uid={}", segment(uid)?));
     }
-    let answer = client.send(Request::get(uri).body(Body::empty())?).await?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("its report can't be read: {error}"))?;
-    let body = body.to_bytes();
+    let (status, body) = node_page::get(client, node, &path, MAX_BYTES).await?;
     if status == StatusCode::OK {
         return parse(&body);
     }

@@ -31,13 +31,7 @@ pub(super) fn spawn(tasks: &Tasks, seen: &Seen) {
     let keys = controller.keys.clone();
     seen.endpoints
         .listen(move |endpoints| keys.add(&Key::of(endpoints)));
-    let own = Arc::downgrade(&controller);
-    seen.slices.listen(move |slice| {
-        let Some(own) = own.upgrade() else { return };
-        if let Some(key) = own.slices.key_of(slice) {
-            own.keys.add(&key);
-        }
-    });
+    controller.slices.listen(controller.keys.clone());
     let stop = tasks.clone();
     tasks.spawn_essential("endpoint slice mirroring controller", async move {
         let controller = &controller;
@@ -49,17 +43,11 @@ pub(super) fn spawn(tasks: &Tasks, seen: &Seen) {
 
 impl Controller {
     async fn look(&self, key: Key) -> Looked {
-        let Seen {
-            services,
-            endpoints,
-            slices,
-            ..
-        } = &self.seen;
-        if !services.is_complete() || !endpoints.is_complete() || !slices.is_complete() {
+        if !self.seen.is_complete() {
             return Ok(Some(NOT_LISTED));
         }
-        let service = services.get(&key.namespace, &key.name);
-        let found = endpoints.get(&key.namespace, &key.name);
+        let service = self.seen.services.get(&key.namespace, &key.name);
+        let found = self.seen.endpoints.get(&key.namespace, &key.name);
         let mirrored = found.filter(|e| is_mirrored(e, service.as_deref()));
         if mirrored.is_none() {
             self.slices.forget(&key);

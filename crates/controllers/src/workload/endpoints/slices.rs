@@ -14,7 +14,7 @@ use crate::Reflected;
 use crate::reflect::revision_of;
 use crate::server::{is_code, only};
 use crate::workload::Key;
-use crate::workload::keyed::{Looked, first_error};
+use crate::workload::keyed::{Keys, Looked, first_error};
 use crate::workload::pods::is_ending;
 use crate::workload::seen::Written;
 
@@ -24,6 +24,16 @@ pub(super) struct Slices {
     all: Reflected<EndpointSlice>,
     controller: &'static str,
     written: Written,
+}
+
+/// For which Service a slice is, if it is one of this controller's.
+fn key_of(slice: &EndpointSlice, controller: &str) -> Option<Key> {
+    let labels = slice.labels();
+    if labels.get(MANAGED_BY)? != controller {
+        return None;
+    }
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    Some(Key::new(namespace, labels.get(SERVICE_NAME)?))
 }
 
 impl Slices {
@@ -36,14 +46,14 @@ impl Slices {
         }
     }
 
-    /// For which Service a slice is, if it is one of these.
-    pub(super) fn key_of(&self, slice: &EndpointSlice) -> Option<Key> {
-        let labels = slice.labels();
-        if labels.get(MANAGED_BY)? != self.controller {
-            return None;
-        }
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        Some(Key::new(namespace, labels.get(SERVICE_NAME)?))
+    /// Has the Service of each of these slices looked at that appears, changes or goes.
+    pub(super) fn listen(&self, keys: Keys) {
+        let controller = self.controller;
+        self.all.listen(move |slice| {
+            if let Some(key) = key_of(slice, controller) {
+                keys.add(&key);
+            }
+        });
     }
 
     pub(super) fn forget(&self, key: &Key) {
@@ -67,7 +77,7 @@ impl Slices {
         let own: Vec<&EndpointSlice> = here
             .iter()
             .map(Arc::as_ref)
-            .filter(|slice| self.key_of(slice).as_ref() == Some(key))
+            .filter(|slice| key_of(slice, self.controller).as_ref() == Some(key))
             .filter(|slice| slice.metadata.deletion_timestamp.is_none())
             .collect();
         let Changes {

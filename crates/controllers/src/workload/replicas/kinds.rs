@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use berth_core::selector::label_selector_matches;
-use berth_workloads::owner::{controller_of, is_empty};
+use berth_core::selector::{is_empty, label_selector_matches};
+use berth_workloads::owner::controller_of;
 use berth_workloads::replicas::{ReplicaStatus, Replicas};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
