@@ -1,10 +1,17 @@
 # make demo       install what is missing, build, start a cluster with three pods, show them
 # make demo-down  stop that cluster and remove everything it made
 # make test       install what is missing, run every test
+# make unit       the tests that need neither root nor a cluster
+# make check      what CI checks beside tests: format, lints, the graph of crates, rings of files, the pages
+# make fmt        format the code
+# make lint       lints alone, warnings denied
+# make install    the release binary into $(DESTDIR)$(PREFIX)/bin
 # make bench      figures of a release build
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: demo demo-down clean-demo test bench setup release
+.PHONY: demo demo-down clean-demo test unit check fmt lint install bench setup release
+
+PREFIX ?= /usr/local
 
 setup:
 	@scripts/setup
@@ -20,6 +27,24 @@ demo-down clean-demo:
 
 test: setup
 	@scripts/test
+
+unit:
+	@cargo test --workspace --lib --locked
+
+fmt:
+	@cargo fmt --all
+
+lint:
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check: lint
+	@cargo fmt --all --check
+	@scripts/crate-graph
+	@scripts/file-rings
+	@scripts/doc-files
+
+install: release
+	@install -D -m 755 target/release/berth $(DESTDIR)$(PREFIX)/bin/berth
 
 bench: release
 	@scripts/bench

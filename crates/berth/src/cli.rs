@@ -3,11 +3,13 @@
 mod access;
 mod check;
 mod cri;
+mod generate;
 mod image;
 mod kubeconfig;
 mod migrate;
 mod node;
 mod overhead;
+mod plugin;
 mod reset;
 mod server;
 mod store;
@@ -15,6 +17,8 @@ mod token;
 mod trace;
 mod up;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -72,6 +76,11 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Back up, restore, check or move the cluster's objects
     Store(Box<store::StoreCommand>),
+    /// Print a completion script: `source <(berth completion bash)`
+    Completion(generate::CompletionArgs),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(generate::ManArgs),
     /// Kill the pods of a data directory and remove it with all its traces on this machine
     Reset(reset::ResetArgs),
 }
@@ -79,13 +88,25 @@ enum Command {
 /// Parses the command line and carries it out.
 pub(crate) fn main() -> ExitCode {
     memory::be_frugal();
-    let cli = Cli::parse();
-    match run(cli) {
+    match arguments().and_then(|arguments| run(Cli::parse_from(arguments))) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("berth: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The arguments, where they are not kubectl's to carry out.
+fn arguments() -> anyhow::Result<Vec<OsString>> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let program = arguments.first().map(Path::new);
+    if !program.is_some_and(plugin::is_called_by) {
+        return Ok(arguments);
+    }
+    match plugin::plan(arguments, plugin::kubectl_kubeconfig)? {
+        plugin::Plan::Own(arguments) => Ok(arguments),
+        plugin::Plan::Kubectl(arguments) => Err(plugin::become_kubectl(arguments)),
     }
 }
 
@@ -114,6 +135,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Trace(args) => args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,
+            Command::Completion(args) => args.run(),
+            Command::Man(args) => args.run(),
             Command::Reset(args) => args.run().await,
             // `main` has handled it before it came here.
             Command::Shim | Command::Oci => Ok(()),

@@ -12,6 +12,14 @@ use crate::queue::PodKey;
 
 use super::{SchedulerTask, key};
 
+/// What a pod had that does not wait any more.
+struct Ended {
+    /// A node had been promised to it.
+    nominated: bool,
+    /// Its claims were being bound.
+    claiming: bool,
+}
+
 impl SchedulerTask {
     pub(super) fn pod_event(&mut self, event: watcher::Event<Pod>) {
         match event {
@@ -30,11 +38,7 @@ impl SchedulerTask {
                     .cloned()
                     .collect();
                 for key in gone {
-                    self.waiting.end(&key);
-                    self.pending.remove(&key);
-                    self.queue.remove(&key);
-                    self.nominations.remove(&key);
-                    if self.claims_end(&key) {
+                    if self.ends_waiting(&key).claiming {
                         self.cache.forget(&key);
                     }
                 }
@@ -62,11 +66,7 @@ impl SchedulerTask {
             .and_then(|spec| spec.node_name.clone())
             .filter(|name| !name.is_empty());
         if let Some(node) = node {
-            self.waiting.end(&key);
-            self.pending.remove(&key);
-            self.queue.remove(&key);
-            self.nominations.remove(&key);
-            self.claims_end(&key);
+            self.ends_waiting(&key);
             let info = PodInfo::new(Arc::new(pod), self.overhead());
             let news = self.cache.pod(&key).is_none_or(|known| {
                 let (old, new) = (&known.pod().metadata, &info.pod().metadata);
@@ -124,14 +124,21 @@ impl SchedulerTask {
     }
 
     fn gone(&mut self, key: &str) {
+        self.leaving.remove(key);
+        let ended = self.ends_waiting(key);
+        if self.cache.remove_pod(key) || ended.nominated {
+            self.queue.cluster_changed(Instant::now());
+        }
+    }
+
+    /// The pod does not wait for a node any more.
+    fn ends_waiting(&mut self, key: &str) -> Ended {
         self.waiting.end(key);
         self.pending.remove(key);
         self.queue.remove(key);
-        self.leaving.remove(key);
-        self.claims_end(key);
-        let promised = self.nominations.remove(key);
-        if self.cache.remove_pod(key) || promised {
-            self.queue.cluster_changed(Instant::now());
+        Ended {
+            nominated: self.nominations.remove(key),
+            claiming: self.claims_end(key),
         }
     }
 
