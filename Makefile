@@ -6,10 +6,11 @@
 # make fmt        format the code
 # make lint       lints alone, warnings denied
 # make install    the release binary into $(DESTDIR)$(PREFIX)/bin
+# make package    the Debian package, its bill of materials and checksums, in target/package
 # make bench      figures of a release build
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: demo demo-down clean-demo test unit check fmt lint install bench setup release
+.PHONY: demo demo-down clean-demo test unit check fmt lint install package bench setup release
 
 PREFIX ?= /usr/local
 
@@ -45,6 +46,9 @@ check: lint
 
 install: release
 	@install -D -m 755 target/release/berth $(DESTDIR)$(PREFIX)/bin/berth
+
+package: release
+	@scripts/package
 
 bench: release
 	@scripts/bench

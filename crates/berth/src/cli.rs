@@ -11,6 +11,7 @@ mod node;
 mod overhead;
 mod plugin;
 mod reset;
+mod run;
 mod server;
 mod store;
 mod token;
@@ -68,10 +69,12 @@ enum Command {
     Token(token::TokenCommand),
     /// Find what will not work before it is applied: classes, pods, policies, quotas, node configurations
     Check(check::CheckArgs),
-    /// Propose a RuntimeClass' overhead by what nodes have measured
+    /// Propose a RuntimeClass' overhead by what nodes have measured; for who may get nodes/proxy
     Overhead(overhead::OverheadArgs),
-    /// Show where the time of a pod's start went
+    /// Show where the time of a pod's start went; for who may get nodes/proxy
     Trace(trace::TraceArgs),
+    /// Run a program in a pod of its own, under a class, and show what it writes
+    Run(Box<run::RunArgs>),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
     Migrate(migrate::MigrateArgs),
     /// Back up, restore, check or move the cluster's objects
@@ -97,17 +100,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// The arguments, where they are not kubectl's to carry out.
+/// The arguments, also where kubectl has called.
 fn arguments() -> anyhow::Result<Vec<OsString>> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let program = arguments.first().map(Path::new);
     if !program.is_some_and(plugin::is_called_by) {
         return Ok(arguments);
     }
-    match plugin::plan(arguments, plugin::kubectl_kubeconfig)? {
-        plugin::Plan::Own(arguments) => Ok(arguments),
-        plugin::Plan::Kubectl(arguments) => Err(plugin::become_kubectl(arguments)),
-    }
+    plugin::arguments(arguments, plugin::kubectl_kubeconfig)
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -133,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => return args.run().await,
             Command::Overhead(args) => args.run().await,
             Command::Trace(args) => args.run().await,
+            Command::Run(args) => return args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,
             Command::Completion(args) => args.run(),

@@ -37,6 +37,8 @@ mod observability;
 mod overhead;
 #[path = "e2e/owners.rs"]
 mod owners;
+#[path = "e2e/package.rs"]
+mod package;
 #[path = "e2e/pods.rs"]
 mod pods;
 #[path = "e2e/policies.rs"]

@@ -1,13 +1,13 @@
-//! How commands that ask nodes reach the API server.
+//! How commands that ask a cluster reach the API server.
 
 use std::path::PathBuf;
 
 use crate::{data_dir, kubeconfig};
 
-/// Flags of commands whose user may get nodes/proxy.
+/// Flags of commands that ask a cluster.
 #[derive(Debug, clap::Args)]
 pub(super) struct AccessArgs {
-    /// How to reach the API server, as somebody who may get nodes/proxy [default: DATA_DIR/admin.kubeconfig]
+    /// How to reach the API server [default: DATA_DIR/admin.kubeconfig]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Data directory of a server on this machine
@@ -16,6 +16,12 @@ pub(super) struct AccessArgs {
 }
 
 impl AccessArgs {
+    /// The kubeconfig file.
+    pub(super) fn path(&self) -> PathBuf {
+        let own = || self.data_dir.join("admin.kubeconfig");
+        self.kubeconfig.clone().unwrap_or_else(own)
+    }
+
     /// A client with these credentials.
     ///
     /// # Errors
