@@ -15,6 +15,7 @@ mod run;
 mod server;
 mod store;
 mod token;
+mod top;
 mod trace;
 mod up;
 
@@ -73,6 +74,8 @@ enum Command {
     Overhead(overhead::OverheadArgs),
     /// Show where the time of a pod's start went; for who may get nodes/proxy
     Trace(trace::TraceArgs),
+    /// Watch classes, nodes and pods: what each sandbox costs against what its class declares, and how long its start took
+    Top(top::TopArgs),
     /// Run a program in a pod of its own, under a class, and show what it writes
     Run(Box<run::RunArgs>),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
@@ -133,6 +136,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => return args.run().await,
             Command::Overhead(args) => args.run().await,
             Command::Trace(args) => args.run().await,
+            Command::Top(args) => args.run().await,
             Command::Run(args) => return args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,

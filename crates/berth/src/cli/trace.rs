@@ -1,6 +1,6 @@
 //! `berth trace POD`: where the time of a pod's start went, as its node noted it.
 
-mod ask;
+pub(super) mod ask;
 mod chart;
 
 use std::io::{IsTerminal as _, Write as _};

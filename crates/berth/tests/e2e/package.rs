@@ -285,6 +285,20 @@ fn the_package_runs_a_pod_in_a_bare_debian() {
         let pods = text(&run(debian.kubectl().args(["get", "pods", "-o", "name"])));
         pods.is_empty().then_some(()).ok_or(pods)
     });
+    let top = words(&run(debian.kubectl().args(["berth", "top", "--once"])));
+    let lines: Vec<&str> = top.lines().collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("plain ") && line.contains("runc")),
+        "{top}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("n1 ") && line.contains("True")),
+        "{top}"
+    );
     let checked = run(debian.kubectl().args(["berth", "check"]));
     assert!(
         !words(&checked).contains("admin.kubeconfig"),

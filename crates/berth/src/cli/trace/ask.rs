@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 256 << 10;
 ///
 /// # Errors
 /// When there is no report. Nothing of one that is too long or malformed is taken.
-pub(super) async fn ask(
+pub(in crate::cli) async fn ask(
     client: &Client,
     node: &str,
     namespace: &str,
