@@ -81,6 +81,8 @@ pub struct Config {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server: who creates what one of them acts on is not warned.
     pub controllers: bool,
+    /// Whether berth's own node enforces NetworkPolicies: who creates one is not warned.
+    pub network_policies: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -118,6 +120,7 @@ impl Config {
             limits: Limits::default(),
             gates: FeatureGates::default(),
             controllers: false,
+            network_policies: false,
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,

@@ -234,6 +234,7 @@ impl Config {
             handing_out: tokio::sync::Mutex::default(),
             gates: self.gates,
             controllers: self.controllers,
+            network_policies: self.network_policies,
             advertise: self.advertise,
         });
         let mut tasks = Tasks::default();
