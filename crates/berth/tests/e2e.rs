@@ -31,6 +31,8 @@ mod join;
 mod measured;
 #[path = "e2e/migrate.rs"]
 mod migrate;
+#[path = "e2e/network_policy.rs"]
+mod network_policy;
 #[path = "e2e/observability.rs"]
 mod observability;
 #[path = "e2e/overhead.rs"]

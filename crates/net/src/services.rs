@@ -15,13 +15,13 @@
 //! needs that one's rights (`system:node-proxier`) and nothing of the node agent.
 
 mod balancer;
-mod bridge;
-mod conntrack;
-mod facts;
+pub(crate) mod bridge;
+pub(crate) mod conntrack;
+pub(crate) mod facts;
 mod health;
-mod kept;
+pub(crate) mod kept;
 mod listeners;
-mod model;
+pub(crate) mod model;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,13 +54,13 @@ use rules::{Front, Plan};
 /// What a Service of another proxy has, and what has no address to lead from.
 const NOT_OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
 /// Shortest time between two transactions.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Changes that come together are waited for so long.
-const TOGETHER: Duration = Duration::from_millis(15);
+pub(crate) const TOGETHER: Duration = Duration::from_millis(15);
 /// How often everything is looked at in any case: interfaces and listening programs change without a word.
-const TICK: Duration = Duration::from_secs(15);
+pub(crate) const TICK: Duration = Duration::from_secs(15);
 /// The soonest look after somebody has changed nftables.
-const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Settings of the proxy.
 #[derive(Clone)]
@@ -112,7 +112,7 @@ pub fn run(
     Ok(Box::pin(proxy.work(config.client, shutdown)))
 }
 
-fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
+pub(crate) fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
     let parts = list.iter().flat_map(|text| text.split(','));
     parts
         .map(str::trim)
@@ -133,7 +133,7 @@ struct Proxy {
     facts: Facts,
     services: Seen<Service>,
     slices: Seen<Slice>,
-    kept: Kept,
+    kept: Kept<1>,
     balancer: Option<Balancer>,
     health: Health,
     /// What was led by the last plan; nothing before the first.
@@ -158,7 +158,7 @@ impl Proxy {
             },
             services: Seen::default(),
             slices: Seen::default(),
-            kept: Kept::new(Table::new("services", &config.network)?),
+            kept: Kept::new("of Services", [Table::new("services", &config.network)?]),
             balancer: config.balancer.clone().map(Balancer::new),
             health: Health::new(config.addresses.clone()),
             fronts: None,
@@ -250,7 +250,7 @@ impl Proxy {
             }
         }
         self.left_out.clone_from(&plan.left_out);
-        match self.kept.keep(&plan.ruleset).await {
+        match self.kept.keep([&plan.ruleset]).await {
             Ok(changed) => {
                 self.outage.works();
                 if changed {
@@ -261,7 +261,11 @@ impl Proxy {
                     );
                 }
                 if self.fronts.is_none() {
-                    info!(table = %self.kept.table(), services = self.services.all.len(), "Services are led to their endpoints");
+                    info!(
+                        table = self.kept.table().map(Table::to_string),
+                        services = self.services.all.len(),
+                        "Services are led to their endpoints"
+                    );
                 }
             }
             Err(error) => return Some(self.outage.failed(error)),
@@ -333,10 +337,10 @@ impl Proxy {
 }
 
 /// What was seen of a kind's objects.
-struct Seen<T> {
-    all: BTreeMap<Key, T>,
+pub(crate) struct Seen<T> {
+    pub(crate) all: BTreeMap<Key, T>,
     /// Whether they have been listed.
-    is_listed: bool,
+    pub(crate) is_listed: bool,
 }
 
 impl<T> Default for Seen<T> {
@@ -350,7 +354,7 @@ impl<T> Default for Seen<T> {
 
 impl<T: PartialEq> Seen<T> {
     /// Takes an event over; whether it changes anything.
-    fn see<K>(
+    pub(crate) fn see<K>(
         &mut self,
         event: Result<watcher::Event<K>, watcher::Error>,
         meta: impl Fn(&K) -> &ObjectMeta,
@@ -390,7 +394,7 @@ impl<T: PartialEq> Seen<T> {
 }
 
 /// Not at once, as changes come together, and not right after the last look.
-fn soonest(last: Instant, pause: Duration) -> Instant {
+pub(crate) fn soonest(last: Instant, pause: Duration) -> Instant {
     (Instant::now() + pause).max(last + PAUSE)
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_net::policy::PolicyHandle;
 use berth_trace::Tracer;
 use k8s_openapi::api::core::v1::Taint;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub log_max_files: u32,
     /// How often it is measured what sandboxes cost beyond their containers; zero: never.
     pub overhead_period: Duration,
+    /// What enforces NetworkPolicies here; none leaves them to the network plugin.
+    pub network_policies: Option<PolicyHandle>,
     /// Where spans go.
     pub tracer: Tracer,
 }
@@ -106,6 +109,7 @@ impl Config {
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             overhead_period: Duration::from_secs(60),
+            network_policies: None,
             tracer: Tracer::default(),
         }
     }

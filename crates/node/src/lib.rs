@@ -23,6 +23,7 @@
 //! | `static_pods::keep`, `keep_mirrors` | the pods of files, and their mirrors in the API | `PodHandle` per pod |
 //! | `devices::keep`, `pod_resources::keep` | the sockets of device plugins and of those who ask for devices | `Devices` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
+//! | `pod_network::keep` | events of pods that are cut off from the network | - |
 //! | `cost::keep` | what sandboxes cost beyond their containers | `Costs` |
 //! | `Server::serve` | port 10250 | - |
 //! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
@@ -56,6 +57,7 @@ mod orphans;
 mod own_dirs;
 mod pleg;
 mod pod_files;
+mod pod_network;
 mod pod_resources;
 mod pods;
 mod probes;
@@ -181,6 +183,11 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     tasks.spawn_essential("eviction", eviction::keep(shared(), stop()));
     if !agent.config.overhead_period.is_zero() {
         tasks.spawn_essential("overhead", cost::keep(shared(), stop()));
+    }
+    if let Some(policies) = &agent.config.network_policies {
+        policies.node_serves(agent.port);
+        let closed = pod_network::keep(shared(), policies.closed(), stop());
+        tasks.spawn_essential("closed pods", closed);
     }
     tasks.spawn_essential("node server", server.serve(shared(), stop()));
     if let Some(own) = agent.config.certificates.clone() {

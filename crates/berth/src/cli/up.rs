@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use berth_net::policy::PolicyConfig;
 use berth_net::services::ServiceProxyConfig;
 use berth_node::{ServingCertificate, ServingTls};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
@@ -41,6 +42,10 @@ pub(super) struct UpArgs {
     /// Lead what is sent to Services to their endpoints, by nftables; switch it off where kube-proxy runs
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
     service_proxy: bool,
+    /// Enforce NetworkPolicies, and what RuntimeClasses deny their pods, by nftables; switch it off where something else filters what
+    /// pods of berth's own network send. A network of somebody else's is left to its plugin
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
+    network_policy: bool,
     /// Addresses that Services may claim by externalIPs (may be repeated): who may write Services takes what is sent there
     #[arg(
         long = "service-external-ips",
@@ -88,9 +93,11 @@ impl UpArgs {
             .default_network
             .clone()
             .filter(|_| !role::cri::is_foreign_network(&cri));
+        let filtered = own_network.clone().filter(|_| self.network_policy);
         let beside = Beside {
             node: &name,
             pod_cidr: own_network.as_ref().map(|network| network.subnet.as_str()),
+            network_policies: filtered.is_some(),
         };
         let service_cidr = self.dirs.service_cidr();
         let server = self
@@ -111,6 +118,11 @@ impl UpArgs {
         if own_dns {
             self.node.cluster_dns.clone_from(&dns_addresses);
         }
+        let own_dns_addresses = if own_dns {
+            dns_addresses.clone()
+        } else {
+            Vec::new()
+        };
         server.spawn(&pki, &mut roles).await?;
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(cri, token).await?)
@@ -162,6 +174,33 @@ impl UpArgs {
                 role::dns::run(dns, admin, token)
             });
         }
+        if filtered.is_none() {
+            let bridge = own_network
+                .as_ref()
+                .map_or(&marker.bridge, |network| &network.bridge);
+            if let Err(error) = berth_net::policy::remove(bridge).await {
+                warn!(bridge, %error, "the rules of NetworkPolicies, which are not enforced any more, cannot be removed");
+            }
+        }
+        let mut policies = None;
+        if let Some(network) = filtered {
+            let identity = pki.client("system:network-policy", &[])?;
+            let config = PolicyConfig {
+                client: kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
+                bridge: network.bridge,
+                pod_cidrs: vec![network.subnet],
+                node: name.clone(),
+                dns: own_dns_addresses,
+                runtime_classes: gates.runtime_class,
+                remembered: data.path().join("node/network-policy.json"),
+            };
+            let (handle, enforcer) = berth_net::policy::prepare(config)?;
+            policies = Some(handle);
+            roles.spawn(Stage::Clients, "network policies", |token| async move {
+                enforcer.run(token).await;
+                Ok(())
+            });
+        }
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
         let mut node = self.node.config(
             kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
@@ -172,6 +211,7 @@ impl UpArgs {
             &gates,
         )?;
         node.tracer = tracer;
+        node.network_policies = policies;
         roles.spawn(Stage::Clients, "node agent", |token| async move {
             Ok(berth_node::run(node, token).await?)
         });

@@ -130,6 +130,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) node: &'a str,
     /// Addresses of its pods, on a bridge of berth's own; none on somebody else's network.
     pub(crate) pod_cidr: Option<&'a str>,
+    /// It enforces NetworkPolicies.
+    pub(crate) network_policies: bool,
 }
 
 /// A server that listens, and what its clients need.
@@ -172,6 +174,7 @@ impl ServerArgs {
         let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
         config.controllers = self.controllers;
+        config.network_policies = beside.is_some_and(|beside| beside.network_policies);
         let shared = matches!(config.store, StoreConfig::Etcd(_));
         config.services = self
             .services

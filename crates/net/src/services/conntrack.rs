@@ -41,6 +41,8 @@ const PATIENCE_SECONDS: i64 = 10;
 pub(crate) struct Flow {
     /// The protocol's number.
     pub(crate) protocol: u8,
+    /// Who asked.
+    pub(crate) from: SocketAddr,
     /// What the client asked for.
     pub(crate) asked: SocketAddr,
     /// Who answers.
@@ -182,6 +184,7 @@ fn parse(body: &[u8]) -> Option<Flow> {
     let (asked, answers) = (asked?, answers?);
     Some(Flow {
         protocol: asked.protocol,
+        from: asked.from,
         asked: asked.to,
         answers: answers.from,
         name,
@@ -266,6 +269,7 @@ mod tests {
         body.extend(attribute(ID, &[1, 2, 3, 4]));
         let flow = parse(&body).unwrap();
         assert_eq!(flow.protocol, 17);
+        assert_eq!(flow.from, "10.0.0.9:4000".parse().unwrap());
         assert_eq!(flow.asked, "10.96.0.9:53".parse().unwrap());
         assert_eq!(flow.answers, "10.0.0.2:5353".parse().unwrap());
         assert_eq!(flow.name, [orig, attribute(ID, &[1, 2, 3, 4])].concat());

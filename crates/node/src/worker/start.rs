@@ -22,6 +22,7 @@ use crate::events::MESSAGE_BYTES;
 use crate::hooks;
 use crate::images::Image;
 use crate::pod_files::first_bytes;
+use crate::pod_network;
 
 #[derive(Clone, Debug)]
 enum Pull {
@@ -308,6 +309,14 @@ impl Worker {
             }
         };
         drop(stage);
+        if let Err(message) = self.network_in_force().await {
+            self.agent
+                .events
+                .warn(&self.pod, pod_network::REASON, message.clone());
+            self.problem(&c.name, pod_network::REASON, message);
+            self.retry();
+            return false;
+        }
         let request = StartContainerRequest {
             container_id: id.clone(),
         };

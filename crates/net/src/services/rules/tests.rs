@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::nft::{Standing, Table};
+use crate::nft::{Standing, Table, apply};
 
 const NODE: &str = "192.0.2.2";
 
@@ -567,10 +567,7 @@ async fn the_kernel_takes_every_script() {
             },
         ),
     ];
-    table
-        .apply(&variants[0].ruleset.anew(&table))
-        .await
-        .unwrap();
+    apply(&variants[0].ruleset.anew(&table)).await.unwrap();
     let mut before = &variants[0].ruleset;
     for round in 0..2 {
         for variant in variants.iter().chain(variants.iter().rev()) {
@@ -580,13 +577,12 @@ async fn the_kernel_takes_every_script() {
                     .ruleset
                     .rebuild(&table.names().await.unwrap().unwrap(), &table),
             };
-            table
-                .apply(&script)
+            apply(&script)
                 .await
                 .unwrap_or_else(|error| panic!("{error}\n{script}"));
             let changed = table.standing().await.unwrap().unwrap();
             // What is there is the same as if it had been written at once.
-            table.apply(&variant.ruleset.anew(&table)).await.unwrap();
+            apply(&variant.ruleset.anew(&table)).await.unwrap();
             let anew = table.standing().await.unwrap().unwrap();
             assert_eq!(sorted(&changed), sorted(&anew));
             before = &variant.ruleset;
