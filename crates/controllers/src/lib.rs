@@ -15,6 +15,7 @@
 //! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
 //! | [`addons`] | a directory of manifests | applies them, deletes what they no longer hold; runs by itself |
 //! | `workload` | Deployments, ReplicaSets, ReplicationControllers, Pods | makes and removes what they ask for |
+//! | `workload::volumes` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods | binds claims, has local-path volumes made and removed |
 //! | [`class_overhead`] | Nodes, Pods, what nodes measure | says which classes' declared overhead is far from what was measured |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!

@@ -9,6 +9,7 @@
 //! - [`event`]: counting repeated events.
 //! - [`fnv`]: a number for bytes.
 //! - [`gates`]: the feature gates.
+//! - [`local_path`]: volumes that are directories of one node.
 //! - [`meta`]: what holds for the metadata of every object.
 //! - [`object_usage`]: what claims and services use of a quota.
 //! - [`pod`]: what a pod's status says of it.
@@ -22,6 +23,7 @@ pub mod cron;
 pub mod event;
 pub mod fnv;
 pub mod gates;
+pub mod local_path;
 pub mod meta;
 pub mod object_usage;
 pub mod pod;

@@ -18,6 +18,7 @@
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.
 //! - [`endpoints`]: what is behind a Service.
 //! - [`budget`]: how many pods may be evicted.
+//! - [`volume`]: which claim gets which volume, and what becomes of the volume after it.
 //! - [`autoscaler`]: how many replicas, by what pods use.
 
 pub mod autoscaler;
@@ -35,6 +36,7 @@ pub mod replicas;
 pub mod revision;
 pub mod stateful_set;
 pub mod template;
+pub mod volume;
 
 use berth_core::event::EventType;
 

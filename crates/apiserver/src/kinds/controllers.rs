@@ -16,7 +16,7 @@ const MANAGER: (&str, &str) = ("kube-system", "kube-controller-manager");
 const DEFAULT_SECONDS: i32 = 15;
 
 /// The kinds for which this program has a controller (`berth-controllers`).
-const BUILT_IN: [&str; 9] = [
+const BUILT_IN: [&str; 11] = [
     "Deployment",
     "ReplicaSet",
     "ReplicationController",
@@ -26,6 +26,8 @@ const BUILT_IN: [&str; 9] = [
     "CronJob",
     "PodDisruptionBudget",
     "HorizontalPodAutoscaler",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
 ];
 
 /// Tells the creator that nothing will happen, unless a controller manager runs.

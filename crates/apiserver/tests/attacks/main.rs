@@ -37,4 +37,5 @@ mod resource_metrics;
 mod resources;
 mod services;
 mod subresources;
+mod volumes;
 mod webhooks;
