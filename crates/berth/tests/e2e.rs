@@ -13,6 +13,8 @@ mod addons;
 mod certificates;
 #[path = "e2e/check.rs"]
 mod check;
+#[path = "e2e/claims.rs"]
+mod claims;
 #[path = "e2e/classes.rs"]
 mod classes;
 #[path = "e2e/cluster.rs"]

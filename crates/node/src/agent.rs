@@ -18,6 +18,7 @@ use crate::cri::Cri;
 use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::images::Images;
+use crate::local_path::LocalPath;
 use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::pods::PodHandle;
@@ -82,6 +83,10 @@ pub(crate) struct Agent {
     pub(crate) starts: Starts,
     /// Held while a resize is granted.
     pub(crate) granting: Mutex<()>,
+    /// Volumes that are directories of this node.
+    pub(crate) local_path: LocalPath,
+    /// Held while it is noted which pod has a claim.
+    pub(crate) claiming: Mutex<()>,
     /// Pods of the API that stand for static ones; seen by `pods::keep`.
     pub(crate) mirrors: Mirrors,
     /// Kept by `pods::keep` and `static_pods::keep`: workers by pod uid.

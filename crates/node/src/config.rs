@@ -10,6 +10,9 @@ use k8s_openapi::api::core::v1::Taint;
 
 use crate::certificates::NodeCertificates;
 
+/// The directory of local-path volumes in the agent's own.
+pub(crate) const LOCAL_PATH: &str = "local-path";
+
 /// Everything the node agent needs. Parsed whole before any port is bound.
 #[derive(Clone)]
 pub struct Config {
@@ -25,6 +28,8 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Where the manifests of static pods are, the stock `staticPodPath`; none for no such pods.
     pub static_pod_dir: Option<PathBuf>,
+    /// Where the directories of local-path volumes are, `local-path` in the root directory unless it is chosen.
+    pub local_path_dir: PathBuf,
     /// Where `device-plugins/kubelet.sock` and `pod-resources/kubelet.sock` are, the stock `/var/lib/kubelet`.
     pub plugin_dir: PathBuf,
     /// Where container logs go, the stock `/var/log/pods`.
@@ -85,6 +90,7 @@ impl Config {
             node_ip: None,
             cri_socket: cri_socket.into(),
             static_pod_dir: None,
+            local_path_dir: root_dir.join(LOCAL_PATH),
             plugin_dir: root_dir.clone(),
             root_dir,
             pod_logs_dir: PathBuf::from("/var/log/pods"),

@@ -49,6 +49,7 @@ mod hooks;
 mod hosts;
 mod http_probe;
 mod images;
+mod local_path;
 mod logs;
 mod machine;
 mod objects;
@@ -105,6 +106,13 @@ pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Re
 async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     own_dirs::prepare(&config.root_dir, &config.pod_logs_dir)
         .map_err(|(path, source)| Error::RootDir { path, source })?;
+    // One that somebody else chose is there, or is missing, which is told on claims.
+    if config.local_path_dir == config.root_dir.join(config::LOCAL_PATH) {
+        local_path::prepare(&config.local_path_dir).map_err(|source| Error::RootDir {
+            path: config.local_path_dir.clone(),
+            source,
+        })?;
+    }
     let machine = machine::Machine::read(&config.root_dir)?;
     let issued = matches!(config.tls.certificate, ServingCertificate::Issued);
     if issued && config.certificates.is_none() {
@@ -144,6 +152,8 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         starts: starts::Starts::new(config.tracer.clone()),
         users: users::Users::new(config.root_dir.join("pods")),
         granting: parking_lot::Mutex::default(),
+        local_path: local_path::LocalPath::new(config.local_path_dir.clone()),
+        claiming: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
         mirrors: static_pods::Mirrors::default(),
         pods: Mutex::default(),

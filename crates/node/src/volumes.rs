@@ -2,6 +2,7 @@
 //! after it.
 
 mod atomic;
+pub(crate) mod claim;
 mod dirs;
 mod payload;
 pub(crate) mod subpath;
@@ -60,6 +61,8 @@ pub(crate) enum VolumeError {
     Key { kind: &'static str, key: String },
     #[error("hostPath type check failed: {path} is not {what}")]
     HostPath { path: String, what: &'static str },
+    #[error(transparent)]
+    Claim(#[from] claim::ClaimError),
     #[error(transparent)]
     Quantity(#[from] QuantityError),
     #[error("{field} {value} is not one that files can have")]
@@ -186,6 +189,18 @@ async fn one(
         let reference = image(agent, pod, source).await?;
         return Ok(Source::Image { reference });
     }
+    if let Some(name) = claim::claim_of(pod, volume) {
+        let here = claim::Here {
+            objects: &agent.objects,
+            events: &agent.events,
+            local_path: &agent.local_path,
+            node_name: &agent.config.node_name,
+            node: agent.node.borrow().clone(),
+            pods: agent.config.root_dir.join("pods"),
+            claiming: &agent.claiming,
+        };
+        return claim::mount(&here, pod, volume, name, group).await;
+    }
     let Some((kind, in_memory)) = payload::kind(volume) else {
         return Err(VolumeError::Unsupported(unsupported(volume)));
     };
@@ -234,9 +249,7 @@ async fn image(
 
 fn unsupported(v: &Volume) -> &'static str {
     let kinds = [
-        (v.persistent_volume_claim.is_some(), "persistentVolumeClaim"),
         (v.csi.is_some(), "csi"),
-        (v.ephemeral.is_some(), "ephemeral"),
         (v.nfs.is_some(), "nfs"),
         (v.iscsi.is_some(), "iscsi"),
         (v.fc.is_some(), "fc"),

@@ -58,6 +58,10 @@ pub(crate) struct NodeArgs {
     /// (pod-resources/kubelet.sock); vendors' DaemonSets expect /var/lib/kubelet [default: the node's own directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins_dir: Option<PathBuf>,
+    /// Directory for volumes of the StorageClass local-path: it must be there, and root's alone to write [default: local-path in
+    /// the node's own directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) local_path_dir: Option<PathBuf>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
@@ -128,6 +132,9 @@ impl NodeArgs {
         config.static_pod_dir.clone_from(&self.pod_manifest_path);
         if let Some(dir) = &self.plugins_dir {
             config.plugin_dir.clone_from(dir);
+        }
+        if let Some(dir) = &self.local_path_dir {
+            config.local_path_dir = crate::dirs::absolute(dir);
         }
         config.gates = Gates {
             runtime_class: gates.runtime_class,
