@@ -2,15 +2,15 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `model.rs` | Services and EndpointSlices, as far as rules are made of them; which endpoints count |
-//! | `facts.rs` | what is known of the node |
+//! | `model.rs`, `model/near.rs` | Services and EndpointSlices, as far as rules are made of them; which endpoints count |
+//! | `facts.rs`, `zone.rs` | what is known of the node |
 //! | `rules.rs` | from both to the rules (pure) |
 //! | `kept.rs` | the rules in the kernel: what was written, and whether it still stands |
 //! | `conntrack.rs` | connections to endpoints that are gone |
 //! | `listeners.rs`, `bridge.rs` | what the kernel says of ports in use, and of the pods' bridge |
 //! | `balancer.rs`, `health.rs` | the status of Services of type LoadBalancer, and their health check ports |
 //!
-//! One task: two watches, a wake-up when somebody changes nftables, and a look from time to time. Changes that come
+//! One task: three watches, a wake-up when somebody changes nftables, and a look from time to time. Changes that come
 //! together are written together. The rules stay when it ends, as pods do. Where a kube-proxy runs it isn't started. It
 //! needs that one's rights (`system:node-proxier`) and nothing of the node agent.
 
@@ -23,6 +23,7 @@ mod kept;
 mod listeners;
 mod model;
 mod rules;
+mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -171,10 +172,11 @@ impl Proxy {
     async fn work(mut self, client: Client, shutdown: CancellationToken) {
         unblock(bridge::prepare).await;
         let services: Api<v1::Service> = Api::all(client.clone());
-        let slices: Api<EndpointSlice> = Api::all(client);
+        let slices: Api<EndpointSlice> = Api::all(client.clone());
         let ours = watcher::Config::default().labels(NOT_OURS);
         let mut services = Box::pin(watcher(services, ours.clone()).default_backoff());
         let mut slices = Box::pin(watcher(slices, ours).default_backoff());
+        let mut zone = zone::watch(client.clone(), &self.facts.node);
         let mut watching = Outage::new("cannot watch Services");
         let mut watching_slices = Outage::new("cannot watch EndpointSlices");
         let mut learning = Outage::new("cannot learn of changes of nftables by others");
@@ -203,6 +205,12 @@ impl Proxy {
                 Some(event) = slices.next() => {
                     watching_slices.watched(&event);
                     if self.slices.see(event, |slice| &slice.metadata, Slice::parse) {
+                        due = due.min(soonest(last, TOGETHER));
+                    }
+                }
+                Some(zone) = zone.next() => {
+                    if self.facts.zone != zone {
+                        self.facts.zone = zone;
                         due = due.min(soonest(last, TOGETHER));
                     }
                 }
