@@ -8,6 +8,8 @@
 //! - [`score`]: the nodes that can, from 0 up; more is better.
 //! - [`early`]: what will not run as things are now, said when it is created.
 //! - [`Surroundings`]: what the pods of all nodes mean for the place of one: affinity between pods, topology spread.
+//! - [`ImageSpread`]: how many nodes have each image.
+//! - [`siblings_of`]: from which pods one is kept apart when it says nothing of that.
 //! - [`claims`]: where the persistent volumes of a pod let it run.
 //! - [`preempt`]: which pods of lower priority make room for one that fits nowhere.
 //! - [`summarize`]: the reasons over all nodes, as FailedScheduling tells them.
@@ -32,10 +34,12 @@ mod term;
 pub use affinity::matches_node_selector;
 pub use around::Surroundings;
 pub use filter::{HandlerRule, filter, filter_beside, fits, placement};
+pub use images::ImageSpread;
 pub use info::{NodeInfo, PodInfo};
 pub use reason::Reason;
 pub use sample::enough_nodes;
 pub use score::score;
+pub use spread::siblings_of;
 pub use summary::{summarize, summarize_text};
 pub use term::Namespaces;
 

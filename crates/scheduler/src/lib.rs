@@ -7,6 +7,7 @@ mod cache;
 mod known;
 mod nominations;
 mod queue;
+mod selectors;
 mod task;
 mod trace;
 mod write;

@@ -32,6 +32,7 @@ use crate::cache::Cache;
 use crate::known::Known;
 use crate::nominations::Nominations;
 use crate::queue::{PodKey, Queue};
+use crate::selectors::Selectors;
 use crate::trace::Waiting;
 use crate::write::{Nominated, Occurrence, Writer};
 
@@ -83,6 +84,7 @@ pub(crate) struct SchedulerTask {
     claims: Known<PersistentVolumeClaim>,
     volumes: Known<PersistentVolume>,
     storage_classes: Known<StorageClass>,
+    selectors: Selectors,
     /// Pods whose claims are being bound.
     claiming: HashMap<PodKey, Claiming>,
     /// The volumes that these get.
@@ -122,6 +124,7 @@ impl SchedulerTask {
             claims: Known::default(),
             volumes: Known::default(),
             storage_classes: Known::default(),
+            selectors: Selectors::default(),
             claiming: HashMap::new(),
             reserved: BTreeSet::new(),
             listing_pods: HashSet::new(),
@@ -191,6 +194,7 @@ impl SchedulerTask {
             && self.claims.is_complete()
             && self.volumes.is_complete()
             && self.storage_classes.is_complete()
+            && self.selectors.is_complete()
     }
 
     fn overhead(&self) -> Overhead {

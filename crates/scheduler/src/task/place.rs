@@ -52,7 +52,10 @@ impl SchedulerTask {
         let Some(pod) = self.pending.get(key).cloned() else {
             return self.queue.remove(key);
         };
-        let info = PodInfo::new(Arc::clone(&pod), self.overhead());
+        let mut info = PodInfo::new(Arc::clone(&pod), self.overhead());
+        if self.cache.nodes().len() > 1 && !info.has_constraints() {
+            info = info.with_siblings(self.selectors.siblings(&pod));
+        }
         match self.decide(key, &info) {
             Decision::Node(node, seen, claimed) => {
                 self.next_node = self.after(seen);
@@ -115,7 +118,7 @@ impl SchedulerTask {
                 }
             }
         }
-        let scores = score(info, &candidates, &ask.around);
+        let scores = score(info, &candidates, &ask.around, self.cache.images());
         let best = names.iter().zip(scores).max_by_key(|(_, score)| *score);
         if let Some((name, _)) = best {
             let claimed = self
