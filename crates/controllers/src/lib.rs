@@ -6,6 +6,7 @@
 //! | [`service_accounts`] | Namespaces | gives each its ServiceAccount `default` and ConfigMap `kube-root-ca.crt` |
 //! | [`node_health`] | Nodes, Leases | marks nodes whose Lease isn't renewed, keeps their condition taints |
 //! | [`eviction`] | Nodes, Pods | deletes pods that don't tolerate a node's NoExecute taints |
+//! | [`node_cidrs`] | Nodes | gives each the addresses of its pods, where the cluster's are shared out here |
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
@@ -28,6 +29,7 @@ pub mod class_overhead;
 pub mod eviction;
 pub mod garbage;
 pub mod namespace;
+pub mod node_cidrs;
 pub mod node_health;
 pub mod node_page;
 pub mod pod_garbage;
@@ -71,6 +73,8 @@ pub struct Config {
     pub authority: Option<Arc<certificates::Authority>>,
     /// How often declared overhead is compared with what nodes measure; the default when `None`.
     pub overhead_period: Option<Duration>,
+    /// What nodes get of the cluster's addresses; without it, they have their own.
+    pub node_cidrs: Option<node_cidrs::NodeCidrs>,
 }
 
 impl Config {
@@ -85,6 +89,7 @@ impl Config {
             gates: FeatureGates::default(),
             authority: None,
             overhead_period: None,
+            node_cidrs: None,
         }
     }
 }
@@ -167,6 +172,10 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         let period = config.overhead_period;
         let run = class_overhead::run(client.clone(), nodes, pods, period, stop());
         tasks.spawn_essential("overhead controller", run);
+    }
+    if let Some(cidrs) = config.node_cidrs {
+        let run = node_cidrs::run(client.clone(), cidrs, nodes.clone(), stop());
+        tasks.spawn_essential("node IPAM controller", run);
     }
     let tokens = token_cleaner::tokens(&tasks, client.clone());
     tasks.spawn_essential(

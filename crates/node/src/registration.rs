@@ -1,5 +1,6 @@
 //! The Node object and its Lease: created, kept true, renewed.
 
+mod cidrs;
 mod lease;
 mod object;
 
@@ -17,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
+use crate::cri::rpc_message;
 use crate::runtime::Facts;
 use crate::writes;
 
+use cidrs::Cidrs;
 pub(crate) use lease::keep as keep_lease;
 pub(crate) use object::{allocatable, own_labels};
 
@@ -38,6 +41,8 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let mut facts = agent.runtime.clone();
     let mut written: Option<(NodeStatus, Timestamp)> = None;
     let mut registered = false;
+    let mut cidrs = Cidrs::default();
+    let mut untold = Outage::new("cannot tell the runtime the addresses of this node's pods");
     let mut outage = Outage::new("cannot write the node's status");
     // A node that only restarts its agent need not be seen as not ready for a moment.
     tokio::select! {
@@ -47,7 +52,8 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     }
     loop {
         let mut pause = LOOK;
-        let step = step(&agent, &api, &mut registered, &mut written);
+        let before = registered;
+        let step = step(&agent, &api, &mut registered, &mut written, &cidrs);
         match tokio::time::timeout(LIMIT, step).await {
             Ok(Ok(())) => outage.works(),
             Ok(Err(error)) => {
@@ -57,6 +63,19 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
             Err(_) => {
                 registered = false;
                 pause = outage.failed("no answer in 30 s");
+            }
+        }
+        if registered && !before {
+            cidrs = Cidrs::default();
+        }
+        let is_ready = facts.borrow().is_ready();
+        let known = agent.node.borrow().clone();
+        if !is_ready {
+            cidrs.forget();
+        } else if let Some(node) = known {
+            match cidrs.tell(&agent, &node).await {
+                Ok(()) => untold.works(),
+                Err(status) => pause = untold.failed(rpc_message(&status)).min(pause),
             }
         }
         tokio::select! {
@@ -73,6 +92,7 @@ async fn step(
     api: &Api<Node>,
     registered: &mut bool,
     written: &mut Option<(NodeStatus, Timestamp)>,
+    cidrs: &Cidrs,
 ) -> Result<(), kube::Error> {
     let name = &agent.config.node_name;
     if !*registered {
@@ -80,6 +100,11 @@ async fn step(
         *written = node.status.clone().map(|s| (s, Timestamp::UNIX_EPOCH));
         agent.node.send_replace(Some(Arc::new(node)));
         *registered = true;
+    }
+    let known = agent.node.borrow().clone();
+    if cidrs.are_awaited(known.as_deref()) {
+        let node = api.get(name).await?;
+        agent.node.send_replace(Some(Arc::new(node)));
     }
     tell_broken(agent, api).await?;
     let now = Timestamp::now();

@@ -17,6 +17,7 @@
 //! - [`daemon_set`]: a pod for each node.
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.
 //! - [`endpoints`]: what is behind a Service.
+//! - [`node_cidrs`]: which addresses the pods of each node get.
 //! - [`budget`]: how many pods may be evicted.
 //! - [`autoscaler`]: how many replicas, by what pods use.
 
@@ -28,6 +29,7 @@ pub mod deployment;
 pub mod endpoints;
 pub mod intstr;
 pub mod job;
+pub mod node_cidrs;
 pub mod owner;
 pub mod pod;
 pub mod rank;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod limits;
+pub(crate) mod node_cidrs;
 mod services;
 pub(crate) mod store;
 
@@ -20,6 +21,7 @@ use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
 use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
+use berth_controllers::node_cidrs::NodeCidrs;
 use berth_core::gates::FeatureGates;
 use berth_trace::Tracer;
 
@@ -141,6 +143,8 @@ pub(crate) struct Built {
     pub(crate) dns: Vec<IpAddr>,
     /// Networks of Services.
     pub(crate) service_cidrs: Vec<String>,
+    /// What nodes get of the cluster's addresses.
+    pub(crate) node_cidrs: Option<NodeCidrs>,
     gates: FeatureGates,
     /// The server's part of the data directory.
     dir: PathBuf,
@@ -244,6 +248,7 @@ impl ServerArgs {
             url,
             dns: services.dns_ips(),
             service_cidrs: services.cidrs(),
+            node_cidrs: None,
             gates,
             dir: dir.to_owned(),
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
@@ -415,6 +420,7 @@ impl Built {
             tracer,
             dns: _,
             service_cidrs: _,
+            node_cidrs,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)
@@ -458,6 +464,7 @@ impl Built {
         let mut config = berth_controllers::Config::new(manager, pki.ca_pem.clone());
         config.gates = gates;
         config.overhead_period = Some(overhead_period);
+        config.node_cidrs = node_cidrs;
         config.authority = Some(Arc::new(pki.authority()?));
         let work = move |token| {
             let running = if controllers {
