@@ -16,6 +16,7 @@ pub mod evict;
 pub mod observed;
 pub mod phase;
 pub mod plan;
+pub mod ports;
 pub mod problem;
 pub mod qos;
 pub mod resize;

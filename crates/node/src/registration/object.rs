@@ -16,17 +16,27 @@ use crate::agent::{Agent, Pressure};
 /// The Kubernetes version whose kubelet this agent stands in for.
 pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"));
 
+/// The longest value of a label.
+const MAX_LABEL: usize = 63;
+
 /// Memory that eviction keeps free, the stock `memory.available<100Mi`.
 const RESERVED_MEMORY: i64 = 100 << 20;
+
+/// What the node is called where a host name is wanted: its own name, as the stock kubelet has it (`--hostname-override`). Two
+/// nodes of one machine are two places. A name that is too long for a label gives way to the machine's.
+fn hostname(agent: &Agent) -> String {
+    let name = &agent.config.node_name;
+    if name.len() > MAX_LABEL {
+        return agent.machine.hostname.to_lowercase();
+    }
+    name.clone()
+}
 
 /// The labels that the agent gives its Node.
 pub(crate) fn own_labels(agent: &Agent) -> BTreeMap<String, String> {
     let m = &agent.machine;
     let mut labels = BTreeMap::from([
-        (
-            "kubernetes.io/hostname".to_owned(),
-            m.hostname.to_lowercase(),
-        ),
+        ("kubernetes.io/hostname".to_owned(), hostname(agent)),
         ("kubernetes.io/os".to_owned(), "linux".to_owned()),
         ("kubernetes.io/arch".to_owned(), m.architecture.to_owned()),
         ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
@@ -133,7 +143,7 @@ pub(super) fn status(
         .collect();
     addresses.push(NodeAddress {
         type_: "Hostname".to_owned(),
-        address: m.hostname.clone(),
+        address: hostname(agent),
     });
     let handlers = facts.handlers.iter().map(|h| NodeRuntimeHandler {
         name: Some(h.name.clone()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use berth_core::event::EventType;
 use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
-use berth_lifecycle::{Problem, Start, admit, is_terminal};
+use berth_lifecycle::{Problem, Start, admit, is_terminal, ports};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use tracing::{debug, warn};
@@ -143,7 +143,8 @@ impl Worker {
             strict_groups: self.agent.runtime.borrow().supplemental_groups_policy == Some(true),
             user_namespaces: self.agent.runtime.borrow().user_namespaces(None),
         };
-        admit::admit(&self.pod, &labels, &room, can)
+        admit::admit(&self.pod, &labels, &room, can)?;
+        ports::admit_ports(&self.pod, &others)
     }
 
     /// The other pods that have room on this node.
