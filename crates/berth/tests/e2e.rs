@@ -17,6 +17,8 @@ mod check;
 mod classes;
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/converge.rs"]
+mod converge;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/devices.rs"]
