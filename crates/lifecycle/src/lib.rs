@@ -20,6 +20,7 @@ pub mod problem;
 pub mod qos;
 pub mod resize;
 pub mod status;
+pub mod swap;
 
 pub use backoff::Backoffs;
 pub use berth_core::pod::is_finished as is_terminal;

@@ -27,6 +27,7 @@ use crate::server::Reviews;
 use crate::services::Services;
 use crate::starts::Starts;
 use crate::static_pods::Mirrors;
+use crate::swap::Swap;
 use crate::tokens::Tokens;
 use crate::usage::Usage;
 use crate::users::Users;
@@ -70,6 +71,7 @@ pub(crate) struct Agent {
     /// Devices of plugins; those that are connected are followed by `devices::keep`'s tasks.
     pub(crate) devices: Devices,
     pub(crate) cgroups: PodCgroups,
+    pub(crate) swap: Swap,
     pub(crate) reviews: Reviews,
     pub(crate) users: Users,
     /// What was seen of the use of resources.

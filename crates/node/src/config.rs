@@ -9,6 +9,7 @@ use berth_trace::Tracer;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::certificates::NodeCertificates;
+use crate::swap::{SwapBehavior, SwapError};
 
 /// Everything the node agent needs. Parsed whole before any port is bound.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Sysctls that pods may set besides the safe ones: names, or beginnings of names with `*` after them.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// What containers may use of the machine's swap.
+    pub swap_behavior: SwapBehavior,
     /// Set up pod cgroups (`kubepods/...`); off leaves them to the runtime.
     pub pod_cgroups: bool,
     /// How often the Node's status is written when nothing changed, stock 5 min.
@@ -100,6 +103,7 @@ impl Config {
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             allowed_unsafe_sysctls: Vec::new(),
+            swap_behavior: SwapBehavior::default(),
             pod_cgroups: true,
             status_report_interval: Duration::from_secs(300),
             lease_renew_interval: Duration::from_secs(10),
@@ -207,6 +211,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The machine's swap cannot be bounded as it is asked for.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
     /// A task of the agent ended that it cannot be without.
     #[error(transparent)]
     Task(#[from] berth_supervise::TaskError),

@@ -48,6 +48,7 @@ mod garbage;
 mod hooks;
 mod hosts;
 mod http_probe;
+mod huge_pages;
 mod images;
 mod logs;
 mod machine;
@@ -67,6 +68,7 @@ mod services;
 mod sockets;
 mod starts;
 mod static_pods;
+mod swap;
 mod sysctls;
 mod tokens;
 mod usage;
@@ -86,6 +88,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use config::{Config, Error, Gates, ServingCertificate, ServingTls, UnsupportedHandler};
+pub use swap::SwapBehavior;
 
 use agent::{Agent, Pressure};
 
@@ -106,6 +109,7 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     own_dirs::prepare(&config.root_dir, &config.pod_logs_dir)
         .map_err(|(path, source)| Error::RootDir { path, source })?;
     let machine = machine::Machine::read(&config.root_dir)?;
+    let swap = swap::Swap::new(config.swap_behavior, machine.capacity())?;
     let issued = matches!(config.tls.certificate, ServingCertificate::Issued);
     if issued && config.certificates.is_none() {
         return Err(Error::Tls {
@@ -137,7 +141,8 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         objects,
         tokens: tokens::Tokens::default(),
         devices: devices::Devices::load(&config.root_dir),
-        cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
+        cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead, swap),
+        swap,
         usage: usage::Usage::default(),
         probed: probes::Probed::default(),
         costs: cost::Costs::default(),

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 use crate::agent::Agent;
 use crate::amount::QuantityError;
 use crate::env::{EnvError, Room};
+use crate::huge_pages::MediumError;
 use crate::objects::LookupError;
 use crate::own_dirs;
 
@@ -62,6 +63,8 @@ pub(crate) enum VolumeError {
     HostPath { path: String, what: &'static str },
     #[error(transparent)]
     Quantity(#[from] QuantityError),
+    #[error(transparent)]
+    Medium(#[from] MediumError),
     #[error("{field} {value} is not one that files can have")]
     Number { field: &'static str, value: i64 },
     #[error("hostPath type {0:?} is not known to this node")]
@@ -169,7 +172,7 @@ async fn one(
     let group = fs_group(pod)?;
     if let Some(source) = &volume.empty_dir {
         let path = place("empty-dir");
-        dirs::empty_dir(source, &path, group, agent.machine.memory_bytes)?;
+        dirs::empty_dir(source, &path, group, agent.machine.memory_bytes, pod)?;
         return Ok(Source::Path {
             path,
             read_only: false,

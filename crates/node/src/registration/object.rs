@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::agent::{Agent, Pressure};
+use crate::huge_pages::{self, Pool};
 
 /// The Kubernetes version whose kubelet this agent stands in for.
 pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"));
@@ -80,19 +81,9 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
             Quantity(agent.config.max_pods.to_string()),
         ),
     ]);
-    for (size, name) in [("2048kB", "hugepages-2Mi"), ("1048576kB", "hugepages-1Gi")] {
-        let path = format!("/sys/kernel/mm/hugepages/hugepages-{size}/nr_hugepages");
-        let Ok(text) = std::fs::read_to_string(path) else {
-            continue;
-        };
-        let pages: i64 = text.trim().parse().unwrap_or(0);
-        let mib = if name == "hugepages-2Mi" { 2 } else { 1024 };
-        let amount = if pages == 0 {
-            "0".to_owned()
-        } else {
-            format!("{}Mi", pages * mib)
-        };
-        list.insert(name.to_owned(), Quantity(amount));
+    for pool in huge_pages::pools() {
+        let total = huge_pages::binary(pool.total());
+        list.insert(pool.resource(), Quantity(total));
     }
     for (name, count) in agent.devices.counts() {
         list.insert(name, Quantity(count.all.to_string()));
@@ -104,7 +95,9 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
 pub(crate) fn allocatable(agent: &Agent) -> BTreeMap<String, Quantity> {
     let m = &agent.machine;
     let mut list = capacity(agent);
-    let memory = (m.memory_bytes - RESERVED_MEMORY).max(0) / 1024;
+    // What is set aside for huge pages is no other memory.
+    let huge: i64 = huge_pages::pools().into_iter().map(Pool::total).sum();
+    let memory = (m.memory_bytes - RESERVED_MEMORY - huge).max(0) / 1024;
     list.insert("memory".to_owned(), Quantity(format!("{memory}Ki")));
     let disk = m.disk_bytes / 10 * 9;
     list.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use berth_core::event::EventType;
 use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use berth_lifecycle::resize::POD;
 use berth_lifecycle::{Problem, Start, admit, is_terminal};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
@@ -15,6 +16,7 @@ use crate::UnsupportedHandler;
 use crate::amount;
 use crate::cri::rpc_message;
 use crate::devices::allocate::AllocateError;
+use crate::huge_pages::{self, Pool};
 use crate::pods::PodHandle;
 use crate::sandbox_config::{SandboxConfigError, log_directory, sandbox_config};
 use crate::users;
@@ -132,7 +134,11 @@ impl Worker {
             return Err(Problem::new("Evicted", message));
         }
         let others = self.others();
-        let mut room = self.rooms(&self.pod, &RESOURCES, &others);
+        let pools = huge_pages::pools().into_iter().map(Pool::resource);
+        let pools: Vec<String> = pools.collect();
+        let mut names = RESOURCES.to_vec();
+        names.extend(pools.iter().map(String::as_str));
+        let mut room = self.rooms(&self.pod, &names, &others);
         room.push(admit::Room {
             name: "pods".to_owned(),
             requested: 1,
@@ -331,6 +337,7 @@ impl Worker {
             return false;
         }
         self.cgroup = self.agent.cgroups.limits(&self.pod);
+        self.actuated(POD);
         let logs = log_directory(&self.agent, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&logs) {
             self.sandbox_failed(format!("cannot make {}: {error}", logs.display()));

@@ -340,7 +340,7 @@ impl Worker {
             format!("Started container {} with runtime {words}", c.name),
         );
         self.problems.remove(&c.name);
-        self.actuated(c);
+        self.actuated(&c.name);
         self.images
             .insert(c.name.clone(), c.image.clone().unwrap_or_default());
         self.pulls.list.lock().remove(&(c.name.clone(), s.attempt));
