@@ -22,6 +22,9 @@ use crate::error::chain;
 /// How often files are looked at. What has changed is in force within two seconds.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How often a gVisor is tried again that could not run: ptrace may have been allowed, or a module loaded.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+
 /// Runs until shutdown.
 pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
     let mut hangup = match signal(SignalKind::hangup()) {
@@ -34,6 +37,7 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
     let mut seen = fingerprint(&watched(&engine, &engine.handlers.load()));
     // What the handlers of a configuration that was refused need.
     let mut refused: Vec<Inputs> = Vec::new();
+    let mut tried = tokio::time::Instant::now();
     loop {
         let asked = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -50,6 +54,13 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
         };
         seen = now;
         let old = engine.handlers.load_full();
+        if tried.elapsed() > TRY_AGAIN || asked {
+            let failed = Arc::clone(&old);
+            if let Err(error) = tokio::task::spawn_blocking(move || try_again(&failed)).await {
+                tracing::error!(%error, "gVisor handlers could not be tried again");
+            }
+            tried = tokio::time::Instant::now();
+        }
         let source = engine.config.handlers.clone();
         let embedded = engine.config.embedded_command.clone();
         let looked = tokio::task::spawn_blocking(move || refresh(&source, &embedded, &old, wish));
@@ -71,6 +82,13 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
         }
         // The new table may have been read from other files.
         seen = fingerprint(&watched(&engine, &engine.handlers.load()));
+    }
+}
+
+/// Blocks: runs every gVisor that could not run.
+fn try_again(table: &HandlerTable) {
+    if table.try_again() {
+        tracing::info!("a gVisor that could not run was tried again: see the table of handlers");
     }
 }
 
@@ -104,7 +122,10 @@ fn refresh(
     if wish == Wish::Machine && !(*source == HandlerSource::BuiltIn && others_found(old, embedded))
     {
         return match old.look_again(embedded) {
-            Some(table) => Outcome::New(Box::new(table)),
+            Some(table) => {
+                table.try_out();
+                Outcome::New(Box::new(table))
+            }
             None => Outcome::Same,
         };
     }
@@ -126,6 +147,7 @@ fn refresh(
             };
         }
     };
+    table.try_out();
     match table.check_default() {
         // One that could run, and is configured as it was, has only lost its binary: the others go on changing.
         Err(error) if !keeps_default(old, &table) => Outcome::Refused {
@@ -179,11 +201,11 @@ fn announce(old: &HandlerTable, new: &HandlerTable) {
         if before == Some(&handler.state) {
             continue;
         }
-        match &handler.state {
-            HandlerState::Usable { version, .. } => {
+        match (&handler.state, handler.broken()) {
+            (HandlerState::Usable { version, .. }, None) => {
                 tracing::info!(handler = name, version, "runtime handler can run");
             }
-            HandlerState::Broken { reason } => {
+            (_, reason) => {
                 tracing::warn!(handler = name, reason, "runtime handler cannot run");
             }
         }
