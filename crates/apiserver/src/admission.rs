@@ -9,6 +9,7 @@
 //! of an object is decoded and defaulted again, and when one has changed it all plugins are asked once more, as on the
 //! stock server.
 
+mod advice;
 mod always_pull_images;
 mod cel;
 mod certificates;

@@ -53,6 +53,8 @@ mod restart;
 mod runtimeless;
 #[path = "e2e/scheduling.rs"]
 mod scheduling;
+#[path = "e2e/seen_to_work.rs"]
+mod seen_to_work;
 #[path = "e2e/service_traffic.rs"]
 mod service_traffic;
 #[path = "e2e/services.rs"]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use berth_core::handlers::cannot_run;
+use berth_core::isolation::Isolation;
 use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest, VersionRequest};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -44,6 +46,8 @@ pub(crate) struct Facts {
     pub(crate) behind: BTreeMap<String, Behind>,
     /// Handlers that are configured and cannot run, with the reason, where the runtime tells.
     pub(crate) broken: BTreeMap<String, String>,
+    /// What keeps a handler's pods from the node's kernel, where the runtime tells.
+    pub(crate) isolation: BTreeMap<String, Isolation>,
     pub(crate) default_handler: String,
 }
 
@@ -61,6 +65,12 @@ impl Facts {
             return None;
         }
         Some(self.handlers.iter().any(|h| h.name == name))
+    }
+
+    /// The sentence about a handler that is configured and can't run; `None` when nobody said so.
+    pub(crate) fn why_broken(&self, handler: &str) -> Option<String> {
+        let reason = self.broken.get(handler)?;
+        Some(cannot_run(handler, reason))
     }
 
     /// Whether a handler can give a pod a user namespace; with `None` whether any can.
@@ -199,6 +209,7 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
     if let Some(told) = parse("handlers") {
         facts.default_handler = text(&told["default"]);
         facts.broken.clear();
+        facts.isolation.clear();
         for (name, h) in told["handlers"].as_object().into_iter().flatten() {
             if let Some(reason) = h["error"].as_str() {
                 facts.broken.insert(name.clone(), reason.to_owned());
@@ -210,6 +221,14 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
                 version: text(&h["version"]),
             };
             facts.behind.insert(name.clone(), one);
+            let isolation = h["isolation"].as_str();
+            if let Some(isolation) = isolation.and_then(|level| level.parse().ok()) {
+                facts.isolation.insert(name.clone(), isolation);
+            }
+        }
+        // As the default's handler is listed once more under the empty name.
+        if let Some(isolation) = facts.isolation.get(&facts.default_handler).copied() {
+            facts.isolation.insert(String::new(), isolation);
         }
     } else if let Some(config) = parse("config") {
         let containerd = &config["containerd"];
@@ -262,5 +281,39 @@ mod tests {
             (name.as_str(), b.binary.as_str()),
             ("runc", "/usr/sbin/runc")
         );
+    }
+
+    #[test]
+    fn what_cannot_run_and_what_it_would_run_in_is_told() {
+        let handlers = r#"{"default":"runc","handlers":{
+            "runc":{"binary":"/usr/sbin/runc","version":"1.1","isolation":"process"},
+            "runsc":{"binary":"/usr/bin/runsc","version":"1","isolation":"sandbox"},
+            "odd":{"binary":"/x","version":"1","isolation":"of tomorrow"},
+            "kata":{"error":"no /dev/kvm"}}}"#;
+        let mut facts = Facts::default();
+        behind(
+            &[("handlers".to_owned(), handlers.to_owned())].into(),
+            &mut facts,
+        );
+        let sentence = facts.why_broken("kata");
+        assert_eq!(
+            sentence.as_deref(),
+            Some("handler \"kata\" cannot run: no /dev/kvm")
+        );
+        assert_eq!(facts.why_broken("runc"), None);
+        let wanted = [
+            (String::new(), Isolation::Process),
+            ("runc".to_owned(), Isolation::Process),
+            ("runsc".to_owned(), Isolation::Sandbox),
+        ];
+        assert_eq!(facts.isolation, wanted.into());
+        // What it says next holds.
+        let next =
+            r#"{"default":"runc","handlers":{"runc":{"binary":"/usr/sbin/runc","version":"1.1"}}}"#;
+        behind(
+            &[("handlers".to_owned(), next.to_owned())].into(),
+            &mut facts,
+        );
+        assert_eq!((facts.why_broken("kata"), facts.isolation.len()), (None, 0));
     }
 }

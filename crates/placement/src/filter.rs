@@ -9,6 +9,7 @@ use super::around::Surroundings;
 use super::info::{HostPort, NodeInfo, PodInfo};
 use super::numbers::Numbers;
 use super::reason::Reason;
+use berth_core::handlers::broken_reason;
 use berth_core::toleration::first_untolerated;
 
 /// What the handler of the pod's class means for the choice of nodes.
@@ -43,7 +44,7 @@ pub fn filter(
         return vec![reason];
     }
     if let Some(handler) = lacking_handler(node, handler) {
-        return vec![Reason::NoHandler(handler.to_owned())];
+        return vec![no_handler(node, handler)];
     }
     if ports_clash(pod, node) {
         return vec![Reason::Ports];
@@ -68,6 +69,15 @@ pub fn filter(
         reasons.extend(around.refusal(node));
     }
     reasons
+}
+
+/// Why a node that doesn't report a handler has none: with the reason, where it is configured and can't run.
+#[must_use]
+pub fn no_handler(node: &NodeInfo, handler: &str) -> Reason {
+    match broken_reason(&node.node, handler) {
+        Some(reason) => Reason::BrokenHandler(handler.to_owned(), reason),
+        None => Reason::NoHandler(handler.to_owned()),
+    }
 }
 
 /// Whether the pod can run on the node now: whether [`filter`] has nothing to say, without saying it.

@@ -31,7 +31,7 @@ mod term;
 
 pub use affinity::matches_node_selector;
 pub use around::Surroundings;
-pub use filter::{HandlerRule, filter, filter_beside, fits, placement};
+pub use filter::{HandlerRule, filter, filter_beside, fits, no_handler, placement};
 pub use info::{NodeInfo, PodInfo};
 pub use reason::Reason;
 pub use sample::enough_nodes;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use berth_core::handlers::cannot_run;
+
 /// One reason, worded as the stock scheduler does where it knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
@@ -23,6 +25,8 @@ pub enum Reason {
     NeverSufficient(String),
     /// The node's container runtime lacks the class's handler.
     NoHandler(String),
+    /// The node has the class's handler, which can't run there: its name, and why.
+    BrokenHandler(String, String),
     /// No pod that this one wants near is in the node's place.
     Affinity,
     /// A pod that this one keeps away from is in the node's place.
@@ -61,6 +65,7 @@ impl Reason {
             | Self::Selector
             | Self::NeverSufficient(_)
             | Self::NoHandler(_)
+            | Self::BrokenHandler(..)
             | Self::Affinity
             | Self::SpreadLabel
             | Self::VolumeAffinity
@@ -87,6 +92,9 @@ impl fmt::Display for Reason {
                 write!(f, "Insufficient {resource}")
             }
             Self::NoHandler(handler) => write!(f, "node(s) lack runtime handler {handler:?}"),
+            Self::BrokenHandler(handler, reason) => {
+                write!(f, "node(s) where {}", cannot_run(handler, reason))
+            }
             Self::Affinity => f.write_str("node(s) didn't match pod affinity rules"),
             Self::AntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
             Self::ExistingAntiAffinity => {

@@ -1,5 +1,6 @@
 //! The plugins by the names that `--enable-admission-plugins` and `--disable-admission-plugins` take.
 
+use super::advice::ClassAdvice;
 use super::always_pull_images::AlwaysPullImages;
 use super::certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 use super::claim_resize::PersistentVolumeClaimResize;
@@ -293,6 +294,8 @@ impl Plugins {
             }
         }
         members.push(("Expressions", own(Expressions)));
+        // Last: what is refused has nothing to be told early.
+        members.push(("ClassAdvice", own(ClassAdvice::new(parts))));
         Chain::new(parts, members)
     }
 }

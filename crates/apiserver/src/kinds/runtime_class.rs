@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use berth_api::runtimeclass::{self, Version};
 use berth_api::status::ApiError;
-use berth_core::gates::Gate;
 use berth_placement::NodeInfo;
 use berth_placement::early;
 use berth_rules::warnings;
@@ -75,13 +74,9 @@ impl Kind for RuntimeClass {
         Some(Arc::new(convert))
     }
 
-    /// The stock server's warnings, and what no node can run as they are now. Nothing is refused for it.
-    fn warnings(class: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        let mut warnings = warnings::of_class(class);
-        if cluster.gates.enabled(Gate::RuntimeClass) {
-            warnings.extend(early::class_warning(class, &nodes(cluster.storage)));
-        }
-        Ok(warnings)
+    /// The stock server's warnings; what no node can run as they are now is told by admission.
+    fn warnings(class: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        Ok(warnings::of_class(class))
     }
 
     fn wide_printer(storage: &Storage) -> Option<Printer> {
@@ -90,7 +85,7 @@ impl Kind for RuntimeClass {
 }
 
 /// All nodes, without what runs on them. One that cannot be read was reported, and runs nothing.
-pub(super) fn nodes(storage: &Storage) -> Vec<NodeInfo> {
+fn nodes(storage: &Storage) -> Vec<NodeInfo> {
     storage
         .readable::<Node>("core/nodes", None)
         .into_iter()

@@ -10,6 +10,7 @@ mod harness;
 #[path = "../api/hook_server.rs"]
 mod hook_server;
 
+mod advice;
 mod aggregation;
 mod audit;
 mod bootstrap_tokens;

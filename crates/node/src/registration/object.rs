@@ -42,10 +42,13 @@ pub(crate) fn own_labels(agent: &Agent) -> BTreeMap<String, String> {
 pub(super) fn node(agent: &Agent) -> Node {
     let labels = own_labels(agent);
     let taints = agent.config.register_taints.clone();
+    let annotations = super::annotations(agent).into_iter();
+    let annotations = annotations.filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Node {
         metadata: ObjectMeta {
             name: Some(agent.config.node_name.clone()),
             labels: Some(labels),
+            annotations: Some(annotations.collect()),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {

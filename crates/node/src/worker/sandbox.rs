@@ -245,7 +245,11 @@ impl Worker {
         let mut message = format!(
             "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} does not have"
         );
-        if !have.is_empty() {
+        if let Some(why) = facts.why_broken(handler) {
+            message = format!(
+                "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} cannot use: {why}"
+            );
+        } else if !have.is_empty() {
             message.push_str(&format!(" (it has: {})", have.join(", ")));
         }
         self.refuse("UnsupportedRuntimeHandler", message);

@@ -1,0 +1,41 @@
+//! Which labels of a node selector no node has.
+
+use std::collections::BTreeMap;
+
+use berth_core::nearest::{did_you_mean, nearest};
+
+use super::Host;
+
+/// Labels of a selector that are told.
+const LIMIT: usize = 4;
+
+/// The labels of a selector that no node has, one by one, with the name that was probably meant; empty when each of them is
+/// on some node.
+pub(super) fn selector_hint(
+    selector: Option<&BTreeMap<String, String>>,
+    hosts: &[&Host],
+    at: &str,
+) -> String {
+    let has = |key: &str, value: &str| hosts.iter().any(|host| host.info.label(key) == Some(value));
+    let missing = selector
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| !has(key, value))
+        .take(LIMIT)
+        .map(|(key, value)| {
+            let is_known = hosts.iter().any(|host| host.info.label(key).is_some());
+            if is_known {
+                return format!("no node has label {key}={value} ({at})");
+            }
+            let keys = hosts.iter().flat_map(|host| {
+                let labels = host.info.node().metadata.labels.iter().flatten();
+                labels.map(|(key, _)| key.as_str())
+            });
+            let meant = nearest(key, keys);
+            format!(
+                "no node has label {key}={value} ({at}){}",
+                did_you_mean(meant)
+            )
+        });
+    missing.collect::<Vec<_>>().join(", ")
+}
