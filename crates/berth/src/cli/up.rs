@@ -1,6 +1,7 @@
 //! `berth up`: every role in one process, wired as if they were apart.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use berth_net::services::ServiceProxyConfig;
 use berth_node::{ServingCertificate, ServingTls};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::Api;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::data_dir::{self, DataDir};
@@ -58,7 +61,7 @@ pub(super) struct UpArgs {
 
 impl UpArgs {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), jiff::Timestamp::now());
         let gates = self.gates.parse()?;
         require_root("berth up")?;
         raise_file_limit();
@@ -79,6 +82,8 @@ impl UpArgs {
             &self.images,
             (&marker.bridge, &marker.pod_cidr),
         )?;
+        let bridge = cri.cni.default_network.as_ref().map(|n| n.bridge.as_str());
+        data.note_use(&run_dir, bridge.unwrap_or(&marker.bridge))?;
         let cri_socket = cri.socket.clone();
         let server_dir = data.path().join("server");
         let pki = self.server.pki(&server_dir)?;
@@ -142,7 +147,10 @@ impl UpArgs {
                 Ok(())
             });
         }
+        let mut parts = Parts { began, dns: None };
         if own_dns {
+            let skipped = CancellationToken::new();
+            parts.dns = Some((dns_addresses.clone(), skipped.clone()));
             // It needs what a kube-proxy may: to list and watch Services and their endpoints.
             let identity = pki.client("system:kube-proxy", &[])?;
             let dns = berth_dns::Config {
@@ -159,7 +167,7 @@ impl UpArgs {
             };
             let admin = kubeconfig::client(&url, &pki.ca_pem, &admin).await?;
             roles.spawn(Stage::Clients, "DNS server", |token| {
-                role::dns::run(dns, admin, token)
+                role::dns::run(dns, admin, token, skipped)
             });
         }
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
@@ -177,7 +185,7 @@ impl UpArgs {
         });
         let client = kubeconfig::client(&url, &pki.ca_pem, &admin).await?;
         let told = async {
-            let Some(node) = ready(client, &name).await else {
+            let Some(node) = ready(client, &name, &parts).await else {
                 return Ok(());
             };
             memory::give_back();
@@ -232,24 +240,61 @@ pub(super) fn raise_file_limit() {
     }
 }
 
-/// Waits until pods can be created and run; `None` when that takes too long, which is only said: the
-/// roles go on trying.
-async fn ready(client: kube::Client, name: &str) -> Option<Node> {
+/// What a start waits for, besides what the API shows.
+struct Parts {
+    /// When this run began: what the API holds may be an earlier one's.
+    began: jiff::Timestamp,
+    /// The addresses of the cluster's DNS server, and whether it turned out not to be berth's to serve.
+    dns: Option<(Vec<IpAddr>, CancellationToken)>,
+}
+
+/// DNS over TCP.
+const DNS_PORT: u16 = 53;
+
+impl Parts {
+    /// Whether the DNS server answers, where there is one.
+    async fn has_dns(&self) -> bool {
+        let Some((addresses, skipped)) = &self.dns else {
+            return true;
+        };
+        if skipped.is_cancelled() {
+            return true;
+        }
+        for address in addresses {
+            let connection = TcpStream::connect((*address, DNS_PORT));
+            if !matches!(tokio::time::timeout(DNS_LOOK, connection).await, Ok(Ok(_))) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// How long a connection to the DNS server of this machine may take.
+const DNS_LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until each part does its work: pods can be created, run and find each other by name. `None` when that takes too
+/// long, which is only said: the roles go on trying.
+async fn ready(client: kube::Client, name: &str, parts: &Parts) -> Option<Node> {
     let nodes: Api<Node> = Api::all(client.clone());
     let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
     let end = Instant::now() + PATIENCE;
     loop {
         let node = nodes.get_opt(name).await.ok().flatten();
-        let is_ready = node.as_ref().is_some_and(is_ready);
+        let is_ready = node
+            .as_ref()
+            .is_some_and(|node| is_ready(node, parts.began));
         let account = matches!(accounts.get_opt("default").await, Ok(Some(_)));
-        if is_ready && account {
+        let dns = is_ready && account && parts.has_dns().await;
+        if dns {
             return node;
         }
         if Instant::now() > end {
             let what = match (node, account) {
-                (None, _) => "the node has not registered",
-                (Some(_), false) => "namespace default has no service account",
-                (Some(_), true) => "the node is not ready (kubectl describe node says why)",
+                (None, _) => "the node has not registered".to_owned(),
+                (Some(_), false) => "namespace default has no service account".to_owned(),
+                (Some(_), true) if is_ready => "the DNS server does not answer".to_owned(),
+                (Some(node), true) => format!("the node is not ready: {}", why_not(&node)),
             };
             warn!("not ready after {} s: {what}; going on", PATIENCE.as_secs());
             return None;
@@ -258,8 +303,20 @@ async fn ready(client: kube::Client, name: &str) -> Option<Node> {
     }
 }
 
-/// Ready, and free of the taints that keep pods away until the controllers have seen that.
-fn is_ready(node: &Node) -> bool {
+/// What a node says of itself that isn't ready.
+fn why_not(node: &Node) -> &str {
+    let status = node.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref());
+    conditions
+        .unwrap_or_default()
+        .iter()
+        .filter(|condition| condition.type_ == "Ready")
+        .find_map(|condition| condition.message.as_deref())
+        .unwrap_or("kubectl describe node says why")
+}
+
+/// Ready, as this run's node agent says it, and free of the taints that keep pods away until the controllers have seen that.
+fn is_ready(node: &Node, began: jiff::Timestamp) -> bool {
     let status = node.status.as_ref();
     let conditions = status
         .and_then(|status| status.conditions.as_deref())
@@ -269,12 +326,15 @@ fn is_ready(node: &Node) -> bool {
         .as_ref()
         .and_then(|spec| spec.taints.as_deref())
         .unwrap_or_default();
-    conditions
+    conditions.iter().any(|condition| {
+        let told = condition.last_heartbeat_time.as_ref();
+        condition.type_ == "Ready"
+                && condition.status == "True"
+                // Times of the API have whole seconds.
+                && told.is_some_and(|at| at.0.as_second() >= began.as_second())
+    }) && !taints
         .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        && !taints
-            .iter()
-            .any(|taint| taint.key == "node.kubernetes.io/not-ready")
+        .any(|taint| taint.key == "node.kubernetes.io/not-ready")
 }
 
 /// What a person needs next.
@@ -300,6 +360,15 @@ impl Welcome {
             })
             .collect::<Vec<_>>()
             .join(", ");
+        let broken: String = berth_core::handlers::broken(&self.node)
+            .iter()
+            .map(|(name, reason)| {
+                format!(
+                    "\x20 not usable  {}\n",
+                    berth_core::handlers::cannot_run(name, reason)
+                )
+            })
+            .collect();
         let mut out = std::io::stdout().lock();
         writeln!(
             out,
@@ -308,6 +377,7 @@ impl Welcome {
              \x20 kubeconfig  {}\n\
              \x20 node        {}\n\
              \x20 handlers    {}\n\
+             {broken}\
              Next, in another terminal:\n\
              \x20 export KUBECONFIG={}\n\
              \x20 kubectl get nodes\n\
