@@ -10,6 +10,7 @@ use berth_store::etcd::EtcdConfig;
 use berth_trace::Tracer;
 use prometheus_client::registry::Registry;
 
+use crate::admission::PodTemplatePath;
 use crate::aggregation::FrontProxyConfig;
 use crate::allocation::ServiceSettings;
 use crate::audit::AuditConfig;
@@ -89,6 +90,8 @@ pub struct Config {
     pub admission_control_config_file: Option<PathBuf>,
     /// The `--audit-*` flags; none keeps no audit log.
     pub audit: Option<AuditConfig>,
+    /// Where custom resources have the template of their pods (`--pod-template-path`).
+    pub pod_template_paths: Vec<PodTemplatePath>,
     /// Where spans go (`--tracing-config-file`).
     pub tracer: Tracer,
     /// What else of the process is shown under `/metrics`.
@@ -122,6 +125,7 @@ impl Config {
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,
             audit: None,
+            pod_template_paths: Vec::new(),
             tracer: Tracer::default(),
             more_metrics: None,
         }

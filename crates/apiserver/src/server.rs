@@ -213,6 +213,7 @@ impl Config {
             authorizer: Arc::clone(&authorizer),
             measures: admission_measures,
             pod_security: Arc::new(pod_security),
+            pod_template_paths: self.pod_template_paths.into(),
         });
         let api = Arc::new(Api {
             registry,

@@ -2,12 +2,14 @@
 
 mod access;
 mod check;
+mod classes;
 mod cri;
 mod image;
 mod kubeconfig;
 mod migrate;
 mod node;
 mod overhead;
+mod policy;
 mod reset;
 mod server;
 mod store;
@@ -64,8 +66,12 @@ enum Command {
     Token(token::TokenCommand),
     /// Find what will not work before it is applied: classes, pods, policies, quotas, node configurations
     Check(check::CheckArgs),
+    /// RuntimeClasses: how many nodes can run each, why the others can't, and how many pods use it
+    Classes(classes::ClassesArgs),
     /// Propose a RuntimeClass' overhead by what nodes have measured
     Overhead(overhead::OverheadArgs),
+    /// Policies of namespaces for API servers that are not berth's
+    Policy(policy::PolicyCommand),
     /// Show where the time of a pod's start went
     Trace(trace::TraceArgs),
     /// Turn RuntimeClasses of v1alpha1 and v1beta1 into v1, in files or in a cluster
@@ -110,7 +116,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Kubeconfig(args) => args.run(),
             Command::Token(args) => args.run().await,
             Command::Check(args) => return args.run().await,
+            Command::Classes(args) => args.run().await,
             Command::Overhead(args) => args.run().await,
+            Command::Policy(args) => args.run(),
             Command::Trace(args) => args.run().await,
             Command::Migrate(args) => return args.run().await,
             Command::Store(args) => return args.run().await,

@@ -25,6 +25,8 @@ mod devices;
 mod dns;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/isolation.rs"]
+mod isolation;
 #[path = "e2e/join.rs"]
 mod join;
 #[path = "e2e/measured.rs"]

@@ -4,11 +4,14 @@
 //! `placement` (the scheduler), `lifecycle` (the node), `check` (`berth check` and `berth migrate`).
 //!
 //! - [`annotations`]: berth's own.
+//! - [`class_status`]: how far a RuntimeClass can be used, and is.
 //! - [`container`]: the containers of a pod, whichever list they are in.
 //! - [`cron`]: schedules of cron, and the times to come.
 //! - [`event`]: counting repeated events.
 //! - [`fnv`]: a number for bytes.
 //! - [`gates`]: the feature gates.
+//! - [`isolation`]: how strongly handlers keep pods apart from their node.
+//! - [`managed_class`]: RuntimeClasses that the server makes by itself.
 //! - [`meta`]: what holds for the metadata of every object.
 //! - [`object_usage`]: what claims and services use of a quota.
 //! - [`pod`]: what a pod's status says of it.
@@ -17,11 +20,14 @@
 //! - [`usage`]: what objects use of a quota.
 
 pub mod annotations;
+pub mod class_status;
 pub mod container;
 pub mod cron;
 pub mod event;
 pub mod fnv;
 pub mod gates;
+pub mod isolation;
+pub mod managed_class;
 pub mod meta;
 pub mod object_usage;
 pub mod pod;

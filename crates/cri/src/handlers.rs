@@ -10,11 +10,13 @@ mod built_in;
 mod containerd;
 mod crio;
 mod definition;
+mod detect;
 mod docker;
 mod document;
 mod gvisor;
 mod import;
 mod inputs;
+mod isolation;
 mod kata;
 mod own;
 mod refused;
@@ -34,6 +36,7 @@ pub use definition::{Definition, RuntimeDef, Sandboxer, WARM_MAX};
 pub use document::Origin;
 pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;
+pub(crate) use isolation::of as isolation_of;
 pub use refused::HandlerRefused;
 pub(crate) use reload::follow;
 pub use table::{Features, Handler, HandlerState, HandlerTable};
@@ -42,8 +45,8 @@ pub(crate) use table::{gvisor_settings as settings_in_words, kind_name, words};
 /// Where the handler table comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandlerSource {
-    /// runc as the default, crun, runsc and youki when they are installed, and the runtime inside berth, which is
-    /// the default where runc is missing.
+    /// runc as the default, crun, runsc, youki, Kata's and NVIDIA's when they are installed, and the runtime inside berth,
+    /// which is the default where runc is missing.
     BuiltIn,
     /// berth's own TOML and its drop-ins.
     Berth(PathBuf),

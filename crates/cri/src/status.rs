@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cni;
 use crate::engine::Shared;
 use crate::error::chain;
-use crate::handlers::{HandlerState, HandlerTable, kind_name, settings_in_words};
+use crate::handlers::{HandlerState, HandlerTable, isolation_of, kind_name, settings_in_words};
 use crate::warm;
 
 pub(crate) fn version() -> VersionResponse {
@@ -142,6 +142,7 @@ fn handlers(table: &HandlerTable) -> Value {
                     "version": version,
                     "origin": origin,
                     "settings": settings_in_words(handler),
+                    "isolation": isolation_of(handler),
                 }),
                 HandlerState::Broken { reason } => json!({ "error": reason, "origin": origin }),
             };

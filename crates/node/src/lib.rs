@@ -49,6 +49,7 @@ mod hooks;
 mod hosts;
 mod http_probe;
 mod images;
+mod isolation;
 mod logs;
 mod machine;
 mod objects;

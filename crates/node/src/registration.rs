@@ -6,7 +6,6 @@ mod object;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::annotations::BROKEN_HANDLERS;
 use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
@@ -81,7 +80,7 @@ async fn step(
         agent.node.send_replace(Some(Arc::new(node)));
         *registered = true;
     }
-    tell_broken(agent, api).await?;
+    tell_handlers(agent, api).await?;
     let now = Timestamp::now();
     let images = agent.images.list_for_node().await;
     let pressure = *agent.pressure.borrow();
@@ -105,23 +104,22 @@ async fn step(
     Ok(())
 }
 
-/// Keeps the annotation that says which handlers are configured and cannot run; `berth check` reads it.
-async fn tell_broken(agent: &Agent, api: &Api<Node>) -> Result<(), kube::Error> {
-    let broken = agent.runtime.borrow().broken.clone();
-    let told = if broken.is_empty() {
-        None
-    } else {
-        serde_json::to_string(&broken).ok()
-    };
+/// Keeps the annotations that say which handlers are configured and cannot run, for `berth check`, and how far the others
+/// keep pods apart.
+async fn tell_handlers(agent: &Agent, api: &Api<Node>) -> Result<(), kube::Error> {
+    let told = object::annotations(&agent.runtime.borrow());
     let node = agent.node.borrow().clone();
     let Some(node) = node else {
         return Ok(());
     };
-    let annotations = node.metadata.annotations.as_ref();
-    if annotations.and_then(|a| a.get(BROKEN_HANDLERS)) == told.as_ref() {
+    let have = node.metadata.annotations.as_ref();
+    if told
+        .iter()
+        .all(|(key, text)| have.and_then(|a| a.get(*key)) == text.as_ref())
+    {
         return Ok(());
     }
-    let patch = json!({"metadata": {"annotations": {BROKEN_HANDLERS: told}}});
+    let patch = json!({"metadata": {"annotations": told}});
     let name = &agent.config.node_name;
     let node = api
         .patch(name, &writes::patch(), &Patch::Merge(&patch))

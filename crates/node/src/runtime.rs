@@ -1,8 +1,11 @@
 //! What the CRI runtime is and can do: its name, version, conditions, handlers and features.
 
+mod containerd;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use berth_core::isolation::Isolation;
 use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest, VersionRequest};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -28,6 +31,8 @@ pub(crate) struct Handler {
 pub(crate) struct Behind {
     pub(crate) binary: String,
     pub(crate) version: String,
+    /// How far it keeps pods apart from the node; none where nobody knows.
+    pub(crate) isolation: Option<Isolation>,
 }
 
 /// The runtime's latest word about itself.
@@ -208,6 +213,7 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
             let one = Behind {
                 binary: text(&h["binary"]),
                 version: text(&h["version"]),
+                isolation: h["isolation"].as_str().and_then(|level| level.parse().ok()),
             };
             facts.behind.insert(name.clone(), one);
         }
@@ -224,9 +230,11 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
             .map(text)
             .find(|s| !s.is_empty())
             .unwrap_or_default();
+            let isolation = containerd::isolation(&text(&h["runtimeType"]), &path);
             let one = Behind {
                 binary: path,
                 version: String::new(),
+                isolation,
             };
             facts.behind.insert(name.clone(), one);
         }

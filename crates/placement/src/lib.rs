@@ -6,12 +6,14 @@
 //! - [`fits`]: whether it can, where the reasons don't matter.
 //! - [`enough_nodes`]: how many nodes that can are looked at.
 //! - [`score`]: the nodes that can, from 0 up; more is better.
+//! - [`class_status`]: how far nodes can run a RuntimeClass, and why the others can't.
 //! - [`early`]: what will not run as things are now, said when it is created.
 //! - [`Surroundings`]: what the pods of all nodes mean for the place of one: affinity between pods, topology spread.
 //! - [`claims`]: where the persistent volumes of a pod let it run.
 //! - [`preempt`]: which pods of lower priority make room for one that fits nowhere.
 //! - [`summarize`]: the reasons over all nodes, as FailedScheduling tells them.
 
+mod ability;
 mod affinity;
 mod around;
 mod between;
@@ -29,9 +31,10 @@ mod spread;
 mod summary;
 mod term;
 
+pub use ability::{ClassNode, class_status};
 pub use affinity::matches_node_selector;
 pub use around::Surroundings;
-pub use filter::{HandlerRule, filter, filter_beside, fits, placement};
+pub use filter::{HandlerRule, IsolationRule, filter, filter_beside, fits, placement};
 pub use info::{NodeInfo, PodInfo};
 pub use reason::Reason;
 pub use sample::enough_nodes;

@@ -5,6 +5,7 @@
 //! - [`admission`]: what a new pod gets from its cluster, and what gets it rejected.
 //! - [`disruption`]: what disruption budgets say of an eviction.
 //! - [`rbac`]: who may do what, the stock roles, no escalation.
+//! - [`stock_policies`]: the policies of namespaces for other API servers, in CEL.
 //! - [`warnings`]: what is odd about a pod or class though it is accepted.
 
 pub mod admission;
@@ -14,6 +15,7 @@ pub mod pod;
 pub mod rbac;
 mod rules;
 pub mod runtime_class;
+pub mod stock_policies;
 mod values;
 pub mod warnings;
 

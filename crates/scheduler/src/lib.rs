@@ -4,6 +4,7 @@
 //! the cluster, the order of pods and what is written. State is reached only through the API server.
 
 mod cache;
+mod class;
 mod known;
 mod nominations;
 mod queue;

@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 
 use crate::Config;
 use crate::cache::Cache;
+use crate::class::ClassHandler;
 use crate::known::Known;
 use crate::nominations::Nominations;
 use crate::queue::{PodKey, Queue};
@@ -77,7 +78,7 @@ pub(crate) struct SchedulerTask {
     /// Pods whose deletion has been asked for and not been seen yet.
     leaving: HashSet<PodKey>,
     /// Handlers of RuntimeClasses.
-    handlers: Known<String>,
+    handlers: Known<ClassHandler>,
     namespaces: Known<BTreeMap<String, String>>,
     budgets: Known<PodDisruptionBudget>,
     claims: Known<PersistentVolumeClaim>,

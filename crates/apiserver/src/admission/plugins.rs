@@ -6,6 +6,7 @@ use super::claim_resize::PersistentVolumeClaimResize;
 use super::default_class::{DefaultIngressClass, DefaultStorageClass};
 use super::default_toleration_seconds::DefaultTolerationSeconds;
 use super::expressions::Expressions;
+use super::isolation::MinimumIsolation;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
@@ -87,6 +88,12 @@ const BUILT: &[Built] = &[
         name: "RuntimeClass",
         by_default: true,
         make: |parts| own(RuntimeClass::new(parts)),
+    },
+    // Berth's own: after the class of a pod is decided.
+    Built {
+        name: "MinimumIsolation",
+        by_default: true,
+        make: |parts| own(MinimumIsolation::new(parts)),
     },
     Built {
         name: "CertificateApproval",

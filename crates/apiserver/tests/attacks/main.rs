@@ -23,6 +23,7 @@ mod escalation;
 #[path = "../api/extension_server.rs"]
 mod extension_server;
 mod identity;
+mod isolation;
 #[allow(dead_code, reason = "the suite in tests/api uses the rest")]
 #[path = "../api/kubelet_server.rs"]
 mod kubelet_server;

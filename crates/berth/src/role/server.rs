@@ -1,6 +1,7 @@
 //! `berth server`: API server, scheduler and controllers.
 
 mod audit;
+mod classes;
 mod limits;
 mod services;
 pub(crate) mod store;
@@ -24,6 +25,7 @@ use berth_core::gates::FeatureGates;
 use berth_trace::Tracer;
 
 use self::audit::AuditArgs;
+use self::classes::ClassArgs;
 use self::limits::LimitArgs;
 use self::services::ServiceArgs;
 use self::store::StoreArgs;
@@ -121,6 +123,8 @@ pub(crate) struct ServerArgs {
     /// How often it is compared what classes declare as overhead and what nodes have measured, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) overhead_compare_period: u64,
+    #[command(flatten)]
+    pub(crate) classes: ClassArgs,
 }
 
 /// What runs beside a server in the same process.
@@ -147,6 +151,7 @@ pub(crate) struct Built {
     schedule_by_handler: Option<bool>,
     controllers: bool,
     overhead_period: Duration,
+    managed_classes: Option<berth_controllers::managed_classes::Config>,
     election: Option<Times>,
     /// Where spans go, of whatever else runs in this process as well.
     pub(crate) tracer: Tracer,
@@ -227,6 +232,9 @@ impl ServerArgs {
         config
             .admission_control_config_file
             .clone_from(&self.admission_control_config_file);
+        config
+            .pod_template_paths
+            .clone_from(&self.classes.pod_template_paths);
         config.more_metrics = Some(berth_supervise::measures::register);
         let (services, advertise) = (config.services.clone(), config.advertise);
         let mut server = config.build().await?;
@@ -249,6 +257,10 @@ impl ServerArgs {
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
             overhead_period: Duration::from_secs(self.overhead_compare_period),
+            managed_classes: self.classes.managed(
+                beside.is_some(),
+                Duration::from_secs(self.overhead_compare_period),
+            ),
             election,
             tracer,
         })
@@ -411,6 +423,7 @@ impl Built {
             schedule_by_handler,
             controllers,
             overhead_period,
+            managed_classes,
             election,
             tracer,
             dns: _,
@@ -458,6 +471,7 @@ impl Built {
         let mut config = berth_controllers::Config::new(manager, pki.ca_pem.clone());
         config.gates = gates;
         config.overhead_period = Some(overhead_period);
+        config.managed_classes = managed_classes;
         config.authority = Some(Arc::new(pki.authority()?));
         let work = move |token| {
             let running = if controllers {

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::definition::Definition;
 use super::inputs::Inputs;
 use super::{HandlerSource, HandlerState, HandlerTable, HandlersError};
 use crate::engine::Shared;
@@ -141,18 +142,14 @@ fn refresh(
 /// Whether the built-in table would have other handlers now.
 fn others_found(old: &HandlerTable, embedded: &[OsString]) -> bool {
     let now = super::built_in::table(!embedded.is_empty());
-    let mut names: Vec<&str> = now
-        .handlers
-        .iter()
-        .map(|handler| handler.name.as_str())
-        .collect();
-    names.sort_unstable();
-    let listed: Vec<&str> = old
-        .iter()
-        .map(|handler| handler.definition.name.as_str())
-        .collect();
+    let is_known = |new: &Definition| {
+        let known = old.handlers().get(&new.name);
+        known.is_some_and(|known| known.definition.is_same(new))
+    };
     let default = now.default.as_ref().map(|(name, _)| name.as_str());
-    names != listed || default != Some(old.default_name())
+    now.handlers.len() != old.handlers().len()
+        || !now.handlers.iter().all(is_known)
+        || default != Some(old.default_name())
 }
 
 fn keeps_default(old: &HandlerTable, new: &HandlerTable) -> bool {

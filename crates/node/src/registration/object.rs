@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use berth_core::annotations::BROKEN_HANDLERS;
+use berth_core::isolation::HANDLERS;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
@@ -12,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::agent::{Agent, Pressure};
+use crate::runtime::Facts;
 
 /// The Kubernetes version whose kubelet this agent stands in for.
 pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"));
@@ -39,13 +42,41 @@ pub(crate) fn own_labels(agent: &Agent) -> BTreeMap<String, String> {
     labels
 }
 
+/// What the node says of its handlers beside those that can run pods; none where there is nothing to say.
+pub(super) fn annotations(facts: &Facts) -> BTreeMap<&'static str, Option<String>> {
+    let text = |json: serde_json::Result<String>, is_empty: bool| json.ok().filter(|_| !is_empty);
+    let levels = facts.isolation_levels();
+    let levels: BTreeMap<&String, &str> = levels
+        .iter()
+        .map(|(name, level)| (name, level.as_str()))
+        .collect();
+    BTreeMap::from([
+        (
+            BROKEN_HANDLERS,
+            text(
+                serde_json::to_string(&facts.broken),
+                facts.broken.is_empty(),
+            ),
+        ),
+        (
+            HANDLERS,
+            text(serde_json::to_string(&levels), levels.is_empty()),
+        ),
+    ])
+}
+
 pub(super) fn node(agent: &Agent) -> Node {
+    let told = annotations(&agent.runtime.borrow()).into_iter();
+    let told: BTreeMap<String, String> = told
+        .filter_map(|(key, text)| Some((key.to_owned(), text?)))
+        .collect();
     let labels = own_labels(agent);
     let taints = agent.config.register_taints.clone();
     Node {
         metadata: ObjectMeta {
             name: Some(agent.config.node_name.clone()),
             labels: Some(labels),
+            annotations: (!told.is_empty()).then_some(told),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
@@ -178,7 +209,7 @@ pub(super) fn status(
 }
 
 fn conditions(
-    facts: &crate::runtime::Facts,
+    facts: &Facts,
     pressure: &Pressure,
     old: Option<&NodeStatus>,
     now: Timestamp,

@@ -13,8 +13,10 @@ use tracing::{debug, warn};
 use super::Worker;
 use crate::UnsupportedHandler;
 use crate::amount;
+use crate::classes::Class;
 use crate::cri::rpc_message;
 use crate::devices::allocate::AllocateError;
+use crate::isolation;
 use crate::pods::PodHandle;
 use crate::sandbox_config::{SandboxConfigError, log_directory, sandbox_config};
 use crate::users;
@@ -193,11 +195,12 @@ impl Worker {
             .and_then(|s| s.runtime_class_name.clone())
             .filter(|name| !name.is_empty() && self.agent.config.gates.runtime_class);
         let Some(class) = class else {
-            return self.with_users(String::new());
+            let handler = self.isolated_enough(None)?;
+            return self.with_users(handler);
         };
         let node = self.agent.config.node_name.clone();
-        let handler = match self.agent.classes.handler(&class).await {
-            Ok(Some(handler)) => handler,
+        let found = match self.agent.classes.find(&class).await {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 let message = format!(
                     "RuntimeClass {class:?} does not exist, so node {node:?} cannot run the pod"
@@ -211,11 +214,30 @@ impl Worker {
                 return None;
             }
         };
-        if self.agent.runtime.borrow().has_handler(&handler) == Some(false) {
-            self.unsupported(&class, &handler);
+        let handler = &found.handler;
+        if self.agent.runtime.borrow().has_handler(handler) == Some(false) {
+            self.unsupported(&class, handler);
             return None;
         }
+        let handler = self.isolated_enough(Some(&found))?;
         self.with_users(handler)
+    }
+
+    /// The handler, unless it keeps the pod less apart than the pod demands: a scheduler that knows nothing of that, whoever
+    /// binds pods, and another configuration of this node's runtime than it had are all stopped here.
+    fn isolated_enough(&mut self, class: Option<&Class>) -> Option<String> {
+        let facts = self.agent.runtime.borrow().clone();
+        let node = &self.agent.config.node_name;
+        let Some(message) = isolation::shortfall(&self.pod, class, &facts, node) else {
+            return Some(class.map(|class| class.handler.clone()).unwrap_or_default());
+        };
+        if facts.is_ready() {
+            self.refuse("InsufficientIsolation", message);
+        } else {
+            // The runtime has not said what its handlers are.
+            self.retry();
+        }
+        None
     }
 
     /// Refuses a handler that has no user namespaces for a pod that wants one.
@@ -374,7 +396,8 @@ impl Worker {
         let mounted = mounted.is_none_or(|result| self.take_volumes(result));
         match sandbox {
             Ok(_) => {
-                self.status.runtime(self.runtime_words(&handler));
+                let isolation = self.agent.runtime.borrow().describe(&handler).1.isolation;
+                self.status.runtime(self.runtime_words(&handler), isolation);
                 mounted
             }
             Err(e) => {

@@ -18,6 +18,7 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 
 use super::SchedulerTask;
+use crate::class::ClassHandler;
 
 /// Something that a watch tells.
 pub(super) enum News {
@@ -122,7 +123,7 @@ impl SchedulerTask {
                 self.pod_event(*event);
                 false
             }
-            News::Class(event) => self.handlers.event(*event, |class| class.handler),
+            News::Class(event) => self.handlers.event(*event, ClassHandler::of),
             News::Namespace(event) => self
                 .namespaces
                 .event(*event, |one| one.metadata.labels.unwrap_or_default()),
