@@ -200,15 +200,16 @@ fn demanded() -> Vec<Value> {
     ]
 }
 
+/// What is no level is refused elsewhere, so that a pod is told of one thing.
 fn demands_something() -> Value {
-    let (floor, own) = (
-        annotation("namespaceObject", MINIMUM),
-        annotation("object", MINIMUM),
+    let demand = |object| annotation(object, MINIMUM);
+    let (floor, own) = (demand("namespaceObject"), demand("object"));
+    let levels = "['', 'process', 'sandbox', 'vm']";
+    let strong = "['sandbox', 'vm']";
+    let expression = format!(
+        "{floor} in {levels} && {own} in {levels} && ({floor} in {strong} || {own} in {strong})"
     );
-    condition(
-        "demands-something",
-        format!("!({floor} in ['', 'process'] && {own} in ['', 'process'])"),
-    )
+    condition("demands-something", expression)
 }
 
 /// What a pod without a class, and the demands themselves, are refused for; demands of pods never change.
@@ -228,7 +229,7 @@ fn demand() -> Value {
     let own = format!(
         "'pod rejected: annotation {MINIMUM} is \"' + variables.own + '\", which is none of process, sandbox, vm'"
     );
-    let judged = "request.operation == 'CREATE' && request.subResource == '' || request.subResource == 'ephemeralcontainers'";
+    let judged = "request.operation == 'CREATE' && request.?subResource.orValue('') == '' || request.?subResource.orValue('') == 'ephemeralcontainers'";
     let mut variables = demanded();
     variables.push(variable("judged", judged));
     json!({
@@ -238,13 +239,13 @@ fn demand() -> Value {
             ("", &["CREATE"], &["pods/binding"]),
         ]),
         "matchConditions": [condition("changes-or-demands", format!(
-            "request.subResource == 'binding' || !({} in ['', 'process'] && {} in ['', 'process']) || request.operation == 'UPDATE'",
+            "request.?subResource.orValue('') == 'binding' || !({} in ['', 'process'] && {} in ['', 'process']) || request.operation == 'UPDATE'",
             annotation("namespaceObject", MINIMUM), annotation("object", MINIMUM)))],
         "variables": variables,
         "validations": [
             validation(changes, &format!("'annotation {MINIMUM} of a pod can\\'t be changed'")),
             validation(
-                format!("request.subResource != 'binding' || {} == ''", annotation("object", MINIMUM)),
+                format!("request.?subResource.orValue('') != 'binding' || {} == ''", annotation("object", MINIMUM)),
                 &format!("'annotation {MINIMUM} of a pod can\\'t be changed'"),
             ),
             validation(format!("!variables.judged || variables.floor in {levels}"), &unclear),
