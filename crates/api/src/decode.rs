@@ -74,6 +74,7 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Pod;
     use k8s_openapi::api::node::v1::RuntimeClass;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
     use serde_json::json;
 
     fn class(body: serde_json::Value) -> Result<Decoded<RuntimeClass>, DecodeError> {
@@ -131,5 +132,10 @@ mod tests {
             pod.spec.unwrap().containers[0].ports.as_ref().unwrap()[0].container_port,
             80
         );
+        // Where there has to be a time, none is Go's empty one.
+        let body = json!({"type": "Ready", "status": "True", "reason": "", "message": "", "lastTransitionTime": null});
+        let condition: Condition = from_value(&body).unwrap();
+        let back = serde_json::to_value(condition).unwrap();
+        assert_eq!(back["lastTransitionTime"], "0001-01-01T00:00:00Z");
     }
 }

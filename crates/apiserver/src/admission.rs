@@ -9,6 +9,7 @@
 //! of an object is decoded and defaulted again, and when one has changed it all plugins are asked once more, as on the
 //! stock server.
 
+mod advice;
 mod always_pull_images;
 mod cel;
 mod certificates;
@@ -19,6 +20,7 @@ mod default_toleration_seconds;
 mod expressions;
 mod form;
 mod invocation;
+mod isolation;
 mod limit_ranger;
 mod matching;
 mod measures;
@@ -63,6 +65,7 @@ use crate::warnings::Warnings;
 pub use configured::ConfigFileError;
 pub(crate) use configured::pod_security as read_pod_security;
 pub(crate) use form::{Form, decode_posted};
+pub use isolation::templates::{NoTemplatePath, PodTemplatePath};
 pub(crate) use measures::Measures;
 pub(crate) use plugins::Plugins;
 pub use plugins::PluginsError;
@@ -279,6 +282,8 @@ pub(crate) struct Parts {
     pub(crate) measures: Measures,
     /// PodSecurity with its defaults and exemptions.
     pub(crate) pod_security: Arc<berth_rules::admission::pod_security::PodSecurity>,
+    /// Where custom resources have the template of their pods.
+    pub(crate) pod_template_paths: Arc<[PodTemplatePath]>,
 }
 
 /// Held while something is written that others in its namespace must not overtake: a lock for those of this server, a

@@ -62,6 +62,8 @@ pub struct Api {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub controllers: bool,
+    /// Whether the nodes enforce NetworkPolicies.
+    pub network_policies: bool,
     /// Address that clients are told.
     pub advertise: IpAddr,
 }

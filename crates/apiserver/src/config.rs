@@ -10,6 +10,7 @@ use berth_store::etcd::EtcdConfig;
 use berth_trace::Tracer;
 use prometheus_client::registry::Registry;
 
+use crate::admission::PodTemplatePath;
 use crate::aggregation::FrontProxyConfig;
 use crate::allocation::ServiceSettings;
 use crate::audit::AuditConfig;
@@ -81,6 +82,8 @@ pub struct Config {
     pub gates: FeatureGates,
     /// Whether berth's own controllers run beside this server: who creates what one of them acts on is not warned.
     pub controllers: bool,
+    /// Whether berth's own node enforces NetworkPolicies: who creates one is not warned.
+    pub network_policies: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -89,6 +92,8 @@ pub struct Config {
     pub admission_control_config_file: Option<PathBuf>,
     /// The `--audit-*` flags; none keeps no audit log.
     pub audit: Option<AuditConfig>,
+    /// Where custom resources have the template of their pods (`--pod-template-path`).
+    pub pod_template_paths: Vec<PodTemplatePath>,
     /// Where spans go (`--tracing-config-file`).
     pub tracer: Tracer,
     /// What else of the process is shown under `/metrics`.
@@ -118,10 +123,12 @@ impl Config {
             limits: Limits::default(),
             gates: FeatureGates::default(),
             controllers: false,
+            network_policies: false,
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_control_config_file: None,
             audit: None,
+            pod_template_paths: Vec::new(),
             tracer: Tracer::default(),
             more_metrics: None,
         }

@@ -180,6 +180,7 @@ impl ControlPlane {
             gates,
             services,
             controllers: false,
+            network_policies: false,
         };
         service::keep(cluster, self.settings.port).await?;
         if self.settings.reconciler == EndpointReconciler::None {

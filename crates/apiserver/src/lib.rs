@@ -63,7 +63,7 @@ mod version;
 mod warnings;
 mod webhook;
 
-pub use admission::{ConfigFileError, PluginsError};
+pub use admission::{ConfigFileError, NoTemplatePath, PluginsError, PodTemplatePath};
 pub use aggregation::FrontProxyConfig;
 pub use allocation::ServiceSettings;
 pub use audit::{

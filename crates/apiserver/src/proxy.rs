@@ -6,6 +6,7 @@
 pub(crate) mod address;
 mod client;
 mod identity;
+mod links;
 mod pool;
 pub(crate) mod service;
 mod target;
@@ -18,6 +19,7 @@ use http_body_util::BodyExt;
 
 use berth_api::status::{ApiError, Subject};
 
+use self::links::Links;
 use self::service::{Port, ServiceError};
 use self::target::Target;
 use crate::{
@@ -95,7 +97,14 @@ pub(crate) async fn handle(
         // Not authorized as an upgrade: the other side must not see one.
         request.headers_mut().remove(header::UPGRADE);
     }
+    let links = (connect.kind == Connect::Proxy && !connect.upgrade).then(|| {
+        let server = format!("{}:{}", target.host, target.port);
+        Links::of(&request, &target.path_and_query, &server)
+    });
     let response = nodes.send(target, request, storage).await?;
+    if let Some(links) = links {
+        return links.lead_back(response).await;
+    }
     if connect.kind == Connect::Log && !response.status().is_success() {
         return Err(refusal(asked, response).await);
     }

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, Uri, header};
 
 use self::path::ResourcePath;
 use crate::query::{Parameters, PatchKind, Query};
-use crate::registry::{Resource, Subresource, Table};
+use crate::registry::{Connect, Resource, Subresource, Table};
 use crate::selector::Selection;
 
 pub(crate) use connect::ConnectRequest;
@@ -153,7 +153,13 @@ impl ResourceRequest {
         path: ResourcePath,
         table: &Table,
     ) -> Result<Self, ApiError> {
-        let verb = verb_of(method)?;
+        // What is behind a proxy may do anything with it: who sends it needs what a POST takes.
+        let only_passed_on = *method == Method::OPTIONS;
+        let verb = if only_passed_on {
+            Verb::Create
+        } else {
+            verb_of(method)?
+        };
         let parameters = Parameters::decode(query.unwrap_or_default());
         let watches = path.watch;
         let behind = path.behind.clone();
@@ -167,6 +173,9 @@ impl ResourceRequest {
             }
         }
         let connect = subresource(&target).and_then(Subresource::connect);
+        if only_passed_on && connect != Some(Connect::Proxy) {
+            return Err(ApiError::MethodNotAllowed);
+        }
         if behind.is_some() && connect.is_none_or(|kind| !kind.has_path()) {
             target.row = None;
         }

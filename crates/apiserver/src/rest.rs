@@ -211,6 +211,7 @@ impl Call {
             storage: &self.api.storage,
             gates: &self.api.gates,
             controllers: self.api.controllers,
+            network_policies: self.api.network_policies,
             services: &self.api.services,
         }
     }

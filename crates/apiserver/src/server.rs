@@ -213,6 +213,7 @@ impl Config {
             authorizer: Arc::clone(&authorizer),
             measures: admission_measures,
             pod_security: Arc::new(pod_security),
+            pod_template_paths: self.pod_template_paths.into(),
         });
         let api = Arc::new(Api {
             registry,
@@ -234,6 +235,7 @@ impl Config {
             handing_out: tokio::sync::Mutex::default(),
             gates: self.gates,
             controllers: self.controllers,
+            network_policies: self.network_policies,
             advertise: self.advertise,
         });
         let mut tasks = Tasks::default();

@@ -28,6 +28,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) gates: &'a FeatureGates,
     /// Whether berth's own controllers run beside this server.
     pub(crate) controllers: bool,
+    /// Whether the nodes enforce NetworkPolicies.
+    pub(crate) network_policies: bool,
     /// From which ranges Services get addresses and node ports.
     pub(crate) services: &'a ServiceSettings,
 }

@@ -72,6 +72,8 @@ mod several;
 mod shared_store;
 #[path = "api/sockets.rs"]
 mod sockets;
+#[path = "api/stock_policies.rs"]
+mod stock_policies;
 #[path = "api/strict.rs"]
 mod strict;
 #[path = "api/tracing.rs"]

@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod classes;
 mod cri;
 mod generate;
 mod image;
@@ -10,6 +11,7 @@ mod migrate;
 mod node;
 mod overhead;
 mod plugin;
+mod policy;
 mod reset;
 mod run;
 mod server;
@@ -70,8 +72,12 @@ enum Command {
     Token(token::TokenCommand),
     /// Find what will not work before it is applied: classes, pods, policies, quotas, node configurations
     Check(check::CheckArgs),
+    /// RuntimeClasses: how many nodes can run each, why the others can't, and how many pods use it
+    Classes(classes::ClassesArgs),
     /// Propose a RuntimeClass' overhead by what nodes have measured; for who may get nodes/proxy
     Overhead(overhead::OverheadArgs),
+    /// Policies of namespaces for API servers that are not berth's
+    Policy(policy::PolicyCommand),
     /// Show where the time of a pod's start went; for who may get nodes/proxy
     Trace(trace::TraceArgs),
     /// Watch classes, nodes and pods: what each sandbox costs against what its class declares, and how long its start took
@@ -134,7 +140,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Kubeconfig(args) => args.run(),
             Command::Token(args) => args.run().await,
             Command::Check(args) => return args.run().await,
+            Command::Classes(args) => args.run().await,
             Command::Overhead(args) => args.run().await,
+            Command::Policy(args) => args.run(),
             Command::Trace(args) => args.run().await,
             Command::Top(args) => args.run().await,
             Command::Run(args) => return args.run().await,

@@ -3,6 +3,7 @@
 //! ```text
 //! <data-dir>/
 //!   berth.json        marks the directory as ours: format, and what was chosen for it at first
+//!   uses.json         what of the machine it was used with: run directories, bridges
 //!   lock              held while a berth runs; holds its process id
 //!   admin.kubeconfig  for the cluster's admin
 //!   server/           objects and certificates
@@ -11,6 +12,7 @@
 //!   log/pods/         container logs, unless it is the default directory
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{
@@ -128,6 +130,38 @@ pub(crate) struct Marker {
     pub(crate) pod_cidr: String,
 }
 
+/// What of the machine a data directory was used with, by flags that a reset need not be given again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Uses {
+    /// Run directories, absolute.
+    pub(crate) run_dirs: BTreeSet<PathBuf>,
+    /// Interface names of the pods' bridge.
+    pub(crate) bridges: BTreeSet<String>,
+}
+
+/// What a directory was used with; `None` when an older berth has not noted it.
+///
+/// # Errors
+/// When the note can't be read.
+pub(crate) fn uses(dir: &Path) -> Result<Option<Uses>, DataDirError> {
+    let path = dir.join(USES);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error("read", &path)(source)),
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| DataDirError::Damaged {
+            path,
+            reason: error.to_string(),
+        })
+}
+
+/// The file of [`Uses`].
+const USES: &str = "uses.json";
+
 /// A data directory that is ours alone until this is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -188,6 +222,23 @@ impl DataDir {
         &self.dir
     }
 
+    /// Notes what of the machine it is used with, for a reset.
+    ///
+    /// # Errors
+    /// When the note can't be read or written.
+    pub(crate) fn note_use(&self, run_dir: &Path, bridge: &str) -> Result<(), DataDirError> {
+        let known = uses(&self.dir)?;
+        let mut now = known.clone().unwrap_or_default();
+        let absolute = std::path::absolute(run_dir);
+        now.run_dirs
+            .insert(absolute.unwrap_or_else(|_| run_dir.to_owned()));
+        now.bridges.insert(bridge.to_owned());
+        if known.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        write_json(&self.dir, USES, &now)
+    }
+
     /// What was chosen for it when it was made.
     #[must_use]
     pub(crate) fn marker(&self) -> &Marker {
@@ -235,10 +286,15 @@ pub(crate) fn marker(bridge: String, pod_cidr: String) -> Marker {
 }
 
 fn write_marker(dir: &Path, marker: &Marker) -> Result<(), DataDirError> {
-    let (path, part) = (dir.join("berth.json"), dir.join("berth.json.part"));
+    write_json(dir, "berth.json", marker)
+}
+
+/// Writes a file whole or not at all.
+fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), DataDirError> {
+    let (path, part) = (dir.join(name), dir.join(format!("{name}.part")));
     let write = || {
         let mut file = File::create(&part)?;
-        serde_json::to_writer_pretty(&mut file, marker)?;
+        serde_json::to_writer_pretty(&mut file, value)?;
         file.sync_all()?;
         fs::rename(&part, &path)
     };
@@ -427,5 +483,21 @@ mod tests {
             matches!(error, DataDirError::NotADirectory { .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_a_directory_is_used_with_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let held = DataDir::open(temp.path(), fresh).unwrap();
+        assert_eq!(uses(held.path()).unwrap(), None, "an older berth's");
+        held.note_use(Path::new("/run/a"), "br-a").unwrap();
+        held.note_use(Path::new("/run/b"), "br-a").unwrap();
+        held.note_use(Path::new("/run/b"), "br-a").unwrap();
+        let noted = uses(held.path()).unwrap().unwrap();
+        assert_eq!(noted.run_dirs.len(), 2);
+        assert_eq!(noted.bridges.len(), 1);
+        fs::write(held.path().join(USES), "{").unwrap();
+        let error = uses(held.path()).unwrap_err().to_string();
+        assert!(error.contains("uses.json is damaged"), "{error}");
     }
 }

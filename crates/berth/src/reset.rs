@@ -8,7 +8,9 @@ mod cgroups;
 mod mounts;
 mod network;
 mod processes;
+mod profile;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -22,12 +24,14 @@ use tracing::warn;
 pub(crate) struct Traces {
     /// The data directory, absolute.
     pub(crate) data: PathBuf,
-    /// The run directory.
-    pub(crate) run: PathBuf,
+    /// Every run directory that it was used with.
+    pub(crate) runs: Vec<PathBuf>,
     /// Where container logs are.
     pub(crate) pod_logs: PathBuf,
-    /// The pods' bridge, which is also the network's name.
-    pub(crate) bridge: String,
+    /// The name of the pods' network, which is also that of its bridge unless a flag says otherwise.
+    pub(crate) network: String,
+    /// The bridges that flags named.
+    pub(crate) bridges: Vec<String>,
 }
 
 /// What was removed.
@@ -37,17 +41,19 @@ pub(crate) struct Removed {
     mounts: usize,
     cgroups: usize,
     bridge: bool,
+    profile: profile::Outcome,
 }
 
 impl fmt::Display for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} processes, {} mounts, {} cgroups, {} bridge",
+            "{} processes, {} mounts, {} cgroups, {} bridge{}",
             self.processes,
             self.mounts,
             self.cgroups,
-            usize::from(self.bridge)
+            usize::from(self.bridge),
+            self.profile
         )
     }
 }
@@ -58,44 +64,52 @@ impl fmt::Display for Removed {
 /// When the directories themselves can't be deleted.
 pub(crate) async fn remove(traces: &Traces) -> anyhow::Result<Removed> {
     // As the kernel names them in its list of mounts.
-    let run = match traces.run.canonicalize() {
-        Ok(run) => run,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => traces.run.clone(),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot resolve {}", traces.run.display()));
-        }
-    };
+    let mut runs = Vec::new();
+    for run in &traces.runs {
+        runs.push(match run.canonicalize() {
+            Ok(run) => run,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => run.clone(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot resolve {}", run.display()));
+            }
+        });
+    }
     // Not the run directory itself: `/run`, named by mistake, has the mounts and processes of others below it.
-    let (state, socket) = (run.join("cri"), run.join("cri.sock"));
-    let roots = [traces.data.as_path(), &state, &socket];
+    let inside = runs
+        .iter()
+        .flat_map(|run| ["cri", "cri.sock"].map(|name| run.join(name)));
+    let inside: Vec<PathBuf> = inside.collect();
+    let mut roots = vec![traces.data.as_path()];
+    roots.extend(inside.iter().map(PathBuf::as_path));
     let pods = pod_uids(&traces.data);
     // Those of sandboxes that waited for a pod are in no pod's.
-    let sandboxes = names(&state.join("bundles"));
+    let bundles = runs.iter().flat_map(|run| names(&run.join("cri/bundles")));
+    let sandboxes: Vec<String> = bundles.collect();
     let mut removed = Removed {
         processes: processes::kill(&roots).await,
         ..Removed::default()
     };
     removed.mounts = mounts::detach(&roots)?;
-    removed.bridge = match network::remove(&traces.bridge) {
-        Ok(found) => found,
-        Err(error) => {
-            warn!(
-                bridge = traces.bridge,
-                "cannot remove the bridge: {error:#}"
-            );
-            false
+    let bridges = std::iter::once(&traces.network).chain(&traces.bridges);
+    for bridge in bridges.collect::<BTreeSet<_>>() {
+        match network::remove(bridge) {
+            Ok(found) => removed.bridge |= found,
+            Err(error) => warn!(bridge, "cannot remove the bridge: {error:#}"),
         }
-    };
-    match berth_net::nft::remove_network(&traces.bridge).await {
-        // Without nft there was nobody who made one.
-        Ok(_) | Err(NftError::Run(_)) => {}
-        Err(error) => {
-            warn!(network = traces.bridge, %error, "cannot remove the network's tables of nftables");
+        match berth_net::nft::remove_network(bridge).await {
+            // Without nft there was nobody who made one.
+            Ok(_) | Err(NftError::Run(_)) => {}
+            Err(error) => {
+                warn!(network = bridge, %error, "cannot remove the network's tables of nftables");
+            }
         }
     }
     removed.cgroups = cgroups::remove(&pods, &sandboxes).await;
     remove_logs(&traces.pod_logs, &pods);
-    remove_run(&run)?;
+    for run in &runs {
+        remove_run(run)?;
+    }
+    removed.profile = profile::remove();
     let data = &traces.data;
     berth_tree::remove(data).with_context(|| format!("cannot delete {}", data.display()))?;
     Ok(removed)

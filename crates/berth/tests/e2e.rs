@@ -13,10 +13,14 @@ mod addons;
 mod certificates;
 #[path = "e2e/check.rs"]
 mod check;
+#[path = "e2e/claims.rs"]
+mod claims;
 #[path = "e2e/classes.rs"]
 mod classes;
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/converge.rs"]
+mod converge;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/devices.rs"]
@@ -25,12 +29,16 @@ mod devices;
 mod dns;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/isolation.rs"]
+mod isolation;
 #[path = "e2e/join.rs"]
 mod join;
 #[path = "e2e/measured.rs"]
 mod measured;
 #[path = "e2e/migrate.rs"]
 mod migrate;
+#[path = "e2e/network_policy.rs"]
+mod network_policy;
 #[path = "e2e/observability.rs"]
 mod observability;
 #[path = "e2e/overhead.rs"]
@@ -55,6 +63,8 @@ mod restart;
 mod runtimeless;
 #[path = "e2e/scheduling.rs"]
 mod scheduling;
+#[path = "e2e/seen_to_work.rs"]
+mod seen_to_work;
 #[path = "e2e/service_traffic.rs"]
 mod service_traffic;
 #[path = "e2e/services.rs"]

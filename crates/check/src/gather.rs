@@ -1,14 +1,13 @@
 //! From manifests and objects to facts.
 
-use std::collections::BTreeMap;
-
 use berth_api::runtimeclass::{self, GROUP, Version};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ResourceQuota};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Facts, HandlerFact, Kind, NodeFacts, Placed, Problem, Workload};
-use berth_core::annotations::BROKEN_HANDLERS;
+use super::{CLUSTER, Facts, Kind, Placed, Problem, Workload, fields, nodes, text};
+use berth_core::advice::Advice;
 use berth_rules::Rules;
 
 impl Facts {
@@ -43,7 +42,7 @@ impl Facts {
     /// Adds an object, or the items of a list. `live`: it comes from a cluster.
     pub fn add_object(&mut self, place: &str, object: Value, live: bool) {
         if let Some(items) = object.get("items").and_then(Value::as_array) {
-            for item in items {
+            for item in items.iter().filter(|item| item.is_object()) {
                 let mut item = item.clone();
                 for field in ["apiVersion", "kind"] {
                     if item.get(field).is_none() {
@@ -56,69 +55,79 @@ impl Facts {
             return;
         }
         let version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
-        let group = version.rsplit_once('/').map_or("", |(g, _)| g).to_owned();
-        match (group.as_str(), object["kind"].as_str().unwrap_or_default()) {
-            (GROUP, "RuntimeClass") => self.add_class(place, &version, object),
-            ("", "Pod") => self.add_pod(place, "Pod", &object["metadata"], &object, live),
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        if let Some(advice) = fields::wrong_group(&version, &kind) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let object = format!("{kind} {name}");
+            return self
+                .found
+                .extend(Problem::advised(place, &object, vec![advice]));
+        }
+        let group = version.rsplit_once('/').map_or("", |(g, _)| g);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let title = format!("{kind} {name}");
+        match (group, kind.as_str()) {
+            (GROUP, "RuntimeClass") => self.add_class(place, &version, object, live),
+            ("", "Pod") => self.add_pod(place, "Pod", &object, "spec", live),
             ("", "Namespace") => {
-                if let Some(it) = self.read(place, "Namespace", &object) {
-                    self.namespaces.push(Placed {
-                        place: place.to_owned(),
-                        it,
-                    });
+                if let Some(it) = self.read::<Namespace>(place, &title, &object, "spec", live) {
+                    let name = it.metadata.name.clone();
+                    self.namespaces
+                        .retain(|n| n.place != CLUSTER || n.it.metadata.name != name);
+                    self.namespaces.push(placed(place, it));
                 }
             }
             ("", "ResourceQuota") => {
-                if let Some(mut quota) = self.read::<k8s_openapi::api::core::v1::ResourceQuota>(
-                    place,
-                    "ResourceQuota",
-                    &object,
-                ) {
-                    quota
-                        .metadata
-                        .namespace
-                        .get_or_insert_with(|| "default".to_owned());
-                    self.quotas.push(quota);
+                let read = self.read::<ResourceQuota>(place, &title, &object, "spec", live);
+                if let Some(mut quota) = read {
+                    let namespace = &mut quota.metadata.namespace;
+                    namespace.get_or_insert_with(|| "default".to_owned());
+                    let of =
+                        |q: &ResourceQuota| (q.metadata.namespace.clone(), q.metadata.name.clone());
+                    self.quotas
+                        .retain(|q| q.place != CLUSTER || of(&q.it) != of(&quota));
+                    self.quotas.push(placed(place, quota));
                 }
             }
             ("", "Node") => {
-                if let Some(node) = self.read(place, "Node", &object) {
-                    self.nodes.push(node_facts(node));
+                if let Some(node) = self.read::<Node>(place, &title, &object, "spec", live) {
+                    let name = node.metadata.name.clone().unwrap_or_default();
+                    self.nodes.retain(|n| n.node.is_none() || n.name != name);
+                    self.nodes.push(nodes::facts(node));
                 }
             }
-            (
-                _,
-                kind @ ("Deployment"
-                | "StatefulSet"
-                | "DaemonSet"
-                | "ReplicaSet"
-                | "ReplicationController"
-                | "Job"),
-            ) => {
-                self.add_pod(
-                    place,
-                    kind,
-                    &object["metadata"],
-                    &object["spec"]["template"],
-                    false,
-                );
-            }
-            (_, "CronJob") => {
-                let template = &object["spec"]["jobTemplate"]["spec"]["template"];
-                self.add_pod(place, "CronJob", &object["metadata"], template, false);
+            ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+            | ("", "ReplicationController")
+            | ("batch", "Job") => self.add_pod(place, &kind, &object, "spec.template.spec", live),
+            ("batch", "CronJob") => {
+                let at = "spec.jobTemplate.spec.template.spec";
+                self.add_pod(place, "CronJob", &object, at, live);
             }
             _ => {}
         }
     }
 
-    fn read<T: DeserializeOwned>(&mut self, place: &str, kind: &str, object: &Value) -> Option<T> {
-        match berth_api::decode::from_value(object) {
-            Ok(it) => Some(it),
+    /// An object as its type; what the type lacks is told of files. `at`: where in the object's own file it stands.
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        place: &str,
+        title: &str,
+        object: &Value,
+        at: &str,
+        live: bool,
+    ) -> Option<T> {
+        match berth_api::decode::decode(object) {
+            Ok(decoded) => {
+                if !live {
+                    let unknown = fields::unknown(&decoded.unknown_fields, at);
+                    self.found.extend(Problem::advised(place, title, unknown));
+                }
+                Some(decoded.object)
+            }
             Err(error) => {
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 self.found.push(Problem::new(
                     place,
-                    &format!("{kind} {name}"),
+                    title,
                     Kind::PodRejected,
                     error.to_string(),
                     "correct the field",
@@ -128,7 +137,7 @@ impl Facts {
         }
     }
 
-    fn add_class(&mut self, place: &str, version: &str, object: Value) {
+    fn add_class(&mut self, place: &str, version: &str, object: Value, live: bool) {
         let name = object["metadata"]["name"]
             .as_str()
             .unwrap_or_default()
@@ -156,30 +165,54 @@ impl Facts {
             Ok(converted) => converted,
             Err(error) => return invalid(error.to_string()),
         };
-        let class: k8s_openapi::api::node::v1::RuntimeClass =
-            match berth_api::decode::from_value(&converted) {
-                Ok(class) => class,
-                Err(error) => return invalid(error.to_string()),
-            };
+        let decoded = match berth_api::decode::decode::<RuntimeClass>(&converted) {
+            Ok(decoded) => decoded,
+            Err(error) => return invalid(error.to_string()),
+        };
+        let class = decoded.object;
         for error in class.validate() {
             invalid(error.to_string());
         }
+        if !live {
+            let unknown = fields::unknown(&decoded.unknown_fields, "spec");
+            self.found.extend(Problem::advised(place, &title, unknown));
+            let before = self
+                .classes
+                .iter()
+                .find(|c| c.it.metadata.name == class.metadata.name);
+            let advice = before.and_then(|before| other_handler(before, &class));
+            self.found.extend(Problem::advised(
+                place,
+                &title,
+                advice.into_iter().collect(),
+            ));
+        }
         self.classes
             .retain(|c| c.it.metadata.name != class.metadata.name);
-        self.classes.push(Placed {
-            place: place.to_owned(),
-            it: class,
-        });
+        self.classes.push(placed(place, class));
     }
 
-    fn add_pod(&mut self, place: &str, kind: &str, metadata: &Value, template: &Value, live: bool) {
-        let mut body = template.clone();
-        if !body.is_object() {
+    fn add_pod(&mut self, place: &str, kind: &str, object: &Value, at: &str, live: bool) {
+        let pointer = format!(
+            "/{}",
+            at.trim_end_matches("spec")
+                .trim_end_matches('.')
+                .replace('.', "/")
+        );
+        let template = if kind == "Pod" {
+            Some(object)
+        } else {
+            object.pointer(&pointer)
+        };
+        let Some(mut body) = template.filter(|t| t.is_object()).cloned() else {
             return;
-        }
+        };
         body["apiVersion"] = "v1".into();
         body["kind"] = "Pod".into();
-        let Some(mut pod) = self.read::<Pod>(place, kind, &body) else {
+        let metadata = &object["metadata"];
+        let own = metadata["name"].as_str().unwrap_or_default();
+        let title = format!("{kind} {own}");
+        let Some(mut pod) = self.read::<Pod>(place, &title, &body, at, live) else {
             return;
         };
         let field = |name: &str| metadata[name].as_str().map(str::to_owned);
@@ -190,42 +223,65 @@ impl Facts {
             return;
         }
         pod.default();
-        self.workloads.push(Placed {
-            place: place.to_owned(),
-            it: Workload {
-                kind: kind.to_owned(),
-                pod,
-                admitted: live,
-            },
+        let (name, namespace) = (pod.metadata.name.clone(), namespace_of(&pod));
+        self.workloads.retain(|w| {
+            let is_same = w.it.kind == kind
+                && w.it.pod.metadata.name == name
+                && namespace_of(&w.it.pod) == namespace;
+            w.place != CLUSTER || !is_same
         });
+        let number = |name: &str| object["spec"][name].as_i64();
+        let replicas = match kind {
+            "Deployment" | "StatefulSet" | "ReplicaSet" | "ReplicationController" => {
+                number("replicas").unwrap_or(1)
+            }
+            "Job" => {
+                let parallel = number("parallelism").unwrap_or(1);
+                number("completions").map_or(parallel, |all| all.min(parallel))
+            }
+            _ => 1,
+        };
+        let workload = Workload {
+            kind: kind.to_owned(),
+            pod,
+            admitted: live && kind == "Pod",
+            replicas,
+            at: at.to_owned(),
+        };
+        self.workloads.push(placed(place, workload));
     }
 }
 
-fn node_facts(node: Node) -> NodeFacts {
-    let reported = node
-        .status
-        .as_ref()
-        .and_then(|s| s.runtime_handlers.as_deref())
-        .unwrap_or_default();
-    let annotations = node.metadata.annotations.as_ref();
-    let broken: BTreeMap<String, String> = annotations
-        .and_then(|a| serde_json::from_str(a.get(BROKEN_HANDLERS)?).ok())
-        .unwrap_or_default();
-    let broken = broken.into_iter().map(|(name, reason)| {
-        let fact = HandlerFact {
-            broken: Some(reason),
-            configured: true,
-        };
-        (name, fact)
-    });
-    let handlers: BTreeMap<String, HandlerFact> = reported
-        .iter()
-        .map(|h| (h.name.clone().unwrap_or_default(), HandlerFact::default()))
-        .chain(broken)
-        .collect();
-    NodeFacts {
-        name: node.metadata.name.clone().unwrap_or_default(),
-        handlers: (!handlers.is_empty()).then_some(handlers),
-        node: Some(node),
+fn placed<T>(place: &str, it: T) -> Placed<T> {
+    Placed {
+        place: place.to_owned(),
+        it,
     }
+}
+
+/// A pod's namespace, as a server would take it.
+pub(super) fn namespace_of(pod: &Pod) -> &str {
+    match text(&pod.metadata.namespace) {
+        "" => "default",
+        namespace => namespace,
+    }
+}
+
+/// What is told when a class was there before with another handler.
+fn other_handler(before: &Placed<RuntimeClass>, class: &RuntimeClass) -> Option<Advice> {
+    let old = &before.it.handler;
+    (*old != class.handler).then(|| {
+        if before.place == CLUSTER {
+            Advice::HandlerChanged {
+                handler: class.handler.clone(),
+                cluster: old.clone(),
+            }
+        } else {
+            Advice::Twice {
+                handler: old.clone(),
+                place: before.place.clone(),
+                other: class.handler.clone(),
+            }
+        }
+    })
 }

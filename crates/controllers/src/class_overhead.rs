@@ -27,10 +27,9 @@ use crate::Reflected;
 use crate::record::Recorder;
 
 pub use ask::{AskError, ask};
+pub use berth_core::managed_class::MEASURED_OVERHEAD as ANNOTATION;
 pub use tell::{cores, mebibytes};
 
-/// The annotation that says how a class' declared overhead differs from what was measured.
-pub const ANNOTATION: &str = "node.berth.dev/measured-overhead";
 /// Nodes are asked so often.
 const PERIOD: Duration = Duration::from_secs(300);
 /// One that does not measure (a stock kubelet) is asked again after this.

@@ -6,6 +6,7 @@
 //! | [`service_accounts`] | Namespaces | gives each its ServiceAccount `default` and ConfigMap `kube-root-ca.crt` |
 //! | [`node_health`] | Nodes, Leases | marks nodes whose Lease isn't renewed, keeps their condition taints |
 //! | [`eviction`] | Nodes, Pods | deletes pods that don't tolerate a node's NoExecute taints |
+//! | [`node_cidrs`] | Nodes | gives each the addresses of its pods, where the cluster's are shared out here |
 //! | [`pod_garbage`] | Nodes, Pods | removes pods of nodes that are gone and old finished pods |
 //! | [`garbage`] | all that can be deleted, by its metadata | removes objects whose owners are gone |
 //! | [`certificates`] | CertificateSigningRequests, Nodes | approves those of nodes, signs what is approved |
@@ -15,7 +16,10 @@
 //! | [`ttl_after_finished`] | Jobs | deletes finished ones whose time to live is over |
 //! | [`addons`] | a directory of manifests | applies them, deletes what they no longer hold; runs by itself |
 //! | `workload` | Deployments, ReplicaSets, ReplicationControllers, Pods | makes and removes what they ask for |
+//! | `workload::volumes` | PersistentVolumeClaims, PersistentVolumes, StorageClasses, Pods | binds claims, has local-path volumes made and removed |
 //! | [`class_overhead`] | Nodes, Pods, what nodes measure | says which classes' declared overhead is far from what was measured |
+//! | [`class_status`] | RuntimeClasses, Nodes, Pods | keeps in each class how many nodes can run it, why the others can't, how many pods use it |
+//! | [`managed_classes`] | RuntimeClasses, Nodes, Pods, Namespaces | makes classes for handlers that work, removes those that nobody can run or names |
 //! | [`quota`] | ResourceQuotas, Pods | counts what a namespace uses |
 //!
 //! Each is level-triggered: it looks at the whole state it needs whenever something changed, and
@@ -25,9 +29,12 @@ pub mod addons;
 pub mod bootstrap_signer;
 pub mod certificates;
 pub mod class_overhead;
+pub mod class_status;
 pub mod eviction;
 pub mod garbage;
+pub mod managed_classes;
 pub mod namespace;
+pub mod node_cidrs;
 pub mod node_health;
 pub mod node_page;
 pub mod pod_garbage;
@@ -71,6 +78,10 @@ pub struct Config {
     pub authority: Option<Arc<certificates::Authority>>,
     /// How often declared overhead is compared with what nodes measure; the default when `None`.
     pub overhead_period: Option<Duration>,
+    /// How classes are made for handlers that work; none are when `None`.
+    pub managed_classes: Option<managed_classes::Config>,
+    /// What nodes get of the cluster's addresses; without it, they have their own.
+    pub node_cidrs: Option<node_cidrs::NodeCidrs>,
 }
 
 impl Config {
@@ -85,6 +96,8 @@ impl Config {
             gates: FeatureGates::default(),
             authority: None,
             overhead_period: None,
+            managed_classes: None,
+            node_cidrs: None,
         }
     }
 }
@@ -167,6 +180,26 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), TaskErr
         let period = config.overhead_period;
         let run = class_overhead::run(client.clone(), nodes, pods, period, stop());
         tasks.spawn_essential("overhead controller", run);
+    }
+    if config.gates.runtime_class {
+        let classes = reflect(&tasks, kube::Api::all(client.clone()), None);
+        let (nodes, pods) = (nodes.clone(), pods.clone());
+        if let Some(settings) = config.managed_classes {
+            let watched = managed_classes::Watched {
+                nodes: nodes.clone(),
+                pods: pods.clone(),
+                namespaces: namespaces.clone(),
+                classes: classes.clone(),
+            };
+            let run = managed_classes::run(client.clone(), watched, settings, stop());
+            tasks.spawn_essential("RuntimeClass manager", run);
+        }
+        let run = class_status::run(client.clone(), nodes, pods, classes, stop());
+        tasks.spawn_essential("RuntimeClass status controller", run);
+    }
+    if let Some(cidrs) = config.node_cidrs {
+        let run = node_cidrs::run(client.clone(), cidrs, nodes.clone(), stop());
+        tasks.spawn_essential("node IPAM controller", run);
     }
     let tokens = token_cleaner::tokens(&tasks, client.clone());
     tasks.spawn_essential(

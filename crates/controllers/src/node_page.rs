@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use kube::Client;
 use kube::client::Body;
@@ -39,9 +39,24 @@ pub async fn get(
     path: &str,
     max_bytes: usize,
 ) -> Result<(StatusCode, Vec<u8>), PageError> {
+    send(client, Method::GET, node, path, max_bytes).await
+}
+
+/// [`get`] by another method, without a body.
+///
+/// # Errors
+/// As of [`get`].
+pub(crate) async fn send(
+    client: &Client,
+    method: Method,
+    node: &str,
+    path: &str,
+    max_bytes: usize,
+) -> Result<(StatusCode, Vec<u8>), PageError> {
     let segment = path_segment(node).ok_or(PageError::Name)?;
     let uri = format!("/api/v1/nodes/{segment}/proxy{path}");
-    let request = Request::get(uri).body(Body::empty());
+    let request = Request::builder().method(method).uri(uri);
+    let request = request.body(Body::empty());
     let request = request.map_err(kube::Error::HttpError)?;
     let asked = async {
         let answer = client.send(request).await?;

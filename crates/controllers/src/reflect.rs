@@ -57,6 +57,12 @@ where
         self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// An object of the cluster as last seen.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new(name))
+    }
+
     /// The newest revision of an object that was seen: what was written at this one or before is here.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -202,7 +208,10 @@ fn forget_what_nodes_need(pod: &mut Pod) {
     let Some(spec) = &mut pod.spec else {
         return;
     };
-    spec.volumes = None;
+    // Of its volumes those that are claims: a claim that is used is protected.
+    let claims = spec.volumes.take().unwrap_or_default().into_iter();
+    let claims = claims.filter(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
+    spec.volumes = Some(claims.collect()).filter(|all: &Vec<_>| !all.is_empty());
     let init_containers = spec.init_containers.iter_mut().flatten();
     for container in spec.containers.iter_mut().chain(init_containers) {
         container.args = None;
@@ -232,14 +241,14 @@ mod tests {
             json!({"name": name, "image": "i", "command": ["c"], "env": [{"name": "A", "value": "b"}],
                 "volumeMounts": [{"name": "v", "mountPath": "/v"}], "resources": resources, "restartPolicy": "Always"})
         };
-        let mut pod: Pod = from_value(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "volumes": [{"name": "v"}],
+        let mut pod: Pod = from_value(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "volumes": [{"name": "v"}, {"name": "c", "persistentVolumeClaim": {"claimName": "c"}}],
             "containers": [container("a")], "initContainers": [container("b")]}, "status": {"phase": "Running"}}))
         .unwrap();
         forget_what_nodes_need(&mut pod);
         let kept =
             |name: &str| json!({"name": name, "resources": resources, "restartPolicy": "Always"});
-        let wanted =
-            json!({"nodeName": "n", "containers": [kept("a")], "initContainers": [kept("b")]});
+        let wanted = json!({"nodeName": "n", "containers": [kept("a")], "initContainers": [kept("b")],
+                "volumes": [{"name": "c", "persistentVolumeClaim": {"claimName": "c"}}]});
         assert_eq!(to_value(&pod.spec).unwrap(), wanted);
         assert_eq!(pod.status.unwrap().phase.as_deref(), Some("Running"));
     }

@@ -15,6 +15,7 @@
 //! | `budget.rs` | PodDisruptionBudgets |
 //! | `autoscaler.rs` | HorizontalPodAutoscalers |
 //! | `endpoints.rs` | EndpointSlices and Endpoints |
+//! | `volumes.rs` | PersistentVolumeClaims and PersistentVolumes |
 //!
 //! Tasks: a watch for each kind, and one for each kind that looks at its objects, [`keyed::WORKERS`] at a time.
 
@@ -33,6 +34,7 @@ mod replicas;
 mod revisions;
 mod seen;
 mod stateful_set;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +98,7 @@ pub(crate) fn spawn(
     daemon_set::spawn(tasks, daemons, pods, nodes, own, revisions());
     let stateful: Reflected<StatefulSet> = watch(tasks, client);
     let claims: Reflected<PersistentVolumeClaim> = watch(tasks, client);
+    volumes::spawn(tasks, client, &claims, pods, nodes);
     let own = control("statefulset-controller");
     stateful_set::spawn(tasks, stateful.clone(), pods, claims, own, revisions());
     let scalers: Reflected<HorizontalPodAutoscaler> = watch(tasks, client);

@@ -1,5 +1,42 @@
-//! Annotations of berth's own that more than one part reads.
+//! Annotations of berth's own that more than one part knows.
 
-/// The annotation in which a berth node says which handlers are configured and cannot run: a JSON object of reasons
-/// by handler. `node.status.runtimeHandlers` has only those that can.
+/// Of a Node: the handlers that are configured on it and cannot run, as a JSON object of reasons by name. The node
+/// agent writes it (`status.runtimeHandlers` has only those that can run); API server, scheduler and `berth check` read it.
 pub const BROKEN_HANDLERS: &str = "berth.dev/broken-handlers";
+
+/// Of a Node: what pods may need of it besides a handler ([`crate::handlers::NodeFeatures`], as JSON).
+pub const NODE_FEATURES: &str = "berth.dev/node-features";
+
+/// Of a Pod: handler, binary and version that really ran it.
+pub const RUNTIME: &str = "berth.dev/runtime";
+
+/// Of a Namespace: the class of pods that name none.
+pub const DEFAULT_CLASS: &str = "node.berth.dev/default-runtime-class";
+
+/// Of a Namespace: the classes that pods may have, a comma list.
+pub const ALLOWED_CLASSES: &str = "node.berth.dev/allowed-runtime-classes";
+
+/// Of a RuntimeClass: what its sandboxes were measured to cost.
+pub const MEASURED_OVERHEAD: &str = "node.berth.dev/measured-overhead";
+
+/// Those that people write, for which a misspelt one is taken to be meant.
+pub const WRITTEN: [&str; 5] = [
+    DEFAULT_CLASS,
+    ALLOWED_CLASSES,
+    "node.berth.dev/minimum-isolation",
+    "node.berth.dev/isolation",
+    "node.berth.dev/default-network-policy",
+];
+
+/// Those that berth writes itself: however like one of the others, they are meant.
+pub const OWN: [&str; 6] = [
+    RUNTIME,
+    "berth.dev/isolation",
+    BROKEN_HANDLERS,
+    "berth.dev/handler-isolation",
+    NODE_FEATURES,
+    MEASURED_OVERHEAD,
+];
+
+/// The prefixes of berth's own annotations.
+pub const PREFIXES: [&str; 2] = ["node.berth.dev/", "berth.dev/"];

@@ -133,9 +133,9 @@ pub fn pod_requests(spec: &PodSpec, overhead: Overhead) -> Amounts {
     total
 }
 
-/// What a pod counts for while it may be resized (KEP-1287): of each container's requests the largest of those that its
-/// spec asks for, those that its node has granted and those that are in effect; without the spec's when the node could
-/// never grant them (the condition `PodResizePending` with reason `Infeasible`).
+/// What a pod counts for while it may be resized (KEP-1287, KEP-5419): of each container's requests, and of those of the
+/// pod as a whole, the largest of what its spec asks for, what its node has granted and what is in effect; without the
+/// spec's when the node could never grant them (the condition `PodResizePending` with reason `Infeasible`).
 #[must_use]
 pub fn requests_of(pod: &Pod, overhead: Overhead) -> Amounts {
     let Some(spec) = &pod.spec else {
@@ -166,8 +166,19 @@ fn resized(spec: &PodSpec, status: Option<&PodStatus>) -> Option<PodSpec> {
         })
     };
     let init = spec.init_containers.as_deref().unwrap_or_default();
+    // Only what the spec names counts for a pod as a whole.
+    let of_pod = requests(spec.resources.as_ref());
+    let known = [
+        requests(status.resources.as_ref()),
+        status.allocated_resources.as_ref(),
+    ];
+    let pod_differs = of_pod.is_some_and(|own| {
+        let mut known = known.into_iter().flatten();
+        known.any(|list| !resource_list::equal(own, list))
+    });
     if !of(&spec.containers, &status.container_statuses)
         && !of(init, &status.init_container_statuses)
+        && !pod_differs
     {
         return None;
     }
@@ -176,22 +187,38 @@ fn resized(spec: &PodSpec, status: Option<&PodStatus>) -> Option<PodSpec> {
             && c.status == "True"
             && c.reason.as_deref() == Some("Infeasible")
     });
+    let largest = |own: Option<&WireList>,
+                   in_effect: Option<&WireList>,
+                   granted: Option<&WireList>|
+     -> WireList {
+        let mut most = amounts(in_effect);
+        raise(&mut most, &amounts(granted));
+        if !infeasible || most.is_empty() {
+            raise(&mut most, &amounts(own));
+        }
+        let most = most.into_iter();
+        most.map(|(name, amount)| (name, amount.into())).collect()
+    };
+    let own = of_pod.cloned();
     let mut spec = spec.clone();
     let raise_all = |list: &mut [Container], statuses: &[ContainerStatus]| {
         for c in list {
             let Some(s) = statuses.iter().find(|s| s.name == c.name) else {
                 continue;
             };
-            let granted = amounts(s.allocated_resources.as_ref());
-            let mut most = amounts(requests_in_effect(s));
-            raise(&mut most, &granted);
-            if !infeasible || most.is_empty() {
-                raise(&mut most, &amounts(requests(c.resources.as_ref())));
-            }
-            let most = most.into_iter().map(|(name, amount)| (name, amount.into()));
-            c.resources.get_or_insert_default().requests = Some(most.collect());
+            let most = largest(
+                requests(c.resources.as_ref()),
+                requests_in_effect(s),
+                s.allocated_resources.as_ref(),
+            );
+            c.resources.get_or_insert_default().requests = Some(most);
         }
     };
+    if let (Some(own), Some(resources)) = (own, &mut spec.resources) {
+        let mut most = largest(Some(&own), known[0], known[1]);
+        most.retain(|name, _| own.contains_key(name));
+        resources.requests = Some(most);
+    }
     raise_all(&mut spec.containers, &statuses(&status.container_statuses));
     if let Some(init) = &mut spec.init_containers {
         raise_all(init, &statuses(&status.init_container_statuses));
@@ -322,6 +349,45 @@ mod tests {
         assert_eq!(pod("2", "1", "1", "Infeasible"), "1");
         assert_eq!(pod("1", "2", "1", ""), "2");
         assert_eq!(pod("1", "1", "3", ""), "3");
+        let whole = |spec: &str, granted: &str, has: &str, reason: &str| {
+            let resources = container("1", None).resources;
+            let of_pod = |cpu: &str| {
+                Some(ResourceRequirements {
+                    requests: Some(list(&[("cpu", cpu)])),
+                    ..ResourceRequirements::default()
+                })
+            };
+            let pending = PodCondition {
+                type_: "PodResizePending".to_owned(),
+                status: "True".to_owned(),
+                reason: Some(reason.to_owned()),
+                ..PodCondition::default()
+            };
+            let pod = Pod {
+                spec: Some(PodSpec {
+                    containers: vec![Container {
+                        resources,
+                        ..Container::default()
+                    }],
+                    resources: of_pod(spec),
+                    ..PodSpec::default()
+                }),
+                status: Some(PodStatus {
+                    allocated_resources: Some(list(&[("cpu", granted), ("memory", "1Gi")])),
+                    resources: of_pod(has),
+                    conditions: Some(vec![pending]),
+                    ..PodStatus::default()
+                }),
+                ..Pod::default()
+            };
+            let all = requests_of(&pod, Overhead::Counted);
+            assert!(!all.contains_key("memory"), "{all:?}");
+            cpu(&all)
+        };
+        assert_eq!(whole("4", "2", "2", "Deferred"), "4");
+        assert_eq!(whole("4", "2", "2", "Infeasible"), "2");
+        assert_eq!(whole("2", "3", "2", ""), "3");
+        assert_eq!(whole("2", "2", "3", ""), "3");
         let new = Pod {
             spec: Some(PodSpec {
                 containers: vec![container("2", None)],

@@ -8,6 +8,7 @@ mod default;
 mod error;
 mod masquerade;
 mod plugin;
+mod port;
 mod result;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub(crate) use config::Network;
 pub(crate) use default::write_default;
 pub(crate) use error::CniError;
 pub(crate) use masquerade::keep as keep_masquerade;
+pub(crate) use port::mark as mark_port;
 pub(crate) use result::addresses;
 
 /// The pod's interface.

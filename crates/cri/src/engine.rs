@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use berth_image::{ImageStore, StoreOptions};
@@ -24,6 +24,9 @@ use crate::streaming::Streaming;
 use crate::tasks::Tasks;
 use crate::warm::Pool;
 
+/// How long Status waits for the trials of the start: longer than a gVisor's only platform takes that hangs.
+const TRIALS: Duration = Duration::from_secs(12);
+
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) layout: Layout,
@@ -42,6 +45,8 @@ pub(crate) struct Engine {
     pub(crate) held: Held,
     /// Ends streams that have no end of their own.
     pub(crate) shutdown: CancellationToken,
+    /// Cancelled when the trials of the start have ended.
+    pub(crate) tried: CancellationToken,
     /// The pod CIDR from `UpdateRuntimeConfig`.
     pod_cidr: RwLock<Option<String>>,
 }
@@ -82,6 +87,7 @@ impl Engine {
             tasks,
             held: Held::default(),
             shutdown,
+            tried: CancellationToken::new(),
             pod_cidr: RwLock::default(),
             config,
         };
@@ -89,6 +95,12 @@ impl Engine {
             engine.write_default_network()?;
         }
         Ok(engine)
+    }
+
+    /// Waits for the trials of the start, so that nobody takes a handler for missing that only has not been seen to work
+    /// yet. A gVisor that hangs is not waited for to its end.
+    pub(crate) async fn trials(&self) {
+        let _late = tokio::time::timeout(TRIALS, self.tried.cancelled()).await;
     }
 
     /// Puts another table in force, with the registries' settings that came with it.

@@ -10,16 +10,21 @@ mod built_in;
 mod containerd;
 mod crio;
 mod definition;
+mod detect;
 mod docker;
 mod document;
 mod gvisor;
 mod import;
 mod inputs;
+mod isolation;
 mod kata;
+mod misplaced;
+mod misspelt;
 mod own;
 mod refused;
 mod reload;
 mod shim_info;
+mod survey;
 mod table;
 
 #[cfg(test)]
@@ -36,14 +41,15 @@ pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;
 pub use refused::HandlerRefused;
 pub(crate) use reload::follow;
+pub use survey::Survey;
 pub use table::{Features, Handler, HandlerState, HandlerTable};
 pub(crate) use table::{gvisor_settings as settings_in_words, kind_name, words};
 
 /// Where the handler table comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandlerSource {
-    /// runc as the default, crun, runsc and youki when they are installed, and the runtime inside berth, which is
-    /// the default where runc is missing.
+    /// runc as the default, crun, runsc, youki, Kata's and NVIDIA's when they are installed, and the runtime inside berth,
+    /// which is the default where runc is missing.
     BuiltIn,
     /// berth's own TOML and its drop-ins.
     Berth(PathBuf),
@@ -76,17 +82,13 @@ impl HandlerSource {
         HandlerTable::probe(self.import(embedded)?, embedded)
     }
 
-    /// Every handler that the source names, probed, whether or not the default can run: to judge a
+    /// Every handler that the source names, probed, whether or not a start would go on with it: to judge a
     /// configuration, not to run with it. Blocks. `embedded` is as for [`Self::load`].
     ///
     /// # Errors
-    /// When a file can't be read or understood.
-    pub fn survey(&self, embedded: &[OsString]) -> Result<Vec<Handler>, HandlersError> {
-        Ok(
-            table::look_at_all(self.import(embedded)?.handlers, embedded)
-                .into_values()
-                .collect(),
-        )
+    /// When the main file can't be read or understood, or names no handler.
+    pub fn survey(&self, embedded: &[OsString]) -> Result<Survey, HandlersError> {
+        Survey::of(self.read(embedded)?, embedded)
     }
 
     /// The directories of registries' settings that stand beside the handlers. Blocks: it reads files.
@@ -103,7 +105,17 @@ impl HandlerSource {
         Ok(self.import(&[])?.handlers)
     }
 
+    /// What a start goes on with.
     fn import(&self, embedded: &[OsString]) -> Result<import::Imported, HandlersError> {
+        let mut imported = self.read(embedded)?;
+        if imported.refused.is_empty() {
+            Ok(imported)
+        } else {
+            Err(imported.refused.remove(0))
+        }
+    }
+
+    fn read(&self, embedded: &[OsString]) -> Result<import::Imported, HandlersError> {
         let has_embedded = !embedded.is_empty();
         match self {
             Self::BuiltIn => Ok(built_in::table(has_embedded)),

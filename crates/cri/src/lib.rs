@@ -47,6 +47,9 @@ mod streaming;
 mod tasks;
 mod warm;
 
+/// The name of the AppArmor profile that containers have by default.
+pub const APPARMOR_PROFILE: &str = berth_oci::apparmor::DEFAULT_NAME;
+
 pub use config::{CniConfig, Config, DefaultNetwork, ImageOptions};
-pub use handlers::{HandlerSource, HandlerState, HandlerTable};
+pub use handlers::{HandlerSource, HandlerState, HandlerTable, Survey};
 pub use server::{RunError, run};

@@ -46,12 +46,25 @@ pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
             .insert(&id, Arc::new(Container::new(engine, record)));
     }
     close_old(engine);
+    mark_ports(&sandboxes);
     tokio::join!(
         futures::future::join_all(sandboxes.iter().map(|sandbox| take_over(engine, sandbox))),
         futures::future::join_all(waiting.iter().map(|sandbox| warm::adopt(engine, sandbox))),
     );
     let shared = Arc::clone(engine);
     blocking(move || sweep(&shared, known)).await
+}
+
+/// Marks the ports of pods that a berth before this one has started.
+fn mark_ports(sandboxes: &[Arc<Sandbox>]) {
+    for sandbox in sandboxes {
+        let record = sandbox.record();
+        if let Some(attachment) = &record.attachment
+            && record.phase == Phase::Ready
+        {
+            sandbox::mark_port(&record.id, attachment);
+        }
+    }
 }
 
 /// Closes to local users what a berth before this one has left open. What can't be closed is told, and no reason to leave

@@ -32,7 +32,9 @@ pub(crate) use lost::{
     end_of_shim, end_plugins, end_unfinished, end_without_shim, lose, note_lost, watch,
 };
 pub(crate) use release::{discard, give_back, remove, stop};
-pub(crate) use run::{Admitted, admit, announce, boot, capabilities, new_record, run, undo};
+pub(crate) use run::{
+    Admitted, admit, announce, boot, capabilities, mark_port, new_record, run, undo,
+};
 pub(crate) use spec::{
     host_ipc, host_network, hostname, may_set_hostname, oci_sandbox, options, pause_spec,
     privileged, shares_pids, sysctls,

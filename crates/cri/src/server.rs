@@ -161,8 +161,8 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     };
     let default = table.default_name().to_owned();
     // What a gVisor can do here is found out by running it: better now than at the first pod.
-    let mut tried = table.clone();
-    let trials = tokio::task::spawn_blocking(move || tried.try_out());
+    let untried = table.clone();
+    let trials = tokio::task::spawn_blocking(move || untried.try_out());
     let stop = shutdown.clone();
     let (tasks, mut owner) = tasks::tasks();
     let engine = tokio::task::spawn_blocking(move || {
@@ -172,11 +172,13 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), RunErr
     let engine = Arc::new(engine);
     let (restored, ()) = tokio::join!(restore::restore(&engine), engine.keep_masquerade());
     restored?;
+    let tried = engine.tried.clone();
     engine.tasks.spawn("trials", async move {
         if let Err(error) = trials.await {
             // The first pod of the handler tries again, and is told.
             tracing::error!(%error, "gVisor handlers could not be tried out");
         }
+        tried.cancel();
     });
     let tasks = &engine.tasks;
     let masquerade = watch_masquerade(Arc::clone(&engine), shutdown.clone());

@@ -104,8 +104,10 @@ fn condition(kind: &str, problem: Option<(&str, String)>) -> RuntimeCondition {
 /// Those that can run, and the default once more under the empty name, as the CRI wants it.
 fn runtime_handlers(table: &HandlerTable) -> Vec<RuntimeHandler> {
     let usable = table.iter().filter_map(|handler| match &handler.state {
-        HandlerState::Usable { features, .. } => Some((handler.definition.name.as_str(), features)),
-        HandlerState::Broken { .. } => None,
+        HandlerState::Usable { features, .. } if handler.unlisted().is_none() => {
+            Some((handler.definition.name.as_str(), features))
+        }
+        HandlerState::Usable { .. } | HandlerState::Broken { .. } => None,
     });
     let listed: Vec<_> = usable.collect();
     let default = listed
@@ -130,20 +132,27 @@ fn handlers(table: &HandlerTable) -> Value {
         .iter()
         .map(|handler| {
             let origin = handler.definition.origin.to_string();
-            let value = match &handler.state {
-                HandlerState::Usable {
-                    binary,
-                    kind,
-                    version,
-                    ..
-                } => json!({
+            let value = match (&handler.state, handler.unlisted()) {
+                (_, Some(reason)) => json!({ "error": reason, "origin": origin }),
+                (HandlerState::Broken { reason }, None) => {
+                    json!({ "error": reason, "origin": origin })
+                }
+                (
+                    HandlerState::Usable {
+                        binary,
+                        kind,
+                        version,
+                        ..
+                    },
+                    None,
+                ) => json!({
                     "binary": binary,
                     "kind": kind.map_or("shim", kind_name),
                     "version": version,
                     "origin": origin,
                     "settings": settings_in_words(handler),
+                    "isolation": handler.isolation(),
                 }),
-                HandlerState::Broken { reason } => json!({ "error": reason, "origin": origin }),
             };
             (handler.definition.name.clone(), value)
         })

@@ -78,7 +78,9 @@ impl Inner {
             images.images.retain(|id, record| {
                 let whole = !record.layers.iter().any(|layer| is_lost(&layer.chain));
                 if !whole {
-                    tracing::warn!(%id, names = ?record.tags, "the machine went down before the image was on the disk");
+                    let names: Vec<&str> = record.tags.iter().map(String::as_str).collect();
+                    let names = names.join(", ");
+                    tracing::warn!(%id, names, "the machine went down before the image was on the disk");
                 }
                 whole
             });

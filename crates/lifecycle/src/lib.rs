@@ -16,10 +16,12 @@ pub mod evict;
 pub mod observed;
 pub mod phase;
 pub mod plan;
+pub mod ports;
 pub mod problem;
 pub mod qos;
 pub mod resize;
 pub mod status;
+pub mod swap;
 
 pub use backoff::Backoffs;
 pub use berth_core::pod::is_finished as is_terminal;

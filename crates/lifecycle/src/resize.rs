@@ -1,5 +1,5 @@
-//! In-place resize (KEP-1287): what the node grants of the resources that a pod's spec asks for, and what has to be done
-//! to containers that run with others.
+//! In-place resize (KEP-1287, for a pod as a whole KEP-5419): what the node grants of the resources that a pod's spec asks
+//! for, and what has to be done to containers that run with others.
 //!
 //! ```text
 //!   desired (spec) --admit--> allocated (recorded on the node) --CRI--> actuated (what the runtime was given)
@@ -15,8 +15,12 @@ use super::admit::Room;
 use super::is_sidecar;
 use super::problem::Problem;
 
-/// CPU and memory of containers by name; requests and limits as `spec.containers[].resources` has them.
+/// CPU and memory of containers by name; requests and limits as `spec.containers[].resources` has them. Under [`POD`] are
+/// those of the pod as a whole.
 pub type Resources = BTreeMap<String, ResourceRequirements>;
+
+/// `spec.resources` among those of the containers; no container has such a name.
+pub const POD: &str = "";
 
 /// What the status says about a resize.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,9 +46,33 @@ fn resizable(pod: &Pod) -> impl Iterator<Item = &Container> {
 /// What a pod's spec asks for.
 #[must_use]
 pub fn desired(pod: &Pod) -> Resources {
-    resizable(pod)
+    let containers = resizable(pod);
+    let mut all: Resources = containers
         .map(|c| (c.name.clone(), c.resources.clone().unwrap_or_default()))
-        .collect()
+        .collect();
+    all.insert(POD.to_owned(), of_pod(pod));
+    all
+}
+
+fn of_pod(pod: &Pod) -> ResourceRequirements {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|s| s.resources.clone()).unwrap_or_default()
+}
+
+/// A container's resources with the limits of the pod as a whole where it has none of its own: what its cgroup gets, as
+/// under the stock kubelet, so that programs which look at their own limit see one.
+#[must_use]
+pub fn with_limits_of_pod(
+    own: &ResourceRequirements,
+    pod: Option<&ResourceRequirements>,
+) -> ResourceRequirements {
+    let mut all = own.clone();
+    let limits = pod.and_then(|r| r.limits.as_ref()).into_iter().flatten();
+    for (name, limit) in limits.filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory")) {
+        let limits = all.limits.get_or_insert_default();
+        limits.entry(name.clone()).or_insert_with(|| limit.clone());
+    }
+    all
 }
 
 /// What a pod was granted as far as its status says so, else what its spec asks for: where no record is left, a resize
@@ -66,6 +94,9 @@ pub fn granted_by_status(pod: &Pod) -> Resources {
             *granted = known;
         }
     }
+    if let Some(known) = status.and_then(|s| s.resources.clone()) {
+        resources.insert(POD.to_owned(), known);
+    }
     resources
 }
 
@@ -77,11 +108,18 @@ pub fn with_resources<'a>(pod: &'a Pod, resources: &Resources) -> Cow<'a, Pod> {
         let granted = resources.get(&c.name)?;
         (c.resources.as_ref().unwrap_or(&none) != granted).then(|| granted.clone())
     };
-    if resizable(pod).all(|c| other(c).is_none()) {
+    let whole = resources
+        .get(POD)
+        .filter(|granted| of_pod(pod) != **granted);
+    if whole.is_none() && resizable(pod).all(|c| other(c).is_none()) {
         return Cow::Borrowed(pod);
     }
     let mut pod = pod.clone();
     if let Some(spec) = &mut pod.spec {
+        if let Some(granted) = whole {
+            let any = granted != &ResourceRequirements::default();
+            spec.resources = any.then(|| granted.clone());
+        }
         let sidecars = spec.init_containers.iter_mut().flatten();
         for c in sidecars
             .filter(|c| is_sidecar(c))

@@ -6,7 +6,9 @@ mod containers;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, ResourceStatus};
+use k8s_openapi::api::core::v1::{
+    HostIP, Pod, PodIP, PodStatus, ResourceRequirements, ResourceStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use conditions::is_ours;
@@ -16,6 +18,7 @@ use super::plan::Probes;
 use super::{phase, qos};
 use crate::Resize;
 use crate::problem::Problem;
+use crate::resize::{POD, Resources};
 
 /// Everything that a status is computed from.
 #[derive(Clone, Copy)]
@@ -72,6 +75,7 @@ pub fn status(i: Inputs<'_>) -> PodStatus {
         ..PodStatus::default()
     };
     addresses(&i, &mut status);
+    resources_of_pod(&i, &mut status);
     let mut lists = containers::statuses(&i);
     let previous_phase = i.previous.phase.as_deref();
     let phase = match (previous_phase, i.failed) {
@@ -96,6 +100,20 @@ pub fn status(i: Inputs<'_>) -> PodStatus {
     status.init_container_statuses = (!lists.init.is_empty()).then_some(lists.init);
     status.ephemeral_container_statuses = (!lists.ephemeral.is_empty()).then_some(lists.ephemeral);
     status
+}
+
+/// `allocatedResources` and `resources` of a pod that has some as a whole: while it has a sandbox what its cgroup was given,
+/// else what it will be given.
+fn resources_of_pod(i: &Inputs<'_>, status: &mut PodStatus) {
+    let none = ResourceRequirements::default();
+    let some = |all: &'_ Resources| all.get(POD).filter(|r| **r != none).cloned();
+    let Some(allocated) = some(&i.resize.allocated) else {
+        return;
+    };
+    let runs = i.observed.sandbox().is_some_and(|s| s.ready);
+    let actuated = some(&i.resize.actuated).filter(|_| runs);
+    status.allocated_resources.clone_from(&allocated.requests);
+    status.resources = Some(actuated.unwrap_or(allocated));
 }
 
 fn addresses(i: &Inputs<'_>, status: &mut PodStatus) {

@@ -48,9 +48,30 @@ pub enum NftError {
     },
 }
 
-/// A table of the family inet.
+/// Which packets a table's chains see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// Those of IPv4 and IPv6.
+    Inet,
+    /// Frames that go through bridges.
+    Bridge,
+}
+
+impl Family {
+    const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
+/// A table of the family inet, or bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
+    family: Family,
     name: String,
 }
 
@@ -77,6 +98,18 @@ impl Table {
     /// # Errors
     /// When one of them has letters that a name in a script of nft can't have.
     pub fn new(purpose: &str, network: &str) -> Result<Self, NftError> {
+        Self::of(Family::Inet, purpose, network)
+    }
+
+    /// The same for what goes through bridges.
+    ///
+    /// # Errors
+    /// As of [`Table::new`].
+    pub fn bridge(purpose: &str, network: &str) -> Result<Self, NftError> {
+        Self::of(Family::Bridge, purpose, network)
+    }
+
+    fn of(family: Family, purpose: &str, network: &str) -> Result<Self, NftError> {
         for part in [purpose, network] {
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if part.is_empty() || part.len() > 64 || !part.chars().all(fits) {
@@ -85,30 +118,28 @@ impl Table {
             }
         }
         Ok(Self {
+            family,
             name: format!("berth-{purpose}-{network}"),
         })
     }
 
-    /// Carries out a script in one transaction.
-    ///
-    /// # Errors
-    /// When nft can't be run or refuses; nothing is changed then.
-    pub async fn apply(&self, script: &str) -> Result<(), NftError> {
-        run(&["-f", "-"], script).await.map(|_| ())
+    /// What names it in a script: its family and name.
+    pub(crate) fn words(&self) -> String {
+        format!("{} {}", self.family.word(), self.name)
     }
 
     /// Removes it; one that isn't there is no error.
     ///
     /// # Errors
-    /// As of [`Table::apply`].
+    /// As of [`apply`].
     pub async fn remove(&self) -> Result<(), NftError> {
-        self.apply(&self.clear()).await
+        apply(&self.clear()).await
     }
 
     /// The script that removes it, be it there or not.
     pub(crate) fn clear(&self) -> String {
-        let name = &self.name;
-        format!("table inet {name} {{}}\ndelete table inet {name}\n")
+        let words = self.words();
+        format!("table {words} {{}}\ndelete table {words}\n")
     }
 
     /// What stands in it, without what packets themselves write (the elements of dynamic sets); nothing when there is no such
@@ -117,7 +148,14 @@ impl Table {
     /// # Errors
     /// When nft can't be run, or its list isn't understood.
     pub async fn standing(&self) -> Result<Option<Standing>, NftError> {
-        let words = ["--json", "--stateless", "list", "table", "inet", &self.name];
+        let words = [
+            "--json",
+            "--stateless",
+            "list",
+            "table",
+            self.family.word(),
+            &self.name,
+        ];
         let Some(text) = present(run(&words, "").await)? else {
             return Ok(None);
         };
@@ -129,7 +167,14 @@ impl Table {
     /// # Errors
     /// When nft can't be run, or its list isn't understood.
     pub async fn names(&self) -> Result<Option<Names>, NftError> {
-        let words = ["--json", "--terse", "list", "table", "inet", &self.name];
+        let words = [
+            "--json",
+            "--terse",
+            "list",
+            "table",
+            self.family.word(),
+            &self.name,
+        ];
         let Some(text) = present(run(&words, "").await)? else {
             return Ok(None);
         };
@@ -137,16 +182,26 @@ impl Table {
     }
 }
 
+/// Carries out a script in one transaction, whichever tables it changes.
+///
+/// # Errors
+/// When nft can't be run or refuses; nothing is changed then.
+pub async fn apply(script: &str) -> Result<(), NftError> {
+    run(&["-f", "-"], script).await.map(|_| ())
+}
+
 /// Removes all tables of a network, whatever their purpose; gives their number.
 ///
 /// # Errors
 /// When nft can't be run or refuses.
 pub async fn remove_network(network: &str) -> Result<usize, NftError> {
-    let text = run(&["--json", "list", "tables", "inet"], "").await?;
     let mut count = 0;
-    for name in tables(&text, network)? {
-        Table { name }.remove().await?;
-        count += 1;
+    for family in Family::ALL {
+        let text = run(&["--json", "list", "tables", family.word()], "").await?;
+        for name in tables(&text, network)? {
+            Table { family, name }.remove().await?;
+            count += 1;
+        }
     }
     Ok(count)
 }

@@ -109,7 +109,7 @@ impl Ruleset {
     #[must_use]
     pub(crate) fn rebuild(&self, before: &Names, table: &Table) -> String {
         let mut script = Script::new(table);
-        writeln_to(&mut script.text, format_args!("add table inet {table}"));
+        writeln_to(&mut script.text, format_args!("add table {}", script.table));
         before.chains.iter().for_each(|n| script.flush("chain", n));
         for (word, names) in [("set", &before.sets), ("map", &before.maps)] {
             for name in names {
@@ -164,58 +164,53 @@ impl Ruleset {
     }
 }
 
-struct Script<'a> {
-    table: &'a Table,
+struct Script {
+    /// Family and name.
+    table: String,
     text: String,
 }
 
-impl<'a> Script<'a> {
-    fn new(table: &'a Table) -> Self {
+impl Script {
+    fn new(table: &Table) -> Self {
         Self {
-            table,
+            table: table.words(),
             text: String::new(),
         }
     }
 
     fn flush(&mut self, word: &str, name: &str) {
-        let table = self.table;
-        writeln_to(
-            &mut self.text,
-            format_args!("flush {word} inet {table} {name}"),
-        );
+        let table = &self.table;
+        writeln_to(&mut self.text, format_args!("flush {word} {table} {name}"));
     }
 
     fn delete(&mut self, word: &str, name: &str) {
-        let table = self.table;
-        writeln_to(
-            &mut self.text,
-            format_args!("delete {word} inet {table} {name}"),
-        );
+        let table = &self.table;
+        writeln_to(&mut self.text, format_args!("delete {word} {table} {name}"));
     }
 
     fn add_set(&mut self, name: &str, set: &Set) {
-        let (table, word, spec) = (self.table, set.word(), &set.spec);
+        let (table, word, spec) = (&self.table, set.word(), &set.spec);
         writeln_to(
             &mut self.text,
-            format_args!("add {word} inet {table} {name} {{ {spec} }}"),
+            format_args!("add {word} {table} {name} {{ {spec} }}"),
         );
     }
 
     fn add_chain(&mut self, name: &str, chain: &Chain) {
-        let table = self.table;
+        let table = &self.table;
         let hook = chain.hook.unwrap_or_default();
         writeln_to(
             &mut self.text,
-            format_args!("add chain inet {table} {name} {{ {hook} }}"),
+            format_args!("add chain {table} {name} {{ {hook} }}"),
         );
     }
 
     fn rules(&mut self, name: &str, chain: &Chain) {
-        let table = self.table;
+        let table = &self.table;
         for rule in &chain.rules {
             writeln_to(
                 &mut self.text,
-                format_args!("add rule inet {table} {name} {rule}"),
+                format_args!("add rule {table} {name} {rule}"),
             );
         }
     }
@@ -237,13 +232,13 @@ impl<'a> Script<'a> {
                 to => format!("{key} : {to}"),
             })
             .collect();
-        let table = self.table;
+        let table = &self.table;
         // One command with some thousand elements is slow to parse in old versions.
         for some in texts.chunks(500) {
             let list = some.join(", ");
             writeln_to(
                 &mut self.text,
-                format_args!("{verb} element inet {table} {name} {{ {list} }}"),
+                format_args!("{verb} element {table} {name} {{ {list} }}"),
             );
         }
     }

@@ -2,27 +2,28 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `model.rs` | Services and EndpointSlices, as far as rules are made of them; which endpoints count |
-//! | `facts.rs` | what is known of the node |
+//! | `model.rs`, `model/near.rs` | Services and EndpointSlices, as far as rules are made of them; which endpoints count |
+//! | `facts.rs`, `zone.rs` | what is known of the node |
 //! | `rules.rs` | from both to the rules (pure) |
 //! | `kept.rs` | the rules in the kernel: what was written, and whether it still stands |
 //! | `conntrack.rs` | connections to endpoints that are gone |
 //! | `listeners.rs`, `bridge.rs` | what the kernel says of ports in use, and of the pods' bridge |
 //! | `balancer.rs`, `health.rs` | the status of Services of type LoadBalancer, and their health check ports |
 //!
-//! One task: two watches, a wake-up when somebody changes nftables, and a look from time to time. Changes that come
+//! One task: three watches, a wake-up when somebody changes nftables, and a look from time to time. Changes that come
 //! together are written together. The rules stay when it ends, as pods do. Where a kube-proxy runs it isn't started. It
 //! needs that one's rights (`system:node-proxier`) and nothing of the node agent.
 
 mod balancer;
-mod bridge;
-mod conntrack;
-mod facts;
+pub(crate) mod bridge;
+pub(crate) mod conntrack;
+pub(crate) mod facts;
 mod health;
-mod kept;
+pub(crate) mod kept;
 mod listeners;
-mod model;
+pub(crate) mod model;
 mod rules;
+mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -54,13 +55,13 @@ use rules::{Front, Plan};
 /// What a Service of another proxy has, and what has no address to lead from.
 const NOT_OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
 /// Shortest time between two transactions.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Changes that come together are waited for so long.
-const TOGETHER: Duration = Duration::from_millis(15);
+pub(crate) const TOGETHER: Duration = Duration::from_millis(15);
 /// How often everything is looked at in any case: interfaces and listening programs change without a word.
-const TICK: Duration = Duration::from_secs(15);
+pub(crate) const TICK: Duration = Duration::from_secs(15);
 /// The soonest look after somebody has changed nftables.
-const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Settings of the proxy.
 #[derive(Clone)]
@@ -112,7 +113,7 @@ pub fn run(
     Ok(Box::pin(proxy.work(config.client, shutdown)))
 }
 
-fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
+pub(crate) fn cidrs(list: &[String]) -> Result<Vec<IpNet>, ServiceProxyError> {
     let parts = list.iter().flat_map(|text| text.split(','));
     parts
         .map(str::trim)
@@ -133,7 +134,7 @@ struct Proxy {
     facts: Facts,
     services: Seen<Service>,
     slices: Seen<Slice>,
-    kept: Kept,
+    kept: Kept<1>,
     balancer: Option<Balancer>,
     health: Health,
     /// What was led by the last plan; nothing before the first.
@@ -158,7 +159,7 @@ impl Proxy {
             },
             services: Seen::default(),
             slices: Seen::default(),
-            kept: Kept::new(Table::new("services", &config.network)?),
+            kept: Kept::new("of Services", [Table::new("services", &config.network)?]),
             balancer: config.balancer.clone().map(Balancer::new),
             health: Health::new(config.addresses.clone()),
             fronts: None,
@@ -171,10 +172,11 @@ impl Proxy {
     async fn work(mut self, client: Client, shutdown: CancellationToken) {
         unblock(bridge::prepare).await;
         let services: Api<v1::Service> = Api::all(client.clone());
-        let slices: Api<EndpointSlice> = Api::all(client);
+        let slices: Api<EndpointSlice> = Api::all(client.clone());
         let ours = watcher::Config::default().labels(NOT_OURS);
         let mut services = Box::pin(watcher(services, ours.clone()).default_backoff());
         let mut slices = Box::pin(watcher(slices, ours).default_backoff());
+        let mut zone = zone::watch(client.clone(), &self.facts.node);
         let mut watching = Outage::new("cannot watch Services");
         let mut watching_slices = Outage::new("cannot watch EndpointSlices");
         let mut learning = Outage::new("cannot learn of changes of nftables by others");
@@ -203,6 +205,12 @@ impl Proxy {
                 Some(event) = slices.next() => {
                     watching_slices.watched(&event);
                     if self.slices.see(event, |slice| &slice.metadata, Slice::parse) {
+                        due = due.min(soonest(last, TOGETHER));
+                    }
+                }
+                Some(zone) = zone.next() => {
+                    if self.facts.zone != zone {
+                        self.facts.zone = zone;
                         due = due.min(soonest(last, TOGETHER));
                     }
                 }
@@ -250,7 +258,7 @@ impl Proxy {
             }
         }
         self.left_out.clone_from(&plan.left_out);
-        match self.kept.keep(&plan.ruleset).await {
+        match self.kept.keep([&plan.ruleset]).await {
             Ok(changed) => {
                 self.outage.works();
                 if changed {
@@ -261,7 +269,11 @@ impl Proxy {
                     );
                 }
                 if self.fronts.is_none() {
-                    info!(table = %self.kept.table(), services = self.services.all.len(), "Services are led to their endpoints");
+                    info!(
+                        table = self.kept.table().map(Table::to_string),
+                        services = self.services.all.len(),
+                        "Services are led to their endpoints"
+                    );
                 }
             }
             Err(error) => return Some(self.outage.failed(error)),
@@ -333,10 +345,10 @@ impl Proxy {
 }
 
 /// What was seen of a kind's objects.
-struct Seen<T> {
-    all: BTreeMap<Key, T>,
+pub(crate) struct Seen<T> {
+    pub(crate) all: BTreeMap<Key, T>,
     /// Whether they have been listed.
-    is_listed: bool,
+    pub(crate) is_listed: bool,
 }
 
 impl<T> Default for Seen<T> {
@@ -350,7 +362,7 @@ impl<T> Default for Seen<T> {
 
 impl<T: PartialEq> Seen<T> {
     /// Takes an event over; whether it changes anything.
-    fn see<K>(
+    pub(crate) fn see<K>(
         &mut self,
         event: Result<watcher::Event<K>, watcher::Error>,
         meta: impl Fn(&K) -> &ObjectMeta,
@@ -390,7 +402,7 @@ impl<T: PartialEq> Seen<T> {
 }
 
 /// Not at once, as changes come together, and not right after the last look.
-fn soonest(last: Instant, pause: Duration) -> Instant {
+pub(crate) fn soonest(last: Instant, pause: Duration) -> Instant {
     (Instant::now() + pause).max(last + PAUSE)
 }
 

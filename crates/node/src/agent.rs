@@ -18,6 +18,7 @@ use crate::cri::Cri;
 use crate::devices::Devices;
 use crate::events::Recorder;
 use crate::images::Images;
+use crate::local_path::LocalPath;
 use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::pods::PodHandle;
@@ -27,6 +28,7 @@ use crate::server::Reviews;
 use crate::services::Services;
 use crate::starts::Starts;
 use crate::static_pods::Mirrors;
+use crate::swap::Swap;
 use crate::tokens::Tokens;
 use crate::usage::Usage;
 use crate::users::Users;
@@ -70,6 +72,7 @@ pub(crate) struct Agent {
     /// Devices of plugins; those that are connected are followed by `devices::keep`'s tasks.
     pub(crate) devices: Devices,
     pub(crate) cgroups: PodCgroups,
+    pub(crate) swap: Swap,
     pub(crate) reviews: Reviews,
     pub(crate) users: Users,
     /// What was seen of the use of resources.
@@ -82,6 +85,10 @@ pub(crate) struct Agent {
     pub(crate) starts: Starts,
     /// Held while a resize is granted.
     pub(crate) granting: Mutex<()>,
+    /// Volumes that are directories of this node.
+    pub(crate) local_path: LocalPath,
+    /// Held while it is noted which pod has a claim.
+    pub(crate) claiming: Mutex<()>,
     /// Pods of the API that stand for static ones; seen by `pods::keep`.
     pub(crate) mirrors: Mirrors,
     /// Kept by `pods::keep` and `static_pods::keep`: workers by pod uid.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_core::resources::{Amounts, Overhead, pod_limits, pod_requests};
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 type List = BTreeMap<String, Quantity>;
@@ -98,6 +98,15 @@ pub(crate) fn request(r: Option<&ResourceRequirements>, name: &str) -> i64 {
 /// A container's limit; 0 when it has none.
 pub(crate) fn limit(r: Option<&ResourceRequirements>, name: &str) -> i64 {
     units(r.and_then(|r| r.limits.as_ref()), name)
+}
+
+/// The limit that a container's cgroup gets: its own, else of cpu and memory that of the pod as a whole, as under the stock
+/// kubelet; 0 when there is none.
+pub(crate) fn container_limit(pod: &Pod, c: &Container, name: &str) -> i64 {
+    match limit(c.resources.as_ref(), name) {
+        0 => limit(pod.spec.as_ref().and_then(|s| s.resources.as_ref()), name),
+        own => own,
+    }
 }
 
 fn counted(overhead: bool) -> Overhead {

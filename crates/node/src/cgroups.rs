@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tracing::debug;
 
 use crate::amount;
+use crate::huge_pages::{self, Pool};
+use crate::swap::Swap;
 use crate::usage::hierarchy::Hierarchy;
 
 const CONTROLLERS: [&str; 10] = [
@@ -21,6 +23,7 @@ const CONTROLLERS: [&str; 10] = [
 /// Where cgroups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 const PERIOD_US: &str = "100000";
+const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
 
 /// Which hierarchy this machine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,10 @@ pub(crate) struct Limits {
     /// Of [`PERIOD_US`].
     quota: Option<i64>,
     memory: Option<i64>,
+    /// Beyond memory; none where it can't be bounded.
+    swap: Option<i64>,
+    /// Bytes of huge pages by their size, as `2MB`.
+    huge_pages: Vec<(String, i64)>,
 }
 
 impl Limits {
@@ -60,6 +67,9 @@ impl Limits {
             weight: self.weight.max(other.weight),
             quota: both(self.quota, other.quota),
             memory: both(self.memory, other.memory),
+            swap: both(self.swap, other.swap),
+            // Not resized.
+            huge_pages: other.huge_pages.clone(),
         }
     }
 }
@@ -69,16 +79,23 @@ impl Limits {
 pub(crate) struct PodCgroups {
     layout: Layout,
     overhead: bool,
+    swap: Option<Swap>,
+    pools: Vec<Pool>,
 }
 
 impl PodCgroups {
-    pub(crate) fn new(enabled: bool, overhead: bool) -> Self {
+    pub(crate) fn new(enabled: bool, overhead: bool, swap: Swap) -> Self {
         let layout = if enabled {
             detect(Path::new(MOUNT))
         } else {
             Layout::Absent
         };
-        Self { layout, overhead }
+        Self {
+            layout,
+            overhead,
+            swap: Some(swap),
+            pools: huge_pages::pools(),
+        }
     }
 
     fn relative(pod: &Pod) -> PathBuf {
@@ -161,6 +178,15 @@ impl PodCgroups {
             weight: cpu_weight(shares),
             quota: amount::pod_limit(spec, "cpu", self.overhead).map(cpu_quota),
             memory: amount::pod_limit(spec, "memory", self.overhead),
+            swap: self.swap.and_then(|swap| swap.of_pod(pod)),
+            huge_pages: self
+                .pools
+                .iter()
+                .map(|pool| {
+                    let bytes = amount::pod_request(spec, &pool.resource(), false);
+                    (pool.size(), bytes)
+                })
+                .collect(),
         })
     }
 
@@ -268,7 +294,36 @@ fn split(root: &Path, relative: &Path, limits: &Limits) -> Result<(), CgroupErro
     if name == "memory"
         && let Some(bytes) = limits.memory
     {
+        // Together with swap it is never less than alone, so what grows is written before, and what shrinks after.
+        let both = limits
+            .swap
+            .map(|swap| bytes.saturating_add(swap).to_string());
+        let both = both.filter(|_| dir.join(MEMORY_AND_SWAP).exists());
+        if let Some(both) = &both {
+            write(&dir, MEMORY_AND_SWAP, both);
+        }
         limit(&dir, "memory.limit_in_bytes", &bytes.to_string())?;
+        if let Some(both) = &both {
+            limit(&dir, MEMORY_AND_SWAP, both)?;
+        }
+    }
+    if name == "hugetlb" {
+        huge_pages_in(&dir, limits, "limit_in_bytes")?;
+    }
+    Ok(())
+}
+
+/// Pages that are reserved count from their reservation on, where the kernel knows that.
+fn huge_pages_in(dir: &Path, limits: &Limits, file: &str) -> Result<(), CgroupError> {
+    for (size, bytes) in &limits.huge_pages {
+        for name in [
+            format!("hugetlb.{size}.{file}"),
+            format!("hugetlb.{size}.rsvd.{file}"),
+        ] {
+            if dir.join(&name).exists() {
+                limit(dir, &name, &bytes.to_string())?;
+            }
+        }
     }
     Ok(())
 }
@@ -288,7 +343,12 @@ fn unified(root: &Path, relative: &Path, limits: &Limits) -> Result<(), CgroupEr
     if let Some(bytes) = limits.memory {
         limit(&here, "memory.max", &bytes.to_string())?;
     }
-    Ok(())
+    if let Some(bytes) = limits.swap
+        && here.join("memory.swap.max").exists()
+    {
+        limit(&here, "memory.swap.max", &bytes.to_string())?;
+    }
+    huge_pages_in(&here, limits, "max")
 }
 
 fn slice_name(pod: &Pod) -> String {
@@ -450,6 +510,8 @@ mod tests {
         PodCgroups {
             layout: Layout::Split(roots.to_vec()),
             overhead,
+            swap: None,
+            pools: Vec::new(),
         }
     }
 
@@ -564,6 +626,8 @@ mod tests {
         let cgroups = PodCgroups {
             layout: detect(dir.path()),
             overhead: true,
+            swap: None,
+            pools: Vec::new(),
         };
         assert_eq!(cgroups.layout, Layout::Unified(dir.path().to_owned()));
         cgroups

@@ -5,10 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_net::policy::PolicyHandle;
 use berth_trace::Tracer;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::certificates::NodeCertificates;
+use crate::swap::{SwapBehavior, SwapError};
+
+/// The directory of local-path volumes in the agent's own.
+pub(crate) const LOCAL_PATH: &str = "local-path";
 
 /// Everything the node agent needs. Parsed whole before any port is bound.
 #[derive(Clone)]
@@ -25,6 +30,8 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Where the manifests of static pods are, the stock `staticPodPath`; none for no such pods.
     pub static_pod_dir: Option<PathBuf>,
+    /// Where the directories of local-path volumes are, `local-path` in the root directory unless it is chosen.
+    pub local_path_dir: PathBuf,
     /// Where `device-plugins/kubelet.sock` and `pod-resources/kubelet.sock` are, the stock `/var/lib/kubelet`.
     pub plugin_dir: PathBuf,
     /// Where container logs go, the stock `/var/log/pods`.
@@ -53,6 +60,8 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Sysctls that pods may set besides the safe ones: names, or beginnings of names with `*` after them.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// What containers may use of the machine's swap.
+    pub swap_behavior: SwapBehavior,
     /// Set up pod cgroups (`kubepods/...`); off leaves them to the runtime.
     pub pod_cgroups: bool,
     /// How often the Node's status is written when nothing changed, stock 5 min.
@@ -65,6 +74,8 @@ pub struct Config {
     pub log_max_files: u32,
     /// How often it is measured what sandboxes cost beyond their containers; zero: never.
     pub overhead_period: Duration,
+    /// What enforces NetworkPolicies here; none leaves them to the network plugin.
+    pub network_policies: Option<PolicyHandle>,
     /// Where spans go.
     pub tracer: Tracer,
 }
@@ -85,6 +96,7 @@ impl Config {
             node_ip: None,
             cri_socket: cri_socket.into(),
             static_pod_dir: None,
+            local_path_dir: root_dir.join(LOCAL_PATH),
             plugin_dir: root_dir.clone(),
             root_dir,
             pod_logs_dir: PathBuf::from("/var/log/pods"),
@@ -100,12 +112,14 @@ impl Config {
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             allowed_unsafe_sysctls: Vec::new(),
+            swap_behavior: SwapBehavior::default(),
             pod_cgroups: true,
             status_report_interval: Duration::from_secs(300),
             lease_renew_interval: Duration::from_secs(10),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             overhead_period: Duration::from_secs(60),
+            network_policies: None,
             tracer: Tracer::default(),
         }
     }
@@ -207,6 +221,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The machine's swap cannot be bounded as it is asked for.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
     /// A task of the agent ended that it cannot be without.
     #[error(transparent)]
     Task(#[from] berth_supervise::TaskError),

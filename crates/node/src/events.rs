@@ -3,7 +3,7 @@
 use berth_core::event::{EventCorrelator, EventType, EventWrite};
 use berth_supervise::{Brief, Outage, Tasks};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Event, ObjectReference, PersistentVolumeClaim, Pod};
 use kube::api::Patch;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
@@ -87,6 +87,26 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         self.send(pod_ref(pod, Some(container)), type_, reason, message.into());
+    }
+
+    /// Something is wrong with the volume of a claim.
+    pub(crate) fn claim(
+        &self,
+        claim: &PersistentVolumeClaim,
+        reason: &'static str,
+        message: String,
+    ) {
+        let meta = &claim.metadata;
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            ..ObjectReference::default()
+        };
+        self.send(about, EventType::Warning, reason, message);
     }
 
     pub(crate) fn node(&self, node: &str, type_: EventType, reason: &'static str, message: String) {

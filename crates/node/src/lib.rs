@@ -23,6 +23,7 @@
 //! | `static_pods::keep`, `keep_mirrors` | the pods of files, and their mirrors in the API | `PodHandle` per pod |
 //! | `devices::keep`, `pod_resources::keep` | the sockets of device plugins and of those who ask for devices | `Devices` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
+//! | `pod_network::keep` | events of pods that are cut off from the network | - |
 //! | `cost::keep` | what sandboxes cost beyond their containers | `Costs` |
 //! | `Server::serve` | port 10250 | - |
 //! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
@@ -48,7 +49,10 @@ mod garbage;
 mod hooks;
 mod hosts;
 mod http_probe;
+mod huge_pages;
 mod images;
+mod isolation;
+mod local_path;
 mod logs;
 mod machine;
 mod objects;
@@ -56,6 +60,7 @@ mod orphans;
 mod own_dirs;
 mod pleg;
 mod pod_files;
+mod pod_network;
 mod pod_resources;
 mod pods;
 mod probes;
@@ -67,6 +72,7 @@ mod services;
 mod sockets;
 mod starts;
 mod static_pods;
+mod swap;
 mod sysctls;
 mod tokens;
 mod usage;
@@ -86,6 +92,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use config::{Config, Error, Gates, ServingCertificate, ServingTls, UnsupportedHandler};
+pub use swap::SwapBehavior;
 
 use agent::{Agent, Pressure};
 
@@ -105,7 +112,15 @@ pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Re
 async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     own_dirs::prepare(&config.root_dir, &config.pod_logs_dir)
         .map_err(|(path, source)| Error::RootDir { path, source })?;
+    // One that somebody else chose is there, or is missing, which is told on claims.
+    if config.local_path_dir == config.root_dir.join(config::LOCAL_PATH) {
+        local_path::prepare(&config.local_path_dir).map_err(|source| Error::RootDir {
+            path: config.local_path_dir.clone(),
+            source,
+        })?;
+    }
     let machine = machine::Machine::read(&config.root_dir)?;
+    let swap = swap::Swap::new(config.swap_behavior, machine.capacity())?;
     let issued = matches!(config.tls.certificate, ServingCertificate::Issued);
     if issued && config.certificates.is_none() {
         return Err(Error::Tls {
@@ -137,13 +152,16 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
         objects,
         tokens: tokens::Tokens::default(),
         devices: devices::Devices::load(&config.root_dir),
-        cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead),
+        cgroups: cgroups::PodCgroups::new(config.pod_cgroups, config.gates.pod_overhead, swap),
+        swap,
         usage: usage::Usage::default(),
         probed: probes::Probed::default(),
         costs: cost::Costs::default(),
         starts: starts::Starts::new(config.tracer.clone()),
         users: users::Users::new(config.root_dir.join("pods")),
         granting: parking_lot::Mutex::default(),
+        local_path: local_path::LocalPath::new(config.local_path_dir.clone()),
+        claiming: parking_lot::Mutex::default(),
         reviews: server::Reviews::new(config.client.clone(), config.node_name.clone()),
         mirrors: static_pods::Mirrors::default(),
         pods: Mutex::default(),
@@ -181,6 +199,11 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     tasks.spawn_essential("eviction", eviction::keep(shared(), stop()));
     if !agent.config.overhead_period.is_zero() {
         tasks.spawn_essential("overhead", cost::keep(shared(), stop()));
+    }
+    if let Some(policies) = &agent.config.network_policies {
+        policies.node_serves(agent.port);
+        let closed = pod_network::keep(shared(), policies.closed(), stop());
+        tasks.spawn_essential("closed pods", closed);
     }
     tasks.spawn_essential("node server", server.serve(shared(), stop()));
     if let Some(own) = agent.config.certificates.clone() {

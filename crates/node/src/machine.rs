@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use berth_lifecycle::swap::Capacity;
 use nix::ifaddrs::getifaddrs;
 
 use crate::Error;
@@ -24,6 +25,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Memory and swap.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity {
+            memory: self.memory_bytes,
+            swap: self.swap_bytes,
+        }
+    }
+
     pub(crate) fn read(root_dir: &Path) -> Result<Self, Error> {
         let uname = nix::sys::utsname::uname().map_err(|e| Error::Machine {
             what: "uname",

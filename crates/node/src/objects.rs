@@ -5,7 +5,9 @@ use berth_supervise::Brief;
 use k8s_openapi::api::authentication::v1::{
     BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount,
+};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -41,6 +43,19 @@ impl Objects {
     pub(crate) async fn config_map(&self, ns: &str, name: &str) -> Result<ConfigMap, LookupError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), ns);
         get(api, "configmap", name).await
+    }
+
+    pub(crate) async fn claim(
+        &self,
+        ns: &str,
+        name: &str,
+    ) -> Result<PersistentVolumeClaim, LookupError> {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), ns);
+        get(api, "persistentvolumeclaim", name).await
+    }
+
+    pub(crate) async fn volume(&self, name: &str) -> Result<PersistentVolume, LookupError> {
+        get(Api::all(self.client.clone()), "persistentvolume", name).await
     }
 
     /// A token of the pod's service account, bound to the pod.
@@ -150,6 +165,10 @@ mod tests {
             let config_map = objects.config_map("n", name).await;
             let missing = matches!(config_map, Err(LookupError::Missing { .. }));
             assert!(missing, "{name}");
+            let claim = objects.claim("n", name).await;
+            assert!(matches!(claim, Err(LookupError::Missing { .. })), "{name}");
+            let volume = objects.volume(name).await;
+            assert!(matches!(volume, Err(LookupError::Missing { .. })), "{name}");
             let mut pod = Pod::default();
             pod.spec.get_or_insert_default().service_account_name = Some(name.to_owned());
             let token = objects.token(&pod, None, None).await;

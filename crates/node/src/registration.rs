@@ -1,12 +1,16 @@
 //! The Node object and its Lease: created, kept true, renewed.
 
+mod cidrs;
+mod features;
 mod lease;
 mod object;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::annotations::BROKEN_HANDLERS;
+use berth_core::annotations::{BROKEN_HANDLERS, NODE_FEATURES};
+use berth_core::isolation::HANDLERS;
 use berth_supervise::{Brief, Outage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
@@ -17,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
+use crate::cri::rpc_message;
 use crate::runtime::Facts;
 use crate::writes;
 
+use cidrs::Cidrs;
 pub(crate) use lease::keep as keep_lease;
 pub(crate) use object::{allocatable, own_labels};
 
@@ -38,6 +44,8 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     let mut facts = agent.runtime.clone();
     let mut written: Option<(NodeStatus, Timestamp)> = None;
     let mut registered = false;
+    let mut cidrs = Cidrs::default();
+    let mut untold = Outage::new("cannot tell the runtime the addresses of this node's pods");
     let mut outage = Outage::new("cannot write the node's status");
     // A node that only restarts its agent need not be seen as not ready for a moment.
     tokio::select! {
@@ -47,7 +55,8 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
     }
     loop {
         let mut pause = LOOK;
-        let step = step(&agent, &api, &mut registered, &mut written);
+        let before = registered;
+        let step = step(&agent, &api, &mut registered, &mut written, &cidrs);
         match tokio::time::timeout(LIMIT, step).await {
             Ok(Ok(())) => outage.works(),
             Ok(Err(error)) => {
@@ -57,6 +66,19 @@ pub(crate) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
             Err(_) => {
                 registered = false;
                 pause = outage.failed("no answer in 30 s");
+            }
+        }
+        if registered && !before {
+            cidrs = Cidrs::default();
+        }
+        let is_ready = facts.borrow().is_ready();
+        let known = agent.node.borrow().clone();
+        if !is_ready {
+            cidrs.forget();
+        } else if let Some(node) = known {
+            match cidrs.tell(&agent, &node).await {
+                Ok(()) => untold.works(),
+                Err(status) => pause = untold.failed(rpc_message(&status)).min(pause),
             }
         }
         tokio::select! {
@@ -73,6 +95,7 @@ async fn step(
     api: &Api<Node>,
     registered: &mut bool,
     written: &mut Option<(NodeStatus, Timestamp)>,
+    cidrs: &Cidrs,
 ) -> Result<(), kube::Error> {
     let name = &agent.config.node_name;
     if !*registered {
@@ -81,7 +104,12 @@ async fn step(
         agent.node.send_replace(Some(Arc::new(node)));
         *registered = true;
     }
-    tell_broken(agent, api).await?;
+    let known = agent.node.borrow().clone();
+    if cidrs.are_awaited(known.as_deref()) {
+        let node = api.get(name).await?;
+        agent.node.send_replace(Some(Arc::new(node)));
+    }
+    tell_handlers(agent, api).await?;
     let now = Timestamp::now();
     let images = agent.images.list_for_node().await;
     let pressure = *agent.pressure.borrow();
@@ -105,29 +133,48 @@ async fn step(
     Ok(())
 }
 
-/// Keeps the annotation that says which handlers are configured and cannot run; `berth check` reads it.
-async fn tell_broken(agent: &Agent, api: &Api<Node>) -> Result<(), kube::Error> {
-    let broken = agent.runtime.borrow().broken.clone();
-    let told = if broken.is_empty() {
-        None
-    } else {
-        serde_json::to_string(&broken).ok()
-    };
+/// Keeps the annotations that say which handlers cannot run, how far the others keep pods apart, and what pods may need besides;
+/// the API server and `berth check` read them.
+async fn tell_handlers(agent: &Agent, api: &Api<Node>) -> Result<(), kube::Error> {
     let node = agent.node.borrow().clone();
     let Some(node) = node else {
         return Ok(());
     };
-    let annotations = node.metadata.annotations.as_ref();
-    if annotations.and_then(|a| a.get(BROKEN_HANDLERS)) == told.as_ref() {
+    let wanted = annotations(agent);
+    let empty = BTreeMap::new();
+    let have = node.metadata.annotations.as_ref().unwrap_or(&empty);
+    let changed: BTreeMap<&str, Option<String>> = wanted
+        .into_iter()
+        .filter(|(key, value)| have.get(*key) != value.as_ref())
+        .collect();
+    if changed.is_empty() {
         return Ok(());
     }
-    let patch = json!({"metadata": {"annotations": {BROKEN_HANDLERS: told}}});
+    let patch = json!({"metadata": {"annotations": changed}});
     let name = &agent.config.node_name;
     let node = api
         .patch(name, &writes::patch(), &Patch::Merge(&patch))
         .await?;
     agent.node.send_replace(Some(Arc::new(node)));
     Ok(())
+}
+
+/// The annotations of the Node as they should be; `None` for one that should not be there.
+fn annotations(agent: &Agent) -> [(&'static str, Option<String>); 3] {
+    let facts = agent.runtime.borrow();
+    let broken = (!facts.broken.is_empty()).then(|| serde_json::to_string(&facts.broken).ok());
+    let levels = facts.isolation_levels();
+    let isolation: BTreeMap<&String, &str> = levels
+        .iter()
+        .map(|(name, level)| (name, level.as_str()))
+        .collect();
+    let isolation = (!isolation.is_empty()).then(|| serde_json::to_string(&isolation).ok());
+    let features = features::of(&agent.config.root_dir.join("seccomp"));
+    [
+        (BROKEN_HANDLERS, broken.flatten()),
+        (HANDLERS, isolation.flatten()),
+        (NODE_FEATURES, serde_json::to_string(&features).ok()),
+    ]
 }
 
 /// Says what a person looks for in the node's events: that it is ready, or no longer is.

@@ -1,8 +1,12 @@
 //! What the CRI runtime is and can do: its name, version, conditions, handlers and features.
 
+mod containerd;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use berth_core::handlers::cannot_run;
+use berth_core::isolation::Isolation;
 use berth_cri_api::v1::{CgroupDriver, RuntimeConfigRequest, StatusRequest, VersionRequest};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -28,6 +32,8 @@ pub(crate) struct Handler {
 pub(crate) struct Behind {
     pub(crate) binary: String,
     pub(crate) version: String,
+    /// How far it keeps pods apart from the node; none where nobody knows.
+    pub(crate) isolation: Option<Isolation>,
 }
 
 /// The runtime's latest word about itself.
@@ -61,6 +67,12 @@ impl Facts {
             return None;
         }
         Some(self.handlers.iter().any(|h| h.name == name))
+    }
+
+    /// The sentence about a handler that is configured and can't run; `None` when nobody said so.
+    pub(crate) fn why_broken(&self, handler: &str) -> Option<String> {
+        let reason = self.broken.get(handler)?;
+        Some(cannot_run(handler, reason))
     }
 
     /// Whether a handler can give a pod a user namespace; with `None` whether any can.
@@ -199,15 +211,16 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
     if let Some(told) = parse("handlers") {
         facts.default_handler = text(&told["default"]);
         facts.broken.clear();
+        facts.behind.clear();
         for (name, h) in told["handlers"].as_object().into_iter().flatten() {
             if let Some(reason) = h["error"].as_str() {
                 facts.broken.insert(name.clone(), reason.to_owned());
-                facts.behind.remove(name);
                 continue;
             }
             let one = Behind {
                 binary: text(&h["binary"]),
                 version: text(&h["version"]),
+                isolation: h["isolation"].as_str().and_then(|level| level.parse().ok()),
             };
             facts.behind.insert(name.clone(), one);
         }
@@ -224,9 +237,11 @@ fn behind(info: &std::collections::HashMap<String, String>, facts: &mut Facts) {
             .map(text)
             .find(|s| !s.is_empty())
             .unwrap_or_default();
+            let isolation = containerd::isolation(&text(&h["runtimeType"]), &path);
             let one = Behind {
                 binary: path,
                 version: String::new(),
+                isolation,
             };
             facts.behind.insert(name.clone(), one);
         }
@@ -261,6 +276,43 @@ mod tests {
         assert_eq!(
             (name.as_str(), b.binary.as_str()),
             ("runc", "/usr/sbin/runc")
+        );
+    }
+
+    #[test]
+    fn what_cannot_run_and_what_it_would_run_in_is_told() {
+        let handlers = r#"{"default":"runc","handlers":{
+            "runc":{"binary":"/usr/sbin/runc","version":"1.1","isolation":"process"},
+            "runsc":{"binary":"/usr/bin/runsc","version":"1","isolation":"sandbox"},
+            "odd":{"binary":"/x","version":"1","isolation":"of tomorrow"},
+            "kata":{"error":"no /dev/kvm"}}}"#;
+        let mut facts = Facts::default();
+        behind(
+            &[("handlers".to_owned(), handlers.to_owned())].into(),
+            &mut facts,
+        );
+        let sentence = facts.why_broken("kata");
+        assert_eq!(
+            sentence.as_deref(),
+            Some("handler \"kata\" cannot run: no /dev/kvm")
+        );
+        assert_eq!(facts.why_broken("runc"), None);
+        let wanted = [
+            (String::new(), Isolation::Process),
+            ("runc".to_owned(), Isolation::Process),
+            ("runsc".to_owned(), Isolation::Sandbox),
+        ];
+        assert_eq!(facts.isolation_levels(), wanted.into());
+        // What it says next holds.
+        let next =
+            r#"{"default":"runc","handlers":{"runc":{"binary":"/usr/sbin/runc","version":"1.1"}}}"#;
+        behind(
+            &[("handlers".to_owned(), next.to_owned())].into(),
+            &mut facts,
+        );
+        assert_eq!(
+            (facts.why_broken("kata"), facts.isolation_levels().len()),
+            (None, 0)
         );
     }
 }

@@ -8,6 +8,7 @@
 //! | `/metrics/resource`, `/metrics/cadvisor`, `/metrics/probes`, `/stats/summary` | what is used |
 //! | `/stats/starts/NS/POD` | where the time of a pod's start went |
 //! | `/stats/overhead` | what sandboxes cost beyond their containers |
+//! | `/volumes/local-path/VOLUME` | POST makes the directory of a volume, DELETE removes it |
 
 mod auth;
 mod cache;
@@ -16,6 +17,7 @@ mod caller;
 mod connections;
 mod exposition;
 mod facts;
+mod local_path;
 mod logs;
 mod overhead;
 mod probed;
@@ -213,6 +215,7 @@ async fn route(
             starts::report(agent, request.uri().query(), ns, pod)
         }
         ["stats", "overhead"] if get => Ok(overhead::report(agent)),
+        ["volumes", "local-path", volume] => local_path::serve(agent, &request, volume).await,
         ["containerLogs", ns, pod, container] if get => {
             logs::logs(agent, &request, ns, pod, container).await
         }

@@ -2,6 +2,7 @@
 //! after it.
 
 mod atomic;
+pub(crate) mod claim;
 mod dirs;
 mod payload;
 pub(crate) mod subpath;
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 use crate::agent::Agent;
 use crate::amount::QuantityError;
 use crate::env::{EnvError, Room};
+use crate::huge_pages::MediumError;
 use crate::objects::LookupError;
 use crate::own_dirs;
 
@@ -61,7 +63,11 @@ pub(crate) enum VolumeError {
     #[error("hostPath type check failed: {path} is not {what}")]
     HostPath { path: String, what: &'static str },
     #[error(transparent)]
+    Claim(#[from] claim::ClaimError),
+    #[error(transparent)]
     Quantity(#[from] QuantityError),
+    #[error(transparent)]
+    Medium(#[from] MediumError),
     #[error("{field} {value} is not one that files can have")]
     Number { field: &'static str, value: i64 },
     #[error("hostPath type {0:?} is not known to this node")]
@@ -169,7 +175,7 @@ async fn one(
     let group = fs_group(pod)?;
     if let Some(source) = &volume.empty_dir {
         let path = place("empty-dir");
-        dirs::empty_dir(source, &path, group, agent.machine.memory_bytes)?;
+        dirs::empty_dir(source, &path, group, agent.machine.memory_bytes, pod)?;
         return Ok(Source::Path {
             path,
             read_only: false,
@@ -185,6 +191,18 @@ async fn one(
     if let Some(source) = &volume.image {
         let reference = image(agent, pod, source).await?;
         return Ok(Source::Image { reference });
+    }
+    if let Some(name) = claim::claim_of(pod, volume) {
+        let here = claim::Here {
+            objects: &agent.objects,
+            events: &agent.events,
+            local_path: &agent.local_path,
+            node_name: &agent.config.node_name,
+            node: agent.node.borrow().clone(),
+            pods: agent.config.root_dir.join("pods"),
+            claiming: &agent.claiming,
+        };
+        return claim::mount(&here, pod, volume, name, group).await;
     }
     let Some((kind, in_memory)) = payload::kind(volume) else {
         return Err(VolumeError::Unsupported(unsupported(volume)));
@@ -234,9 +252,7 @@ async fn image(
 
 fn unsupported(v: &Volume) -> &'static str {
     let kinds = [
-        (v.persistent_volume_claim.is_some(), "persistentVolumeClaim"),
         (v.csi.is_some(), "csi"),
-        (v.ephemeral.is_some(), "ephemeral"),
         (v.nfs.is_some(), "nfs"),
         (v.iscsi.is_some(), "iscsi"),
         (v.fc.is_some(), "fc"),

@@ -12,6 +12,7 @@ mod annotate;
 mod end;
 mod kill;
 mod last_words;
+mod network;
 mod resize;
 mod sandbox;
 mod start;
@@ -31,6 +32,7 @@ use tracing::warn;
 use crate::agent::Agent;
 use crate::cgroups::Limits;
 use crate::cri::{observe, rpc_message};
+use crate::pod_network::asked::Asked;
 use crate::pods::PodHandle;
 use crate::probes::Prober;
 use crate::volumes::{self, Mounted};
@@ -83,6 +85,8 @@ pub(crate) struct Worker {
     pulls: Pulls,
     volumes: Option<Mounted>,
     handler: Option<String>,
+    /// What was asked about the network of the current sandbox.
+    network: Option<Asked>,
     /// The image that each container was last started with, to see it change in the spec.
     images: BTreeMap<String, String>,
     /// How the containers' resources stand to those that the spec asks for.
@@ -122,6 +126,7 @@ impl Worker {
             pulls: Pulls::default(),
             volumes: None,
             handler: None,
+            network: None,
             resize: Resize::default(),
             unstartable: BTreeSet::new(),
             restarts: BTreeMap::new(),
@@ -176,6 +181,7 @@ impl Worker {
             if !self.accept().await {
                 return self.end().await;
             }
+            self.ask_network();
             self.resize().await;
             let plan = self.plan();
             self.note(&plan);
@@ -279,6 +285,7 @@ impl Worker {
                 warn!(pod = %self.name(), error = %rpc_message(&e), "cannot see the new sandbox");
                 return acted;
             }
+            self.ask_network();
         }
         if !plan.start.is_empty() {
             if !self.mount_volumes().await {

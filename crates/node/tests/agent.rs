@@ -21,6 +21,8 @@ mod fake_cri;
 mod fake_plugin;
 #[path = "agent/gates.rs"]
 mod gates;
+#[path = "agent/local_path.rs"]
+mod local_path;
 #[path = "agent/port_10250.rs"]
 mod port_10250;
 #[path = "agent/resize.rs"]

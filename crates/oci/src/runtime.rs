@@ -2,6 +2,7 @@
 
 mod ask;
 mod probe;
+mod start;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use ask::{Answer, ask};
 pub use oci_spec::runtime::Features as OciFeatures;
 pub use probe::{GvisorBuild, ProbeError, RuntimeProbe, probe};
+pub use start::StartError;
 pub use view::View;
 
 /// The kinds whose ways we know.

@@ -114,6 +114,13 @@ pub fn belongs_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> b
     })
 }
 
+/// Whether the volume is some claim's, or kept for one.
+#[must_use]
+pub fn is_claimed(volume: &PersistentVolume) -> bool {
+    let spec = volume.spec.as_ref();
+    spec.is_some_and(|spec| spec.claim_ref.is_some())
+}
+
 /// Whether a pod on the node reaches the volume.
 #[must_use]
 pub fn reaches(volume: &PersistentVolume, node: &Node) -> bool {
@@ -279,7 +286,9 @@ impl<'c> Claims<'c> {
     }
 }
 
-fn mode_of(mode: Option<&str>) -> &str {
+/// The mode of a volume or a claim.
+#[must_use]
+pub fn mode_of(mode: Option<&str>) -> &str {
     mode.unwrap_or("Filesystem")
 }
 
@@ -315,17 +324,23 @@ fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
         }
 }
 
-fn capacity(volume: &PersistentVolume) -> Option<Quantity> {
+/// What the volume offers; nothing where it can't be read.
+#[must_use]
+pub fn capacity(volume: &PersistentVolume) -> Option<Quantity> {
     let capacity = volume.spec.as_ref()?.capacity.as_ref()?;
     capacity.get("storage")?.0.parse().ok()
 }
 
-fn requested(claim: &PersistentVolumeClaim) -> Option<Quantity> {
+/// What the claim asks for; nothing where it can't be read.
+#[must_use]
+pub fn requested(claim: &PersistentVolumeClaim) -> Option<Quantity> {
     let resources = claim.spec.as_ref()?.resources.as_ref()?;
     resources.requests.as_ref()?.get("storage")?.0.parse().ok()
 }
 
-fn class_name(claim: &PersistentVolumeClaim) -> &str {
+/// The class that the claim names, empty where it names none.
+#[must_use]
+pub fn class_name(claim: &PersistentVolumeClaim) -> &str {
     let annotations = claim.metadata.annotations.as_ref();
     let old = annotations.and_then(|all| all.get("volume.beta.kubernetes.io/storage-class"));
     let spec = claim.spec.as_ref();

@@ -9,6 +9,8 @@ use super::around::Surroundings;
 use super::info::{HostPort, NodeInfo, PodInfo};
 use super::numbers::Numbers;
 use super::reason::Reason;
+use berth_core::handlers::broken_reason;
+use berth_core::isolation::{Isolation, NodeHandlers};
 use berth_core::toleration::first_untolerated;
 
 /// What the handler of the pod's class means for the choice of nodes.
@@ -18,6 +20,30 @@ pub enum HandlerRule {
     Any,
     /// Nodes that report handlers must report this one.
     Need(String),
+    /// The pod demands how far it is kept apart, whatever other rules are in force.
+    Isolated(IsolationRule),
+}
+
+/// How far the handler of a pod's class must keep it apart from its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsolationRule {
+    /// The handler; empty for the node's default one.
+    pub handler: String,
+    /// What its class declares.
+    pub declared: Option<Isolation>,
+    /// What is demanded; none: that can't be read, so no node is good enough.
+    pub minimum: Option<Isolation>,
+}
+
+impl IsolationRule {
+    /// Whether a node keeps the pod apart enough.
+    fn holds(&self, node: &NodeInfo) -> bool {
+        let found = NodeHandlers::of(node.node()).isolation(&self.handler, self.declared);
+        self.minimum.is_some_and(|minimum| {
+            let declares_less = self.declared.is_some_and(|declared| declared < minimum);
+            !declares_less && found.unwrap_or(Isolation::Process) >= minimum
+        })
+    }
 }
 
 impl HandlerRule {
@@ -43,7 +69,11 @@ pub fn filter(
         return vec![reason];
     }
     if let Some(handler) = lacking_handler(node, handler) {
-        return vec![Reason::NoHandler(handler.to_owned())];
+        return vec![no_handler(node, handler)];
+    }
+    if let Some(rule) = too_weak(node, handler) {
+        let minimum = rule.minimum.map_or("what can't be read", Isolation::as_str);
+        return vec![Reason::WeakIsolation(rule.handler.clone(), minimum)];
     }
     if ports_clash(pod, node) {
         return vec![Reason::Ports];
@@ -70,6 +100,15 @@ pub fn filter(
     reasons
 }
 
+/// Why a node that doesn't report a handler has none: with the reason, where it is configured and can't run.
+#[must_use]
+pub fn no_handler(node: &NodeInfo, handler: &str) -> Reason {
+    match broken_reason(&node.node, handler) {
+        Some(reason) => Reason::BrokenHandler(handler.to_owned(), reason),
+        None => Reason::NoHandler(handler.to_owned()),
+    }
+}
+
 /// Whether the pod can run on the node now: whether [`filter`] has nothing to say, without saying it.
 #[must_use]
 pub fn fits(
@@ -83,6 +122,7 @@ pub fn fits(
         && lacking.next().is_none()
         && hindrance(&pod.pod, node).is_none()
         && lacking_handler(node, handler).is_none()
+        && too_weak(node, handler).is_none()
         && !ports_clash(pod, node)
         && around.refusal(node).is_none()
 }
@@ -173,6 +213,17 @@ fn lacking_handler<'r>(node: &NodeInfo, rule: &'r HandlerRule) -> Option<&'r str
     match rule {
         HandlerRule::Any => None,
         HandlerRule::Need(name) => (node.has_handler(name) == Some(false)).then_some(name),
+        HandlerRule::Isolated(IsolationRule { handler, .. }) => {
+            let lacks = !handler.is_empty() && node.has_handler(handler) == Some(false);
+            lacks.then_some(handler)
+        }
+    }
+}
+
+fn too_weak<'r>(node: &NodeInfo, rule: &'r HandlerRule) -> Option<&'r IsolationRule> {
+    match rule {
+        HandlerRule::Any | HandlerRule::Need(_) => None,
+        HandlerRule::Isolated(rule) => (!rule.holds(node)).then_some(rule),
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use berth_core::resources::{Overhead, amounts, requests_of};
 
-use super::images::NodeImages;
+use super::node_images::NodeImages;
 use super::numbers::Numbers;
 use super::term::Terms;
 
@@ -28,6 +29,8 @@ pub struct PodInfo {
     pub(super) host_ports: BTreeSet<HostPort>,
     /// What it says of other pods; of most pods there is nothing.
     pub(super) terms: Option<Arc<Terms>>,
+    /// The pods from which it is kept apart where it says nothing of it itself.
+    pub(super) siblings: Option<Arc<LabelSelector>>,
 }
 
 impl PodInfo {
@@ -49,7 +52,25 @@ impl PodInfo {
             compared,
             host_ports,
             terms,
+            siblings: None,
         }
+    }
+
+    /// With the pods from which it is kept apart ([`super::siblings_of`]), unless it has constraints of its own.
+    #[must_use]
+    pub fn with_siblings(mut self, siblings: Option<LabelSelector>) -> Self {
+        if !self.has_constraints() {
+            self.siblings = siblings.map(Arc::new);
+        }
+        self
+    }
+
+    /// Whether it says itself how it is spread.
+    #[must_use]
+    pub fn has_constraints(&self) -> bool {
+        let spec = self.pod.spec.as_ref();
+        spec.and_then(|spec| spec.topology_spread_constraints.as_ref())
+            .is_some_and(|all| !all.is_empty())
     }
 
     /// The pod.
@@ -74,11 +95,7 @@ impl PodInfo {
     /// Whether where the pod may run depends on the pods of other nodes.
     #[must_use]
     pub fn looks_around(&self) -> bool {
-        let spec = self.pod.spec.as_ref();
-        self.has_terms()
-            || spec
-                .and_then(|spec| spec.topology_spread_constraints.as_ref())
-                .is_some_and(|all| !all.is_empty())
+        self.has_terms() || self.has_constraints() || self.siblings.is_some()
     }
 
     /// Whether it is the same pod, not another of the same name.

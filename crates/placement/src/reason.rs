@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use berth_core::handlers::cannot_run;
+
 /// One reason, worded as the stock scheduler does where it knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
@@ -23,6 +25,10 @@ pub enum Reason {
     NeverSufficient(String),
     /// The node's container runtime lacks the class's handler.
     NoHandler(String),
+    /// The node has the class's handler, which can't run there: its name, and why.
+    BrokenHandler(String, String),
+    /// The handler (empty: the default one) keeps the pod less apart than it demands.
+    WeakIsolation(String, &'static str),
     /// No pod that this one wants near is in the node's place.
     Affinity,
     /// A pod that this one keeps away from is in the node's place.
@@ -61,6 +67,8 @@ impl Reason {
             | Self::Selector
             | Self::NeverSufficient(_)
             | Self::NoHandler(_)
+            | Self::BrokenHandler(..)
+            | Self::WeakIsolation(..)
             | Self::Affinity
             | Self::SpreadLabel
             | Self::VolumeAffinity
@@ -87,6 +95,15 @@ impl fmt::Display for Reason {
                 write!(f, "Insufficient {resource}")
             }
             Self::NoHandler(handler) => write!(f, "node(s) lack runtime handler {handler:?}"),
+            Self::BrokenHandler(handler, reason) => {
+                write!(f, "node(s) where {}", cannot_run(handler, reason))
+            }
+            Self::WeakIsolation(handler, minimum) if handler.is_empty() => {
+                write!(f, "node(s) whose default runtime handler isolates less than {minimum}")
+            }
+            Self::WeakIsolation(handler, minimum) => {
+                write!(f, "node(s) whose runtime handler {handler:?} isolates less than {minimum}")
+            }
             Self::Affinity => f.write_str("node(s) didn't match pod affinity rules"),
             Self::AntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
             Self::ExistingAntiAffinity => {

@@ -2,7 +2,7 @@
 
 use super::affinity::matches_term;
 use super::around::Surroundings;
-use super::images::WantedImages;
+use super::images::{ImageSpread, WantedImages};
 use super::info::{NodeInfo, PodInfo};
 use berth_core::toleration::tolerates;
 
@@ -16,10 +16,15 @@ const SMALLEST_IMAGE: i64 = 23 * MIB;
 const LARGEST_IMAGE: i64 = 1000 * MIB;
 
 /// A number for each node, in their order; more is better. The views and weights are the stock scheduler's:
-/// room left, balance of CPU and memory, tolerated PreferNoSchedule taints, preferred affinity, images present, pods preferred
-/// near or apart, and spread.
+/// room left, balance of CPU and memory, tolerated PreferNoSchedule taints, preferred affinity, images present (`spread`: by how
+/// many nodes), pods preferred near or apart, and spread.
 #[must_use]
-pub fn score(pod: &PodInfo, nodes: &[&NodeInfo], around: &Surroundings<'_>) -> Vec<i64> {
+pub fn score(
+    pod: &PodInfo,
+    nodes: &[&NodeInfo],
+    around: &Surroundings<'_>,
+    spread: &ImageSpread,
+) -> Vec<i64> {
     let affinity = normalize(nodes.iter().map(|node| preferred(pod, node)).collect());
     let taints = normalize(nodes.iter().map(|node| disliked(pod, node)).collect());
     let wanted = WantedImages::of(&pod.pod);
@@ -30,7 +35,7 @@ pub fn score(pod: &PodInfo, nodes: &[&NodeInfo], around: &Surroundings<'_>) -> V
             let usage = usage(pod, node);
             room_left(usage)
                 + balance(usage)
-                + images(&wanted, node)
+                + images(&wanted, node, spread)
                 + WEIGHT_AFFINITY * affinity
                 + WEIGHT_TAINTS * (MAX - taints)
         })
@@ -135,10 +140,11 @@ fn preferred(pod: &PodInfo, node: &NodeInfo) -> i64 {
         .sum()
 }
 
-fn images(wanted: &WantedImages<'_>, node: &NodeInfo) -> i64 {
+fn images(wanted: &WantedImages<'_>, node: &NodeInfo, spread: &ImageSpread) -> i64 {
     let status = node.node.status.as_ref();
     let there = status.and_then(|status| status.images.as_deref());
-    let bytes = node.images.bytes(wanted, there);
-    let bytes = bytes.clamp(SMALLEST_IMAGE, LARGEST_IMAGE);
-    MAX * (bytes - SMALLEST_IMAGE) / (LARGEST_IMAGE - SMALLEST_IMAGE)
+    let bytes = node.images.bytes(wanted, there, spread);
+    let largest = LARGEST_IMAGE.saturating_mul(wanted.containers().max(1));
+    let bytes = bytes.clamp(SMALLEST_IMAGE, largest);
+    MAX.saturating_mul(bytes - SMALLEST_IMAGE) / (largest - SMALLEST_IMAGE)
 }

@@ -1,5 +1,9 @@
 //! Topology spread constraints (KEP-895, 3022, 3094, 3243).
 
+mod siblings;
+
+pub use siblings::siblings_of;
+
 use std::collections::HashMap;
 
 use berth_core::selector::label_selector_matches;
@@ -12,6 +16,9 @@ use super::info::{NodeInfo, PodInfo};
 use super::reason::Reason;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
+/// What is preferred for a pod without constraints, as the stock scheduler has it: the label, and how many more pods of
+/// its kind one place may have than another.
+const DEFAULTS: [(&str, i64); 2] = [(HOSTNAME, 3), ("topology.kubernetes.io/zone", 5)];
 
 /// One constraint, and how many pods each of its places has.
 #[derive(Clone, Debug)]
@@ -34,6 +41,8 @@ struct Constraint<'c> {
 pub(super) struct Spread<'c> {
     pod: &'c Pod,
     constraints: Vec<Constraint<'c>>,
+    /// They are those that hold for every pod: all have the same selector, and a node needs not have all labels.
+    default: bool,
 }
 
 impl<'c> Constraint<'c> {
@@ -50,6 +59,21 @@ impl<'c> Constraint<'c> {
             honor_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
             honor_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
             counts_itself,
+            places: HashMap::new(),
+            fewest: 0,
+        }
+    }
+
+    /// One that holds for every pod.
+    fn for_every_pod(key: &'c str, max_skew: i64, siblings: &LabelSelector) -> Self {
+        Self {
+            key,
+            max_skew,
+            min_domains: 1,
+            selector: Some(siblings.clone()),
+            honor_affinity: true,
+            honor_taints: false,
+            counts_itself: true,
             places: HashMap::new(),
             fewest: 0,
         }
@@ -127,26 +151,54 @@ fn constraints<'c>(pod: &'c Pod, kind: &str) -> Vec<Constraint<'c>> {
 impl<'c> Spread<'c> {
     /// Counts the pods of all nodes; none where the pod has no constraint that must hold.
     pub(super) fn of(pod: &'c PodInfo, nodes: &[&'c NodeInfo]) -> Option<Self> {
-        Self::of_kind(&pod.pod, nodes, "DoNotSchedule")
+        Self::counted(
+            &pod.pod,
+            nodes,
+            constraints(&pod.pod, "DoNotSchedule"),
+            false,
+        )
     }
 
-    fn of_kind(pod: &'c Pod, nodes: &[&'c NodeInfo], kind: &str) -> Option<Self> {
-        let constraints = constraints(pod, kind);
+    /// The same of what is only preferred: by the pod, or else for every pod.
+    fn preferred(pod: &'c PodInfo, nodes: &[&'c NodeInfo]) -> Option<Self> {
+        let Some(siblings) = &pod.siblings else {
+            let own = constraints(&pod.pod, "ScheduleAnyway");
+            return Self::counted(&pod.pod, nodes, own, false);
+        };
+        let defaults = DEFAULTS.map(|(key, skew)| Constraint::for_every_pod(key, skew, siblings));
+        Self::counted(&pod.pod, nodes, defaults.into(), true)
+    }
+
+    fn counted(
+        pod: &'c Pod,
+        nodes: &[&'c NodeInfo],
+        constraints: Vec<Constraint<'c>>,
+        default: bool,
+    ) -> Option<Self> {
         if constraints.is_empty() {
             return None;
         }
-        let mut all = Self { pod, constraints };
+        let mut all = Self {
+            pod,
+            constraints,
+            default,
+        };
         for node in nodes {
             if !all.has_keys(node) {
                 continue;
             }
+            // With one selector for all the node's pods are gone through once.
+            let mut counted = None;
             for constraint in &mut all.constraints {
                 if let Some(value) = node.label(constraint.key)
                     && constraint.includes(node, pod)
                 {
-                    let there = node.placed.iter();
-                    let there = there.filter(|other| constraint.counts(&other.pod, pod));
-                    let count = i64::try_from(there.count()).unwrap_or(i64::MAX);
+                    let count = counted.filter(|_| default).unwrap_or_else(|| {
+                        let there = node.placed.iter();
+                        let there = there.filter(|other| constraint.counts(&other.pod, pod));
+                        i64::try_from(there.count()).unwrap_or(i64::MAX)
+                    });
+                    counted = Some(count);
                     *constraint.places.entry(value).or_default() += count;
                 }
             }
@@ -159,7 +211,7 @@ impl<'c> Spread<'c> {
 
     fn has_keys(&self, node: &NodeInfo) -> bool {
         let mut all = self.constraints.iter();
-        all.all(|constraint| node.label(constraint.key).is_some())
+        self.default || all.all(|constraint| node.label(constraint.key).is_some())
     }
 
     /// A pod comes to the node (1) or leaves it (-1).
@@ -194,14 +246,14 @@ impl<'c> Spread<'c> {
     }
 }
 
-/// How well each of the nodes spreads the pod, from 0 to `most`; a node without the labels gets nothing.
+/// How well each of the nodes spreads the pod, from 0 to `most`; a node without the labels that the pod names gets nothing.
 pub(super) fn score(
     pod: &PodInfo,
     candidates: &[&NodeInfo],
     nodes: &[&NodeInfo],
     most: i64,
 ) -> Option<Vec<i64>> {
-    let spread = Spread::of_kind(&pod.pod, nodes, "ScheduleAnyway")?;
+    let spread = Spread::preferred(pod, nodes)?;
     let with_keys = || candidates.iter().filter(|node| spread.has_keys(node));
     // Few places weigh less: each pod more in one of them tells less. The natural logarithm, in thousandths.
     let weights: Vec<i64> = spread
@@ -228,10 +280,10 @@ pub(super) fn score(
                     .constraints
                     .iter()
                     .zip(&weights)
-                    .map(|(constraint, weight)| {
-                        let value = node.label(constraint.key).unwrap_or_default();
+                    .filter_map(|(constraint, weight)| {
+                        let value = node.label(constraint.key)?;
                         let there = constraint.places.get(value).copied().unwrap_or(0);
-                        there * weight + (constraint.max_skew - 1) * 1000
+                        Some(there * weight + (constraint.max_skew - 1) * 1000)
                     })
                     .sum();
                 (sum + 500) / 1000

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, ContainerPort, Node, NodeAffinity, NodeRuntimeHandler, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, NodeStatus, Pod, PodSpec,
+    Affinity, Container, ContainerImage, ContainerPort, Node, NodeAffinity, NodeRuntimeHandler,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, NodeStatus, Pod, PodSpec,
     PreferredSchedulingTerm, ResourceRequirements, Taint, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -263,12 +263,18 @@ fn reasons_are_counted_over_nodes() {
     assert_eq!(summarize([]), "no nodes available to schedule pods");
 }
 
+/// What speaks for each of all nodes.
+fn best_of(pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let spread = ImageSpread::of(nodes.iter().copied());
+    score(pod, nodes, &Surroundings::default(), &spread)
+}
+
 #[test]
 fn the_emptier_node_and_the_preferred_one_win() {
     let plain = pod(|_| {});
     let (empty, mut busy) = (node(|_| {}), node(|_| {}));
     busy.add(&plain);
-    let scores = score(&plain, &[&busy, &empty], &Surroundings::default());
+    let scores = best_of(&plain, &[&busy, &empty]);
     assert!(scores[1] > scores[0], "{scores:?}");
 
     let picky = pod(|spec| {
@@ -299,7 +305,7 @@ fn the_emptier_node_and_the_preferred_one_win() {
             .insert("zone".into(), "a".into());
     });
     zoned.add(&plain);
-    let scores = score(&picky, &[&zoned, &empty], &Surroundings::default());
+    let scores = best_of(&picky, &[&zoned, &empty]);
     assert!(scores[0] > scores[1], "{scores:?}");
 }
 
@@ -314,6 +320,56 @@ fn a_prefer_no_schedule_taint_loses() {
         }]);
     });
     assert!(reasons(&plain, &tainted).is_empty());
-    let scores = score(&plain, &[&tainted, &node(|_| {})], &Surroundings::default());
+    let scores = best_of(&plain, &[&tainted, &node(|_| {})]);
     assert!(scores[1] > scores[0], "{scores:?}");
+}
+
+/// A node with these images, by name and MiB.
+fn with_images(images: &[(&str, i64)]) -> NodeInfo {
+    node(|node| {
+        let images = images.iter().map(|(name, size)| ContainerImage {
+            names: Some(vec![(*name).to_owned()]),
+            size_bytes: Some(size << 20),
+        });
+        node.status.get_or_insert_default().images = Some(images.collect());
+    })
+}
+
+#[test]
+fn an_image_counts_by_its_size_and_by_how_many_nodes_have_it() {
+    let wants = |images: &[&str]| {
+        pod(|spec| {
+            let containers = images.iter().map(|image| Container {
+                image: Some((*image).to_owned()),
+                ..Container::default()
+            });
+            spec.containers = containers.collect();
+        })
+    };
+    let (big, none) = (with_images(&[("big:1", 1000)]), with_images(&[]));
+    let gain = |pod: &PodInfo, with: &NodeInfo, all: &[&NodeInfo]| {
+        let spread = ImageSpread::of(all.iter().copied());
+        let scores = score(pod, &[with, &none], &Surroundings::default(), &spread);
+        scores[0] - scores[1]
+    };
+    let one = wants(&["big:1"]);
+    assert_eq!(gain(&one, &big, &[&big, &big]), 100, "all have it");
+    assert_eq!(gain(&one, &big, &[&big, &none]), 48, "half of them");
+    let ten = [
+        &big, &none, &none, &none, &none, &none, &none, &none, &none, &none,
+    ];
+    assert_eq!(gain(&one, &big, &ten), 7, "one of ten");
+    // Another image of the pod that isn't there makes it count less; the same one twice counts twice.
+    assert_eq!(gain(&wants(&["big:1", "x:1"]), &big, &[&big]), 49);
+    assert_eq!(gain(&wants(&["big:1", "big:1"]), &big, &[&big]), 100);
+    // Without a tag the latest is meant; a port in the registry's name is none.
+    for name in ["r:5000/a/b", "r:5000/a/b:latest"] {
+        let latest = with_images(&[("r:5000/a/b:latest", 1000)]);
+        assert_eq!(gain(&wants(&[name]), &latest, &[&latest]), 100, "{name}");
+    }
+    // A node that goes takes its images along.
+    let mut spread = ImageSpread::of([&big, &none]);
+    spread.remove(&none);
+    let scores = score(&one, &[&big, &none], &Surroundings::default(), &spread);
+    assert_eq!(scores[0] - scores[1], 100);
 }

@@ -2,12 +2,13 @@
 //!
 //! The order of the stock API server. Mutating: [`always_pull_images::admit`] (where it is enabled),
 //! [`limit_range::admit`], [`service_account`], [`priority`], [`default_tolerations`], [`namespace_policy`] (berth's own),
-//! [`runtime_class`]. After that, validating: [`always_pull_images::check`], [`limit_range::check`], [`pod_security`],
+//! [`runtime_class`], [`isolation`] (berth's own). After that, validating: [`always_pull_images::check`], [`limit_range::check`], [`pod_security`],
 //! last [`quota`].
 
 pub mod always_pull_images;
 pub mod configuration;
 pub mod default_tolerations;
+pub mod isolation;
 pub mod limit_range;
 pub mod namespace_policy;
 pub mod node_restriction;

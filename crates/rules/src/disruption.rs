@@ -1,6 +1,6 @@
 //! What disruption budgets say of an eviction.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -22,6 +22,29 @@ pub enum Verdict {
     Refused(String),
     /// The budget says nothing that could be held to.
     Broken(String),
+}
+
+/// Says on the pod that it goes by an eviction (KEP-3329): who counts failures may leave such pods out.
+pub fn mark(pod: &mut Pod, now: Time) {
+    let status = pod.status.get_or_insert_default();
+    let conditions = status.conditions.get_or_insert_default();
+    let condition = PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("EvictionByEvictionAPI".to_owned()),
+        message: Some("Eviction API: evicting".to_owned()),
+        last_transition_time: Some(now),
+        ..PodCondition::default()
+    };
+    let there = conditions.iter_mut().find(|c| c.type_ == condition.type_);
+    match there {
+        Some(there) if there.status == condition.status => {
+            there.reason = condition.reason;
+            there.message = condition.message;
+        }
+        Some(there) => *there = condition,
+        None => conditions.push(condition),
+    }
 }
 
 /// Whether an eviction is a deletion like any other: the pod serves nobody, or is going already.

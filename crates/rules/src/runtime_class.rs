@@ -5,6 +5,7 @@ use berth_api::names;
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::Rules;
+use crate::network_floor;
 use berth_core::gates::FeatureGates;
 use berth_core::meta::{self, Scope};
 use berth_core::resource_list::{self, Holder};
@@ -27,6 +28,7 @@ impl Rules for RuntimeClass {
     fn validate(&self) -> Vec<FieldError> {
         let mut errors = meta::validate(&self.metadata, Scope::Cluster, names::dns1123_subdomain);
         errors.extend(validate_body(self));
+        errors.extend(network_floor::validate(self));
         errors
     }
 
@@ -39,6 +41,7 @@ impl Rules for RuntimeClass {
             &old.handler,
         );
         errors.extend(validate_body(self));
+        errors.extend(network_floor::validate(self));
         errors
     }
 }

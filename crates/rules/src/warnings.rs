@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use berth_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
+use berth_core::advice::pod;
 use berth_core::resource_list::WireList;
 
 /// Node labels that have a better name, and since when.
@@ -32,9 +32,6 @@ const OLD_LABELS: [(&str, &str, &str); 5] = [
 /// How many warnings one object gets: each is a header of the answer.
 const LIMIT: usize = 100;
 
-/// Resources that are whole bytes.
-const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
-
 fn old_label(key: &str) -> Option<String> {
     let (_, since, better) = OLD_LABELS.into_iter().find(|(old, _, _)| *old == key)?;
     Some(format!("deprecated since {since}; use {better:?} instead"))
@@ -48,9 +45,13 @@ pub fn of_class(class: &RuntimeClass) -> Vec<String> {
         .as_ref()
         .and_then(|s| s.node_selector.as_ref());
     let keys = selector.into_iter().flatten().map(|(key, _)| key);
-    keys.filter_map(|key| old_label(key))
+    let mut warnings: Vec<String> = keys
+        .filter_map(|key| old_label(key))
         .map(|why| format!("scheduling.nodeSelector: {why}"))
-        .collect()
+        .collect();
+    let overhead = class.overhead.as_ref().and_then(|o| o.pod_fixed.as_ref());
+    fractions(overhead, "overhead.podFixed", &mut warnings);
+    warnings
 }
 
 /// Of a pod.
@@ -169,16 +170,8 @@ fn repeated<'v>(
 }
 
 fn fractions(list: Option<&WireList>, at: &str, warnings: &mut Vec<String>) {
-    for (name, wire) in list.into_iter().flatten() {
-        let fraction = BYTES.contains(&name.as_str())
-            && Quantity::try_from(wire).is_ok_and(|amount| !amount.is_integer());
-        if fraction {
-            warnings.push(format!(
-                "{at}[{name}]: fractional byte value {:?} is invalid, must be an integer",
-                wire.0
-            ));
-        }
-    }
+    let advice = pod::fractions(list, at);
+    warnings.extend(advice.iter().map(ToString::to_string));
 }
 
 /// Variables that replace an earlier one of the same name without referring to it.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
-use crate::{log, seal, verb};
+use crate::{log, seal, verb, words};
 
 /// Where containers are kept when nobody says.
 const DEFAULT_ROOT: &str = "/run/berth/oci";
@@ -127,7 +127,13 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     match run(&global, verb) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            log.fatal(&error.chain());
+            let mut message = error.chain();
+            if error.is_of_container()
+                && let Some(reason) = log.first_reason()
+            {
+                words::add(&mut message, &reason);
+            }
+            log.fatal(&message);
             ExitCode::from(failure)
         }
     }

@@ -6,6 +6,7 @@ use libcontainer::container::ContainerStatus;
 use libcontainer::error::LibcontainerError;
 
 use crate::devices::DeviceError;
+use crate::words;
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,18 +82,19 @@ impl Error {
         move |source| Self::Devices { id, source }
     }
 
+    /// It is libcontainer's, which may have told its log more.
+    pub(crate) fn is_of_container(&self) -> bool {
+        matches!(self, Self::Container { .. })
+    }
+
     /// The error and its causes in one line, each told once.
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.ends_with(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
+            words::add(&mut text, &error.to_string());
             cause = error.source();
         }
-        text
+        words::plain(&text)
     }
 }

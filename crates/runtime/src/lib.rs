@@ -27,6 +27,7 @@ mod report;
 mod seal;
 mod seccomp;
 mod verb;
+mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use berth_placement::{NodeInfo, PodInfo};
+use berth_placement::{ImageSpread, NodeInfo, PodInfo};
 use k8s_openapi::api::core::v1::Node;
 
 use crate::queue::PodKey;
@@ -26,6 +26,8 @@ pub(crate) struct Cache {
     placed: HashMap<PodKey, Placed>,
     /// How many nodes have each handler.
     handlers: HashMap<String, usize>,
+    /// How many nodes have each image.
+    images: ImageSpread,
     /// How many of the pods say something of other pods.
     with_terms: usize,
 }
@@ -39,13 +41,17 @@ impl Cache {
             Ok(at) => {
                 let before = Arc::clone(self.nodes[at].1.node());
                 self.count_handlers(&before, -1);
-                self.nodes[at].1.set_node(node);
+                let info = &mut self.nodes[at].1;
+                self.images.remove(info);
+                info.set_node(node);
+                self.images.add(info);
             }
             Err(at) => {
                 let mut info = NodeInfo::new(node);
                 for placed in self.placed.values().filter(|placed| placed.node == name) {
                     info.add(&placed.info);
                 }
+                self.images.add(&info);
                 self.nodes.insert(at, (name, info));
             }
         }
@@ -55,6 +61,7 @@ impl Cache {
     pub(crate) fn remove_node(&mut self, name: &str) {
         if let Ok(at) = self.find(name) {
             let gone = self.nodes.remove(at);
+            self.images.remove(&gone.1);
             self.count_handlers(gone.1.node(), -1);
         }
     }
@@ -141,6 +148,11 @@ impl Cache {
     /// A node.
     pub(crate) fn node(&self, name: &str) -> Option<&NodeInfo> {
         self.find(name).ok().map(|at| &self.nodes[at].1)
+    }
+
+    /// How many nodes have each image.
+    pub(crate) fn images(&self) -> &ImageSpread {
+        &self.images
     }
 
     /// Whether some node reports this handler.

@@ -4,9 +4,11 @@
 //! the cluster, the order of pods and what is written. State is reached only through the API server.
 
 mod cache;
+mod class;
 mod known;
 mod nominations;
 mod queue;
+mod selectors;
 mod task;
 mod trace;
 mod write;

@@ -29,9 +29,11 @@ use tracing::{debug, warn};
 
 use crate::Config;
 use crate::cache::Cache;
+use crate::class::ClassHandler;
 use crate::known::Known;
 use crate::nominations::Nominations;
 use crate::queue::{PodKey, Queue};
+use crate::selectors::Selectors;
 use crate::trace::Waiting;
 use crate::write::{Nominated, Occurrence, Writer};
 
@@ -77,12 +79,13 @@ pub(crate) struct SchedulerTask {
     /// Pods whose deletion has been asked for and not been seen yet.
     leaving: HashSet<PodKey>,
     /// Handlers of RuntimeClasses.
-    handlers: Known<String>,
+    handlers: Known<ClassHandler>,
     namespaces: Known<BTreeMap<String, String>>,
     budgets: Known<PodDisruptionBudget>,
     claims: Known<PersistentVolumeClaim>,
     volumes: Known<PersistentVolume>,
     storage_classes: Known<StorageClass>,
+    selectors: Selectors,
     /// Pods whose claims are being bound.
     claiming: HashMap<PodKey, Claiming>,
     /// The volumes that these get.
@@ -122,6 +125,7 @@ impl SchedulerTask {
             claims: Known::default(),
             volumes: Known::default(),
             storage_classes: Known::default(),
+            selectors: Selectors::default(),
             claiming: HashMap::new(),
             reserved: BTreeSet::new(),
             listing_pods: HashSet::new(),
@@ -191,6 +195,7 @@ impl SchedulerTask {
             && self.claims.is_complete()
             && self.volumes.is_complete()
             && self.storage_classes.is_complete()
+            && self.selectors.is_complete()
     }
 
     fn overhead(&self) -> Overhead {

@@ -3,8 +3,10 @@
 //! - [`slices`]: from a Service and its pods to endpoints.
 //! - [`reconcile`]: from the slices that are there to those, with as few writes as it takes.
 //! - [`subsets`]: the same as an Endpoints object.
+//! - `hints`: for whom an endpoint is near, as the Service's `trafficDistribution` says it.
 //! - [`mirrored`]: from an Endpoints object of a Service without a selector to endpoints.
 
+mod hints;
 pub mod mirrored;
 pub mod reconcile;
 pub mod slices;

@@ -17,7 +17,9 @@
 //! - [`daemon_set`]: a pod for each node.
 //! - [`job`], [`cron_job`]: pods that end, once and again and again.
 //! - [`endpoints`]: what is behind a Service.
+//! - [`node_cidrs`]: which addresses the pods of each node get.
 //! - [`budget`]: how many pods may be evicted.
+//! - [`volume`]: which claim gets which volume, and what becomes of the volume after it.
 //! - [`autoscaler`]: how many replicas, by what pods use.
 
 pub mod autoscaler;
@@ -28,6 +30,7 @@ pub mod deployment;
 pub mod endpoints;
 pub mod intstr;
 pub mod job;
+pub mod node_cidrs;
 pub mod owner;
 pub mod pod;
 pub mod rank;
@@ -35,6 +38,7 @@ pub mod replicas;
 pub mod revision;
 pub mod stateful_set;
 pub mod template;
+pub mod volume;
 
 use berth_core::event::EventType;
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::owner::controller_reference;
 use crate::template::{hash, is_same};
 
-/// The label of a revision with its hash.
+/// The label of a StatefulSet's revision with its hash; a DaemonSet's has [`REVISION_HASH`], as its pods have.
 const HASH: &str = "controller.kubernetes.io/hash";
 /// The label of pods with the revision that they are of.
 pub const REVISION_HASH: &str = "controller-revision-hash";
@@ -50,13 +50,14 @@ pub fn newest<K: Resource>(
             let mut labels = BTreeMap::new();
             let meta = template.metadata.as_ref();
             labels.extend(meta.and_then(|m| m.labels.clone()).unwrap_or_default());
-            labels.insert(HASH.to_owned(), hash.clone());
+            labels.insert(hash_label::<K>().to_owned(), hash.clone());
             let name = owner.name.as_deref().unwrap_or_default();
             Newest::Create(Box::new(ControllerRevision {
                 metadata: ObjectMeta {
                     name: Some(format!("{name}-{hash}")),
                     namespace: owner.namespace.clone(),
                     labels: Some(labels),
+                    annotations: owner.annotations.clone(),
                     owner_references: Some(vec![controller_reference::<K>(owner)]),
                     ..ObjectMeta::default()
                 },
@@ -64,6 +65,15 @@ pub fn newest<K: Resource>(
                 revision: last + 1,
             }))
         }
+    }
+}
+
+/// The stock controllers name it differently.
+fn hash_label<K: Resource>() -> &'static str {
+    if K::KIND == "DaemonSet" {
+        REVISION_HASH
+    } else {
+        HASH
     }
 }
 
@@ -88,7 +98,12 @@ pub fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
 #[must_use]
 pub fn hash_of(revision: &ControllerRevision) -> Option<&str> {
     let labels = revision.metadata.labels.as_ref();
-    labels?.get(HASH).map(String::as_str)
+    let labels = labels?;
+    // Those of a DaemonSet had the other label here once.
+    labels
+        .get(HASH)
+        .or_else(|| labels.get(REVISION_HASH))
+        .map(String::as_str)
 }
 
 /// Whether the one that has the name of a new revision is that revision.
@@ -118,4 +133,41 @@ pub fn excess(
     old.sort_by_key(|r| r.revision);
     old.truncate(excess);
     old
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
+    use serde_json::from_value;
+
+    use super::*;
+
+    #[test]
+    fn a_revision_is_labelled_and_annotated_as_the_stock_controllers_do_it() {
+        let owner: ObjectMeta = from_value(json!({"name": "a", "namespace": "n", "uid": "u",
+            "annotations": {"kubernetes.io/change-cause": "why"}}))
+        .unwrap();
+        let template: PodTemplateSpec = from_value(json!({"metadata": {"labels": {"app": "a"}},
+            "spec": {"containers": [{"name": "c", "image": "i:1", "resources": {}}]}}))
+        .unwrap();
+        let daemons = newest::<DaemonSet>(&owner, &template, None, &[]);
+        let sets = newest::<StatefulSet>(&owner, &template, None, &[]);
+        for (newest, label) in [(daemons, "controller-revision-hash"), (sets, HASH)] {
+            let Newest::Create(revision) = newest else {
+                panic!("{newest:?}");
+            };
+            let hash = hash_of(&revision).unwrap().to_owned();
+            let labels = revision.metadata.labels.unwrap();
+            let wanted = [("app", "a"), (label, hash.as_str())];
+            let wanted = wanted.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            assert_eq!(labels, BTreeMap::from(wanted));
+            let annotations = revision.metadata.annotations.unwrap();
+            assert_eq!(annotations["kubernetes.io/change-cause"], "why");
+            // Clients compare the patch byte by byte.
+            assert_eq!(
+                revision.data.unwrap().0.to_string(),
+                r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"image":"i:1","name":"c","resources":{}}]}}}}"#
+            );
+        }
+    }
 }

@@ -11,6 +11,9 @@ use super::problems::Problems;
 use super::trail::Trail;
 use crate::quantity::Quantity;
 
+/// A null where there has to be a time: Go's empty value, which its clients take for none.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
 pub(super) struct Node<'v, 'p> {
     value: &'v Value,
     trail: Trail<'p>,
@@ -148,6 +151,11 @@ impl<'de> de::Deserializer<'de> for Node<'de, '_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failure> {
+        if matches!(name, "Time" | "MicroTime") && self.value.is_null() {
+            return visitor
+                .visit_newtype_struct(NO_TIME.into_deserializer())
+                .map_err(|e: Failure| e.at(&self.trail));
+        }
         if name != "Quantity" {
             let trail = self.trail;
             return visitor

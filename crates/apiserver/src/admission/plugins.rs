@@ -1,11 +1,13 @@
 //! The plugins by the names that `--enable-admission-plugins` and `--disable-admission-plugins` take.
 
+use super::advice::ClassAdvice;
 use super::always_pull_images::AlwaysPullImages;
 use super::certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 use super::claim_resize::PersistentVolumeClaimResize;
 use super::default_class::{DefaultIngressClass, DefaultStorageClass};
 use super::default_toleration_seconds::DefaultTolerationSeconds;
 use super::expressions::Expressions;
+use super::isolation::MinimumIsolation;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
@@ -87,6 +89,12 @@ const BUILT: &[Built] = &[
         name: "RuntimeClass",
         by_default: true,
         make: |parts| own(RuntimeClass::new(parts)),
+    },
+    // Berth's own: after the class of a pod is decided.
+    Built {
+        name: "MinimumIsolation",
+        by_default: true,
+        make: |parts| own(MinimumIsolation::new(parts)),
     },
     Built {
         name: "CertificateApproval",
@@ -293,6 +301,8 @@ impl Plugins {
             }
         }
         members.push(("Expressions", own(Expressions)));
+        // Last: what is refused has nothing to be told early.
+        members.push(("ClassAdvice", own(ClassAdvice::new(parts))));
         Chain::new(parts, members)
     }
 }

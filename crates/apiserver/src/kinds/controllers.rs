@@ -1,11 +1,9 @@
 //! Kinds that do nothing by themselves: a controller acts on them, and none for them is built into this server.
 
 use berth_api::status::ApiError;
-use berth_core::gates::Gate;
 use berth_rules::warnings::of_template;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use crate::kind::Kind;
 use crate::strategy::Cluster;
@@ -16,7 +14,7 @@ const MANAGER: (&str, &str) = ("kube-system", "kube-controller-manager");
 const DEFAULT_SECONDS: i32 = 15;
 
 /// The kinds for which this program has a controller (`berth-controllers`).
-const BUILT_IN: [&str; 9] = [
+const BUILT_IN: [&str; 11] = [
     "Deployment",
     "ReplicaSet",
     "ReplicationController",
@@ -26,6 +24,8 @@ const BUILT_IN: [&str; 9] = [
     "CronJob",
     "PodDisruptionBudget",
     "HorizontalPodAutoscaler",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
 ];
 
 /// Tells the creator that nothing will happen, unless a controller manager runs.
@@ -67,42 +67,8 @@ pub(super) fn workload_warnings<K: Kind>(
     cluster: Cluster<'_>,
 ) -> Result<Vec<String>, ApiError> {
     let mut all = template.map_or_else(Vec::new, |template| of_template(template, at));
-    if let Some(template) = template
-        && cluster.gates.enabled(Gate::RuntimeClass)
-    {
-        all.extend(class_warning(template, at, cluster)?);
-    }
     all.extend(warnings::<K>(cluster)?);
     Ok(all)
-}
-
-/// What will keep the pods of a template from running: nobody is there to be told when they are made.
-fn class_warning(
-    template: &PodTemplateSpec,
-    at: &str,
-    cluster: Cluster<'_>,
-) -> Result<Option<String>, ApiError> {
-    let spec = template.spec.as_ref();
-    let class = spec.and_then(|s| s.runtime_class_name.as_deref());
-    let Some(class) = class.filter(|name| !name.is_empty()) else {
-        return Ok(None);
-    };
-    let known: Option<RuntimeClass> =
-        cluster
-            .storage
-            .read("node.k8s.io/runtimeclasses", "", class)?;
-    if known.is_none() {
-        return Ok(Some(format!(
-            "{at}.spec.runtimeClassName: RuntimeClass \"{class}\" not found: pods are refused until it exists"
-        )));
-    }
-    let pod = Pod {
-        metadata: template.metadata.clone().unwrap_or_default(),
-        spec: template.spec.clone(),
-        status: None,
-    };
-    let warning = super::pod::class_warning(&pod, cluster)?;
-    Ok(warning.map(|warning| format!("{at}: {warning}")))
 }
 
 fn is_held(lease: &Lease) -> bool {

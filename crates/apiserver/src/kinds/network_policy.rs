@@ -45,7 +45,10 @@ impl Kind for NetworkPolicy {
         )
     }
 
-    fn warnings(_new: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+    fn warnings(_new: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        if cluster.network_policies {
+            return Ok(Vec::new());
+        }
         Ok(vec!["NetworkPolicy is not enforced by this server and its nodes: traffic of the selected pods is not restricted \
              unless the cluster's network plugin enforces it".to_owned()])
     }

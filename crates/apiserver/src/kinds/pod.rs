@@ -1,17 +1,13 @@
 //! core/v1 Pod.
 
 use berth_api::status::ApiError;
-use berth_core::gates::Gate;
-use berth_placement::early;
 use berth_rules::pod;
 use berth_rules::warnings;
 use k8s_openapi::api::core::v1::{Binding, Pod};
-use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::Eviction;
 
 mod printer;
 
-use super::runtime_class::nodes;
 use super::{CONNECT, CREATE, PROXY, READ_WRITE};
 use crate::field_label::FieldLabel;
 use crate::kind::{Deletion, Kind, MovedOn, Updates};
@@ -90,13 +86,9 @@ impl Kind for Pod {
         printer::pod()
     }
 
-    /// The stock server's warnings, and what will not run as the nodes are now. Nothing is refused for it.
-    fn warnings(pod: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        let mut warnings = warnings::of_pod(pod);
-        if cluster.gates.enabled(Gate::RuntimeClass) {
-            warnings.extend(class_warning(pod, cluster)?);
-        }
-        Ok(warnings)
+    /// The stock server's warnings; what will not run as the nodes are now is told by admission.
+    fn warnings(pod: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        Ok(warnings::of_pod(pod))
     }
 }
 
@@ -118,24 +110,4 @@ fn grace_seconds(pod: &Pod, wanted: Option<i64>) -> i64 {
         Some(seconds) if seconds < 0 => 1,
         Some(seconds) => seconds,
     }
-}
-
-/// Why a pod of a class will not run as the nodes are now.
-///
-/// # Errors
-/// When the class cannot be read.
-pub(super) fn class_warning(pod: &Pod, cluster: Cluster<'_>) -> Result<Option<String>, ApiError> {
-    let spec = pod.spec.as_ref();
-    let named = |name: Option<&String>| name.is_some_and(|n| !n.is_empty());
-    let class = spec.and_then(|s| s.runtime_class_name.as_ref());
-    // A pod that brings its node is not placed by anybody.
-    if !named(class) || named(spec.and_then(|s| s.node_name.as_ref())) {
-        return Ok(None);
-    }
-    let class = class.map_or("", String::as_str);
-    let class: Option<RuntimeClass> =
-        cluster
-            .storage
-            .read("node.k8s.io/runtimeclasses", "", class)?;
-    Ok(class.and_then(|class| early::pod_warning(pod, &class, &nodes(cluster.storage))))
 }

@@ -1,15 +1,15 @@
 //! node.k8s.io RuntimeClass in its three versions: each is read as itself, and becomes v1.
 //!
-//! kubectl's wide output shows besides NODES able to run the class and PODS that name it.
+//! kubectl's wide output shows besides NODES able to run the class, PODS that name it, how far those nodes keep them apart
+//! (ISOLATION), whether the server has made the class by itself (MANAGED), and why the other nodes can't run it (UNABLE).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_api::runtimeclass::{self, Version};
 use berth_api::status::ApiError;
-use berth_core::gates::Gate;
-use berth_placement::NodeInfo;
-use berth_placement::early;
+use berth_core::managed_class::is_managed;
+use berth_placement::{ClassNode, class_status};
 use berth_rules::warnings;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -75,13 +75,9 @@ impl Kind for RuntimeClass {
         Some(Arc::new(convert))
     }
 
-    /// The stock server's warnings, and what no node can run as they are now. Nothing is refused for it.
-    fn warnings(class: &Self, cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
-        let mut warnings = warnings::of_class(class);
-        if cluster.gates.enabled(Gate::RuntimeClass) {
-            warnings.extend(early::class_warning(class, &nodes(cluster.storage)));
-        }
-        Ok(warnings)
+    /// The stock server's warnings; what no node can run as they are now is told by admission.
+    fn warnings(class: &Self, _cluster: Cluster<'_>) -> Result<Vec<String>, ApiError> {
+        Ok(warnings::of_class(class))
     }
 
     fn wide_printer(storage: &Storage) -> Option<Printer> {
@@ -89,18 +85,13 @@ impl Kind for RuntimeClass {
     }
 }
 
-/// All nodes, without what runs on them. One that cannot be read was reported, and runs nothing.
-pub(super) fn nodes(storage: &Storage) -> Vec<NodeInfo> {
-    storage
-        .readable::<Node>("core/nodes", None)
-        .into_iter()
-        .map(|node| NodeInfo::new(Arc::new(node)))
-        .collect()
-}
-
 /// The stock columns and how far each class is in use at this moment.
 fn printer_with_use(storage: &Storage) -> Printer {
-    let nodes = nodes(storage);
+    let nodes: Vec<ClassNode> = storage
+        .readable::<Node>("core/nodes", None)
+        .into_iter()
+        .map(|node| ClassNode::new(Arc::new(node)))
+        .collect();
     let mut pods: HashMap<String, usize> = HashMap::new();
     for pod in storage.list("core/pods", None) {
         // One that cannot be read was reported; it does not run.
@@ -119,11 +110,17 @@ fn printer_with_use(storage: &Storage) -> Printer {
             ("Age", "string", 0),
             ("Nodes", "string", 1),
             ("Pods", "string", 1),
+            ("Isolation", "string", 1),
+            ("Managed", "string", 1),
+            ("Unable", "string", 1),
         ],
         move |class, now| {
-            let able = serde_json::from_value::<RuntimeClass>(class.clone())
-                .map(|class| early::nodes_able(&class, &nodes))
+            let decoded = serde_json::from_value::<RuntimeClass>(class.clone());
+            let status = decoded
+                .as_ref()
+                .map(|class| class_status(class, &nodes))
                 .unwrap_or_default();
+            let managed = decoded.is_ok_and(|class| is_managed(&class));
             let used = pods
                 .get(text(class, "/metadata/name"))
                 .copied()
@@ -134,8 +131,14 @@ fn printer_with_use(storage: &Storage) -> Printer {
                 created_ago(class, now),
             ];
             let mut cells = stock.to_vec();
-            cells.push(json!(format!("{able}/{}", nodes.len())));
+            cells.push(json!(format!("{}/{}", status.able, nodes.len())));
             cells.push(json!(used.to_string()));
+            cells.push(json!(status.isolation()));
+            cells.push(json!(if managed { "yes" } else { "no" }));
+            cells.push(json!(match status.why() {
+                why if why.is_empty() => "<none>".to_owned(),
+                why => why,
+            }));
             cells
         },
     )

@@ -200,6 +200,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("DELETE", "/api/v1/watch/namespaces/n/pods/p", 405),
         ("PATCH", "/api/v1/watch/namespaces/n/pods/p/status", 405),
         ("OPTIONS", "/api/v1/pods", 405),
+        ("OPTIONS", "/api/v1/namespaces/n/pods/p/exec", 405),
+        ("OPTIONS", "/api/v1/watch/namespaces/n/pods/p/proxy", 405),
         ("CONNECT", "/api/v1/namespaces/n/pods/p/exec", 405),
     ] {
         let got = read(method, uri).map(|request| request.verb);
@@ -228,6 +230,18 @@ fn an_upgrade_needs_create_as_well() {
     ] {
         let request = read_with("GET", uri, &headers).unwrap();
         assert_eq!(request.needed_verbs().collect::<Vec<_>>(), verbs, "{uri}");
+    }
+}
+
+#[test]
+fn what_a_proxy_passes_on_takes_the_right_to_change() {
+    for (method, verb) in [
+        ("OPTIONS", Verb::Create),
+        ("POST", Verb::Create),
+        ("GET", Verb::Get),
+    ] {
+        let request = read(method, "/api/v1/namespaces/n/services/s:80/proxy/x").unwrap();
+        assert_eq!(request.verb, verb, "{method}");
     }
 }
 

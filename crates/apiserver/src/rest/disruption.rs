@@ -10,6 +10,7 @@ use super::Call;
 use super::delete::Deletion;
 use crate::storage::Written;
 
+const PODS: &str = "core/pods";
 const BUDGETS: &str = "policy/poddisruptionbudgets";
 const GROUP: &str = "policy";
 /// How often a budget that others keep changing is tried.
@@ -48,6 +49,54 @@ impl Call {
             }
         };
         self.count_disruption(&name, pod, revision, deletion).await
+    }
+
+    /// Says on the pod that it is evicted, before it is deleted. The deletion holds to what it was to hold to.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) async fn mark_disrupted(&self, deletion: &mut Deletion) -> Result<(), ApiError> {
+        if deletion.dry_run {
+            return Ok(());
+        }
+        let storage = &self.api.storage;
+        let mut current = storage.get(PODS, self.namespace(), self.name());
+        for _ in 0..TRIES {
+            let Some(stored) = current.take() else {
+                return Ok(());
+            };
+            let mut pod: Pod = serde_json::from_value(stored.value()?)
+                .map_err(|error| ApiError::from(stored.report(&error.to_string())))?;
+            let revision = stored.revision.to_string();
+            let is_other = deletion.uid.is_some() && deletion.uid != pod.metadata.uid;
+            let is_newer = deletion
+                .resource_version
+                .as_ref()
+                .is_some_and(|r| *r != revision);
+            if is_other || is_newer {
+                // The deletion says so.
+                return Ok(());
+            }
+            disruption::mark(&mut pod, self.time(0));
+            let pod = serde_json::to_value(pod).map_err(|e| ApiError::Internal(e.to_string()))?;
+            let expect = Expect::Revision(stored.revision);
+            match storage
+                .put(PODS, self.namespace(), self.name(), expect, pod)
+                .await?
+            {
+                Written::Done(written) => {
+                    if let Some(held) = &mut deletion.resource_version {
+                        *held = written.revision.to_string();
+                    }
+                    return Ok(());
+                }
+                Written::Changed(newer) => current = newer,
+            }
+        }
+        Err(ApiError::Conflict {
+            subject: Subject::new("", "pods", self.name()),
+            message: "the pod keeps changing; try again".to_owned(),
+        })
     }
 
     async fn count_disruption(

@@ -172,6 +172,7 @@ impl Call {
         deletion.uid.get_or_insert_with(|| pod.uid().to_owned());
         self.take_disruption(pod.typed()?, stored.revision, &mut deletion)
             .await?;
+        self.mark_disrupted(&mut deletion).await?;
         self.delete_object(self.name(), &deletion).await?;
         self.accepted_status()
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, CLASSES, PODS, class, pod};
+use crate::harness::{Answer, Api, CLASSES, PODS, class, pod};
 
 fn node(name: &str, handlers: &[&str]) -> Value {
     let handlers: Vec<Value> = handlers.iter().map(|h| json!({"name": h})).collect();
@@ -158,4 +158,242 @@ async fn a_class_can_be_created_by_an_update() {
     stale["metadata"]["resourceVersion"] = json!("1");
     let refused = api.put(&format!("{CLASSES}/other"), &stale).await;
     assert_eq!(refused.code, 404, "{}", refused.text);
+}
+
+/// The texts of an answer's warnings.
+fn told_by(answer: &Answer) -> Vec<String> {
+    let text = |header: String| {
+        let quoted = header
+            .strip_prefix("299 - \"")
+            .and_then(|h| h.strip_suffix('"'));
+        let plain = quoted.unwrap_or(&header).replace("\\\"", "\"");
+        plain.replace("\\\\", "\\")
+    };
+    answer.warnings().into_iter().map(text).collect()
+}
+
+fn reporting(name: &str, handlers: &[&str], annotations: Value, allocatable: Value) -> Value {
+    let mut node = node(name, handlers);
+    node["metadata"]["annotations"] = annotations;
+    node["status"]["allocatable"] = allocatable;
+    node
+}
+
+#[tokio::test]
+async fn the_known_reason_is_told_with_every_warning() {
+    let api = Api::start().await;
+    let reason = "a trial sandbox does not run: unknown platform: systrap";
+    let broken = json!({"berth.dev/broken-handlers": json!({"runsc": reason}).to_string()});
+    api.post(
+        "/api/v1/nodes",
+        reporting("n1", &["", "runc"], broken, json!({})),
+    )
+    .await
+    .expect(201);
+    let sentence = format!("handler \"runsc\" cannot run: {reason}");
+    let made = api.post(CLASSES, class("gvisor", "runsc")).await;
+    assert_eq!(
+        told_by(&made),
+        [format!(
+            "RuntimeClass \"gvisor\": {sentence} (on 1 of 1 node(s))"
+        )]
+    );
+    let pod = api.post(PODS, classy("p", "gvisor")).await;
+    assert!(told_by(&pod)[0].contains(&sentence), "{:?}", told_by(&pod));
+    // One that merely isn't there.
+    let made = api.post(CLASSES, class("kata", "kata")).await;
+    assert!(told_by(&made)[0].contains("no node reports its handler"));
+}
+
+#[tokio::test]
+async fn what_a_sandbox_makes_of_a_pod_is_told() {
+    let api = Api::start().await;
+    let kinds = json!({"berth.dev/handler-isolation": json!({"": "process", "runc": "process", "runsc": "sandbox"}).to_string()});
+    let size = json!({"cpu": "2", "memory": "2Gi"});
+    api.post(
+        "/api/v1/nodes",
+        reporting("n1", &["", "runc", "runsc"], kinds, size),
+    )
+    .await
+    .expect(201);
+    for (name, handler) in [("gvisor", "runsc"), ("plain", "runc")] {
+        let made = api.post(CLASSES, class(name, handler)).await;
+        assert_eq!(told_by(&made), Vec::<String>::new());
+    }
+    let privileged = |name: &str, class: &str| {
+        let mut pod = classy(name, class);
+        pod["spec"]["hostPID"] = json!(true);
+        pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+        pod
+    };
+    let told = api.post(PODS, privileged("a", "gvisor")).await;
+    assert_eq!(told.code, 201, "nothing is refused: {}", told.text);
+    assert_eq!(
+        told_by(&told),
+        [
+            "spec.hostPID shows the sandbox's own processes, not the node's (handler \"runsc\" runs sandboxes)",
+            "spec.containers[0].securityContext.privileged gives every right inside the sandbox's own kernel, and neither the \
+             node's devices nor rights on the node (handler \"runsc\" runs sandboxes)"
+        ]
+    );
+    let told = api.post(PODS, privileged("b", "plain")).await;
+    assert_eq!(told_by(&told), Vec::<String>::new());
+
+    let mut big = class("big", "runsc");
+    big["overhead"] = json!({"podFixed": {"memory": "3Gi"}});
+    let told = api.post(CLASSES, big).await;
+    assert_eq!(
+        told_by(&told),
+        [
+            "RuntimeClass \"big\": its overhead alone asks for memory=3Gi, and no node that could run it has more than 2Gi for pods"
+        ]
+    );
+    let mut greedy = classy("greedy", "gvisor");
+    greedy["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "3"}});
+    let told = api.post(PODS, greedy).await;
+    assert_eq!(
+        told_by(&told),
+        ["it asks for cpu=3, and no node that could run it has more than 2 for pods"]
+    );
+    let mut lost = pod("lost");
+    lost["spec"]["nodeName"] = json!("n2");
+    let told = api.post(PODS, lost).await;
+    assert_eq!(
+        told_by(&told),
+        [
+            "spec.nodeName: there is no node \"n2\": nobody runs the pod until a node of that name joins"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn templates_are_judged_as_their_pods_will_be() {
+    let api = Api::start().await;
+    api.post("/api/v1/nodes", node("n1", &["", "runc"]))
+        .await
+        .expect(201);
+    api.post(CLASSES, class("runc", "runc")).await.expect(201);
+    let deployment = |class: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {
+                "runtimeClassName": class, "containers": [{"name": "c", "image": "i"}]}}}})
+    };
+    let about_classes = |warnings: Vec<String>| -> Vec<String> {
+        warnings
+            .into_iter()
+            .filter(|w| !w.contains("no controller"))
+            .collect()
+    };
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let made = api.post(path, deployment("rnuc")).await;
+    assert_eq!(
+        about_classes(told_by(&made)),
+        [
+            "spec.template.spec.runtimeClassName: RuntimeClass \"rnuc\" not found: pods are refused until it exists; did you mean \"runc\"?"
+        ]
+    );
+    // Changed for the better, and for the worse; what isn't changed is not told again.
+    let path = format!("{path}/d");
+    let patch = |class: &str| json!({"spec": {"template": {"spec": {"runtimeClassName": class}}}});
+    let none = Vec::<String>::new();
+    assert_eq!(
+        about_classes(told_by(&api.merge(&path, patch("runc")).await)),
+        none
+    );
+    let worse = api.merge(&path, patch("nope")).await;
+    assert_eq!(
+        about_classes(told_by(&worse)).len(),
+        1,
+        "{:?}",
+        told_by(&worse)
+    );
+    let scaled = api.merge(&path, json!({"spec": {"replicas": 2}})).await;
+    assert_eq!(about_classes(told_by(&scaled)), none);
+    // The policy of the namespace.
+    let annotations =
+        json!({"metadata": {"annotations": {"node.berth.dev/allowed-runtime-classes": ""}}});
+    api.merge("/api/v1/namespaces/default", annotations)
+        .await
+        .expect(200);
+    let told = about_classes(told_by(&api.merge(&path, patch("runc")).await));
+    assert!(
+        told[0].starts_with("spec.template: pod rejected: RuntimeClass \"runc\" is not allowed"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_policy_of_a_namespace_is_judged_when_it_is_written() {
+    let api = Api::start().await;
+    api.post(CLASSES, class("gvisor", "runsc"))
+        .await
+        .expect(201);
+    let namespace = |key: &str, value: &str| {
+        let annotations = json!({key: value});
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "annotations": annotations}})
+    };
+    let default = "node.berth.dev/default-runtime-class";
+    for (key, value, want) in [
+        (default, "gvisor", None),
+        (
+            default,
+            "gvsor",
+            Some(
+                "annotation node.berth.dev/default-runtime-class names RuntimeClass \"gvsor\", which is not there; did you mean \"gvisor\"?",
+            ),
+        ),
+        (
+            "node.berth.dev/default-runtimeclass",
+            "gvisor",
+            Some(
+                "annotation node.berth.dev/default-runtimeclass is none of berth's and has no effect; did you mean \"node.berth.dev/default-runtime-class\"?",
+            ),
+        ),
+        ("example.com/default-runtime-class", "x", None),
+    ] {
+        let told = api
+            .post("/api/v1/namespaces?dryRun=All", namespace(key, value))
+            .await;
+        assert_eq!(told.code, 201, "{}", told.text);
+        let want: Vec<String> = want.into_iter().map(str::to_owned).collect();
+        assert_eq!(told_by(&told), want, "{key}");
+    }
+    let both = json!({"metadata": {"annotations": {default: "gvisor", "node.berth.dev/allowed-runtime-classes": "kata"}}});
+    let told = api.merge("/api/v1/namespaces/default", both).await;
+    let warnings = told_by(&told);
+    assert!(
+        warnings
+            .iter()
+            .any(|w| w.contains("does not allow (allowed are \"kata\")")),
+        "{warnings:?}"
+    );
+    let other = json!({"metadata": {"labels": {"a": "b"}}});
+    let told = api.merge("/api/v1/namespaces/default", other).await;
+    assert_eq!(told_by(&told), Vec::<String>::new(), "told once");
+}
+
+#[tokio::test]
+async fn a_class_that_is_still_named_says_so_when_it_goes() {
+    let api = Api::start().await;
+    for name in ["used", "unused"] {
+        api.post(CLASSES, class(name, "runc")).await.expect(201);
+    }
+    api.post(PODS, classy("a", "used")).await.expect(201);
+    api.post(PODS, classy("b", "used")).await.expect(201);
+    let policy =
+        json!({"metadata": {"annotations": {"node.berth.dev/allowed-runtime-classes": "used,"}}});
+    api.merge("/api/v1/namespaces/default", policy)
+        .await
+        .expect(200);
+    let gone = api.delete(&format!("{CLASSES}/unused")).await;
+    assert_eq!((gone.code, told_by(&gone)), (200, vec![]));
+    let gone = api.delete(&format!("{CLASSES}/used")).await;
+    assert_eq!(gone.code, 200);
+    assert_eq!(
+        told_by(&gone),
+        [
+            "RuntimeClass \"used\" is still named by 2 pod(s), 1 namespace(s): what runs goes on, and new pods are refused"
+        ]
+    );
 }

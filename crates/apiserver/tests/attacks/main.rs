@@ -10,6 +10,7 @@ mod harness;
 #[path = "../api/hook_server.rs"]
 mod hook_server;
 
+mod advice;
 mod aggregation;
 mod audit;
 mod bootstrap_tokens;
@@ -23,6 +24,7 @@ mod escalation;
 #[path = "../api/extension_server.rs"]
 mod extension_server;
 mod identity;
+mod isolation;
 #[allow(dead_code, reason = "the suite in tests/api uses the rest")]
 #[path = "../api/kubelet_server.rs"]
 mod kubelet_server;
@@ -37,4 +39,5 @@ mod resource_metrics;
 mod resources;
 mod services;
 mod subresources;
+mod volumes;
 mod webhooks;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use tracing::info;
 
@@ -58,6 +58,12 @@ impl CriCommand {
             &self.images,
             (&marker.bridge, &marker.pod_cidr),
         )?;
+        let bridge = config
+            .cni
+            .default_network
+            .as_ref()
+            .map(|n| n.bridge.as_str());
+        data.note_use(&self.dirs.run_dir(), bridge.unwrap_or(&marker.bridge))?;
         if let Some(socket) = self.socket {
             config.socket = socket;
         }
@@ -72,9 +78,17 @@ impl CriCommand {
     }
 }
 
+/// The whole table, whatever is wrong with it; an error when a start would not go on with it.
 fn print_handlers(handlers: &HandlerArgs) -> anyhow::Result<()> {
-    let mut table = handlers.source().load(&role::cri::embedded_command()?)?;
-    table.try_out();
+    let survey = handlers.source().survey(&role::cri::embedded_command()?)?;
+    survey.table().try_out();
     let mut out = std::io::stdout().lock();
-    write!(out, "{}", table.render()).context("cannot write to standard output")
+    write!(out, "{}", survey.table().render()).context("cannot write to standard output")?;
+    drop(out);
+    let mut refusals = survey.refusals();
+    if refusals.is_empty() {
+        refusals.extend(survey.default_refused());
+    }
+    ensure!(refusals.is_empty(), "{}", refusals.join("\n"));
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 mod proposed;
 mod table;
-mod yaml;
+pub(super) mod yaml;
 
 use std::io::Write as _;
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, ensure};
 
 use crate::data_dir::{self, DataDir};
-use crate::dirs::DirArgs;
+use crate::dirs::{self, DirArgs};
 use crate::reset::{self, Traces};
 
 #[derive(Debug, clap::Args)]
@@ -40,15 +40,32 @@ impl ResetArgs {
         );
         let (bridge, pod_cidr) = self.dirs.network();
         let held = DataDir::open(dir, || data_dir::marker(bridge, pod_cidr))?;
+        let noted = data_dir::uses(held.path())?;
+        let is_noted = noted.is_some();
+        let noted = noted.unwrap_or_default();
+        let mut runs = noted.run_dirs;
+        runs.insert(dirs::absolute(&run));
         let traces = Traces {
             data: held.path().to_owned(),
-            run,
+            runs: runs.into_iter().collect(),
             pod_logs: self.dirs.pod_logs_dir(),
-            bridge: held.marker().bridge.clone(),
+            network: held.marker().bridge.clone(),
+            bridges: noted.bridges.into_iter().collect(),
         };
         let removed = reset::remove(&traces).await?;
         drop(held);
         writeln!(out, "removed {}: {removed}", dir.display())
+            .and_then(|()| {
+                if is_noted {
+                    Ok(())
+                } else {
+                    writeln!(
+                        out,
+                        "not known: whether it was used with another --run-dir or --bridge, since no berth of this version has \
+                         noted it; look for them, or run it again with --run-dir"
+                    )
+                }
+            })
             .context("cannot write to standard output")
     }
 }

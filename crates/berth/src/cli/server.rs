@@ -5,6 +5,7 @@ use tracing::info;
 use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
 use crate::role::Roles;
+use crate::role::server::node_cidrs::NodeCidrArgs;
 use crate::role::server::{GateArgs, ServerArgs};
 use crate::{kubeconfig, net};
 
@@ -16,6 +17,8 @@ pub(super) struct ServerCommand {
     gates: GateArgs,
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten, next_help_heading = "Addresses of pods")]
+    node_cidrs: NodeCidrArgs,
 }
 
 impl ServerCommand {
@@ -31,10 +34,11 @@ impl ServerCommand {
         let server_dir = data.path().join("server");
         let pki = self.server.pki(&server_dir)?;
         let service_cidr = self.dirs.service_cidr();
-        let server = self
+        let mut server = self
             .server
             .build(&pki, &server_dir, gates, None, &service_cidr)
             .await?;
+        server.node_cidrs = self.node_cidrs.parse(&server.service_cidrs)?;
         let admin = pki.client("admin", &["system:masters"])?;
         let path = data.path().join("admin.kubeconfig");
         kubeconfig::write(&path, &server.url, &pki.ca_pem, &admin)?;

@@ -1,14 +1,18 @@
 //! `berth up`: every role in one process, wired as if they were apart.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use berth_net::policy::PolicyConfig;
 use berth_net::services::ServiceProxyConfig;
 use berth_node::{ServingCertificate, ServingTls};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::Api;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::data_dir::{self, DataDir};
@@ -41,6 +45,10 @@ pub(super) struct UpArgs {
     /// Lead what is sent to Services to their endpoints, by nftables; switch it off where kube-proxy runs
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
     service_proxy: bool,
+    /// Enforce NetworkPolicies, and what RuntimeClasses deny their pods, by nftables; switch it off where something else filters what
+    /// pods of berth's own network send. A network of somebody else's is left to its plugin
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Network")]
+    network_policy: bool,
     /// Addresses that Services may claim by externalIPs (may be repeated): who may write Services takes what is sent there
     #[arg(
         long = "service-external-ips",
@@ -58,7 +66,7 @@ pub(super) struct UpArgs {
 
 impl UpArgs {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), jiff::Timestamp::now());
         let gates = self.gates.parse()?;
         require_root("berth up")?;
         raise_file_limit();
@@ -79,6 +87,8 @@ impl UpArgs {
             &self.images,
             (&marker.bridge, &marker.pod_cidr),
         )?;
+        let bridge = cri.cni.default_network.as_ref().map(|n| n.bridge.as_str());
+        data.note_use(&run_dir, bridge.unwrap_or(&marker.bridge))?;
         let cri_socket = cri.socket.clone();
         let server_dir = data.path().join("server");
         let pki = self.server.pki(&server_dir)?;
@@ -88,9 +98,11 @@ impl UpArgs {
             .default_network
             .clone()
             .filter(|_| !role::cri::is_foreign_network(&cri));
+        let filtered = own_network.clone().filter(|_| self.network_policy);
         let beside = Beside {
             node: &name,
             pod_cidr: own_network.as_ref().map(|network| network.subnet.as_str()),
+            network_policies: filtered.is_some(),
         };
         let service_cidr = self.dirs.service_cidr();
         let server = self
@@ -111,6 +123,11 @@ impl UpArgs {
         if own_dns {
             self.node.cluster_dns.clone_from(&dns_addresses);
         }
+        let own_dns_addresses = if own_dns {
+            dns_addresses.clone()
+        } else {
+            Vec::new()
+        };
         server.spawn(&pki, &mut roles).await?;
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(cri, token).await?)
@@ -142,7 +159,10 @@ impl UpArgs {
                 Ok(())
             });
         }
+        let mut parts = Parts { began, dns: None };
         if own_dns {
+            let skipped = CancellationToken::new();
+            parts.dns = Some((dns_addresses.clone(), skipped.clone()));
             // It needs what a kube-proxy may: to list and watch Services and their endpoints.
             let identity = pki.client("system:kube-proxy", &[])?;
             let dns = berth_dns::Config {
@@ -159,7 +179,34 @@ impl UpArgs {
             };
             let admin = kubeconfig::client(&url, &pki.ca_pem, &admin).await?;
             roles.spawn(Stage::Clients, "DNS server", |token| {
-                role::dns::run(dns, admin, token)
+                role::dns::run(dns, admin, token, skipped)
+            });
+        }
+        if filtered.is_none() {
+            let bridge = own_network
+                .as_ref()
+                .map_or(&marker.bridge, |network| &network.bridge);
+            if let Err(error) = berth_net::policy::remove(bridge).await {
+                warn!(bridge, %error, "the rules of NetworkPolicies, which are not enforced any more, cannot be removed");
+            }
+        }
+        let mut policies = None;
+        if let Some(network) = filtered {
+            let identity = pki.client("system:network-policy", &[])?;
+            let config = PolicyConfig {
+                client: kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
+                bridge: network.bridge,
+                pod_cidrs: vec![network.subnet],
+                node: name.clone(),
+                dns: own_dns_addresses,
+                runtime_classes: gates.runtime_class,
+                remembered: data.path().join("node/network-policy.json"),
+            };
+            let (handle, enforcer) = berth_net::policy::prepare(config)?;
+            policies = Some(handle);
+            roles.spawn(Stage::Clients, "network policies", |token| async move {
+                enforcer.run(token).await;
+                Ok(())
             });
         }
         let identity = pki.client(&format!("system:node:{name}"), &["system:nodes"])?;
@@ -172,12 +219,13 @@ impl UpArgs {
             &gates,
         )?;
         node.tracer = tracer;
+        node.network_policies = policies;
         roles.spawn(Stage::Clients, "node agent", |token| async move {
             Ok(berth_node::run(node, token).await?)
         });
         let client = kubeconfig::client(&url, &pki.ca_pem, &admin).await?;
         let told = async {
-            let Some(node) = ready(client, &name).await else {
+            let Some(node) = ready(client, &name, &parts).await else {
                 return Ok(());
             };
             memory::give_back();
@@ -232,24 +280,61 @@ pub(super) fn raise_file_limit() {
     }
 }
 
-/// Waits until pods can be created and run; `None` when that takes too long, which is only said: the
-/// roles go on trying.
-async fn ready(client: kube::Client, name: &str) -> Option<Node> {
+/// What a start waits for, besides what the API shows.
+struct Parts {
+    /// When this run began: what the API holds may be an earlier one's.
+    began: jiff::Timestamp,
+    /// The addresses of the cluster's DNS server, and whether it turned out not to be berth's to serve.
+    dns: Option<(Vec<IpAddr>, CancellationToken)>,
+}
+
+/// DNS over TCP.
+const DNS_PORT: u16 = 53;
+
+impl Parts {
+    /// Whether the DNS server answers, where there is one.
+    async fn has_dns(&self) -> bool {
+        let Some((addresses, skipped)) = &self.dns else {
+            return true;
+        };
+        if skipped.is_cancelled() {
+            return true;
+        }
+        for address in addresses {
+            let connection = TcpStream::connect((*address, DNS_PORT));
+            if !matches!(tokio::time::timeout(DNS_LOOK, connection).await, Ok(Ok(_))) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// How long a connection to the DNS server of this machine may take.
+const DNS_LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until each part does its work: pods can be created, run and find each other by name. `None` when that takes too
+/// long, which is only said: the roles go on trying.
+async fn ready(client: kube::Client, name: &str, parts: &Parts) -> Option<Node> {
     let nodes: Api<Node> = Api::all(client.clone());
     let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
     let end = Instant::now() + PATIENCE;
     loop {
         let node = nodes.get_opt(name).await.ok().flatten();
-        let is_ready = node.as_ref().is_some_and(is_ready);
+        let is_ready = node
+            .as_ref()
+            .is_some_and(|node| is_ready(node, parts.began));
         let account = matches!(accounts.get_opt("default").await, Ok(Some(_)));
-        if is_ready && account {
+        let dns = is_ready && account && parts.has_dns().await;
+        if dns {
             return node;
         }
         if Instant::now() > end {
             let what = match (node, account) {
-                (None, _) => "the node has not registered",
-                (Some(_), false) => "namespace default has no service account",
-                (Some(_), true) => "the node is not ready (kubectl describe node says why)",
+                (None, _) => "the node has not registered".to_owned(),
+                (Some(_), false) => "namespace default has no service account".to_owned(),
+                (Some(_), true) if is_ready => "the DNS server does not answer".to_owned(),
+                (Some(node), true) => format!("the node is not ready: {}", why_not(&node)),
             };
             warn!("not ready after {} s: {what}; going on", PATIENCE.as_secs());
             return None;
@@ -258,8 +343,20 @@ async fn ready(client: kube::Client, name: &str) -> Option<Node> {
     }
 }
 
-/// Ready, and free of the taints that keep pods away until the controllers have seen that.
-fn is_ready(node: &Node) -> bool {
+/// What a node says of itself that isn't ready.
+fn why_not(node: &Node) -> &str {
+    let status = node.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref());
+    conditions
+        .unwrap_or_default()
+        .iter()
+        .filter(|condition| condition.type_ == "Ready")
+        .find_map(|condition| condition.message.as_deref())
+        .unwrap_or("kubectl describe node says why")
+}
+
+/// Ready, as this run's node agent says it, and free of the taints that keep pods away until the controllers have seen that.
+fn is_ready(node: &Node, began: jiff::Timestamp) -> bool {
     let status = node.status.as_ref();
     let conditions = status
         .and_then(|status| status.conditions.as_deref())
@@ -269,12 +366,15 @@ fn is_ready(node: &Node) -> bool {
         .as_ref()
         .and_then(|spec| spec.taints.as_deref())
         .unwrap_or_default();
-    conditions
+    conditions.iter().any(|condition| {
+        let told = condition.last_heartbeat_time.as_ref();
+        condition.type_ == "Ready"
+                && condition.status == "True"
+                // Times of the API have whole seconds.
+                && told.is_some_and(|at| at.0.as_second() >= began.as_second())
+    }) && !taints
         .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        && !taints
-            .iter()
-            .any(|taint| taint.key == "node.kubernetes.io/not-ready")
+        .any(|taint| taint.key == "node.kubernetes.io/not-ready")
 }
 
 /// What a person needs next.
@@ -300,6 +400,15 @@ impl Welcome {
             })
             .collect::<Vec<_>>()
             .join(", ");
+        let broken: String = berth_core::handlers::broken(&self.node)
+            .iter()
+            .map(|(name, reason)| {
+                format!(
+                    "\x20 not usable  {}\n",
+                    berth_core::handlers::cannot_run(name, reason)
+                )
+            })
+            .collect();
         let mut out = std::io::stdout().lock();
         writeln!(
             out,
@@ -308,6 +417,7 @@ impl Welcome {
              \x20 kubeconfig  {}\n\
              \x20 node        {}\n\
              \x20 handlers    {}\n\
+             {broken}\
              Next, in another terminal:\n\
              \x20 export KUBECONFIG={}\n\
              \x20 kubectl get nodes\n\

@@ -86,7 +86,20 @@ fn is_supervisor(pid: i32, roots: &[&Path]) -> bool {
         .any(|root| mentions(&line, root.as_os_str().as_bytes()));
     let inside = fs::read_link(format!("/proc/{pid}/cwd"))
         .is_ok_and(|cwd| roots.iter().any(|root| cwd.starts_with(root)));
-    mentions || inside
+    mentions || inside || has_sockets_below(pid, roots)
+}
+
+/// Our shim's sockets are below one of the roots: its arguments name only the server's socket, which may be anywhere.
+fn has_sockets_below(pid: i32, roots: &[&Path]) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let mut entries = environment.split(|byte| *byte == 0);
+    let dir = entries.find_map(|entry| entry.strip_prefix(b"BERTH_SHIM_SOCKET_DIR="));
+    let Some(dir) = dir.map(|dir| Path::new(std::ffi::OsStr::from_bytes(dir))) else {
+        return false;
+    };
+    let real = dir.canonicalize();
+    let dir = real.as_deref().unwrap_or(dir);
+    roots.iter().any(|root| dir.starts_with(root))
 }
 
 /// Whether a path of the directory is in the arguments. `/var/lib/berth2` is not in `/var/lib/berth`, but another berth's.
@@ -119,7 +132,38 @@ fn is_contained(pid: i32, roots: &[&Path]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::mentions;
+    use std::os::unix::process::CommandExt as _;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::{is_supervisor, mentions};
+
+    #[test]
+    fn a_shim_is_known_by_where_its_sockets_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let sockets = dir.path().join("cri/s");
+        std::fs::create_dir_all(&sockets).unwrap();
+        // It says that it runs, so that what is looked at is not this test before it became the program.
+        let mut shim = Command::new("sh")
+            .args(["-c", "echo; read end"])
+            .arg0("containerd-shim-berth-v2")
+            .env("BERTH_SHIM_SOCKET_DIR", &sockets)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(shim.id()).unwrap();
+        let mut said = [0];
+        std::io::Read::read_exact(shim.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        let (state, other) = (real.join("cri"), real.join("cr"));
+        let found =
+            [state.as_path(), &other, Path::new("/none")].map(|root| is_supervisor(pid, &[root]));
+        drop(shim.stdin.take());
+        shim.wait().unwrap();
+        assert_eq!(found, [true, false, false]);
+    }
 
     #[test]
     fn another_berths_directory_is_not_ours() {

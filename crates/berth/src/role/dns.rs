@@ -13,7 +13,8 @@ use tracing::warn;
 /// How long the server waits for its Service before it listens without.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs it until `shutdown`; `admin` makes its Service.
+/// Runs it until `shutdown`; `admin` makes its Service. `skipped` is cancelled when the Service is somebody else's, and no
+/// server is started.
 ///
 /// # Errors
 /// When the server cannot go on.
@@ -21,6 +22,7 @@ pub(crate) async fn run(
     mut config: berth_dns::Config,
     admin: Client,
     shutdown: CancellationToken,
+    skipped: CancellationToken,
 ) -> anyhow::Result<()> {
     let wanted = config.addresses.clone();
     let mut service: BoxFuture<'static, Option<Vec<IpAddr>>> = Box::pin(async move {
@@ -45,6 +47,7 @@ pub(crate) async fn run(
     };
     match first {
         Ok(None) => {
+            skipped.cancel();
             shutdown.cancelled().await;
             return Ok(());
         }

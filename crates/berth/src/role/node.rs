@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_core::gates::FeatureGates;
-use berth_node::{Config, Gates, ServingTls, UnsupportedHandler};
+use berth_node::{Config, Gates, ServingTls, SwapBehavior, UnsupportedHandler};
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::net;
@@ -19,6 +19,18 @@ pub(crate) enum Unsupported {
     Fail,
     /// It stays Pending and is tried again, as under the stock kubelet.
     Retry,
+}
+
+/// What containers may use of the machine's swap, in the words of a kubelet's configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Swap {
+    /// None
+    #[default]
+    #[value(name = "NoSwap")]
+    NoSwap,
+    /// Containers of Burstable pods have a share by their request of memory; needs cgroup version 2
+    #[value(name = "LimitedSwap")]
+    LimitedSwap,
 }
 
 /// Flags of the node agent.
@@ -45,6 +57,9 @@ pub(crate) struct NodeArgs {
     /// Sysctl that pods may set besides the safe ones, or the beginning of such names with * after it (may be repeated)
     #[arg(long, value_name = "NAME|PREFIX*", value_delimiter = ',')]
     pub(crate) allowed_unsafe_sysctls: Vec<String>,
+    /// What containers may use of the machine's swap
+    #[arg(long, value_enum, default_value = "NoSwap", ignore_case = true)]
+    pub(crate) swap_behavior: Swap,
     /// How many pods the node takes
     #[arg(long, default_value_t = 110)]
     pub(crate) max_pods: u32,
@@ -58,6 +73,10 @@ pub(crate) struct NodeArgs {
     /// (pod-resources/kubelet.sock); vendors' DaemonSets expect /var/lib/kubelet [default: the node's own directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins_dir: Option<PathBuf>,
+    /// Directory for volumes of the StorageClass local-path: it must be there, and root's alone to write [default: local-path in
+    /// the node's own directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) local_path_dir: Option<PathBuf>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
@@ -129,6 +148,9 @@ impl NodeArgs {
         if let Some(dir) = &self.plugins_dir {
             config.plugin_dir.clone_from(dir);
         }
+        if let Some(dir) = &self.local_path_dir {
+            config.local_path_dir = crate::dirs::absolute(dir);
+        }
         config.gates = Gates {
             runtime_class: gates.runtime_class,
             pod_overhead: gates.runtime_class && gates.pod_overhead,
@@ -140,6 +162,10 @@ impl NodeArgs {
         config
             .allowed_unsafe_sysctls
             .clone_from(&self.allowed_unsafe_sysctls);
+        config.swap_behavior = match self.swap_behavior {
+            Swap::NoSwap => SwapBehavior::NoSwap,
+            Swap::LimitedSwap => SwapBehavior::LimitedSwap,
+        };
         config.max_pods = self.max_pods;
         config.cluster_dns.clone_from(&self.cluster_dns);
         config.cluster_domain.clone_from(&self.cluster_domain);

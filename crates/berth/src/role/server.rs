@@ -1,7 +1,9 @@
 //! `berth server`: API server, scheduler and controllers.
 
 mod audit;
+mod classes;
 mod limits;
+pub(crate) mod node_cidrs;
 mod services;
 pub(crate) mod store;
 
@@ -20,10 +22,12 @@ use berth_apiserver::tls::TlsConfig;
 use berth_apiserver::tokens::TokenConfig;
 use berth_apiserver::user::User;
 use berth_apiserver::{Config, PodListener, Server, ServiceSettings, StoreConfig};
+use berth_controllers::node_cidrs::NodeCidrs;
 use berth_core::gates::FeatureGates;
 use berth_trace::Tracer;
 
 use self::audit::AuditArgs;
+use self::classes::ClassArgs;
 use self::limits::LimitArgs;
 use self::services::ServiceArgs;
 use self::store::StoreArgs;
@@ -121,6 +125,8 @@ pub(crate) struct ServerArgs {
     /// How often it is compared what classes declare as overhead and what nodes have measured, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) overhead_compare_period: u64,
+    #[command(flatten)]
+    pub(crate) classes: ClassArgs,
 }
 
 /// What runs beside a server in the same process.
@@ -130,6 +136,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) node: &'a str,
     /// Addresses of its pods, on a bridge of berth's own; none on somebody else's network.
     pub(crate) pod_cidr: Option<&'a str>,
+    /// It enforces NetworkPolicies.
+    pub(crate) network_policies: bool,
 }
 
 /// A server that listens, and what its clients need.
@@ -141,12 +149,15 @@ pub(crate) struct Built {
     pub(crate) dns: Vec<IpAddr>,
     /// Networks of Services.
     pub(crate) service_cidrs: Vec<String>,
+    /// What nodes get of the cluster's addresses.
+    pub(crate) node_cidrs: Option<NodeCidrs>,
     gates: FeatureGates,
     /// The server's part of the data directory.
     dir: PathBuf,
     schedule_by_handler: Option<bool>,
     controllers: bool,
     overhead_period: Duration,
+    managed_classes: Option<berth_controllers::managed_classes::Config>,
     election: Option<Times>,
     /// Where spans go, of whatever else runs in this process as well.
     pub(crate) tracer: Tracer,
@@ -172,6 +183,7 @@ impl ServerArgs {
         let pod_cidr = beside.and_then(|beside| beside.pod_cidr);
         let own = net::own_address();
         config.controllers = self.controllers;
+        config.network_policies = beside.is_some_and(|beside| beside.network_policies);
         let shared = matches!(config.store, StoreConfig::Etcd(_));
         config.services = self
             .services
@@ -227,6 +239,9 @@ impl ServerArgs {
         config
             .admission_control_config_file
             .clone_from(&self.admission_control_config_file);
+        config
+            .pod_template_paths
+            .clone_from(&self.classes.pod_template_paths);
         config.more_metrics = Some(berth_supervise::measures::register);
         let (services, advertise) = (config.services.clone(), config.advertise);
         let mut server = config.build().await?;
@@ -244,11 +259,16 @@ impl ServerArgs {
             url,
             dns: services.dns_ips(),
             service_cidrs: services.cidrs(),
+            node_cidrs: None,
             gates,
             dir: dir.to_owned(),
             schedule_by_handler: self.scheduler.then_some(self.schedule_by_handler),
             controllers: self.controllers,
             overhead_period: Duration::from_secs(self.overhead_compare_period),
+            managed_classes: self.classes.managed(
+                beside.is_some(),
+                Duration::from_secs(self.overhead_compare_period),
+            ),
             election,
             tracer,
         })
@@ -411,10 +431,12 @@ impl Built {
             schedule_by_handler,
             controllers,
             overhead_period,
+            managed_classes,
             election,
             tracer,
             dns: _,
             service_cidrs: _,
+            node_cidrs,
         } = self;
         roles.spawn(Stage::Server, "API server", |token| async move {
             Ok(server.serve(token).await?)
@@ -458,6 +480,8 @@ impl Built {
         let mut config = berth_controllers::Config::new(manager, pki.ca_pem.clone());
         config.gates = gates;
         config.overhead_period = Some(overhead_period);
+        config.managed_classes = managed_classes;
+        config.node_cidrs = node_cidrs;
         config.authority = Some(Arc::new(pki.authority()?));
         let work = move |token| {
             let running = if controllers {

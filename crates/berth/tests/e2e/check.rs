@@ -136,10 +136,49 @@ fn manifests_against_the_configurations_of_nodes() {
         .unwrap();
     let said = words(&text);
     assert!(said.contains("/nowhere/runsc does not exist"), "{said}");
-    for wrong in [vec!["check"], vec!["check", "nothing-here.yaml"]] {
-        let output = berth().current_dir(at).args(&wrong).output().unwrap();
-        assert!(!output.status.success(), "{wrong:?}");
-        assert!(!output.stderr.is_empty(), "{wrong:?} says why");
+    let output = berth().current_dir(at).arg("check").output().unwrap();
+    assert!(!output.status.success() && !output.stderr.is_empty());
+    // What can't be read hides nothing else, and JSON stays JSON.
+    fs::write(at.join("daemon.json"), "{\"runtimes\": {}}").unwrap();
+    fs::write(
+        at.join("typo.toml"),
+        CONTAINERD.replace("BinaryName", "binary_name"),
+    )
+    .unwrap();
+    for (arguments, want) in [
+        (
+            vec!["nothing-here.yaml", "bad.yaml"],
+            vec![
+                ("invalid-class", "RuntimeClass bad"),
+                ("unreadable", "file"),
+            ],
+        ),
+        (
+            vec![
+                "--containerd-config",
+                "daemon.json",
+                "--crio-config",
+                "nothing-here.conf",
+                "bad.yaml",
+            ],
+            vec![
+                ("invalid-class", "RuntimeClass bad"),
+                ("unreadable", "configuration"),
+                ("unreadable", "configuration"),
+            ],
+        ),
+        (
+            vec!["--docker-config", "daemon.json"],
+            vec![("unreadable", "configuration")],
+        ),
+        (
+            vec!["--containerd-config", "typo.toml"],
+            vec![("configuration", "configuration")],
+        ),
+    ] {
+        let (mut found, code) = check(at, &arguments);
+        found.sort();
+        assert_eq!((found, code), (some(&want), 1), "{arguments:?}");
     }
 }
 

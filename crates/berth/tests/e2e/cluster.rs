@@ -200,6 +200,8 @@ impl Cluster {
                 &self.port.to_string(),
             ])
             .args(["--kubelet-address", "0.0.0.0:0"])
+            // Tests make the classes that they look at, some of them under handlers' names.
+            .args(own_classes(&self.arguments))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log)
@@ -460,6 +462,13 @@ pub(crate) fn pod(name: &str, class: Option<&str>, command: &str) -> String {
          \x20   image: {IMAGE}\n\
          \x20   command: [sh, -c, {command:?}]\n"
     )
+}
+
+/// That no classes are made by themselves, unless a test says something of it.
+fn own_classes(arguments: &[String]) -> Option<&'static str> {
+    const FLAG: &str = "--create-runtime-classes";
+    let is_said = arguments.iter().any(|argument| argument.starts_with(FLAG));
+    (!is_said).then_some("--create-runtime-classes=false")
 }
 
 /// A RuntimeClass's manifest.

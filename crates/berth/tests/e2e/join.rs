@@ -116,14 +116,16 @@ impl Machines {
         self.children.retain(|(other, _)| *other != name);
     }
 
-    /// The server with its own CA as that of the nodes: a node that shows another certificate is not reached.
+    /// The server with its own CA as that of the nodes: a node that shows another certificate is not reached. It gives nodes the
+    /// addresses of their pods.
     fn start_server(&mut self) {
         let mut command = self.berth("s");
         command
             .args(["server", "--data-dir"])
             .arg(self.path("s"))
             .args(["--bind-address", SERVER, "--kubelet-certificate-authority"])
-            .arg(self.path("s/server/pki/ca.crt"));
+            .arg(self.path("s/server/pki/ca.crt"))
+            .args(["--allocate-node-cidrs", "--cluster-cidr", "10.98.0.0/20"]);
         self.start("server", &mut command);
         wait_for("the server", LIMIT, || {
             let answer = self.try_kubectl(&["get", "--raw", "/readyz"]);
@@ -315,6 +317,19 @@ fn a_second_machine_joins_with_a_token_and_needs_it_once() {
         "the log has the token"
     );
 
+    // Two nodes of one machine are two places.
+    let host = r"jsonpath={.metadata.labels.kubernetes\.io/hostname}";
+    assert_eq!(machines.kube(&["get", "node", "m1", "-o", host]), "m1");
+
+    // Its pods have the addresses that the cluster has given it, not those of its runtime's own.
+    let cidr = machines.kube(&["get", "node", "m1", "-o", "jsonpath={.spec.podCIDRs}"]);
+    assert_eq!(cidr, r#"["10.98.0.0/24"]"#);
+    machines.wait("the runtime to know it", || {
+        let log = machines.log("node");
+        let is_told = log.contains("told the runtime the addresses");
+        is_told.then_some(()).ok_or(log)
+    });
+
     // A pod, its log and a program in it: the node's server has a certificate of the cluster.
     let manifest = machines.path("pod.yaml");
     fs::write(&manifest, pod("web", None, FOREVER)).unwrap();
@@ -331,6 +346,8 @@ fn a_second_machine_joins_with_a_token_and_needs_it_once() {
         let well = said.status.success();
         well.then_some(()).ok_or_else(|| words(&said))
     });
+    let address = machines.kube(&["get", "pod", "web", "-o", "jsonpath={.status.podIP}"]);
+    assert!(address.starts_with("10.98.0."), "{address}");
     machines.wait("the pod's log", || {
         let said = machines.try_kubectl(&["logs", "web"]);
         words(&said)

@@ -77,7 +77,10 @@ impl Debian {
         let script = r#"
             set -e
             mount --bind "$0" "$0"
-            for dir in proc sys dev; do mount --rbind "/$dir" "$0/$dir"; done
+            for dir in proc dev; do mount --rbind "/$dir" "$0/$dir"; done
+            # Its own, for the interfaces of its network.
+            mount -t sysfs sysfs "$0/sys"
+            mount --rbind /sys/fs/cgroup "$0/sys/fs/cgroup"
             ip link set lo up
             echo ready
             exec sleep infinity"#;

@@ -1,6 +1,6 @@
 //! What can't be: each gets one clear answer, and nothing else is lost.
 
-use crate::cluster::{Cluster, FOREVER, class, pod, words};
+use crate::cluster::{Cluster, FOREVER, IMAGE, class, pod, words};
 
 #[test]
 fn wrong_manifests_are_refused_and_say_why() {
@@ -66,6 +66,11 @@ fn pods_that_cannot_run_say_why() {
             "0/1 nodes are available: 1 Insufficient cpu.",
         ],
     );
+    let misnamed = pod("misnamed", None, FOREVER).replace(IMAGE, "registry.test/Not_A_Name:1");
+    cluster.apply(&misnamed);
+    cluster.wait_pod("misnamed", "its image refused", |p| {
+        p["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "InvalidImageName"
+    });
     let picky = pod("picky", None, FOREVER) + "  nodeSelector: {disk: quantum}\n";
     cluster.apply(&picky);
     cluster.wait_event(

@@ -45,6 +45,9 @@ fn pods_run_without_any_runtime_installed() {
     // What names runc is told why it can't have it.
     cluster.wait_event(
         "refused",
-        &["UnsupportedRuntimeHandler", "\"runc\"", "(it has: berth)"],
+        &[
+            "UnsupportedRuntimeHandler",
+            "handler \"runc\" cannot run: no program runc in PATH",
+        ],
     );
 }

@@ -476,3 +476,67 @@ fn an_autoscaler_follows_what_pods_use() {
     ));
     replicas(1);
 }
+
+#[test]
+fn a_pod_that_lost_its_controller_is_taken_back() {
+    let cluster = Cluster::start();
+    cluster.apply(&job("once", FOREVER, json!({})));
+    cluster.apply(&workload("StatefulSet", "db", Some(1), json!({})));
+    cluster.apply(&workload("DaemonSet", "agent", None, json!({})));
+    cluster.apply(&workload("ReplicaSet", "web", Some(1), json!({})));
+    for (label, kind) in [
+        ("once", "Job"),
+        ("db", "StatefulSet"),
+        ("agent", "DaemonSet"),
+        ("web", "ReplicaSet"),
+    ] {
+        let name = wait_for(&format!("a pod of {label}"), LIMIT, || {
+            let found = pods(&cluster, label);
+            let first = found
+                .first()
+                .and_then(|pod| pod["metadata"]["name"].as_str());
+            first.map(str::to_owned).ok_or_else(|| format!("{found:?}"))
+        });
+        cluster.wait_ready(&[&name]);
+        let uid = cluster.json(&["pod", &name])["metadata"]["uid"].clone();
+        let lose = r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#;
+        cluster.kube(&["patch", "pod", &name, "--type=json", "-p", lose]);
+        cluster.wait_pod(&name, "taken back", |pod| {
+            pod["metadata"]["ownerReferences"][0]["kind"] == kind
+        });
+        let now = cluster.json(&["pod", &name])["metadata"]["uid"].clone();
+        assert_eq!(now, uid, "{label}: the same pod");
+        assert_eq!(pods(&cluster, label).len(), 1, "{label}");
+    }
+}
+
+#[test]
+fn an_eviction_is_no_failure_of_a_job_that_says_so() {
+    let cluster = Cluster::start();
+    let ignored = json!({"backoffLimit": 0, "podFailurePolicy": {"rules": [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}});
+    let fails_when_told = "trap 'exit 3' TERM; while :; do sleep 1 & wait $!; done";
+    cluster.apply(&job("kept", fails_when_told, ignored));
+    let running = || {
+        wait_for("a pod that runs", LIMIT, || {
+            let found = pods(&cluster, "kept");
+            let runs = found.iter().find(|p| p["status"]["phase"] == "Running");
+            let name = runs.and_then(|pod| pod["metadata"]["name"].as_str());
+            name.map(str::to_owned).ok_or_else(|| format!("{found:?}"))
+        })
+    };
+    let first = running();
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": first, "namespace": "default"}});
+    let file = cluster.data().join("eviction.json");
+    std::fs::write(&file, eviction.to_string()).expect("a file");
+    let file = file.to_str().expect("a path");
+    let path = format!("/api/v1/namespaces/default/pods/{first}/eviction");
+    cluster.kube(&["create", "--raw", &path, "-f", file]);
+    wait_for("another pod in its place", LIMIT, || {
+        let next = running();
+        if next == first { Err(next) } else { Ok(()) }
+    });
+    let status = cluster.json(&["job", "kept"])["status"].clone();
+    assert_eq!(status["conditions"], Value::Null, "{status}");
+}

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use berth_core::selector::label_selector_matches;
 use berth_workloads::owner::{Claim, claim, controller_reference};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -11,6 +13,9 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::Key;
+use super::keyed::Keys;
+use crate::Reflected;
 use crate::server::is_code;
 
 /// The objects among `all` that `owner` controls, after it took those that it should.
@@ -115,5 +120,24 @@ where
         // 422: another controller adopted it, or the UID is another one's.
         Err(error) if is_code(&error, &[404, 409, 422]) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Has those look at a pod without a controller that may adopt it.
+pub(super) fn wake_for_orphan<K>(
+    keys: &Keys,
+    known: &Reflected<K>,
+    pod: &Pod,
+    selector: impl Fn(&K) -> Option<&LabelSelector>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    for object in known.in_namespace(namespace) {
+        let matches = selector(&object)
+            .is_some_and(|selector| label_selector_matches(selector, pod.metadata.labels.as_ref()));
+        if matches {
+            keys.add(&Key::of(&*object));
+        }
     }
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Key;
-use super::claim::claim_all;
+use super::claim::{claim_all, wake_for_orphan};
 use super::ended::Ended;
 use super::keyed::{Keys, Looked};
 use super::pods::Pods;
@@ -48,12 +48,14 @@ pub(super) fn spawn(
     let keys = Keys::new("daemonset");
     let own = keys.clone();
     sets.listen(move |set| own.add(&Key::of(set)));
-    let own = keys.clone();
-    pods.listen(move |pod| {
-        if let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == "DaemonSet") {
+    let (own, known) = (keys.clone(), sets.clone());
+    pods.listen(move |pod| match controller_of(&pod.metadata) {
+        Some(owner) if owner.kind == "DaemonSet" => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             own.add(&Key::new(namespace, &owner.name));
         }
+        Some(_) => {}
+        None => wake_for_orphan(&own, &known, pod, |set| Some(&set.spec.as_ref()?.selector)),
     });
     let (own, known) = (keys.clone(), sets.clone());
     // What a node reports of itself every few seconds changes nothing; its labels and taints may.

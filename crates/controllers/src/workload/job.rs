@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::Key;
-use super::claim::claim_all;
+use super::claim::{claim_all, wake_for_orphan};
 use super::keyed::{Keys, Looked, first_error};
 use super::pods::Pods;
 use super::seen::Written;
@@ -37,13 +37,17 @@ pub(super) fn spawn(tasks: &Tasks, jobs: Reflected<Job>, pods: &Reflected<Pod>, 
     let keys = Keys::new("job");
     let own = keys.clone();
     jobs.listen(move |job| own.add(&Key::of(job)));
-    let own = keys.clone();
-    pods.listen(move |pod| {
+    let (own, known) = (keys.clone(), jobs.clone());
+    pods.listen(move |pod| match controller_of(&pod.metadata) {
         // Without a Job, too: the finalizer is to be removed.
-        if let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == "Job") {
+        Some(owner) if owner.kind == "Job" => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             own.add(&Key::new(namespace, &owner.name));
         }
+        Some(_) => {}
+        None => wake_for_orphan(&own, &known, pod, |job| {
+            job.spec.as_ref()?.selector.as_ref()
+        }),
     });
     let controller = Controller {
         jobs,

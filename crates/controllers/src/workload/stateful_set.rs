@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Key;
-use super::claim::claim_all;
+use super::claim::{claim_all, wake_for_orphan};
 use super::ended::Ended;
 use super::keyed::{Keys, Looked};
 use super::pods::Pods;
@@ -49,12 +49,14 @@ pub(super) fn spawn(
     let keys = Keys::new("statefulset");
     let own = keys.clone();
     sets.listen(move |set| own.add(&Key::of(set)));
-    let own = keys.clone();
-    pods.listen(move |pod| {
-        if let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == "StatefulSet") {
+    let (own, known) = (keys.clone(), sets.clone());
+    pods.listen(move |pod| match controller_of(&pod.metadata) {
+        Some(owner) if owner.kind == "StatefulSet" => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             own.add(&Key::new(namespace, &owner.name));
         }
+        Some(_) => {}
+        None => wake_for_orphan(&own, &known, pod, |set| Some(&set.spec.as_ref()?.selector)),
     });
     let controller = Controller {
         sets,

@@ -1,8 +1,10 @@
-//! The handlers of a machine that nobody configured: runc, others that PATH has, and the one inside berth.
+//! The handlers of a machine that nobody configured: runc, others that PATH has, the one inside berth, and what installers have put
+//! elsewhere.
 
 use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, RuntimeDef};
+use super::detect;
 use super::document::Origin;
 use super::import::{Imported, Warning};
 
@@ -40,7 +42,11 @@ pub(crate) fn embedded() -> Definition {
 /// runc always, so that its absence is explained; the others only when they are installed. Without runc the
 /// runtime inside berth, if it is at hand, is the default.
 pub(crate) fn table(has_embedded: bool) -> Imported {
-    table_with(has_embedded, |name| find(Path::new(name)).is_ok())
+    let installed = |name: &str| find(Path::new(name)).is_ok();
+    let mut imported = table_with(has_embedded, installed);
+    let others = detect::others(Path::new("/"), &installed);
+    imported.handlers.extend(others);
+    imported
 }
 
 pub(super) fn table_with(has_embedded: bool, installed: impl Fn(&str) -> bool) -> Imported {

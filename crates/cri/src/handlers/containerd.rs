@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::HandlersError;
 use super::definition::{ALL_DEVICES, Definition, RuntimeDef, Sandboxer, is_kata, shim_binary};
-use super::document::{self, Item, Kind, Node, Origin, Table};
+use super::document::{Item, Kind, Node, Origin, Table};
 use super::import::{self, Imported, Warning, glob};
+use super::misplaced::{self, Form};
+use super::misspelt;
 
 const V2_PLUGIN: &str = "io.containerd.grpc.v1.cri";
 const V3_RUNTIME: &str = "io.containerd.cri.v1.runtime";
@@ -39,7 +41,7 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
                     imported files neither: the only handler is containerd's own, runc";
         imported
             .warnings
-            .push(Warning::new(&Origin::file(path), what));
+            .push(Warning::doubt(&Origin::file(path), what));
     }
     if let Some(default) = containerd.get("default_runtime_name")
         && let Item::Text(name) = &default.item
@@ -121,7 +123,7 @@ fn load(
         return Ok(());
     }
     seen.push(path.clone());
-    let root = document::read(&path)?;
+    let root = misplaced::read(&path, Form::Containerd)?;
     let version = match root.get("version") {
         None => 1,
         Some(Node {
@@ -149,17 +151,23 @@ fn load(
     sections.cni.merge(section(runtime, &["cni"]));
     sections.registry.merge(section(images, &["registry"]));
     warn_other_versions(plugins, version, imported);
+    imported.warnings.extend(misplaced_in(&root, runtime));
     imported.files.push(path.clone());
 
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     if let Some(node) = root.get("imports") {
         for pattern in root.texts("imports") {
-            let matches = glob(&folder.join(pattern)).map_err(|source| HandlersError::Import {
-                origin: node.origin.clone(),
-                source,
-            })?;
+            let matches = glob(&folder.join(pattern)).unwrap_or_else(|source| {
+                imported.refused.push(HandlersError::Import {
+                    origin: node.origin.clone(),
+                    source,
+                });
+                Vec::new()
+            });
             for file in matches {
-                load(&file, sections, imported, seen)?;
+                if let Err(error) = load(&file, sections, imported, seen) {
+                    imported.refused.push(error);
+                }
             }
         }
     }
@@ -179,12 +187,69 @@ fn warn_other_versions(plugins: Option<&Table>, version: i64, imported: &mut Imp
             _ => version >= 3,
         };
         if !fits {
-            imported.warnings.push(Warning::new(
+            let right = match version {
+                1 => "cri",
+                2 => V2_PLUGIN,
+                _ => V3_RUNTIME,
+            };
+            let top = if version == 1 {
+                "; a file without a line \"version = 2\" or newer is one of version 1"
+            } else {
+                ""
+            };
+            imported.warnings.push(Warning::mistake(
                 &node.origin,
-                format!("plugins.\"{name}\" has no effect in a file of version {version}"),
+                format!(
+                    "plugins.\"{name}\" has no effect in a file of version {version}, where it is plugins.\"{right}\"{top}"
+                ),
             ));
         }
     }
+}
+
+/// Runtimes and the name of the default at a place where containerd passes over them.
+fn misplaced_in(root: &Table, plugin: &str) -> Vec<Warning> {
+    // Those of other versions are told as such.
+    let is_other = |path: &[&str]| match path {
+        ["plugins", name, ..] => *name != plugin && ["cri", V2_PLUGIN, V3_RUNTIME].contains(name),
+        _ => false,
+    };
+    let is_runtime = |path: &[&str]| match path {
+        ["plugins", name, "containerd", "runtimes", _] => *name == plugin,
+        [
+            "plugins",
+            name,
+            "containerd",
+            "default_runtime" | "untrusted_workload_runtime",
+        ] => *name == plugin,
+        _ => is_other(path),
+    };
+    let is_options = |path: &[&str]| {
+        matches!(path.split_last(), Some((&"options", outer)) if is_runtime(outer))
+            || is_other(path)
+    };
+    let is_section = |path: &[&str]| {
+        matches!(path, ["plugins", name, "containerd"] if *name == plugin) || is_other(path)
+    };
+    let section = format!("plugins.{plugin:?}.containerd");
+    let runtime = format!("[{section}.runtimes.NAME]");
+    let mut found = misplaced::find(
+        root,
+        &["runtime_type", "runtime_path", "runtime_engine"],
+        &is_runtime,
+        &runtime,
+    );
+    let options = format!("[{section}.runtimes.NAME.options]");
+    let option_keys = ["BinaryName", "ConfigPath", "SystemdCgroup"];
+    found.extend(misplaced::find(root, &option_keys, &is_options, &options));
+    let default = format!("[{section}]");
+    found.extend(misplaced::find(
+        root,
+        &["default_runtime_name"],
+        &is_section,
+        &default,
+    ));
+    found
 }
 
 /// The fixed tables of containerd 1.0 to 1.2, before handlers had names.
@@ -225,6 +290,21 @@ const KINDS: &[(&str, Kind)] = &[
     ("base_runtime_spec", Kind::Text),
     ("cni_conf_dir", Kind::Text),
     ("sandboxer", Kind::Text),
+];
+
+/// Options of containerd's runc shims that mean nothing here.
+const IDLE_OPTIONS: &[&str] = &[
+    "NoPivotRoot",
+    "NoNewKeyring",
+    "ShimCgroup",
+    "IoUid",
+    "IoGid",
+    "CriuPath",
+    "CriuImagePath",
+    "CriuWorkPath",
+    "ConfigBody",
+    "TaskApiAddress",
+    "TaskApiVersion",
 ];
 
 /// And its options.
@@ -320,30 +400,40 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
         )),
     }
     for (key, node) in table.iter() {
-        let known = matches!(
-            key,
-            "runtime_type"
-                | "runtime_path"
-                | "runtime_engine"
-                | "runtime_root"
-                | "options"
-                | "privileged_without_host_devices"
-                | ALL_DEVICES
-                | "snapshotter"
-                | "pod_annotations"
-                | "container_annotations"
-                | "base_runtime_spec"
-                | "cni_conf_dir"
-                | "cni_max_conf_num"
-                | "sandboxer"
-        );
+        let known = key == "cni_max_conf_num" || KINDS.iter().any(|(known, _)| *known == key);
         let idle = matches!(&node.item, Item::Text(text) if text.is_empty());
-        if !known && !idle {
-            warnings.push(Warning::new(
-                &node.origin,
-                format!("handler {name:?}: {key} has no meaning here and is ignored"),
-            ));
+        // Those have been told already, with where they belong.
+        let misplaced = OPTIONS.iter().any(|(option, _)| *option == key);
+        if known || idle || misplaced {
+            continue;
         }
+        let message = format!("handler {name:?}: {key} has no meaning here and is ignored");
+        let keys = KINDS.iter().map(|(key, _)| *key);
+        let options = OPTIONS.iter().map(|(option, _)| *option);
+        warnings.push(if misspelt::nearest(key, keys.clone()).is_some() {
+            let hint = misspelt::hint(key, keys);
+            Warning::mistake(&node.origin, format!("{message}{hint}"))
+        } else if let Some(option) = misspelt::nearest(key, options) {
+            let hint = format!("; did you mean options.{option}?");
+            Warning::mistake(&node.origin, format!("{message}{hint}"))
+        } else {
+            Warning::new(&node.origin, message)
+        });
+    }
+    for (key, node) in options.iter() {
+        let known = OPTIONS.iter().map(|(option, _)| *option);
+        let known = known.chain(IDLE_OPTIONS.iter().copied());
+        // Other shims have options of their own.
+        if known.clone().any(|known| known == key)
+            || misspelt::nearest(key, known.clone()).is_none()
+        {
+            continue;
+        }
+        let hint = misspelt::hint(key, known);
+        warnings.push(Warning::mistake(
+            &node.origin,
+            format!("handler {name:?}: options.{key} is not known and is ignored{hint}"),
+        ));
     }
     definition
 }

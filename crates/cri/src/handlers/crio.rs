@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use super::HandlersError;
 use super::annotations::AnnotationMatch;
 use super::definition::{Definition, RuntimeDef};
-use super::document::{self, Item, Kind, Origin, Table};
+use super::document::{Item, Kind, Origin, Table};
 use super::import::{Imported, Warning};
+use super::misplaced::{self, Form};
+use super::misspelt;
 
 /// Reads `path` (crio.conf) and the `*.conf` files of the folder `path` + `.d`, in name order.
 ///
@@ -36,7 +38,15 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     let mut runtimes = Table::default();
     let mut network = Table::default();
     for file in files {
-        let root = document::read(&file)?;
+        let root = match misplaced::read(&file, Form::Crio) {
+            Ok(root) => root,
+            Err(error) => {
+                imported.refused.push(error);
+                imported.files.push(file);
+                continue;
+            }
+        };
+        imported.warnings.extend(misplaced_in(&root));
         if let Some(table) = root.at(&["crio", "runtime"]) {
             runtime.merge_replacing(table.clone());
             // A handler in a later file replaces one of the same name whole.
@@ -51,28 +61,31 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     }
 
     if runtime.iter().next().is_none()
+        && imported.refused.is_empty()
         && let Some(origin) = imported.files.first().map(|file| Origin::file(file))
     {
-        imported.warnings.push(Warning::new(
+        imported.warnings.push(Warning::doubt(
             &origin,
             "there is no section [crio.runtime], in the drop-ins neither: the handlers are CRI-O's own, crun and runc",
         ));
     }
     let systemd_cgroup = runtime.text("cgroup_manager") == Some("systemd");
     for (name, node) in runtimes.iter() {
-        let Item::Table(table) = &node.item else {
-            return Err(HandlersError::Invalid {
-                origin: node.origin.clone(),
-                message: format!("handler {name:?} must be a table"),
-            });
+        let empty = Table::default();
+        let table = match &node.item {
+            Item::Table(table) => Some(table),
+            Item::Text(_) | Item::Flag(_) | Item::Number(_) | Item::List(_) | Item::Other => None,
         };
-        let definition = handler(
+        let mut definition = handler(
             name,
-            table,
+            table.unwrap_or(&empty),
             &node.origin,
             systemd_cgroup,
             &mut imported.warnings,
-        )?;
+        );
+        if table.is_none() {
+            definition.unreadable.push("it must be a table".to_owned());
+        }
         imported.handlers.push(definition);
     }
     imported.default = Some(match runtime.get("default_runtime") {
@@ -93,6 +106,21 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
         .map(PathBuf::from)
         .collect();
     Ok(imported)
+}
+
+/// Runtimes and the name of the default at a place where CRI-O passes over them.
+fn misplaced_in(root: &Table) -> Vec<Warning> {
+    let keys = ["runtime_path", "runtime_type", "runtime_config_path"];
+    let is_runtime = |path: &[&str]| matches!(path, ["crio", "runtime", "runtimes", _]);
+    let mut found = misplaced::find(root, &keys, &is_runtime, "[crio.runtime.runtimes.NAME]");
+    let is_section = |path: &[&str]| matches!(path, ["crio", "runtime"]);
+    found.extend(misplaced::find(
+        root,
+        &["default_runtime"],
+        &is_section,
+        "[crio.runtime]",
+    ));
+    found
 }
 
 /// CRI-O's own default is crun; a file that defines only runc means runc.
@@ -117,13 +145,31 @@ const KINDS: &[(&str, Kind)] = &[
     ("container_min_memory", Kind::Amount),
 ];
 
+/// CRI-O's settings of a runtime that mean nothing here; none is another one misspelt.
+const IDLE: &[&str] = &[
+    "monitor_path",
+    "monitor_cgroup",
+    "monitor_env",
+    "monitor_exec_cgroup",
+    "platform_runtime_paths",
+    "default_annotations",
+    "stream_websockets",
+    "no_sync_log",
+    "seccomp_profile",
+    "exec_cpu_affinity",
+    "inherit_default_runtime",
+    "container_create_timeout",
+    "runtime_pull_image",
+];
+
 fn handler(
     name: &str,
     table: &Table,
     origin: &Origin,
     systemd_cgroup: bool,
     warnings: &mut Vec<Warning>,
-) -> Result<Definition, HandlersError> {
+) -> Definition {
+    let mut wrong = Vec::new();
     let binary = table
         .path("runtime_path")
         .unwrap_or_else(|| PathBuf::from(name));
@@ -131,12 +177,7 @@ fn handler(
     let runtime = match table.text("runtime_type").unwrap_or("oci") {
         "oci" => {
             if config.is_some() {
-                return Err(HandlersError::Invalid {
-                    origin: origin.clone(),
-                    message: format!(
-                        "handler {name:?}: runtime_config_path is only for runtime_type \"vm\""
-                    ),
-                });
+                wrong.push("runtime_config_path is only for runtime_type \"vm\"".to_owned());
             }
             RuntimeDef::Oci {
                 binary,
@@ -156,13 +197,10 @@ fn handler(
         },
         "vm" => {
             if !is_vm_shim(&binary) {
-                return Err(HandlersError::Invalid {
-                    origin: origin.clone(),
-                    message: format!(
-                        "handler {name:?}: {} is no name of a VM shim (containerd-shim-NAME-VERSION)",
-                        binary.display()
-                    ),
-                });
+                wrong.push(format!(
+                    "{} is no name of a VM shim (containerd-shim-NAME-VERSION)",
+                    binary.display()
+                ));
             }
             RuntimeDef::Shim {
                 binary,
@@ -174,47 +212,49 @@ fn handler(
             }
         }
         other => {
-            return Err(HandlersError::Invalid {
-                origin: origin.clone(),
-                message: format!(
-                    "handler {name:?}: runtime_type {other:?} is none of oci, vm and pod"
-                ),
-            });
+            wrong.push(format!("runtime_type {other:?} is none of oci, vm and pod"));
+            RuntimeDef::Oci {
+                binary,
+                root: None,
+                systemd_cgroup,
+                config: None,
+                args: Vec::new(),
+            }
         }
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
     definition.unreadable = table.mistaken(KINDS);
+    definition.unreadable.append(&mut wrong);
     definition.set_devices(table.flag("privileged_without_host_devices"), None);
     definition.annotation_match = AnnotationMatch::Beginning;
     definition.pod_annotations = table.texts("allowed_annotations");
     definition.container_annotations = table.texts("allowed_annotations");
     definition.container_min_memory = match table.text("container_min_memory") {
-        Some(text) => Some(parse_memory(text).ok_or_else(|| HandlersError::Invalid {
-            origin: origin.clone(),
-            message: format!("handler {name:?}: container_min_memory {text:?} is no size"),
-        })?),
+        Some(text) => {
+            let bytes = parse_memory(text);
+            if bytes.is_none() {
+                let reason = format!("container_min_memory {text:?} is no size");
+                definition.unreadable.push(reason);
+            }
+            bytes
+        }
         None => table.number("container_min_memory"),
     };
     for (key, node) in table.iter() {
-        let known = matches!(
-            key,
-            "runtime_path"
-                | "runtime_type"
-                | "runtime_root"
-                | "runtime_config_path"
-                | "allowed_annotations"
-                | "privileged_without_host_devices"
-                | "container_min_memory"
-        );
+        let known = KINDS.iter().map(|(known, _)| *known);
         let idle = matches!(&node.item, Item::Text(text) if text.is_empty());
-        if !known && !idle {
-            warnings.push(Warning::new(
-                &node.origin,
-                format!("handler {name:?}: {key} has no meaning here and is ignored"),
-            ));
+        if idle || known.clone().any(|known| known == key) {
+            continue;
         }
+        let message = format!("handler {name:?}: {key} has no meaning here and is ignored");
+        let hint = misspelt::hint(key, known);
+        warnings.push(if hint.is_empty() || IDLE.contains(&key) {
+            Warning::new(&node.origin, message)
+        } else {
+            Warning::mistake(&node.origin, format!("{message}{hint}"))
+        });
     }
-    Ok(definition)
+    definition
 }
 
 /// CRI-O's rule: `^containerd-shim-[a-zA-Z0-9\-\+]+$`.

@@ -2,10 +2,12 @@
 //! running it once: no version number tells.
 //!
 //! A trial is a sandbox of one process in an empty network namespace, a quarter of a second each.
-//! What was found holds for the life of this process, for one binary with one set of arguments.
+//! What was found holds for the life of this process, for one binary with one set of arguments; a failure
+//! until it is tried again ([`settings_again`]).
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use berth_oci::runtime::{GvisorBuild, GvisorNetwork, Hide, RuntimeCommand, RuntimeKind, View};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -51,12 +55,15 @@ type Key = (PathBuf, u64, u64, i64, Vec<String>);
 
 static TRIALS: OnceLock<Mutex<HashMap<Key, Found>>> = OnceLock::new();
 
-fn slot(binary: &Path, args: &[String]) -> Found {
+fn key(binary: &Path, args: &[String]) -> Key {
     let of = |meta: Metadata| (meta.ino(), meta.size(), meta.mtime());
     let (inode, size, time) = binary.metadata().map(of).unwrap_or_default();
-    let key = (binary.to_owned(), inode, size, time, args.to_vec());
+    (binary.to_owned(), inode, size, time, args.to_vec())
+}
+
+fn slot(binary: &Path, args: &[String]) -> Found {
     let trials = TRIALS.get_or_init(Mutex::default);
-    Arc::clone(trials.lock().entry(key).or_default())
+    Arc::clone(trials.lock().entry(key(binary, args)).or_default())
 }
 
 /// What works; found out at the first call, which blocks for it.
@@ -73,6 +80,16 @@ pub(crate) fn settings(
         .clone()
 }
 
+/// Finds it out once more; what was known holds until then. Tells whether it is another answer. Blocks.
+pub(crate) fn settings_again(binary: &Path, args: &[String], build: &GvisorBuild) -> bool {
+    let found = choose(args, build, |settings| try_out(binary, args, settings));
+    let changed = known(binary, args).as_ref() != Some(&found);
+    let trials = TRIALS.get_or_init(Mutex::default);
+    let again: Found = Arc::new(OnceLock::from(found));
+    trials.lock().insert(key(binary, args), again);
+    changed
+}
+
 /// What was found out so far.
 pub(crate) fn known(binary: &Path, args: &[String]) -> Option<Result<GvisorSettings, String>> {
     slot(binary, args).get().cloned()
@@ -83,7 +100,7 @@ pub(crate) fn known(binary: &Path, args: &[String]) -> Option<Result<GvisorSetti
 fn choose(
     args: &[String],
     build: &GvisorBuild,
-    works: impl Fn(&GvisorSettings) -> Result<(), String>,
+    works: impl Fn(&GvisorSettings) -> Result<(), Failure>,
 ) -> Result<GvisorSettings, String> {
     let mut probe = RuntimeCommand::new(RuntimeKind::Runsc, "", "");
     probe.args = args.to_vec();
@@ -105,8 +122,9 @@ fn choose(
         let others = build.platforms.iter().skip(1).filter(|name| *name != "kvm");
         platforms.extend(others.cloned().map(Some));
     }
-    let mut problem = String::new();
+    let mut problem = None;
     for platform in platforms {
+        let mut last = None;
         for (network, covers_sysctls) in &networks {
             let settings = GvisorSettings {
                 network: *network,
@@ -115,11 +133,37 @@ fn choose(
             };
             match works(&settings) {
                 Ok(()) => return Ok(settings),
-                Err(error) => problem = error,
+                // It is the platform that hangs, whatever the network.
+                Err(Failure::Hangs) => {
+                    last = Some(format!("no end after {} s", LIMIT.as_secs()));
+                    break;
+                }
+                Err(Failure::Ends(words)) => last = Some(words),
             }
         }
+        // What the build's own choice says is what a person can do something about.
+        problem = problem.or(last);
     }
+    let problem = problem.unwrap_or_else(|| SILENT.to_owned());
     Err(format!("a trial sandbox does not run: {problem}"))
+}
+
+/// What is said of a trial that left no word.
+const SILENT: &str = "it fails without a word";
+
+/// How a trial failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    /// It didn't end.
+    Hangs,
+    /// It ended with this to say.
+    Ends(String),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Ends(error.to_string())
+    }
 }
 
 /// The value of `--name=value` or `--name value`.
@@ -135,24 +179,21 @@ fn value<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 /// Runs a sandbox whose only process ends at once.
-fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<(), String> {
-    let dir = tempfile::Builder::new()
-        .prefix("berth-trial-")
-        .tempdir()
-        .map_err(|error| error.to_string())?;
-    bundle(dir.path()).map_err(|error| error.to_string())?;
+fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<(), Failure> {
+    let dir = tempfile::Builder::new().prefix("berth-trial-").tempdir()?;
+    bundle(dir.path())?;
     let mut command = RuntimeCommand::new(RuntimeKind::Runsc, binary, dir.path().join("root"));
     command.network = settings.network;
     command.covers_sysctls = settings.covers_sysctls;
     command.platform.clone_from(&settings.platform);
     command.args = args.to_vec();
     command.args.push("--ignore-cgroups".to_owned());
-    let log = dir.path().join("log");
+    let (log, words) = (dir.path().join("log"), dir.path().join("words"));
     let id = format!("berth-trial-{}", hex::encode(rand::random::<[u8; 6]>()));
     let call = |verb: &str, rest: &[&str]| {
         // Not /dev/null: runsc gives its streams to the user that the sandbox runs as.
         let (nothing, _) = std::io::pipe()?;
-        let words = File::create(dir.path().join("words"))?;
+        let words = File::create(&words)?;
         let mut child = Command::new(binary);
         child
             .args(command.global_args(&log))
@@ -171,17 +212,17 @@ fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<
         wait(&mut child)
     };
     let bundle = dir.path().to_string_lossy().into_owned();
-    let ended = call("run", &["--bundle", &bundle, &id]).map_err(|error| error.to_string())?;
-    match ended {
-        Some(0) => Ok(()),
-        other => {
-            let _ = call("delete", &["--force", &id]);
-            Err(match other {
-                Some(_) => last_message(&log),
-                None => format!("no end after {} s", LIMIT.as_secs()),
-            })
-        }
+    let ended = call("run", &["--bundle", &bundle, &id])?;
+    if ended == Some(0) {
+        return Ok(());
     }
+    // Before the next call writes over them.
+    let said = said(&log, &words);
+    let _ = call("delete", &["--force", &id]);
+    Err(match ended {
+        Some(_) => Failure::Ends(said),
+        None => Failure::Hangs,
+    })
 }
 
 /// Runs it to its end, or kills it after the limit.
@@ -193,6 +234,10 @@ fn wait(command: &mut Command) -> std::io::Result<Option<i32>> {
             return Ok(Some(status.code().unwrap_or(-1)));
         }
         if Instant::now() > end {
+            // What it has started hangs with it.
+            if let Ok(group) = i32::try_from(child.id()) {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
             child.kill()?;
             child.wait()?;
             return Ok(None);
@@ -201,18 +246,54 @@ fn wait(command: &mut Command) -> std::io::Result<Option<i32>> {
     }
 }
 
-/// The last error in a log of JSON lines.
-fn last_message(log: &Path) -> String {
+/// The most of a runtime's own words that is repeated.
+const WORDS_LIMIT: usize = 512;
+
+/// What a runtime has to say of its failure: the last error in its log of JSON lines; without one what it printed first,
+/// which is where a build says that it doesn't know a flag (and then how it is used).
+fn said(log: &Path, words: &Path) -> String {
     #[derive(serde::Deserialize)]
     struct Line {
         msg: String,
+        #[serde(default)]
+        level: String,
     }
-    std::fs::read_to_string(log)
-        .unwrap_or_default()
+    let logged = read(log);
+    let lines: Vec<Line> = logged
         .lines()
-        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
-        .next_back()
-        .map_or_else(|| "it fails without a word".to_owned(), |line| line.msg)
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let errors = lines
+        .iter()
+        .rev()
+        .find(|line| matches!(line.level.as_str(), "error" | "fatal" | "panic"));
+    let line = errors
+        .or(lines.last())
+        .map(|line| line.msg.clone())
+        .or_else(|| {
+            let printed = read(words);
+            let first = printed.lines().map(str::trim).find(|line| !line.is_empty());
+            first.map(str::to_owned)
+        });
+    line.map_or_else(|| SILENT.to_owned(), |line| in_one_line(&line))
+}
+
+/// The beginning of a file that a program under trial has written; as much as is repeated fits in it.
+fn read(file: &Path) -> String {
+    let mut bytes = Vec::new();
+    // A program that wrote nothing may have made no file.
+    let _ = File::open(file).and_then(|file| file.take(1 << 20).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Words of others, as they may go into a table, an annotation and a log.
+pub(super) fn in_one_line(words: &str) -> String {
+    let clean = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    clean
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(WORDS_LIMIT)
+        .collect()
 }
 
 fn bundle(dir: &Path) -> std::io::Result<()> {
@@ -255,7 +336,9 @@ mod tests {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let build = build(&["systrap", "kvm", "ptrace"]);
         choose(&args, &build, |settings| {
-            works(settings).then_some(()).ok_or_else(|| "no".to_owned())
+            works(settings)
+                .then_some(())
+                .ok_or_else(|| Failure::Ends("no".to_owned()))
         })
         .map(|settings| format!("{} {}", settings.describe(&build), settings.covers_sysctls))
     }
@@ -293,5 +376,50 @@ mod tests {
         let no_choice = |s: &GvisorSettings| s.platform.is_some();
         assert!(chosen(&["-platform", "kvm"], no_choice).is_err());
         assert!(chosen(&["--network", "sandbox"], |s| !own(s)).is_err());
+    }
+
+    #[test]
+    fn a_platform_that_hangs_is_not_tried_with_every_network() {
+        let build = build(&["systrap", "ptrace"]);
+        let tried = std::cell::RefCell::new(Vec::new());
+        let works = |settings: &GvisorSettings| {
+            tried.borrow_mut().push(settings.platform.clone());
+            match settings.platform {
+                None => Err(Failure::Hangs),
+                Some(_) => Err(Failure::Ends("no ptrace".to_owned())),
+            }
+        };
+        let error = choose(&[], &build, works).unwrap_err();
+        assert_eq!(
+            error, "a trial sandbox does not run: no end after 10 s",
+            "what the build's own platform says comes first"
+        );
+        let tried = tried.into_inner();
+        assert_eq!(
+            tried.iter().filter(|platform| platform.is_none()).count(),
+            1
+        );
+        assert_eq!(tried.len(), 4);
+    }
+
+    #[test]
+    fn the_runtimes_own_words_are_found_wherever_it_left_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, words) = (dir.path().join("log"), dir.path().join("words"));
+        assert_eq!(said(&log, &words), SILENT);
+        // As a build says it that doesn't know a flag: on its standard error, before it has a log.
+        std::fs::write(
+            &words,
+            "\nflag provided but not defined: -nosuch\nUsage: runsc <flags>\n",
+        )
+        .unwrap();
+        assert_eq!(said(&log, &words), "flag provided but not defined: -nosuch");
+        let lines = "{\"msg\":\"unknown platform: systrap\",\"level\":\"error\"}\n{\"msg\":\"bye\",\"level\":\"info\"}\nno json\n";
+        std::fs::write(&log, lines).unwrap();
+        assert_eq!(said(&log, &words), "unknown platform: systrap");
+        std::fs::write(&log, "{\"msg\":\"no\\nsuch luck\"}").unwrap();
+        assert_eq!(said(&log, &words), "no such luck");
+        std::fs::write(&log, format!("{{\"msg\":\"{}\"}}", "x".repeat(4096))).unwrap();
+        assert_eq!(said(&log, &words).len(), WORDS_LIMIT);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::HandlersError;
 use super::definition::Definition;
 use super::document::{Item, Origin, Table};
 
@@ -14,6 +15,8 @@ pub(crate) struct Imported {
     pub(crate) cni_bin_dirs: Vec<PathBuf>,
     pub(crate) hosts_dirs: Vec<PathBuf>,
     pub(crate) warnings: Vec<Warning>,
+    /// What no start goes on with. What else the files say is read all the same, so that one mistake hides no other.
+    pub(crate) refused: Vec<HandlersError>,
     /// Every file read, to watch them for changes.
     pub(crate) files: Vec<PathBuf>,
 }
@@ -25,6 +28,11 @@ pub struct Warning {
     pub origin: Origin,
     /// What it is.
     pub message: String,
+    /// Whether somebody meant it to have an effect: a name that is misspelt, a table at the wrong place. Else it is a
+    /// setting of the other program's that means nothing here.
+    pub is_mistake: bool,
+    /// Of a mistake: whether it may be meant so.
+    pub is_doubtful: bool,
 }
 
 impl Warning {
@@ -32,6 +40,22 @@ impl Warning {
         Self {
             origin: origin.clone(),
             message: message.into(),
+            is_mistake: false,
+            is_doubtful: false,
+        }
+    }
+
+    pub(crate) fn mistake(origin: &Origin, message: impl Into<String>) -> Self {
+        Self {
+            is_mistake: true,
+            ..Self::new(origin, message)
+        }
+    }
+
+    pub(crate) fn doubt(origin: &Origin, message: impl Into<String>) -> Self {
+        Self {
+            is_doubtful: true,
+            ..Self::mistake(origin, message)
         }
     }
 }

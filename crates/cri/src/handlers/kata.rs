@@ -39,6 +39,8 @@ pub(super) struct Machine {
     kvm: PathBuf,
     /// Hyper-V's counterpart of KVM, which some hypervisors take instead.
     mshv: PathBuf,
+    /// By which a QEMU's guest is spoken to.
+    vsock: PathBuf,
 }
 
 impl Default for Machine {
@@ -47,6 +49,7 @@ impl Default for Machine {
             defaults: DEFAULTS.map(PathBuf::from).to_vec(),
             kvm: PathBuf::from("/dev/kvm"),
             mshv: PathBuf::from("/dev/mshv"),
+            vsock: PathBuf::from("/dev/vhost-vsock"),
         }
     }
 }
@@ -54,7 +57,7 @@ impl Default for Machine {
 impl Machine {
     /// Every path that [`Self::check`] depends on. A configuration that can't be read adds none.
     pub(super) fn inputs(&self, config: Option<&Path>) -> Vec<PathBuf> {
-        let mut inputs = vec![self.kvm.clone(), self.mshv.clone()];
+        let mut inputs = vec![self.kvm.clone(), self.mshv.clone(), self.vsock.clone()];
         for file in self.candidates(config) {
             inputs.extend(
                 file.canonicalize()
@@ -118,9 +121,27 @@ impl Machine {
             if name != "remote" {
                 files(name, table)?;
                 self.acceleration(name, table, file)?;
+                self.vsock(name, table, file)?;
             }
         }
         Ok(())
+    }
+
+    /// QEMU's guests are spoken to through the kernel's vhost-vsock; the others make their own sockets of it.
+    fn vsock(&self, name: &str, table: &Table, file: &Path) -> Result<(), String> {
+        let is_qemu = name.split('-').next() == Some("qemu");
+        // A script may start another one.
+        if !is_qemu || table.path("path").is_some_and(|path| is_script(&path)) {
+            return Ok(());
+        }
+        let opened = File::options().read(true).write(true).open(&self.vsock);
+        opened.map(drop).map_err(|error| {
+            format!(
+                "hypervisor.{name} in {} needs {}, which can't be opened: {error}; load vhost_vsock",
+                file.display(),
+                self.vsock.display()
+            )
+        })
     }
 
     fn acceleration(&self, name: &str, table: &Table, file: &Path) -> Result<(), String> {

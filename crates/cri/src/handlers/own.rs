@@ -36,8 +36,10 @@ use std::path::{Component, Path, PathBuf};
 
 use super::HandlersError;
 use super::definition::{ALL_DEVICES, Definition, RuntimeDef, Sandboxer, WARM_MAX, is_kata};
-use super::document::{self, Item, Kind, Origin, Table};
+use super::document::{Item, Kind, Origin, Table};
 use super::import::{self, Imported, Warning, files_in};
+use super::misplaced::{self, Form};
+use super::misspelt;
 
 /// Reads `path` and its drop-ins.
 pub(crate) fn import(path: &Path, has_embedded: bool) -> Result<Imported, HandlersError> {
@@ -47,23 +49,33 @@ pub(crate) fn import(path: &Path, has_embedded: bool) -> Result<Imported, Handle
     files.extend(files_in(Path::new(&beside), "toml"));
     files.extend(files_in(&path.with_extension("d"), "toml"));
     let mut root = Table::default();
-    for file in &files {
-        root.merge(document::read(file)?);
+    let mut refused = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        match misplaced::read(file, Form::Berth) {
+            Ok(table) => root.merge(table),
+            // Without its main file there is nothing to say of the rest.
+            Err(error) if index == 0 => return Err(error),
+            Err(error) => refused.push(error),
+        }
     }
-    let mut imported = from_table(&root, has_embedded)?;
+    let mut imported = from_table(&root, has_embedded);
+    imported.refused.append(&mut refused);
     imported.files = files;
     Ok(imported)
 }
 
-fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersError> {
+fn from_table(root: &Table, has_embedded: bool) -> Imported {
+    let mut imported = Imported::default();
     for (key, node) in root.iter() {
         if !SECTIONS.contains(&key) {
             let hint = match key {
-                "version" | "plugins" | "imports" => ": give containerd's with --containerd-config",
-                "crio" => ": give CRI-O's with --crio-config",
-                _ => "",
+                "version" | "plugins" | "imports" => {
+                    ": give containerd's with --containerd-config".to_owned()
+                }
+                "crio" => ": give CRI-O's with --crio-config".to_owned(),
+                _ => misspelt::hint(key, SECTIONS.iter().copied()),
             };
-            return Err(invalid(
+            imported.refused.push(invalid(
                 &node.origin,
                 format!(
                     "{key:?} is not a key of berth's configuration{hint}; known are {}",
@@ -72,16 +84,26 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
             ));
         }
     }
-    let mut imported = Imported::default();
+    if let Some(node) = root.get("handlers")
+        && !Kind::Table.fits(&node.item)
+    {
+        let error = invalid(&node.origin, "handlers must be a table");
+        imported.refused.push(error);
+    }
     if let Some(handlers) = root.at(&["handlers"]) {
         for (name, node) in handlers.iter() {
-            let Item::Table(table) = &node.item else {
-                return Err(invalid(
-                    &node.origin,
-                    format!("handlers.{name} must be a table"),
-                ));
+            let empty = Table::default();
+            let table = match &node.item {
+                Item::Table(table) => Some(table),
+                Item::Text(_) | Item::Flag(_) | Item::Number(_) | Item::List(_) | Item::Other => {
+                    None
+                }
             };
-            let mut definition = handler(name, table, &node.origin)?;
+            let mut definition = handler(name, table.unwrap_or(&empty), &node.origin);
+            if table.is_none() {
+                definition.unreadable.push("it must be a table".to_owned());
+            }
+            let table = table.unwrap_or(&empty);
             let refused = import::check_snapshotter(name, table, &mut imported.warnings);
             definition.unreadable.extend(refused);
             imported.handlers.push(definition);
@@ -99,12 +121,10 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
             Item::Text(name) if !name.is_empty() => {
                 imported.default = Some((name.clone(), node.origin.clone()))
             }
-            _ => {
-                return Err(invalid(
-                    &node.origin,
-                    "default_handler must be a handler's name",
-                ));
-            }
+            _ => imported.refused.push(invalid(
+                &node.origin,
+                "default_handler must be a handler's name",
+            )),
         }
     }
     if imported.default.is_none() {
@@ -145,7 +165,7 @@ fn from_table(root: &Table, has_embedded: bool) -> Result<Imported, HandlersErro
             &mut imported.warnings,
         );
     }
-    Ok(imported)
+    imported
 }
 
 const SECTIONS: &[&str] = &["default_handler", "handlers", "registry", "cni"];
@@ -173,26 +193,22 @@ const KEYS: &[(&str, Kind)] = &[
     ("warm", Kind::Number),
 ];
 
-fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, HandlersError> {
+/// What is wrong with a handler keeps it from running, and no other: what it leaves out may be what keeps its pods apart
+/// from the host.
+fn handler(name: &str, table: &Table, origin: &Origin) -> Definition {
+    let mut wrong = table.mistaken(KEYS);
     // Our own file: a key that nobody knows is a mistake, not another version's.
     for (key, node) in table.iter() {
-        let Some((_, kind)) = KEYS.iter().find(|(known, _)| *known == key) else {
-            let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
-            return Err(invalid(
-                &node.origin,
-                format!(
-                    "handlers.{name}: unknown key {key:?}; known are {}",
-                    known.join(", ")
-                ),
-            ));
-        };
-        if !kind.fits(&node.item) {
-            let wanted = kind.name();
-            return Err(invalid(
-                &node.origin,
-                format!("handlers.{name}.{key} must be {wanted}"),
-            ));
+        if KEYS.iter().any(|(known, _)| *known == key) {
+            continue;
         }
+        let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+        wrong.push(format!(
+            "unknown key {key:?} ({}){}; known are {}",
+            node.origin,
+            misspelt::hint(key, known.iter().copied()),
+            known.join(", ")
+        ));
     }
     let named = table.path("binary");
     let inside = name == super::built_in::EMBEDDED && named.is_none();
@@ -234,12 +250,16 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
             systemd_cgroup,
         },
         other => {
-            return Err(invalid(
-                origin,
-                format!(
-                    "handlers.{name}: kind {other:?} is none of \"oci\", \"shim\" and \"berth\""
-                ),
+            wrong.push(format!(
+                "kind {other:?} is none of \"oci\", \"shim\" and \"berth\""
             ));
+            RuntimeDef::Oci {
+                binary,
+                root: None,
+                systemd_cgroup,
+                config: None,
+                args: Vec::new(),
+            }
         }
     };
     let mut definition = Definition::new(name, runtime, origin.clone());
@@ -253,45 +273,33 @@ fn handler(name: &str, table: &Table, origin: &Origin) -> Result<Definition, Han
     definition.cni_conf_dir = table.path("cni_conf_dir");
     definition.container_min_memory = table.number("container_min_memory");
     let sandboxer = table.text("sandboxer").unwrap_or_default();
-    definition.sandboxer = Sandboxer::from_name(sandboxer).ok_or_else(|| {
-        invalid(
-            origin,
-            format!(
-                "handlers.{name}: sandboxer {sandboxer:?} is none of \"podsandbox\" and \"shim\""
-            ),
-        )
-    })?;
+    match Sandboxer::from_name(sandboxer) {
+        Some(sandboxer) => definition.sandboxer = sandboxer,
+        None => wrong.push(format!(
+            "sandboxer {sandboxer:?} is none of \"podsandbox\" and \"shim\""
+        )),
+    }
     if definition.sandboxer == Sandboxer::Shim && kind != "shim" {
-        return Err(invalid(
-            origin,
-            format!(
-                "handlers.{name}: sandboxer \"shim\" is for kind \"shim\" only, and this one is {kind:?}"
-            ),
+        wrong.push(format!(
+            "sandboxer \"shim\" is for kind \"shim\" only, and this one is {kind:?}"
         ));
     }
     let warm = table.number("warm").unwrap_or(0);
-    definition.warm = usize::try_from(warm)
-        .ok()
-        .filter(|warm| *warm <= WARM_MAX)
-        .ok_or_else(|| {
-            invalid(
-                origin,
-                format!("handlers.{name}.warm must be between 0 and {WARM_MAX}, not {warm}"),
-            )
-        })?;
+    match usize::try_from(warm).ok().filter(|warm| *warm <= WARM_MAX) {
+        Some(warm) => definition.warm = warm,
+        None => wrong.push(format!("warm must be between 0 and {WARM_MAX}, not {warm}")),
+    }
     let sandbox_dirs = table.texts("sandbox_dirs").into_iter().map(PathBuf::from);
     definition.sandbox_dirs = sandbox_dirs.collect();
     // What is in them is removed.
     if let Some(dir) = definition.sandbox_dirs.iter().find(|dir| !is_plain(dir)) {
-        return Err(invalid(
-            origin,
-            format!(
-                "handlers.{name}.sandbox_dirs: {} is no absolute path without \"..\"",
-                dir.display()
-            ),
+        wrong.push(format!(
+            "sandbox_dirs: {} is no absolute path without \"..\"",
+            dir.display()
         ));
     }
-    Ok(definition)
+    definition.unreadable.append(&mut wrong);
+    definition
 }
 
 /// Whether a path is absolute and leads only downwards.
@@ -302,9 +310,10 @@ fn is_plain(path: &Path) -> bool {
 fn warn_unknown(table: &Table, section: &str, known: &[&str], warnings: &mut Vec<Warning>) {
     for (key, node) in table.iter() {
         if !known.contains(&key) {
-            warnings.push(Warning::new(
+            let hint = misspelt::hint(key, known.iter().copied());
+            warnings.push(Warning::mistake(
                 &node.origin,
-                format!("{section}.{key} is not known and is ignored"),
+                format!("{section}.{key} is not known and is ignored{hint}"),
             ));
         }
     }

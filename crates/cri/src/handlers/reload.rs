@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::definition::Definition;
 use super::inputs::Inputs;
 use super::{HandlerSource, HandlerState, HandlerTable, HandlersError};
 use crate::engine::Shared;
@@ -21,6 +22,9 @@ use crate::error::chain;
 
 /// How often files are looked at. What has changed is in force within two seconds.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a gVisor is tried again that could not run: ptrace may have been allowed, or a module loaded.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Runs until shutdown.
 pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
@@ -34,6 +38,7 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
     let mut seen = fingerprint(&watched(&engine, &engine.handlers.load()));
     // What the handlers of a configuration that was refused need.
     let mut refused: Vec<Inputs> = Vec::new();
+    let mut tried = tokio::time::Instant::now();
     loop {
         let asked = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -50,6 +55,13 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
         };
         seen = now;
         let old = engine.handlers.load_full();
+        if tried.elapsed() > TRY_AGAIN || asked {
+            let failed = Arc::clone(&old);
+            if let Err(error) = tokio::task::spawn_blocking(move || try_again(&failed)).await {
+                tracing::error!(%error, "gVisor handlers could not be tried again");
+            }
+            tried = tokio::time::Instant::now();
+        }
         let source = engine.config.handlers.clone();
         let embedded = engine.config.embedded_command.clone();
         let looked = tokio::task::spawn_blocking(move || refresh(&source, &embedded, &old, wish));
@@ -71,6 +83,13 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
         }
         // The new table may have been read from other files.
         seen = fingerprint(&watched(&engine, &engine.handlers.load()));
+    }
+}
+
+/// Blocks: runs every gVisor that could not run.
+fn try_again(table: &HandlerTable) {
+    if table.try_again() {
+        tracing::info!("a gVisor that could not run was tried again: see the table of handlers");
     }
 }
 
@@ -104,7 +123,10 @@ fn refresh(
     if wish == Wish::Machine && !(*source == HandlerSource::BuiltIn && others_found(old, embedded))
     {
         return match old.look_again(embedded) {
-            Some(table) => Outcome::New(Box::new(table)),
+            Some(table) => {
+                table.try_out();
+                Outcome::New(Box::new(table))
+            }
             None => Outcome::Same,
         };
     }
@@ -126,6 +148,7 @@ fn refresh(
             };
         }
     };
+    table.try_out();
     match table.check_default() {
         // One that could run, and is configured as it was, has only lost its binary: the others go on changing.
         Err(error) if !keeps_default(old, &table) => Outcome::Refused {
@@ -141,18 +164,14 @@ fn refresh(
 /// Whether the built-in table would have other handlers now.
 fn others_found(old: &HandlerTable, embedded: &[OsString]) -> bool {
     let now = super::built_in::table(!embedded.is_empty());
-    let mut names: Vec<&str> = now
-        .handlers
-        .iter()
-        .map(|handler| handler.name.as_str())
-        .collect();
-    names.sort_unstable();
-    let listed: Vec<&str> = old
-        .iter()
-        .map(|handler| handler.definition.name.as_str())
-        .collect();
+    let is_known = |new: &Definition| {
+        let known = old.handlers().get(&new.name);
+        known.is_some_and(|known| known.definition.is_same(new))
+    };
     let default = now.default.as_ref().map(|(name, _)| name.as_str());
-    names != listed || default != Some(old.default_name())
+    now.handlers.len() != old.handlers().len()
+        || !now.handlers.iter().all(is_known)
+        || default != Some(old.default_name())
 }
 
 fn keeps_default(old: &HandlerTable, new: &HandlerTable) -> bool {
@@ -179,11 +198,11 @@ fn announce(old: &HandlerTable, new: &HandlerTable) {
         if before == Some(&handler.state) {
             continue;
         }
-        match &handler.state {
-            HandlerState::Usable { version, .. } => {
+        match (&handler.state, handler.broken()) {
+            (HandlerState::Usable { version, .. }, None) => {
                 tracing::info!(handler = name, version, "runtime handler can run");
             }
-            HandlerState::Broken { reason } => {
+            (_, reason) => {
                 tracing::warn!(handler = name, reason, "runtime handler cannot run");
             }
         }

@@ -1,15 +1,17 @@
 //! What a shim says of itself.
 //!
 //! There is no one way to ask: containerd's shims know `-v`, newer ones `--version` and `-info`, Kata's the latter two. (It
-//! takes `-v` for the wish to serve.) None of them is needed: a shim that says nothing is no less a shim.
+//! takes `-v` for the wish to serve.) None of them is needed: a shim that knows none of these words, and says so as
+//! programs do (exit code 2), is no less a shim. One that can't be started, or fails otherwise, would fail its pods, too.
 
 use std::path::Path;
 use std::process::Command;
 
-use berth_oci::runtime::{Answer, OciFeatures, ask};
+use berth_oci::runtime::{Answer, OciFeatures, StartError, ask};
 use prost::Message;
 
 use super::definition::is_kata;
+use super::gvisor::in_one_line;
 
 /// The longest version that is shown.
 const VERSION_LIMIT: usize = 64;
@@ -48,24 +50,63 @@ struct Any {
     value: Vec<u8>,
 }
 
+/// What programs end with that are called with an argument that they don't know.
+const USAGE: i32 = 2;
+
 /// Asks a shim's binary. Blocks while it runs, a few milliseconds each time.
-pub(super) fn of(binary: &Path) -> ShimInfo {
-    let run = |argument: &str| {
-        let answer = ask(Command::new(binary).arg(argument)).ok()?;
-        answer.status.success().then_some(answer)
+///
+/// # Errors
+/// Why no pod can run under it, in its own words where it has some.
+pub(super) fn of(binary: &Path) -> Result<ShimInfo, String> {
+    let mut failure = None;
+    let mut run = |argument: &str| -> Result<Option<Answer>, String> {
+        let answer = ask(Command::new(binary).arg(argument)).map_err(|error| {
+            StartError::of(binary, &error).map_or_else(
+                || format!("{} {argument}: {error}", binary.display()),
+                |why| why.to_string(),
+            )
+        })?;
+        if answer.status.success() {
+            return Ok(Some(answer));
+        }
+        failure = Some((argument.to_owned(), answer));
+        Ok(None)
     };
-    let (told, features) = run("-info").map_or((None, None), |answer| info(&answer));
-    let version = told
-        .or_else(|| printed(&run("--version")?))
-        .or_else(|| {
-            if is_kata(binary) {
-                None
+    let mut is_answered = false;
+    let (mut version, mut features) = (None, None);
+    if let Some(answer) = run("-info")? {
+        is_answered = true;
+        (version, features) = info(&answer);
+    }
+    let others: &[&str] = if is_kata(binary) {
+        &["--version"]
+    } else {
+        &["--version", "-v"]
+    };
+    for argument in others {
+        if version.is_none()
+            && let Some(answer) = run(argument)?
+        {
+            is_answered = true;
+            version = printed(&answer);
+        }
+    }
+    match failure {
+        Some((argument, answer)) if !is_answered && answer.status.code() != Some(USAGE) => {
+            let said = [answer.stderr, answer.stdout].concat();
+            let said = in_one_line(&String::from_utf8_lossy(&said));
+            let path = binary.display();
+            Err(if said.is_empty() {
+                format!("{path} {argument} failed ({})", answer.status)
             } else {
-                printed(&run("-v")?)
-            }
-        })
-        .unwrap_or_else(|| "unknown".to_owned());
-    ShimInfo { version, features }
+                format!("{path} {argument} failed ({}): {said}", answer.status)
+            })
+        }
+        Some(_) | None => Ok(ShimInfo {
+            version: version.unwrap_or_else(|| "unknown".to_owned()),
+            features,
+        }),
+    }
 }
 
 fn info(answer: &Answer) -> (Option<String>, Option<OciFeatures>) {
@@ -118,7 +159,8 @@ mod tests {
     #[test]
     fn every_way_of_asking_is_tried() {
         let dir = tempfile::tempdir().unwrap();
-        let version = |name: &str, script: &str| of(&shim(dir.path(), name, script)).version;
+        let version =
+            |name: &str, script: &str| of(&shim(dir.path(), name, script)).unwrap().version;
         let old = r#"-v) printf 'shim:\n  Version:  1.6.20~ds1\n  Revision: x\n  Go version: go1.19.8\n';;"#;
         assert_eq!(version("containerd-shim-old-v2", old), "1.6.20~ds1");
         let kata = r#"--version) echo 'Kata Containers containerd shim (Rust): id: io.containerd.kata.v2, version: 4.1.0, commit: abc';;"#;
@@ -135,10 +177,43 @@ mod tests {
         let mark = dir.path().join("served");
         let script = format!("-v) touch {};;", mark.display());
         assert_eq!(
-            of(&shim(dir.path(), "containerd-shim-kata-v2", &script)).version,
+            of(&shim(dir.path(), "containerd-shim-kata-v2", &script))
+                .unwrap()
+                .version,
             "unknown"
         );
         assert!(!mark.exists());
+    }
+
+    #[test]
+    fn a_shim_that_fails_is_told_in_its_own_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |name: &str, script: &str| {
+            let told = of(&shim(dir.path(), name, script)).unwrap_err();
+            told.replace(&dir.path().display().to_string(), "DIR")
+        };
+        assert_eq!(
+            refused("containerd-shim-bad-v1", "*) exit 1;;"),
+            "DIR/containerd-shim-bad-v1 -v failed (exit status: 1)"
+        );
+        let library = "*) echo 'error while loading shared libraries: libdl.so.9' >&2; exit 127;;";
+        assert_eq!(
+            refused("containerd-shim-kata-v2", library),
+            "DIR/containerd-shim-kata-v2 --version failed (exit status: 127): error while loading shared libraries: \
+             libdl.so.9"
+        );
+        // One answer is enough.
+        let one = "-v) echo 'version: 1.0';; *) exit 1;;";
+        let info = of(&shim(dir.path(), "containerd-shim-one-v1", one)).unwrap();
+        assert_eq!(info.version, "1.0");
+        let foreign = dir.path().join("containerd-shim-foreign-v1");
+        std::fs::write(&foreign, [0; 64]).unwrap();
+        std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let told = of(&foreign).unwrap_err();
+        assert!(
+            told.ends_with("is no program that this kernel can run"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -146,17 +221,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let long = format!("--version) echo 'version: {}';;", "9".repeat(100));
         assert_eq!(
-            of(&shim(dir.path(), "containerd-shim-long-v2", &long)).version,
+            of(&shim(dir.path(), "containerd-shim-long-v2", &long))
+                .unwrap()
+                .version,
             "unknown"
         );
         let control = r#"--version) printf 'version: 1\033[31m, x\n';;"#;
         assert_eq!(
-            of(&shim(dir.path(), "containerd-shim-red-v2", control)).version,
+            of(&shim(dir.path(), "containerd-shim-red-v2", control))
+                .unwrap()
+                .version,
             "unknown"
         );
         let garbage = r#"-info) printf '\377\377\377';;"#;
         assert_eq!(
-            of(&shim(dir.path(), "containerd-shim-bad-v2", garbage)).version,
+            of(&shim(dir.path(), "containerd-shim-bad-v2", garbage))
+                .unwrap()
+                .version,
             "unknown"
         );
     }

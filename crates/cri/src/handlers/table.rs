@@ -9,7 +9,9 @@ use super::definition::{Definition, RuntimeDef, is_kata};
 use super::document::Origin;
 use super::import::{Imported, Warning};
 use super::inputs::Inputs;
-use super::{HandlerRefused, HandlersError, arguments, built_in, gvisor, kata, shim_info};
+use super::{
+    HandlerRefused, HandlersError, arguments, built_in, gvisor, kata, misspelt, shim_info,
+};
 use berth_oci::runtime::{GvisorBuild, RuntimeKind, RuntimeProbe, probe};
 
 /// What the CRI's `RuntimeHandlerFeatures` has, as probed.
@@ -69,9 +71,82 @@ pub struct HandlerTable {
     files: Vec<PathBuf>,
 }
 
+/// What is said of a gVisor handler until its trial has ended.
+const UNTRIED: &str =
+    "a trial sandbox has not ended yet; it is listed once it has been seen to run";
+
+/// Whether a handler can run pods, a gVisor's trial included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has been seen to work.
+    Usable,
+    /// A gVisor whose trial has not ended.
+    Untried,
+    /// It can't, for this reason.
+    Broken(String),
+}
+
+impl Handler {
+    pub(crate) fn standing(&self) -> Standing {
+        if let HandlerState::Broken { reason } = &self.state {
+            return Standing::Broken(reason.clone());
+        }
+        match trial(self, |binary, args, _| gvisor::known(binary, args)) {
+            None | Some(Ok(Some(Ok(_)))) => Standing::Usable,
+            Some(Ok(None)) => Standing::Untried,
+            Some(Ok(Some(Err(reason))) | Err(reason)) => Standing::Broken(reason),
+        }
+    }
+
+    /// Why it can't run pods, as far as that is known.
+    #[must_use]
+    pub fn broken(&self) -> Option<String> {
+        match self.standing() {
+            Standing::Usable | Standing::Untried => None,
+            Standing::Broken(reason) => Some(reason),
+        }
+    }
+
+    /// Why it isn't listed among those that have been seen to work.
+    pub(crate) fn unlisted(&self) -> Option<String> {
+        match self.standing() {
+            Standing::Usable => None,
+            Standing::Untried => Some(UNTRIED.to_owned()),
+            Standing::Broken(reason) => Some(reason),
+        }
+    }
+
+    /// Runs a gVisor once, unless that was done; blocks.
+    fn try_out(&self) {
+        let Some(tried) = trial(self, gvisor::settings) else {
+            return;
+        };
+        if let Ok(Err(reason)) | Err(reason) = tried {
+            tracing::warn!(
+                handler = self.definition.name,
+                reason,
+                "runtime handler cannot run"
+            );
+        }
+    }
+
+    /// Runs a gVisor again that failed; tells whether it is another than before. Blocks.
+    fn try_again(&self) -> bool {
+        let again = trial(self, |binary, args, build| {
+            let failed = matches!(gvisor::known(binary, args), Some(Err(_)));
+            failed && gvisor::settings_again(binary, args, build)
+        });
+        matches!(again, Some(Ok(true)))
+    }
+}
+
 impl HandlerTable {
     pub(crate) fn probe(imported: Imported, embedded: &[OsString]) -> Result<Self, HandlersError> {
         let table = Self::look(imported, embedded, &BTreeMap::new())?;
+        // Nothing runs without it, so that its trial is waited for; those of others go on beside the rest of a start.
+        if let Some(default) = table.handlers.get(&table.default) {
+            default.try_out();
+        }
         table.check_default()?;
         Ok(table)
     }
@@ -84,6 +159,8 @@ impl HandlerTable {
         known: &BTreeMap<String, Handler>,
     ) -> Result<Self, HandlersError> {
         let (default, default_origin) = imported.default.ok_or(HandlersError::NoHandlers)?;
+        let mut warnings = imported.warnings;
+        warnings.extend(imported.handlers.iter().filter_map(unnameable));
         Ok(Self {
             default,
             default_origin,
@@ -91,7 +168,7 @@ impl HandlerTable {
             cni_conf_dir: imported.cni_conf_dir,
             cni_bin_dirs: imported.cni_bin_dirs,
             hosts_dirs: imported.hosts_dirs,
-            warnings: imported.warnings,
+            warnings,
             files: imported.files,
         })
     }
@@ -131,24 +208,20 @@ impl HandlerTable {
     /// When it is unknown or can't run.
     pub fn find(&self, name: &str) -> Result<&Handler, HandlerRefused> {
         let name = if name.is_empty() { &self.default } else { name };
-        let handler = self
-            .handlers
-            .get(name)
-            .ok_or_else(|| HandlerRefused::Unknown {
+        let handler = self.handlers.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
+            let hint = misspelt::handler_hint(name, known.iter().copied());
+            HandlerRefused::Unknown {
                 name: name.to_owned(),
-                known: self
-                    .handlers
-                    .keys()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })?;
-        match &handler.state {
-            HandlerState::Usable { .. } => Ok(handler),
-            HandlerState::Broken { reason } => Err(HandlerRefused::Broken {
+                known: format!("{}{hint}", known.join(", ")),
+            }
+        })?;
+        match handler.broken() {
+            None => Ok(handler),
+            Some(reason) => Err(HandlerRefused::Broken {
                 name: name.to_owned(),
                 origin: handler.definition.origin.clone(),
-                reason: reason.clone(),
+                reason,
             }),
         }
     }
@@ -184,19 +257,21 @@ impl HandlerTable {
         &self.files
     }
 
-    /// Finds out by trial how each gVisor is to be run here, and marks those that can't be. Blocks for
-    /// up to a second each; without it the first pod of such a handler waits that long.
-    pub fn try_out(&mut self) {
-        for handler in self.handlers.values_mut() {
-            if let Some(Err(reason)) = trial(handler, gvisor::settings) {
-                tracing::warn!(
-                    handler = handler.definition.name,
-                    reason,
-                    "gVisor can't run here"
-                );
-                handler.state = HandlerState::Broken { reason };
+    /// Finds out by trial how each gVisor is to be run here; those that can't be are broken from then on. Blocks for
+    /// up to a second, with a gVisor that hangs for ten or twenty; without it the first pod of such a handler waits that long.
+    pub fn try_out(&self) {
+        std::thread::scope(|scope| {
+            for handler in self.iter() {
+                scope.spawn(move || handler.try_out());
             }
-        }
+        });
+    }
+
+    /// Tries those again that failed, since a machine's settings change without a change of the binary; tells whether one
+    /// of them can run now. Blocks.
+    pub(crate) fn try_again(&self) -> bool {
+        let tried: Vec<bool> = self.iter().map(Handler::try_again).collect();
+        tried.contains(&true)
     }
 
     /// The table as `berth cri handlers` prints it.
@@ -232,7 +307,7 @@ impl HandlerTable {
                     kind.map_or("shim", kind_name),
                     version.clone(),
                     render_features(*features, gvisor_settings(handler)),
-                    "usable".to_owned(),
+                    handler.unlisted().unwrap_or_else(|| "usable".to_owned()),
                 ),
                 HandlerState::Broken { reason } => (
                     configured,
@@ -275,8 +350,34 @@ impl HandlerTable {
     }
 }
 
-/// Runs or looks up the trial of a handler that is a gVisor.
-fn trial<T>(handler: &Handler, ask: impl FnOnce(&Path, &[String], &GvisorBuild) -> T) -> Option<T> {
+/// A handler whose name no RuntimeClass can have for its `handler`: a DNS label of at most 63 letters.
+fn unnameable(definition: &Definition) -> Option<Warning> {
+    let name = definition.name.as_str();
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let fits = bytes.len() <= 63
+        && bytes.first().copied().is_some_and(inner)
+        && bytes.last().copied().is_some_and(inner)
+        && bytes.iter().all(|byte| inner(*byte) || *byte == b'-');
+    (!fits).then(|| {
+        Warning::mistake(
+            &definition.origin,
+            format!(
+                "no RuntimeClass can name handler {name:?}: its handler is a lowercase RFC 1123 label (a-z, 0-9 and '-', at \
+                 most 63, no dots)"
+            ),
+        )
+    })
+}
+
+/// Runs or looks up the trial of a handler that is a gVisor; `None` for others.
+///
+/// # Errors
+/// When its command line can't be made, since its own configuration can't be read.
+fn trial<T>(
+    handler: &Handler,
+    ask: impl FnOnce(&Path, &[String], &GvisorBuild) -> T,
+) -> Option<Result<T, String>> {
     let HandlerState::Usable {
         gvisor: Some(build),
         ..
@@ -284,16 +385,19 @@ fn trial<T>(handler: &Handler, ask: impl FnOnce(&Path, &[String], &GvisorBuild) 
     else {
         return None;
     };
-    let command = arguments::command(handler, Path::new("")).ok()??;
-    Some(ask(&command.binary, &command.args, build))
+    match arguments::command(handler, Path::new("")) {
+        Ok(command) => command.map(|command| Ok(ask(&command.binary, &command.args, build))),
+        Err(error) => Some(Err(crate::error::chain(&error))),
+    }
 }
 
 /// How a gVisor was found to run here, in words.
 pub(crate) fn gvisor_settings(handler: &Handler) -> Option<String> {
-    trial(handler, |binary, args, build| {
+    let described = trial(handler, |binary, args, build| {
         let settings = gvisor::known(binary, args)?.ok()?;
         Some(settings.describe(build))
-    })?
+    });
+    described?.ok()?
 }
 
 fn render_features(features: Features, gvisor: Option<String>) -> String {
@@ -327,6 +431,7 @@ pub(crate) fn kind_name(kind: RuntimeKind) -> &'static str {
 }
 
 /// Looks at every definition.
+#[cfg(test)]
 pub(super) fn look_at_all(
     definitions: Vec<Definition>,
     embedded: &[OsString],
@@ -408,10 +513,11 @@ fn usable(definition: &Definition, embedded: &[OsString]) -> Result<HandlerState
         } => {
             exists(config, "config")?;
             let binary = built_in::find(binary)?;
+            // Before what its configuration names: a program for another machine can't be helped by a kernel.
+            let info = shim_info::of(&binary)?;
             if is_kata(&binary) {
                 kata::Machine::default().check(config.as_deref())?;
             }
-            let info = shim_info::of(&binary);
             let features = match (runtime_binary, info.features) {
                 (Some(runtime), _) => features(&ask(runtime, &[])?),
                 (None, Some(told)) => features(&RuntimeProbe {

@@ -248,18 +248,17 @@ fn the_sandboxer_in_both_forms() {
 
         let text = format!("[handlers.k]\nkind = \"shim\"\nsandboxer = \"{sandboxer}\"\n");
         let path = write(dir.path(), "own.toml", &text);
-        match own::import(&path, false) {
-            Ok(imported) => assert_eq!(Some(imported.handlers[0].sandboxer), expected),
-            Err(error) => {
-                assert_eq!(expected, None);
-                let HandlersError::Invalid { message, .. } = error else {
-                    panic!("{error}");
-                };
-                assert!(
-                    message.contains("sandboxer \"vmm\" is none of"),
-                    "{message}"
-                );
+        let imported = own::import(&path, false).unwrap();
+        let message = wrong(&imported);
+        match expected {
+            Some(_) => {
+                assert_eq!(message, "");
+                assert_eq!(Some(imported.handlers[0].sandboxer), expected);
             }
+            None => assert!(
+                message.contains("sandboxer \"vmm\" is none of"),
+                "{message}"
+            ),
         }
     }
     let path = write(
@@ -267,8 +266,8 @@ fn the_sandboxer_in_both_forms() {
         "oci.toml",
         "[handlers.runc]\nsandboxer = \"shim\"\n",
     );
-    let error = own::import(&path, false).unwrap_err();
-    assert!(format!("{error}").contains("kind \"shim\" only"), "{error}");
+    let error = wrong(&own::import(&path, false).unwrap());
+    assert!(error.contains("kind \"shim\" only"), "{error}");
 }
 
 #[test]
@@ -327,13 +326,246 @@ fn crio_refuses_what_crio_refuses() {
             "[crio.runtime.runtimes.k]\nruntime_type = \"x\"\n",
             "none of oci, vm and pod",
         ),
+        (
+            "[crio.runtime.runtimes.k]\ncontainer_min_memory = \"much\"\n",
+            "\"much\" is no size",
+        ),
         ("[crio.runtime\n", "crio.conf:1"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), "crio.conf", text);
-        let error = crio::import(&path).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
+        let wrong = wrong(&crio::import(&path).unwrap());
+        assert!(wrong.contains(expected), "{wrong}");
     }
+}
+
+/// Everything that keeps handlers, or a start, from working.
+fn wrong(imported: &import::Imported) -> String {
+    let refused = imported
+        .refused
+        .iter()
+        .map(|error| crate::error::chain(error));
+    let handlers = imported.handlers.iter().flat_map(|h| h.unreadable.clone());
+    refused.chain(handlers).collect::<Vec<_>>().join("\n")
+}
+
+/// What has no effect though it was meant to have one, with its line.
+fn mistakes(imported: &import::Imported) -> Vec<(usize, String)> {
+    let mistakes = imported.warnings.iter().filter(|w| w.is_mistake);
+    mistakes
+        .map(|w| (w.origin.line, w.message.clone()))
+        .collect()
+}
+
+#[test]
+fn what_stands_at_the_wrong_place_is_told_with_the_right_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = "version = 2\n";
+    let plugin = "plugins.\"io.containerd.grpc.v1.cri\"";
+    for (text, line, words) in [
+        (
+            format!("{two}[{plugin}.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n"),
+            3,
+            format!("runtime_type has no effect in [{plugin}.runtimes.kata]: it belongs into [{plugin}.containerd.runtimes.NAME]"),
+        ),
+        (
+            format!("{two}[{plugin}.containerd.runtime.kata]\nruntime_type = \"io.containerd.kata.v2\"\n"),
+            3,
+            "it belongs into".to_owned(),
+        ),
+        (
+            format!("{two}[runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n"),
+            3,
+            "in [runtimes.kata]".to_owned(),
+        ),
+        (
+            format!("{two}default_runtime_name = \"kata\"\n"),
+            2,
+            format!("default_runtime_name has no effect at the top: it belongs into [{plugin}.containerd]"),
+        ),
+        (
+            format!("{two}[{plugin}.containerd.runtimes.r]\nBinaryName = \"/usr/bin/runsc\"\n"),
+            3,
+            format!("it belongs into [{plugin}.containerd.runtimes.NAME.options]"),
+        ),
+        (
+            format!("{two}[{plugin}.containerd.runtimes.r.options]\nbinary_name = \"/usr/bin/runsc\"\n"),
+            3,
+            "options.binary_name is not known and is ignored; did you mean \"BinaryName\"?".to_owned(),
+        ),
+        (
+            format!("{two}[{plugin}.containerd.runtimes.r]\nruntime_tpye = \"io.containerd.runsc.v1\"\n"),
+            3,
+            "did you mean \"runtime_type\"?".to_owned(),
+        ),
+        (
+            format!("[{plugin}.containerd.runtimes.r]\nruntime_type = \"io.containerd.runsc.v1\"\n"),
+            1,
+            "a file without a line \"version = 2\" or newer is one of version 1".to_owned(),
+        ),
+        (
+            format!("version = 3\n[{plugin}.containerd.runtimes.r]\nruntime_type = \"io.containerd.runsc.v1\"\n"),
+            2,
+            "no effect in a file of version 3, where it is plugins.\"io.containerd.cri.v1.runtime\"".to_owned(),
+        ),
+    ] {
+        let path = write(dir.path(), "config.toml", &text);
+        let found = mistakes(&containerd::import(&path).unwrap());
+        assert!(
+            found.iter().any(|(at, message)| *at == line && message.contains(&words)),
+            "{text}: {found:?}"
+        );
+    }
+    for (text, line, words) in [
+        (
+            "[crio.runtimes.kata]\nruntime_path = \"/k\"\n",
+            2,
+            "runtime_path has no effect in [crio.runtimes.kata]: it belongs into [crio.runtime.runtimes.NAME]",
+        ),
+        (
+            "[crio]\ndefault_runtime = \"kata\"\n",
+            2,
+            "default_runtime has no effect in [crio]: it belongs into [crio.runtime]",
+        ),
+        (
+            "[crio.runtime.runtimes.kata]\nruntime_pth = \"/k\"\n",
+            2,
+            "did you mean \"runtime_path\"?",
+        ),
+    ] {
+        let path = write(dir.path(), "crio.conf", text);
+        let found = mistakes(&crio::import(&path).unwrap());
+        assert!(
+            found
+                .iter()
+                .any(|(at, message)| *at == line && message.contains(words)),
+            "{text}: {found:?}"
+        );
+    }
+}
+
+/// As distributions and installers write them: nothing in them is a mistake.
+#[test]
+fn good_configurations_have_no_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = "plugins.\"io.containerd.cri.v1.runtime\"";
+    let containerd = format!(
+        "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n\
+         [plugins.\"io.containerd.snapshotter.v1.overlayfs\"]\nroot_path = \"\"\n\
+         [{plugin}]\nenable_selinux = false\n[{plugin}.containerd]\ndefault_runtime_name = \"runc\"\n\
+         [{plugin}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\nruntime_path = \"\"\n\
+         cgroup_writable = false\nio_type = \"\"\n[{plugin}.containerd.runtimes.runc.options]\nBinaryName = \"\"\n\
+         CriuImagePath = \"\"\nIoGid = 0\nSystemdCgroup = true\nNoPivotRoot = false\n\
+         [{plugin}.containerd.runtimes.wasm]\nruntime_type = \"io.containerd.wasmtime.v1\"\n\
+         [{plugin}.containerd.runtimes.wasm.options]\nEnvironment = \"x\"\n"
+    );
+    let path = write(dir.path(), "config.toml", &containerd);
+    let none: Vec<(usize, String)> = Vec::new();
+    assert_eq!(mistakes(&containerd::import(&path).unwrap()), none);
+    let crio = "[crio.runtime]\ndefault_runtime = \"runc\"\nconmon = \"/conmon\"\n[crio.runtime.runtimes.runc]\n\
+                runtime_path = \"/usr/sbin/runc\"\nmonitor_path = \"/conmon\"\nmonitor_env = [\"PATH=/bin\"]\n\
+                default_annotations = {}\n[crio.image]\npause_image = \"p\"\n";
+    let path = write(dir.path(), "crio.conf", crio);
+    assert_eq!(mistakes(&crio::import(&path).unwrap()), none);
+    let own = "[handlers.runc]\n[registry]\nhosts_dirs = [\"/h\"]\n[cni]\nconf_dir = \"/c\"\n";
+    let path = write(dir.path(), "own.toml", own);
+    let imported = own::import(&path, true).unwrap();
+    assert_eq!(
+        (mistakes(&imported), wrong(&imported)),
+        (none, String::new())
+    );
+}
+
+#[test]
+fn a_file_of_another_program_is_named_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = write(
+        dir.path(),
+        "daemon.json",
+        "{\"runtimes\": {\"runsc\": {\"path\": \"/usr/bin/runsc\"}}}",
+    );
+    let crio = write(
+        dir.path(),
+        "crio.conf",
+        "[crio.runtime]\ndefault_runtime = \"runc\"\n",
+    );
+    let containerd = write(dir.path(), "config.toml", "version = 2\n[plugins]\n");
+    let own = write(dir.path(), "own.toml", "[handlers.runc]\n");
+    let kata = write(
+        dir.path(),
+        "configuration.toml",
+        "[hypervisor.qemu]\npath = \"/q\"\n",
+    );
+    let gvisor = write(
+        dir.path(),
+        "runsc.toml",
+        "[runsc_config]\nplatform = \"ptrace\"\n",
+    );
+    let refused = |source: HandlerSource| source.survey(&[]).unwrap_err().to_string();
+    for (path, words) in [
+        (&daemon, "this is Docker's daemon.json"),
+        (
+            &crio,
+            "this is CRI-O's configuration: give it with --crio-config",
+        ),
+        (
+            &own,
+            "this is berth's own configuration: give it with --config",
+        ),
+        (&kata, "this is Kata's configuration"),
+        (&gvisor, "this is gVisor's configuration"),
+    ] {
+        let told = refused(HandlerSource::Containerd(path.clone()));
+        assert!(told.contains(words), "{told}");
+    }
+    for path in [&daemon, &crio, &containerd, &kata, &gvisor] {
+        let told = refused(HandlerSource::Berth(path.clone()));
+        assert!(told.contains("this is "), "{told}");
+    }
+    // crio.conf.d beside it could be good: all of it is judged, and the start refuses it.
+    for path in [&daemon, &containerd, &own, &kata, &gvisor] {
+        let source = HandlerSource::Crio(path.clone());
+        let told = source.survey(&[]).unwrap().refusals().join("\n");
+        assert!(told.contains("this is "), "{told}");
+        source.load(&[]).unwrap_err();
+    }
+}
+
+#[test]
+fn one_broken_entry_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "default_handler = \"nope\"\nfrob = 1\n[handlers.a]\nbinarry = \"x\"\n[handlers.b]\nkind = \"c\"\n\
+                [handlers.c]\nbinary = \"/nowhere/c\"\n[handlers.\"d.v1\"]\nbinary = \"/nowhere/d\"\n";
+    let path = write(dir.path(), "config.toml", text);
+    write(dir.path(), "config.toml.d/z.toml", "[handlers.e\n");
+    let source = HandlerSource::Berth(path);
+    let survey = source.survey(&[]).unwrap();
+    let broken: Vec<(String, String)> = survey
+        .table()
+        .iter()
+        .map(|h| (h.definition.name.clone(), h.broken().unwrap()))
+        .collect();
+    let reason = |name: &str| &broken.iter().find(|(n, _)| n == name).unwrap().1;
+    assert!(
+        reason("a").contains("unknown key \"binarry\"")
+            && reason("a").contains("did you mean \"binary\"?")
+    );
+    assert!(reason("b").contains("kind \"c\" is none of"));
+    assert_eq!(reason("c"), "/nowhere/c does not exist");
+    let refusals = survey.refusals().join("\n");
+    for words in [
+        "\"frob\" is not a key",
+        "z.toml:1",
+        "no runtime handler \"nope\" is configured",
+    ] {
+        assert!(refusals.contains(words), "{words}: {refusals}");
+    }
+    let mistakes: Vec<&str> = survey.mistakes().map(|w| w.message.as_str()).collect();
+    assert!(
+        mistakes[0].starts_with("no RuntimeClass can name handler \"d.v1\""),
+        "{mistakes:?}"
+    );
+    source.load(&[]).unwrap_err();
 }
 
 #[test]
@@ -358,7 +590,7 @@ fn own_file_merges_drop_ins_and_refuses_unknown_keys() {
         "config.toml.d/c.toml",
         "[handlers.c]\nbinarry = \"runc\"\n",
     );
-    let error = own::import(&path, false).unwrap_err().to_string();
+    let error = wrong(&own::import(&path, false).unwrap());
     assert!(
         error.contains("c.toml:2") && error.contains("binarry"),
         "{error}"
@@ -404,8 +636,8 @@ fn the_runtime_inside_is_configured_like_others() {
         [embedded(None, true), embedded(Some("/r"), false)]
     );
     // A program without it says so.
-    let handlers = HandlerSource::Berth(path).survey(&[]).unwrap();
-    assert!(handlers.iter().all(|handler| matches!(&handler.state,
+    let survey = HandlerSource::Berth(path).survey(&[]).unwrap();
+    assert!(survey.table().iter().all(|handler| matches!(&handler.state,
         super::HandlerState::Broken { reason } if reason.contains("no runtime inside"))));
 }
 
@@ -479,26 +711,28 @@ fn what_is_wrong_in_our_own_file_is_said_with_its_line() {
         (
             "[handlers.runc]\nsystemd_cgroup = \"yes\"\n",
             2,
-            "handlers.runc.systemd_cgroup must be true or false",
+            "systemd_cgroup (FILE:2) must be true or false",
         ),
         (
             "[handlers.runc]\nargs = \"--x\"\n",
             2,
-            "handlers.runc.args must be a list of texts",
+            "args (FILE:2) must be a list of texts",
         ),
         (
             "[handlers.runc]\nbinary = 3\n",
             2,
-            "handlers.runc.binary must be a text",
+            "binary (FILE:2) must be a text",
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), "config.toml", text);
-        let Err(HandlersError::Invalid { origin, message }) = own::import(&path, true) else {
-            panic!("{text} is taken");
+        let message = match own::import(&path, true) {
+            Ok(imported) => wrong(&imported),
+            Err(error) => error.to_string(),
         };
+        let message = message.replace(&path.display().to_string(), "FILE");
         assert!(message.contains(words), "{message}");
-        assert_eq!(origin.line, line, "{text}");
+        assert!(message.contains(&format!("FILE:{line}")), "{message}");
     }
 }
 
@@ -536,7 +770,7 @@ fn a_handler_with_settings_that_cannot_be_read_cannot_run() {
         "crio.conf",
         "[crio.runtime.runtimes]\nbad = true\n",
     );
-    crio::import(&path).unwrap_err();
+    assert_eq!(wrong(&crio::import(&path).unwrap()), "it must be a table");
 }
 
 /// One handler as both containerd's file and berth's own define it.

@@ -358,10 +358,19 @@ async fn attach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
             "the network gave the pod no address"
         );
     }
+    mark_port(&record.id, &attachment);
     sandbox.update(|record| {
         record.ips = ips;
         record.attachment = Some(attachment);
     })
+}
+
+/// Marks the host's end of a pod's network with the pod. Without the mark nothing passes where NetworkPolicies are enforced, and the
+/// pod does not start there; elsewhere nobody misses it.
+pub(crate) fn mark_port(id: &str, attachment: &Attachment) {
+    if let Err(error) = cni::mark_port(attachment) {
+        tracing::warn!(id, %error, "the host's end of a pod's network cannot be marked");
+    }
 }
 
 /// What the pod asks of capable plugins.

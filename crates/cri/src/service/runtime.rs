@@ -301,6 +301,7 @@ impl RuntimeService for Services {
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
+        self.engine.trials().await;
         answer(status::status(&self.engine, request.into_inner().verbose))
     }
 

@@ -128,6 +128,9 @@ async fn apply(engine: &Shared, sandbox: &Arc<Sandbox>, pod: &Admitted) -> Resul
         }
     })?;
     let record = sandbox.record();
+    if let Some(joined) = &record.attachment {
+        sandbox::mark_port(&record.id, joined);
+    }
     let hostname = sandbox::hostname(&pod.config);
     let spec = sandbox::pause_spec(engine, &record)?;
     let named = async {

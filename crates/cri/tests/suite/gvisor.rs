@@ -298,3 +298,36 @@ async fn the_hosts_null_device_stays_roots() {
     assert_eq!(owner, 0);
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_pod_stays_in_runscs_directory() {
+    let mut server = Server::start().await;
+    let root = server.path().join("r/cri/runtime/runsc");
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(&root).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    };
+    let config = pod(&server, "locks");
+    let id = server.run(&config, "runsc").await;
+    let one = server.launch(&id, &config, shell("1", "sleep 1000")).await;
+    server.launch(&id, &config, shell("2", "sleep 1000")).await;
+    assert!(
+        names().iter().any(|name| name.contains(&one)),
+        "runsc has its notes somewhere else: {:?}",
+        names()
+    );
+    // One in order, the other with its pod.
+    let request = RemoveContainerRequest { container_id: one };
+    server.client.remove_container(request).await.unwrap();
+    let pod_sandbox_id = id;
+    let request = StopPodSandboxRequest {
+        pod_sandbox_id: pod_sandbox_id.clone(),
+    };
+    server.client.stop_pod_sandbox(request).await.unwrap();
+    let request = RemovePodSandboxRequest { pod_sandbox_id };
+    server.client.remove_pod_sandbox(request).await.unwrap();
+    assert_eq!(names(), Vec::<String>::new());
+    server.finish().await;
+}

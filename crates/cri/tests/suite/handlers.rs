@@ -209,7 +209,7 @@ fn gvisors_are_tried_out() {
          [handlers.broken]\nbinary = {broken:?}\n"
     );
     std::fs::write(&file, text).unwrap();
-    let mut table = berth_cri::HandlerSource::Berth(file).load(&[]).unwrap();
+    let table = berth_cri::HandlerSource::Berth(file).load(&[]).unwrap();
     assert!(table.find("broken").is_ok(), "not tried out yet");
     table.try_out();
     let error = table.find("broken").unwrap_err().to_string();

@@ -1,8 +1,12 @@
 //! The image service over an imported image.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use berth_cri::HandlerSource;
 use berth_cri_api::v1::*;
 
-use crate::client::{pod, shell};
+use crate::client::{pod, shell, until};
 use crate::image;
 use crate::server::Server;
 
@@ -109,5 +113,95 @@ async fn an_images_volumes_are_each_containers_own() {
     let request = RemoveContainerRequest { container_id: one };
     server.client.remove_container(request).await.unwrap();
     assert!(!kept.exists());
+    server.finish().await;
+}
+
+/// A registry that has nothing; it gives the paths that it was asked for.
+fn empty_registry() -> (std::net::SocketAddr, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let (mut text, mut part) = (Vec::new(), [0; 4096]);
+            while !text.windows(4).any(|end| end == b"\r\n\r\n") {
+                match client.read(&mut part).unwrap_or(0) {
+                    0 => break,
+                    n => text.extend_from_slice(&part[..n]),
+                }
+            }
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
+            let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _gone = client.write_all(answer.as_bytes());
+            if tell.send(path).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_are_found_where_the_table_of_handlers_says() {
+    let (address, asked) = empty_registry();
+    let mut server = Server::start_with(|config, dir| {
+        let hosts = dir.join("hosts/registry.invalid");
+        std::fs::create_dir_all(&hosts).unwrap();
+        let toml = format!("server = \"http://{address}\"\n");
+        std::fs::write(hosts.join("hosts.toml"), toml).unwrap();
+        let table = dir.join("config.toml");
+        std::fs::write(&table, "").unwrap();
+        config.handlers = HandlerSource::Berth(table);
+    })
+    .await;
+    let pull = async |server: &mut Server| {
+        let request = PullImageRequest {
+            image: spec("registry.invalid/a/b:1"),
+            ..PullImageRequest::default()
+        };
+        let refused = server.images.pull_image(request).await.unwrap_err();
+        refused.message().to_owned()
+    };
+    pull(&mut server).await;
+    assert!(asked.try_recv().is_err(), "nothing leads there yet");
+    // The directory is named while the server runs.
+    let (dir, table) = (
+        server.path().join("hosts"),
+        server.path().join("config.toml"),
+    );
+    std::fs::write(table, format!("[registry]\nhosts_dirs = [{dir:?}]\n")).unwrap();
+    until("a request at the registry", async || {
+        let said = pull(&mut server).await;
+        match asked.try_recv() {
+            Ok(path) => {
+                assert!(path.starts_with("/v2/a/b/manifests/1"), "{path}");
+                Ok(())
+            }
+            Err(_) => Err(said),
+        }
+    })
+    .await;
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_image_name_is_told_as_such() {
+    let mut server = Server::start().await;
+    for name in ["registry.test/Not_A_Name:1", "a b", "x:y:z", "@sha256:1"] {
+        let request = PullImageRequest {
+            image: spec(name),
+            ..PullImageRequest::default()
+        };
+        let refused = server.images.pull_image(request).await.unwrap_err();
+        // By these words the node's agent knows that trying again is in vain.
+        let message = refused.message();
+        assert!(
+            message.contains("image reference ") && message.contains(" is not valid: "),
+            "{name}: {message}"
+        );
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{name}");
+    }
     server.finish().await;
 }

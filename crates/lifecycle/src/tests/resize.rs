@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::{ContainerResizePolicy, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::super::admit::Room;
-use super::super::resize::{How, all_same, desired, how, judge, with_resources};
+use super::super::resize::{
+    How, POD, all_same, desired, granted_by_status, how, judge, with_limits_of_pod, with_resources,
+};
 use super::pod;
 
 fn resources(cpu: &str, memory: &str) -> ResourceRequirements {
@@ -79,7 +81,7 @@ fn the_granted_resources_stand_in_for_those_of_the_spec() {
     let all = desired(&p);
     assert_eq!(
         all.keys().collect::<Vec<_>>(),
-        ["a", "s"],
+        [POD, "a", "s"],
         "an init container is not resized"
     );
     assert!(matches!(
@@ -94,4 +96,51 @@ fn the_granted_resources_stand_in_for_those_of_the_spec() {
     let seen = with_resources(&p, &granted).into_owned().spec.unwrap();
     assert_eq!(seen.containers[0].resources, Some(resources("2", "1Gi")));
     assert_eq!(seen.init_containers, p.spec.unwrap().init_containers);
+}
+
+#[test]
+fn a_pod_as_a_whole_is_granted_like_a_container() {
+    let mut p = pod("Always", "app:a");
+    p.spec.as_mut().unwrap().resources = Some(resources("2", "1Gi"));
+    let mut granted = desired(&p);
+    assert!(matches!(
+        with_resources(&p, &granted),
+        std::borrow::Cow::Borrowed(_)
+    ));
+    granted.insert(POD.to_owned(), resources("1", "1Gi"));
+    let seen = with_resources(&p, &granted).into_owned();
+    assert_eq!(
+        seen.spec.unwrap().resources,
+        Some(resources("1", "1Gi")),
+        "what was granted"
+    );
+    granted.insert(POD.to_owned(), ResourceRequirements::default());
+    let seen = with_resources(&p, &granted).into_owned();
+    assert_eq!(seen.spec.unwrap().resources, None, "it had none before");
+    // Without a record the status counts.
+    let status = p.status.get_or_insert_default();
+    status.resources = Some(resources("500m", "1Gi"));
+    assert_eq!(granted_by_status(&p)[POD], resources("500m", "1Gi"));
+}
+
+#[test]
+fn a_container_without_a_limit_has_the_pods() {
+    let whole = resources("2", "1Gi");
+    let none = ResourceRequirements::default();
+    let has = |own: &ResourceRequirements| {
+        let limits = with_limits_of_pod(own, Some(&whole)).limits;
+        let limits = limits.unwrap_or_default();
+        limits
+            .into_iter()
+            .map(|(n, q)| format!("{n}={}", q.0))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(has(&none), ["cpu=2", "memory=1Gi"]);
+    assert_eq!(has(&resources("1", "64Mi")), ["cpu=1", "memory=64Mi"]);
+    assert_eq!(with_limits_of_pod(&none, None), none);
+    let mut huge = whole.clone();
+    let pages = ("hugepages-2Mi".to_owned(), Quantity("2Mi".to_owned()));
+    huge.limits.as_mut().unwrap().extend([pages]);
+    let limits = with_limits_of_pod(&none, Some(&huge)).limits.unwrap();
+    assert_eq!(limits.len(), 2, "huge pages are each container's own");
 }

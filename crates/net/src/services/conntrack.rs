@@ -41,6 +41,8 @@ const PATIENCE_SECONDS: i64 = 10;
 pub(crate) struct Flow {
     /// The protocol's number.
     pub(crate) protocol: u8,
+    /// Who asked.
+    pub(crate) from: SocketAddr,
     /// What the client asked for.
     pub(crate) asked: SocketAddr,
     /// Who answers.
@@ -76,7 +78,7 @@ pub(crate) fn cut(is_stale: impl Fn(&Flow) -> bool) -> io::Result<usize> {
             stale.push(flow);
         }
     })?;
-    let mut count = 0;
+    let (mut count, mut failure) = (0, None);
     for flow in stale {
         ask(
             &socket,
@@ -86,10 +88,11 @@ pub(crate) fn cut(is_stale: impl Fn(&Flow) -> bool) -> io::Result<usize> {
             Ok(()) => count += 1,
             // It has ended by itself meanwhile.
             Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
-            Err(error) => return Err(error),
+            // The others go all the same.
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
-    Ok(count)
+    failure.map_or(Ok(count), Err)
 }
 
 fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
@@ -182,6 +185,7 @@ fn parse(body: &[u8]) -> Option<Flow> {
     let (asked, answers) = (asked?, answers?);
     Some(Flow {
         protocol: asked.protocol,
+        from: asked.from,
         asked: asked.to,
         answers: answers.from,
         name,
@@ -195,7 +199,7 @@ struct Tuple {
     to: SocketAddr,
 }
 
-/// One direction of a connection; nothing for protocols without ports.
+/// One direction of a connection; port 0 for protocols without ports.
 fn tuple(bytes: &[u8]) -> Option<Tuple> {
     let (mut ips, mut ports, mut protocol) = ([None; 2], [None; 2], None);
     for (kind, inner, _) in attributes(bytes) {
@@ -212,8 +216,8 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
     }
     Some(Tuple {
         protocol: protocol?,
-        from: SocketAddr::new(ips[0]?, ports[0]?),
-        to: SocketAddr::new(ips[1]?, ports[1]?),
+        from: SocketAddr::new(ips[0]?, ports[0].unwrap_or(0)),
+        to: SocketAddr::new(ips[1]?, ports[1].unwrap_or(0)),
     })
 }
 
@@ -266,6 +270,7 @@ mod tests {
         body.extend(attribute(ID, &[1, 2, 3, 4]));
         let flow = parse(&body).unwrap();
         assert_eq!(flow.protocol, 17);
+        assert_eq!(flow.from, "10.0.0.9:4000".parse().unwrap());
         assert_eq!(flow.asked, "10.96.0.9:53".parse().unwrap());
         assert_eq!(flow.answers, "10.0.0.2:5353".parse().unwrap());
         assert_eq!(flow.name, [orig, attribute(ID, &[1, 2, 3, 4])].concat());

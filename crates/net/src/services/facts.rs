@@ -57,6 +57,8 @@ impl Protocol {
 pub(crate) struct Facts {
     /// The node's name.
     pub(crate) node: String,
+    /// The zone that its label says it is in.
+    pub(crate) zone: Option<String>,
     /// The addresses that the node reports: node ports and load balancers are there.
     pub(crate) addresses: Vec<IpAddr>,
     /// All addresses of this machine's interfaces.

@@ -5,38 +5,46 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::nft::{NftError, Standing, Table};
+use crate::nft::{NftError, Standing, Table, apply};
 use crate::ruleset::Ruleset;
 
 /// Everything is written anew this often, whatever seems to stand.
 const ANEW: Duration = Duration::from_secs(600);
 
-pub(crate) struct Kept {
-    table: Table,
-    written: Option<Written>,
+/// One table, or several that change together.
+pub(crate) struct Kept<const N: usize> {
+    /// What they are for, in the log.
+    purpose: &'static str,
+    tables: [Table; N],
+    written: Option<Written<N>>,
+    /// Written, and not yet seen as nft lists it.
+    unsettled: Option<([Ruleset; N], Instant)>,
     /// Somebody has changed nftables since it was looked at; often it was ourselves, or for somebody else.
     doubted: bool,
 }
 
-struct Written {
-    ruleset: Ruleset,
-    /// As nft listed it right after.
-    standing: Standing,
+struct Written<const N: usize> {
+    rulesets: [Ruleset; N],
+    /// As nft listed them right after.
+    standing: [Standing; N],
     /// When all of it was written.
     whole: Instant,
 }
 
-impl Kept {
-    pub(crate) fn new(table: Table) -> Self {
+impl<const N: usize> Kept<N> {
+    pub(crate) fn new(purpose: &'static str, tables: [Table; N]) -> Self {
         Self {
-            table,
+            purpose,
+            tables,
             written: None,
+            unsettled: None,
             doubted: false,
         }
     }
 
-    pub(crate) fn table(&self) -> &Table {
-        &self.table
+    /// The first one, which names the others.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        self.tables.first()
     }
 
     /// The next [`keep`](Self::keep) checks whether the rules still stand.
@@ -48,32 +56,47 @@ impl Kept {
     ///
     /// # Errors
     /// When nft can't be run or refuses.
-    pub(crate) async fn keep(&mut self, wanted: &Ruleset) -> Result<bool, NftError> {
-        if let Some(written) = &self.written
-            && self.doubted
-        {
-            let standing = self.table.standing().await?;
-            if standing.as_ref() != Some(&written.standing) {
-                warn!(table = %self.table, "somebody has changed the rules of Services; they are written anew");
+    pub(crate) async fn keep(&mut self, wanted: [&Ruleset; N]) -> Result<bool, NftError> {
+        let changed = self.write(wanted).await?;
+        self.settle().await?;
+        Ok(changed)
+    }
+
+    /// As [`keep`](Self::keep), but that [`settle`](Self::settle) has to follow: what waits for the rules need not wait for that.
+    ///
+    /// # Errors
+    /// As of [`keep`](Self::keep).
+    pub(crate) async fn write(&mut self, wanted: [&Ruleset; N]) -> Result<bool, NftError> {
+        if self.doubted && self.written.is_some() {
+            let standing = self.standing().await?;
+            if standing.as_ref() != self.written.as_ref().map(|written| &written.standing) {
+                warn!(
+                    table = self.tables.first().map(Table::words),
+                    "somebody has changed the rules {}; they are written anew", self.purpose
+                );
                 self.written = None;
             }
         }
         self.doubted = false;
+        self.unsettled = None;
         let whole = match self.written.take() {
             Some(written) if written.whole.elapsed() >= ANEW => None,
             other => other,
         };
         let since = match whole {
-            Some(written) if written.ruleset == *wanted => {
+            Some(written) if written.rulesets.iter().eq(wanted) => {
                 self.written = Some(written);
                 return Ok(false);
             }
             Some(written) => {
-                let script = wanted.changes(&written.ruleset, &self.table);
-                match self.table.apply(&script).await {
+                let both = wanted.iter().zip(&written.rulesets).zip(&self.tables);
+                let script: String = both
+                    .map(|((wanted, old), table)| wanted.changes(old, table))
+                    .collect();
+                match apply(&script).await {
                     Ok(()) => written.whole,
                     Err(error) => {
-                        debug!(table = %self.table, %error, "the rules are not what they were; they are written anew");
+                        debug!(purpose = self.purpose, %error, "the rules are not what they were; they are written anew");
                         self.rebuild(wanted).await?;
                         Instant::now()
                     }
@@ -84,33 +107,61 @@ impl Kept {
                 Instant::now()
             }
         };
-        // Otherwise somebody has changed it already: the kernel tells of that, and it is written anew then.
-        self.written = self
-            .table
-            .standing()
-            .await?
-            .filter(|standing| wanted.is_whole_in(standing))
-            .map(|standing| Written {
-                ruleset: wanted.clone(),
-                standing,
-                whole: since,
-            });
+        self.unsettled = Some((wanted.map(Clone::clone), since));
         Ok(true)
     }
 
-    /// Writes all of it over whatever is there. Who stays with which endpoint is kept, if the table is one of ours.
-    async fn rebuild(&self, wanted: &Ruleset) -> Result<(), NftError> {
-        let over = match self.table.names().await? {
-            Some(names) => {
-                let script = wanted.rebuild(&names, &self.table);
-                self.table.apply(&script).await
-            }
-            None => self.table.apply(&wanted.anew(&self.table)).await,
+    /// Learns how nft lists what was written, to know it again. Where that isn't what was written, somebody has changed it
+    /// already: the kernel tells of that, and it is written anew then.
+    ///
+    /// # Errors
+    /// When nft can't be run.
+    pub(crate) async fn settle(&mut self) -> Result<(), NftError> {
+        let Some((rulesets, whole)) = self.unsettled.take() else {
+            return Ok(());
         };
-        match over {
+        let Some(standing) = self.standing().await? else {
+            return Ok(());
+        };
+        let mut both = rulesets.iter().zip(&standing);
+        if both.all(|(wanted, standing)| wanted.is_whole_in(standing)) {
+            self.written = Some(Written {
+                rulesets,
+                standing,
+                whole,
+            });
+        }
+        Ok(())
+    }
+
+    /// What stands in the tables; nothing when one of them isn't there.
+    async fn standing(&self) -> Result<Option<[Standing; N]>, NftError> {
+        let mut all = Vec::with_capacity(N);
+        for table in &self.tables {
+            let Some(standing) = table.standing().await? else {
+                return Ok(None);
+            };
+            all.push(standing);
+        }
+        Ok(all.try_into().ok())
+    }
+
+    /// Writes all of it over whatever is there. Who stays with which endpoint is kept, if the table is one of ours.
+    async fn rebuild(&self, wanted: [&Ruleset; N]) -> Result<(), NftError> {
+        let mut over = String::new();
+        let mut anew = String::new();
+        for (wanted, table) in wanted.iter().zip(&self.tables) {
+            let whole = wanted.anew(table);
+            over += &match table.names().await? {
+                Some(names) => wanted.rebuild(&names, table),
+                None => whole.clone(),
+            };
+            anew += &whole;
+        }
+        match apply(&over).await {
             Err(NftError::Refused { message }) => {
-                debug!(table = %self.table, message, "the table is made anew");
-                self.table.apply(&wanted.anew(&self.table)).await
+                debug!(purpose = self.purpose, message, "the tables are made anew");
+                apply(&anew).await
             }
             other => other,
         }

@@ -1,5 +1,7 @@
 //! Services and EndpointSlices, as far as rules are made of them. What isn't understood is left out.
 
+mod near;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,6 +12,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 
 use super::facts::{Facts, Protocol};
+use near::{Hints, Near};
 
 /// Whose endpoints a slice has.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -90,6 +93,7 @@ struct Endpoint {
     serving: bool,
     terminating: bool,
     node: Option<String>,
+    hints: Hints,
 }
 
 impl Service {
@@ -192,6 +196,7 @@ impl Slice {
                 serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
                 terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
                 node: endpoint.node_name.clone(),
+                hints: Hints::of(endpoint.hints.as_ref()),
             })
         });
         Some(Self {
@@ -243,15 +248,17 @@ impl Backends {
             }
         }
         let is_local = |e: &Endpoint| e.node.as_deref() == Some(facts.node.as_str());
+        let ready = all.values().filter(|e| e.ready);
+        let near = Near::of(ready.map(|e| &e.hints), facts);
         let usable = |local: bool| -> Vec<SocketAddr> {
-            let near = all.iter().filter(|(_, e)| !local || is_local(e));
-            let pick = |wanted: fn(&Endpoint) -> bool| -> Vec<SocketAddr> {
-                let picked = near.clone().filter(|(_, e)| wanted(e));
+            let here = all.iter().filter(|(_, e)| !local || is_local(e));
+            let pick = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<SocketAddr> {
+                let picked = here.clone().filter(|(_, e)| wanted(e));
                 picked.map(|(at, _)| *at).take(MAX_ENDPOINTS).collect()
             };
-            match pick(|e| e.ready) {
+            match pick(&|e| e.ready && (local || near.takes(&e.hints, facts))) {
                 // Those that are on their way out but still answer are better than nothing (KEP-1669).
-                none if none.is_empty() => pick(|e| e.serving && e.terminating),
+                none if none.is_empty() => pick(&|e| e.serving && e.terminating),
                 ready => ready,
             }
         };

@@ -63,6 +63,9 @@ fn properties(unified: bool, limits: &Limits) -> Vec<String> {
     if let Some(bytes) = limits.memory {
         all.push((memory, "t", bytes.to_string()));
     }
+    if let Some(bytes) = limits.swap.filter(|_| unified) {
+        all.push(("MemorySwapMax", "t", bytes.to_string()));
+    }
     // So that each of the pod's cgroups has the controllers.
     for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting"] {
         all.push((accounting, "b", "true".to_owned()));
@@ -113,12 +116,24 @@ mod tests {
             weight: 49,
             quota: Some(125_000),
             memory: Some(83_886_080),
+            swap: None,
+            huge_pages: Vec::new(),
         };
         assert_eq!(
             properties(true, &limits).join(" "),
             "6 CPUWeight t 49 CPUQuotaPerSecUSec t 1250000 MemoryMax t 83886080 \
              CPUAccounting b true MemoryAccounting b true TasksAccounting b true"
         );
+        let swapless = Limits {
+            swap: Some(0),
+            ..limits.clone()
+        };
+        let all = properties(true, &swapless).join(" ");
+        assert!(
+            all.starts_with("7 ") && all.contains(" MemorySwapMax t 0 "),
+            "{all}"
+        );
+        assert!(!properties(false, &swapless).join(" ").contains("Swap"));
         let best_effort = Limits {
             quota: None,
             memory: None,

@@ -7,6 +7,7 @@ use berth_lifecycle::qos::{cpu_quota, cpu_shares, oom_score_adj, qos};
 
 use crate::agent::Agent;
 use crate::amount;
+use crate::huge_pages::{self, Pool};
 
 const PERIOD: i64 = 100_000;
 const CRITICAL_PRIORITY: i32 = 2_000_001_000;
@@ -18,14 +19,14 @@ pub(crate) fn container_resources(
     c: &Container,
 ) -> LinuxContainerResources {
     let r = c.resources.as_ref();
-    let quota = cpu_quota(amount::limit(r, "cpu"));
+    let quota = cpu_quota(amount::container_limit(pod, c, "cpu"));
     let critical = pod
         .spec
         .as_ref()
         .and_then(|s| s.priority)
         .is_some_and(|p| p >= CRITICAL_PRIORITY);
-    let memory = amount::limit(r, "memory");
-    LinuxContainerResources {
+    let memory = amount::container_limit(pod, c, "memory");
+    let mut all = LinuxContainerResources {
         cpu_period: if quota > 0 { PERIOD } else { 0 },
         cpu_quota: quota,
         cpu_shares: cpu_shares(amount::request(r, "cpu")),
@@ -38,26 +39,22 @@ pub(crate) fn container_resources(
         ),
         hugepage_limits: hugepages(c),
         ..LinuxContainerResources::default()
-    }
+    };
+    agent.swap.bound(pod, c, &mut all);
+    all
 }
 
+/// None of each size that the container has no limit of, as under the stock kubelet: what nobody asked for is another
+/// pod's.
 fn hugepages(c: &Container) -> Vec<HugepageLimit> {
-    let limits = c.resources.as_ref().and_then(|r| r.limits.as_ref());
-    limits
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, q)| {
-            let size = name.strip_prefix("hugepages-")?;
-            let page_size = match size.strip_suffix('i') {
-                Some(s) => format!("{s}B"),
-                None => size.to_owned(),
-            };
-            Some(HugepageLimit {
-                page_size,
-                limit: u64::try_from(amount::bytes(q)).unwrap_or(0),
-            })
-        })
-        .collect()
+    let limit = |pool: Pool| {
+        let bytes = amount::limit(c.resources.as_ref(), &pool.resource());
+        HugepageLimit {
+            page_size: pool.size(),
+            limit: u64::try_from(bytes).unwrap_or(0),
+        }
+    };
+    huge_pages::pools().into_iter().map(limit).collect()
 }
 
 /// The pod's resources without overhead, and the overhead by itself, as RunPodSandbox carries them.

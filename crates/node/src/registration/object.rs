@@ -12,21 +12,33 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::agent::{Agent, Pressure};
+use crate::huge_pages::{self, Pool};
+use crate::runtime::Facts;
 
 /// The Kubernetes version whose kubelet this agent stands in for.
 pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.0+berth-", env!("CARGO_PKG_VERSION"));
 
+/// The longest value of a label.
+const MAX_LABEL: usize = 63;
+
 /// Memory that eviction keeps free, the stock `memory.available<100Mi`.
 const RESERVED_MEMORY: i64 = 100 << 20;
+
+/// What the node is called where a host name is wanted: its own name, as the stock kubelet has it (`--hostname-override`). Two
+/// nodes of one machine are two places. A name that is too long for a label gives way to the machine's.
+fn hostname(agent: &Agent) -> String {
+    let name = &agent.config.node_name;
+    if name.len() > MAX_LABEL {
+        return agent.machine.hostname.to_lowercase();
+    }
+    name.clone()
+}
 
 /// The labels that the agent gives its Node.
 pub(crate) fn own_labels(agent: &Agent) -> BTreeMap<String, String> {
     let m = &agent.machine;
     let mut labels = BTreeMap::from([
-        (
-            "kubernetes.io/hostname".to_owned(),
-            m.hostname.to_lowercase(),
-        ),
+        ("kubernetes.io/hostname".to_owned(), hostname(agent)),
         ("kubernetes.io/os".to_owned(), "linux".to_owned()),
         ("kubernetes.io/arch".to_owned(), m.architecture.to_owned()),
         ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
@@ -42,10 +54,13 @@ pub(crate) fn own_labels(agent: &Agent) -> BTreeMap<String, String> {
 pub(super) fn node(agent: &Agent) -> Node {
     let labels = own_labels(agent);
     let taints = agent.config.register_taints.clone();
+    let annotations = super::annotations(agent).into_iter();
+    let annotations = annotations.filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Node {
         metadata: ObjectMeta {
             name: Some(agent.config.node_name.clone()),
             labels: Some(labels),
+            annotations: Some(annotations.collect()),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
@@ -80,19 +95,9 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
             Quantity(agent.config.max_pods.to_string()),
         ),
     ]);
-    for (size, name) in [("2048kB", "hugepages-2Mi"), ("1048576kB", "hugepages-1Gi")] {
-        let path = format!("/sys/kernel/mm/hugepages/hugepages-{size}/nr_hugepages");
-        let Ok(text) = std::fs::read_to_string(path) else {
-            continue;
-        };
-        let pages: i64 = text.trim().parse().unwrap_or(0);
-        let mib = if name == "hugepages-2Mi" { 2 } else { 1024 };
-        let amount = if pages == 0 {
-            "0".to_owned()
-        } else {
-            format!("{}Mi", pages * mib)
-        };
-        list.insert(name.to_owned(), Quantity(amount));
+    for pool in huge_pages::pools() {
+        let total = huge_pages::binary(pool.total());
+        list.insert(pool.resource(), Quantity(total));
     }
     for (name, count) in agent.devices.counts() {
         list.insert(name, Quantity(count.all.to_string()));
@@ -104,7 +109,9 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
 pub(crate) fn allocatable(agent: &Agent) -> BTreeMap<String, Quantity> {
     let m = &agent.machine;
     let mut list = capacity(agent);
-    let memory = (m.memory_bytes - RESERVED_MEMORY).max(0) / 1024;
+    // What is set aside for huge pages is no other memory.
+    let huge: i64 = huge_pages::pools().into_iter().map(Pool::total).sum();
+    let memory = (m.memory_bytes - RESERVED_MEMORY - huge).max(0) / 1024;
     list.insert("memory".to_owned(), Quantity(format!("{memory}Ki")));
     let disk = m.disk_bytes / 10 * 9;
     list.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
@@ -133,7 +140,7 @@ pub(super) fn status(
         .collect();
     addresses.push(NodeAddress {
         type_: "Hostname".to_owned(),
-        address: m.hostname.clone(),
+        address: hostname(agent),
     });
     let handlers = facts.handlers.iter().map(|h| NodeRuntimeHandler {
         name: Some(h.name.clone()),
@@ -178,7 +185,7 @@ pub(super) fn status(
 }
 
 fn conditions(
-    facts: &crate::runtime::Facts,
+    facts: &Facts,
     pressure: &Pressure,
     old: Option<&NodeStatus>,
     now: Timestamp,

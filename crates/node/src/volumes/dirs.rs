@@ -6,11 +6,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use berth_supervise::unblock;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, PodSpec};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::{VolumeError, io};
 use crate::amount;
+use crate::huge_pages;
 use crate::own_dirs;
 
 /// Everyone may write: containers run as any user.
@@ -23,17 +24,23 @@ pub(super) fn empty_dir(
     path: &Path,
     group: Option<u32>,
     memory: i64,
+    pod: &Pod,
 ) -> Result<(), VolumeError> {
     let fresh = !path.exists();
+    let limit = source.size_limit.as_ref();
+    let limit = limit.map(|q| amount::amount("emptyDir.sizeLimit", q));
+    let size = limit.transpose()?.filter(|n| *n > 0);
     match source.medium.as_deref().unwrap_or_default() {
         "" => own_dirs::make(path).map_err(io(path))?,
-        "Memory" => {
-            let limit = source.size_limit.as_ref();
-            let limit = limit.map(|q| amount::amount("emptyDir.sizeLimit", q));
-            let size = limit.transpose()?.filter(|n| *n > 0);
-            tmpfs(path, Some(size.unwrap_or(memory / 2)), Content::Any)?;
+        "Memory" => tmpfs(path, Some(size.unwrap_or(memory / 2)), Content::Any)?,
+        medium => {
+            let none = PodSpec::default();
+            let spec = pod.spec.as_ref().unwrap_or(&none);
+            let page = huge_pages::of_medium(medium, spec)?;
+            // Not more than the pod has: not all kernels bound that by a cgroup.
+            let own = amount::pod_request(spec, &format!("hugepages-{page}"), false);
+            hugetlbfs(path, &page, size.map_or(own, |size| size.min(own)))?;
         }
-        _ => return Err(VolumeError::Unsupported("emptyDir with huge pages")),
     }
     if fresh {
         open_to_all(path)?;
@@ -80,6 +87,27 @@ pub(super) fn tmpfs(path: &Path, size: Option<i64>, content: Content) -> Result<
         Content::Any => mount_tmpfs(path, &options),
     };
     mounted.map_err(|e| io(path)(e.into()))
+}
+
+/// A directory in huge pages of one size (as `2Mi`), mounted once. The cgroup's limit bounds what the pod's processes use of
+/// them, and `size` what the directory holds.
+fn hugetlbfs(path: &Path, page: &str, size: i64) -> Result<(), VolumeError> {
+    own_dirs::make(path).map_err(io(path))?;
+    if is_mount_point(path).map_err(io(path))? {
+        return Ok(());
+    }
+    let page = page.trim_end_matches('i');
+    let options = CString::new(format!("pagesize={page},size={size}"))
+        .map_err(|_| io(path)(rustix::io::Errno::INVAL.into()))?;
+    let flags = MountFlags::empty();
+    rustix::mount::mount(
+        "hugetlbfs",
+        path,
+        "hugetlbfs",
+        flags,
+        Some(options.as_c_str()),
+    )
+    .map_err(|e| io(path)(e.into()))
 }
 
 fn mount_tmpfs(path: &Path, options: &str) -> Result<(), rustix::io::Errno> {
@@ -168,6 +196,48 @@ fn unescape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_empty_dir_of_huge_pages_holds_no_more_than_the_pod_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits =
+            json!({"limits": {"hugepages-2Mi": "8Mi"}, "requests": {"hugepages-2Mi": "8Mi"}});
+        let pod: Pod = serde_json::from_value(
+            json!({"spec": {"containers": [{"name": "c", "resources": limits}]}}),
+        )
+        .unwrap();
+        for (name, source, mib) in [
+            ("a", json!({"medium": "HugePages"}), 8),
+            (
+                "b",
+                json!({"medium": "HugePages-2Mi", "sizeLimit": "4Mi"}),
+                4,
+            ),
+            (
+                "c",
+                json!({"medium": "HugePages-2Mi", "sizeLimit": "1Gi"}),
+                8,
+            ),
+        ] {
+            let path = dir.path().join(name);
+            let source: EmptyDirVolumeSource = serde_json::from_value(source).unwrap();
+            empty_dir(&source, &path, None, 1 << 30, &pod).unwrap();
+            let there = rustix::fs::statfs(&path).unwrap();
+            rustix::mount::unmount(&path, UnmountFlags::DETACH).unwrap();
+            assert_eq!(
+                (there.f_bsize, there.f_blocks),
+                (2 << 20, mib / 2),
+                "{name}"
+            );
+            assert_eq!(there.f_type, 0x9584_58f6, "no hugetlbfs");
+        }
+        let path = dir.path().join("d");
+        let source = serde_json::from_value(json!({"medium": "HugePages-1Gi"})).unwrap();
+        let error = empty_dir(&source, &path, None, 1 << 30, &pod).unwrap_err();
+        assert!(error.to_string().contains("hugepages-1Gi"), "{error}");
+        assert!(!path.exists());
+    }
 
     #[test]
     fn a_host_path_type_that_is_not_known_is_refused() {

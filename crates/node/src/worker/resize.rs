@@ -4,9 +4,9 @@ use berth_core::event::EventType;
 use berth_cri_api::v1::{
     ContainerStatsRequest, UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
-use berth_lifecycle::resize::{self, How};
-use berth_lifecycle::{Problem, RunState};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use berth_lifecycle::resize::{self, How, POD};
+use berth_lifecycle::{Problem, RunState, swap};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use tonic::Code;
 use tracing::warn;
 
@@ -15,6 +15,29 @@ use crate::allocation::{self, Allocation};
 use crate::amount;
 use crate::container_config::{container_resources, resources_of_pod};
 use crate::cri::rpc_message;
+
+/// The resources of a pod as a whole.
+struct Whole<'a> {
+    allocated: Option<&'a ResourceRequirements>,
+    actuated: Option<&'a ResourceRequirements>,
+}
+
+impl<'a> Whole<'a> {
+    /// Where nobody knows what the pod's cgroup was given, it is what was granted: that is given again anyway.
+    fn of(record: &'a Allocation) -> Self {
+        let allocated = record.allocated.get(POD);
+        let actuated = record.actuated.get(POD).or(allocated);
+        Self {
+            allocated,
+            actuated,
+        }
+    }
+
+    fn changes(&self) -> bool {
+        let both = self.allocated.zip(self.actuated);
+        both.is_some_and(|(a, b)| !resize::same(a, b))
+    }
+}
 
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
@@ -71,10 +94,16 @@ impl Worker {
             warn!(pod = %self.name(), %error, "the record of the pod's resources cannot be read; what its status says is taken instead");
             None
         });
-        let record = found.unwrap_or_else(|| Allocation {
+        let mut record = found.unwrap_or_else(|| Allocation {
             allocated: resize::granted_by_status(&self.pod),
             actuated: resize::Resources::new(),
         });
+        // An older agent noted nothing of the pod as a whole, and changed nothing of it.
+        let desired = || resize::desired(&self.pod).remove(POD).unwrap_or_default();
+        record
+            .allocated
+            .entry(POD.to_owned())
+            .or_insert_with(desired);
         self.save(record);
     }
 
@@ -86,15 +115,15 @@ impl Worker {
         *self.handle.allocation.lock() = Some(record);
     }
 
-    /// Notes what the runtime was given for one container.
-    pub(super) fn actuated(&mut self, c: &Container) {
+    /// Notes what the runtime was given for one container, or the pod's cgroup for [`POD`].
+    pub(super) fn actuated(&mut self, name: &str) {
         let record = self.handle.allocation.lock().clone();
         let Some(mut record) = record else { return };
-        let Some(allocated) = record.allocated.get(&c.name) else {
+        let Some(allocated) = record.allocated.get(name) else {
             return;
         };
-        if record.actuated.get(&c.name) != Some(allocated) {
-            record.actuated.insert(c.name.clone(), allocated.clone());
+        if record.actuated.get(name) != Some(allocated) {
+            record.actuated.insert(name.to_owned(), allocated.clone());
             self.save(record);
             self.show();
         }
@@ -116,6 +145,12 @@ impl Worker {
         }
         let verdict = match wanted.spec.as_ref().map(amount::check_pod) {
             Some(Err(error)) => Err(Problem::new("Infeasible", error.to_string())),
+            Some(Ok(())) | None
+                if self.agent.swap.is_used() && swap::is_resized(&wanted, &record.allocated) =>
+            {
+                let message = "In-place resize of containers with swap is not supported.";
+                Err(Problem::new("Infeasible", message))
+            }
             Some(Ok(())) | None => {
                 let others = self.others();
                 let granted = self.rooms(&self.pod, &RESOURCES, &others);
@@ -166,6 +201,7 @@ impl Worker {
             self.resize.in_progress = None;
             return Ok(false);
         };
+        let of_pod = Whole::of(&record);
         let mut in_place = Vec::new();
         for c in containers(&self.pod) {
             let (Some(allocated), Some(seen)) =
@@ -176,7 +212,10 @@ impl Worker {
             if seen.state != RunState::Running {
                 continue;
             }
-            match resize::how(c, record.actuated.get(&c.name), allocated) {
+            let actuated = record.actuated.get(&c.name);
+            let actuated = actuated.map(|r| resize::with_limits_of_pod(r, of_pod.actuated));
+            let allocated = resize::with_limits_of_pod(allocated, of_pod.allocated);
+            match resize::how(c, actuated.as_ref(), &allocated) {
                 How::Done => {}
                 How::InPlace => in_place.push((c.clone(), seen.id.clone())),
                 How::Restart => {
@@ -190,7 +229,8 @@ impl Worker {
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
         let cgroups = self.agent.cgroups.clone();
         let settled = cgroups.is_settled(&pod, self.cgroup.as_ref());
-        if in_place.is_empty() && self.restarts.is_empty() && settled {
+        let of_pod_changes = of_pod.changes();
+        if in_place.is_empty() && self.restarts.is_empty() && settled && !of_pod_changes {
             self.resize.in_progress = None;
             return Ok(false);
         }
@@ -228,14 +268,15 @@ impl Worker {
                     rpc_message(&e)
                 )
             })?;
-            self.actuated(&c);
+            self.actuated(&c.name);
         }
-        if any {
+        if any || of_pod_changes {
             self.tell_sandbox(&sandbox.id, &pod).await?;
         }
         if self.restarts.is_empty() {
             cgroups.ensure(&pod, systemd).await.map_err(failed)?;
             self.cgroup = cgroups.limits(&pod);
+            self.actuated(POD);
             self.resize.in_progress = None;
         }
         Ok(changed)
@@ -275,7 +316,7 @@ impl Worker {
     ) -> Result<(), String> {
         let limit = |pod: &Pod, name: &str| {
             let c = containers(pod).find(|c| c.name == name);
-            c.map_or(0, |c| amount::limit(c.resources.as_ref(), "memory"))
+            c.map_or(0, |c| amount::container_limit(pod, c, "memory"))
         };
         let shrinks = |old: i64, new: i64| new > 0 && (old == 0 || new < old);
         for (c, id) in changed {

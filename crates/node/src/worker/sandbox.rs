@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use berth_core::event::EventType;
 use berth_cri_api::v1::{PodSandboxConfig, RunPodSandboxRequest};
-use berth_lifecycle::{Problem, Start, admit, is_terminal};
+use berth_lifecycle::resize::POD;
+use berth_lifecycle::{Problem, Start, admit, is_terminal, ports};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use tracing::{debug, warn};
@@ -13,8 +14,11 @@ use tracing::{debug, warn};
 use super::Worker;
 use crate::UnsupportedHandler;
 use crate::amount;
+use crate::classes::Class;
 use crate::cri::rpc_message;
 use crate::devices::allocate::AllocateError;
+use crate::huge_pages::{self, Pool};
+use crate::isolation;
 use crate::pods::PodHandle;
 use crate::sandbox_config::{SandboxConfigError, log_directory, sandbox_config};
 use crate::users;
@@ -132,7 +136,11 @@ impl Worker {
             return Err(Problem::new("Evicted", message));
         }
         let others = self.others();
-        let mut room = self.rooms(&self.pod, &RESOURCES, &others);
+        let pools = huge_pages::pools().into_iter().map(Pool::resource);
+        let pools: Vec<String> = pools.collect();
+        let mut names = RESOURCES.to_vec();
+        names.extend(pools.iter().map(String::as_str));
+        let mut room = self.rooms(&self.pod, &names, &others);
         room.push(admit::Room {
             name: "pods".to_owned(),
             requested: 1,
@@ -143,7 +151,8 @@ impl Worker {
             strict_groups: self.agent.runtime.borrow().supplemental_groups_policy == Some(true),
             user_namespaces: self.agent.runtime.borrow().user_namespaces(None),
         };
-        admit::admit(&self.pod, &labels, &room, can)
+        admit::admit(&self.pod, &labels, &room, can)?;
+        ports::admit_ports(&self.pod, &others)
     }
 
     /// The other pods that have room on this node.
@@ -193,11 +202,12 @@ impl Worker {
             .and_then(|s| s.runtime_class_name.clone())
             .filter(|name| !name.is_empty() && self.agent.config.gates.runtime_class);
         let Some(class) = class else {
-            return self.with_users(String::new());
+            let handler = self.isolated_enough(None)?;
+            return self.with_users(handler);
         };
         let node = self.agent.config.node_name.clone();
-        let handler = match self.agent.classes.handler(&class).await {
-            Ok(Some(handler)) => handler,
+        let found = match self.agent.classes.find(&class).await {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 let message = format!(
                     "RuntimeClass {class:?} does not exist, so node {node:?} cannot run the pod"
@@ -211,11 +221,30 @@ impl Worker {
                 return None;
             }
         };
-        if self.agent.runtime.borrow().has_handler(&handler) == Some(false) {
-            self.unsupported(&class, &handler);
+        let handler = &found.handler;
+        if self.agent.runtime.borrow().has_handler(handler) == Some(false) {
+            self.unsupported(&class, handler);
             return None;
         }
+        let handler = self.isolated_enough(Some(&found))?;
         self.with_users(handler)
+    }
+
+    /// The handler, unless it keeps the pod less apart than the pod demands: a scheduler that knows nothing of that, whoever
+    /// binds pods, and another configuration of this node's runtime than it had are all stopped here.
+    fn isolated_enough(&mut self, class: Option<&Class>) -> Option<String> {
+        let facts = self.agent.runtime.borrow().clone();
+        let node = &self.agent.config.node_name;
+        let Some(message) = isolation::shortfall(&self.pod, class, &facts, node) else {
+            return Some(class.map(|class| class.handler.clone()).unwrap_or_default());
+        };
+        if facts.is_ready() {
+            self.refuse("InsufficientIsolation", message);
+        } else {
+            // The runtime has not said what its handlers are.
+            self.retry();
+        }
+        None
     }
 
     /// Refuses a handler that has no user namespaces for a pod that wants one.
@@ -245,7 +274,11 @@ impl Worker {
         let mut message = format!(
             "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} does not have"
         );
-        if !have.is_empty() {
+        if let Some(why) = facts.why_broken(handler) {
+            message = format!(
+                "RuntimeClass {class:?} needs runtime handler {handler:?}, which the runtime of node {node:?} cannot use: {why}"
+            );
+        } else if !have.is_empty() {
             message.push_str(&format!(" (it has: {})", have.join(", ")));
         }
         self.refuse("UnsupportedRuntimeHandler", message);
@@ -331,6 +364,7 @@ impl Worker {
             return false;
         }
         self.cgroup = self.agent.cgroups.limits(&self.pod);
+        self.actuated(POD);
         let logs = log_directory(&self.agent, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&logs) {
             self.sandbox_failed(format!("cannot make {}: {error}", logs.display()));
@@ -374,7 +408,8 @@ impl Worker {
         let mounted = mounted.is_none_or(|result| self.take_volumes(result));
         match sandbox {
             Ok(_) => {
-                self.status.runtime(self.runtime_words(&handler));
+                let isolation = self.agent.runtime.borrow().describe(&handler).1.isolation;
+                self.status.runtime(self.runtime_words(&handler), isolation);
                 mounted
             }
             Err(e) => {

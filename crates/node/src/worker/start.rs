@@ -22,6 +22,7 @@ use crate::events::MESSAGE_BYTES;
 use crate::hooks;
 use crate::images::Image;
 use crate::pod_files::first_bytes;
+use crate::pod_network::asked::REASON;
 
 #[derive(Clone, Debug)]
 enum Pull {
@@ -308,6 +309,12 @@ impl Worker {
             }
         };
         drop(stage);
+        if let Err(message) = self.network_in_force().await {
+            self.agent.events.warn(&self.pod, REASON, message.clone());
+            self.problem(&c.name, REASON, message);
+            self.retry();
+            return false;
+        }
         let request = StartContainerRequest {
             container_id: id.clone(),
         };
@@ -340,7 +347,7 @@ impl Worker {
             format!("Started container {} with runtime {words}", c.name),
         );
         self.problems.remove(&c.name);
-        self.actuated(c);
+        self.actuated(&c.name);
         self.images
             .insert(c.name.clone(), c.image.clone().unwrap_or_default());
         self.pulls.list.lock().remove(&(c.name.clone(), s.attempt));

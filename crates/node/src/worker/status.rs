@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use berth_core::isolation::{ATTESTED, Isolation};
 use berth_lifecycle::{Inputs, Observed, RunState, is_ours};
 use berth_supervise::{Brief, Outage, unblock};
 use jiff::Timestamp;
@@ -38,6 +39,8 @@ struct Wanted {
     status: Option<PodStatus>,
     /// The value of the runtime annotation.
     runtime: Option<String>,
+    /// How far that runtime keeps the pod apart.
+    isolation: Option<Isolation>,
 }
 
 /// Handle of the task that writes one pod's status.
@@ -87,9 +90,10 @@ impl StatusTask {
 
     /// Writes the runtime annotation with the next status: a node may write a pod's status only, and
     /// annotations go with it. The sandbox that this tells of changes the status right after.
-    pub(super) fn runtime(&self, words: String) {
+    pub(super) fn runtime(&self, words: String, isolation: Option<Isolation>) {
         self.wanted.send_if_modified(|w| {
             w.runtime = Some(words);
+            w.isolation = isolation;
             false
         });
     }
@@ -151,6 +155,7 @@ async fn write(
                 number,
                 status,
                 runtime,
+                isolation,
             } = wanted.borrow_and_update().clone();
             let Some(status) = status else { break };
             let runtime = runtime.or_else(|| last.runtime.clone());
@@ -160,7 +165,8 @@ async fn write(
             }
             let mut body = patch(&uid, &last.status, &status);
             if runtime != last.runtime {
-                body["metadata"]["annotations"] = json!({RUNTIME: runtime});
+                body["metadata"]["annotations"] =
+                    json!({RUNTIME: runtime, ATTESTED: isolation.map(Isolation::as_str)});
             }
             let (params, body) = (writes::patch(), Patch::Strategic(&body));
             let sent = SystemTime::now();

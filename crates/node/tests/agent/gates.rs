@@ -43,3 +43,32 @@ async fn every_combination() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_class_that_denies_the_network_runs_only_where_that_is_enforced() {
+    let world = World::started().await;
+    let path = "/apis/node.k8s.io/v1/runtimeclasses/closed";
+    let annotations = json!({"node.berth.dev/default-network-policy": "deny-all"});
+    let object = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+        "metadata": {"name": "closed", "annotations": annotations}, "handler": "runc"});
+    world.api.put(path, object);
+    world
+        .api
+        .put(POD, pod(&json!({"runtimeClassName": "closed"})));
+    world
+        .said("NetworkPolicyNotInForce: RuntimeClass \"closed\" has the annotation")
+        .await;
+    world
+        .until(POD, "the reason", |p| {
+            let waiting = &p["status"]["containerStatuses"][0]["state"]["waiting"];
+            waiting["reason"] == "NetworkPolicyNotInForce"
+        })
+        .await;
+    let calls = world.cri.calls();
+    assert!(
+        !calls.iter().any(|call| call.starts_with("StartContainer")),
+        "{calls:?}"
+    );
+    class(&world, "closed", "runc");
+    world.ready().await;
+}

@@ -259,3 +259,140 @@ async fn without_its_record_a_pod_has_what_its_status_says_and_no_more() {
         );
     }
 }
+
+fn whole(cpu: &str, memory: &str) -> Value {
+    let amounts = json!({"cpu": cpu, "memory": memory});
+    json!({"requests": amounts, "limits": amounts})
+}
+
+fn of_pod<'a>(pod: &'a Value, at: &str) -> &'a Value {
+    pod["status"].pointer(at).unwrap_or(&Value::Null)
+}
+
+#[tokio::test]
+async fn a_pod_as_a_whole_is_resized() {
+    let mut world = World::started().await;
+    world
+        .until(NODE, "node Ready", |n| condition(n, "Ready") == "True")
+        .await;
+    let restarts = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    world.api.put(
+        POD,
+        pod(&json!({"resources": whole("200m", "128Mi"), "containers": [
+            {"name": "free", "image": "busybox:1"},
+            {"name": "own", "image": "busybox:1", "resizePolicy": restarts,
+             "resources": {"limits": {"cpu": "50m", "memory": "16Mi"}}},
+        ]})),
+    );
+    let before = world.ready().await;
+    assert_eq!(of_pod(&before, "/allocatedResources/cpu"), "200m");
+    assert_eq!(of_pod(&before, "/resources/limits/memory"), "128Mi");
+    let (free, own) = (world.cri.running("free"), world.cri.running("own"));
+    // A container without a limit has the pod's.
+    let config = world.cri.state.lock().containers[&free[0]].config.clone();
+    let limits = config.linux.unwrap().resources.unwrap();
+    assert_eq!(
+        (limits.cpu_quota, limits.memory_limit_in_bytes),
+        (20_000, 128 << 20)
+    );
+
+    let resize = |world: &World, resources: Value| {
+        let mut pod = world.api.get(POD).unwrap();
+        pod["spec"]["resources"] = resources;
+        world.api.put(POD, pod);
+    };
+    resize(&world, whole("400m", "256Mi"));
+    let after = world
+        .until(POD, "400m", |p| {
+            of_pod(p, "/resources/limits/cpu") == "400m"
+                && condition(p, "PodResizeInProgress").is_empty()
+        })
+        .await;
+    assert_eq!(of_pod(&after, "/allocatedResources/memory"), "256Mi");
+    let call = format!(
+        "UpdateContainerResources {} quota=40000 memory={}",
+        free[0],
+        256 << 20
+    );
+    world.called(&call).await;
+    world.said("ResizeCompleted").await;
+    let calls = world.cri.calls();
+    let of_own = format!("UpdateContainerResources {}", own[0]);
+    assert!(!calls.iter().any(|c| c.starts_with(&of_own)), "{calls:?}");
+    assert_eq!(world.cri.running("own"), own, "it has limits of its own");
+
+    resize(&world, whole("100000", "256Mi"));
+    let pending = world
+        .until(POD, "Infeasible", |p| {
+            reason(p, "PodResizePending").0 == "Infeasible"
+        })
+        .await;
+    let (_, message) = reason(&pending, "PodResizePending");
+    assert!(
+        message.starts_with("Node didn't have enough capacity: cpu, requested: 100000000"),
+        "{message}"
+    );
+    assert_eq!(of_pod(&pending, "/allocatedResources/cpu"), "400m");
+    assert_eq!(of_pod(&pending, "/resources/requests/cpu"), "400m");
+
+    // Without the record it is no more than the status says; with what fits, it is given.
+    world.stop().await;
+    std::fs::remove_file(world.dir.path().join("node/pods/u1/resources.json")).unwrap();
+    world.start();
+    world
+        .until(POD, "Infeasible again", |p| {
+            reason(p, "PodResizePending").0 == "Infeasible"
+                && of_pod(p, "/allocatedResources/cpu") == "400m"
+        })
+        .await;
+    resize(&world, whole("300m", "256Mi"));
+    world
+        .until(POD, "300m", |p| {
+            of_pod(p, "/resources/limits/cpu") == "300m"
+                && condition(p, "PodResizePending").is_empty()
+                && condition(p, "PodResizeInProgress").is_empty()
+        })
+        .await;
+    assert_eq!(world.cri.running("free"), free);
+}
+
+#[tokio::test]
+async fn a_record_of_an_older_agent_says_nothing_of_the_pod_as_a_whole() {
+    let mut world = World::started().await;
+    world
+        .until(NODE, "node Ready", |n| condition(n, "Ready") == "True")
+        .await;
+    let containers = json!([{"name": "c", "image": "busybox:1"}]);
+    world.api.put(
+        POD,
+        pod(&json!({"resources": whole("200m", "128Mi"), "containers": containers})),
+    );
+    world.ready().await;
+    world.stop().await;
+    let record = world.dir.path().join("node/pods/u1/resources.json");
+    let mut old: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    for part in ["allocated", "actuated"] {
+        assert!(old[part].as_object_mut().unwrap().remove("").is_some());
+    }
+    std::fs::write(&record, old.to_string()).unwrap();
+    let started = |world: &World| {
+        let events = world.api.events();
+        events
+            .iter()
+            .filter(|e| e.contains("ResizeStarted"))
+            .count()
+    };
+    let before = started(&world);
+    world.start();
+    let mut pod = world.api.get(POD).unwrap();
+    pod["metadata"]["labels"] = json!({"seen": "again"});
+    world.api.put(POD, pod);
+    wait_for_async("the record", LIMIT, || async {
+        let text = std::fs::read(&record).unwrap_or_default();
+        let now: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let known = now["allocated"][""]["limits"]["cpu"] == "200m";
+        known.then_some(()).ok_or_else(|| now.to_string())
+    })
+    .await;
+    assert_eq!(started(&world), before);
+}

@@ -1,8 +1,10 @@
 //! Asks a runtime's binary what it is.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::start::StartError;
 use super::{Answer, RuntimeKind, ask};
 
 /// Why a binary can't be used.
@@ -12,6 +14,9 @@ pub enum ProbeError {
     #[error("runtime binary {0:?} not found: install it, or correct the handler's path")]
     Missing(PathBuf),
     /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It was killed, or never ended.
     #[error("runtime binary {path:?} can't be run")]
     Run {
         /// The binary.
@@ -19,6 +24,30 @@ pub enum ProbeError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// Asked for its features, it died.
+    #[error("{path:?} features was killed by signal {signal}")]
+    Died {
+        /// The binary.
+        path: PathBuf,
+        /// The signal.
+        signal: i32,
+    },
+    /// What it says of its features is no list of features.
+    #[error("{path:?} features: the answer can't be read: {reason}")]
+    Features {
+        /// The binary.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It knows only specs that nobody writes.
+    #[error("{path:?} takes OCI specs from version {min} on, and this one writes 1.0 to 1.2")]
+    Spec {
+        /// The binary.
+        path: PathBuf,
+        /// The oldest one.
+        min: String,
     },
     /// It ran but `--version` failed.
     #[error("{path:?} --version failed ({status}): {stderr}")]
@@ -96,9 +125,14 @@ impl RuntimeProbe {
 pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeError> {
     let path = find(binary).ok_or_else(|| ProbeError::Missing(binary.to_owned()))?;
     let run = |arg: &str| {
-        ask(Command::new(&path).args(prefix).arg(arg)).map_err(|source| ProbeError::Run {
-            path: path.clone(),
-            source,
+        ask(Command::new(&path).args(prefix).arg(arg)).map_err(|source| {
+            match StartError::of(&path, &source) {
+                Some(error) => ProbeError::Start(error),
+                None => ProbeError::Run {
+                    path: path.clone(),
+                    source,
+                },
+            }
         })
     };
     let out = run("--version")?;
@@ -115,13 +149,16 @@ pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeErro
         let flags = run("flags").ok();
         let read =
             |out: Answer| parse_flags(&String::from_utf8_lossy(&[out.stdout, out.stderr].concat()));
-        (None, flags.map(read))
+        // One that tells none is a gVisor all the same, and is tried out like others.
+        (None, Some(flags.map(read).unwrap_or_default()))
     } else {
-        let answer = run("features").ok().filter(|o| o.status.success());
-        (
-            answer.and_then(|o| serde_json::from_slice(&o.stdout).ok()),
-            None,
-        )
+        let features = match run("features") {
+            Ok(answer) => features(&path, kind, &answer)?,
+            // Who takes any word for another verb may do so for long.
+            Err(_) if kind == RuntimeKind::Other => None,
+            Err(error) => return Err(error),
+        };
+        (features, None)
     };
     Ok(RuntimeProbe {
         binary: path,
@@ -130,6 +167,44 @@ pub fn probe(binary: &Path, prefix: &[String]) -> Result<RuntimeProbe, ProbeErro
         features,
         gvisor,
     })
+}
+
+/// What a runtime says of its features. One that doesn't know the verb says so and ends with an error, which is no fault;
+/// one that dies of it, or that knows it and answers with something else, can't be used.
+fn features(
+    path: &Path,
+    kind: RuntimeKind,
+    answer: &Answer,
+) -> Result<Option<oci_spec::runtime::Features>, ProbeError> {
+    if let Some(signal) = answer.status.signal() {
+        return Err(ProbeError::Died {
+            path: path.to_owned(),
+            signal,
+        });
+    }
+    if !answer.status.success() {
+        return Ok(None);
+    }
+    let told: serde_json::Value = match serde_json::from_slice(&answer.stdout) {
+        Ok(told) => told,
+        // Who takes any word for another verb.
+        Err(_) if matches!(kind, RuntimeKind::Other) => return Ok(None),
+        Err(error) => {
+            return Err(ProbeError::Features {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            });
+        }
+    };
+    let min = told["ociVersionMin"].as_str().unwrap_or_default();
+    if !min.is_empty() && !min.starts_with("1.") {
+        return Err(ProbeError::Spec {
+            path: path.to_owned(),
+            min: min.to_owned(),
+        });
+    }
+    // A list of another version's form is a list all the same.
+    Ok(serde_json::from_value(told).ok())
 }
 
 fn find(binary: &Path) -> Option<PathBuf> {
@@ -253,5 +328,52 @@ mod tests {
     fn a_missing_binary_is_named() {
         let err = probe(Path::new("berth-no-such-runtime"), &[]).expect_err("must fail");
         assert!(err.to_string().contains("berth-no-such-runtime"), "{err}");
+    }
+
+    fn fake(dir: &Path, script: &str) -> Result<RuntimeProbe, String> {
+        let path = dir.join("runc");
+        std::fs::write(&path, format!("#!/bin/sh\ncase $1 in {script} esac\n")).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("a mode");
+        let dir = dir.display().to_string();
+        probe(&path, &[]).map_err(|error| error.to_string().replace(&dir, "DIR"))
+    }
+
+    #[test]
+    fn a_runtime_is_usable_when_it_answers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let version = "--version) echo runc version 1.3.0;;";
+        let told = |more: &str| fake(dir.path(), &format!("{version} {more}"));
+        // Older ones don't know the verb.
+        let old = told("*) echo \"No help topic for 'features'\" >&2; exit 3;;");
+        assert!(old.expect("a runtime").features.is_none());
+        let new =
+            told("features) echo '{\"ociVersionMin\":\"1.0.0\",\"ociVersionMax\":\"1.2.1\"}';;");
+        assert!(new.expect("a runtime").features.is_some());
+        // A list of tomorrow's form.
+        let odd = told("features) echo '{\"mountOptions\":7}';;");
+        assert!(odd.expect("a runtime").features.is_none());
+        for (script, reason) in [
+            (
+                "features) kill -SEGV $$;;",
+                "\"DIR/runc\" features was killed by signal 11",
+            ),
+            (
+                "features) echo no json;;",
+                "\"DIR/runc\" features: the answer can't be read: expected ident at line 1 column 2",
+            ),
+            (
+                "features) echo '{\"ociVersionMin\":\"2.0.0\"}';;",
+                "\"DIR/runc\" takes OCI specs from version 2.0.0 on, and this one writes 1.0 to 1.2",
+            ),
+        ] {
+            assert_eq!(told(script).expect_err(script), reason);
+        }
+        let library =
+            "*) echo 'error while loading shared libraries: libseccomp.so.2' >&2; exit 127;;";
+        assert_eq!(
+            fake(dir.path(), library).expect_err("it can't run"),
+            "\"DIR/runc\" --version failed (exit status: 127): error while loading shared libraries: libseccomp.so.2"
+        );
     }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use berth_core::resources::Overhead;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::preempt::{Victims, may_preempt, pick, victims};
 use crate::{
-    HandlerRule, Namespaces, NodeInfo, PodInfo, Surroundings, filter, filter_beside, fits, score,
+    HandlerRule, ImageSpread, Namespaces, NodeInfo, PodInfo, Surroundings, filter, filter_beside,
+    fits, score, siblings_of,
 };
 
 fn node(name: &str, zone: &str) -> NodeInfo {
@@ -251,7 +253,7 @@ fn what_is_preferred_decides_between_nodes_that_fit() {
     let best = |pod: &PodInfo| {
         let around = Surroundings::of(pod, nodes.iter(), &all, true);
         let candidates: Vec<&NodeInfo> = nodes[..3].iter().collect();
-        score(pod, &candidates, &around)
+        score(pod, &candidates, &around, &ImageSpread::default())
     };
     let preferred = |kind: &str| {
         let term = json!({"weight": 10, "podAffinityTerm": term(json!({}))});
@@ -265,6 +267,86 @@ fn what_is_preferred_decides_between_nodes_that_fit() {
     let soft = spread(json!({"whenUnsatisfiable": "ScheduleAnyway"}));
     let even = best(&pod("a/p", json!({"app": "web"}), soft));
     assert!(even[0] == even[1] && even[0] < even[2], "{even:?}");
+}
+
+#[test]
+fn pods_of_a_kind_go_apart_without_a_word() {
+    let zoned = |name: &str, zone: Option<&str>| {
+        let mut labels = json!({"kubernetes.io/hostname": name});
+        if let Some(zone) = zone {
+            labels["topology.kubernetes.io/zone"] = json!(zone);
+        }
+        let node = json!({"metadata": {"name": name, "labels": labels},
+            "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}}});
+        NodeInfo::new(Arc::new(serde_json::from_value(node).unwrap()))
+    };
+    let all = namespaces();
+    let scores = |pod: &PodInfo, nodes: &[NodeInfo]| {
+        let around = Surroundings::of(pod, nodes.iter(), &all, false);
+        let candidates: Vec<&NodeInfo> = nodes.iter().collect();
+        score(pod, &candidates, &around, &ImageSpread::default())
+    };
+    let siblings = siblings_of(
+        web("a/p").pod(),
+        [&BTreeMap::from([("app".to_owned(), "web".to_owned())])],
+        None,
+    );
+    let next = web("a/p").with_siblings(siblings.clone());
+    // All nodes are equally full; the first has a sibling.
+    let fill = |nodes: &mut [NodeInfo]| {
+        nodes[0].add(&web("a/one"));
+        for node in &mut nodes[1..] {
+            node.add(&pod("b/fill", json!({"app": "web"}), json!({})));
+        }
+    };
+    let mut plain = [zoned("n1", None), zoned("n2", None)];
+    fill(&mut plain);
+    let found = scores(&next, &plain);
+    assert!(found[0] < found[1], "over nodes: {found:?}");
+    let mut zones = [
+        zoned("n1", Some("x")),
+        zoned("n2", Some("x")),
+        zoned("n3", Some("y")),
+    ];
+    fill(&mut zones);
+    let found = scores(&next, &zones);
+    assert!(
+        found[0] < found[1] && found[1] < found[2],
+        "over nodes and zones: {found:?}"
+    );
+    // It never keeps a pod away, and what a pod says itself goes before.
+    assert_eq!(refusals(&next, &plain), ["", ""]);
+    let own = spread(json!({"whenUnsatisfiable": "ScheduleAnyway", "topologyKey": "none"}));
+    let own = pod("a/p", json!({"app": "web"}), own).with_siblings(siblings);
+    let found = scores(&own, &plain);
+    assert_eq!(found[0], found[1]);
+    let found = scores(&web("a/p"), &plain);
+    assert_eq!(found[0], found[1], "of nobody's kind");
+}
+
+#[test]
+fn siblings_are_what_services_and_the_owner_select() {
+    let map = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    let labels = json!({"app": "web", "tier": "front", "hash": "1"});
+    let pod = pod("a/p", labels, json!({}));
+    let of = |services: &[BTreeMap<String, String>], owner: Value| {
+        let owner: Option<LabelSelector> = serde_json::from_value(owner).unwrap();
+        let found = siblings_of(pod.pod(), services, owner.as_ref());
+        serde_json::to_value(found).unwrap()
+    };
+    assert_eq!(of(&[], Value::Null), Value::Null);
+    assert_eq!(of(&[map("app", "db")], Value::Null), Value::Null);
+    let both = [map("app", "web"), map("tier", "front"), map("app", "db")];
+    assert_eq!(
+        of(&both, Value::Null),
+        json!({"matchLabels": {"app": "web", "tier": "front"}})
+    );
+    let owner = json!({"matchLabels": {"hash": "1"}, "matchExpressions": [{"key": "app", "operator": "Exists"}]});
+    assert_eq!(
+        of(&both[..1], owner),
+        json!({"matchLabels": {"app": "web", "hash": "1"},
+            "matchExpressions": [{"key": "app", "operator": "Exists"}]})
+    );
 }
 
 /// A pod that takes so many CPUs, of a priority, that started so many seconds after the epoch.

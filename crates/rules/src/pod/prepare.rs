@@ -100,7 +100,7 @@ pub(super) fn ephemeral_containers(pod: &mut Pod, old: &Pod) {
     moved_on(pod, old);
 }
 
-/// Only resources and resize policies change, of containers that are there.
+/// Only resources change, of the pod and of containers that are there, and resize policies.
 pub(super) fn resize(pod: &mut Pod, old: &Pod) {
     *pod = apply_resize(pod, old);
 }

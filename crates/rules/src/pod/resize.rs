@@ -1,4 +1,5 @@
-//! Updates of the subresource `resize`: cpu and memory of running containers, and nothing else (KEP-1287).
+//! Updates of the subresource `resize`: cpu and memory of running containers (KEP-1287) and of the pod as a whole
+//! (KEP-5419), and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ const ONLY: &str = "only cpu and memory resources are mutable";
 const ONLY_SIDECARS: &str = "only cpu and memory resources for sidecar containers are mutable";
 const INIT: &str = "resources for non-sidecar init containers are immutable";
 
-/// `old` with what a resize may change of it: resources and resize policies of the containers of both lists, by name.
+/// `old` with what a resize may change of it: the pod's own resources, and resources and resize policies of the containers
+/// of both lists, by name.
 /// Whatever else the request says is dropped, as the stock server does; what may not change is for
 /// [`validate_resize`] to say. Names and versions of the request are kept, so that an update of another object shows.
 #[must_use]
@@ -30,6 +32,7 @@ pub fn apply_resize(request: &Pod, old: &Pod) -> Pod {
     to.resource_version.clone_from(&from.resource_version);
     to.managed_fields.clone_from(&from.managed_fields);
     if let (Some(new), Some(wanted)) = (pod.spec.as_mut(), request.spec.as_ref()) {
+        new.resources.clone_from(&wanted.resources);
         take_over(&mut new.containers, &wanted.containers);
         if let Some(init) = new.init_containers.as_mut() {
             take_over(init, list(&wanted.init_containers));
@@ -69,7 +72,7 @@ fn errors_of_resize(pod: &Pod, old: &Pod) -> Vec<FieldError> {
         pod.spec.as_ref().unwrap_or(&none),
         old.spec.as_ref().unwrap_or(&none),
     );
-    if let Some(why) = not_resizable(new, old, before) {
+    if let Some(why) = not_resizable(old, before) {
         return vec![FieldError::forbidden(&FieldPath::new("[]"), why)];
     }
     let at = FieldPath::new("spec");
@@ -113,13 +116,24 @@ fn errors_of_resize(pod: &Pod, old: &Pod) -> Vec<FieldError> {
         for (i, (new, old)) in new.iter().zip(old).enumerate() {
             if !of_init || is_sidecar(old) {
                 let at = at.child(name).index(i).child("resources");
+                let (new, old) = (new.resources.as_ref(), old.resources.as_ref());
                 errors.extend(nothing_removed(new, old, &at));
             }
         }
     }
+    errors.extend(nothing_removed(
+        new.resources.as_ref(),
+        before.resources.as_ref(),
+        &at.child("resources"),
+    ));
     let mut rest = new.clone();
+    put_back(&mut rest.resources, &before.resources);
+    if rest.resources != before.resources {
+        errors.push(FieldError::forbidden(&at, ONLY));
+        rest.resources.clone_from(&before.resources);
+    }
     for (new, old) in rest.containers.iter_mut().zip(&before.containers) {
-        put_back(new, old);
+        put_back(&mut new.resources, &old.resources);
         if new != old {
             errors.push(FieldError::forbidden(&at, ONLY));
         }
@@ -127,7 +141,7 @@ fn errors_of_resize(pod: &Pod, old: &Pod) -> Vec<FieldError> {
     let init = rest.init_containers.iter_mut().flatten();
     for (new, old) in init.zip(list(&before.init_containers)) {
         if is_sidecar(old) {
-            put_back(new, old);
+            put_back(&mut new.resources, &old.resources);
             if new != old {
                 errors.push(FieldError::forbidden(&at, ONLY_SIDECARS));
             }
@@ -142,17 +156,9 @@ fn errors_of_resize(pod: &Pod, old: &Pod) -> Vec<FieldError> {
 }
 
 /// Why a pod cannot be resized at all.
-fn not_resizable(new: &PodSpec, old: &Pod, before: &PodSpec) -> Option<&'static str> {
-    let pod_level = |spec: &PodSpec| {
-        let some = |list: &Option<WireList>| list.as_ref().is_some_and(|l| !l.is_empty());
-        spec.resources
-            .as_ref()
-            .is_some_and(|r| some(&r.limits) || some(&r.requests))
-    };
+fn not_resizable(old: &Pod, before: &PodSpec) -> Option<&'static str> {
     let annotations = old.metadata.annotations.as_ref();
-    if pod_level(new) || pod_level(before) {
-        Some("pods with pod-level resources cannot be resized")
-    } else if annotations.is_some_and(|a| a.contains_key(validate::MIRROR)) {
+    if annotations.is_some_and(|a| a.contains_key(validate::MIRROR)) {
         Some("static pods cannot be resized")
     } else if before.os.as_ref().is_some_and(|os| os.name == "windows") {
         Some("windows pods cannot be resized")
@@ -207,12 +213,13 @@ fn node_resizes(pod: &Pod) -> bool {
 }
 
 /// Requests and limits change; they do not go away.
-fn nothing_removed(new: &Container, old: &Container, at: &FieldPath) -> Vec<FieldError> {
+fn nothing_removed(
+    new: Option<&ResourceRequirements>,
+    old: Option<&ResourceRequirements>,
+    at: &FieldPath,
+) -> Vec<FieldError> {
     let none = ResourceRequirements::default();
-    let (new, old) = (
-        new.resources.as_ref().unwrap_or(&none),
-        old.resources.as_ref().unwrap_or(&none),
-    );
+    let (new, old) = (new.unwrap_or(&none), old.unwrap_or(&none));
     let removed = |new: &Option<WireList>, old: &Option<WireList>| {
         old.iter()
             .flatten()
@@ -235,10 +242,10 @@ fn nothing_removed(new: &Container, old: &Container, at: &FieldPath) -> Vec<Fiel
 }
 
 /// Takes the changes back that are allowed, so that what is left must be as before.
-fn put_back(new: &mut Container, old: &Container) {
+fn put_back(new: &mut Option<ResourceRequirements>, old: &Option<ResourceRequirements>) {
     let none = ResourceRequirements::default();
-    let of_new = new.resources.as_ref().unwrap_or(&none);
-    let of_old = old.resources.as_ref().unwrap_or(&none);
+    let of_new = new.as_ref().unwrap_or(&none);
+    let of_old = old.as_ref().unwrap_or(&none);
     let rest = |list: &Option<WireList>| -> WireList {
         let mut list = list.clone().unwrap_or_default();
         list.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
@@ -252,7 +259,7 @@ fn put_back(new: &mut Container, old: &Container) {
         && same(&of_new.requests, &of_old.requests)
         && claims(of_new) == claims(of_old)
     {
-        new.resources.clone_from(&old.resources);
+        new.clone_from(old);
     }
 }
 

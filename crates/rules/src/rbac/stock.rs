@@ -1,11 +1,12 @@
 //! The roles and bindings that a new cluster begins with, as the reference's bootstrap policy has them.
 //!
 //! Differences: the scheduler may read RuntimeClasses (placement by handler needs the handler), and machines may join with
-//! bootstrap tokens ([`join`]).
+//! bootstrap tokens ([`join`]), and who enforces NetworkPolicies has a role of its own ([`network_policy`]).
 
 mod controllers;
 mod data;
 mod join;
+mod network_policy;
 
 use std::collections::BTreeMap;
 
@@ -97,6 +98,7 @@ pub fn cluster_roles() -> Vec<ClusterRole> {
             }
         })
         .chain(of_controllers)
+        .chain([network_policy::cluster_role()])
         .collect();
     let resolved: Vec<_> = roles
         .iter()
@@ -176,6 +178,7 @@ pub fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
             binding(name, subjects)
         })
         .chain(join::cluster_role_bindings())
+        .chain([network_policy::cluster_role_binding()])
         .chain(of_controllers)
         .collect()
 }

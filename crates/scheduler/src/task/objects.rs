@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use berth_core::isolation::HANDLERS;
 use berth_placement::PodInfo;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
@@ -181,7 +182,11 @@ fn differs(old: &Node, new: &Node) -> bool {
         let status = node.status.clone().unwrap_or_default();
         (status.allocatable, status.capacity, status.runtime_handlers)
     };
-    old.spec != new.spec || old.metadata.labels != new.metadata.labels || status(old) != status(new)
+    let levels = |node: &Node| node.annotations().get(HANDLERS).cloned();
+    old.spec != new.spec
+        || old.metadata.labels != new.metadata.labels
+        || status(old) != status(new)
+        || levels(old) != levels(new)
 }
 
 #[cfg(test)]

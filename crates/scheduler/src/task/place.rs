@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use berth_core::isolation::{Isolation, MINIMUM, level};
 use berth_placement::claims::{Claims, Storage};
 use berth_placement::{
-    HandlerRule, NodeInfo, PodInfo, Reason, Surroundings, enough_nodes, filter_beside, fits, score,
-    summarize, summarize_text,
+    HandlerRule, IsolationRule, NodeInfo, PodInfo, Reason, Surroundings, enough_nodes,
+    filter_beside, fits, score, summarize, summarize_text,
 };
 use k8s_openapi::api::core::v1::Pod;
 
@@ -52,7 +53,10 @@ impl SchedulerTask {
         let Some(pod) = self.pending.get(key).cloned() else {
             return self.queue.remove(key);
         };
-        let info = PodInfo::new(Arc::clone(&pod), self.overhead());
+        let mut info = PodInfo::new(Arc::clone(&pod), self.overhead());
+        if self.cache.nodes().len() > 1 && !info.has_constraints() {
+            info = info.with_siblings(self.selectors.siblings(&pod));
+        }
         match self.decide(key, &info) {
             Decision::Node(node, seen, claimed) => {
                 self.next_node = self.after(seen);
@@ -115,7 +119,7 @@ impl SchedulerTask {
                 }
             }
         }
-        let scores = score(info, &candidates, &ask.around);
+        let scores = score(info, &candidates, &ask.around, self.cache.images());
         let best = names.iter().zip(scores).max_by_key(|(_, score)| *score);
         if let Some((name, _)) = best {
             let claimed = self
@@ -186,7 +190,19 @@ impl SchedulerTask {
         (self.next_node + seen) % nodes
     }
 
+    /// A pod's demand of isolation holds whatever is switched off.
     fn handler_rule(&self, pod: &Pod) -> HandlerRule {
+        let demand = level(&pod.metadata, MINIMUM);
+        if !matches!(demand, Ok(None | Some(Isolation::Process))) {
+            let spec = pod.spec.as_ref();
+            let class = spec.and_then(|spec| spec.runtime_class_name.as_deref());
+            let class = class.and_then(|class| self.handlers.all().get(class));
+            return HandlerRule::Isolated(IsolationRule {
+                handler: class.map(|class| class.handler.clone()).unwrap_or_default(),
+                declared: class.and_then(|class| class.declared),
+                minimum: demand.ok().flatten(),
+            });
+        }
         if !self.config.by_handler || !self.config.gates.runtime_class {
             return HandlerRule::Any;
         }
@@ -195,7 +211,7 @@ impl SchedulerTask {
             .as_ref()
             .and_then(|spec| spec.runtime_class_name.as_deref());
         let handler = class.and_then(|class| self.handlers.all().get(class));
-        HandlerRule::of(handler.map(String::as_str), |handler| {
+        HandlerRule::of(handler.map(|class| class.handler.as_str()), |handler| {
             self.cache.has_handler(handler)
         })
     }

@@ -8,7 +8,10 @@ use std::time::Instant;
 use berth_supervise::{Outage, TaskError};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, once, select_all};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -18,6 +21,7 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 
 use super::SchedulerTask;
+use crate::class::ClassHandler;
 
 /// Something that a watch tells.
 pub(super) enum News {
@@ -29,6 +33,10 @@ pub(super) enum News {
     Claim(Box<Event<PersistentVolumeClaim>>),
     Volume(Box<Event<PersistentVolume>>),
     StorageClass(Box<Event<StorageClass>>),
+    Service(Box<Event<Service>>),
+    Controller(Box<Event<ReplicationController>>),
+    ReplicaSet(Box<Event<ReplicaSet>>),
+    StatefulSet(Box<Event<StatefulSet>>),
     /// A watch failed and is begun again.
     Failed,
     /// A watch ended, which none does by itself.
@@ -82,6 +90,30 @@ pub(super) fn all(client: &Client) -> SelectAll<BoxStream<'static, News>> {
             every(),
             News::StorageClass,
         ),
+        one(
+            client,
+            "the scheduler cannot watch Services",
+            every(),
+            News::Service,
+        ),
+        one(
+            client,
+            "the scheduler cannot watch ReplicationControllers",
+            every(),
+            News::Controller,
+        ),
+        one(
+            client,
+            "the scheduler cannot watch ReplicaSets",
+            every(),
+            News::ReplicaSet,
+        ),
+        one(
+            client,
+            "the scheduler cannot watch StatefulSets",
+            every(),
+            News::StatefulSet,
+        ),
         one(client, "the scheduler cannot watch pods", open, News::Pod),
     ])
 }
@@ -122,10 +154,27 @@ impl SchedulerTask {
                 self.pod_event(*event);
                 false
             }
-            News::Class(event) => self.handlers.event(*event, |class| class.handler),
+            News::Class(event) => self.handlers.event(*event, ClassHandler::of),
             News::Namespace(event) => self
                 .namespaces
                 .event(*event, |one| one.metadata.labels.unwrap_or_default()),
+            // By them a pod that fits is placed better; none fits because of them.
+            News::Service(event) => {
+                self.selectors.service(*event);
+                false
+            }
+            News::Controller(event) => {
+                self.selectors.controller(*event);
+                false
+            }
+            News::ReplicaSet(event) => {
+                self.selectors.replica_set(*event);
+                false
+            }
+            News::StatefulSet(event) => {
+                self.selectors.stateful_set(*event);
+                false
+            }
             News::Budget(event) => {
                 self.budgets.event(*event, identity);
                 false

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::hints::Distribution;
 use super::reconcile::{self, Changes, Group, Template};
 use super::{
     MANAGED_BY, SERVICE_NAME, SLICE_CONTROLLER, has_place, hostname_of, ips, labels_of, port_in,
@@ -28,6 +29,7 @@ pub fn changes(
 ) -> Changes {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let families = families(service, pods);
+    let distribution = Distribution::of(service);
     for pod in pods.iter().filter(|pod| has_place(pod, true)) {
         let ports = ports(service, pod);
         for family in &families {
@@ -37,7 +39,12 @@ pub fn changes(
             };
             let group = Group::new(family, ports.clone());
             let group = groups.entry(group.key()).or_insert(group);
-            let endpoint = endpoint(service, pod, ip.to_string(), &zone_of);
+            let mut endpoint = endpoint(service, pod, ip.to_string(), &zone_of);
+            let ready = endpoint.conditions.as_ref().and_then(|c| c.ready);
+            if ready == Some(true) {
+                let (zone, node) = (endpoint.zone.as_deref(), endpoint.node_name.as_deref());
+                endpoint.hints = distribution.hints(zone, node);
+            }
             group.endpoints.push(endpoint);
         }
     }

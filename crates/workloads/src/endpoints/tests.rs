@@ -414,3 +414,40 @@ fn endpoints_that_somebody_wrote_become_slices() {
     empty.subsets = None;
     assert_eq!(mirrored::changes(&empty, &there).delete.len(), 2);
 }
+
+#[test]
+fn hints_say_for_whom_a_ready_endpoint_is_near() {
+    let elsewhere = edit(&pod(1, true), "/spec/nodeName", json!("n2"));
+    let pods = [pod(0, true), elsewhere, pod(2, false)];
+    let hints = |service: &Service, existing: &[EndpointSlice]| {
+        let slices = applied(look(service, &pods, existing), existing.to_vec());
+        let seen: Vec<Value> = slices[0]
+            .endpoints
+            .iter()
+            .flatten()
+            .map(|e| serde_json::to_value(e.hints.clone()).unwrap())
+            .collect();
+        (seen, slices)
+    };
+    let wants = |how: &str| service(json!({"trafficDistribution": how}));
+    let zone = json!({"forZones": [{"name": "zone-a"}]});
+    let none = Value::Null;
+    // Node n2 has no zone, and who isn't ready is for nobody.
+    for how in ["PreferClose", "PreferSameZone"] {
+        let (seen, _) = hints(&wants(how), &[]);
+        assert_eq!(seen, [zone.clone(), none.clone(), none.clone()], "{how}");
+    }
+    let (seen, slices) = hints(&wants("PreferSameNode"), &[]);
+    let both = json!({"forZones": [{"name": "zone-a"}], "forNodes": [{"name": "n1"}]});
+    assert_eq!(
+        seen,
+        [both, json!({"forNodes": [{"name": "n2"}]}), none.clone()]
+    );
+    // Hints go when the wish does, or when another way to make them is asked for.
+    let (seen, _) = hints(&service(json!({})), &slices);
+    assert_eq!(seen, [none.clone(), none.clone(), none.clone()]);
+    let mode = json!({"service.kubernetes.io/topology-mode": "Auto"});
+    let proportional = edit(&wants("PreferClose"), "/metadata/annotations", mode);
+    let (seen, _) = hints(&proportional, &slices);
+    assert_eq!(seen, [none.clone(), none.clone(), none]);
+}

@@ -1,5 +1,6 @@
 //! Volumes, attachments and claims for devices: a node reads those that its pods use.
 
+use berth_core::local_path;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 
@@ -22,13 +23,17 @@ fn get_one(asked: &Asked<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A volume that a claim is bound to which a pod of the node mounts.
+/// A volume that a claim is bound to which a pod of the node mounts, or that is a directory of the node.
 pub(super) fn volume(node: &str, asked: &Asked<'_>, storage: &Storage) -> Result<(), String> {
     get_one(asked)?;
     // Both sides of the binding: a claim alone names any volume that its creator likes.
     let volume: Option<k8s_openapi::api::core::v1::PersistentVolume> = storage
         .read("core/persistentvolumes", "", asked.name)
         .map_err(|error| error.to_string())?;
+    // A directory of the node, which it removes when the volume says so: nobody else can.
+    if volume.as_ref().and_then(local_path::node_of) == Some(node) {
+        return Ok(());
+    }
     let claim = volume.and_then(|v| v.spec).and_then(|s| s.claim_ref);
     let Some(claim) = claim else {
         return refuse(unrelated(node));

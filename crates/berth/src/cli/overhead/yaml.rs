@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-pub(super) fn render(document: &Value) -> String {
+pub(in crate::cli) fn render(document: &Value) -> String {
     let mut out = String::new();
     put(&mut out, document, 0);
     out

@@ -31,6 +31,7 @@ impl Made {
             ],
             kvm: dir.path().join("kvm"),
             mshv: dir.path().join("mshv"),
+            vsock: dir.path().join("vsock"),
         };
         let made = Self { dir, machine };
         for name in ["qemu", "virtiofsd"] {
@@ -38,7 +39,7 @@ impl Made {
             let program = std::fs::Permissions::from_mode(0o755);
             std::fs::set_permissions(made.path(name), program).unwrap();
         }
-        for name in ["vmlinuz", "initrd", "kvm"] {
+        for name in ["vmlinuz", "initrd", "kvm", "vsock"] {
             made.file(name, "data");
         }
         made
@@ -97,6 +98,24 @@ fn what_the_configuration_names_must_be_there() {
         made.refused(CONFIGURATION)
             .ends_with("DIR/qemu is not executable")
     );
+}
+
+#[test]
+fn a_qemu_needs_the_kernels_vsock() {
+    let made = Made::new();
+    made.remove("vsock");
+    let wanted = "hypervisor.qemu in DIR/kata.toml needs DIR/vsock, which can't be opened: No such file or directory \
+                  (os error 2); load vhost_vsock";
+    let refused = made.refused(CONFIGURATION);
+    let refused = refused.replace(&made.dir.path().display().to_string(), "DIR");
+    assert_eq!(refused, wanted);
+    // Others make their own, and a script may start one that does.
+    let other = CONFIGURATION
+        .replace("qemu]", "clh]")
+        .replace("\"qemu\"", "\"clh\"");
+    assert_eq!(made.check(&other), Ok(()));
+    made.file("qemu", "#!/bin/sh\n");
+    assert_eq!(made.check(CONFIGURATION), Ok(()));
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::nft::{Standing, Table};
+use crate::nft::{Standing, Table, apply};
 
 const NODE: &str = "192.0.2.2";
 
 fn facts() -> Facts {
     Facts {
         node: "n1".to_owned(),
+        zone: Some("east".to_owned()),
         addresses: vec![NODE.parse().unwrap()],
         own: [NODE, "10.88.0.1", "127.0.0.1"]
             .map(|ip| ip.parse().unwrap())
@@ -567,10 +568,7 @@ async fn the_kernel_takes_every_script() {
             },
         ),
     ];
-    table
-        .apply(&variants[0].ruleset.anew(&table))
-        .await
-        .unwrap();
+    apply(&variants[0].ruleset.anew(&table)).await.unwrap();
     let mut before = &variants[0].ruleset;
     for round in 0..2 {
         for variant in variants.iter().chain(variants.iter().rev()) {
@@ -580,13 +578,12 @@ async fn the_kernel_takes_every_script() {
                     .ruleset
                     .rebuild(&table.names().await.unwrap().unwrap(), &table),
             };
-            table
-                .apply(&script)
+            apply(&script)
                 .await
                 .unwrap_or_else(|error| panic!("{error}\n{script}"));
             let changed = table.standing().await.unwrap().unwrap();
             // What is there is the same as if it had been written at once.
-            table.apply(&variant.ruleset.anew(&table)).await.unwrap();
+            apply(&variant.ruleset.anew(&table)).await.unwrap();
             let anew = table.standing().await.unwrap().unwrap();
             assert_eq!(sorted(&changed), sorted(&anew));
             before = &variant.ruleset;
@@ -617,4 +614,56 @@ fn sorted(standing: &Standing) -> Vec<Value> {
         }
     }
     all
+}
+
+/// A slice of endpoints that are ready, each with its hints.
+fn hinted(service: &str, endpoints: &[(&str, Value)]) -> Slice {
+    let endpoint = |(ip, hints): &(&str, Value)| json!({"addresses": [ip], "nodeName": "n1", "conditions": {"ready": true}, "hints": hints});
+    let object = json!({
+        "metadata": {"name": "x", "namespace": "default", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        "ports": [{"name": "http", "port": 8080}],
+    });
+    Slice::parse(&serde_json::from_value(object).unwrap()).expect("a slice")
+}
+
+#[test]
+fn hints_lead_to_what_is_near_and_cut_nobody_off() {
+    let web = service("web", json!({}));
+    let node = |zone: &str, node: &str| json!({"forZones": [{"name": zone}], "forNodes": [{"name": node}]});
+    let zone = |name: &str| json!({"forZones": [{"name": name}]});
+    let (a, b, c) = ("10.88.0.2", "10.88.0.3", "10.88.0.4");
+    let used = |facts: &Facts, ends: &[(&str, Value)]| -> Vec<&'static str> {
+        let services = std::slice::from_ref(&web);
+        let plan = plan(services, &[hinted("web", ends)], facts);
+        let rules = chain(&plan, "cluster4", &only(&web)).join(" ");
+        let all = [a, b, c].into_iter();
+        all.filter(|ip| rules.contains(&format!("{ip} ")) || rules.contains(&format!("{ip}:")))
+            .collect()
+    };
+    let own = facts();
+    let mixed = [
+        (a, node("east", "n1")),
+        (b, node("east", "n2")),
+        (c, node("west", "n3")),
+    ];
+    assert_eq!(used(&own, &mixed), [a], "those of this node");
+    assert_eq!(used(&own, &mixed[1..]), [b], "else those of its zone");
+    assert_eq!(used(&own, &mixed[2..]), [c], "else all");
+    let zones = [(a, zone("east")), (b, zone("west")), (c, zone("east"))];
+    assert_eq!(used(&own, &zones), [a, c]);
+    let nowhere = Facts {
+        zone: None,
+        ..facts()
+    };
+    assert_eq!(used(&nowhere, &zones), [a, b, c], "a node without a zone");
+    let some = [(a, zone("east")), (b, Value::Null), (c, zone("west"))];
+    assert_eq!(used(&own, &some), [a, b, c], "one without hints is for all");
+    // Traffic that stays on this node by policy stays there, whatever hints say.
+    let local = service("web", json!({"internalTrafficPolicy": "Local"}));
+    let ends = [hinted("web", &[(a, zone("west")), (b, zone("east"))])];
+    let plan = plan(std::slice::from_ref(&local), &ends, &own);
+    let rules = chain(&plan, "cluster4", &only(&local)).join(" ");
+    assert!(rules.contains(a) && rules.contains(b), "{rules}");
 }

@@ -40,6 +40,14 @@ pub fn modify_node(node: &str, name: &str) -> Result<(), Violation> {
     })
 }
 
+/// The addresses of a node's pods: who gives them out must not find them taken by a node's own word.
+fn cidrs(node: &Node) -> (Option<&str>, &[String]) {
+    let spec = node.spec.as_ref();
+    let one = spec.and_then(|spec| spec.pod_cidr.as_deref());
+    let all = spec.and_then(|spec| spec.pod_cidrs.as_deref());
+    (one, all.unwrap_or_default())
+}
+
 /// The registration of a node.
 ///
 /// # Errors
@@ -55,6 +63,7 @@ pub fn create_node(node: &str, new: &Node) -> Result<(), Violation> {
             has(new.metadata.owner_references.as_ref()),
         ),
         ("metadata.finalizers", has(new.metadata.finalizers.as_ref())),
+        ("spec.podCIDRs", cidrs(new) != (None, &[])),
     ] {
         if set {
             return Err(Violation::ModifiesNode {
@@ -92,6 +101,7 @@ pub fn update_node(node: &str, old: &Node, new: &Node) -> Result<(), Violation> 
     let (before, after) = (&old.metadata, &new.metadata);
     for (what, same) in [
         ("taints", taints(old) == taints(new)),
+        ("spec.podCIDRs", cidrs(old) == cidrs(new)),
         (
             "metadata.ownerReferences",
             equal(&before.owner_references, &after.owner_references),

@@ -287,6 +287,16 @@ fn a_node_writes_itself_and_not_what_is_for_administrators() {
         assert!(update_node("n", &plain, &changed).is_err());
         assert!(update_node("n", &changed, &plain).is_err());
     }
+    // The addresses of its pods are given to it.
+    let addressed = node(
+        "n",
+        json!({"podCIDR": "10.0.0.0/8", "podCIDRs": ["10.0.0.0/8"]}),
+        json!({}),
+    );
+    assert!(create_node("n", &addressed).is_err());
+    assert!(update_node("n", &plain, &addressed).is_err());
+    assert!(update_node("n", &addressed, &plain).is_err());
+    assert_eq!(update_node("n", &addressed, &addressed), Ok(()));
     let configured = node(
         "n",
         json!({"configSource": {"configMap": {"name": "m", "namespace": "s", "kubeletConfigKey": "k"}}}),

@@ -177,7 +177,7 @@ fn init_containers_and_sidecars() {
 fn pods_that_cannot_be_resized() {
     type Edit = fn(&mut Pod);
     let more = both("200m", "64Mi");
-    let edits: [(&str, Edit); 3] = [
+    let edits: [(&str, Edit); 2] = [
         ("[]: Forbidden: static pods cannot be resized", |p| {
             p.metadata.annotations =
                 Some([("kubernetes.io/config.mirror".to_owned(), "x".to_owned())].into());
@@ -187,13 +187,6 @@ fn pods_that_cannot_be_resized() {
                 name: "windows".to_owned(),
             });
         }),
-        (
-            "[]: Forbidden: pods with pod-level resources cannot be resized",
-            |p| {
-                let limits = serde_json::from_value(json!({"limits": {"cpu": "2"}})).unwrap();
-                p.spec.as_mut().unwrap().resources = Some(limits);
-            },
-        ),
     ];
     for (want, edit) in edits {
         let mut before = pod(burstable());
@@ -216,6 +209,67 @@ fn pods_that_cannot_be_resized() {
         let after = apply_resize(&request(&burstable(), REQUESTS, more.clone()), &before);
         assert_eq!(causes(&validate_resize(&after, &before)), want);
     }
+}
+
+#[test]
+fn a_pod_as_a_whole() {
+    let old = json!({
+        "containers": [{"name": "c", "image": "i", "resources": {"requests": both("100m", "64Mi")}}],
+        "resources": {"requests": both("200m", "64Mi"), "limits": both("1", "128Mi")},
+    });
+    let (requests, limits) = ("/resources/requests", "/resources/limits");
+    for (at, value, want) in [
+        (requests, both("300m", "128Mi"), vec![]),
+        (limits, both("4", "64Mi"), vec![]),
+        (
+            limits,
+            json!({"cpu": "1"}),
+            vec!["spec.resources.limits: Forbidden: resource limits cannot be removed"],
+        ),
+        (
+            requests,
+            both("50m", "64Mi"),
+            vec![
+                "spec.resources.requests[cpu]: Invalid value: \"50m\": must be greater than or equal to aggregate container requests of 100m",
+            ],
+        ),
+        (
+            limits,
+            both("100m", "128Mi"),
+            vec![
+                "spec.resources.requests: Invalid value: \"200m\": must be less than or equal to cpu limit of 100m",
+            ],
+        ),
+        (
+            requests,
+            both("1", "128Mi"),
+            vec![
+                "spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing",
+            ],
+        ),
+        (
+            limits,
+            json!({"cpu": "1", "memory": "128Mi", "hugepages-2Mi": "2Mi"}),
+            vec!["spec: Forbidden: only cpu and memory resources are mutable"],
+        ),
+    ] {
+        assert_eq!(resized(&old, at, value.clone()), want, "{at} {value}");
+    }
+    // One that had none gets some, and does not lose them again.
+    let whole = json!({"requests": both("200m", "64Mi"), "limits": both("2", "256Mi")});
+    assert_eq!(
+        resized(&burstable(), "/resources", whole.clone()),
+        Vec::<String>::new()
+    );
+    let mut with = burstable();
+    with["resources"] = whole;
+    assert_eq!(
+        resized(&with, "/resources", Value::Null),
+        [
+            "spec.resources.requests: Forbidden: resource requests cannot be removed",
+            "spec.resources.limits: Forbidden: resource limits cannot be removed",
+        ]
+    );
 }
 
 #[test]

@@ -1,0 +1,485 @@
+//! Enforces NetworkPolicies, and the floors that RuntimeClasses give their pods: a network plugin's part.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `model.rs` | policies, pods and namespaces, as far as rules are made of them |
+//! | `links.rs` | the ports of the pods' bridge, and which pod is behind each |
+//! | `floors.rs` | what RuntimeClasses deny, also those that are gone |
+//! | `ranges.rs` | ranges of addresses and ports |
+//! | `resolve.rs`, `decisions.rs` | from all of these to what each pod of this node may do (pure) |
+//! | `budget.rs` | what a namespace's policies may cost |
+//! | `rules.rs`, `rules/bridge.rs` | from that to the rules (pure) |
+//! | `judge.rs` | the same answers for connections that there are already (pure) |
+//! | `learned.rs`, `cut.rs` | what the kernel says, and connections that are forbidden |
+//! | `handle.rs` | how a pod's start waits until its rules are written |
+//!
+//! One task: four watches, pods that are about to start, a wake-up when somebody changes nftables, and a look from time to time. The
+//! rules stay when it ends, as pods do. A pod that they don't know reaches nobody, and nobody but this machine reaches it.
+
+mod budget;
+mod cut;
+mod decisions;
+mod floors;
+mod handle;
+mod judge;
+mod learned;
+mod links;
+mod model;
+mod ranges;
+mod resolve;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use berth_supervise::{Outage, unblock};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::Client;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::changes::Changes;
+use crate::nft::{NftError, Table};
+use crate::services::kept::Kept;
+use crate::services::model::Key;
+use crate::services::{
+    LOOK, PAUSE, Seen, ServiceProxyError, TICK, TOGETHER, bridge, cidrs, conntrack, soonest,
+};
+use decisions::{Decisions, Facts};
+use floors::{Annotations, Remembered};
+use handle::Start;
+pub use handle::{Closed, NotInForce, PolicyHandle};
+use learned::Learned;
+use links::Link;
+use model::{Labels, Pod, Policy};
+use resolve::Inputs;
+
+/// Pods that may wait for their rules without anybody looking.
+const QUEUE: usize = 256;
+
+/// Settings of what enforces NetworkPolicies.
+#[derive(Clone)]
+pub struct PolicyConfig {
+    /// Client for the API server; it must be allowed what `system:network-policy` is.
+    pub client: Client,
+    /// The pods' bridge, after which the tables are named.
+    pub bridge: String,
+    /// Addresses of the pods of this network, in CIDR notation.
+    pub pod_cidrs: Vec<String>,
+    /// The node's name, by which pods are its own.
+    pub node: String,
+    /// Addresses of the cluster's DNS server, where it is berth's own.
+    pub dns: Vec<IpAddr>,
+    /// Whether pods' RuntimeClasses count.
+    pub runtime_classes: bool,
+    /// Where it is remembered what RuntimeClasses deny.
+    pub remembered: PathBuf,
+}
+
+/// What keeps the rules, and the handle by which others ask it.
+///
+/// # Errors
+/// When the settings make no sense.
+pub fn prepare(config: PolicyConfig) -> Result<(PolicyHandle, Enforcer), ServiceProxyError> {
+    let (starts, queue) = mpsc::channel(QUEUE);
+    let (closed, known) = watch::channel(Closed::default());
+    let node_port = Arc::new(AtomicU16::new(0));
+    let handle = PolicyHandle {
+        client: config.client.clone(),
+        starts,
+        closed: known,
+        node_port: Arc::clone(&node_port),
+    };
+    let tables = [
+        Table::new("policy", &config.bridge)?,
+        Table::bridge("policy", &config.bridge)?,
+    ];
+    let enforcer = Enforcer {
+        client: config.client,
+        queue,
+        node_port,
+        facts: Facts {
+            node: config.node,
+            bridge: config.bridge,
+            pod_cidrs: cidrs(&config.pod_cidrs)?,
+            dns: config.dns,
+            bridge_passes_rules: true,
+            ..Facts::default()
+        },
+        runtime_classes: config.runtime_classes,
+        pods: Seen::default(),
+        namespaces: Seen::default(),
+        policies: Seen::default(),
+        classes: Seen::default(),
+        attached: BTreeMap::new(),
+        waiting: Vec::new(),
+        links: Vec::new(),
+        kept: Kept::new("of pods' networks", tables),
+        remembered: Remembered::read(&config.remembered),
+        decided: None,
+        is_told: false,
+        owners: None,
+        closed,
+        outage: Outage::new("cannot keep the rules of pods' networks"),
+    };
+    Ok((handle, enforcer))
+}
+
+/// Removes the rules of a network on which nothing is enforced any more: what they don't know they drop.
+///
+/// # Errors
+/// When nft refuses. Where there is no nft there are no rules.
+pub async fn remove(bridge: &str) -> Result<(), NftError> {
+    for table in [
+        Table::new("policy", bridge)?,
+        Table::bridge("policy", bridge)?,
+    ] {
+        match table.remove().await {
+            Ok(()) | Err(NftError::Run(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the rules.
+pub struct Enforcer {
+    client: Client,
+    queue: mpsc::Receiver<Start>,
+    /// The port of the node's own API, once it listens.
+    node_port: Arc<AtomicU16>,
+    facts: Facts,
+    runtime_classes: bool,
+    pods: Seen<Pod>,
+    namespaces: Seen<Labels>,
+    policies: Seen<Policy>,
+    classes: Seen<Annotations>,
+    /// Pods that were started here, by UID.
+    attached: BTreeMap<String, Pod>,
+    /// Pods whose start waits.
+    waiting: Vec<Start>,
+    links: Vec<Link>,
+    kept: Kept<2>,
+    remembered: Remembered,
+    /// What the rules say; nothing before they were written, and what they forbid was cut.
+    decided: Option<Decisions>,
+    /// Whether the log has that they are written.
+    is_told: bool,
+    /// Whose each address was at the last look; nothing before the first.
+    owners: Option<BTreeMap<IpAddr, String>>,
+    closed: watch::Sender<Closed>,
+    outage: Outage,
+}
+
+impl Enforcer {
+    /// Keeps them until `shutdown`; they stay, as pods do.
+    ///
+    /// A boxed future: its code is compiled here, beside that of other crates, and not once more in each program.
+    pub fn run(self, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(self.work(shutdown))
+    }
+
+    async fn work(mut self, shutdown: CancellationToken) {
+        let client = self.client.clone();
+        unblock(bridge::prepare).await;
+        let config = watcher::Config::default;
+        let pods: Api<v1::Pod> = Api::all(client.clone());
+        let namespaces: Api<v1::Namespace> = Api::all(client.clone());
+        let policies: Api<NetworkPolicy> = Api::all(client.clone());
+        let classes: Api<RuntimeClass> = Api::all(client);
+        let mut pods = Box::pin(watcher(pods, config()).default_backoff());
+        let mut namespaces = Box::pin(watcher(namespaces, config()).default_backoff());
+        let mut policies = Box::pin(watcher(policies, config()).default_backoff());
+        let mut classes = Box::pin(watcher(classes, config()).default_backoff());
+        let outage = |what: &str| Outage::new(format!("cannot watch {what} for NetworkPolicies"));
+        let mut outages = ["pods", "namespaces", "NetworkPolicies", "RuntimeClasses"].map(outage);
+        let [of_pods, of_namespaces, of_policies, of_classes] = &mut outages;
+        self.classes.is_listed = !self.runtime_classes;
+        let changes = Changes::new()
+            .inspect_err(|error| {
+                warn!(%error, "changes of nftables by others are seen later: the kernel tells nothing of them");
+            })
+            .ok();
+        let mut learning = Outage::new("cannot learn of changes of nftables by others");
+        let mut last = Instant::now();
+        let mut due = last + TICK;
+        loop {
+            let changed = async {
+                match &changes {
+                    Some(changes) => changes.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let seen = tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(event) = policies.next() => {
+                    of_policies.watched(&event);
+                    !self.is_late(&event) && self.policies.see(event, |policy| &policy.metadata, Policy::parse)
+                }
+                Some(event) = pods.next() => {
+                    of_pods.watched(&event);
+                    self.pods.see(event, |pod| &pod.metadata, Pod::parse)
+                }
+                Some(event) = namespaces.next() => {
+                    of_namespaces.watched(&event);
+                    self.namespaces.see(event, |namespace| &namespace.metadata, model::namespace_labels)
+                }
+                Some(event) = classes.next(), if self.runtime_classes => {
+                    of_classes.watched(&event);
+                    self.classes.see(event, |class| &class.metadata, floors::parse)
+                }
+                Some(start) = self.queue.recv() => {
+                    self.take(start);
+                    while let Ok(start) = self.queue.try_recv() {
+                        self.take(start);
+                    }
+                    // Its pod waits for it.
+                    due = Instant::now();
+                    false
+                }
+                result = changed => {
+                    match result {
+                        Ok(()) => learning.works(),
+                        Err(error) => {
+                            learning.failed(error);
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                    }
+                    self.kept.doubt();
+                    due = due.min(soonest(last, LOOK));
+                    false
+                }
+                () = tokio::time::sleep_until(due) => {
+                    let began = Instant::now();
+                    let again = self.look().await;
+                    last = Instant::now();
+                    // Many policies cost time: others get as much of it.
+                    due = last + again.unwrap_or(TICK);
+                    last += began.elapsed();
+                    false
+                }
+            };
+            if seen {
+                due = due.min(soonest(last, TOGETHER));
+            }
+        }
+    }
+
+    /// Whether the watch says what a pod's start has learned to be over: an older state of a policy, or the end of one whose name another
+    /// one has.
+    fn is_late(&self, event: &Result<watcher::Event<NetworkPolicy>, watcher::Error>) -> bool {
+        let (object, is_end) = match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                (object, false)
+            }
+            Ok(watcher::Event::Delete(object)) => (object, true),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => return false,
+        };
+        let Some(known) = self.policies.all.get(&Key::of(&object.metadata)) else {
+            return false;
+        };
+        if is_end {
+            return object.metadata.uid.as_ref() != Some(&known.uid);
+        }
+        let version = model::version(&object.metadata);
+        matches!((version, known.version), (Some(new), Some(known)) if new < known)
+    }
+
+    /// A pod is about to start.
+    fn take(&mut self, start: Start) {
+        for policy in &start.policies {
+            let known = self.policies.all.get(&policy.key);
+            if known.is_none_or(|known| known.version < policy.version) {
+                let key = policy.key.clone();
+                self.policies.all.insert(key, policy.clone());
+            }
+        }
+        self.attached
+            .insert(start.pod.uid.clone(), start.pod.clone());
+        self.waiting.push(start);
+    }
+
+    /// Brings everything about; gives when to try again if something failed.
+    async fn look(&mut self) -> Option<std::time::Duration> {
+        // Nothing is opened or closed for what is not known yet. Pods that start wait.
+        let listed = [
+            self.pods.is_listed,
+            self.namespaces.is_listed,
+            self.policies.is_listed,
+            self.classes.is_listed,
+        ];
+        if listed.contains(&false) {
+            return None;
+        }
+        match self.enforce().await {
+            Ok(()) => {
+                self.outage.works();
+                None
+            }
+            Err(error) => {
+                self.answer(|_| Err(format!("the rules of its network are not written: {error}")));
+                Some(self.outage.failed(error))
+            }
+        }
+    }
+
+    async fn enforce(&mut self) -> Result<(), Failed> {
+        self.learn().await?;
+        let decisions = self.decide()?;
+        let rules = rules::rules(&decisions, &self.links, &self.facts);
+        let changed = self.kept.write([&rules.inet, &rules.bridge]).await?;
+        self.forget_connections_of_the_gone().await?;
+        // Before those are told that wait: what they may have heard of must be true.
+        self.tell(&decisions);
+        let bridge = self.facts.bridge.clone();
+        self.answer(|uid| match decisions.closed.get(uid) {
+            _ if decisions.subjects.contains_key(uid) => Ok(()),
+            Some(reason) => Err(reason.clone()),
+            None => Err(format!(
+                "the bridge {bridge} has no port that is marked as the pod's"
+            )),
+        });
+        let is_tighter = match &self.decided {
+            Some(before) => judge::is_tighter(before, &decisions),
+            None => true,
+        };
+        let is_cut = !is_tighter || cut::cut(&decisions, &self.facts, &self.links).await;
+        if !std::mem::replace(&mut self.is_told, true) {
+            let table = self.kept.table().map(Table::to_string);
+            info!(table, "NetworkPolicies are enforced");
+        }
+        // What could not be cut is tried again at the next look.
+        self.decided = is_cut.then_some(decisions);
+        if changed {
+            self.kept.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Cuts what went to and came from addresses that another pod may get, or has got: who answers is not asked for its policies.
+    async fn forget_connections_of_the_gone(&mut self) -> io::Result<()> {
+        let owned = self.links.iter().flat_map(|link| {
+            let addresses = link.addresses.iter();
+            addresses.map(|address| (*address, link.uid.clone()))
+        });
+        let owners: BTreeMap<IpAddr, String> = owned.collect();
+        let gone: Box<dyn Fn(IpAddr) -> bool + Send> = match &self.owners {
+            Some(before) => {
+                let left = before.iter();
+                let left = left.filter(|(address, uid)| owners.get(*address) != Some(*uid));
+                let left: BTreeSet<IpAddr> = left.map(|(address, _)| *address).collect();
+                if left.is_empty() {
+                    self.owners = Some(owners);
+                    return Ok(());
+                }
+                Box::new(move |address| left.contains(&address))
+            }
+            // Nobody knows who had them while nobody looked.
+            None => {
+                let (pods, own) = (self.facts.pod_cidrs.clone(), self.facts.own.clone());
+                let owned: BTreeSet<IpAddr> = owners.keys().copied().collect();
+                Box::new(move |address| {
+                    let is_pods = pods.iter().any(|cidr| cidr.contains(&address));
+                    is_pods && !owned.contains(&address) && !own.contains(&address)
+                })
+            }
+        };
+        unblock(move || {
+            conntrack::cut(|flow| {
+                let ends = [flow.from.ip(), flow.asked.ip(), flow.answers.ip()];
+                ends.into_iter().any(&gone)
+            })
+        })
+        .await?;
+        self.owners = Some(owners);
+        Ok(())
+    }
+
+    /// Learns what the kernel knows.
+    async fn learn(&mut self) -> io::Result<()> {
+        let Learned { own, passes, links } = learned::learn(&self.facts.bridge).await?;
+        if !passes && !links.is_empty() && self.facts.bridge_passes_rules {
+            warn!(
+                bridge = self.facts.bridge,
+                "the kernel has no br_netfilter: pods that a NetworkPolicy isolates cannot be reached by other pods of this node directly"
+            );
+        }
+        (self.facts.own, self.facts.bridge_passes_rules) = (own, passes);
+        self.facts.node_port = self.node_port.load(Ordering::Relaxed);
+        self.links = links;
+        let links: BTreeSet<&str> = self.links.iter().map(|link| link.uid.as_str()).collect();
+        self.attached.retain(|uid, _| links.contains(uid.as_str()));
+        Ok(())
+    }
+
+    fn decide(&mut self) -> io::Result<Decisions> {
+        let here = self.pods.all.values();
+        let here = here.filter(|pod| pod.node == self.facts.node);
+        let named = here.chain(self.attached.values());
+        let named: BTreeSet<&str> = match self.runtime_classes {
+            true => named.filter_map(|pod| pod.class.as_deref()).collect(),
+            false => BTreeSet::new(),
+        };
+        let seen = |class: &str| {
+            let key = Key {
+                namespace: String::new(),
+                name: class.to_owned(),
+            };
+            self.classes.all.get(&key)
+        };
+        let floors = self.remembered.floors(&named, seen)?;
+        Ok(resolve::resolve(&Inputs {
+            pods: &self.pods.all,
+            attached: &self.attached,
+            namespaces: &self.namespaces.all,
+            policies: &self.policies.all,
+            links: &self.links,
+            floors: self.runtime_classes.then_some(&floors),
+            facts: &self.facts,
+        }))
+    }
+
+    /// Answers those that wait.
+    fn answer(&mut self, answer: impl Fn(&str) -> Result<(), String>) {
+        for start in self.waiting.drain(..) {
+            let answer = match start.pod.host_network {
+                true => Ok(()),
+                false => answer(&start.pod.uid),
+            };
+            // Who waited may have given up.
+            let _unheard = start.done.send(answer);
+        }
+    }
+
+    /// Says which pods are closed.
+    fn tell(&self, decisions: &Decisions) {
+        self.closed.send_if_modified(|told| {
+            let differs = **told != decisions.closed;
+            if differs {
+                *told = Arc::new(decisions.closed.clone());
+            }
+            differs
+        });
+    }
+}
+
+/// Why the rules are not what they should be.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Nft(#[from] NftError),
+}

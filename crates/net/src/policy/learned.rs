@@ -1,0 +1,41 @@
+//! What the kernel says of this machine and of the pods' bridge.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use berth_supervise::unblock;
+
+use super::links::{self, Link};
+use crate::services::bridge;
+
+pub(super) struct Learned {
+    /// All addresses of this machine's interfaces.
+    pub(super) own: BTreeSet<IpAddr>,
+    /// Whether what goes from one port of the bridge to another passes the rules of the IP layer.
+    pub(super) passes: bool,
+    /// The ports of the bridge with their pods.
+    pub(super) links: Vec<Link>,
+}
+
+/// Learns it.
+///
+/// # Errors
+/// When the kernel doesn't say.
+pub(super) async fn learn(bridge: &str) -> io::Result<Learned> {
+    let bridge = bridge.to_owned();
+    unblock(move || {
+        let interfaces = nix::ifaddrs::getifaddrs()?;
+        let own = interfaces.filter_map(|one| {
+            let address = one.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
+        });
+        io::Result::Ok(Learned {
+            own: own.collect(),
+            passes: bridge::passes_rules(&bridge),
+            links: links::of_bridge(&bridge)?,
+        })
+    })
+    .await
+}
