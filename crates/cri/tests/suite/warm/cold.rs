@@ -184,7 +184,12 @@ async fn more_than_is_sensible_is_refused() {
         let path = dir.path().join("config.toml");
         std::fs::write(&path, format!("[handlers.runc]\nwarm = {warm}\n")).unwrap();
         let error = HandlerSource::Berth(path).load(&[]).unwrap_err();
-        let text = error.to_string();
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
         assert!(text.contains(word), "{text}");
     }
 }
