@@ -133,10 +133,6 @@ fn handlers(table: &HandlerTable) -> Value {
         .map(|handler| {
             let origin = handler.definition.origin.to_string();
             let value = match (&handler.state, handler.unlisted()) {
-                (_, Some(reason)) => json!({ "error": reason, "origin": origin }),
-                (HandlerState::Broken { reason }, None) => {
-                    json!({ "error": reason, "origin": origin })
-                }
                 (
                     HandlerState::Usable {
                         binary,
@@ -153,6 +149,9 @@ fn handlers(table: &HandlerTable) -> Value {
                     "settings": settings_in_words(handler),
                     "isolation": handler.isolation(),
                 }),
+                (HandlerState::Usable { .. } | HandlerState::Broken { .. }, reason) => {
+                    json!({ "error": reason, "origin": origin })
+                }
             };
             (handler.definition.name.clone(), value)
         })

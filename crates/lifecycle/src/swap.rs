@@ -63,20 +63,20 @@ fn memory(container: &Container) -> (i64, i64) {
 #[must_use]
 pub fn is_resized(wanted: &Pod, granted: &Resources) -> bool {
     let before = resize::with_resources(wanted, granted);
-    let all = |pod: &'_ Pod| -> Vec<Container> {
-        let spec = pod.spec.iter();
-        spec.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
-            .cloned()
-            .collect()
-    };
-    all(wanted).iter().zip(all(&before)).any(|(new, old)| {
+    let mut both = containers(wanted).zip(containers(&before));
+    both.any(|(new, old)| {
         let restarts = new.resize_policy.iter().flatten().any(|policy| {
             policy.resource_name == "memory" && policy.restart_policy == "RestartContainer"
         });
         !restarts
-            && memory(new).0 != memory(&old).0
-            && (is_entitled(wanted, new) || is_entitled(&before, &old))
+            && memory(new).0 != memory(old).0
+            && (is_entitled(wanted, new) || is_entitled(&before, old))
     })
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let spec = pod.spec.iter();
+    spec.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Table {
         apply(&self.clear()).await
     }
 
-    /// The script that removes it, be it there or not.
+    /// The script that removes it, whether it is there or not.
     pub(crate) fn clear(&self) -> String {
         let words = self.words();
         format!("table {words} {{}}\ndelete table {words}\n")

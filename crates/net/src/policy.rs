@@ -55,8 +55,9 @@ use crate::nft::{NftError, Table};
 use crate::services::kept::Kept;
 use crate::services::model::Key;
 use crate::services::{
-    LOOK, PAUSE, Seen, ServiceProxyError, TICK, TOGETHER, bridge, cidrs, conntrack, soonest,
+    LOOK, PAUSE, Seen, ServiceProxyError, TICK, TOGETHER, bridge, cidrs, soonest,
 };
+use cut::Owners;
 use decisions::{Decisions, Facts};
 use floors::{Annotations, Remembered};
 use handle::Start;
@@ -178,7 +179,7 @@ pub struct Enforcer {
     /// Whether the log has that they are written.
     is_told: bool,
     /// Whose each address was at the last look; nothing before the first.
-    owners: Option<BTreeMap<IpAddr, String>>,
+    owners: Option<Owners>,
     closed: watch::Sender<Closed>,
     outage: Outage,
 }
@@ -368,41 +369,14 @@ impl Enforcer {
         Ok(())
     }
 
-    /// Cuts what went to and came from addresses that another pod may get, or has got: who answers is not asked for its policies.
+    /// Cuts the connections of pods that have gone since the last look.
     async fn forget_connections_of_the_gone(&mut self) -> io::Result<()> {
         let owned = self.links.iter().flat_map(|link| {
             let addresses = link.addresses.iter();
             addresses.map(|address| (*address, link.uid.clone()))
         });
-        let owners: BTreeMap<IpAddr, String> = owned.collect();
-        let gone: Box<dyn Fn(IpAddr) -> bool + Send> = match &self.owners {
-            Some(before) => {
-                let left = before.iter();
-                let left = left.filter(|(address, uid)| owners.get(*address) != Some(*uid));
-                let left: BTreeSet<IpAddr> = left.map(|(address, _)| *address).collect();
-                if left.is_empty() {
-                    self.owners = Some(owners);
-                    return Ok(());
-                }
-                Box::new(move |address| left.contains(&address))
-            }
-            // Nobody knows who had them while nobody looked.
-            None => {
-                let (pods, own) = (self.facts.pod_cidrs.clone(), self.facts.own.clone());
-                let owned: BTreeSet<IpAddr> = owners.keys().copied().collect();
-                Box::new(move |address| {
-                    let is_pods = pods.iter().any(|cidr| cidr.contains(&address));
-                    is_pods && !owned.contains(&address) && !own.contains(&address)
-                })
-            }
-        };
-        unblock(move || {
-            conntrack::cut(|flow| {
-                let ends = [flow.from.ip(), flow.asked.ip(), flow.answers.ip()];
-                ends.into_iter().any(&gone)
-            })
-        })
-        .await?;
+        let owners: Owners = owned.collect();
+        cut::cut_gone(self.owners.as_ref(), &owners, &self.facts).await?;
         self.owners = Some(owners);
         Ok(())
     }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use ipnet::IpNet;
+
 use crate::nft::{Names, Standing, Table};
 
 /// Longest comment that the kernel takes, with room for the quotes.
@@ -58,6 +60,16 @@ pub(crate) fn comment(text: &str) -> String {
         .take(MAX_COMMENT)
         .collect();
     format!("comment \"{text}\"")
+}
+
+/// The networks of one family as a set, where there are any.
+pub(crate) fn set_of(networks: &[IpNet], is_v4: bool) -> Option<String> {
+    let same = networks.iter().filter(|one| one.addr().is_ipv4() == is_v4);
+    let list: Vec<String> = IpNet::aggregate(&same.copied().collect())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    (!list.is_empty()).then(|| format!("{{ {} }}", list.join(", ")))
 }
 
 impl Ruleset {

@@ -296,14 +296,7 @@ impl Proxy {
         let balanced = self.services.all.values().any(|service| service.balanced);
         let (addresses, network) = (self.facts.addresses.clone(), self.network.clone());
         let learned = unblock(move || {
-            let interfaces = nix::ifaddrs::getifaddrs()?;
-            let own: BTreeSet<IpAddr> = interfaces
-                .filter_map(|one| {
-                    let address = one.address?;
-                    let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
-                    v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
-                })
-                .collect();
+            let own = facts::own_addresses()?;
             let taken = match balanced {
                 true => listeners::taken(&addresses)?,
                 false => BTreeSet::new(),
@@ -426,9 +419,7 @@ fn is_stale(
     fronts: &BTreeMap<Front, Vec<SocketAddr>>,
     gone: &BTreeSet<Front>,
 ) -> bool {
-    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-    let protocol = protocols.into_iter().find(|p| p.number() == flow.protocol);
-    let Some(protocol) = protocol else {
+    let Some(protocol) = Protocol::of_number(flow.protocol) else {
         return false;
     };
     let front = (flow.asked.ip(), protocol, flow.asked.port());

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::classes::Class;
 use crate::runtime::Facts;
 
-/// So many handlers are told of.
+/// The annotation of the Node names at most so many handlers.
 const MAX_HANDLERS: usize = 256;
 
 impl Facts {
@@ -24,11 +24,7 @@ impl Facts {
     }
 
     /// What a handler is on this node; by what the runtime says, else by what the class declares, else by its name.
-    pub(crate) fn isolation(
-        &self,
-        handler: &str,
-        declared: Option<Isolation>,
-    ) -> Option<Isolation> {
+    fn isolation(&self, handler: &str, declared: Option<Isolation>) -> Option<Isolation> {
         let (name, behind) = self.describe(handler);
         // A name says nothing of what was looked at and not known.
         let named = || {

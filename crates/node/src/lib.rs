@@ -112,7 +112,7 @@ pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Re
 async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     own_dirs::prepare(&config.root_dir, &config.pod_logs_dir)
         .map_err(|(path, source)| Error::RootDir { path, source })?;
-    // One that somebody else chose is there, or is missing, which is told on claims.
+    // One that somebody chose has to be there already; events of claims say where it is missing.
     if config.local_path_dir == config.root_dir.join(config::LOCAL_PATH) {
         local_path::prepare(&config.local_path_dir).map_err(|source| Error::RootDir {
             path: config.local_path_dir.clone(),

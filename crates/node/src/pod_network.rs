@@ -75,7 +75,7 @@ async fn no_floor(agent: &Agent, pod: &Pod, place: &str) -> Result<(), String> {
     }
 }
 
-/// Tells of pods that are closed, until `shutdown`.
+/// Writes events about pods that are closed, until `shutdown`.
 pub(crate) async fn keep(
     agent: Arc<Agent>,
     mut closed: watch::Receiver<Closed>,

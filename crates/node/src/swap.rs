@@ -8,6 +8,8 @@ use berth_lifecycle::swap::{self, Capacity};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::warn;
 
+use crate::worker::containers;
+
 /// What containers may use of the machine's swap, the stock `memorySwap.swapBehavior`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SwapBehavior {
@@ -95,13 +97,8 @@ impl Swap {
 
     /// What all containers of a pod may use together, where that can be bounded.
     pub(crate) fn of_pod(self, pod: &Pod) -> Option<i64> {
-        let spec = pod.spec.as_ref()?;
-        let containers = spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten());
         (self.controller != Controller::Absent).then(|| {
-            containers
+            containers(pod)
                 .map(|c| self.of_container(pod, c))
                 .fold(0, i64::saturating_add)
         })

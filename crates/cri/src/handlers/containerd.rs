@@ -52,12 +52,7 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     if let Some(runtimes) = containerd.at(&["runtimes"]) {
         for (name, node) in runtimes.iter() {
             let empty = Table::default();
-            let table = match &node.item {
-                Item::Table(table) => Some(table),
-                Item::Text(_) | Item::Flag(_) | Item::Number(_) | Item::List(_) | Item::Other => {
-                    None
-                }
-            };
+            let table = node.item.table();
             let fields = table.unwrap_or(&empty);
             let mut definition = handler(name, fields, &node.origin, &mut imported.warnings);
             if table.is_none() {
@@ -209,7 +204,7 @@ fn warn_other_versions(plugins: Option<&Table>, version: i64, imported: &mut Imp
 
 /// Runtimes and the name of the default at a place where containerd passes over them.
 fn misplaced_in(root: &Table, plugin: &str) -> Vec<Warning> {
-    // Those of other versions are told as such.
+    // Those of other versions are reported as such.
     let is_other = |path: &[&str]| match path {
         ["plugins", name, ..] => *name != plugin && ["cri", V2_PLUGIN, V3_RUNTIME].contains(name),
         _ => false,
@@ -402,7 +397,7 @@ fn handler(name: &str, table: &Table, origin: &Origin, warnings: &mut Vec<Warnin
     for (key, node) in table.iter() {
         let known = key == "cni_max_conf_num" || KINDS.iter().any(|(known, _)| *known == key);
         let idle = matches!(&node.item, Item::Text(text) if text.is_empty());
-        // Those have been told already, with where they belong.
+        // Those have been reported already, with where they belong.
         let misplaced = OPTIONS.iter().any(|(option, _)| *option == key);
         if known || idle || misplaced {
             continue;

@@ -72,10 +72,7 @@ pub(crate) fn import(path: &Path) -> Result<Imported, HandlersError> {
     let systemd_cgroup = runtime.text("cgroup_manager") == Some("systemd");
     for (name, node) in runtimes.iter() {
         let empty = Table::default();
-        let table = match &node.item {
-            Item::Table(table) => Some(table),
-            Item::Text(_) | Item::Flag(_) | Item::Number(_) | Item::List(_) | Item::Other => None,
-        };
+        let table = node.item.table();
         let mut definition = handler(
             name,
             table.unwrap_or(&empty),

@@ -69,6 +69,16 @@ pub(crate) enum Item {
     Other,
 }
 
+impl Item {
+    /// The table that it is; `None` for anything else.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        match self {
+            Self::Table(table) => Some(table),
+            Self::Text(_) | Self::Flag(_) | Self::Number(_) | Self::List(_) | Self::Other => None,
+        }
+    }
+}
+
 /// What a setting takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
@@ -234,10 +244,7 @@ impl Table {
     /// The table at a path of keys; `None` when any step is missing or no table.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Table> {
         path.iter()
-            .try_fold(self, |table, key| match table.get(key)?.item {
-                Item::Table(ref inner) => Some(inner),
-                _ => None,
-            })
+            .try_fold(self, |table, key| table.get(key)?.item.table())
     }
 
     /// Text; an empty string counts as absent, as it does in the configurations read here.

@@ -1,5 +1,5 @@
 //! How far a handler keeps pods apart from the node, by what it really is: `process`, `sandbox` or `vm`, in the words of the
-//! namespaces' policy. What is told here binds this node, so what nobody knows is not told.
+//! namespaces' policy. What is said here binds this node, so what nobody knows is left out.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const SANDBOX: &str = "sandbox";
 const VM: &str = "vm";
 
 /// Shims of runwasi: a container whose image holds no WebAssembly module is run as by runc, so that they are no stronger.
-pub(super) const WASM_SHIMS: [&str; 7] = [
+const WASM_SHIMS: [&str; 7] = [
     "spin", "wasmtime", "wasmedge", "wasmer", "slight", "wws", "lunatic",
 ];
 
@@ -50,15 +50,11 @@ fn of_kind(kind: RuntimeKind, binary: &Path) -> Option<&'static str> {
 /// What a shim is called counts before what a configuration says of it: `vm` on runc's shim makes no virtual machine.
 fn of_shim(binary: &Path, runtime: Option<&Path>, vm: bool) -> Option<&'static str> {
     let name = name(binary);
-    let words: Vec<&str> = name
-        .strip_prefix("containerd-shim-")
-        .unwrap_or_default()
-        .split('-')
-        .collect();
-    match words.first().copied() {
-        Some("runc") => match runtime.map(RuntimeKind::from_name) {
+    let words = name.strip_prefix("containerd-shim-");
+    match words.and_then(|words| words.split('-').next()) {
+        Some("runc") => match runtime {
             None => Some(PROCESS),
-            Some(kind) => of_kind(kind, runtime.unwrap_or(binary)),
+            Some(runtime) => of_kind(RuntimeKind::from_name(runtime), runtime),
         },
         Some("runsc") => Some(SANDBOX),
         Some(wasm) if WASM_SHIMS.contains(&wasm) => Some(PROCESS),

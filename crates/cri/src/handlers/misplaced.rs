@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::document::{self, Item, Node, Origin, Table};
+use super::document::{self, Origin, Table};
 use super::import::Warning;
 use super::{HandlersError, docker};
 
@@ -140,11 +140,7 @@ fn walk<'t>(
         return;
     }
     for (key, node) in table.iter() {
-        if let Node {
-            item: Item::Table(inner),
-            ..
-        } = node
-        {
+        if let Some(inner) = node.item.table() {
             path.push(key);
             walk(inner, path, visit);
             path.pop();

@@ -28,7 +28,7 @@ pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) 
     }
 }
 
-/// Usual names of handlers: much alike, and worlds apart.
+/// Usual names of handlers: they are much alike, and stand for different runtimes.
 const RUNTIMES: [&str; 8] = [
     "runc", "crun", "runsc", "youki", "gvisor", "kata", "berth", "nvidia",
 ];

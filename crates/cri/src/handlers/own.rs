@@ -93,18 +93,13 @@ fn from_table(root: &Table, has_embedded: bool) -> Imported {
     if let Some(handlers) = root.at(&["handlers"]) {
         for (name, node) in handlers.iter() {
             let empty = Table::default();
-            let table = match &node.item {
-                Item::Table(table) => Some(table),
-                Item::Text(_) | Item::Flag(_) | Item::Number(_) | Item::List(_) | Item::Other => {
-                    None
-                }
-            };
-            let mut definition = handler(name, table.unwrap_or(&empty), &node.origin);
+            let table = node.item.table();
+            let fields = table.unwrap_or(&empty);
+            let mut definition = handler(name, fields, &node.origin);
             if table.is_none() {
                 definition.unreadable.push("it must be a table".to_owned());
             }
-            let table = table.unwrap_or(&empty);
-            let refused = import::check_snapshotter(name, table, &mut imported.warnings);
+            let refused = import::check_snapshotter(name, fields, &mut imported.warnings);
             definition.unreadable.extend(refused);
             imported.handlers.push(definition);
         }

@@ -430,15 +430,6 @@ pub(crate) fn kind_name(kind: RuntimeKind) -> &'static str {
     }
 }
 
-/// Looks at every definition.
-#[cfg(test)]
-pub(super) fn look_at_all(
-    definitions: Vec<Definition>,
-    embedded: &[OsString],
-) -> BTreeMap<String, Handler> {
-    look_at_changed(definitions, embedded, &BTreeMap::new())
-}
-
 /// Looks at every definition that isn't known with the same binaries and files. One thread a binary: each is a process
 /// or two, and the start waits for all.
 fn look_at_changed(

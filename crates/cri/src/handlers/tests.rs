@@ -1,5 +1,6 @@
 //! The importers against files as machines have them, and the table's rules.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -755,8 +756,8 @@ fn a_handler_with_settings_that_cannot_be_read_cannot_run() {
             format!("version = 3\n[{section}.bad]\nruntime_path = \"/bin/true\"\n{setting}\n");
         let path = write(dir.path(), "config.toml", &text);
         let imported = containerd::import(&path).unwrap();
-        let table = table::look_at_all(imported.handlers, &[]);
-        match &table["bad"].state {
+        let table = HandlerTable::look(imported, &[], &BTreeMap::new()).unwrap();
+        match &table.handlers()["bad"].state {
             HandlerState::Broken { reason } => assert!(reason.contains(named), "{reason}"),
             HandlerState::Usable { .. } => panic!("{setting} is passed over"),
         }

@@ -94,4 +94,9 @@ impl Subject {
             Direction::Egress => &self.egress,
         }
     }
+
+    /// Whether something could be forbidden it, in whichever direction.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.floor.is_some() || self.ingress != Side::Open || self.egress != Side::Open
+    }
 }

@@ -30,7 +30,14 @@ pub(crate) struct Judge<'a> {
     decisions: &'a Decisions,
     facts: &'a Facts,
     /// Pods of this node by address; nothing is decided for those that are closed.
-    here: BTreeMap<IpAddr, Option<&'a Subject>>,
+    here: BTreeMap<IpAddr, Option<Judged<'a>>>,
+}
+
+/// A pod that something is decided for.
+struct Judged<'a> {
+    subject: &'a Subject,
+    /// What its class denies, and the networks that this leaves open.
+    floor: Option<(&'a NetworkFloor, Blocks)>,
 }
 
 impl<'a> Judge<'a> {
@@ -40,31 +47,37 @@ impl<'a> Judge<'a> {
         facts: &'a Facts,
         here: impl IntoIterator<Item = (IpAddr, &'a str)>,
     ) -> Self {
+        let judged = |uid: &str| {
+            let subject = decisions.subjects.get(uid)?;
+            let floor = subject.floor.as_ref();
+            Some(Judged {
+                subject,
+                floor: floor.map(|floor| (floor, excepted(floor))),
+            })
+        };
         let here = here.into_iter();
+        let here = here.map(|(address, uid)| (address, judged(uid)));
         Self {
             decisions,
             facts,
-            here: here
-                .map(|(address, uid)| (address, decisions.subjects.get(uid)))
-                .collect(),
+            here: here.collect(),
         }
     }
 
     /// Whether a connection may go on; `protocol` is nothing for one that has no ports.
     pub(crate) fn allows(
         &self,
-        protocol: impl Into<Option<Protocol>>,
+        protocol: Option<Protocol>,
         from: SocketAddr,
         to: SocketAddr,
     ) -> bool {
-        let protocol = protocol.into();
         if from.ip() == to.ip() {
             return true;
         }
         let may_leave = match self.here.get(&from.ip()) {
             None => true,
             Some(None) => false,
-            Some(Some(subject)) => self.egress(subject, protocol, to),
+            Some(Some(pod)) => self.egress(pod, protocol, to),
         };
         // What this machine begins itself reaches all of its pods.
         let from_here = self.facts.own.contains(&from.ip());
@@ -72,36 +85,37 @@ impl<'a> Judge<'a> {
             None => true,
             Some(_) if from_here => true,
             Some(None) => false,
-            Some(Some(subject)) => self.ingress(subject, protocol, from.ip(), to),
+            Some(Some(pod)) => self.ingress(pod, protocol, from.ip(), to),
         };
         may_leave && may_enter
     }
 
-    fn egress(&self, subject: &Subject, protocol: Option<Protocol>, to: SocketAddr) -> bool {
-        if let Some(floor) = &subject.floor
-            && self.denies_egress(floor, protocol, to)
+    fn egress(&self, pod: &Judged<'_>, protocol: Option<Protocol>, to: SocketAddr) -> bool {
+        if let Some((floor, open)) = &pod.floor
+            && self.denies_egress(floor, open, protocol, to)
         {
             return false;
         }
-        self.side(subject, Direction::Egress, protocol, to.ip(), to)
+        self.side(pod.subject, Direction::Egress, protocol, to.ip(), to)
     }
 
     fn ingress(
         &self,
-        subject: &Subject,
+        pod: &Judged<'_>,
         protocol: Option<Protocol>,
         from: IpAddr,
         to: SocketAddr,
     ) -> bool {
-        let is_denied = subject.floor.as_ref().is_some_and(|floor| {
-            floor.level == FloorLevel::DenyAll && !excepted(floor).contains(from)
+        let is_denied = pod.floor.as_ref().is_some_and(|(floor, open)| {
+            floor.level == FloorLevel::DenyAll && !open.contains(from)
         });
-        !is_denied && self.side(subject, Direction::Ingress, protocol, from, to)
+        !is_denied && self.side(pod.subject, Direction::Ingress, protocol, from, to)
     }
 
     fn denies_egress(
         &self,
         floor: &NetworkFloor,
+        open: &Blocks,
         protocol: Option<Protocol>,
         to: SocketAddr,
     ) -> bool {
@@ -109,8 +123,7 @@ impl<'a> Judge<'a> {
         let is_dns = self.facts.dns.contains(&to.ip())
             && to.port() == DNS_PORT
             && matches!(protocol, Some(Protocol::Tcp | Protocol::Udp));
-        let is_open =
-            excepted(floor).contains(to.ip()) || (floor.node && is_own) || (floor.dns && is_dns);
+        let is_open = open.contains(to.ip()) || (floor.node && is_own) || (floor.dns && is_dns);
         let is_node =
             is_own && protocol == Some(Protocol::Tcp) && to.port() == self.facts.node_port;
         !is_open

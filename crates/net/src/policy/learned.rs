@@ -8,6 +8,7 @@ use berth_supervise::unblock;
 
 use super::links::{self, Link};
 use crate::services::bridge;
+use crate::services::facts::own_addresses;
 
 pub(super) struct Learned {
     /// All addresses of this machine's interfaces.
@@ -25,14 +26,8 @@ pub(super) struct Learned {
 pub(super) async fn learn(bridge: &str) -> io::Result<Learned> {
     let bridge = bridge.to_owned();
     unblock(move || {
-        let interfaces = nix::ifaddrs::getifaddrs()?;
-        let own = interfaces.filter_map(|one| {
-            let address = one.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
-        });
         io::Result::Ok(Learned {
-            own: own.collect(),
+            own: own_addresses()?,
             passes: bridge::passes_rules(&bridge),
             links: links::of_bridge(&bridge)?,
         })

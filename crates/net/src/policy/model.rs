@@ -13,12 +13,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
+use super::decisions::Direction;
 use crate::services::facts::Protocol;
 use crate::services::model::Key;
 
-/// So many named ports of a pod count.
+/// At most so many named ports of a pod count.
 const MAX_NAMED_PORTS: usize = 128;
-/// So many of one name and protocol.
+/// At most so many of one name and protocol.
 const MAX_SAME_PORTS: usize = 4;
 
 /// Which of a label selector's operators there are.
@@ -153,8 +154,8 @@ impl Pod {
     }
 }
 
-/// Named ports count for the policies of whoever names them, so that a pod has few: more than one of a name and protocol is a
-/// mistake anyway, for which the reference takes each.
+/// The named ports of a pod that count. The policies that name them pay for each, so their number is bounded. More than one of a name
+/// and protocol is a mistake anyway; the reference takes each of them.
 fn few(all: impl Iterator<Item = NamedPort>) -> Vec<NamedPort> {
     let mut few: Vec<NamedPort> = Vec::new();
     for port in all {
@@ -217,6 +218,14 @@ impl Policy {
             egress: is_egress.then_some(egress),
             cost,
         })
+    }
+
+    /// What it allows in a direction; nothing when it isolates no pods in it.
+    pub(crate) fn rules(&self, direction: Direction) -> Option<&[Rule]> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
     }
 }
 
@@ -297,9 +306,7 @@ impl Port {
             which,
         })
     }
-}
 
-impl Port {
     /// Its name, where it has one.
     pub(crate) fn name(&self) -> Option<(&str, Protocol)> {
         match &self.which {

@@ -29,7 +29,7 @@ const DNS_PORTS: [(&str, Protocol); 2] = [("dns", Protocol::Udp), ("dns-tcp", Pr
 pub(crate) struct Inputs<'a> {
     /// Pods of all nodes.
     pub(crate) pods: &'a BTreeMap<Key, Pod>,
-    /// Pods that this node has told of, by UID: the API doesn't have those of files under their own UID.
+    /// Pods that were started on this node, by UID: the API doesn't have those of files under their own UID.
     pub(crate) attached: &'a BTreeMap<String, Pod>,
     pub(crate) namespaces: &'a BTreeMap<Key, Labels>,
     pub(crate) policies: &'a BTreeMap<Key, Policy>,
@@ -82,6 +82,7 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Decisions {
             peers: &peers,
             pods: &pods,
             spent: Spent::default(),
+            isolating: BTreeSet::new(),
             decisions: Decisions::default(),
         };
         match resolving.namespace(policies) {
@@ -148,6 +149,8 @@ struct Resolving<'a> {
     /// The namespace's pods on this node.
     pods: &'a [(&'a Link, &'a Pod)],
     spent: Spent,
+    /// The policies that isolate a pod of this node, by UID.
+    isolating: BTreeSet<(Direction, String)>,
     decisions: Decisions,
 }
 
@@ -186,33 +189,21 @@ impl<'a> Resolving<'a> {
             self.decisions.subjects.insert(link.uid.clone(), subject);
         }
         for policy in policies {
-            for (direction, rules) in [
-                (Direction::Ingress, &policy.ingress),
-                (Direction::Egress, &policy.egress),
-            ] {
-                let Some(rules) = rules.as_deref().filter(|_| self.is_used(policy, direction))
-                else {
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let of = (direction, policy.uid.clone());
+                let rules = policy.rules(direction);
+                let Some(rules) = rules.filter(|_| self.isolating.contains(&of)) else {
                     continue;
                 };
                 let allowed = rules.iter();
                 let allowed: Vec<Allowed> = allowed
                     .map(|rule| self.rule(policy, direction, rule))
                     .collect::<Result<_, _>>()?;
-                let of = (direction, policy.uid.clone());
                 let value = (policy.key.clone(), allowed);
                 self.decisions.policies.insert(of, value);
             }
         }
         Ok(())
-    }
-
-    /// Whether it isolates a pod of this node.
-    fn is_used(&self, policy: &Policy, direction: Direction) -> bool {
-        let mut subjects = self.decisions.subjects.values();
-        subjects.any(|subject| match subject.side(direction) {
-            Side::Open => false,
-            Side::Isolated(by) => by.contains(&policy.uid),
-        })
     }
 
     fn side(
@@ -223,11 +214,7 @@ impl<'a> Resolving<'a> {
     ) -> Result<Side, TooMuch> {
         let mut by = Vec::new();
         for policy in policies {
-            let rules = match direction {
-                Direction::Ingress => &policy.ingress,
-                Direction::Egress => &policy.egress,
-            };
-            if rules.is_none() {
+            if policy.rules(direction).is_none() {
                 continue;
             }
             self.spent
@@ -235,6 +222,7 @@ impl<'a> Resolving<'a> {
             let selector = policy.selector.as_ref();
             if selector.is_none_or(|s| label_selector_matches(s, Some(&pod.labels))) {
                 self.spent.selected()?;
+                self.isolating.insert((direction, policy.uid.clone()));
                 by.push(policy.uid.clone());
                 within(by.len(), PER_POD, "policies that select one pod")?;
             }
@@ -287,20 +275,19 @@ impl<'a> Resolving<'a> {
                         add_named(&mut named, pod, &link.addresses, &names, |_| true);
                     }
                 }
-                Direction::Egress if allowed.anybody || allowed.blocks.len() > 0 => {
+                Direction::Egress => {
                     let (anybody, blocks) = (allowed.anybody, &allowed.blocks);
-                    let is_met = |ip: IpAddr| anybody || blocks.contains(ip);
-                    for peer in peers.values().flatten() {
-                        self.spent.work(1 + peer.pod.ports.len() * names.len())?;
-                        add_named(&mut named, peer.pod, &peer.addresses, &names, is_met);
+                    if anybody || blocks.len() > 0 {
+                        let is_met = |ip: IpAddr| anybody || blocks.contains(ip);
+                        for peer in peers.values().flatten() {
+                            self.spent.work(1 + peer.pod.ports.len() * names.len())?;
+                            add_named(&mut named, peer.pod, &peer.addresses, &names, is_met);
+                        }
                     }
-                }
-                Direction::Egress => {}
-            }
-            if direction == Direction::Egress {
-                for peer in &found {
-                    self.spent.work(peer.pod.ports.len() * names.len())?;
-                    add_named(&mut named, peer.pod, &peer.addresses, &names, |_| true);
+                    for peer in &found {
+                        self.spent.work(peer.pod.ports.len() * names.len())?;
+                        add_named(&mut named, peer.pod, &peer.addresses, &names, |_| true);
+                    }
                 }
             }
             self.spent.addresses(named.len())?;

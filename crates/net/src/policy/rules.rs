@@ -23,11 +23,15 @@ use super::decisions::{Allowed, DNS_PORT, Decisions, Direction, Facts, Side, Sub
 use super::judge::{METADATA, excepted};
 use super::links::Link;
 use super::ranges::ports_text;
-use crate::ruleset::{Chain, Ruleset, Set, comment};
+use crate::ruleset::{Chain, Ruleset, Set, comment, set_of};
 use crate::services::facts::Protocol;
 
 /// IPv4 and IPv6.
 const FAMILIES: [bool; 2] = [true, false];
+
+/// How neighbours find each other by IPv6.
+const NEIGHBOURS: &str =
+    "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept";
 
 /// The rules of both tables: of the IP layer, and of the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,14 +137,8 @@ impl Building<'_> {
                 "meta l4proto {{ icmp, ipv6-icmp }} ct state related {ip} saddr . ct original {ip} saddr != @self{n} {ip} saddr . ct reply {ip} saddr != @self{n} drop"
             ));
             // Nobody else has the addresses of this bridge's pods.
-            let cidrs = self.facts.pod_cidrs.iter();
-            let cidrs = cidrs.filter(|cidr| cidr.addr().is_ipv4() == *is_v4);
-            let cidrs: Vec<String> = cidrs.map(ToString::to_string).collect();
-            if !cidrs.is_empty() {
-                let cidrs = cidrs.join(", ");
-                ingress.push(format!(
-                    "iifname != \"{bridge}\" {ip} saddr {{ {cidrs} }} drop"
-                ));
+            if let Some(pods) = set_of(&self.facts.pod_cidrs, *is_v4) {
+                ingress.push(format!("iifname != \"{bridge}\" {ip} saddr {pods} drop"));
             }
         }
         for chain in [&mut egress, &mut ingress] {
@@ -156,11 +154,8 @@ impl Building<'_> {
             ingress.push(format!("{ip} daddr vmap @ingress{n}"));
         }
         if self.families.contains(&false) {
-            // How neighbours find each other.
-            let neighbours =
-                "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept";
-            egress.push(neighbours.to_owned());
-            ingress.push(neighbours.to_owned());
+            egress.push(NEIGHBOURS.to_owned());
+            ingress.push(NEIGHBOURS.to_owned());
         }
         for chain in [&mut egress, &mut ingress] {
             chain.push("drop".to_owned());
@@ -248,7 +243,7 @@ impl Building<'_> {
             return vec![(None, String::new())];
         }
         let mut all = Vec::new();
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+        for protocol in Protocol::ALL {
             let of_it = rule.ports.iter().filter(|(of, ..)| *of == protocol);
             let ranges: Vec<(u16, u16)> = of_it.map(|(_, first, last)| (*first, *last)).collect();
             let word = protocol.word();
@@ -324,28 +319,20 @@ impl Building<'_> {
     }
 
     fn side(&mut self, uid: &str, subject: &Subject, direction: Direction) -> String {
-        let (d, _) = of(direction);
-        let floor = subject.floor.as_ref();
-        let floor = floor.and_then(|floor| self.floor(floor, direction));
-        let side = subject.side(direction);
         // What is cut in one direction must not be taken up from the other.
-        let is_restricted = [Direction::Egress, Direction::Ingress]
-            .into_iter()
-            .any(|direction| {
-                let floor = subject.floor.as_ref();
-                let floor = floor.and_then(|floor| self.floor(floor, direction));
-                floor.is_some() || *subject.side(direction) != Side::Open
-            });
-        if !is_restricted {
+        if !subject.is_restricted() {
             return "accept".to_owned();
         }
+        let (d, _) = of(direction);
         let mut rules = vec!["jump torn".to_owned()];
+        let floor = subject.floor.as_ref();
+        let floor = floor.and_then(|floor| self.floor(floor, direction));
         if let Some(lines) = floor {
             let chain = format!("floor-{d}-{uid}");
             rules.push(format!("jump {chain}"));
             self.chain(chain, lines);
         }
-        match side {
+        match subject.side(direction) {
             Side::Open => rules.push("accept".to_owned()),
             Side::Isolated(by) => {
                 rules.extend(by.iter().map(|policy| format!("jump p{d}-{policy}")));

@@ -1,6 +1,7 @@
 //! What is known of this node.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -14,6 +15,8 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    pub(crate) const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// As the API names it; nothing means TCP.
     pub(crate) fn parse(text: Option<&str>) -> Option<Self> {
         match text {
@@ -50,6 +53,11 @@ impl Protocol {
             Self::Sctp => 132,
         }
     }
+
+    /// The one that has this number on the wire.
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.number() == number)
+    }
 }
 
 /// What the rules depend on besides Services and their endpoints.
@@ -80,4 +88,17 @@ impl Facts {
     pub(crate) fn is_pod(&self, address: IpAddr) -> bool {
         self.pod_cidrs.iter().any(|cidr| cidr.contains(&address))
     }
+}
+
+/// All addresses of this machine's interfaces. It blocks.
+///
+/// # Errors
+/// When the kernel doesn't say.
+pub(crate) fn own_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let addresses = nix::ifaddrs::getifaddrs()?.filter_map(|one| {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
+    });
+    Ok(addresses.collect())
 }

@@ -149,18 +149,17 @@ impl<const N: usize> Kept<N> {
     /// Writes all of it over whatever is there. Who stays with which endpoint is kept, if the table is one of ours.
     async fn rebuild(&self, wanted: [&Ruleset; N]) -> Result<(), NftError> {
         let mut over = String::new();
-        let mut anew = String::new();
         for (wanted, table) in wanted.iter().zip(&self.tables) {
-            let whole = wanted.anew(table);
             over += &match table.names().await? {
                 Some(names) => wanted.rebuild(&names, table),
-                None => whole.clone(),
+                None => wanted.anew(table),
             };
-            anew += &whole;
         }
         match apply(&over).await {
             Err(NftError::Refused { message }) => {
                 debug!(purpose = self.purpose, message, "the tables are made anew");
+                let both = wanted.iter().zip(&self.tables);
+                let anew: String = both.map(|(wanted, table)| wanted.anew(table)).collect();
                 apply(&anew).await
             }
             other => other,

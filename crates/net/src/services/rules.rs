@@ -18,11 +18,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
-
 use super::facts::{Facts, Protocol};
 use super::model::{Backends, Key, Port, Service, Slice};
-use crate::ruleset::{Chain, Ruleset, Set, comment};
+use crate::ruleset::{Chain, Ruleset, Set, comment, set_of};
 
 /// The bit of a packet's mark that has it masqueraded; kube-proxy's own.
 const MARK: &str = "0x4000";
@@ -409,16 +407,6 @@ impl<'a> Building<'a> {
     fn pods(&self, is_v4: bool) -> Option<String> {
         set_of(&self.facts.pod_cidrs, is_v4)
     }
-}
-
-/// The networks of one family as a set, where there are any.
-fn set_of(networks: &[IpNet], is_v4: bool) -> Option<String> {
-    let same = networks.iter().filter(|one| one.addr().is_ipv4() == is_v4);
-    let list: Vec<String> = IpNet::aggregate(&same.copied().collect())
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    (!list.is_empty()).then(|| format!("{{ {} }}", list.join(", ")))
 }
 
 fn element_key(ip: IpAddr, protocol: Protocol, port: u16) -> String {

@@ -78,7 +78,7 @@ pub(super) fn node(agent: &Agent) -> Node {
 }
 
 /// What the node can hold, in millicores, bytes and pieces, before anything is reserved.
-fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
+fn capacity(agent: &Agent, pools: &[Pool]) -> BTreeMap<String, Quantity> {
     let m = &agent.machine;
     let mut list = BTreeMap::from([
         ("cpu".to_owned(), Quantity(m.cpus.to_string())),
@@ -95,7 +95,7 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
             Quantity(agent.config.max_pods.to_string()),
         ),
     ]);
-    for pool in huge_pages::pools() {
+    for pool in pools {
         let total = huge_pages::binary(pool.total());
         list.insert(pool.resource(), Quantity(total));
     }
@@ -108,9 +108,10 @@ fn capacity(agent: &Agent) -> BTreeMap<String, Quantity> {
 /// What pods may use of it.
 pub(crate) fn allocatable(agent: &Agent) -> BTreeMap<String, Quantity> {
     let m = &agent.machine;
-    let mut list = capacity(agent);
+    let pools = huge_pages::pools();
+    let mut list = capacity(agent, &pools);
     // What is set aside for huge pages is no other memory.
-    let huge: i64 = huge_pages::pools().into_iter().map(Pool::total).sum();
+    let huge: i64 = pools.into_iter().map(Pool::total).sum();
     let memory = (m.memory_bytes - RESERVED_MEMORY - huge).max(0) / 1024;
     list.insert("memory".to_owned(), Quantity(format!("{memory}Ki")));
     let disk = m.disk_bytes / 10 * 9;
@@ -153,7 +154,7 @@ pub(super) fn status(
     NodeStatus {
         addresses: Some(addresses),
         allocatable: Some(allocatable(agent)),
-        capacity: Some(capacity(agent)),
+        capacity: Some(capacity(agent, &huge_pages::pools())),
         conditions: Some(conditions(&facts, pressure, old, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {

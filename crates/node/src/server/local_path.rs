@@ -1,7 +1,7 @@
 //! `/volumes/local-path/VOLUME`: the controller that gives claims their volumes has directories of this node made and removed.
 //!
-//! Who may use `nodes/proxy` by POST and DELETE asks, and he can run programs in all pods as well. Yet a directory with something in
-//! it is removed only when the volume's object, which is read here from the API server, says so
+//! It needs the right to POST and DELETE at `nodes/proxy`, with which it could run programs in all pods as well. Yet a directory with
+//! something in it is removed only when the volume's object, which is read here from the API server, says so
 //! ([`berth_core::local_path::removable`]).
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::reply::{Body, NotServed, json as answer, text};
 use crate::agent::Agent;
 use crate::local_path::LocalPathError;
-use crate::volumes::claim::is_used;
+use crate::volumes::claim::find_user;
 
 /// A removal that takes longer goes on without the one who asked.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ async fn remove(agent: &Arc<Agent>, volume: &str) -> Result<Response<Body>, NotS
     let node = &agent.config.node_name;
     let name = removable(&object, node, agent.local_path.root())
         .map_err(|why| conflict(format!("the directory of volume {volume:?} stays: {why}")))?;
-    if let Some(pod) = is_used(agent.config.root_dir.join("pods"), &object) {
+    if let Some(pod) = find_user(agent.config.root_dir.join("pods"), &object) {
         return Err(conflict(format!(
             "the directory of volume {volume:?} stays: pod {pod} uses it"
         )));

@@ -132,7 +132,9 @@ pub(super) async fn mount(
         }
         Found::Directory => {}
     }
-    notes.settle(&claim, pod, volume)?;
+    if note.is_pending {
+        notes.settle(&claim, pod, volume)?;
+    }
     Ok(Source::Path {
         path: path_of(&object),
         read_only,
@@ -262,6 +264,8 @@ struct Notes {
 
 /// What was noted.
 struct Taken {
+    /// Something is left to do for the pod.
+    is_pending: bool,
     /// No other pod of this node has the claim, and this one had not either.
     is_first: bool,
 }
@@ -317,6 +321,7 @@ impl Notes {
             write(&dir, &volume.name, &format!("{uid} {PENDING}"))?;
         }
         Ok(Taken {
+            is_pending,
             is_first: is_pending && users.is_empty(),
         })
     }
@@ -330,11 +335,7 @@ impl Notes {
     ) -> Result<(), VolumeError> {
         let uid = claim.metadata.uid.as_deref().unwrap_or_default();
         let dir = self.dir(pod.metadata.uid.as_deref().unwrap_or_default());
-        let place = dir.join(&volume.name);
-        match read(&place).map_err(io(&place))? {
-            Some((noted, false)) if noted == uid => Ok(()),
-            _ => write(&dir, &volume.name, uid),
-        }
+        write(&dir, &volume.name, uid)
     }
 }
 
@@ -364,8 +365,9 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<(), VolumeError> {
     fs::rename(&fresh, &place).map_err(io(&place))
 }
 
-/// A pod of this node, by its UID, that has the claim of the volume; `pods` has the directories of all. What can't be read keeps the volume as well.
-pub(crate) fn is_used(pods: PathBuf, volume: &PersistentVolume) -> Option<String> {
+/// A pod of this node, by its UID, that has the claim of the volume; `pods` has the directories of all. What can't be read keeps the
+/// volume as well.
+pub(crate) fn find_user(pods: PathBuf, volume: &PersistentVolume) -> Option<String> {
     let spec = volume.spec.as_ref();
     let owner = spec.and_then(|spec| spec.claim_ref.as_ref());
     let uid = owner.and_then(|owner| owner.uid.as_deref())?;

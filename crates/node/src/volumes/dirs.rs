@@ -80,11 +80,11 @@ pub(super) fn tmpfs(path: &Path, size: Option<i64>, content: Content) -> Result<
     let options = size.map_or_else(String::new, |n| format!("size={n}"));
     let mounted = match content {
         // Linux before 6.3 knows no such option; pages of secrets may go to swap there, as under the stock kubelet.
-        Content::Secret => match mount_tmpfs(path, "noswap") {
-            Err(rustix::io::Errno::INVAL) => mount_tmpfs(path, &options),
+        Content::Secret => match mount("tmpfs", path, "noswap") {
+            Err(rustix::io::Errno::INVAL) => mount("tmpfs", path, &options),
             result => result,
         },
-        Content::Any => mount_tmpfs(path, &options),
+        Content::Any => mount("tmpfs", path, &options),
     };
     mounted.map_err(|e| io(path)(e.into()))
 }
@@ -97,23 +97,15 @@ fn hugetlbfs(path: &Path, page: &str, size: i64) -> Result<(), VolumeError> {
         return Ok(());
     }
     let page = page.trim_end_matches('i');
-    let options = CString::new(format!("pagesize={page},size={size}"))
-        .map_err(|_| io(path)(rustix::io::Errno::INVAL.into()))?;
-    let flags = MountFlags::empty();
-    rustix::mount::mount(
-        "hugetlbfs",
-        path,
-        "hugetlbfs",
-        flags,
-        Some(options.as_c_str()),
-    )
-    .map_err(|e| io(path)(e.into()))
+    let mounted = mount("hugetlbfs", path, &format!("pagesize={page},size={size}"));
+    mounted.map_err(|e| io(path)(e.into()))
 }
 
-fn mount_tmpfs(path: &Path, options: &str) -> Result<(), rustix::io::Errno> {
+/// Mounts a file system that is in memory only.
+fn mount(kind: &str, path: &Path, options: &str) -> Result<(), rustix::io::Errno> {
     let options = CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
     let flags = MountFlags::empty();
-    rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()))
+    rustix::mount::mount(kind, path, kind, flags, Some(options.as_c_str()))
 }
 
 /// Checks or makes what a hostPath names.

@@ -154,7 +154,7 @@ impl World {
         let here = self.links.iter();
         let here = here.flat_map(|l| l.addresses.iter().map(move |ip| (*ip, l.uid.as_str())));
         let from = SocketAddr::new(ip(from), 40_000);
-        Judge::new(&decisions, &self.facts, here).allows(protocol, from, to.parse().unwrap())
+        Judge::new(&decisions, &self.facts, here).allows(Some(protocol), from, to.parse().unwrap())
     }
 
     /// By TCP.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::policy::decisions::{Decisions, Facts, Side};
+use super::NEIGHBOURS;
+use crate::policy::decisions::{Decisions, Facts};
 use crate::policy::links::Link;
 use crate::ruleset::{Chain, Ruleset, Set};
 
@@ -46,13 +47,11 @@ pub(super) fn rules(decisions: &Decisions, links: &[Link], facts: &Facts, six: b
     ];
     if six {
         set("bound6", "ifname . ipv6_addr", bound(false));
-        let neighbours =
-            "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept";
         send.push("ether type ip6 iifname . ip6 saddr @bound6 accept".to_owned());
         send.push(format!(
-            "ether type ip6 ip6 saddr {{ ::, fe80::/10 }} {neighbours}"
+            "ether type ip6 ip6 saddr {{ ::, fe80::/10 }} {NEIGHBOURS}"
         ));
-        receive.push(format!("ether type ip6 {neighbours}"));
+        receive.push(format!("ether type ip6 {NEIGHBOURS}"));
         receive.push("ether type ip6 oifname . ip6 daddr != @bound6 drop".to_owned());
     } else {
         receive.push("ether type ip6 drop".to_owned());
@@ -60,8 +59,7 @@ pub(super) fn rules(decisions: &Decisions, links: &[Link], facts: &Facts, six: b
     if !facts.bridge_passes_rules {
         // The rules above the bridge don't see this; what could be forbidden by them must not pass.
         let restricted = decisions.subjects.values();
-        let restricted = restricted
-            .filter(|s| s.floor.is_some() || s.ingress != Side::Open || s.egress != Side::Open);
+        let restricted = restricted.filter(|subject| subject.is_restricted());
         let mut names: BTreeSet<String> = restricted.map(|s| name(&s.link)).collect();
         let unknown = links
             .iter()
