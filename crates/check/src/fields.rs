@@ -32,7 +32,7 @@ const KNOWN: [&str; 24] = [
 ];
 
 /// Kinds that are looked at, with the apiVersion that they have.
-const KINDS: [(&str, &str); 11] = [
+const KINDS: [(&str, &str); 12] = [
     ("RuntimeClass", "node.k8s.io/v1"),
     ("Pod", "v1"),
     ("Namespace", "v1"),
@@ -44,6 +44,7 @@ const KINDS: [(&str, &str); 11] = [
     ("StatefulSet", "apps/v1"),
     ("DaemonSet", "apps/v1"),
     ("Job", "batch/v1"),
+    ("CronJob", "batch/v1"),
 ];
 
 /// Groups of Kubernetes' own: a kind of another group may be anybody's.
@@ -58,18 +59,16 @@ const STOCK: [&str; 8] = [
     "scheduling.k8s.io",
 ];
 
-/// What is told of a kind under an apiVersion that doesn't have it.
+/// The group of an apiVersion; empty for the core group.
+pub(super) fn group_of(version: &str) -> &str {
+    version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
+/// The advice about a kind under an apiVersion that doesn't have it.
 pub(super) fn wrong_group(version: &str, kind: &str) -> Option<Advice> {
-    let kinds = KINDS.iter().copied().chain([("CronJob", "batch/v1")]);
-    let (_, right) = kinds.into_iter().find(|(known, _)| *known == kind)?;
-    let group = |version: &str| {
-        version
-            .rsplit_once('/')
-            .map_or("", |(group, _)| group)
-            .to_owned()
-    };
-    let (given, wanted) = (group(version), group(right));
-    let is_other = given != wanted && STOCK.contains(&given.as_str());
+    let (_, right) = KINDS.iter().copied().find(|(known, _)| *known == kind)?;
+    let (given, wanted) = (group_of(version), group_of(right));
+    let is_other = given != wanted && STOCK.contains(&given);
     // Older versions of a class are migrated, and told as such.
     let known = matches!(
         version,
@@ -83,7 +82,7 @@ pub(super) fn wrong_group(version: &str, kind: &str) -> Option<Advice> {
     })
 }
 
-/// What is told of fields that a type lacks, by their paths.
+/// The advice about fields that a type lacks, by their paths.
 pub(super) fn unknown(paths: &[String], at: &str) -> Vec<Advice> {
     paths
         .iter()

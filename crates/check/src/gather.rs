@@ -56,17 +56,14 @@ impl Facts {
         }
         let version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-        if let Some(advice) = fields::wrong_group(&version, &kind) {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let object = format!("{kind} {name}");
-            return self
-                .found
-                .extend(Problem::advised(place, &object, vec![advice]));
-        }
-        let group = version.rsplit_once('/').map_or("", |(g, _)| g);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let title = format!("{kind} {name}");
-        match (group, kind.as_str()) {
+        if let Some(advice) = fields::wrong_group(&version, &kind) {
+            return self
+                .found
+                .extend(Problem::advised(place, &title, vec![advice]));
+        }
+        match (fields::group_of(&version), kind.as_str()) {
             (GROUP, "RuntimeClass") => self.add_class(place, &version, object, live),
             ("", "Pod") => self.add_pod(place, "Pod", &object, "spec", live),
             ("", "Namespace") => {
@@ -193,16 +190,10 @@ impl Facts {
     }
 
     fn add_pod(&mut self, place: &str, kind: &str, object: &Value, at: &str, live: bool) {
-        let pointer = format!(
-            "/{}",
-            at.trim_end_matches("spec")
-                .trim_end_matches('.')
-                .replace('.', "/")
-        );
-        let template = if kind == "Pod" {
-            Some(object)
-        } else {
-            object.pointer(&pointer)
+        let template = match at.strip_suffix(".spec") {
+            Some(path) => object.pointer(&format!("/{}", path.replace('.', "/"))),
+            // A pod is no template of another object.
+            None => Some(object),
         };
         let Some(mut body) = template.filter(|t| t.is_object()).cloned() else {
             return;

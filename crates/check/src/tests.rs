@@ -466,7 +466,8 @@ fn the_table_of_rules_is_true() {
         .split_once("<!-- end of rules -->")
         .expect("the table ends");
     let row = |advice: &Advice| {
-        let told: Vec<&str> = advice.told().iter().map(|told| told.name()).collect();
+        let channels = advice.channels().iter().map(|channel| channel.name());
+        let channels: Vec<&str> = channels.collect();
         let kind = if advice.is_error() {
             "error"
         } else {
@@ -475,7 +476,7 @@ fn the_table_of_rules_is_true() {
         format!(
             "| `{}` | {} | {kind} | {} |",
             advice.rule(),
-            told.join(", "),
+            channels.join(", "),
             advice.to_string().replace('|', "\\|")
         )
     };

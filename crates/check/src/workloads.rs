@@ -129,11 +129,7 @@ fn on_node(
 
 fn fractions(spec: &PodSpec) -> Vec<Advice> {
     let mut advice = of_pods::fractions(spec.overhead.as_ref(), "spec.overhead");
-    let init = spec.init_containers.iter().flatten().enumerate();
-    let init = init.map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
-    let main = spec.containers.iter().enumerate();
-    let main = main.map(|(i, c)| (format!("spec.containers[{i}]"), c));
-    for (at, container) in init.chain(main) {
+    for (at, container) in of_pods::containers(spec) {
         if let Some(resources) = &container.resources {
             for (name, list) in [
                 ("limits", &resources.limits),

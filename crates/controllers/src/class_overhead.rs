@@ -27,7 +27,7 @@ use crate::Reflected;
 use crate::record::Recorder;
 
 pub use ask::{AskError, ask};
-pub use berth_core::managed_class::MEASURED_OVERHEAD as ANNOTATION;
+pub use berth_core::annotations::MEASURED_OVERHEAD as ANNOTATION;
 pub use tell::{cores, mebibytes};
 
 /// Nodes are asked so often.

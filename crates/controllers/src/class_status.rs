@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Reflected;
 use crate::server::is_code;
 
-/// Whose the annotation is.
+/// The field manager.
 const MANAGER: &str = "runtimeclass-status-controller";
 /// How often what is watched is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const NODES_APART: Duration = Duration::from_secs(5);
 const PODS_APART: Duration = Duration::from_secs(60);
 /// The longest pause after others have undone what was written.
 const LONGEST: Duration = Duration::from_secs(600);
-/// So many are written at a look.
+/// At most this many classes are written at each look.
 const MAX_WRITES: usize = 16;
 
 /// Runs until `shutdown`.

@@ -32,7 +32,7 @@ use crate::Reflected;
 use crate::server::{is_code, only_unchanged};
 use plan::{Action, plan};
 
-/// Whose the fields are.
+/// The field manager.
 const MANAGER: &str = "runtimeclass-manager";
 /// How often what is watched is looked at.
 const LOOK: Duration = Duration::from_secs(1);

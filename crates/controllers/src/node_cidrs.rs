@@ -77,7 +77,8 @@ struct Controller {
 impl Controller {
     async fn look(&mut self, nodes: &[Arc<Node>]) -> kube::Result<()> {
         let seen = self.with_given(nodes);
-        let parts = self.cidrs.cluster.assign(&seen, &self.cidrs.services);
+        let all = seen.iter().map(Arc::as_ref);
+        let parts = self.cidrs.cluster.assign(all, &self.cidrs.services);
         let mut failed = None;
         for node in seen {
             let name = node.name_any();
@@ -109,7 +110,7 @@ impl Controller {
     }
 
     /// The nodes, with what they were given and don't show yet.
-    fn with_given(&mut self, nodes: &[Arc<Node>]) -> Vec<Node> {
+    fn with_given(&mut self, nodes: &[Arc<Node>]) -> Vec<Arc<Node>> {
         let has = |node: &Node| {
             let spec = node.spec.as_ref();
             spec.is_some_and(|s| s.pod_cidr.is_some() || s.pod_cidrs.is_some())
@@ -120,10 +121,11 @@ impl Controller {
             .collect();
         self.given.retain(|uid, _| uids.get(uid) == Some(&false));
         let seen = nodes.iter().map(|node| {
-            let mut node = Node::clone(node);
+            let mut node = Arc::clone(node);
             let uid = node.uid().unwrap_or_default();
             if let Some(given) = self.given.get(&uid) {
-                node.spec.get_or_insert_default().pod_cidrs = Some(given.clone());
+                let spec = &mut Arc::make_mut(&mut node).spec;
+                spec.get_or_insert_default().pod_cidrs = Some(given.clone());
             }
             node
         });

@@ -205,6 +205,11 @@ pub fn changed_taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     (taints != have).then_some(taints)
 }
 
+/// Whether the node's condition Ready is True.
+pub(crate) fn is_ready(node: &Node) -> bool {
+    condition(node, "Ready") == Some("True")
+}
+
 fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a str> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
     conditions

@@ -25,7 +25,7 @@ pub enum PageError {
     #[error("it did not answer within {} s", LIMIT.as_secs())]
     Timeout,
     /// The answer is longer than it may be, or breaks off.
-    #[error("its report can't be read: {0}")]
+    #[error("its answer can't be read: {0}")]
     Broken(String),
 }
 

@@ -202,9 +202,9 @@ pub enum Advice {
     },
 }
 
-/// Where something is told.
+/// Where an advice is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Channel {
     /// A warning of the API server, when an object is created or changed.
     Apply,
     /// A warning of the API server, when an object is deleted.
@@ -215,7 +215,7 @@ pub enum Told {
     Event,
 }
 
-impl Told {
+impl Channel {
     /// As the table names it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -257,10 +257,10 @@ impl Advice {
         }
     }
 
-    /// Where it is told.
+    /// Where it is shown.
     #[must_use]
-    pub fn told(&self) -> &'static [Told] {
-        use Told::{Apply, Check, Delete, Event};
+    pub fn channels(&self) -> &'static [Channel] {
+        use Channel::{Apply, Check, Delete, Event};
         match self {
             Self::HandlerBroken { .. } | Self::PodUnplaceable { .. } => &[Apply, Check, Event],
             Self::HandlerMissing { .. }
@@ -285,7 +285,7 @@ impl Advice {
         }
     }
 
-    /// Whether nothing comes of it as it is; else it works, and not as somebody may think.
+    /// Whether the object does not work as it is; otherwise it works, but perhaps not as its author thinks.
     #[must_use]
     pub fn is_error(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The annotation; its value is a [`ClassStatus`] as JSON.
 pub const ANNOTATION: &str = "node.berth.dev/status";
-/// So many reasons are told, so many nodes of each by name, and so much of each.
+/// At most this many reasons are kept, this many names of nodes for each, and this many characters of each.
 const MAX_REASONS: usize = 8;
 const MAX_NODES: usize = 3;
 const MAX_REASON_CHARS: usize = 200;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 
 use crate::annotations::{BROKEN_HANDLERS, NODE_FEATURES};
-use crate::isolation::{HANDLERS, Isolation, NodeHandlers};
+use crate::isolation::{HANDLERS, Isolation, MAX_REPORT_BYTES, read_levels};
 
 /// The longest reason that is repeated.
 const REASON_LIMIT: usize = 512;
@@ -44,6 +44,7 @@ fn annotation<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
 #[must_use]
 pub fn broken(node: &Node) -> BTreeMap<String, String> {
     let told: BTreeMap<String, String> = annotation(node, BROKEN_HANDLERS)
+        .filter(|text| text.len() <= MAX_REPORT_BYTES)
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     told.into_iter()
@@ -64,9 +65,9 @@ pub fn broken_reason(node: &Node, handler: &str) -> Option<String> {
 /// default's.
 #[must_use]
 pub fn isolation(node: &Node, handler: &str) -> Option<Isolation> {
-    // A report that can't be read is judged by whoever demands something, not by who tells.
-    annotation(node, HANDLERS)?;
-    NodeHandlers::of(node).levels.get(handler).copied()
+    // What a report that can't be read means is decided where isolation is demanded, not here.
+    let levels = read_levels(annotation(node, HANDLERS)?)?;
+    levels.get(handler).copied()
 }
 
 /// What pods may need of a node besides a handler; `None` when it doesn't say.

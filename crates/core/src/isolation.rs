@@ -12,8 +12,6 @@ use std::str::FromStr;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::annotations::BROKEN_HANDLERS;
-
 /// Of a namespace: its pods are kept apart at least so. The API server gives it to each pod as well, for scheduler and node.
 pub const MINIMUM: &str = "node.berth.dev/minimum-isolation";
 /// Of a RuntimeClass: what its administrator says that its handler is.
@@ -22,8 +20,8 @@ pub const DECLARED: &str = "node.berth.dev/isolation";
 pub const HANDLERS: &str = "berth.dev/handler-isolation";
 /// Of a Pod: what the handler that runs it is, as its node found.
 pub const ATTESTED: &str = "berth.dev/isolation";
-/// What a node says of its handlers is no longer, in bytes.
-const MAX_REPORT_BYTES: usize = 64 << 10;
+/// A longer report of a node about its handlers is not read, in bytes.
+pub(crate) const MAX_REPORT_BYTES: usize = 64 << 10;
 
 /// How strongly a pod is kept apart from its node; the order is that of strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +102,12 @@ pub fn level(meta: &ObjectMeta, key: &'static str) -> Result<Option<Isolation>, 
     })
 }
 
+/// What a class declares; the weakest level where that can't be read.
+#[must_use]
+pub fn declared_level(class: &ObjectMeta) -> Option<Isolation> {
+    level(class, DECLARED).unwrap_or(Some(Isolation::Process))
+}
+
 /// What a handler of this name is, by the name alone; none of a name that says nothing. For nodes that don't tell.
 ///
 /// The shims of runwasi run a container without a WebAssembly module as runc does, so they keep nobody apart any better.
@@ -133,8 +137,6 @@ pub struct NodeHandlers {
     pub levels: BTreeMap<String, Isolation>,
     /// Its report cannot be read, so that none of its handlers is better than the weakest.
     pub is_unreadable: bool,
-    /// Those that cannot run pods, with its reasons.
-    pub broken: BTreeMap<String, String>,
 }
 
 impl NodeHandlers {
@@ -147,26 +149,19 @@ impl NodeHandlers {
             .flat_map(|status| status.runtime_handlers.iter().flatten())
             .map(|handler| handler.name.clone().unwrap_or_default())
             .collect();
-        let annotation = |key: &str| {
-            let text = node.metadata.annotations.as_ref()?.get(key)?;
-            Some(text.as_str())
-        };
-        let (levels, is_unreadable) = match annotation(HANDLERS) {
+        let annotations = node.metadata.annotations.as_ref();
+        let (levels, is_unreadable) = match annotations.and_then(|all| all.get(HANDLERS)) {
             None => (BTreeMap::new(), false),
-            Some(text) => match read(text) {
+            Some(text) => match read_levels(text) {
                 Some(levels) => (levels, false),
                 None => (BTreeMap::new(), true),
             },
         };
-        let broken = annotation(BROKEN_HANDLERS).filter(|text| text.len() <= MAX_REPORT_BYTES);
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             usable,
             levels,
             is_unreadable,
-            broken: broken
-                .and_then(|text| serde_json::from_str(text).ok())
-                .unwrap_or_default(),
         }
     }
 
@@ -189,7 +184,8 @@ impl NodeHandlers {
     }
 }
 
-fn read(text: &str) -> Option<BTreeMap<String, Isolation>> {
+/// The levels in a node's report by handler; none where it is too long or no such report.
+pub(crate) fn read_levels(text: &str) -> Option<BTreeMap<String, Isolation>> {
     if text.len() > MAX_REPORT_BYTES {
         return None;
     }

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
+use crate::annotations::MEASURED_OVERHEAD;
 use crate::class_status;
 use crate::fnv::fnv1a;
 
@@ -20,8 +21,6 @@ pub const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "berth");
 pub const MANAGED: &str = "node.berth.dev/managed";
 /// The annotation of a class that no node has the handler for any more: since when.
 pub const UNUSABLE_SINCE: &str = "node.berth.dev/unusable-since";
-/// The annotation that says how the declared overhead differs from what was measured.
-pub const MEASURED_OVERHEAD: &str = "node.berth.dev/measured-overhead";
 
 /// What the server's controllers keep in a class beside what it is made of.
 const KEPT: [&str; 4] = [

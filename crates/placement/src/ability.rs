@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use berth_core::class_status::ClassStatus;
-use berth_core::isolation::{DECLARED, Isolation, NodeHandlers, level};
-use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use berth_core::isolation::{Isolation, NodeHandlers, declared_level};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
-use super::filter::placement;
+use super::early::plain_pod;
+use super::filter::{no_handler, placement};
 use super::info::NodeInfo;
 use super::reason::Reason;
 
@@ -28,37 +29,24 @@ impl ClassNode {
         }
     }
 
-    /// What keeps it from running pods of a class; a pod with the class' selector and tolerations stands for all.
-    fn hindrance(&self, class: &RuntimeClass, pod: &Pod) -> Option<String> {
-        let handler = class.handler.as_str();
-        if !self.handlers.has(handler) {
-            let broken = self.handlers.broken.get(handler);
-            return Some(match broken {
-                Some(reason) => format!("node(s) cannot run handler {handler:?} ({reason})"),
-                None => Reason::NoHandler(handler.to_owned()).to_string(),
-            });
+    /// What keeps it from running pods of a class; `pod` is one with the class's selector and tolerations.
+    fn hindrance(&self, class: &RuntimeClass, pod: &Pod) -> Option<Reason> {
+        if !self.handlers.has(&class.handler) {
+            return Some(no_handler(&self.info, &class.handler));
         }
-        placement(pod, &self.info).map(|reason| reason.to_string())
+        placement(pod, &self.info)
     }
 }
 
 /// How far nodes can run a class now; its pods are not counted.
 #[must_use]
 pub fn class_status(class: &RuntimeClass, nodes: &[ClassNode]) -> ClassStatus {
-    let scheduling = class.scheduling.clone().unwrap_or_default();
-    let pod = Pod {
-        spec: Some(PodSpec {
-            node_selector: scheduling.node_selector,
-            tolerations: scheduling.tolerations,
-            ..PodSpec::default()
-        }),
-        ..Pod::default()
-    };
-    let declared = level(&class.metadata, DECLARED).unwrap_or(Some(Isolation::Process));
+    let pod = plain_pod(class);
+    let declared = declared_level(&class.metadata);
     let mut status = ClassStatus::default();
     for node in nodes {
         match node.hindrance(class, &pod) {
-            Some(reason) => status.add_unable(&node.handlers.name, &reason),
+            Some(reason) => status.add_unable(&node.handlers.name, &reason.to_string()),
             None => {
                 let found = node.handlers.isolation(&class.handler, declared);
                 let found = found.map(|found| declared.map_or(found, |d| found.min(d)));
@@ -73,6 +61,7 @@ pub fn class_status(class: &RuntimeClass, nodes: &[ClassNode]) -> ClassStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_core::isolation::DECLARED;
     use serde_json::{Value, json};
 
     fn node(name: &str, handlers: &[&str], annotations: Value, spec: Value) -> ClassNode {
@@ -125,8 +114,8 @@ mod tests {
         );
         assert_eq!(
             status.why(),
-            "1 node(s) cannot run handler \"kata\" (no /dev/kvm) (c); 1 node(s) lack runtime handler \"kata\" (d); \
-             1 node(s) were unschedulable (e)"
+            "1 node(s) lack runtime handler \"kata\" (d); 1 node(s) were unschedulable (e); \
+             1 node(s) where handler \"kata\" cannot run: no /dev/kvm (c)"
         );
         let there = class_status(
             &class(json!({"scheduling": {"nodeSelector": {"zone": "a"}}})),

@@ -15,13 +15,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_core::handlers::broken_reason;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::node::v1::RuntimeClass;
 
-use crate::{NodeInfo, Reason, placement};
+use crate::{NodeInfo, Reason};
 
 pub use class::of_class;
+pub(crate) use class::plain_pod;
 pub use pod::{of_pod, of_pod_on};
 
 /// With more nodes than this, that none of the first ones can run it tells nothing.
@@ -51,10 +50,10 @@ impl Host {
 
     /// Why it doesn't offer a handler, if it doesn't.
     fn lacks(&self, handler: &str) -> Option<Reason> {
-        let lacks = self.info.has_handler(handler) == Some(false);
+        let reason = crate::no_handler(&self.info, handler);
         // One that reports none at all may have said what it can't run.
-        let said = || broken_reason(self.info.node(), handler).is_some();
-        (lacks || said()).then(|| crate::no_handler(&self.info, handler))
+        let is_broken = matches!(reason, Reason::BrokenHandler(..));
+        (is_broken || self.info.has_handler(handler) == Some(false)).then_some(reason)
     }
 
     /// The handlers that it offers, without the empty name.
@@ -91,14 +90,4 @@ impl std::fmt::Display for Counted {
         }
         f.write_str(&parts.join(", "))
     }
-}
-
-/// How many nodes can run a class now, by handler, selector and taints: the NODES column.
-#[must_use]
-pub fn nodes_able(class: &RuntimeClass, nodes: &[NodeInfo]) -> usize {
-    let pod = class::plain_pod(class);
-    nodes
-        .iter()
-        .filter(|n| n.has_handler(&class.handler) != Some(false) && placement(&pod, n).is_none())
-        .count()
 }

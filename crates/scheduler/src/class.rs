@@ -1,6 +1,6 @@
 //! What matters of a RuntimeClass for the choice of nodes.
 
-use berth_core::isolation::{DECLARED, Isolation, level};
+use berth_core::isolation::{Isolation, declared_level};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 /// The handler of a class.
@@ -16,7 +16,7 @@ impl ClassHandler {
     /// Of a class.
     pub(crate) fn of(class: RuntimeClass) -> Self {
         Self {
-            declared: level(&class.metadata, DECLARED).unwrap_or(Some(Isolation::Process)),
+            declared: declared_level(&class.metadata),
             handler: class.handler,
         }
     }

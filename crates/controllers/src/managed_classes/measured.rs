@@ -19,10 +19,10 @@ use crate::class_overhead::{ask, declared};
 
 /// A class' overhead is not changed more often.
 pub(super) const APART: Duration = Duration::from_secs(3600);
-/// So many nodes are asked about a class, and so many at a time.
+/// At most this many nodes are asked about a class, and this many at a time.
 const MAX_NODES: usize = 9;
 const AT_A_TIME: usize = 8;
-/// So many measurements of a node are enough.
+/// A report with fewer measurements than this does not count.
 const MIN_SAMPLES: u64 = 30;
 /// How many times more or less than what is published is believed.
 const FACTOR: u64 = 4;

@@ -11,6 +11,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::ResourceExt as _;
 
 use super::Config;
+use crate::node_health::is_ready;
 
 /// A step.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,11 +37,11 @@ pub(super) fn plan(
         |handler: &str| is_known(handler) || config.more_handlers.iter().any(|h| h == handler);
     let told: Vec<(bool, NodeHandlers)> = nodes
         .iter()
-        .map(|node| (is_ready(node), NodeHandlers::of(node)))
+        .map(|node| (works(node), NodeHandlers::of(node)))
         .collect();
     let working: BTreeSet<&str> = told
         .iter()
-        .filter(|(is_ready, _)| *is_ready)
+        .filter(|(works, _)| *works)
         .flat_map(|(_, handlers)| &handlers.usable)
         .map(String::as_str)
         .filter(|handler| gets_class(handler))
@@ -81,13 +82,9 @@ pub(super) fn plan(
     actions
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .iter()
-        .flat_map(|s| s.conditions.iter().flatten());
-    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-    node.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+/// Whether handlers of the node count as working: it is ready, and stays.
+fn works(node: &Node) -> bool {
+    node.metadata.deletion_timestamp.is_none() && is_ready(node)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use berth_core::annotations::{ALLOWED_CLASSES, DEFAULT_CLASS};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
@@ -12,13 +13,8 @@ use kube::api::{Api, ListParams};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-/// So many objects are read at a time.
+/// Objects are read in pages of this size.
 const PAGE: u32 = 500;
-/// Annotations of namespaces that name classes.
-const POLICIES: [&str; 2] = [
-    "node.berth.dev/default-runtime-class",
-    "node.berth.dev/allowed-runtime-classes",
-];
 
 /// Whether a pod names the class, ended or not, or the policy of a namespace.
 pub(super) fn by_objects(class: &str, pods: &[Arc<Pod>], namespaces: &[Arc<Namespace>]) -> bool {
@@ -27,10 +23,9 @@ pub(super) fn by_objects(class: &str, pods: &[Arc<Pod>], namespaces: &[Arc<Names
         spec.and_then(|spec| spec.runtime_class_name.as_deref()) == Some(class)
     };
     let of_namespace = |namespace: &Arc<Namespace>| {
-        let lists = POLICIES
-            .iter()
-            .filter_map(|key| namespace.annotations().get(*key));
+        let lists = [DEFAULT_CLASS, ALLOWED_CLASSES].into_iter();
         lists
+            .filter_map(|key| namespace.annotations().get(key))
             .flat_map(|list| list.split(','))
             .any(|name| name.trim() == class)
     };

@@ -157,7 +157,7 @@ impl Controller {
             .map(Arc::as_ref)
             .filter(|pod| selects(&service, pod.metadata.labels.as_ref()))
             .collect();
-        let zone_of = |node: &str| self.nodes.get("", node)?.labels().get(ZONE).cloned();
+        let zone_of = |node: &str| self.nodes.named(node)?.labels().get(ZONE).cloned();
         let awaited = self.slices.keep(&key, |existing| {
             berth_workloads::endpoints::slices::changes(&service, &pods, existing, zone_of)
         });

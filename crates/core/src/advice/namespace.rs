@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Advice;
 use crate::annotations::{ALLOWED_CLASSES, DEFAULT_CLASS};
 
-/// As many classes of a list are looked up.
+/// At most this many classes of a policy are looked up.
 const LIMIT: usize = 64;
 
 /// What is wrong with a policy. `find` gives `Ok` for a class that is there, and else one whose name is like it.

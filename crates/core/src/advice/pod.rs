@@ -1,6 +1,6 @@
 //! What a pod asks of its node, with the fields where it does, and what is told of that whatever the nodes are.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, PodSpec, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use berth_api::quantity::Quantity;
@@ -11,7 +11,8 @@ use crate::isolation::Isolation;
 use crate::nearest::nearest;
 use crate::resource_list::WireList;
 
-/// Of one pod no more is told of one kind: a pod has as many containers and volumes as its author likes.
+/// At most this many pieces of advice of one kind are given for a pod: it has as many containers and volumes as its author
+/// likes.
 const LIMIT: usize = 16;
 
 /// Where AppArmor profiles were before v1.30.
@@ -100,34 +101,40 @@ fn is_device(path: &str) -> bool {
     below && !is_plain
 }
 
-/// Containers with their paths.
-fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
+/// Init containers and containers with their paths.
+pub fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
     let init = spec.init_containers.iter().flatten().enumerate();
     let init = init.map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
     let main = spec.containers.iter().enumerate();
     init.chain(main.map(|(i, c)| (format!("spec.containers[{i}]"), c)))
 }
 
+/// The profiles of one kind that a pod and its containers name, and where.
+fn profiles<'s, P: 's>(
+    spec: &'s PodSpec,
+    name: &'static str,
+    of_pod: fn(&PodSecurityContext) -> Option<&P>,
+    of_container: fn(&SecurityContext) -> Option<&P>,
+) -> impl Iterator<Item = (String, &'s P)> {
+    let pod = spec.security_context.as_ref().and_then(of_pod);
+    let pod = pod.map(|profile| (format!("spec.securityContext.{name}"), profile));
+    let own = containers(spec).filter_map(move |(at, container)| {
+        let profile = of_container(container.security_context.as_ref()?)?;
+        Some((format!("{at}.securityContext.{name}"), profile))
+    });
+    pod.into_iter().chain(own)
+}
+
 /// The AppArmor profiles that a pod names, `Unconfined` and what is the default anyway excepted: the field, and the name of a
 /// profile of the node's (none: the runtime's default).
 pub fn app_armor(spec: &PodSpec) -> impl Iterator<Item = (String, Option<&str>)> {
-    let of_pod = spec
-        .security_context
-        .as_ref()
-        .and_then(|context| context.app_armor_profile.as_ref())
-        .map(|profile| ("spec.securityContext.appArmorProfile".to_owned(), profile));
-    let own = containers(spec).filter_map(|(at, container)| {
-        let profile = container
-            .security_context
-            .as_ref()?
-            .app_armor_profile
-            .as_ref()?;
-        Some((format!("{at}.securityContext.appArmorProfile"), profile))
-    });
-    of_pod
-        .into_iter()
-        .chain(own)
-        .filter(|(_, profile)| profile.type_ != "Unconfined")
+    let all = profiles(
+        spec,
+        "appArmorProfile",
+        |context| context.app_armor_profile.as_ref(),
+        |context| context.app_armor_profile.as_ref(),
+    );
+    all.filter(|(_, profile)| profile.type_ != "Unconfined")
         .map(|(field, profile)| {
             let name = profile.localhost_profile.as_deref();
             (field, name.filter(|_| profile.type_ == "Localhost"))
@@ -136,23 +143,13 @@ pub fn app_armor(spec: &PodSpec) -> impl Iterator<Item = (String, Option<&str>)>
 
 /// The seccomp profiles of the node's that a pod names, and where.
 pub fn seccomp(spec: &PodSpec) -> impl Iterator<Item = (String, &str)> {
-    let of_pod = spec
-        .security_context
-        .as_ref()
-        .and_then(|context| context.seccomp_profile.as_ref())
-        .map(|profile| ("spec.securityContext.seccompProfile".to_owned(), profile));
-    let own = containers(spec).filter_map(|(at, container)| {
-        let profile = container
-            .security_context
-            .as_ref()?
-            .seccomp_profile
-            .as_ref()?;
-        Some((format!("{at}.securityContext.seccompProfile"), profile))
-    });
-    of_pod
-        .into_iter()
-        .chain(own)
-        .filter(|(_, profile)| profile.type_ == "Localhost")
+    let all = profiles(
+        spec,
+        "seccompProfile",
+        |context| context.seccomp_profile.as_ref(),
+        |context| context.seccomp_profile.as_ref(),
+    );
+    all.filter(|(_, profile)| profile.type_ == "Localhost")
         .filter_map(|(field, profile)| Some((field, profile.localhost_profile.as_deref()?)))
 }
 
@@ -220,14 +217,14 @@ fn misspelt(key: &str) -> Option<&'static str> {
     let own = PREFIXES.map(|prefix| prefix.trim_end_matches('/'));
     if own.contains(&prefix) {
         let short = |key: &'static str| key.split_once('/').map_or(key, |(_, name)| name);
-        let close = nearest(name, WRITTEN.map(short));
-        // The right name under berth's other prefix.
-        let same = WRITTEN.into_iter().find(|known| short(known) == name);
-        return same.or_else(|| {
-            WRITTEN
-                .into_iter()
-                .find(|known| Some(short(known)) == close)
-        });
+        let names = WRITTEN.map(short);
+        // Either the right name under berth's other prefix, or one like it.
+        let meant = if names.contains(&name) {
+            name
+        } else {
+            nearest(name, names)?
+        };
+        return WRITTEN.into_iter().find(|known| short(known) == meant);
     }
     nearest(key, WRITTEN)
 }

@@ -160,7 +160,7 @@ mod tests {
                 !sample.to_string().is_empty() && !sample.hint().is_empty(),
                 "{sample:?}"
             );
-            assert!(!sample.told().is_empty(), "{sample:?}");
+            assert!(!sample.channels().is_empty(), "{sample:?}");
         }
         let texts: BTreeSet<String> = samples.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), samples.len());

@@ -15,8 +15,8 @@ use crate::{Reason, placement};
 /// How many handlers are offered instead of one that isn't there.
 const OFFERED_LIMIT: usize = 32;
 
-/// A pod of the class that asks for nothing.
-pub(super) fn plain_pod(class: &RuntimeClass) -> Pod {
+/// A pod of the class that asks for nothing: it stands for all of them.
+pub(crate) fn plain_pod(class: &RuntimeClass) -> Pod {
     let scheduling = class.scheduling.clone().unwrap_or_default();
     Pod {
         spec: Some(PodSpec {

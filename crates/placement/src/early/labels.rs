@@ -6,9 +6,9 @@ use berth_core::nearest::{did_you_mean, nearest};
 
 use super::Host;
 
-/// Labels of a selector that are told.
+/// At most this many labels of a selector are named.
 const LIMIT: usize = 4;
-/// So many names of labels are looked at for the one that was meant, and none that is longer.
+/// The label that was meant is looked for among at most this many keys, none of them longer than this.
 const MAX_KEYS: usize = 10_000;
 const MAX_KEY: usize = 320;
 

@@ -109,7 +109,7 @@ struct Needs<'p> {
     seccomp: Vec<(String, &'p str)>,
 }
 
-/// Of one pod no more is told of one kind.
+/// At most this many pieces of advice of one kind are given for a pod.
 const LIMIT: usize = 4;
 
 impl<'p> Needs<'p> {

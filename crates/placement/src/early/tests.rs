@@ -8,6 +8,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{ClassNode, class_status};
 
 fn host(name: &str, handlers: &[&str], more: Value) -> Host {
     let handlers: Vec<_> = handlers.iter().map(|h| json!({"name": h})).collect();
@@ -146,8 +147,9 @@ fn classes_and_pods_against_handlers_and_labels() {
         let pod = pod(json!({"nodeSelector": scheduling["nodeSelector"]}));
         assert_eq!(words(&of_class(&class, &hosts)), of_its_class);
         assert_eq!(words(&of_pod(&pod, &class, &hosts)), of_its_pod);
-        let nodes: Vec<_> = hosts.iter().map(|host| host.info.clone()).collect();
-        assert_eq!(nodes_able(&class, &nodes), able);
+        let nodes = hosts.iter().map(|host| Arc::clone(host.info.node()));
+        let nodes: Vec<_> = nodes.map(ClassNode::new).collect();
+        assert_eq!(class_status(&class, &nodes).able, able);
     }
     let tolerant = pod(json!({"tolerations": [{"key": "k", "operator": "Exists"}]}));
     assert_eq!(

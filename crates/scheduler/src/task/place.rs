@@ -192,11 +192,11 @@ impl SchedulerTask {
 
     /// A pod's demand of isolation holds whatever is switched off.
     fn handler_rule(&self, pod: &Pod) -> HandlerRule {
+        let spec = pod.spec.as_ref();
+        let class = spec.and_then(|spec| spec.runtime_class_name.as_deref());
+        let class = class.and_then(|class| self.handlers.all().get(class));
         let demand = level(&pod.metadata, MINIMUM);
         if !matches!(demand, Ok(None | Some(Isolation::Process))) {
-            let spec = pod.spec.as_ref();
-            let class = spec.and_then(|spec| spec.runtime_class_name.as_deref());
-            let class = class.and_then(|class| self.handlers.all().get(class));
             return HandlerRule::Isolated(IsolationRule {
                 handler: class.map(|class| class.handler.clone()).unwrap_or_default(),
                 declared: class.and_then(|class| class.declared),
@@ -206,12 +206,7 @@ impl SchedulerTask {
         if !self.config.by_handler || !self.config.gates.runtime_class {
             return HandlerRule::Any;
         }
-        let class = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.runtime_class_name.as_deref());
-        let handler = class.and_then(|class| self.handlers.all().get(class));
-        HandlerRule::of(handler.map(|class| class.handler.as_str()), |handler| {
+        HandlerRule::of(class.map(|class| class.handler.as_str()), |handler| {
             self.cache.has_handler(handler)
         })
     }

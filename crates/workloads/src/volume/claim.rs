@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use berth_core::event::EventType;
 use berth_placement::claims::{belongs_to, class_name, is_claimed, selected_node, volume_name};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -12,7 +11,8 @@ use super::protect::uses;
 use super::{BIND_COMPLETED, NO_PROVISIONER, has};
 use crate::Event;
 
-const DEFAULT_CLASS: [&str; 2] = [
+/// Marks a class as the default one; the older name counts as well.
+pub(super) const DEFAULT_CLASS: [&str; 2] = [
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 ];
@@ -171,7 +171,7 @@ fn default_class(classes: &[Arc<StorageClass>]) -> Option<String> {
     newest?.metadata.name.clone()
 }
 
-/// Names of so many pods are told.
+/// At most this many pods are named in the event.
 const PODS_TOLD: usize = 10;
 
 /// What a claim waits for whose volume is bound with its first pod.
@@ -200,11 +200,7 @@ fn first_consumer(claim: &PersistentVolumeClaim, pods: &[Arc<Pod>]) -> Event {
             format!("waiting for pods {} to be scheduled", all.join(",")),
         ),
     };
-    Event {
-        type_: EventType::Normal,
-        reason,
-        message,
-    }
+    Event::normal(reason, message)
 }
 
 /// What a claim waits for whose provisioner is no part of this program.

@@ -1,6 +1,7 @@
 //! Generic ephemeral volumes (KEP-1698): claims that are made for a pod and go with it.
 
 use berth_core::meta::controller_of;
+use berth_core::pod::is_finished;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -10,8 +11,7 @@ use crate::owner::controller_reference;
 /// The claims that the pod needs, by their names; none for one that is over or being deleted.
 #[must_use]
 pub fn claims(pod: &Pod) -> Vec<PersistentVolumeClaim> {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")) {
+    if pod.metadata.deletion_timestamp.is_some() || is_finished(pod) {
         return Vec::new();
     }
     let name = pod.metadata.name.as_deref().unwrap_or_default();

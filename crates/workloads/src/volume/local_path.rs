@@ -12,6 +12,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::bind::reference;
+use super::claim::DEFAULT_CLASS;
 use super::protect::VOLUME_FINALIZER;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -20,7 +21,7 @@ const MODES: [&str; 2] = ["ReadWriteOnce", "ReadWriteOncePod"];
 /// The class that a cluster begins with.
 #[must_use]
 pub fn class() -> StorageClass {
-    let default = "storageclass.kubernetes.io/is-default-class".to_owned();
+    let default = DEFAULT_CLASS[0].to_owned();
     StorageClass {
         metadata: ObjectMeta {
             name: Some("local-path".to_owned()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_core::selector::label_selector_matches;
-use berth_placement::claims::{belongs_to, capacity, class_name, mode_of, requested};
+use berth_placement::claims::{belongs_to, capacity, class_name, is_claimed, mode_of, requested};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 /// Why the volume is not what the claim asks for, in the stock controller's words; nothing when it is. Where the claim names
@@ -62,8 +62,7 @@ pub fn best_match<'v>(
 
 fn is_free(volume: &PersistentVolume) -> bool {
     let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
-    let claimed = volume.spec.as_ref().is_some_and(|s| s.claim_ref.is_some());
-    !claimed && phase == Some("Available")
+    !is_claimed(volume) && phase == Some("Available")
 }
 
 /// What can't be read is not enough.

@@ -1,5 +1,6 @@
 //! The finalizers of what is used: a claim that a pod mounts, a volume that a claim is bound to.
 
+use berth_core::pod::is_finished;
 use berth_placement::claims::names;
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -40,10 +41,7 @@ pub fn uses(pod: &Pod, claim: &str) -> bool {
 #[must_use]
 pub fn holds(pod: &Pod, claim: &str) -> bool {
     let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    node.is_some_and(|node| !node.is_empty())
-        && !matches!(phase, Some("Succeeded" | "Failed"))
-        && uses(pod, claim)
+    node.is_some_and(|node| !node.is_empty()) && !is_finished(pod) && uses(pod, claim)
 }
 
 /// Whether a claim has the volume.

@@ -1,7 +1,6 @@
 //! What is asked of a node about its directories, and how its answers are read.
 
 use http::{Method, StatusCode};
-use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use serde::Deserialize;
 
@@ -42,16 +41,6 @@ pub(super) enum Removal {
     Done,
     /// It takes longer.
     UnderWay,
-}
-
-/// Whether the node says that it is well.
-pub(super) fn is_ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .iter()
-        .flat_map(|s| s.conditions.iter().flatten());
-    let mut ready = conditions.filter(|c| c.type_ == "Ready");
-    ready.any(|condition| condition.status == "True")
 }
 
 /// Has the directory of a volume made; `volume` is a name of [`berth_core::local_path`], which a path can have as it is.

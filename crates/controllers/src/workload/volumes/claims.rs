@@ -108,7 +108,7 @@ impl Controller {
         claim: &PersistentVolumeClaim,
         volume: &PersistentVolume,
     ) -> kube::Result<()> {
-        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let volumes = self.all_volumes();
         let claims = self.claims_in(&claim.namespace().unwrap_or_default());
         let mut volume = volume.clone();
         if let Some(changed) = bind::volume_side(&volume, claim) {

@@ -23,6 +23,7 @@ use super::ask::{self, AskError, Removal};
 use super::claims::protect;
 use super::write::{Part, write};
 use super::{AGAIN, Controller};
+use crate::node_health::is_ready;
 use crate::server::is_code;
 use crate::workload::Key;
 use crate::workload::NOT_LISTED;
@@ -115,7 +116,7 @@ impl Controller {
         let Some(node_object) = self.nodes.named(node) else {
             return Ok(Outcome::Elsewhere(format!("node {node:?} not found")));
         };
-        if !ask::is_ready(&node_object) {
+        if !is_ready(&node_object) {
             return Ok(Outcome::Later(format!("node {node:?} is not ready")));
         }
         let made = match ask::make(&self.client, node, name).await {
@@ -130,7 +131,7 @@ impl Controller {
         let Some(object) = volume(claim, class, &node_object, &made.path) else {
             return Ok(Outcome::Later("the claim asks for no storage".to_owned()));
         };
-        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let api = self.all_volumes();
         match api.create(&PostParams::default(), &object).await {
             Err(error) if !is_code(&error, &[409]) => return Err(error),
             Ok(_) | Err(_) => {}
@@ -174,8 +175,8 @@ impl Controller {
 
     /// A directory that no volume was made for is empty; it is no harm when it stays, since its name is never given again.
     async fn discard(&self, node: &str, name: &str) {
-        let is_ready = self.nodes.named(node).is_some_and(|n| ask::is_ready(&n));
-        if !is_ready || self.volumes.named(name).is_some() {
+        let is_reachable = self.nodes.named(node).is_some_and(|n| is_ready(&n));
+        if !is_reachable || self.volumes.named(name).is_some() {
             return;
         }
         if let Err(error) = ask::discard(&self.client, node, name).await {
@@ -233,7 +234,7 @@ impl Controller {
                  needed"
             ));
         };
-        if !ask::is_ready(&object) {
+        if !is_ready(&object) {
             return Err(format!(
                 "node {node:?}, which has the volume's directory, is not ready"
             ));
