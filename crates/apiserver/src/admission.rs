@@ -72,6 +72,10 @@ pub use plugins::PluginsError;
 
 /// Where namespaces are stored.
 const NAMESPACES: &str = "core/namespaces";
+/// Where nodes are stored.
+const NODES: &str = "core/nodes";
+/// Where RuntimeClasses are stored.
+const CLASSES: &str = "node.k8s.io/runtimeclasses";
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

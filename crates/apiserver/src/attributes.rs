@@ -140,6 +140,23 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    /// Those of a verb on all objects of a resource, in every namespace.
+    pub(crate) fn of_all(user: &'a User, verb: Verb, group: &'a str, resource: &'a str) -> Self {
+        Self {
+            user,
+            asked: Asked::Resource(ResourceAttributes {
+                action: Action::Verb(verb),
+                group,
+                version: "v1",
+                namespace: "",
+                resource,
+                subresource: "",
+                name: "",
+                selection: None,
+            }),
+        }
+    }
+
     /// The refusal, in the stock server's words.
     #[must_use]
     pub fn forbidden(&self, reason: &str) -> ApiError {

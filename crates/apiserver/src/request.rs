@@ -153,7 +153,7 @@ impl ResourceRequest {
         path: ResourcePath,
         table: &Table,
     ) -> Result<Self, ApiError> {
-        // What is behind a proxy may do anything with it: who sends it needs what a POST takes.
+        // A server behind a proxy may do anything with OPTIONS: whoever sends it needs the right that a POST takes.
         let only_passed_on = *method == Method::OPTIONS;
         let verb = if only_passed_on {
             Verb::Create

@@ -185,6 +185,21 @@ impl Storage {
             .transpose()
     }
 
+    /// [`Storage::read`] of an object that many ask for: decoded once for each of its changes.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn read_shared<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        storage: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<T>>, Unreadable> {
+        self.get(storage, namespace, name)
+            .map(|stored| stored.shared())
+            .transpose()
+    }
+
     /// All objects of a namespace or of all namespaces, decoded.
     ///
     /// # Errors

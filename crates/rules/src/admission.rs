@@ -2,8 +2,8 @@
 //!
 //! The order of the stock API server. Mutating: [`always_pull_images::admit`] (where it is enabled),
 //! [`limit_range::admit`], [`service_account`], [`priority`], [`default_tolerations`], [`namespace_policy`] (berth's own),
-//! [`runtime_class`], [`isolation`] (berth's own). After that, validating: [`always_pull_images::check`], [`limit_range::check`], [`pod_security`],
-//! last [`quota`].
+//! [`runtime_class`], [`isolation`] (berth's own). After that, validating: [`always_pull_images::check`],
+//! [`limit_range::check`], [`pod_security`], last [`quota`].
 
 pub mod always_pull_images;
 pub mod configuration;

@@ -24,7 +24,7 @@ pub enum Verdict {
     Broken(String),
 }
 
-/// Says on the pod that it goes by an eviction (KEP-3329): who counts failures may leave such pods out.
+/// Records on the pod that an eviction removes it (KEP-3329): whoever counts failures may leave such pods out.
 pub fn mark(pod: &mut Pod, now: Time) {
     let status = pod.status.get_or_insert_default();
     let conditions = status.conditions.get_or_insert_default();

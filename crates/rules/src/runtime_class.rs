@@ -28,7 +28,6 @@ impl Rules for RuntimeClass {
     fn validate(&self) -> Vec<FieldError> {
         let mut errors = meta::validate(&self.metadata, Scope::Cluster, names::dns1123_subdomain);
         errors.extend(validate_body(self));
-        errors.extend(network_floor::validate(self));
         errors
     }
 
@@ -41,7 +40,6 @@ impl Rules for RuntimeClass {
             &old.handler,
         );
         errors.extend(validate_body(self));
-        errors.extend(network_floor::validate(self));
         errors
     }
 }
@@ -74,6 +72,7 @@ fn validate_body(class: &RuntimeClass) -> Vec<FieldError> {
         errors.extend(toleration::validate(tolerations, &at));
         errors.extend(toleration::validate_unique(tolerations, &at));
     }
+    errors.extend(network_floor::validate(class));
     errors
 }
 

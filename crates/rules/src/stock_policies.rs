@@ -13,7 +13,7 @@ const GROUP: &str = "admissionregistration.k8s.io";
 /// What the names of all end with.
 const DOMAIN: &str = "node.berth.dev";
 
-/// Handlers whose names say what they are, to be rendered; those of a prefix are told by it.
+/// Handlers whose names say what they are; those that begin with `kata-` are recognized by that.
 const NAMED: [&str; 15] = [
     "runc",
     "crun",
@@ -120,6 +120,11 @@ fn rank(level: &str) -> String {
     format!("{{'process': 0, 'sandbox': 1, 'vm': 2}}[?{level}].orValue(-1)")
 }
 
+/// What a demand or declaration may be, in CEL.
+const LEVELS: &str = "['', 'process', 'sandbox', 'vm']";
+/// The subresource of a request in CEL; empty for the object itself.
+const SUBRESOURCE: &str = "request.?subResource.orValue('')";
+
 const CREATED: (&str, &[&str], &[&str]) = ("", &["CREATE"], &["pods"]);
 
 fn default_class() -> Value {
@@ -143,7 +148,7 @@ fn given_demand() -> Value {
     json!({
         "matchConstraints": matching(&[CREATED]),
         "matchConditions": [condition("demands-less", format!(
-            "{own} in ['', 'process', 'sandbox', 'vm'] && {} > {}", rank(&floor), rank(&own)))],
+            "{own} in {LEVELS} && {} > {}", rank(&floor), rank(&own)))],
         "reinvocationPolicy": "IfNeeded",
         "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
             format!("Object{{metadata: Object.metadata{{annotations: {{'{MINIMUM}': {floor}}}}}}}")}}],
@@ -204,17 +209,15 @@ fn demanded() -> Vec<Value> {
 fn demands_something() -> Value {
     let demand = |object| annotation(object, MINIMUM);
     let (floor, own) = (demand("namespaceObject"), demand("object"));
-    let levels = "['', 'process', 'sandbox', 'vm']";
     let strong = "['sandbox', 'vm']";
     let expression = format!(
-        "{floor} in {levels} && {own} in {levels} && ({floor} in {strong} || {own} in {strong})"
+        "{floor} in {LEVELS} && {own} in {LEVELS} && ({floor} in {strong} || {own} in {strong})"
     );
     condition("demands-something", expression)
 }
 
 /// What a pod without a class, and the demands themselves, are refused for; demands of pods never change.
 fn demand() -> Value {
-    let levels = "['', 'process', 'sandbox', 'vm']";
     let changes = format!(
         "request.operation != 'UPDATE' || {} == {}",
         annotation("object", MINIMUM),
@@ -229,7 +232,10 @@ fn demand() -> Value {
     let own = format!(
         "'pod rejected: annotation {MINIMUM} is \"' + variables.own + '\", which is none of process, sandbox, vm'"
     );
-    let judged = "request.operation == 'CREATE' && request.?subResource.orValue('') == '' || request.?subResource.orValue('') == 'ephemeralcontainers'";
+    let unchangeable = format!("'annotation {MINIMUM} of a pod can\\'t be changed'");
+    let judged = format!(
+        "request.operation == 'CREATE' && {SUBRESOURCE} == '' || {SUBRESOURCE} == 'ephemeralcontainers'"
+    );
     let mut variables = demanded();
     variables.push(variable("judged", judged));
     json!({
@@ -239,17 +245,17 @@ fn demand() -> Value {
             ("", &["CREATE"], &["pods/binding"]),
         ]),
         "matchConditions": [condition("changes-or-demands", format!(
-            "request.?subResource.orValue('') == 'binding' || !({} in ['', 'process'] && {} in ['', 'process']) || request.operation == 'UPDATE'",
+            "{SUBRESOURCE} == 'binding' || !({} in ['', 'process'] && {} in ['', 'process']) || request.operation == 'UPDATE'",
             annotation("namespaceObject", MINIMUM), annotation("object", MINIMUM)))],
         "variables": variables,
         "validations": [
-            validation(changes, &format!("'annotation {MINIMUM} of a pod can\\'t be changed'")),
+            validation(changes, &unchangeable),
             validation(
-                format!("request.?subResource.orValue('') != 'binding' || {} == ''", annotation("object", MINIMUM)),
-                &format!("'annotation {MINIMUM} of a pod can\\'t be changed'"),
+                format!("{SUBRESOURCE} != 'binding' || {} == ''", annotation("object", MINIMUM)),
+                &unchangeable,
             ),
-            validation(format!("!variables.judged || variables.floor in {levels}"), &unclear),
-            validation(format!("!variables.judged || variables.own in {levels}"), &own),
+            validation(format!("!variables.judged || variables.floor in {LEVELS}"), &unclear),
+            validation(format!("!variables.judged || variables.own in {LEVELS}"), &own),
             validation(
                 format!("!variables.judged || variables.class != '' || {} < 1", rank("variables.minimum")),
                 &weaker,
@@ -322,9 +328,6 @@ fn namespaces() -> Value {
         "'lowering {MINIMUM} from ' + (variables.old == '' ? 'none' : variables.old) + ' to ' + (variables.new == '' ? 'none' : variables.new) \
          + ' takes the right to update runtimeclasses.node.k8s.io, which user \"' + request.userInfo.username + '\" does not have'"
     );
-    let none = format!(
-        "'metadata.annotations[{MINIMUM}]: Unsupported value: \"' + variables.new + '\": supported values: \"process\", \"sandbox\", \"vm\"'"
-    );
     let label = format!(
         "'metadata.labels[{MINIMUM}]: Forbidden: a label of this name has no effect, the annotation has'"
     );
@@ -337,11 +340,18 @@ fn namespaces() -> Value {
             variable("hadLabel", format!("{has_old} && oldObject.metadata.?labels['{MINIMUM}'].hasValue()")),
         ],
         "validations": [
-            validation(format!("{} < 3 || variables.new == variables.old", strength("variables.new")), &none),
+            validation(format!("{} < 3 || variables.new == variables.old", strength("variables.new")), &unsupported(MINIMUM)),
             validation("!variables.label || variables.hadLabel", &label),
             validation(format!("{} >= {} || {may}", strength("variables.new"), strength("variables.old")), &lowering),
         ],
     })
+}
+
+/// What is said of a new value that is no level, in CEL.
+fn unsupported(key: &str) -> String {
+    format!(
+        "'metadata.annotations[{key}]: Unsupported value: \"' + variables.new + '\": supported values: \"process\", \"sandbox\", \"vm\"'"
+    )
 }
 
 /// What a class declares is a level.
@@ -350,13 +360,10 @@ fn declared() -> Value {
         annotation("object", DECLARED),
         annotation("oldObject", DECLARED),
     );
-    let none = format!(
-        "'metadata.annotations[{DECLARED}]: Unsupported value: \"' + variables.new + '\": supported values: \"process\", \"sandbox\", \"vm\"'"
-    );
     json!({
         "matchConstraints": matching(&[("node.k8s.io", &["CREATE", "UPDATE"], &["runtimeclasses"])]),
         "variables": [variable("new", new), variable("old", format!("request.operation == 'UPDATE' ? {old} : ''"))],
-        "validations": [validation("variables.new in ['', 'process', 'sandbox', 'vm'] || variables.new == variables.old", &none)],
+        "validations": [validation(format!("variables.new in {LEVELS} || variables.new == variables.old"), &unsupported(DECLARED))],
     })
 }
 

@@ -1,18 +1,17 @@
-//! What is told early about classes: warnings for who creates or changes a class, a pod, what makes pods, or the policy of a
-//! namespace, and for who deletes a class. Nothing is refused. The words and most rules are `berth-core`'s and
+//! Early advice about classes: warnings for whoever creates or changes a class, a pod, a workload, or the policy of a
+//! namespace, and for whoever deletes a class. Nothing is refused. The words and most rules are `berth-core`'s and
 //! `berth-placement`'s, which `berth check` uses as well.
 //!
 //! **Cost.** Nodes are taken from the cache, decoded once for each of their changes, and looked at until one can run what is
-//! judged; of more than [`early::NODE_LIMIT`] nothing is claimed. Pods that a controller makes are not judged: nobody reads
-//! their warnings, and the template was.
+//! judged; with more than [`early::NODE_LIMIT`] of them nothing is claimed. Pods that a controller makes are not judged:
+//! nobody reads their warnings, and their template was judged already.
 //!
-//! **Who is told what.** Handlers, taints, sizes and reasons of nodes are told to everybody who may create a pod, as the
-//! pod's events would tell them. Names of classes that one only resembles are told to who may list classes, names of nodes
-//! to who may list nodes, and how many pods or workloads name a class to who may list those everywhere.
+//! **Who sees what.** Everybody who may create a pod sees handlers, taints, sizes and reasons of nodes, as the pod's events
+//! would show them. Names of similar classes are shown only to users who may list classes, names of similar nodes to users
+//! who may list nodes, and how many pods or workloads name a class to users who may list those in all namespaces.
 
 mod in_use;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_api::status::ApiError;
@@ -26,27 +25,16 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodTemplateSpec, ReplicationController};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
-use super::{Attributes, NAMESPACES, Operation, Parts, Plugin};
-use crate::attributes::{Action, Asked, Attributes as Question, ResourceAttributes};
+use super::isolation::templates::WORKLOADS;
+use super::runtime_class::policy_of;
+use super::{Attributes, CLASSES, NODES, Operation, Parts, Plugin};
+use crate::attributes::Attributes as Authorization;
 use crate::authz::Authorizer;
 use crate::object::Object;
 use crate::request::Verb;
 use crate::storage::Storage;
+use crate::storage::key::group_resource;
 use crate::user::User;
-
-const CLASSES: &str = "node.k8s.io/runtimeclasses";
-const NODES: &str = "core/nodes";
-
-/// What makes pods: group, plural, and where its template is.
-const WORKLOADS: [(&str, &str, &str); 7] = [
-    ("apps", "deployments", "spec.template"),
-    ("apps", "replicasets", "spec.template"),
-    ("apps", "statefulsets", "spec.template"),
-    ("apps", "daemonsets", "spec.template"),
-    ("batch", "jobs", "spec.template"),
-    ("batch", "cronjobs", "spec.jobTemplate.spec.template"),
-    ("", "replicationcontrollers", "spec.template"),
-];
 
 /// How many names are looked at for one that was meant.
 const NAME_LIMIT: usize = 1000;
@@ -77,27 +65,13 @@ impl ClassAdvice {
 
     /// Whether a user may list a resource in all namespaces.
     fn may_list(&self, user: &User, group: &str, resource: &str) -> bool {
-        let asked = Asked::Resource(ResourceAttributes {
-            action: Action::Verb(Verb::List),
-            group,
-            version: "v1",
-            namespace: "",
-            resource,
-            subresource: "",
-            name: "",
-            selection: None,
-        });
-        self.authorizer
-            .authorize(&Question { user, asked })
-            .allowed()
+        let asked = Authorization::of_all(user, Verb::List, group, resource);
+        self.authorizer.authorize(&asked).allowed()
     }
 
-    /// A name of the storage's that one is like; none for who may not list them.
+    /// The stored name that is most like this one; none for a user who may not list the resource.
     fn meant(&self, user: &User, storage: &str, name: &str) -> Option<String> {
-        let (group, resource) = match storage {
-            CLASSES => ("node.k8s.io", "runtimeclasses"),
-            _ => ("", "nodes"),
-        };
+        let (group, resource) = group_resource(storage);
         if !self.may_list(user, group, resource) {
             return None;
         }
@@ -141,7 +115,7 @@ impl ClassAdvice {
         let Some(class) = named(spec.and_then(|s| s.runtime_class_name.as_ref())) else {
             return Ok(advice);
         };
-        let class: Option<RuntimeClass> = self.storage.read(CLASSES, "", &class)?;
+        let class: Option<Arc<RuntimeClass>> = self.storage.read_shared(CLASSES, "", &class)?;
         let Some(class) = class else {
             return Ok(advice);
         };
@@ -153,7 +127,7 @@ impl ClassAdvice {
         Ok(advice)
     }
 
-    /// Of the pods that a template will make, as admission will have them: nobody is there to be told then.
+    /// Of the pods that a template will make, as admission will change them: nobody reads warnings when they are created.
     fn of_template(
         &self,
         template: &PodTemplateSpec,
@@ -167,18 +141,18 @@ impl ClassAdvice {
             status: None,
         };
         pod.metadata.namespace = Some(namespace.to_owned());
-        let policy = self.policy(namespace)?;
+        let policy = policy_of(&self.storage, namespace)?;
         if let Err(rejection) = namespace_policy::admit(&mut pod, &policy, &self.gates) {
             return Ok(vec![format!("{at}: {rejection}")]);
         }
         let spec = pod.spec.as_ref();
         let class = spec.and_then(|s| s.runtime_class_name.clone());
         let class = class.filter(|name| !name.is_empty());
-        let known: Option<RuntimeClass> = match &class {
-            Some(name) => self.storage.read(CLASSES, "", name)?,
+        let known: Option<Arc<RuntimeClass>> = match &class {
+            Some(name) => self.storage.read_shared(CLASSES, "", name)?,
             None => None,
         };
-        match runtime_class::admit(&mut pod, known.as_ref(), &self.gates) {
+        match runtime_class::admit(&mut pod, known.as_deref(), &self.gates) {
             Ok(()) => {}
             Err(Rejection::ClassNotFound { class }) => {
                 let meant = self.meant(user, CLASSES, &class);
@@ -198,13 +172,6 @@ impl ClassAdvice {
         Ok(advice.iter().map(moved).collect())
     }
 
-    fn policy(&self, namespace: &str) -> Result<BTreeMap<String, String>, ApiError> {
-        let stored = self.storage.get(NAMESPACES, "", namespace);
-        let found: Option<Arc<Namespace>> = stored.map(|n| n.shared()).transpose()?;
-        let annotations = found.and_then(|n| n.metadata.annotations.clone());
-        Ok(annotations.unwrap_or_default())
-    }
-
     fn of_namespace(&self, namespace: &Namespace, user: &User) -> Vec<String> {
         let annotations = namespace.metadata.annotations.clone().unwrap_or_default();
         let mut advice = of_pods::annotations(&namespace.metadata, None);
@@ -217,7 +184,7 @@ impl ClassAdvice {
         advice.iter().map(ToString::to_string).collect()
     }
 
-    fn told(
+    fn warnings(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
@@ -264,6 +231,7 @@ impl ClassAdvice {
         let Some((_, _, at)) = WORKLOADS.iter().find(|(_, known, _)| *known == plural) else {
             return Ok(Vec::new());
         };
+        let at = at.trim_start_matches('/').replace('/', ".");
         let Some(new) = template(plural, object)? else {
             return Ok(Vec::new());
         };
@@ -272,7 +240,7 @@ impl ClassAdvice {
         {
             return Ok(Vec::new());
         }
-        self.of_template(new, at, attributes.namespace, user)
+        self.of_template(new, &at, attributes.namespace, user)
     }
 }
 
@@ -340,7 +308,7 @@ impl Plugin for ClassAdvice {
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
-        for warning in self.told(attributes, object)? {
+        for warning in self.warnings(attributes, object)? {
             attributes.warn(warning);
         }
         Ok(())

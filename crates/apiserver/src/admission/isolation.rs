@@ -18,13 +18,10 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 
 use self::templates::PodTemplatePath;
 use super::source::Source;
-use super::{Attributes, NAMESPACES, Operation, Parts, Plugin};
+use super::{Attributes, CLASSES, NAMESPACES, NODES, Operation, Parts, Plugin};
 use crate::authz::Authorizer;
 use crate::object::Object;
 use crate::storage::Storage;
-
-const NODES: &str = "core/nodes";
-const CLASSES: &str = "node.k8s.io/runtimeclasses";
 
 pub(super) struct MinimumIsolation {
     storage: Arc<Storage>,
@@ -87,8 +84,7 @@ impl MinimumIsolation {
 
     /// A namespace. One that is not there demands nothing: nothing can be made in it.
     fn namespace(&self, name: &str) -> Result<Option<Arc<Namespace>>, ApiError> {
-        let stored = self.storage.get(NAMESPACES, "", name);
-        Ok(stored.map(|stored| stored.shared()).transpose()?)
+        Ok(self.storage.read_shared(NAMESPACES, "", name)?)
     }
 
     /// What a namespace demands of its pods.
@@ -111,7 +107,7 @@ impl MinimumIsolation {
                 declared: None,
             }));
         }
-        let class: Option<RuntimeClass> = self.storage.read(CLASSES, "", &name)?;
+        let class: Option<Arc<RuntimeClass>> = self.storage.read_shared(CLASSES, "", &name)?;
         let Some(class) = class else {
             return Ok(Ok(Class {
                 handler: "?".to_owned(),
@@ -122,7 +118,7 @@ impl MinimumIsolation {
         Ok(match level(&class.metadata, DECLARED) {
             Ok(declared) => Ok(Class {
                 name,
-                handler: class.handler,
+                handler: class.handler.clone(),
                 declared,
             }),
             Err(unclear) => Err(Rejection::ClassUnclear {

@@ -10,14 +10,13 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::storage::v1::CSIDriver;
 
-use super::{Attributes, Operation, Parts, Plugin};
+use super::{Attributes, NODES, Operation, Parts, Plugin};
 use crate::attributes::{self, Action, Asked, ResourceAttributes};
 use crate::authz::Authorizer;
 use crate::object::Object;
 use crate::storage::Storage;
 
 const PODS: &str = "core/pods";
-const NODES: &str = "core/nodes";
 const CSI_DRIVERS: &str = "storage.k8s.io/csidrivers";
 /// The verb that lets a node ask for tokens of an audience that its pods don't name.
 const REQUEST_AUDIENCE: &str = "request-serviceaccounts-token-audience";

@@ -301,7 +301,7 @@ impl Plugins {
             }
         }
         members.push(("Expressions", own(Expressions)));
-        // Last: what is refused has nothing to be told early.
+        // Last: there is no advice about what is refused.
         members.push(("ClassAdvice", own(ClassAdvice::new(parts))));
         Chain::new(parts, members)
     }

@@ -10,7 +10,7 @@ use berth_rules::pod::EPHEMERAL_CONTAINERS;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass as Class;
 
-use super::{Attributes, NAMESPACES, Operation, Parts, Plugin};
+use super::{Attributes, CLASSES, NAMESPACES, Operation, Parts, Plugin};
 use crate::object::Object;
 use crate::storage::Storage;
 
@@ -26,14 +26,17 @@ impl RuntimeClass {
             gates: parts.gates,
         }
     }
+}
 
-    fn annotations(&self, namespace: &str) -> Result<BTreeMap<String, String>, ApiError> {
-        let stored = self.storage.get(NAMESPACES, "", namespace);
-        let namespace: Option<Arc<Namespace>> = stored.map(|n| n.shared()).transpose()?;
-        Ok(namespace
-            .and_then(|n| n.metadata.annotations.clone())
-            .unwrap_or_default())
-    }
+/// The annotations of a namespace, in which its policy is; none of one that is not there.
+pub(super) fn policy_of(
+    storage: &Storage,
+    namespace: &str,
+) -> Result<BTreeMap<String, String>, ApiError> {
+    let namespace: Option<Arc<Namespace>> = storage.read_shared(NAMESPACES, "", namespace)?;
+    Ok(namespace
+        .and_then(|n| n.metadata.annotations.clone())
+        .unwrap_or_default())
 }
 
 impl Plugin for RuntimeClass {
@@ -51,18 +54,18 @@ impl Plugin for RuntimeClass {
             return Ok(());
         }
         let pod: &mut Pod = object.typed_mut()?;
-        let annotations = self.annotations(attributes.namespace)?;
+        let annotations = policy_of(&self.storage, attributes.namespace)?;
         namespace_policy::admit(pod, &annotations, &self.gates)
             .map_err(|rejection| attributes.forbidden(rejection.to_string()))?;
         let name = pod
             .spec
             .as_ref()
             .and_then(|s| s.runtime_class_name.as_deref());
-        let class: Option<Class> = match name {
-            Some(name) => self.storage.read("node.k8s.io/runtimeclasses", "", name)?,
+        let class: Option<Arc<Class>> = match name {
+            Some(name) => self.storage.read_shared(CLASSES, "", name)?,
             None => None,
         };
-        runtime_class::admit(pod, class.as_ref(), &self.gates)
+        runtime_class::admit(pod, class.as_deref(), &self.gates)
             .map_err(|rejection| attributes.forbidden(rejection.to_string()))
     }
 
@@ -74,7 +77,7 @@ impl Plugin for RuntimeClass {
         let Some(object) = object.filter(|_| attributes.operation == Operation::Update) else {
             return Ok(());
         };
-        let annotations = self.annotations(attributes.namespace)?;
+        let annotations = policy_of(&self.storage, attributes.namespace)?;
         namespace_policy::check(object.typed::<Pod>()?, &annotations, &self.gates)
             .map_err(|rejection| attributes.forbidden(rejection.to_string()))
     }

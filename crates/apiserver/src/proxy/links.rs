@@ -150,21 +150,17 @@ impl Links {
             return None;
         }
         // Who asked the server that the link names goes on asking it.
-        let before = match server {
-            "" => "",
-            own if own.eq_ignore_ascii_case(&self.asked) => &address[..address.len() - rest.len()],
-            _ => "",
+        let before = if !server.is_empty() && server.eq_ignore_ascii_case(&self.asked) {
+            &address[..address.len() - rest.len()]
+        } else {
+            ""
         };
-        let below = path.strip_prefix(&self.prefix);
-        if let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
-            let below = if below.is_empty() {
-                String::new()
-            } else {
-                clean(below)
-            };
-            return Some(format!("{before}{}{below}{more}", self.prefix));
-        }
-        Some(format!("{before}{}{}{more}", self.prefix, clean(path)))
+        let below = match path.strip_prefix(&self.prefix) {
+            Some("") => String::new(),
+            Some(below) if below.starts_with('/') => clean(below),
+            Some(_) | None => clean(path),
+        };
+        Some(format!("{before}{}{below}{more}", self.prefix))
     }
 
     /// A page with all its links.

@@ -13,7 +13,7 @@ use crate::storage::Written;
 const PODS: &str = "core/pods";
 const BUDGETS: &str = "policy/poddisruptionbudgets";
 const GROUP: &str = "policy";
-/// How often a budget that others keep changing is tried.
+/// How often a budget or pod that others keep changing is tried.
 const TRIES: usize = 20;
 
 impl Call {
@@ -51,7 +51,8 @@ impl Call {
         self.count_disruption(&name, pod, revision, deletion).await
     }
 
-    /// Says on the pod that it is evicted, before it is deleted. The deletion holds to what it was to hold to.
+    /// Records on the pod that it is evicted, before it is deleted. A resourceVersion that the deletion demands becomes that of
+    /// this write.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -65,8 +66,7 @@ impl Call {
             let Some(stored) = current.take() else {
                 return Ok(());
             };
-            let mut pod: Pod = serde_json::from_value(stored.value()?)
-                .map_err(|error| ApiError::from(stored.report(&error.to_string())))?;
+            let mut pod: Pod = stored.decode()?;
             let revision = stored.revision.to_string();
             let is_other = deletion.uid.is_some() && deletion.uid != pod.metadata.uid;
             let is_newer = deletion
@@ -112,9 +112,7 @@ impl Call {
             let Some(stored) = current.take() else {
                 return Ok(());
             };
-            let value = stored.value()?;
-            let mut budget: PodDisruptionBudget = serde_json::from_value(value)
-                .map_err(|error| ApiError::from(stored.report(&error.to_string())))?;
+            let mut budget: PodDisruptionBudget = stored.decode()?;
             match disruption::judge(&budget, pod, self.time(0)) {
                 Verdict::Uncounted => {
                     // As it was judged, and not when it has become ready meanwhile.

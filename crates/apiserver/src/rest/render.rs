@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::conversion::speaks;
-use crate::attributes::{Action, Asked, Attributes, ResourceAttributes};
+use crate::attributes::Attributes;
 use crate::http_types::{Response, respond};
 use crate::negotiate::{Encoding, Shape};
 use crate::printer::{Column, Printer};
@@ -274,19 +274,8 @@ impl Call {
 
     /// Whether the user may list a kind of the core group in all namespaces.
     fn may_list_all(&self, resource: &str) -> bool {
-        let asked = Asked::Resource(ResourceAttributes {
-            action: Action::Verb(Verb::List),
-            group: "",
-            version: "v1",
-            namespace: "",
-            resource,
-            subresource: "",
-            name: "",
-            selection: None,
-        });
-        let user = &self.user;
-        let decision = self.api.authorizer.authorize(&Attributes { user, asked });
-        decision.allowed()
+        let asked = Attributes::of_all(&self.user, Verb::List, "", resource);
+        self.api.authorizer.authorize(&asked).allowed()
     }
 
     /// One row of a Table.

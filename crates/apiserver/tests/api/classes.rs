@@ -2,17 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, CLASSES, PODS, class, pod};
+use crate::harness::{Answer, Api, CLASSES, PODS, class, pod, pod_of_class};
 
 fn node(name: &str, handlers: &[&str]) -> Value {
     let handlers: Vec<Value> = handlers.iter().map(|h| json!({"name": h})).collect();
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"runtimeHandlers": handlers}})
-}
-
-fn classy(name: &str, class: &str) -> Value {
-    let mut pod = pod(name);
-    pod["spec"]["runtimeClassName"] = json!(class);
-    pod
 }
 
 #[tokio::test]
@@ -31,10 +25,10 @@ async fn what_no_node_can_run_is_told_when_it_is_created() {
         odd.warnings()
     );
     assert_eq!(
-        api.post(PODS, classy("a", "runc")).await.warnings(),
+        api.post(PODS, pod_of_class("a", "runc")).await.warnings(),
         Vec::<String>::new()
     );
-    let pod = api.post(PODS, classy("b", "gvisor")).await;
+    let pod = api.post(PODS, pod_of_class("b", "gvisor")).await;
     assert_eq!(pod.code, 201);
     assert!(
         pod.warnings()[0].contains("1 node(s) lack runtime handler"),
@@ -55,7 +49,9 @@ async fn kubectl_sees_how_far_a_class_is_in_use() {
     api.post(CLASSES, class("gvisor", "runsc"))
         .await
         .expect(201);
-    api.post(PODS, classy("a", "gvisor")).await.expect(201);
+    api.post(PODS, pod_of_class("a", "gvisor"))
+        .await
+        .expect(201);
     let accept = (
         "accept",
         "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
@@ -111,11 +107,11 @@ async fn gates_and_plugins_switch_what_the_documents_say() {
         api.post(CLASSES, full).await.expect(201);
         let case = format!("{gates}, plugin {plugin}");
         assert_eq!(
-            api.post(PODS, classy("m", "nope")).await.code,
+            api.post(PODS, pod_of_class("m", "nope")).await.code,
             missing,
             "{case}"
         );
-        let spec = api.post(PODS, classy("p", "full")).await.expect(201)["spec"].clone();
+        let spec = api.post(PODS, pod_of_class("p", "full")).await.expect(201)["spec"].clone();
         assert_eq!(spec.get("runtimeClassName").is_some(), kept, "{case}");
         assert_eq!(spec.get("overhead").is_some(), overhead, "{case}");
         assert_eq!(spec.get("nodeSelector").is_some(), selector, "{case}");
@@ -138,7 +134,10 @@ async fn a_namespace_can_have_a_default_class_and_a_list() {
     let made = api.post(PODS, pod("plain")).await.expect(201);
     assert_eq!(made["spec"]["runtimeClassName"], "gvisor");
     assert_eq!(made["spec"]["overhead"]["cpu"], "100m");
-    let refused = api.post(PODS, classy("other", "runc")).await.expect(403);
+    let refused = api
+        .post(PODS, pod_of_class("other", "runc"))
+        .await
+        .expect(403);
     assert!(
         refused["message"].as_str().unwrap().contains("gvisor"),
         "{refused}"
@@ -198,7 +197,7 @@ async fn the_known_reason_is_told_with_every_warning() {
             "RuntimeClass \"gvisor\": {sentence} (on 1 of 1 node(s))"
         )]
     );
-    let pod = api.post(PODS, classy("p", "gvisor")).await;
+    let pod = api.post(PODS, pod_of_class("p", "gvisor")).await;
     assert!(told_by(&pod)[0].contains(&sentence), "{:?}", told_by(&pod));
     // One that merely isn't there.
     let made = api.post(CLASSES, class("kata", "kata")).await;
@@ -221,7 +220,7 @@ async fn what_a_sandbox_makes_of_a_pod_is_told() {
         assert_eq!(told_by(&made), Vec::<String>::new());
     }
     let privileged = |name: &str, class: &str| {
-        let mut pod = classy(name, class);
+        let mut pod = pod_of_class(name, class);
         pod["spec"]["hostPID"] = json!(true);
         pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
         pod
@@ -248,7 +247,7 @@ async fn what_a_sandbox_makes_of_a_pod_is_told() {
             "RuntimeClass \"big\": its overhead alone asks for memory=3Gi, and no node that could run it has more than 2Gi for pods"
         ]
     );
-    let mut greedy = classy("greedy", "gvisor");
+    let mut greedy = pod_of_class("greedy", "gvisor");
     greedy["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "3"}});
     let told = api.post(PODS, greedy).await;
     assert_eq!(
@@ -379,8 +378,8 @@ async fn a_class_that_is_still_named_says_so_when_it_goes() {
     for name in ["used", "unused"] {
         api.post(CLASSES, class(name, "runc")).await.expect(201);
     }
-    api.post(PODS, classy("a", "used")).await.expect(201);
-    api.post(PODS, classy("b", "used")).await.expect(201);
+    api.post(PODS, pod_of_class("a", "used")).await.expect(201);
+    api.post(PODS, pod_of_class("b", "used")).await.expect(201);
     let policy =
         json!({"metadata": {"annotations": {"node.berth.dev/allowed-runtime-classes": "used,"}}});
     api.merge("/api/v1/namespaces/default", policy)

@@ -301,6 +301,13 @@ pub(crate) fn class(name: &str, handler: &str) -> Value {
     json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler})
 }
 
+/// A pod of a RuntimeClass.
+pub(crate) fn pod_of_class(name: &str, class: &str) -> Value {
+    let mut pod = pod(name);
+    pod["spec"]["runtimeClassName"] = json!(class);
+    pod
+}
+
 /// The names of a list's items.
 pub(crate) fn names(list: &Value) -> Vec<String> {
     list["items"]
@@ -332,6 +339,15 @@ pub(crate) async fn as_user(
         body.map(|b| b.to_string()).unwrap_or_default(),
     )
     .await
+}
+
+/// Makes a ClusterRole of these rules and binds it to a user.
+pub(crate) async fn grant(api: &Api, role: &str, user: &str, rules: Value) {
+    let body = json!({"metadata": {"name": role}, "rules": rules});
+    api.post(&format!("{RBAC}/clusterroles"), body)
+        .await
+        .expect(201);
+    bind(api, role, role, user).await;
 }
 
 /// Binds a ClusterRole to a user.

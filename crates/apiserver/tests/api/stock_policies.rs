@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, CLASSES, RBAC, as_user, bind, class, pod};
+use crate::harness::{Answer, Api, CLASSES, as_user, class, grant, pod};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const MINIMUM: &str = "node.berth.dev/minimum-isolation";
@@ -217,12 +217,9 @@ async fn namespaces_and_classes_are_held_to_levels() {
     let mut bad = class("bad", "runc");
     bad["metadata"]["annotations"] = json!({"node.berth.dev/isolation": "VM"});
     api.post(CLASSES, bad).await.expect(403);
-    let role = json!({"metadata": {"name": "owner"}, "rules": [
-        {"apiGroups": [""], "resources": ["namespaces", "namespaces/status"], "resourceNames": ["boxed"], "verbs": ["*"]}]});
-    api.post(&format!("{RBAC}/clusterroles"), role)
-        .await
-        .expect(201);
-    bind(&api, "owner", "owner", "mallory").await;
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["namespaces", "namespaces/status"], "resourceNames": ["boxed"], "verbs": ["*"]}]);
+    grant(&api, "owner", "mallory", rules).await;
     let path = format!("{NAMESPACES}/boxed");
     for subresource in ["", "/status"] {
         let mut whole = api.get(&path).await.expect(200);

@@ -4,22 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, CLASSES, PODS, as_user, bind, class, pod};
-
-const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
-
-fn classy(name: &str, class: &str) -> Value {
-    let mut pod = pod(name);
-    pod["spec"]["runtimeClassName"] = json!(class);
-    pod
-}
+use crate::harness::{Answer, Api, CLASSES, PODS, RBAC, as_user, class, grant, pod_of_class};
 
 /// A user who may do this and nothing else.
 async fn user_with(api: &Api, name: &str, group: &str, resource: &str, verbs: &[&str]) {
-    let role = json!({"metadata": {"name": name},
-        "rules": [{"apiGroups": [group], "resources": [resource], "verbs": verbs}]});
-    api.post(CLUSTER_ROLES, role).await.expect(201);
-    bind(api, name, name, name).await;
+    let rules = json!([{"apiGroups": [group], "resources": [resource], "verbs": verbs}]);
+    grant(api, name, name, rules).await;
 }
 
 fn all(answer: &Answer) -> String {
@@ -55,8 +45,8 @@ async fn who_may_only_delete_classes_learns_nothing_of_pods() {
     for name in ["a", "b"] {
         api.post(CLASSES, class(name, "runc")).await.expect(201);
     }
-    api.post(PODS, classy("p", "a")).await.expect(201);
-    api.post(PODS, classy("q", "b")).await.expect(201);
+    api.post(PODS, pod_of_class("p", "a")).await.expect(201);
+    api.post(PODS, pod_of_class("q", "b")).await.expect(201);
     user_with(
         &api,
         "deleter",
@@ -68,7 +58,7 @@ async fn who_may_only_delete_classes_learns_nothing_of_pods() {
     // Rights in one namespace say nothing of the others.
     let role = json!({"metadata": {"name": "lister"},
         "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]});
-    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rbac = format!("{RBAC}/namespaces/default");
     api.post(&format!("{rbac}/roles"), role).await.expect(201);
     let binding = json!({"metadata": {"name": "lister"},
         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "deleter"}],
@@ -126,7 +116,7 @@ async fn a_node_chooses_few_words_of_what_others_are_told() {
         "{}",
         all(&told)
     );
-    let told = api.post(PODS, classy("p", "gvisor")).await;
+    let told = api.post(PODS, pod_of_class("p", "gvisor")).await;
     assert_eq!(told.code, 201, "{}", told.text);
     assert!(all(&told).len() < 3000, "{}", all(&told));
 }
@@ -145,7 +135,7 @@ async fn long_lists_and_many_mounts_cost_no_more_than_short_ones() {
     let told = api.post("/api/v1/namespaces", namespace).await;
     assert_eq!(told.code, 201, "{}", told.text);
     assert!(told.warnings().len() <= 64);
-    let mut pod = classy("p", "gvisor");
+    let mut pod = pod_of_class("p", "gvisor");
     let volume =
         |i: usize| json!({"name": format!("v{i}"), "hostPath": {"path": format!("/dev/x{i}")}});
     pod["spec"]["volumes"] = (0..5000).map(volume).collect();

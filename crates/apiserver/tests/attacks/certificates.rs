@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, RBAC, as_user};
+use crate::harness::{Answer, Api, as_user};
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 /// For CN=ann, O=dev.
@@ -23,16 +23,7 @@ async fn mallory(api: &Api, method: &str, path: &str, body: Option<Value>) -> An
 }
 
 async fn grant(api: &Api, name: &str, rule: Value) {
-    let role = json!({"metadata": {"name": name}, "rules": [rule]});
-    api.post(&format!("{RBAC}/clusterroles"), role)
-        .await
-        .expect(201);
-    let binding = json!({"metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
-    api.post(&format!("{RBAC}/clusterrolebindings"), binding)
-        .await
-        .expect(201);
+    crate::harness::grant(api, name, "mallory", json!([rule])).await;
 }
 
 /// Mallory may write requests with all their subresources, and has no signer.

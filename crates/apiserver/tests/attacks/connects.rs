@@ -2,16 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, PODS, RBAC, bind, class, pod};
+use super::harness::{Answer, Api, CLASSES, CONFIG_MAPS, PODS, class, pod};
 
 /// Gives a user some verbs on some resources.
 async fn grant(api: &Api, user: &str, verbs: &[&str], resources: &[&str]) {
     let rule = json!({"apiGroups": ["*"], "resources": resources, "verbs": verbs});
-    let role = json!({"metadata": {"name": user}, "rules": [rule]});
-    api.post(&format!("{RBAC}/clusterroles"), role)
-        .await
-        .expect(201);
-    bind(api, user, user, user).await;
+    super::harness::grant(api, user, user, json!([rule])).await;
 }
 
 const CONNECTIONS: [&str; 6] = [

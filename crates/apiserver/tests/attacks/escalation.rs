@@ -2,18 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, CLASSES, RBAC, as_user, bind, class};
+use crate::harness::{Answer, Api, CLASSES, RBAC, as_user, bind, class, grant};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-
-/// A ClusterRole that a user gets.
-async fn grant(api: &Api, user: &str, rules: Value) {
-    let role = json!({"metadata": {"name": user}, "rules": rules});
-    api.post(&format!("{RBAC}/clusterroles"), role)
-        .await
-        .expect(201);
-    bind(api, user, user, user).await;
-}
 
 async fn merge(api: &Api, user: &str, path: &str, body: Value) -> Answer {
     let headers = [
@@ -29,7 +20,7 @@ async fn a_label_adds_no_rules_that_its_writer_does_not_have() {
     let rules = json!([
         {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["get", "update", "patch"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
-    grant(&api, "mallory", rules).await;
+    grant(&api, "mallory", "mallory", rules).await;
     bind(&api, "viewer", "view", "viewer").await;
     let small = json!({"metadata": {"name": "small"},
         "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]});
@@ -66,7 +57,7 @@ async fn who_lists_classes_does_not_count_pods() {
     api.post(CLASSES, class("a", "runsc")).await.expect(201);
     let rules =
         json!([{"apiGroups": ["node.k8s.io"], "resources": ["runtimeclasses"], "verbs": ["list"]}]);
-    grant(&api, "mallory", rules).await;
+    grant(&api, "mallory", "mallory", rules).await;
     let columns = async |user: &str| {
         let headers = [
             ("impersonate-user", user),
@@ -80,7 +71,7 @@ async fn who_lists_classes_does_not_count_pods() {
     };
     assert_eq!(columns("mallory").await, ["Name", "Handler", "Age"]);
     let rules = json!([{"apiGroups": ["node.k8s.io", ""], "resources": ["runtimeclasses", "pods", "nodes"], "verbs": ["list"]}]);
-    grant(&api, "auditor", rules).await;
+    grant(&api, "auditor", "auditor", rules).await;
     let seen = columns("auditor").await;
     assert!(seen.contains(&"Pods".to_owned()), "{seen:?}");
 }
@@ -90,7 +81,7 @@ async fn the_status_of_a_definition_is_not_its_metadata() {
     let api = Api::start().await;
     let rules = json!([{"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions/status"],
         "verbs": ["patch"]}]);
-    grant(&api, "mallory", rules).await;
+    grant(&api, "mallory", "mallory", rules).await;
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let definition = json!({"metadata": {"name": "widgets.example.com", "finalizers": ["example.com/keep"]},
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},

@@ -218,11 +218,10 @@ pub fn lowers(new: &ObjectMeta, old: &ObjectMeta) -> bool {
     rank(&level(new, MINIMUM)) < rank(&level(old, MINIMUM))
 }
 
-/// Whether an update lets a namespace demand more than before, or a new one demands anything.
+/// Whether an update lets a namespace demand more than before.
 #[must_use]
-pub fn raises(new: &ObjectMeta, old: Option<&ObjectMeta>) -> bool {
-    let before = old.map_or(0, |old| rank(&level(old, MINIMUM)));
-    rank(&level(new, MINIMUM)) > before
+pub fn raises(new: &ObjectMeta, old: &ObjectMeta) -> bool {
+    rank(&level(new, MINIMUM)) > rank(&level(old, MINIMUM))
 }
 
 #[cfg(test)]
@@ -322,12 +321,12 @@ mod tests {
         ] {
             let (old, new) = (meta(json!(old)), meta(json!(new)));
             assert_eq!(lowers(&new, &old), is_lower, "{old:?} {new:?}");
-            assert_eq!(raises(&new, Some(&old)), is_higher, "{old:?} {new:?}");
+            assert_eq!(raises(&new, &old), is_higher, "{old:?} {new:?}");
         }
         assert!(lowers(&ObjectMeta::default(), &meta(json!("sandbox"))));
         assert!(!lowers(&ObjectMeta::default(), &meta(json!("process"))));
-        assert!(raises(&meta(json!("vm")), None));
-        assert!(!raises(&meta(json!("process")), None));
+        assert!(raises(&meta(json!("vm")), &ObjectMeta::default()));
+        assert!(!raises(&meta(json!("process")), &ObjectMeta::default()));
     }
 
     #[test]

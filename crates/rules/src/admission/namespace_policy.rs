@@ -12,10 +12,15 @@ use k8s_openapi::api::core::v1::Pod;
 use super::Rejection;
 use berth_core::gates::{FeatureGates, Gate};
 
-/// The class of pods that name none.
-pub const DEFAULT: &str = "node.berth.dev/default-runtime-class";
-/// The classes that pods may have, a comma list.
-pub const ALLOWED: &str = "node.berth.dev/allowed-runtime-classes";
+pub use berth_core::annotations::{ALLOWED_CLASSES as ALLOWED, DEFAULT_CLASS as DEFAULT};
+
+/// Whether the policy names a class: as the default, or among those that are allowed.
+#[must_use]
+pub fn names(annotations: Option<&BTreeMap<String, String>>, class: &str) -> bool {
+    let lists = [DEFAULT, ALLOWED].map(|key| annotations?.get(key));
+    let mut named = lists.into_iter().flatten().flat_map(|list| list.split(','));
+    named.any(|name| name.trim() == class)
+}
 
 /// Applies the default and checks the list; before overhead is computed.
 ///

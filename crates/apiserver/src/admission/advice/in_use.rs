@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use berth_core::advice::Advice;
-use berth_core::annotations::{ALLOWED_CLASSES, DEFAULT_CLASS};
+use berth_rules::admission::namespace_policy;
 use k8s_openapi::api::core::v1::Namespace;
 use memchr::memmem;
 
-use super::{ClassAdvice, NAMESPACES, WORKLOADS};
+use super::{ClassAdvice, WORKLOADS};
+use crate::admission::NAMESPACES;
 use crate::metadata::text;
 use crate::storage::Stored;
 use crate::user::User;
 
-/// As many objects of a kind are looked at.
+/// How many objects of a kind are looked at.
 const LIMIT: usize = 100_000;
 
 impl ClassAdvice {
-    /// What names a class, of what the user may list: who may not learns nothing of it, not even that there is something.
+    /// What names a class, among what the user may list. Who may not list a kind does not learn that any of it names the class.
     pub(super) fn named_by(&self, user: &User, class: &str) -> Option<Advice> {
         let mut parts = Vec::new();
         if self.may_list(user, "", "pods") {
@@ -31,12 +32,12 @@ impl ClassAdvice {
             );
         }
         let mut workloads = 0;
-        for (group, plural, at) in WORKLOADS {
+        for (group, plural, template) in WORKLOADS {
             if !self.may_list(user, group, plural) {
                 continue;
             }
             let storage = format!("{}/{plural}", if group.is_empty() { "core" } else { group });
-            let at = format!("/{}/spec/runtimeClassName", at.replace('.', "/"));
+            let at = format!("{template}/spec/runtimeClassName");
             workloads += self.count(&storage, class, |object| {
                 // What another one makes is counted there.
                 object["metadata"]["ownerReferences"].is_null() && text(object, &at) == class
@@ -46,9 +47,9 @@ impl ClassAdvice {
         if self.may_list(user, "", "namespaces") {
             let namespaces = self.storage.list(NAMESPACES, None);
             let named = namespaces.iter().take(LIMIT).filter(|stored| {
-                stored
-                    .shared::<Namespace>()
-                    .is_ok_and(|namespace| names(&namespace, class))
+                stored.shared::<Namespace>().is_ok_and(|namespace| {
+                    namespace_policy::names(namespace.metadata.annotations.as_ref(), class)
+                })
             });
             add(&mut parts, named.count(), "namespace(s)");
         }
@@ -58,7 +59,7 @@ impl ClassAdvice {
         })
     }
 
-    /// How many objects are so, of those in whose text the name is; only these are decoded.
+    /// How many objects meet a condition; only those whose text has the name of the class are decoded.
     fn count(
         &self,
         storage: &str,
@@ -66,7 +67,8 @@ impl ClassAdvice {
         is_so: impl Fn(&serde_json::Value) -> bool,
     ) -> usize {
         let wanted = format!("\"runtimeClassName\":\"{class}\"");
-        let has = |stored: &&Arc<Stored>| memmem::find(&stored.bytes, wanted.as_bytes()).is_some();
+        let finder = memmem::Finder::new(&wanted);
+        let has = |stored: &&Arc<Stored>| finder.find(&stored.bytes).is_some();
         let stored = self.storage.list(storage, None);
         let found = stored.iter().take(LIMIT).filter(has);
         found
@@ -79,14 +81,4 @@ fn add(parts: &mut Vec<String>, count: usize, what: &str) {
     if count > 0 {
         parts.push(format!("{count} {what}"));
     }
-}
-
-/// Whether the policy of a namespace names a class.
-fn names(namespace: &Namespace, class: &str) -> bool {
-    let annotations = namespace.metadata.annotations.as_ref();
-    let lists = [DEFAULT_CLASS, ALLOWED_CLASSES].map(|key| annotations?.get(key));
-    lists
-        .into_iter()
-        .flatten()
-        .any(|list| list.split(',').any(|name| name.trim() == class))
 }

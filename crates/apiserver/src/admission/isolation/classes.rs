@@ -1,6 +1,6 @@
-//! RuntimeClasses: none is made or changed so that pods and namespaces that count on it get less than they demand.
+//! RuntimeClasses: none is created or changed so that pods and namespaces that rely on it get less isolation than they demand.
 //!
-//! A class' handler never changes, but what it declares does, and a class can be deleted and made again. Nodes look the handler
+//! A class's handler never changes, but what it declares does, and a class can be deleted and made again. Nodes look the handler
 //! up by the class's name whenever they make a sandbox.
 
 use std::collections::BTreeMap;
@@ -10,22 +10,14 @@ use berth_core::isolation::{DECLARED, Isolation, MINIMUM, RunsBy, Unclear, level
 use berth_rules::admission::namespace_policy;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use memchr::memmem;
 
 use super::namespaces::{field_error, written};
 use super::{MinimumIsolation, NAMESPACES};
 use crate::admission::{Attributes, Operation};
 
-/// So many namespaces are named.
+/// How many namespaces a refusal names.
 const MAX_NAMED: usize = 5;
-
-/// How a namespace counts on a class.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Reliance {
-    /// Its pods that run by it.
-    pods: usize,
-    /// Its policy names it.
-    policy: bool,
-}
 
 impl MinimumIsolation {
     pub(super) fn validate_class(
@@ -51,18 +43,22 @@ impl MinimumIsolation {
         };
         let is_new = old.is_none();
         let mut refused = Vec::new();
-        for (name, demand, reliance) in self.relying(attributes.name)? {
-            let nodes = self.nodes.all()?;
+        let relying = self.relying(attributes.name)?;
+        if relying.is_empty() {
+            return Ok(());
+        }
+        let nodes = self.nodes.all()?;
+        for (name, (demand, pods)) in relying {
             if reaches(runs_by, demand, nodes.iter().map(AsRef::as_ref)).is_ok() {
                 continue;
             }
-            let by = match &reliance {
-                Reliance { pods: 0, .. } => "its policy names the class".to_owned(),
-                Reliance { pods, .. } => format!("{pods} pod(s)"),
+            let by = match pods {
+                0 => "its policy names the class".to_owned(),
+                pods => format!("{pods} pod(s)"),
             };
             let text = format!("{name:?} (at least {demand}, {by})");
             // Of a class that was not there no pod of a policy could rely on anything yet.
-            if is_new && reliance.pods == 0 {
+            if is_new && pods == 0 {
                 attributes.warn(format!(
                     "RuntimeClass {:?} is weaker than what namespace {text} demands, which will reject its pods",
                     attributes.name
@@ -87,9 +83,11 @@ impl MinimumIsolation {
         )))
     }
 
-    /// The namespaces that demand more than every handler has and count on a class, and what they demand.
-    fn relying(&self, class: &str) -> Result<Vec<(String, Isolation, Reliance)>, ApiError> {
-        let mut found: BTreeMap<String, (Isolation, Reliance)> = BTreeMap::new();
+    /// The namespaces that demand more than every handler has and count on a class: what they demand, and how many of their
+    /// pods run by it; with 0 pods only the policy of the namespace names it.
+    fn relying(&self, class: &str) -> Result<BTreeMap<String, (Isolation, usize)>, ApiError> {
+        let mut found: BTreeMap<String, (Isolation, usize)> = BTreeMap::new();
+        let finder = memmem::Finder::new(class);
         for stored in self.storage.list(NAMESPACES, None) {
             let namespace = stored.shared::<Namespace>()?;
             let demand = match level(&namespace.metadata, MINIMUM) {
@@ -98,15 +96,10 @@ impl MinimumIsolation {
                 // What can't be read demands all that there is.
                 Err(_) => Some(Isolation::Vm),
             };
-            let annotations = namespace.metadata.annotations.clone().unwrap_or_default();
-            let names = |key: &str| {
-                let list = annotations.get(key).map_or("", String::as_str);
-                list.split(',').any(|name| name.trim() == class)
-            };
-            let policy = names(namespace_policy::DEFAULT) || names(namespace_policy::ALLOWED);
+            let policy = namespace_policy::names(namespace.metadata.annotations.as_ref(), class);
             for stored in self.storage.list("core/pods", Some(&stored.name)) {
                 // Most pods don't have the name anywhere, and there may be a hundred thousand.
-                if std::str::from_utf8(&stored.bytes).is_ok_and(|text| !text.contains(class)) {
+                if finder.find(&stored.bytes).is_none() {
                     continue;
                 }
                 // One that cannot be read was reported; it does not run.
@@ -129,19 +122,14 @@ impl MinimumIsolation {
                     continue;
                 };
                 let name = stored.namespace.to_string();
-                let entry = found.entry(name).or_insert((demand, Reliance::default()));
+                let entry = found.entry(name).or_insert((demand, 0));
                 entry.0 = entry.0.max(demand);
-                entry.1.pods += 1;
+                entry.1 += 1;
             }
             if let Some(demand) = demand.filter(|_| policy) {
-                let name = stored.name.to_string();
-                let entry = found.entry(name).or_insert((demand, Reliance::default()));
-                entry.1.policy = true;
+                found.entry(stored.name.to_string()).or_insert((demand, 0));
             }
         }
-        Ok(found
-            .into_iter()
-            .map(|(name, (demand, reliance))| (name, demand, reliance))
-            .collect())
+        Ok(found)
     }
 }

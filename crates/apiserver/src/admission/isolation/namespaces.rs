@@ -1,4 +1,4 @@
-//! Namespaces: a demand is a level, and who lets a namespace demand less is an administrator.
+//! Namespaces: what they demand must be a level, and only an administrator may lower it.
 
 use berth_api::field::{FieldError, FieldPath};
 use berth_api::status::ApiError;
@@ -7,13 +7,14 @@ use berth_rules::admission::isolation as rules;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::MinimumIsolation;
+use super::{CLASSES, MinimumIsolation};
 use crate::admission::{Attributes, Operation};
-use crate::attributes::{self, Action, Asked, ResourceAttributes};
+use crate::attributes::Attributes as Authorization;
 use crate::object::Object;
 use crate::request::Verb;
+use crate::storage::key::group_resource;
 
-/// So many pods of a namespace are looked at when it demands more, and so many are named.
+/// How many pods of a namespace are looked at when it demands more, and how many of them a warning names.
 const MAX_PODS: usize = 3000;
 const MAX_NAMED: usize = 5;
 
@@ -75,7 +76,7 @@ impl MinimumIsolation {
                 attributes.user.name,
             )));
         }
-        if let Some(floor) = floor.filter(|_| old.is_some() && rules::raises(new, old)) {
+        if let Some(floor) = floor.filter(|_| old.is_some_and(|old| rules::raises(new, old))) {
             self.warn_of_existing(attributes, floor)?;
         }
         Ok(())
@@ -84,19 +85,8 @@ impl MinimumIsolation {
     /// Whoever may say how strong a class is may say what a namespace demands: by rights for the namespace alone it
     /// would be no demand.
     fn may_lower(&self, attributes: &Attributes<'_>) -> bool {
-        let asked = attributes::Attributes {
-            user: attributes.user,
-            asked: Asked::Resource(ResourceAttributes {
-                action: Action::Verb(Verb::Update),
-                group: "node.k8s.io",
-                version: "v1",
-                namespace: "",
-                resource: "runtimeclasses",
-                subresource: "",
-                name: "",
-                selection: None,
-            }),
-        };
+        let (group, resource) = group_resource(CLASSES);
+        let asked = Authorization::of_all(attributes.user, Verb::Update, group, resource);
         self.authorizer.authorize(&asked).allowed()
     }
 

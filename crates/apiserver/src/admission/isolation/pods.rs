@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_api::status::ApiError;
+use berth_core::annotations::RUNTIME;
 use berth_core::isolation::{ATTESTED, Isolation, MINIMUM, level};
 use berth_rules::admission::isolation as rules;
 use berth_rules::pod::EPHEMERAL_CONTAINERS;
@@ -11,9 +12,6 @@ use k8s_openapi::api::core::v1::{Binding, Pod};
 use super::MinimumIsolation;
 use crate::admission::{Attributes, Operation};
 use crate::object::Object;
-
-/// What the node says of the runtime that runs a pod.
-const RUNTIME: &str = "berth.dev/runtime";
 
 impl MinimumIsolation {
     pub(super) fn admit_pod(
@@ -47,8 +45,7 @@ impl MinimumIsolation {
                 if let Some(old) = attributes.old
                     && rules::is_another(object.metadata(), old.metadata())
                 {
-                    return Err(attributes
-                        .forbidden(format!("annotation {MINIMUM} of a pod can't be changed")));
+                    return Err(demand_changes(attributes));
                 }
                 match subresource {
                     EPHEMERAL_CONTAINERS => self.validate_now(attributes, object.typed()?),
@@ -84,18 +81,14 @@ impl MinimumIsolation {
             return Ok(());
         };
         attributes.annotate(MINIMUM, minimum.as_str());
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        let node = node.filter(|node| !node.is_empty());
-        self.check(pod, floor, node)?.map_err(refuse)
+        self.check(pod, floor, node_of(pod))?.map_err(refuse)
     }
 
     /// New code in a pod that is there: by what its namespace demands now.
     fn validate_now(&self, attributes: &Attributes<'_>, pod: &Pod) -> Result<(), ApiError> {
         let refuse = |rejection: rules::Rejection| attributes.forbidden(rejection.to_string());
         let floor = self.floor(attributes.namespace)?.map_err(refuse)?;
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        let node = node.filter(|node| !node.is_empty());
-        self.check(pod, floor, node)?.map_err(refuse)
+        self.check(pod, floor, node_of(pod))?.map_err(refuse)
     }
 
     /// A binding's annotations become the pod's. Who may bind chooses the node, and may be no scheduler of ours.
@@ -109,9 +102,7 @@ impl MinimumIsolation {
             map.as_ref().is_some_and(|map| map.contains_key(MINIMUM))
         };
         if brings(annotations) || brings(labels) {
-            return Err(
-                attributes.forbidden(format!("annotation {MINIMUM} of a pod can't be changed"))
-            );
+            return Err(demand_changes(attributes));
         }
         let Ok(floor) = self.floor(attributes.namespace)? else {
             // Its pods were admitted before; their own demand goes on to hold at the node.
@@ -147,4 +138,15 @@ impl MinimumIsolation {
             }
         }
     }
+}
+
+/// The node that a pod names or is bound to.
+fn node_of(pod: &Pod) -> Option<&str> {
+    let node = pod.spec.as_ref()?.node_name.as_deref()?;
+    (!node.is_empty()).then_some(node)
+}
+
+/// The refusal of what would change the demand of a pod.
+fn demand_changes(attributes: &Attributes<'_>) -> ApiError {
+    attributes.forbidden(format!("annotation {MINIMUM} of a pod can't be changed"))
 }

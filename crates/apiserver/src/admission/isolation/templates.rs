@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use berth_api::status::ApiError;
 use berth_core::isolation::Isolation;
-use berth_rules::admission::namespace_policy;
+use berth_rules::admission::{isolation as rules, namespace_policy};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -13,9 +13,8 @@ use super::MinimumIsolation;
 use crate::admission::Attributes;
 use crate::object::Object;
 
-/// Where the workloads of the stock server have it, as JSON pointers.
-const BUILT_IN: &[(&str, &str, &str)] = &[
-    ("", "podtemplates", "/template"),
+/// What makes pods on the stock server: group, plural, and where its template is, as a JSON pointer.
+pub(in crate::admission) const WORKLOADS: [(&str, &str, &str); 7] = [
     ("", "replicationcontrollers", "/spec/template"),
     ("apps", "daemonsets", "/spec/template"),
     ("apps", "deployments", "/spec/template"),
@@ -24,6 +23,9 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
     ("batch", "cronjobs", "/spec/jobTemplate/spec/template"),
     ("batch", "jobs", "/spec/template"),
 ];
+
+/// What has a template and makes no pods.
+const POD_TEMPLATES: (&str, &str, &str) = ("", "podtemplates", "/template");
 
 /// Where a custom resource has the template of its pods: `RESOURCE.GROUP=.spec.template`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +77,9 @@ impl fmt::Display for PodTemplatePath {
 impl MinimumIsolation {
     /// Where objects of a resource have the template of their pods.
     pub(super) fn template_path(&self, group: &str, plural: &str) -> Option<&str> {
-        let built_in = BUILT_IN
+        let built_in = WORKLOADS
             .iter()
+            .chain(&[POD_TEMPLATES])
             .find(|(g, resource, _)| *g == group && *resource == plural)
             .map(|(_, _, pointer)| *pointer);
         built_in.or_else(|| {
@@ -95,11 +98,14 @@ impl MinimumIsolation {
         let Some(pointer) = self.template_path(group, plural) else {
             return Ok(());
         };
-        let floor = match self.floor(attributes.namespace)? {
+        let Some(namespace) = self.namespace(attributes.namespace)? else {
+            return Ok(());
+        };
+        let floor = match rules::of_namespace(&namespace.metadata) {
             Ok(None | Some(Isolation::Process)) => return Ok(()),
             Ok(floor) => floor,
             Err(rejection) => {
-                attributes.warn(told(&rejection));
+                attributes.warn(rejection_warning(&rejection));
                 return Ok(());
             }
         };
@@ -119,8 +125,7 @@ impl MinimumIsolation {
                 return Ok(());
             }
         };
-        if let Some(namespace) = self.namespace(attributes.namespace)?
-            && let Some(annotations) = &namespace.metadata.annotations
+        if let Some(annotations) = &namespace.metadata.annotations
             && let Some(default) = annotations.get(namespace_policy::DEFAULT)
             && let Some(spec) = &mut pod.spec
             && spec.runtime_class_name.is_none()
@@ -128,13 +133,13 @@ impl MinimumIsolation {
             spec.runtime_class_name = Some(default.trim().to_owned()).filter(|d| !d.is_empty());
         }
         if let Err(rejection) = self.check(&pod, floor, None)? {
-            attributes.warn(told(&rejection));
+            attributes.warn(rejection_warning(&rejection));
         }
         Ok(())
     }
 }
 
-fn told(rejection: &dyn fmt::Display) -> String {
+fn rejection_warning(rejection: &dyn fmt::Display) -> String {
     format!("pods of this template will be refused: {rejection}")
 }
 
