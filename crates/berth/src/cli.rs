@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod classes;
+mod columns;
 mod cri;
 mod generate;
 mod image;

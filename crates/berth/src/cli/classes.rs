@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::access::AccessArgs;
+use super::columns::aligned;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ClassesArgs {
@@ -101,17 +102,7 @@ fn table(classes: &[RuntimeClass]) -> String {
             of(ClassStatus::why),
         ]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..header.len()).filter_map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    let mut text = aligned(&rows, "  ");
     if unknown > 0 {
         let _ = writeln!(
             text,

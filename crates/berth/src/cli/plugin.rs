@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 pub(super) const PROGRAM: &str = "kubectl-berth";
 
 /// Commands that ask a cluster: they get kubectl's kubeconfig.
-const ASKING: [&str; 5] = ["check", "overhead", "run", "top", "trace"];
+const ASKING: [&str; 6] = ["check", "classes", "overhead", "run", "top", "trace"];
 
 /// Whether the program was called by this name.
 #[must_use]

@@ -123,11 +123,7 @@ impl UpArgs {
         if own_dns {
             self.node.cluster_dns.clone_from(&dns_addresses);
         }
-        let own_dns_addresses = if own_dns {
-            dns_addresses.clone()
-        } else {
-            Vec::new()
-        };
+        let own_dns_addresses = own_dns.then(|| dns_addresses.clone());
         server.spawn(&pki, &mut roles).await?;
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(cri, token).await?)
@@ -198,7 +194,7 @@ impl UpArgs {
                 bridge: network.bridge,
                 pod_cidrs: vec![network.subnet],
                 node: name.clone(),
-                dns: own_dns_addresses,
+                dns: own_dns_addresses.unwrap_or_default(),
                 runtime_classes: gates.runtime_class,
                 remembered: data.path().join("node/network-policy.json"),
             };

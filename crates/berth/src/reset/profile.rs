@@ -54,9 +54,10 @@ pub(super) fn remove() -> Outcome {
     if !is_listed(&list) {
         return Outcome::Absent;
     }
-    let confined = confined(Path::new("/proc"));
-    if confined > 0 {
-        return Outcome::InUse(confined);
+    match confined(Path::new("/proc")) {
+        Ok(0) => {}
+        Ok(confined) => return Outcome::InUse(confined),
+        Err(error) => return Outcome::Unknown(error.to_string()),
     }
     match fs::write(REMOVE, NAME) {
         Ok(()) => Outcome::Removed,
@@ -72,17 +73,14 @@ fn is_listed(list: &str) -> bool {
 }
 
 /// How many processes are confined by it.
-fn confined(proc: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(proc) else {
-        return 0;
-    };
-    entries
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            let current = fs::read_to_string(entry.path().join("attr/current"));
-            current.is_ok_and(|label| label.split(" (").next() == Some(NAME))
-        })
-        .count()
+fn confined(proc: &Path) -> std::io::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(proc)? {
+        // Of a process that has ended there is nothing to read.
+        let current = fs::read_to_string(entry?.path().join("attr/current"));
+        count += usize::from(current.is_ok_and(|label| label.split(" (").next() == Some(NAME)));
+    }
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -111,7 +109,7 @@ mod tests {
             fs::create_dir_all(dir.path().join(pid).join("attr")).unwrap();
             fs::write(dir.path().join(pid).join("attr/current"), label).unwrap();
         }
-        assert_eq!(confined(dir.path()), 1);
+        assert_eq!(confined(dir.path()).unwrap(), 1);
         assert_eq!(Outcome::Absent.to_string(), "");
         assert!(Outcome::InUse(1).to_string().contains("stays"));
     }

@@ -204,7 +204,7 @@ fn policies_hold_whatever_runs_the_pods() {
         all += &manifest(&pod(&jailed, "role: jailed", class, &serve));
     }
     all += &manifest(&pod("free", "role: none", None, &at_once));
-    all += &manifest(&pod("stranger", "role: none", None, FOREVER));
+    all += &manifest(&pod("outsider", "role: none", None, FOREVER));
     all += &manifest(&Wanted {
         more: "    securityContext: {capabilities: {add: [NET_ADMIN]}}\n",
         ..pod("forger", "role: jailed", None, FOREVER)
@@ -228,7 +228,7 @@ fn policies_hold_whatever_runs_the_pods() {
         "friend-boxed",
         "jailed-plain",
         "jailed-boxed",
-        "stranger",
+        "outsider",
         "forger",
     ]);
     for name in [
@@ -281,7 +281,7 @@ fn policies_hold_whatever_runs_the_pods() {
     // Nothing isolates the servers yet.
     wait_reached(
         &cluster,
-        ("default", "stranger"),
+        ("default", "outsider"),
         &servers(8080),
         &["plain", "boxed"],
     );
@@ -295,7 +295,7 @@ fn policies_hold_whatever_runs_the_pods() {
     let friends =
         rules("{from: [{podSelector: {matchLabels: {role: friend}}}], ports: [{port: http}]}");
     cluster.apply(&policy("default", "in", &friends));
-    wait_reached(&cluster, ("default", "stranger"), &servers(8080), &[]);
+    wait_reached(&cluster, ("default", "outsider"), &servers(8080), &[]);
     let both = [
         servers(8080),
         servers(8081).map(|(name, ip, port, o)| {
@@ -328,7 +328,7 @@ fn policies_hold_whatever_runs_the_pods() {
         reached(
             &cluster,
             "default",
-            "stranger",
+            "outsider",
             &[("service", &service, 80, "")]
         ),
         [].into()
@@ -386,7 +386,7 @@ fn policies_hold_whatever_runs_the_pods() {
     cluster.apply(&policy("default", "in", &block));
     wait_reached(
         &cluster,
-        ("default", "stranger"),
+        ("default", "outsider"),
         &servers(8080),
         &["plain", "boxed"],
     );
@@ -421,7 +421,7 @@ fn policies_hold_whatever_runs_the_pods() {
         assert!(!lookup(jailed), "{jailed} asked the DNS server");
         // What others begin with it is answered.
         let own = [("own", ips[jailed].as_str(), 8080, "")];
-        wait_reached(&cluster, ("default", "stranger"), &own, &["own"]);
+        wait_reached(&cluster, ("default", "outsider"), &own, &["own"]);
     }
     let dns = "{podSelector: {matchLabels: {role: jailed}}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: \
                {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}]}]}";

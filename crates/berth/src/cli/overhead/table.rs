@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 
 use super::Evidence;
 use super::proposed::{proposed, time};
+use crate::cli::columns::aligned;
 
 const COLUMNS: [&str; 10] = [
     "NODE",
@@ -96,19 +97,7 @@ fn lines(measured: &[(&str, &ClassReport)]) -> String {
             }
         }
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    let mut out = String::new();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+    aligned(&rows, "  ")
 }
 
 fn row(node: &str, name: &str, state: &StateReport) -> [String; 10] {

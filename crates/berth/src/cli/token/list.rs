@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 
 use super::{NAME_PREFIX, TYPE, secrets};
+use crate::cli::columns::aligned;
 
 const COLUMNS: [&str; 6] = [
     "TOKEN",
@@ -87,22 +88,7 @@ fn left(expiration: &str, now: Timestamp) -> String {
 fn table(rows: &[[String; 6]]) -> String {
     let head = COLUMNS.map(str::to_owned);
     let lines: Vec<&[String; 6]> = std::iter::once(&head).chain(rows).collect();
-    let width = |column: usize| {
-        let cells = lines.iter().map(|line| line[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in lines {
-        let cells: Vec<String> = line
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(cells.join("   ").trim_end());
-        text.push('\n');
-    }
-    text
+    aligned(&lines, "   ")
 }
 
 #[cfg(test)]

@@ -78,12 +78,12 @@ impl Picture {
         let mut nodes: Vec<Vec<String>> =
             seen.nodes.iter().map(|node| node_row(node, seen)).collect();
         nodes.sort();
-        let sandboxes: HashMap<&str, &SandboxReport> = seen
-            .reports
-            .values()
-            .flatten()
-            .flat_map(|report| &report.sandboxes)
-            .map(|sandbox| (sandbox.uid.as_str(), sandbox))
+        // A node's word counts for what runs on it.
+        let reports = seen.reports.iter();
+        let sandboxes: HashMap<(&str, &str), &SandboxReport> = reports
+            .filter_map(|(node, report)| Some((node.as_str(), report.as_ref().ok()?)))
+            .flat_map(|(node, report)| report.sandboxes.iter().map(move |one| (node, one)))
+            .map(|(node, sandbox)| ((node, sandbox.uid.as_str()), sandbox))
             .collect();
         let declared: HashMap<String, String> = seen
             .classes
@@ -185,21 +185,22 @@ fn node_row(node: &Node, seen: &Seen<'_>) -> Vec<String> {
 
 fn pod_row(
     pod: &Pod,
-    sandboxes: &HashMap<&str, &SandboxReport>,
+    sandboxes: &HashMap<(&str, &str), &SandboxReport>,
     declared: &HashMap<String, String>,
     starts: &HashMap<String, Option<u64>>,
 ) -> Vec<String> {
     let spec = pod.spec.as_ref();
     let class = spec.and_then(|spec| spec.runtime_class_name.as_deref());
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let sandbox = sandboxes.get(uid);
+    let node = spec.and_then(|spec| spec.node_name.as_deref());
+    let sandbox = node.and_then(|node| sandboxes.get(&(node, uid)));
     let known = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.into());
     let start = starts.get(uid).copied().flatten();
     vec![
         pod.namespace().unwrap_or_default(),
         pod.name_any(),
         known(class.map(str::to_owned)),
-        known(spec.and_then(|spec| spec.node_name.clone())),
+        known(node.map(str::to_owned)),
         known(pod.status.as_ref().and_then(|status| status.phase.clone())),
         known(
             start.map(|micros| format!("{}.{:03} s", micros / 1_000_000, micros / 1_000 % 1_000)),

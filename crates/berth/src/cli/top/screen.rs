@@ -7,6 +7,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table as Widget, TableState, Tabs};
 
 use super::picture::{Picture, Table};
+use crate::cli::columns::aligned;
 
 const TITLES: [&str; 3] = ["Classes", "Nodes", "Pods"];
 
@@ -99,23 +100,11 @@ pub(super) fn tables(picture: &Picture) -> String {
 }
 
 fn text(table: &Table) -> String {
-    let widths: Vec<usize> = widths(table).collect();
-    let header: Vec<String> = table
-        .columns
-        .iter()
-        .map(|&column| column.to_owned())
-        .collect();
-    let mut out = String::new();
-    for row in std::iter::once(&header).chain(&table.rows) {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{:width$}", plain(cell)));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+    let header = table.columns.iter().map(|&column| column.to_owned());
+    let rows = table.rows.iter();
+    let rows = rows.map(|row| row.iter().map(|cell| plain(cell)).collect());
+    let rows: Vec<Vec<String>> = std::iter::once(header.collect()).chain(rows).collect();
+    aligned(&rows, "  ")
 }
 
 /// How wide each column is.

@@ -63,8 +63,11 @@ impl NodeCidrArgs {
             self.node_cidr_mask_size_ipv6.or(one),
         )
         .context("--cluster-cidr")?;
-        let services = services.iter().filter_map(|cidr| cidr.parse().ok());
-        let services = services.collect();
+        let services: Vec<IpNet> = services
+            .iter()
+            .map(|cidr| cidr.parse())
+            .collect::<Result<_, _>>()
+            .context("--service-cluster-ip-range")?;
         Ok(Some(NodeCidrs { cluster, services }))
     }
 }
