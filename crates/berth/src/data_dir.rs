@@ -19,6 +19,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,11 @@ use thiserror::Error;
 
 /// Format of the directory that this build reads and writes.
 const FORMAT: u32 = 1;
+/// How long a start waits for a lock whose process is gone. A process that is killed between the fork and the exec of a child
+/// leaves the lock to that child until it executes its program, which closes it.
+const ORPHANED_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a start looks whether such a lock is free.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Where a data directory is when nobody says otherwise.
 pub(crate) const DEFAULT: &str = "/var/lib/berth";
 
@@ -357,31 +363,51 @@ fn lock(dir: &Path) -> Result<Flock<File>, DataDirError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
         .map_err(io_error("open", &path))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut held) => {
-            let mut write = || {
-                held.set_len(0)?;
-                held.rewind()?;
-                writeln!(held, "{}", std::process::id())
-            };
-            write().map_err(io_error("write", &path))?;
-            Ok(held)
+    let mut file = file;
+    let deadline = Instant::now() + ORPHANED_LOCK_TIMEOUT;
+    let mut held = loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => break held,
+            Err((mut other, nix::errno::Errno::EWOULDBLOCK)) => {
+                let holder = read_holder(&mut other).map_err(io_error("read", &path))?;
+                if holder.is_none_or(is_running) || Instant::now() >= deadline {
+                    return Err(DataDirError::InUse {
+                        dir: dir.to_owned(),
+                        pid: holder.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()),
+                    });
+                }
+                file = other;
+            }
+            Err((_, errno)) => return Err(io_error("lock", &path)(errno.into())),
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            let _unreadable = file.read_to_string(&mut pid);
-            let pid = pid.trim();
-            Err(DataDirError::InUse {
-                dir: dir.to_owned(),
-                pid: if pid.is_empty() {
-                    "unknown".to_owned()
-                } else {
-                    pid.to_owned()
-                },
-            })
-        }
-        Err((_, errno)) => Err(io_error("lock", &path)(errno.into())),
-    }
+        std::thread::sleep(LOCK_RETRY_INTERVAL);
+    };
+    let mut write = || {
+        held.set_len(0)?;
+        held.rewind()?;
+        writeln!(held, "{}", std::process::id())
+    };
+    write().map_err(io_error("write", &path))?;
+    Ok(held)
+}
+
+/// The process that wrote itself into the lock file; `None` where nothing, or something else, stands there.
+fn read_holder(lock: &mut File) -> io::Result<Option<u32>> {
+    let mut text = String::new();
+    lock.rewind()?;
+    lock.take(32).read_to_string(&mut text)?;
+    Ok(text.trim().parse().ok())
+}
+
+/// Whether there is such a process, and it has not ended.
+fn is_running(pid: u32) -> bool {
+    // The name, in parentheses, may have anything in it; behind it stands the state (proc(5)).
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        let state = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.trim_start().chars().next());
+        !matches!(state, Some('Z' | 'X'))
+    })
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> DataDirError {
@@ -426,6 +452,34 @@ mod tests {
         let error = DataDir::open(temp.path(), fresh).unwrap_err().to_string();
         let process = format!("process {}", std::process::id());
         assert!(error.contains(&process), "{error}");
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_process_left_to_its_child_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let held = DataDir::open(temp.path(), fresh).unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        fs::write(temp.path().join("lock"), format!("{}\n", ended.id())).unwrap();
+        ended.wait().unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| DataDir::open(temp.path(), fresh).map(|_| ()));
+            // Once its thread runs, it finds the lock held: nobody but this test lets it go.
+            while !second.is_finished() && !waits(temp.path()) {
+                std::thread::yield_now();
+            }
+            assert!(!second.is_finished(), "taken, or refused, while it is held");
+            drop(held);
+            second.join().unwrap().unwrap();
+        });
+    }
+
+    /// Whether two descriptors of this process hold the lock file open.
+    fn waits(dir: &Path) -> bool {
+        let lock = dir.join("lock");
+        let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == lock))
+            .count()
+            == 2
     }
 
     #[test]
