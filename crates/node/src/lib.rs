@@ -62,6 +62,7 @@ mod pleg;
 mod pod_files;
 mod pod_network;
 mod pod_resources;
+mod pod_spec;
 mod pods;
 mod probes;
 mod registration;

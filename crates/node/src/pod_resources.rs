@@ -22,8 +22,8 @@ use tonic::{Request, Response, Status};
 use tracing::warn;
 
 use crate::agent::Agent;
+use crate::pod_spec::containers;
 use crate::sockets::{self, SocketError};
-use crate::worker::containers;
 
 const SOCKET: &str = "kubelet.sock";
 /// A client that connects and takes nothing.

@@ -8,7 +8,7 @@ use berth_lifecycle::swap::{self, Capacity};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::warn;
 
-use crate::worker::containers;
+use crate::pod_spec::containers;
 
 /// What containers may use of the machine's swap, the stock `memorySwap.swapBehavior`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use std::time::Duration;
 use berth_lifecycle::{Backoffs, Observed, Plan, Problem, Resize};
 use berth_trace::Stage;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -33,6 +33,7 @@ use crate::agent::Agent;
 use crate::cgroups::Limits;
 use crate::cri::{observe, rpc_message};
 use crate::pod_network::asked::Asked;
+use crate::pod_spec::containers;
 use crate::pods::PodHandle;
 use crate::probes::Prober;
 use crate::volumes::{self, Mounted};
@@ -406,11 +407,4 @@ impl Worker {
             self.pod.metadata.name.as_deref().unwrap_or_default()
         )
     }
-}
-
-/// Init and app containers of a pod.
-pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec
-        .iter()
-        .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
 }

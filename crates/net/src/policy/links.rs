@@ -6,8 +6,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::model::is_pod_uid;
-
 /// How an alias begins: `berth UID MAC IP...`.
 const MARK: &str = "berth";
 
@@ -52,6 +50,12 @@ pub(crate) fn of_bridge(bridge: &str) -> io::Result<Vec<Link>> {
 
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+/// Whether it can be a part of a chain's name.
+pub(crate) fn is_pod_uid(uid: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !uid.is_empty() && uid.len() <= 64 && uid.chars().all(fits)
 }
 
 /// Nothing for an interface that isn't a pod's, or whose alias isn't understood: nothing is let through it then.

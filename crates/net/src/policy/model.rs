@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
 use super::decisions::Direction;
+use super::links::is_pod_uid;
 use crate::services::facts::Protocol;
 use crate::services::model::Key;
 
@@ -104,12 +105,6 @@ pub(crate) enum Which {
     All,
     Range(u16, u16),
     Named(String),
-}
-
-/// Whether it can be a part of a chain's name.
-pub(crate) fn is_pod_uid(uid: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    !uid.is_empty() && uid.len() <= 64 && uid.chars().all(fits)
 }
 
 /// The revision of an object, where it is a number.

@@ -10,10 +10,11 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tracing::{debug, warn};
 
-use super::{Worker, containers};
+use super::Worker;
 use crate::agent::Agent;
 use crate::cri::{Limit, rpc_message, within};
 use crate::hooks;
+use crate::pod_spec::containers;
 
 /// Even after a long preStop hook a process gets this long.
 const LEAST: i64 = 2;

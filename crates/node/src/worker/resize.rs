@@ -10,11 +10,12 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use tonic::Code;
 use tracing::warn;
 
-use super::{Worker, containers};
+use super::Worker;
 use crate::allocation::{self, Allocation};
 use crate::amount;
 use crate::container_config::{container_resources, resources_of_pod};
 use crate::cri::rpc_message;
+use crate::pod_spec::containers;
 
 /// The resources of a pod as a whole.
 struct Whole<'a> {

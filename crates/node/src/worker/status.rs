@@ -20,12 +20,13 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use self::target::{Target, Written};
+use super::Worker;
 use super::annotate::RUNTIME;
 use super::last_words::{self, LastWords};
-use super::{Worker, containers};
 use crate::agent::Agent;
 use crate::container_config::message_file;
 use crate::pod_files::first_bytes;
+use crate::pod_spec::containers;
 use crate::pods::PodHandle;
 use crate::starts::PodStart;
 use crate::writes;
