@@ -1,6 +1,7 @@
 # make demo       install what is missing, build, start a cluster with three pods, show them
 # make demo-down  stop that cluster and remove everything it made
 # make test       install what is missing, run every test
+# make test-vm    what touches cgroups, AppArmor and systemd, in a virtual machine that has them (an hour)
 # make unit       the tests that need neither root nor a cluster
 # make check      what CI checks beside tests: format, lints, the graph of crates, rings of files, the pages
 # make fmt        format the code
@@ -10,7 +11,7 @@
 # make bench      figures of a release build
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: demo demo-down clean-demo test unit check fmt lint install package bench setup release
+.PHONY: demo demo-down clean-demo test test-vm unit check fmt lint install package bench setup release
 
 PREFIX ?= /usr/local
 
@@ -28,6 +29,9 @@ demo-down clean-demo:
 
 test: setup
 	@scripts/test
+
+test-vm: setup
+	@scripts/test-vm
 
 unit:
 	@cargo test --workspace --lib --locked

@@ -8,6 +8,7 @@ mod client;
 mod identity;
 mod links;
 mod pool;
+mod root;
 pub(crate) mod service;
 mod target;
 mod tunnels;
@@ -97,7 +98,14 @@ pub(crate) async fn handle(
         // Not authorized as an upgrade: the other side must not see one.
         request.headers_mut().remove(header::UPGRADE);
     }
-    let links = (connect.kind == Connect::Proxy && !connect.upgrade).then(|| {
+    let is_page = connect.kind == Connect::Proxy && !connect.upgrade;
+    if is_page
+        && let Some(elsewhere) =
+            root::redirect(request.method(), request.uri(), &connect.path_and_query)
+    {
+        return Ok(elsewhere);
+    }
+    let links = is_page.then(|| {
         let server = format!("{}:{}", target.host, target.port);
         Links::of(&request, &target.path_and_query, &server)
     });

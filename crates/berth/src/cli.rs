@@ -7,6 +7,7 @@ mod columns;
 mod cri;
 mod generate;
 mod image;
+mod installer;
 mod kubeconfig;
 mod migrate;
 mod node;
@@ -77,6 +78,8 @@ enum Command {
     Classes(classes::ClassesArgs),
     /// Propose a RuntimeClass' overhead by what nodes have measured; for who may get nodes/proxy
     Overhead(overhead::OverheadArgs),
+    /// Runtime handlers on the nodes of a stock cluster: registered, tried, advertised, and taken back
+    Installer(installer::InstallerCommand),
     /// Policies of namespaces for API servers that are not berth's
     Policy(policy::PolicyCommand),
     /// Show where the time of a pod's start went; for who may get nodes/proxy
@@ -143,6 +146,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => return args.run().await,
             Command::Classes(args) => args.run().await,
             Command::Overhead(args) => args.run().await,
+            Command::Installer(args) => args.run().await,
             Command::Policy(args) => args.run(),
             Command::Trace(args) => args.run().await,
             Command::Top(args) => args.run().await,

@@ -12,6 +12,7 @@ mod connections;
 mod data_dir;
 mod dirs;
 mod election;
+mod installer;
 mod join;
 mod kubeconfig;
 mod logging;
@@ -25,8 +26,17 @@ mod role;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
+/// The name under which containerd starts it as a shim (`runtime_type`).
+const SHIM: &str = "containerd-shim-berth-v2";
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().map(std::path::PathBuf::from);
+    if program.is_some_and(|program| program.file_name() == Some(OsStr::new(SHIM))) {
+        let arguments: Vec<_> = arguments.collect();
+        return berth_shim::publish::main(&arguments)
+            .unwrap_or_else(|| berth_shim::server::main(arguments));
+    }
     match arguments.next().as_deref().and_then(OsStr::to_str) {
         Some("shim") => return berth_shim::server::main(arguments.collect()),
         Some(berth_runtime::SUBCOMMAND) => return berth_runtime::main(arguments.collect()),

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 pub(crate) mod cri;
 pub(crate) mod dns;
 pub(crate) mod node;
+pub(crate) mod policies;
 pub(crate) mod server;
 
 /// In the order in which they stop.

@@ -25,6 +25,8 @@ mod rootfs;
 mod sandboxer;
 #[path = "cri/strangers.rs"]
 mod strangers;
+#[path = "cri/tap.rs"]
+mod tap;
 #[path = "cri/testvm.rs"]
 mod testvm;
 #[path = "cri/vm.rs"]

@@ -29,16 +29,22 @@ mod devices;
 mod dns;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/installer.rs"]
+mod installer;
 #[path = "e2e/isolation.rs"]
 mod isolation;
 #[path = "e2e/join.rs"]
 mod join;
+#[path = "e2e/machines.rs"]
+mod machines;
 #[path = "e2e/measured.rs"]
 mod measured;
 #[path = "e2e/migrate.rs"]
 mod migrate;
 #[path = "e2e/network_policy.rs"]
 mod network_policy;
+#[path = "e2e/node_policy.rs"]
+mod node_policy;
 #[path = "e2e/observability.rs"]
 mod observability;
 #[path = "e2e/overhead.rs"]
@@ -47,6 +53,8 @@ mod overhead;
 mod owners;
 #[path = "e2e/package.rs"]
 mod package;
+#[path = "e2e/parts.rs"]
+mod parts;
 #[path = "e2e/pods.rs"]
 mod pods;
 #[path = "e2e/policies.rs"]

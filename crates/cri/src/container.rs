@@ -40,7 +40,7 @@ pub(crate) use exit::{ended, watch_exit};
 pub(crate) use logs::reopen_log;
 pub(crate) use remove::remove;
 pub(crate) use rootfs::bind as bind_rootfs;
-pub(crate) use start::{not_started, start};
+pub(crate) use start::{never_started, not_started, start};
 pub(crate) use status::{list, status, status_of};
 pub(crate) use stop::stop;
 pub(crate) use update::{merge, update};
@@ -120,6 +120,11 @@ impl Container {
 
     pub(crate) fn set_task(&self, task: Task) {
         self.task.send_replace(task);
+    }
+
+    /// Whether a task waits for its end or deletes it.
+    pub(crate) fn is_watched(&self) -> bool {
+        *self.task.borrow() != Task::None
     }
 
     /// Waits until the process has ended.

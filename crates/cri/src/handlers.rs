@@ -39,6 +39,7 @@ pub use definition::{Definition, RuntimeDef, Sandboxer, WARM_MAX};
 pub use document::Origin;
 pub(crate) use gvisor::{GvisorSettings, settings as gvisor_settings};
 pub use import::Warning;
+pub(crate) use inputs::Inputs;
 pub use refused::HandlerRefused;
 pub(crate) use reload::follow;
 pub use survey::Survey;

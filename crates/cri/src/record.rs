@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cni::Attachment;
 use crate::error::{CriError, chain};
+use crate::handlers::Inputs;
 use crate::runtime::{PodRuntime, RootfsMounter};
 use crate::sandbox::ShimProcesses;
 
@@ -115,6 +116,9 @@ pub(crate) struct SandboxRecord {
     /// begins there, and what it used while it waited stays charged to it.
     #[serde(default)]
     pub(crate) waited_in: Option<PathBuf>,
+    /// The files of its handler that one which waits was booted from, as they were before it was.
+    #[serde(default)]
+    pub(crate) booted_from: Inputs,
     /// Of one that waited: its pod's cgroup has its limits and, but for what was started since, all its processes.
     #[serde(default)]
     pub(crate) placed: bool,

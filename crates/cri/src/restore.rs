@@ -1,11 +1,13 @@
 //! Taking over what an earlier server left: reconnect to shims, learn what ended meanwhile, and
 //! give back what belongs to nobody.
 
+mod sweep;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth_shim::client::{self, Shim, Status, recorded_exit, recorded_oom_kill};
+use berth_shim::client::{Shim, ShimError, Status, recorded_exit, recorded_oom_kill};
 
 use serde::de::DeserializeOwned;
 
@@ -52,7 +54,7 @@ pub(crate) async fn restore(engine: &Shared) -> Result<(), CriError> {
         futures::future::join_all(waiting.iter().map(|sandbox| warm::adopt(engine, sandbox))),
     );
     let shared = Arc::clone(engine);
-    blocking(move || sweep(&shared, known)).await
+    blocking(move || sweep::sweep(&shared, known)).await
 }
 
 /// Marks the ports of pods that a berth before this one has started.
@@ -162,59 +164,87 @@ async fn take_over(engine: &Shared, sandbox: &Arc<Sandbox>) {
 async fn reconnect(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), CriError> {
     let record = sandbox.record();
     let config = record.runtime.shim(&engine.config);
-    let containers = container::of_sandbox(engine, &sandbox.id);
     let bundle = engine.layout.bundle(&record.id);
-    match Shim::reconnect(&config, &bundle).await {
-        Ok(shim) => {
-            sandbox.set_shim(Some(shim.clone()));
-            sandbox::note_processes(engine, sandbox, &shim).await;
-            if record.phase == Phase::Ready
-                && let Err(error) = sandbox.place(&bundle).await
-            {
-                let error = chain(&error);
-                tracing::warn!(id = sandbox.id, error, "not in the pod's cgroup");
+    let error = match Shim::reconnect(&config, &bundle).await {
+        Ok(shim) => match resume_all(engine, sandbox, &shim).await {
+            Ok(()) => return Ok(()),
+            // It has died since it answered.
+            Err(CriError::Shim { source, .. }) if source.is_disconnected() => source,
+            Err(error) => return Err(error),
+        },
+        Err(error) => error,
+    };
+    lose_all(engine, sandbox, &error).await
+}
+
+/// A sandbox whose shim answers.
+async fn resume_all(engine: &Shared, sandbox: &Arc<Sandbox>, shim: &Shim) -> Result<(), CriError> {
+    let record = sandbox.record();
+    let bundle = engine.layout.bundle(&record.id);
+    sandbox.set_shim(Some(shim.clone()));
+    sandbox::note_processes(engine, sandbox, shim).await;
+    if record.phase == Phase::Ready
+        && let Err(error) = sandbox.place(&bundle).await
+    {
+        let error = chain(&error);
+        tracing::warn!(id = sandbox.id, error, "not in the pod's cgroup");
+    }
+    for container in &container::of_sandbox(engine, &sandbox.id) {
+        resume(engine, container, shim).await?;
+    }
+    if record.phase == Phase::Ready {
+        sandbox::follow(engine, sandbox);
+    }
+    if record.phase == Phase::Ready && !record.has_own_process() {
+        sandbox::watch(engine, sandbox, shim.clone());
+    } else if record.phase == Phase::Ready {
+        let runs = if record.runtime.sandbox_service {
+            shim.is_sandbox_ready(&record.id).await
+        } else {
+            let runs = |status| matches!(status, Status::Running | Status::Created);
+            let state = shim.state(&record.id).await;
+            state.map(|state| runs(state.status))
+        };
+        match runs {
+            Ok(true) => sandbox::watch(engine, sandbox, shim.clone()),
+            Err(error) if error.is_disconnected() => {
+                return Err(CriError::shim("look at pod sandbox", &record.id)(error));
             }
-            for container in &containers {
-                resume(engine, container, &shim).await?;
-            }
-            if record.phase == Phase::Ready && !record.has_own_process() {
-                sandbox::watch(engine, sandbox, shim);
-            } else if record.phase == Phase::Ready {
-                let runs = if record.runtime.sandbox_service {
-                    shim.is_sandbox_ready(&record.id).await
-                } else {
-                    let runs = |status| matches!(status, Status::Running | Status::Created);
-                    let state = shim.state(&record.id).await;
-                    state.map(|state| runs(state.status))
-                };
-                match runs {
-                    Ok(true) => sandbox::watch(engine, sandbox, shim),
-                    _ => sandbox.update(|record| record.phase = Phase::NotReady)?,
-                }
-            }
-            Ok(())
-        }
-        Err(error) => {
-            tracing::warn!(
-                id = sandbox.id,
-                error = chain(&error),
-                "the shim of a pod sandbox is gone"
-            );
-            for container in &containers {
-                lost(engine, container, &record).await?;
-            }
-            if record.has_own_process() && bundle.exists() {
-                let _ = sandbox::end_without_shim(engine, &record, &record.id).await;
-            }
-            sandbox::note_lost(sandbox);
-            sandbox.update(|record| record.phase = Phase::NotReady)?;
-            if sandbox.record().shim_lost {
-                let work = sandbox::end_leftovers(Arc::clone(engine), Arc::clone(sandbox));
-                engine.tasks.spawn("leftovers of a shim", work);
-            }
-            Ok(())
+            Ok(false) | Err(_) => sandbox.update(|record| record.phase = Phase::NotReady)?,
         }
     }
+    Ok(())
+}
+
+/// A sandbox whose shim is gone.
+async fn lose_all(
+    engine: &Shared,
+    sandbox: &Arc<Sandbox>,
+    error: &ShimError,
+) -> Result<(), CriError> {
+    let record = sandbox.record();
+    tracing::warn!(
+        id = sandbox.id,
+        error = chain(error),
+        "the shim of a pod sandbox is gone"
+    );
+    sandbox.set_shim(None);
+    for container in &container::of_sandbox(engine, &sandbox.id) {
+        // One that was taken over before the shim died has somebody who waits for its end.
+        if !container.is_watched() {
+            lost(engine, container, &record).await?;
+        }
+    }
+    if record.has_own_process() && engine.layout.bundle(&record.id).exists() {
+        let _ = sandbox::end_without_shim(engine, &record, &record.id).await;
+    }
+    sandbox::note_lost(sandbox);
+    sandbox.update(|record| record.phase = Phase::NotReady)?;
+    if sandbox.record().shim_lost {
+        let work = sandbox::end_leftovers(Arc::clone(engine), Arc::clone(sandbox));
+        engine.tasks.spawn("leftovers of a shim", work);
+    }
+    Ok(())
 }
 
 /// A container whose shim answers.
@@ -235,7 +265,7 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
     if matches!(&state, Ok(state) if state.status == Status::Created) {
         // The call that was to start it may still be on its way. A shim deletes what was never started, and nothing else.
         match shim.delete(&container.id).await {
-            Ok(_) => return never_started(engine, container),
+            Ok(_) => return container::never_started(engine, container),
             Err(_) => state = shim.state(&container.id).await,
         }
     }
@@ -278,7 +308,8 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
             let exit = recorded_exit(&bundle);
             let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
             if phase == ContainerPhase::Starting && exit.is_none() {
-                return never_started(engine, container);
+                end_cut_short(engine, container).await;
+                return container::never_started(engine, container);
             }
             container.update(|record| {
                 record.phase = ContainerPhase::Exited(container::ended(exit, killed))
@@ -288,12 +319,20 @@ async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Res
     }
 }
 
-/// A container of which no process has run is as it was before its start, and may be started.
-fn never_started(engine: &Shared, container: &Container) -> Result<(), CriError> {
-    // What the shim has noted is the end of the process that waited to become it.
-    let path = engine.layout.bundle(&container.id);
-    client::forget_exit(&path).map_err(CriError::io("remove the exit noted in", &path))?;
-    container.update(|record| record.phase = ContainerPhase::Created)
+/// Ends what another's shim has left in its runtime of a container that it was creating when its client, the server before us,
+/// was killed: some give up then, and know nothing of it. Of virtual machines the shim's `delete` may be all of the pod's end.
+async fn end_cut_short(engine: &Shared, container: &Container) {
+    let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) else {
+        return;
+    };
+    let pod = sandbox.record();
+    if pod.runtime.other_shim().is_some() && !pod.runtime.is_vm() {
+        let _ = sandbox::end_without_shim(engine, &pod, &container.id).await;
+        // runc writes its pid file aside first, and refuses to where one that was killed has left it.
+        let aside = engine.layout.bundle(&container.id).join(".init.pid");
+        // Mostly there is none.
+        let _ = std::fs::remove_file(aside);
+    }
 }
 
 /// A container whose shim is gone: what the shim noted counts, else nobody knows.
@@ -318,73 +357,4 @@ async fn lost(
     let exit = recorded_exit(&bundle).or(ended);
     let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
     container.update(|record| record.phase = ContainerPhase::Exited(container::ended(exit, killed)))
-}
-
-/// Gives back files, mounts and snapshots whose sandbox or container has no record.
-///
-/// Of `waiting` some are gone by now, and what is left of one that could not be removed is the next start's.
-fn sweep(engine: &Shared, waiting: BTreeSet<String>) -> Result<(), CriError> {
-    let listed = engine.sandboxes.all();
-    let sandboxes: BTreeSet<String> = listed
-        .iter()
-        .map(|item| item.id.clone())
-        .chain(waiting)
-        .collect();
-    let mut containers: BTreeSet<String> = engine
-        .containers
-        .all()
-        .iter()
-        .map(|item| item.id.clone())
-        .collect();
-    for container in engine.containers.all() {
-        let sandbox_id = container.record().sandbox_id;
-        if !sandboxes.contains(&sandbox_id) && !engine.held.has(&sandbox_id) {
-            tracing::info!(
-                id = container.id,
-                "removing a container whose pod sandbox is gone"
-            );
-            container::discard(engine, &container.id)?;
-            engine.containers.remove(&container.id);
-            containers.remove(&container.id);
-        }
-    }
-    for id in entries(&engine.layout.pods()) {
-        if !sandboxes.contains(&id) && !engine.held.has(&id) {
-            tracing::info!(id, "giving back a leaked pod sandbox");
-            sandbox::give_back(&engine.layout, &id)?;
-        }
-    }
-    for id in entries(&engine.layout.bundles()) {
-        if !sandboxes.contains(&id) && !containers.contains(&id) && !engine.held.has(&id) {
-            tracing::info!(id, "removing a leaked container");
-            container::discard(engine, &id)?;
-        }
-    }
-    for name in entries(&engine.layout.sockets()) {
-        // A shim that was killed leaves its sockets behind.
-        let path = engine.layout.sockets().join(name);
-        let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        if std::os::unix::net::UnixStream::connect(&path).is_err_and(refused) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    for snapshot in engine.images.snapshots()? {
-        let holder = snapshot.key.split('-').next().unwrap_or_default();
-        if !containers.contains(holder) && !engine.held.has(holder) {
-            tracing::info!(key = snapshot.key, "removing a leaked snapshot");
-            engine.images.remove_snapshot(&snapshot.key)?;
-        }
-    }
-    Ok(())
-}
-
-fn entries(dir: &Path) -> Vec<String> {
-    std::fs::read_dir(dir)
-        .map(|entries| {
-            entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect()
-        })
-        .unwrap_or_default()
 }

@@ -14,12 +14,13 @@ mod update;
 mod users;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use berth_shim::client::Shim;
 use parking_lot::RwLock;
 
-use crate::engine::Engine;
-use crate::error::CriError;
+use crate::engine::{Engine, Shared};
+use crate::error::{CriError, chain};
 use crate::record::{self, Phase, SandboxRecord};
 use crate::stats::{Asked, Rate};
 
@@ -114,4 +115,20 @@ pub(crate) fn name(config: &berth_cri_api::v1::PodSandboxConfig) -> String {
         "{}_{}_{}_{}",
         metadata.name, metadata.namespace, metadata.uid, metadata.attempt
     )
+}
+
+/// Has follow into the pod's cgroup, in the background, what a runtime has put where the sandbox waited: a gofer beside a
+/// new container, or a guest's processors, which Kata (`sandbox_cgroup_only = false`) puts back into the cgroup that it was
+/// booted with whenever a container comes, changes or goes. There they would be outside of the pod's limits.
+pub(crate) fn follow(engine: &Shared, sandbox: &Arc<Sandbox>) {
+    if sandbox.record().waited_in.is_none() {
+        return;
+    }
+    let (sandbox, bundle) = (Arc::clone(sandbox), engine.layout.bundle(&sandbox.id));
+    engine.tasks.spawn("move into a pod's cgroup", async move {
+        // Whoever starts a container tries again, and is told.
+        if let Err(error) = sandbox.place(&bundle).await {
+            tracing::warn!(id = sandbox.id, error = chain(&error), "not moved");
+        }
+    });
 }

@@ -13,6 +13,7 @@
 //! To clients they do not exist: they are in no list, and can't be asked for by id.
 
 mod adopt;
+mod bound;
 mod fits;
 mod keep;
 mod make;

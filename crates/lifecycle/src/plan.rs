@@ -61,6 +61,8 @@ pub struct Plan {
     pub retry_at: Option<Timestamp>,
     /// All init containers are done (sidecars: started).
     pub initialized: bool,
+    /// Nothing of the pod runs again, though some of its containers may never have run: what they needed is gone.
+    pub is_over: bool,
 }
 
 /// What the probes know, by container id.
@@ -140,6 +142,7 @@ impl Planner<'_> {
         let started = self.observed.containers.iter().any(started);
         if self.policy == RestartPolicy::Never && attempt != 0 && started {
             self.plan.kill_pod = true;
+            self.plan.is_over = true;
             return;
         }
         let to_start: Vec<usize> = (0..self.spec.containers.len())

@@ -12,6 +12,8 @@
 //! | `judge.rs` | the same answers for connections that there are already (pure) |
 //! | `learned.rs`, `cut.rs` | what the kernel says, and connections that are forbidden |
 //! | `handle.rs` | how a pod's start waits until its rules are written |
+//! | `network.rs` | which bridge pods are on |
+//! | `port.rs` | marks a pod's port, where its runtime has not |
 //!
 //! One task: four watches, pods that are about to start, a wake-up when somebody changes nftables, and a look from time to time. The
 //! rules stay when it ends, as pods do. A pod that they don't know reaches nobody, and nobody but this machine reaches it.
@@ -25,6 +27,8 @@ mod judge;
 mod learned;
 mod links;
 mod model;
+mod network;
+mod port;
 mod ranges;
 mod resolve;
 mod rules;
@@ -34,7 +38,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use berth_supervise::{Outage, unblock};
 use futures::StreamExt as _;
@@ -52,7 +55,6 @@ use tracing::{info, warn};
 
 use crate::changes::Changes;
 use crate::nft::{NftError, Table};
-use crate::services::kept::Kept;
 use crate::services::model::Key;
 use crate::services::{
     LOOK, PAUSE, Seen, ServiceProxyError, TICK, TOGETHER, bridge, cidrs, soonest,
@@ -62,23 +64,40 @@ use decisions::{Decisions, Facts};
 use floors::{Annotations, Remembered};
 use handle::Start;
 pub use handle::{Closed, NotInForce, PolicyHandle};
+use ipnet::IpNet;
 use learned::Learned;
 use links::Link;
 use model::{Labels, Pod, Policy};
+use network::{Network, NetworkError, Told};
+pub use network::{RemoveError, remove, remove_remembered};
+pub use port::PortError;
 use resolve::Inputs;
 
 /// Pods that may wait for their rules without anybody looking.
 const QUEUE: usize = 256;
+/// What has to be known before rules are written.
+const EVERYTHING: [&str; 6] = [
+    "pods",
+    "namespaces",
+    "NetworkPolicies",
+    "RuntimeClasses",
+    "the bridge of the runtime's network",
+    "the port of the node's own API",
+];
 
 /// Settings of what enforces NetworkPolicies.
 #[derive(Clone)]
 pub struct PolicyConfig {
     /// Client for the API server; it must be allowed what `system:network-policy` is.
     pub client: Client,
-    /// The pods' bridge, after which the tables are named.
-    pub bridge: String,
-    /// Addresses of the pods of this network, in CIDR notation.
+    /// The pods' bridge, after which the tables are named; nothing where the node agent says it later ([`PolicyHandle::pods_are_on`]).
+    pub bridge: Option<String>,
+    /// Addresses of the pods of this network, in CIDR notation; none where the bridge's own addresses say it.
     pub pod_cidrs: Vec<String>,
+    /// Whether the node agent marks pods' ports ([`PolicyHandle::mark_port`]), since its runtime may not.
+    pub marks_ports: bool,
+    /// Where it is remembered which bridges have rules, for [`remove_remembered`]; nothing where that is known otherwise.
+    pub bridges: Option<PathBuf>,
     /// The node's name, by which pods are its own.
     pub node: String,
     /// Addresses of the cluster's DNS server, where it is berth's own.
@@ -96,25 +115,30 @@ pub struct PolicyConfig {
 pub fn prepare(config: PolicyConfig) -> Result<(PolicyHandle, Enforcer), ServiceProxyError> {
     let (starts, queue) = mpsc::channel(QUEUE);
     let (closed, known) = watch::channel(Closed::default());
-    let node_port = Arc::new(AtomicU16::new(0));
+    let (lacks, lacking) = watch::channel(EVERYTHING.to_vec());
+    if let Some(bridge) = &config.bridge {
+        network::tables(bridge)?;
+    }
+    let told = Arc::new(watch::Sender::new(Told {
+        bridge: config.bridge.map(Ok),
+        ..Told::default()
+    }));
     let handle = PolicyHandle {
         client: config.client.clone(),
         starts,
         closed: known,
-        node_port: Arc::clone(&node_port),
+        lacking,
+        told: Arc::clone(&told),
+        marks_ports: config.marks_ports,
     };
-    let tables = [
-        Table::new("policy", &config.bridge)?,
-        Table::bridge("policy", &config.bridge)?,
-    ];
     let enforcer = Enforcer {
         client: config.client,
         queue,
-        node_port,
+        news: told.subscribe(),
+        _told: told,
+        configured: cidrs(&config.pod_cidrs)?,
         facts: Facts {
             node: config.node,
-            bridge: config.bridge,
-            pod_cidrs: cidrs(&config.pod_cidrs)?,
             dns: config.dns,
             bridge_passes_rules: true,
             ..Facts::default()
@@ -127,40 +151,28 @@ pub fn prepare(config: PolicyConfig) -> Result<(PolicyHandle, Enforcer), Service
         attached: BTreeMap::new(),
         waiting: Vec::new(),
         links: Vec::new(),
-        kept: Kept::new("of pods' networks", tables),
+        network: Network::new(config.bridges),
         remembered: Remembered::read(&config.remembered),
         decided: None,
         is_told: false,
         owners: None,
         closed,
+        lacks,
         outage: Outage::new("cannot keep the rules of pods' networks"),
     };
     Ok((handle, enforcer))
-}
-
-/// Removes the rules of a network on which nothing is enforced any more: what they don't know they drop.
-///
-/// # Errors
-/// When nft refuses. Where there is no nft there are no rules.
-pub async fn remove(bridge: &str) -> Result<(), NftError> {
-    for table in [
-        Table::new("policy", bridge)?,
-        Table::bridge("policy", bridge)?,
-    ] {
-        match table.remove().await {
-            Ok(()) | Err(NftError::Run(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Keeps the rules.
 pub struct Enforcer {
     client: Client,
     queue: mpsc::Receiver<Start>,
-    /// The port of the node's own API, once it listens.
-    node_port: Arc<AtomicU16>,
+    /// What the node agent says.
+    news: watch::Receiver<Told>,
+    /// So that there is always somebody who could say more.
+    _told: Arc<watch::Sender<Told>>,
+    /// Where pods are, as it was configured.
+    configured: Vec<IpNet>,
     facts: Facts,
     runtime_classes: bool,
     pods: Seen<Pod>,
@@ -172,7 +184,7 @@ pub struct Enforcer {
     /// Pods whose start waits.
     waiting: Vec<Start>,
     links: Vec<Link>,
-    kept: Kept<2>,
+    network: Network,
     remembered: Remembered,
     /// What the rules say; nothing before they were written, and what they forbid was cut.
     decided: Option<Decisions>,
@@ -181,6 +193,8 @@ pub struct Enforcer {
     /// Whose each address was at the last look; nothing before the first.
     owners: Option<Owners>,
     closed: watch::Sender<Closed>,
+    /// What is not known yet.
+    lacks: watch::Sender<Vec<&'static str>>,
     outage: Outage,
 }
 
@@ -205,7 +219,7 @@ impl Enforcer {
         let mut policies = Box::pin(watcher(policies, config()).default_backoff());
         let mut classes = Box::pin(watcher(classes, config()).default_backoff());
         let outage = |what: &str| Outage::new(format!("cannot watch {what} for NetworkPolicies"));
-        let mut outages = ["pods", "namespaces", "NetworkPolicies", "RuntimeClasses"].map(outage);
+        let mut outages = [EVERYTHING[0], EVERYTHING[1], EVERYTHING[2], EVERYTHING[3]].map(outage);
         let [of_pods, of_namespaces, of_policies, of_classes] = &mut outages;
         self.classes.is_listed = !self.runtime_classes;
         let changes = Changes::new()
@@ -250,6 +264,10 @@ impl Enforcer {
                     due = Instant::now();
                     false
                 }
+                Ok(()) = self.news.changed() => {
+                    due = Instant::now();
+                    false
+                }
                 result = changed => {
                     match result {
                         Ok(()) => learning.works(),
@@ -258,7 +276,9 @@ impl Enforcer {
                             tokio::time::sleep(PAUSE).await;
                         }
                     }
-                    self.kept.doubt();
+                    if let Some(kept) = self.network.kept() {
+                        kept.doubt();
+                    }
                     due = due.min(soonest(last, LOOK));
                     false
                 }
@@ -315,16 +335,26 @@ impl Enforcer {
     /// Brings everything about; gives when to try again if something failed.
     async fn look(&mut self) -> Option<std::time::Duration> {
         // Nothing is opened or closed for what is not known yet. Pods that start wait.
-        let listed = [
+        let told = self.news.borrow().clone();
+        let known = [
             self.pods.is_listed,
             self.namespaces.is_listed,
             self.policies.is_listed,
             self.classes.is_listed,
+            told.bridge.is_some() || self.network.is_remembered(),
+            told.node_port != 0,
         ];
-        if listed.contains(&false) {
+        let lacks = EVERYTHING.into_iter().zip(known);
+        let lacks: Vec<&str> = lacks
+            .filter(|(_, known)| !known)
+            .map(|(what, _)| what)
+            .collect();
+        let is_ready = lacks.is_empty();
+        self.lacks.send_replace(lacks);
+        if !is_ready {
             return None;
         }
-        match self.enforce().await {
+        match self.enforce(told).await {
             Ok(()) => {
                 self.outage.works();
                 None
@@ -336,11 +366,15 @@ impl Enforcer {
         }
     }
 
-    async fn enforce(&mut self) -> Result<(), Failed> {
-        self.learn().await?;
+    async fn enforce(&mut self, told: Told) -> Result<(), Failed> {
+        self.learn(told).await?;
         let decisions = self.decide()?;
         let rules = rules::rules(&decisions, &self.links, &self.facts);
-        let changed = self.kept.write([&rules.inet, &rules.bridge]).await?;
+        let Some(kept) = self.network.kept() else {
+            return Ok(());
+        };
+        let changed = kept.write([&rules.inet, &rules.bridge]).await?;
+        let table = kept.table().map(Table::to_string);
         self.forget_connections_of_the_gone().await?;
         // Before those are told that wait: what they may have heard of must be true.
         self.tell(&decisions);
@@ -358,13 +392,12 @@ impl Enforcer {
         };
         let is_cut = !is_tighter || cut::cut(&decisions, &self.facts, &self.links).await;
         if !std::mem::replace(&mut self.is_told, true) {
-            let table = self.kept.table().map(Table::to_string);
             info!(table, "NetworkPolicies are enforced");
         }
         // What could not be cut is tried again at the next look.
         self.decided = is_cut.then_some(decisions);
-        if changed {
-            self.kept.settle().await?;
+        if changed && let Some(kept) = self.network.kept() {
+            kept.settle().await?;
         }
         Ok(())
     }
@@ -382,8 +415,16 @@ impl Enforcer {
     }
 
     /// Learns what the kernel knows.
-    async fn learn(&mut self) -> io::Result<()> {
-        let Learned { own, passes, links } = learned::learn(&self.facts.bridge).await?;
+    async fn learn(&mut self, told: Told) -> Result<(), Failed> {
+        self.network.learn(told.bridge.as_ref())?;
+        let bridge = self.network.bridge().unwrap_or_default();
+        bridge.clone_into(&mut self.facts.bridge);
+        let Learned {
+            own,
+            passes,
+            links,
+            networks,
+        } = learned::learn(&self.facts.bridge).await?;
         if !passes && !links.is_empty() && self.facts.bridge_passes_rules {
             warn!(
                 bridge = self.facts.bridge,
@@ -391,7 +432,11 @@ impl Enforcer {
             );
         }
         (self.facts.own, self.facts.bridge_passes_rules) = (own, passes);
-        self.facts.node_port = self.node_port.load(Ordering::Relaxed);
+        self.facts.node_port = told.node_port;
+        self.facts.pod_cidrs = match self.configured.is_empty() {
+            true => learned::pod_cidrs(&networks, &links),
+            false => self.configured.clone(),
+        };
         self.links = links;
         let links: BTreeSet<&str> = self.links.iter().map(|link| link.uid.as_str()).collect();
         self.attached.retain(|uid, _| links.contains(uid.as_str()));
@@ -452,6 +497,8 @@ impl Enforcer {
 /// Why the rules are not what they should be.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]

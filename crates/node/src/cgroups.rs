@@ -99,14 +99,7 @@ impl PodCgroups {
     }
 
     fn relative(pod: &Pod) -> PathBuf {
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let root = Path::new("kubepods");
-        let parent = match qos(pod) {
-            Qos::Guaranteed => root.to_owned(),
-            Qos::Burstable => root.join("burstable"),
-            Qos::BestEffort => root.join("besteffort"),
-        };
-        parent.join(format!("pod{uid}"))
+        relative(pod.metadata.uid.as_deref().unwrap_or_default(), qos(pod))
     }
 
     /// The cgroup parent to hand to the runtime; empty leaves the choice to it.
@@ -230,15 +223,31 @@ impl PodCgroups {
         matches!(self.layout, Layout::Unified(_))
     }
 
-    /// Removes the pod's cgroup; what is not empty yet is tried again by the caller's next pass.
-    pub(crate) async fn remove(&self, pod: &Pod, systemd: bool) {
+    /// Removes the pod's cgroup. False when some of it stays, since something is in it: then it has to be tried again.
+    pub(crate) async fn remove(&self, pod: &Pod, systemd: bool) -> bool {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.remove_of_class(uid, qos(pod), systemd).await
+    }
+
+    /// As [`Self::remove`], of a pod of which only the uid is known.
+    pub(crate) async fn remove_by_uid(&self, uid: &str, systemd: bool) -> bool {
+        let mut gone = true;
+        for class in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+            gone &= self.remove_of_class(uid, class, systemd).await;
+        }
+        gone
+    }
+
+    async fn remove_of_class(&self, uid: &str, class: Qos, systemd: bool) -> bool {
+        let mut gone = true;
         if systemd
             && self.layout != Layout::Absent
-            && let Err(error) = slice::stop(&slice_name(pod)).await
+            && let Err(error) = slice::stop(&slice_of(uid, class)).await
         {
             debug!(error = told(&error), "pod slice not stopped");
+            gone = false;
         }
-        let relative = Self::relative(pod);
+        let relative = relative(uid, class);
         let roots: &[PathBuf] = match &self.layout {
             Layout::Absent => &[],
             Layout::Split(roots) => roots,
@@ -253,8 +262,10 @@ impl PodCgroups {
         for root in roots.iter().chain(&beside) {
             if let Err(error) = remove_tree(&root.join(&relative)) {
                 debug!(%error, path = %relative.display(), "pod cgroup not removed");
+                gone = false;
             }
         }
+        gone
     }
 
     /// The directory with the pod's memory accounting, for stats and eviction.
@@ -351,10 +362,24 @@ fn unified(root: &Path, relative: &Path, limits: &Limits) -> Result<(), CgroupEr
     huge_pages_in(&here, limits, "max")
 }
 
+/// The cgroup of a pod below a tree's root.
+fn relative(uid: &str, class: Qos) -> PathBuf {
+    let root = Path::new("kubepods");
+    let parent = match class {
+        Qos::Guaranteed => root.to_owned(),
+        Qos::Burstable => root.join("burstable"),
+        Qos::BestEffort => root.join("besteffort"),
+    };
+    parent.join(format!("pod{uid}"))
+}
+
 fn slice_name(pod: &Pod) -> String {
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    slice_of(pod.metadata.uid.as_deref().unwrap_or_default(), qos(pod))
+}
+
+fn slice_of(uid: &str, class: Qos) -> String {
     let uid = uid.replace('-', "_");
-    match qos(pod) {
+    match class {
         Qos::Guaranteed => format!("kubepods-pod{uid}.slice"),
         Qos::Burstable => format!("kubepods-burstable-pod{uid}.slice"),
         Qos::BestEffort => format!("kubepods-besteffort-pod{uid}.slice"),
@@ -464,7 +489,11 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
             remove_tree(&entry.path())?;
         }
     }
-    fs::remove_dir(dir)
+    match fs::remove_dir(dir) {
+        // Whoever has made it may remove it, too.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 #[cfg(test)]
@@ -566,13 +595,18 @@ mod tests {
     async fn a_pods_cgroup_goes_in_the_tree_of_version_2_beside_the_others_too() {
         let dir = tempfile::tempdir().unwrap();
         let cgroups = split(dir.path(), true);
-        let beside = dir.path().join("unified/kubepods/podu/container");
-        fs::create_dir_all(&beside).unwrap();
-        cgroups
-            .remove(&pod(("1", "64Mi"), ("1", "64Mi"), ("", "")), false)
-            .await;
-        assert!(!dir.path().join("unified/kubepods/podu").exists());
-        assert!(dir.path().join("unified/kubepods").exists());
+        let pod = pod(("1", "64Mi"), ("1", "64Mi"), ("", ""));
+        let beside = dir.path().join("unified/kubepods/podu");
+        fs::create_dir_all(beside.join("container")).unwrap();
+        // As a cgroup with a process, it can't be removed.
+        fs::write(beside.join("container/busy"), "").unwrap();
+        assert!(!cgroups.remove(&pod, false).await);
+        fs::remove_file(beside.join("container/busy")).unwrap();
+        assert!(cgroups.remove(&pod, false).await && !beside.exists());
+        // Without the pod its class is not known.
+        fs::create_dir_all(dir.path().join("cpu/kubepods/besteffort/podu")).unwrap();
+        assert!(cgroups.remove_by_uid("u", false).await);
+        assert!(!dir.path().join("cpu/kubepods/besteffort/podu").exists());
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@
 //! | `devices::keep`, `pod_resources::keep` | the sockets of device plugins and of those who ask for devices | `Devices` |
 //! | `orphans::keep`, `logs::rotate::keep`, `garbage::keep`, `eviction::keep` | cleaning | - |
 //! | `pod_network::keep` | events of pods that are cut off from the network | - |
+//! | `pod_network::tell_bridge` | on which bridge the runtime puts pods | `PolicyHandle` |
 //! | `cost::keep` | what sandboxes cost beyond their containers | `Costs` |
 //! | `Server::serve` | port 10250 | - |
 //! | `certificates::keep_client`, `keep_serving` | the certificates that the cluster issues | - |
@@ -203,6 +204,10 @@ async fn work(config: Config, shutdown: CancellationToken) -> Result<(), Error> 
     }
     if let Some(policies) = &agent.config.network_policies {
         policies.node_serves(agent.port);
+        if !policies.is_bridge_known() {
+            let told = pod_network::tell_bridge(policies.clone(), agent.runtime.clone(), stop());
+            tasks.spawn_essential("pods' bridge", told);
+        }
         let closed = pod_network::keep(shared(), policies.closed(), stop());
         tasks.spawn_essential("closed pods", closed);
     }

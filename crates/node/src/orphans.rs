@@ -1,6 +1,7 @@
 //! Ends what the runtime runs for pods that neither the API nor a file has, after both were read once.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,19 @@ use berth_cri_api::v1::{ContainerFilter, ListContainersRequest};
 use berth_cri_api::v1::{
     ListPodSandboxRequest, RemovePodSandboxRequest, StopContainerRequest, StopPodSandboxRequest,
 };
+use berth_supervise::unblock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::cri::{Limit, labels, rpc_message, within};
+use crate::own_dirs;
 use crate::volumes;
 
 const EVERY: Duration = Duration::from_secs(30);
+/// Until the second look at what may be an orphan, or after one that was in vain.
+const SOON: Duration = Duration::from_secs(2);
 /// A pod without a worker is an orphan only when it is seen twice.
 const GRACE: i64 = 2;
 
@@ -35,12 +40,13 @@ pub(crate) async fn keep(
     }
     let mut suspects: HashMap<String, ()> = HashMap::new();
     loop {
-        suspects = look(&agent, &suspects).await;
-        let pause = if suspects.is_empty() {
-            EVERY
-        } else {
-            Duration::from_secs(2)
+        let looked = look(&agent, &suspects).await;
+        let pause = match &looked {
+            Some(found) if found.is_empty() => EVERY,
+            // A runtime that is away may be back soon.
+            Some(_) | None => SOON,
         };
+        suspects = looked.unwrap_or(suspects);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -48,7 +54,8 @@ pub(crate) async fn keep(
     }
 }
 
-async fn look(agent: &Agent, before: &HashMap<String, ()>) -> HashMap<String, ()> {
+/// Ends what was seen `before`, and gives what is to be looked at again; `None` when the runtime does not answer.
+async fn look(agent: &Agent, before: &HashMap<String, ()>) -> Option<HashMap<String, ()>> {
     let mut suspects = HashMap::new();
     let sandboxes = match agent
         .cri
@@ -57,7 +64,7 @@ async fn look(agent: &Agent, before: &HashMap<String, ()>) -> HashMap<String, ()
         .await
     {
         Ok(answer) => answer.into_inner().items,
-        Err(_) => return suspects,
+        Err(_) => return None,
     };
     let known: HashSet<String> = agent.handles().iter().map(|h| h.uid.clone()).collect();
     for s in sandboxes {
@@ -68,19 +75,43 @@ async fn look(agent: &Agent, before: &HashMap<String, ()>) -> HashMap<String, ()
         if known.contains(&uid) {
             continue;
         }
+        if !is_uid(&uid) {
+            // It becomes a part of paths.
+            warn!(sandbox = %s.id, %uid, "a sandbox with a label that is no pod's uid is left alone");
+            continue;
+        }
         if !before.contains_key(&s.id) {
             suspects.insert(s.id, ());
+            continue;
+        }
+        if is_known(agent, &uid) {
             continue;
         }
         info!(sandbox = %s.id, %uid, "ending a sandbox whose pod is gone");
         if let Err(e) = end(agent, &s.id).await {
             warn!(sandbox = %s.id, error = %rpc_message(&e), "orphan not ended");
             suspects.insert(s.id, ());
+        } else if is_known(agent, &uid) {
+            // A static pod's uid is its manifest's: it has come back meanwhile, and the rest is its own now.
+            continue;
+        } else if !clear(agent, &uid).await {
+            remember(agent, &uid);
         }
     }
     directories(agent, &known, &suspects).await;
     agent.devices.retain(&known);
-    suspects
+    Some(suspects)
+}
+
+/// Whether there is a pod of this uid now.
+fn is_known(agent: &Agent, uid: &str) -> bool {
+    agent.pods.lock().get(uid).is_some()
+}
+
+/// Whether it may be a part of a path: uids of the API server, and of static pods.
+fn is_uid(uid: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !uid.is_empty() && uid.len() <= 64 && uid.chars().all(fits)
 }
 
 async fn end(agent: &Agent, id: &str) -> Result<(), tonic::Status> {
@@ -118,7 +149,8 @@ async fn end(agent: &Agent, id: &str) -> Result<(), tonic::Status> {
     Ok(())
 }
 
-/// Removes directories of pods that nobody knows any more.
+/// Removes what pods that nobody knows any more have on the disk, and their cgroups. Their directory goes last: by it the next
+/// look knows of them.
 async fn directories(agent: &Agent, known: &HashSet<String>, suspects: &HashMap<String, ()>) {
     if !suspects.is_empty() {
         return;
@@ -126,11 +158,82 @@ async fn directories(agent: &Agent, known: &HashSet<String>, suspects: &HashMap<
     let root = agent.config.root_dir.join("pods");
     for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
         let uid = entry.file_name().to_string_lossy().into_owned();
-        if !known.contains(&uid) && agent.pods.lock().get(&uid).is_none() {
+        if !known.contains(&uid) && !is_known(agent, &uid) {
             info!(%uid, "removing the directory of a pod that is gone");
+            // First: secrets must not stay because a process is still ending.
+            if let Err(error) = volumes::remove_all(entry.path().join("volumes")).await {
+                warn!(%uid, %error, "volumes not removed");
+                continue;
+            }
+            if !clear(agent, &uid).await {
+                continue;
+            }
             if let Err(error) = volumes::remove_all(entry.path()).await {
                 warn!(%uid, %error, "directory not removed");
             }
         }
+    }
+}
+
+/// Has the next look clear what there may still be of a pod that is gone.
+pub(crate) fn remember(agent: &Agent, uid: &str) {
+    let dir = agent.config.root_dir.join("pods").join(uid);
+    if let Err(error) = own_dirs::make(&dir) {
+        warn!(%uid, %error, "what is left of a pod will not be looked for");
+    }
+}
+
+/// Removes a pod's cgroup and logs; false when some of it stays.
+async fn clear(agent: &Agent, uid: &str) -> bool {
+    let systemd = agent.runtime.borrow().systemd_cgroups;
+    let is_gone = agent.cgroups.remove_by_uid(uid, systemd).await;
+    let logs = remove_logs(logs_of(&agent.config.pod_logs_dir, uid)).await;
+    if let Err(error) = &logs {
+        warn!(%uid, %error, "logs not removed");
+    }
+    is_gone && logs.is_ok()
+}
+
+/// The directories with a pod's logs, `NAMESPACE_NAME_UID`.
+fn logs_of(dir: &Path, uid: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_its = |name: &str| name.rsplit_once('_').is_some_and(|(_, of)| of == uid);
+    let paths = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_its));
+    paths.map(|entry| entry.path()).collect()
+}
+
+async fn remove_logs(dirs: Vec<PathBuf>) -> std::io::Result<()> {
+    unblock(move || dirs.iter().try_for_each(|dir| berth_tree::remove(dir))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_would_leave_the_directory_is_no_uid() {
+        assert!(is_uid("5c7472f5-4a65-4f99-a02c-209348dc3902"));
+        assert!(is_uid("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
+        for uid in ["", "..", "/etc", "a/b", "a.slice", &"a".repeat(65)] {
+            assert!(!is_uid(uid), "{uid}");
+        }
+    }
+
+    #[tokio::test]
+    async fn logs_of_a_pod_go_and_those_of_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["default_a_u1", "default_a_u11", "u1", "kube-system_b_u1"] {
+            std::fs::create_dir_all(dir.path().join(name).join("main")).unwrap();
+        }
+        remove_logs(logs_of(dir.path(), "u1")).await.unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["default_a_u11", "u1"]);
+        remove_logs(logs_of(&dir.path().join("none"), "u1"))
+            .await
+            .unwrap();
     }
 }

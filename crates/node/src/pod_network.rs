@@ -4,12 +4,14 @@
 //! is known to berth only: pods of such a class don't start there.
 
 pub(crate) mod asked;
+mod port;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_net::policy::Closed;
+use berth_net::policy::{Closed, PolicyHandle};
 use berth_rules::network_floor;
+use berth_supervise::Chain;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
@@ -17,15 +19,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::runtime::Facts;
 use asked::{Asked, REASON};
 
-/// Asks whether a sandbox's network is as it has to be, beside whatever else the pod's start does.
-pub(crate) fn ask(agent: &Arc<Agent>, pod: &Arc<Pod>, sandbox: &str) -> Asked {
+/// Asks whether a sandbox's network is as it has to be, beside whatever else the pod's start does. `has_run`: something of the pod
+/// has, in this sandbox.
+pub(crate) fn ask(agent: &Arc<Agent>, pod: &Arc<Pod>, sandbox: &str, has_run: bool) -> Asked {
     let (told, answer) = watch::channel(None);
-    let (asking, pod) = (Arc::clone(agent), Arc::clone(pod));
+    let (asking, pod, at) = (Arc::clone(agent), Arc::clone(pod), sandbox.to_owned());
     let shutdown = agent.tasks.stop_token();
     agent.tasks.spawn("pod network", async move {
-        let asked = shutdown.run_until_cancelled(in_force(&asking, &pod));
+        let asked = shutdown.run_until_cancelled(in_force(&asking, &pod, &at, has_run));
         if let Some(answer) = asked.await {
             told.send_replace(Some(answer));
         }
@@ -41,15 +45,71 @@ pub(crate) fn has_own(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network) != Some(true)
 }
 
-async fn in_force(agent: &Agent, pod: &Pod) -> Result<(), String> {
+async fn in_force(agent: &Agent, pod: &Pod, sandbox: &str, has_run: bool) -> Result<(), String> {
     if !has_own(pod) {
         return no_floor(agent, pod, "on the node's own network").await;
     }
     match &agent.config.network_policies {
-        Some(policies) => policies.in_force(pod).await.map_err(|e| e.to_string()),
+        Some(policies) => {
+            if policies.marks_ports() && has_run {
+                check_port(agent, policies, pod).await?;
+            } else if policies.marks_ports() {
+                mark_port(agent, policies, pod, sandbox).await?;
+            }
+            policies.in_force(pod).await.map_err(|e| e.to_string())
+        }
         None => {
             let place = format!("on node {:?}", agent.config.node_name);
             no_floor(agent, pod, &place).await
+        }
+    }
+}
+
+/// Finds the pod's port, and marks it where the runtime has not.
+async fn mark_port(
+    agent: &Agent,
+    policies: &PolicyHandle,
+    pod: &Pod,
+    sandbox: &str,
+) -> Result<(), String> {
+    let port::Joined { netns, addresses } = port::joined(&agent.cri, sandbox).await?;
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let marked = policies.mark_port(uid, netns, addresses).await;
+    marked.map_err(|error| Chain(&error).to_string())
+}
+
+/// Says that a pod is cut off whose port was not marked before something of it ran: it could have changed what that would say.
+async fn check_port(agent: &Agent, policies: &PolicyHandle, pod: &Pod) -> Result<(), String> {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    if policies.has_port(uid).await != Some(false) {
+        return Ok(());
+    }
+    let reason = "it was started while nothing on this node enforced NetworkPolicies; delete it, so that it is made anew";
+    tell_cut_off(agent, pod, reason);
+    Err(reason.to_owned())
+}
+
+fn tell_cut_off(agent: &Agent, pod: &Pod, reason: &str) {
+    let message = format!("The pod is cut off from the network: {reason}");
+    agent.events.warn(pod, REASON, message);
+}
+
+/// Says on which bridge the runtime puts pods, until `shutdown`.
+pub(crate) async fn tell_bridge(
+    policies: PolicyHandle,
+    mut runtime: watch::Receiver<Facts>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let bridge = runtime.borrow_and_update().bridge.clone();
+        if let Some(bridge) = bridge {
+            policies.pods_are_on(bridge);
+        }
+        match shutdown.run_until_cancelled(runtime.changed()).await {
+            Some(Ok(())) => {}
+            // What keeps the facts has ended, and with it soon the agent.
+            Some(Err(_)) => return shutdown.cancelled().await,
+            None => return,
         }
     }
 }
@@ -87,8 +147,7 @@ pub(crate) async fn keep(
         for (uid, reason) in &*now {
             let handle = agent.pods.lock().get(uid).cloned();
             if let Some(handle) = handle.filter(|_| told.get(uid) != Some(reason)) {
-                let message = format!("The pod is cut off from the network: {reason}");
-                agent.events.warn(&handle.current(), REASON, message);
+                tell_cut_off(&agent, &handle.current(), reason);
             }
         }
         told.clone_from(&now);

@@ -1,6 +1,7 @@
 //! What the CRI runtime is and can do: its name, version, conditions, handlers and features.
 
 mod containerd;
+mod network;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub(crate) struct Facts {
     /// Handlers that are configured and cannot run, with the reason, where the runtime tells.
     pub(crate) broken: BTreeMap<String, String>,
     pub(crate) default_handler: String,
+    /// The bridge that pods are on, or why on none; nothing before the runtime has a network.
+    pub(crate) bridge: Option<Result<String, String>>,
 }
 
 impl Facts {
@@ -201,6 +204,7 @@ async fn ask(cri: &Cri, old: &Facts) -> Facts {
     new.handlers.sort_by(|a, b| a.name.cmp(&b.name));
     new.supplemental_groups_policy = status.features.map(|f| f.supplemental_groups_policy);
     behind(&status.info, &mut new);
+    new.bridge = network::bridge(&status.info).or(new.bridge);
     new
 }
 

@@ -162,6 +162,7 @@ impl Worker {
 
     /// Looks and acts until there is nothing to do right now.
     async fn sync(&mut self) -> Next {
+        let mut is_over = false;
         for _ in 0..MAX_STEPS {
             self.pod = self.handle.granted();
             self.retry_at = None;
@@ -185,6 +186,7 @@ impl Worker {
             self.ask_network();
             self.resize().await;
             let plan = self.plan();
+            is_over = plan.is_over;
             self.note(&plan);
             self.write_status(false);
             let acted = self.act(plan).await;
@@ -196,7 +198,7 @@ impl Worker {
             }
         }
         self.prober.follow(&self.pod, &self.observed);
-        self.write_status(false);
+        self.write_status(is_over && !self.observed.anything_running());
         if self.over() {
             return self.end().await;
         }

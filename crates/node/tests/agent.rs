@@ -213,6 +213,10 @@ async fn the_node_reports_itself_and_its_handlers_and_renews_its_lease() {
     );
     assert!(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64() > Some(0));
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/os"], "linux");
+    // A stock API server takes it: its rules are those that berth's server has.
+    let object: k8s_openapi::api::core::v1::Node = serde_json::from_value(node).unwrap();
+    let errors = berth_rules::Rules::validate(&object);
+    assert!(errors.is_empty(), "{errors:?}");
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
     world
         .until(lease, "lease", |l| l["spec"]["holderIdentity"] == "n1")

@@ -5,13 +5,14 @@
 
 mod edits;
 mod file;
+mod node;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use crate::spec::SpecError;
+use crate::spec::error::SpecError;
 use file::{ContainerEdits, File};
 
 /// Where vendors put their files, in rising priority.
@@ -220,6 +221,66 @@ mod tests {
                 error.contains("unknown field") && error.contains("new.json"),
                 "{error}"
             );
+        }
+    }
+
+    fn one_node(node: &str) -> Result<serde_json::Value, SpecError> {
+        let json = format!(
+            r#"{{"cdiVersion":"0.3.0","kind":"vendor.com/gpu","devices":[{{"name":"0","containerEdits":{{"deviceNodes":[{node}]}}}}]}}"#
+        );
+        let (_dir, registry) = registry(&[("run/gpu.json", &json)]);
+        let mut spec = Spec::default();
+        registry.apply(&mut spec, &["vendor.com/gpu=0".into()])?;
+        let linux = serde_json::to_value(spec.linux()).expect("json");
+        Ok(serde_json::json!({
+            "node": linux["devices"].as_array().and_then(|nodes| nodes.last()),
+            "rule": linux["resources"]["devices"].as_array().and_then(|rules| rules.last()),
+        }))
+    }
+
+    #[test]
+    fn a_node_with_type_and_number_need_not_be_on_the_host() {
+        let made = one_node(r#"{"path":"/tmp/CDI-Dev-1","type":"b","major":1,"minor":1}"#)
+            .expect("described in full");
+        assert_eq!(
+            made,
+            serde_json::json!({
+                "node": {"path": "/tmp/CDI-Dev-1", "type": "b", "major": 1, "minor": 1},
+                "rule": {"allow": true, "type": "b", "major": 1, "minor": 1, "access": "rwm"},
+            })
+        );
+        let made = one_node(
+            r#"{"path":"/dev/x","hostPath":"/dev/null","type":"c","major":7,"fileMode":384,"uid":5}"#,
+        )
+        .expect("described in full");
+        assert_eq!(
+            made["node"],
+            serde_json::json!({"path": "/dev/x", "type": "c", "major": 7, "minor": 0, "fileMode": 384, "uid": 5})
+        );
+        let made = one_node(r#"{"path":"/run/fifo","type":"p"}"#).expect("a FIFO has no number");
+        assert_eq!(
+            (&made["node"]["type"], made["rule"]["type"].is_string()),
+            (&serde_json::json!("p"), false)
+        );
+    }
+
+    #[test]
+    fn what_a_node_lacks_is_that_of_the_hosts_which_has_to_be_of_its_type() {
+        let made = one_node(r#"{"path":"/dev/x","hostPath":"/dev/null","type":"c"}"#)
+            .expect("the host's number");
+        assert_eq!(
+            (&made["node"]["major"], &made["node"]["minor"]),
+            (&serde_json::json!(1), &serde_json::json!(3))
+        );
+        for (node, says) in [
+            (r#"{"path":"/dev/null","type":"b"}"#, "/dev/null"),
+            (r#"{"path":"/nowhere","type":"b"}"#, "/nowhere"),
+            (r#"{"path":"/nowhere","major":1,"minor":3}"#, "/nowhere"),
+            (r#"{"path":"/dev/x","type":"q","major":1}"#, "gpu.json"),
+            (r#"{"path":"/dev/x","type":"c","major":-1}"#, "gpu.json"),
+        ] {
+            let error = one_node(node).expect_err(node).to_string();
+            assert!(error.contains(says), "{node}: {error}");
         }
     }
 

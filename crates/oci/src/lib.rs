@@ -35,9 +35,8 @@ pub use oci_spec::runtime::{
 };
 pub use quirks::gvisor;
 pub use sandbox::{CgroupDriver, IdMapping, Namespace, PodSize, Sandbox, UserNamespace};
-pub use spec::{
-    SpecError, container_spec, exec_process, sandbox_annotations, sandbox_spec, set_console_size,
-};
+pub use spec::error::SpecError;
+pub use spec::{container_spec, exec_process, sandbox_annotations, sandbox_spec, set_console_size};
 
 /// Annotation that tells a runtime whether a container is its pod's sandbox (`sandbox`) or a later one (`container`).
 pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";

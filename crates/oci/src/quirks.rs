@@ -6,7 +6,7 @@ mod submounts;
 use oci_spec::runtime::Spec;
 
 use crate::runtime::RuntimeKind;
-use crate::spec::SpecError;
+use crate::spec::error::SpecError;
 
 pub(crate) fn adapt(spec: &mut Spec, kind: RuntimeKind) -> Result<(), SpecError> {
     match kind {

@@ -3,6 +3,9 @@
 //!
 //! What nodes say of their handlers no policy can see: a class counts for what it declares, else for what its handler's name says.
 //! Nor can it see which pods use a class that is made again; berth's nodes go by the demand that a pod is given here.
+//!
+//! No match condition looks at `namespaceObject`: stock servers evaluate these without the namespace, so that each one that does
+//! fails, and with it every pod of the cluster.
 
 use berth_core::isolation::{DECLARED, Isolation, MINIMUM, by_name};
 use serde_json::{Value, json};
@@ -131,13 +134,11 @@ fn default_class() -> Value {
     let default = annotation("namespaceObject", DEFAULT);
     json!({
         "matchConstraints": matching(&[CREATED]),
-        "matchConditions": [
-            condition("has-a-default", format!("{default}.trim() != ''")),
-            condition("names-no-class", "!has(object.spec.runtimeClassName)"),
-        ],
+        "matchConditions": [condition("names-no-class", "!has(object.spec.runtimeClassName)")],
         "reinvocationPolicy": "IfNeeded",
+        "variables": [variable("default", format!("{default}.trim()"))],
         "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
-            format!("Object{{spec: Object.spec{{runtimeClassName: {default}.trim()}}}}")}}],
+            "variables.default == '' ? Object{} : Object{spec: Object.spec{runtimeClassName: variables.default}}"}}],
     })
 }
 
@@ -147,11 +148,15 @@ fn given_demand() -> Value {
     let own = annotation("object", MINIMUM);
     json!({
         "matchConstraints": matching(&[CREATED]),
-        "matchConditions": [condition("demands-less", format!(
-            "{own} in {LEVELS} && {} > {}", rank(&floor), rank(&own)))],
         "reinvocationPolicy": "IfNeeded",
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
-            format!("Object{{metadata: Object.metadata{{annotations: {{'{MINIMUM}': {floor}}}}}}}")}}],
+        "variables": [
+            variable("floor", floor),
+            variable("own", own),
+            variable("demandsLess", format!(
+                "variables.own in {LEVELS} && {} > {}", rank("variables.floor"), rank("variables.own"))),
+        ],
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": format!(
+            "variables.demandsLess ? Object{{metadata: Object.metadata{{annotations: {{'{MINIMUM}': variables.floor}}}}}} : Object{{}}")}}],
     })
 }
 
@@ -178,9 +183,12 @@ fn allowed_classes() -> Value {
     );
     json!({
         "matchConstraints": matching(&PODS),
-        "matchConditions": [condition("has-a-list", is_there)],
-        "variables": [class(), variable("allowed", format!("{list}.split(',').map(c, c.trim())"))],
-        "validations": [validation("variables.class in variables.allowed", &message)],
+        "variables": [
+            class(),
+            variable("isListed", is_there),
+            variable("allowed", format!("{list}.split(',').map(c, c.trim())")),
+        ],
+        "validations": [validation("!variables.isListed || variables.class in variables.allowed", &message)],
     })
 }
 
@@ -207,13 +215,11 @@ fn demanded() -> Vec<Value> {
 
 /// What is no level is refused elsewhere, so that a pod is told of one thing.
 fn demands_something() -> Value {
-    let demand = |object| annotation(object, MINIMUM);
-    let (floor, own) = (demand("namespaceObject"), demand("object"));
     let strong = "['sandbox', 'vm']";
     let expression = format!(
-        "{floor} in {LEVELS} && {own} in {LEVELS} && ({floor} in {strong} || {own} in {strong})"
+        "variables.floor in {LEVELS} && variables.own in {LEVELS} && (variables.floor in {strong} || variables.own in {strong})"
     );
-    condition("demands-something", expression)
+    variable("demands", expression)
 }
 
 /// What a pod without a class, and the demands themselves, are refused for; demands of pods never change.
@@ -244,9 +250,6 @@ fn demand() -> Value {
             ("", &["UPDATE"], &["pods", "pods/status", "pods/resize", "pods/ephemeralcontainers"]),
             ("", &["CREATE"], &["pods/binding"]),
         ]),
-        "matchConditions": [condition("changes-or-demands", format!(
-            "{SUBRESOURCE} == 'binding' || !({} in ['', 'process'] && {} in ['', 'process']) || request.operation == 'UPDATE'",
-            annotation("namespaceObject", MINIMUM), annotation("object", MINIMUM)))],
         "variables": variables,
         "validations": [
             validation(changes, &unchangeable),
@@ -290,6 +293,7 @@ fn demand_of_class() -> Value {
         known = rank("variables.found"),
     );
     let mut variables = demanded();
+    variables.push(demands_something());
     variables.push(variable(
         "found",
         format!(
@@ -300,11 +304,10 @@ fn demand_of_class() -> Value {
     json!({
         "paramKind": {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"},
         "matchConstraints": matching(&PODS),
-        "matchConditions": [demands_something()],
         "variables": variables,
         "validations": [validation(
             format!(
-                "variables.class != params.metadata.name || {} < 1 || {} >= {}",
+                "variables.class != params.metadata.name || !variables.demands || {} < 1 || {} >= {}",
                 rank("variables.minimum"), rank("variables.found"), rank("variables.minimum")
             ),
             &message,
@@ -385,6 +388,15 @@ mod tests {
         }
         assert_eq!(all[0]["apiVersion"], "admissionregistration.k8s.io/v1beta1");
         assert_eq!(all[4]["apiVersion"], "admissionregistration.k8s.io/v1");
+    }
+
+    /// Stock servers evaluate them without the namespace.
+    #[test]
+    fn no_match_condition_looks_at_the_namespace() {
+        for object in render("v1") {
+            let conditions = object["spec"]["matchConditions"].to_string();
+            assert!(!conditions.contains("namespaceObject"), "{object:#}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod log;
 mod orphans;
 mod sandbox;
 mod session;
+mod sockets;
 mod stats;
 mod task;
 mod types;
@@ -542,6 +543,12 @@ pub async fn cleanup(config: &ShimConfig, id: &str, bundle: &Path) -> Result<Exi
 /// Ends the keeper of a stranger's pod whose shim is gone. Nothing to do where there is none.
 pub async fn end_keeper(bundle: &Path) {
     keeper::end(bundle).await;
+}
+
+/// Removes the sockets of a pod's shim and of the keeper beside it, where these have died and so did not do it themselves.
+/// `bundle` is the pod's. Blocks.
+pub fn remove_dead_sockets(config: &ShimConfig, id: &str, bundle: &Path) {
+    sockets::remove_dead(config, id, bundle);
 }
 
 /// How the first process of a bundle's container ended, as our shim noted it there; `None` while it runs.

@@ -13,7 +13,7 @@ mod attach;
 mod config;
 mod console;
 mod container;
-mod daemon;
+pub(crate) mod daemon;
 mod delete;
 mod error;
 mod io;

@@ -49,7 +49,7 @@ impl Kind for NetworkPolicy {
         if cluster.network_policies {
             return Ok(Vec::new());
         }
-        Ok(vec!["NetworkPolicy is not enforced by this server and its nodes: traffic of the selected pods is not restricted \
-             unless the cluster's network plugin enforces it".to_owned()])
+        Ok(vec!["NetworkPolicy is not enforced by this server: traffic of the selected pods is restricted only on nodes that enforce it \
+             (berth node --network-policy-kubeconfig, or a network plugin that does)".to_owned()])
     }
 }

@@ -13,6 +13,7 @@ use crate::join::JoinArgs;
 use crate::kubeconfig;
 use crate::pki::Pki;
 use crate::role::node::NodeArgs;
+use crate::role::policies::{OfNode, PolicyArgs};
 use crate::role::server::GateArgs;
 use crate::role::{Roles, Stage};
 
@@ -57,6 +58,8 @@ pub(super) struct NodeCommand {
     gates: GateArgs,
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten, next_help_heading = "Network policies")]
+    policies: PolicyArgs,
     #[command(flatten, next_help_heading = "Joining a cluster")]
     join: JoinArgs,
 }
@@ -83,7 +86,17 @@ impl NodeCommand {
         config.tracer = collector::tracer(None)?;
         config.certificates = access.certificates;
         let mut roles = Roles::new();
-        if let Some(dns) = self.dns().await? {
+        let dns = self.dns().await?;
+        let node = OfNode {
+            name: self.node.name(),
+            dns: dns
+                .as_ref()
+                .map_or_else(Vec::new, |dns| dns.addresses.clone()),
+            runtime_classes: gates.runtime_class,
+            root_dir: &self.root_dir,
+        };
+        config.network_policies = self.policies.start(&mut roles, node).await?;
+        if let Some(dns) = dns {
             roles.spawn(Stage::Clients, "DNS server", |token| async move {
                 Ok(berth_dns::run(dns, token).await?)
             });

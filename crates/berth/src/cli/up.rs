@@ -191,8 +191,10 @@ impl UpArgs {
             let identity = pki.client("system:network-policy", &[])?;
             let config = PolicyConfig {
                 client: kubeconfig::client(&url, &pki.ca_pem, &identity).await?,
-                bridge: network.bridge,
+                bridge: Some(network.bridge),
                 pod_cidrs: vec![network.subnet],
+                marks_ports: false,
+                bridges: None,
                 node: name.clone(),
                 dns: own_dns_addresses.unwrap_or_default(),
                 runtime_classes: gates.runtime_class,

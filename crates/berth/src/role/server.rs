@@ -29,6 +29,7 @@ use berth_trace::Tracer;
 use self::audit::AuditArgs;
 use self::classes::ClassArgs;
 use self::limits::LimitArgs;
+pub(crate) use self::limits::parse_duration;
 use self::services::ServiceArgs;
 use self::store::StoreArgs;
 use crate::election::{self, ElectionArgs, Elector, Times};

@@ -22,7 +22,7 @@ async fn report(client: &mut Client, handler: &str) -> Value {
 }
 
 /// The ids of those that wait, once there are so many.
-async fn waiting(daemon: &Daemon, handler: &str, count: usize) -> BTreeSet<String> {
+pub(crate) async fn waiting(daemon: &Daemon, handler: &str, count: usize) -> BTreeSet<String> {
     wait_for_async(&format!("{count} waiting {handler}"), LIMIT, || {
         let mut client = daemon.client.clone();
         async move {
@@ -137,6 +137,189 @@ async fn a_virtual_machine_waits_for_a_pod_of_its_size() {
         }
     })
     .await;
+    none_wait(&daemon);
+    waiting(&daemon, "testvm", 0).await;
+    nothing_left(&daemon, &parent).await;
+    remove_cgroup(&parent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_of_older_files_is_given_to_nobody() {
+    let table = testvm::handler("warm = 1\nconfig = \"@dir@/vm.toml\"");
+    let mut daemon = Daemon::prepare(&table);
+    let change = |daemon: &Daemon, text: &str| {
+        std::fs::write(daemon.path().join("vm.toml"), text).expect("a file");
+    };
+    change(&daemon, "first");
+    daemon.begin().await;
+    let mut client = daemon.client.clone();
+    let parent = format!("berth-warmfiles-{}", std::process::id());
+    let first = waiting(&daemon, "testvm", 1).await;
+    // Before anybody had time to look.
+    change(&daemon, "stricter");
+    let config = pod("between", &daemon.path().join("logs"), &parent);
+    let id = run(&mut client, &config, "testvm").await.expect("a pod");
+    assert!(!first.contains(&id));
+    remove(&mut client, &id).await.expect("its end");
+    wait_for_async("the first to be discarded", LIMIT, || {
+        let mut client = client.clone();
+        async move {
+            let report = report(&mut client, "testvm").await;
+            let is_gone = report["discarded"]["handler"] == 1;
+            is_gone.then_some(()).ok_or(report.to_string())
+        }
+    })
+    .await;
+    let second = waiting(&daemon, "testvm", 1).await;
+    assert!(second.is_disjoint(&first));
+    // One that was booted from the files as they are is given, and what it was booted from outlives the server.
+    daemon.kill();
+    daemon.launch().await;
+    assert_eq!(waiting(&daemon, "testvm", 1).await, second);
+    daemon.kill();
+    change(&daemon, "as strict");
+    daemon.launch().await;
+    let config = pod("after", &daemon.path().join("logs"), &parent);
+    let mut client = daemon.client.clone();
+    let id = run(&mut client, &config, "testvm").await.expect("a pod");
+    assert!(!second.contains(&id));
+    remove(&mut client, &id).await.expect("its end");
+    none_wait(&daemon);
+    waiting(&daemon, "testvm", 0).await;
+    nothing_left(&daemon, &parent).await;
+    remove_cgroup(&parent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pod_asks_of_its_machine_is_not_lost_in_one_that_waited() {
+    let table = testvm::handler("warm = 1\npod_annotations = [\"io.katacontainers.*\"]");
+    let daemon = Daemon::start(&table).await;
+    let mut client = daemon.client.clone();
+    let parent = format!("berth-warmasks-{}", std::process::id());
+    let name = "io.katacontainers.config.hypervisor.default_memory";
+    let others = ["io.kubernetes.cri.sandbox-memory", "other"];
+    for (number, (annotation, is_cold)) in [(name, true), (others[0], false), (others[1], false)]
+        .into_iter()
+        .enumerate()
+    {
+        let waited = waiting(&daemon, "testvm", 1).await;
+        let logs = daemon.path().join("logs");
+        let mut config = pod(&format!("asks{number}"), &logs, &parent);
+        config.annotations = [(annotation.to_owned(), "4096".to_owned())].into();
+        let id = run(&mut client, &config, "testvm").await.expect("a pod");
+        let report = report(&mut client, "testvm").await;
+        assert_eq!(waited.contains(&id), !is_cold, "{annotation}: {report}");
+        assert_eq!(report["cold"]["spec"], 1, "{report}");
+        let seen = testvm::record(&daemon, &id)["annotations"][annotation].clone();
+        assert_eq!(seen == "4096", is_cold, "{annotation}: {seen}");
+        remove(&mut client, &id).await.expect("its end");
+    }
+    // One that would have more memory than the machine waits for nobody, and leaves those that do.
+    let waited = waiting(&daemon, "testvm", 1).await;
+    let mut config = pod("greedy", &daemon.path().join("logs"), &parent);
+    let linux = config.linux.as_mut().expect("linux");
+    linux.resources = Some(LinuxContainerResources {
+        memory_limit_in_bytes: 1 << 50,
+        ..LinuxContainerResources::default()
+    });
+    // Whether it can be had cold is the kernel's matter.
+    let greedy = run(&mut client, &config, "testvm").await;
+    let counts = report(&mut client, "testvm").await;
+    assert_eq!(counts["cold"]["too_large"], 1, "{counts}");
+    if let Ok(id) = greedy {
+        remove(&mut client, &id).await.expect("its end");
+    }
+    let config = pod("modest", &daemon.path().join("logs"), &parent);
+    let id = run(&mut client, &config, "testvm").await.expect("a pod");
+    assert!(waited.contains(&id));
+    remove(&mut client, &id).await.expect("its end");
+    none_wait(&daemon);
+    waiting(&daemon, "testvm", 0).await;
+    nothing_left(&daemon, &parent).await;
+    remove_cgroup(&parent);
+}
+
+/// The cgroups of a guest's monitor, one a line.
+fn cgroups_of(id: &str) -> String {
+    let monitor = processes(&format!("vmm -name sandbox-{id}"));
+    let pid = monitor[0].split(' ').nth(1).expect("a PID");
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()
+}
+
+async fn wait_placed(id: &str, parent: &str, what: &str) {
+    wait_for_async(&format!("the pod's cgroup {what}"), LIMIT, async || {
+        let found = cgroups_of(id);
+        let is_placed = found.contains(parent) && !found.contains("berth-waiting");
+        is_placed.then_some(()).ok_or(found)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_waited_stays_within_its_pods_limits() {
+    let daemon = Daemon::start(&testvm::handler("")).await;
+    let mut client = daemon.client.clone();
+    let parent = format!("berth-warmplace-{}", std::process::id());
+    std::fs::create_dir_all(testvm::dir(&daemon)).expect("a directory");
+    std::fs::write(testvm::dir(&daemon).join("place"), "").expect("a file");
+    let table = testvm::handler("warm = 1");
+    std::fs::write(daemon.path().join("config.toml"), table).expect("config.toml");
+    let waited = waiting(&daemon, "testvm", 1).await;
+    let config = pod("placed", &daemon.path().join("logs"), &parent);
+    let id = run(&mut client, &config, "testvm").await.expect("a pod");
+    assert!(waited.contains(&id));
+    wait_placed(&id, &parent, "when it is taken").await;
+    // The shim puts it back with each of these.
+    let places = |least: usize| {
+        let calls = testvm::calls(&daemon, "Place");
+        let own = calls.iter().filter(|call| call["id"] == id.as_str());
+        let count = own.count();
+        assert!(count >= least, "{count}");
+        count
+    };
+    let mut containers = Vec::new();
+    for name in ["stays", "goes"] {
+        let before = places(1);
+        let container = launch(&mut client, &id, &config, shell(name, "exec sleep 1000"));
+        containers.push(container.await.expect("a container"));
+        places(before + 1);
+        wait_placed(&id, &parent, "when a container has come").await;
+    }
+    let before = places(1);
+    let request = UpdateContainerResourcesRequest {
+        container_id: containers[0].clone(),
+        linux: Some(LinuxContainerResources {
+            cpu_shares: 512,
+            ..LinuxContainerResources::default()
+        }),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    let updated = client.update_container_resources(request).await;
+    updated.expect("an update");
+    places(before + 1);
+    let found = cgroups_of(&id);
+    assert!(!found.contains("berth-waiting"), "{found}");
+    let before = places(1);
+    let request = StopContainerRequest {
+        container_id: containers[1].clone(),
+        timeout: 0,
+    };
+    client.stop_container(request).await.expect("its end");
+    let request = RemoveContainerRequest {
+        container_id: containers[1].clone(),
+    };
+    client.remove_container(request).await.expect("removed");
+    wait_for_async("the shim to put it back", LIMIT, async || {
+        let calls = testvm::calls(&daemon, "Place");
+        let count = calls
+            .iter()
+            .filter(|call| call["id"] == id.as_str())
+            .count();
+        (count > before).then_some(()).ok_or(count.to_string())
+    })
+    .await;
+    wait_placed(&id, &parent, "when a container has gone").await;
+    remove(&mut client, &id).await.expect("its end");
     none_wait(&daemon);
     waiting(&daemon, "testvm", 0).await;
     nothing_left(&daemon, &parent).await;

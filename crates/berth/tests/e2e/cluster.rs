@@ -237,6 +237,17 @@ impl Cluster {
         self.dir.path().join("d")
     }
 
+    /// Beside the data directory, for parts of a test that run apart.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The data directory of the runtime, which may be apart.
+    pub(crate) fn runtime_data(&self) -> PathBuf {
+        let apart = self.beside("c");
+        if apart.exists() { apart } else { self.data() }
+    }
+
     /// The API server's port.
     pub(crate) fn port(&self) -> u16 {
         self.port

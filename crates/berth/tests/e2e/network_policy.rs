@@ -11,6 +11,7 @@ use berth_testkit::wait_for;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, FOREVER, IMAGE, LIMIT, class, path, words};
+use crate::machines::{self, Machines};
 
 /// Answers every request.
 const SERVE: &str = "httpd -p 8080 -h /etc; httpd -p 8081 -h /etc; ";
@@ -19,17 +20,17 @@ const ASK: &str = "ask() { if printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc $4 -w 5 $
                    else echo \"$1 no\"; fi; }; ";
 
 /// A pod with labels, on a handler.
-struct Wanted<'a> {
-    namespace: &'a str,
-    name: &'a str,
-    labels: &'a str,
-    class: Option<&'a str>,
-    command: &'a str,
+pub(crate) struct Wanted<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) labels: &'a str,
+    pub(crate) class: Option<&'a str>,
+    pub(crate) command: &'a str,
     /// More of the container.
-    more: &'a str,
+    pub(crate) more: &'a str,
 }
 
-fn manifest(pod: &Wanted<'_>) -> String {
+pub(crate) fn manifest(pod: &Wanted<'_>) -> String {
     let Wanted {
         namespace,
         name,
@@ -46,24 +47,24 @@ fn manifest(pod: &Wanted<'_>) -> String {
     )
 }
 
-fn policy(namespace: &str, name: &str, spec: &str) -> String {
+pub(crate) fn policy(namespace: &str, name: &str, spec: &str) -> String {
     format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
     )
 }
 
-fn text(cluster: &Cluster, what: &[&str], at: &str) -> String {
+pub(crate) fn text(cluster: &Cluster, what: &[&str], at: &str) -> String {
     let value = cluster.json(what);
     let found = value.pointer(at).and_then(Value::as_str);
     found.unwrap_or_default().to_owned()
 }
 
-fn address(cluster: &Cluster, namespace: &str, pod: &str) -> String {
+pub(crate) fn address(cluster: &Cluster, namespace: &str, pod: &str) -> String {
     text(cluster, &["-n", namespace, "pod", pod], "/status/podIP")
 }
 
 /// Which of these targets (name, address, port, options of nc) a pod reaches.
-fn reached(
+pub(crate) fn reached(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
@@ -85,7 +86,7 @@ fn reached(
     yes.map(|(name, _)| name.to_owned()).collect()
 }
 
-fn wait_reached(
+pub(crate) fn wait_reached(
     cluster: &Cluster,
     (namespace, pod): (&str, &str),
     targets: &[(&str, &str, u16, &str)],
@@ -101,19 +102,20 @@ fn wait_reached(
     });
 }
 
-fn bridge(cluster: &Cluster) -> String {
-    let marker = std::fs::read_to_string(cluster.data().join("berth.json")).expect("the marker");
+pub(crate) fn bridge(cluster: &Cluster) -> String {
+    let marker = std::fs::read_to_string(cluster.runtime_data().join("berth.json"));
+    let marker = marker.expect("the marker");
     let marker: Value = serde_json::from_str(&marker).expect("JSON");
     marker["bridge"].as_str().expect("a bridge").to_owned()
 }
 
-fn nft(arguments: &[&str]) -> String {
+pub(crate) fn nft(arguments: &[&str]) -> String {
     let mut command = Command::new("nft");
     command.env("PATH", path()).args(arguments);
     words(&command.output().expect("nft runs"))
 }
 
-fn listed(cluster: &Cluster) -> String {
+pub(crate) fn listed(cluster: &Cluster) -> String {
     let table = format!("berth-policy-{}", bridge(cluster));
     ["inet", "bridge"]
         .map(|family| nft(&["list", "table", family, &table]))
@@ -121,13 +123,13 @@ fn listed(cluster: &Cluster) -> String {
 }
 
 /// A server of this machine that remembers who came.
-struct Door {
+pub(crate) struct Door {
     at: SocketAddr,
     came: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl Door {
-    fn open(ip: &str) -> Self {
+    pub(crate) fn open(ip: &str) -> Self {
         let listener = TcpListener::bind((ip, 0)).expect("a listener");
         let at = listener.local_addr().expect("its address");
         let came = Arc::new(Mutex::new(Vec::new()));
@@ -146,19 +148,24 @@ impl Door {
         Self { at, came }
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.at.port()
     }
 
     /// How often this address came.
-    fn count(&self, ip: &str) -> usize {
+    pub(crate) fn count(&self, ip: &str) -> usize {
         let ip: IpAddr = ip.parse().expect("an address");
         let came = self.came.lock().expect("the list");
         came.iter().filter(|one| **one == ip).count()
     }
 }
 
-fn pod<'a>(name: &'a str, labels: &'a str, class: Option<&'a str>, command: &'a str) -> Wanted<'a> {
+pub(crate) fn pod<'a>(
+    name: &'a str,
+    labels: &'a str,
+    class: Option<&'a str>,
+    command: &'a str,
+) -> Wanted<'a> {
     Wanted {
         namespace: "default",
         name,
@@ -169,14 +176,27 @@ fn pod<'a>(name: &'a str, labels: &'a str, class: Option<&'a str>, command: &'a 
     }
 }
 
-const HANDLERS: [(&str, Option<&str>); 2] = [("plain", None), ("boxed", Some("gvisor"))];
+/// The pods' kinds, and their classes: each target is tried from and to each of them.
+const HANDLERS: [(&str, Option<&str>); 3] = [
+    ("plain", None),
+    ("boxed", Some("gvisor")),
+    ("machine", Some("machine")),
+];
+
+/// The names of these pods, one for each kind.
+fn of_each_kind(role: &str) -> [String; 3] {
+    HANDLERS.map(|(kind, _)| format!("{role}-{kind}"))
+}
 
 #[test]
 fn policies_hold_whatever_runs_the_pods() {
-    let mut cluster = Cluster::start();
+    let machines = Machines::new();
+    let mut cluster = machines.cluster();
     let node = text(&cluster, &["node", "n1"], "/status/addresses/0/address");
     let door = Door::open(&node);
+    machines.connect_at_boot(door.at);
     cluster.apply(&class("gvisor", "runsc"));
+    cluster.apply(&class("machine", machines::HANDLER));
     cluster.apply(
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: other, labels: {team: blue}}\n---\n",
     );
@@ -221,25 +241,14 @@ fn policies_hold_whatever_runs_the_pods() {
         "{}",
         words(&output)
     );
-    cluster.wait_ready(&[
-        "server-plain",
-        "server-boxed",
-        "friend-plain",
-        "friend-boxed",
-        "jailed-plain",
-        "jailed-boxed",
-        "outsider",
-        "forger",
-    ]);
-    for name in [
-        "free",
-        "rush-plain-0",
-        "rush-plain-1",
-        "rush-boxed-0",
-        "rush-boxed-1",
-    ] {
-        cluster.wait_phase(name, "Succeeded");
-        let ip = address(&cluster, "default", name);
+    for role in ["server", "friend", "jailed"] {
+        cluster.wait_ready(&of_each_kind(role).each_ref().map(String::as_str));
+    }
+    cluster.wait_ready(&["outsider", "forger"]);
+    let rushing = HANDLERS.map(|(kind, _)| [0, 1].map(|i| format!("rush-{kind}-{i}")));
+    for name in rushing.into_iter().flatten().chain(["free".to_owned()]) {
+        cluster.wait_phase(&name, "Succeeded");
+        let ip = address(&cluster, "default", &name);
         assert_eq!(
             door.count(&ip) > 0,
             name == "free",
@@ -262,29 +271,25 @@ fn policies_hold_whatever_runs_the_pods() {
         "--timeout=60s",
     ]);
 
-    let ips: BTreeMap<&str, String> = [
-        "server-plain",
-        "server-boxed",
-        "friend-plain",
-        "jailed-plain",
-        "jailed-boxed",
-    ]
-    .into_iter()
-    .map(|name| (name, address(&cluster, "default", name)))
-    .collect();
-    let servers = |port: u16| {
-        [
-            ("plain", ips["server-plain"].as_str(), port, ""),
-            ("boxed", ips["server-boxed"].as_str(), port, ""),
-        ]
-    };
+    // A guest sends before anybody knows whose it is, and nothing of that arrives.
+    if let Some(outcomes) = machines.connections_at_boot() {
+        let lost = outcomes.iter().filter(|one| one.contains("timed out"));
+        assert!(
+            !outcomes.is_empty() && lost.count() == outcomes.len(),
+            "{outcomes:?}"
+        );
+    }
+
+    let named = ["server", "jailed"].map(of_each_kind).into_iter().flatten();
+    let ips: BTreeMap<String, String> = named
+        .chain(["friend-plain".to_owned()])
+        .map(|name| (name.clone(), address(&cluster, "default", &name)))
+        .collect();
+    let kinds = HANDLERS.map(|(kind, _)| kind);
+    let servers =
+        |port: u16| kinds.map(|kind| (kind, ips[&format!("server-{kind}")].as_str(), port, ""));
     // Nothing isolates the servers yet.
-    wait_reached(
-        &cluster,
-        ("default", "outsider"),
-        &servers(8080),
-        &["plain", "boxed"],
-    );
+    wait_reached(&cluster, ("default", "outsider"), &servers(8080), &kinds);
 
     // Ingress: by pods, by a port's name, by namespaces, by addresses.
     let rules = |from: &str| {
@@ -298,18 +303,11 @@ fn policies_hold_whatever_runs_the_pods() {
     wait_reached(&cluster, ("default", "outsider"), &servers(8080), &[]);
     let both = [
         servers(8080),
-        servers(8081).map(|(name, ip, port, o)| {
-            (
-                if name == "plain" { "plain2" } else { "boxed2" },
-                ip,
-                port,
-                o,
-            )
-        }),
+        servers(8081).map(|(name, ip, port, options)| (again(name), ip, port, options)),
     ]
     .concat();
-    for friend in ["friend-plain", "friend-boxed"] {
-        wait_reached(&cluster, ("default", friend), &both, &["plain", "boxed"]);
+    for friend in of_each_kind("friend") {
+        wait_reached(&cluster, ("default", &friend), &both, &kinds);
     }
     assert_eq!(
         reached(&cluster, "other", "elsewhere", &servers(8080)),
@@ -363,19 +361,14 @@ fn policies_hold_whatever_runs_the_pods() {
         &cluster,
         ("default", "friend-plain"),
         &servers(8080),
-        &["plain", "boxed"],
+        &kinds,
     );
     cluster.apply(&policy(
         "default",
         "in",
         &rules("{from: [{namespaceSelector: {matchLabels: {team: blue}}}]}"),
     ));
-    wait_reached(
-        &cluster,
-        ("other", "elsewhere"),
-        &servers(8080),
-        &["plain", "boxed"],
-    );
+    wait_reached(&cluster, ("other", "elsewhere"), &servers(8080), &kinds);
     assert_eq!(
         reached(&cluster, "default", "friend-plain", &servers(8080)),
         [].into()
@@ -384,12 +377,7 @@ fn policies_hold_whatever_runs_the_pods() {
         "{{from: [{{ipBlock: {{cidr: 0.0.0.0/0, except: [{friend}/32]}}}}]}}"
     ));
     cluster.apply(&policy("default", "in", &block));
-    wait_reached(
-        &cluster,
-        ("default", "outsider"),
-        &servers(8080),
-        &["plain", "boxed"],
-    );
+    wait_reached(&cluster, ("default", "outsider"), &servers(8080), &kinds);
     assert_eq!(
         reached(&cluster, "default", "friend-plain", &servers(8080)),
         [].into()
@@ -412,7 +400,7 @@ fn policies_hold_whatever_runs_the_pods() {
         ("door", node.as_str(), door.port(), ""),
         ("server", ips["server-plain"].as_str(), 8080, ""),
     ];
-    for jailed in ["jailed-plain", "jailed-boxed"] {
+    for jailed in &of_each_kind("jailed") {
         assert_eq!(
             reached(&cluster, "default", jailed, &out),
             [].into(),
@@ -426,7 +414,7 @@ fn policies_hold_whatever_runs_the_pods() {
     let dns = "{podSelector: {matchLabels: {role: jailed}}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: \
                {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}]}]}";
     cluster.apply(&policy("default", "dns", dns));
-    for jailed in ["jailed-plain", "jailed-boxed"] {
+    for jailed in &of_each_kind("jailed") {
         wait_for("names", LIMIT, || {
             if lookup(jailed) {
                 Ok(())
@@ -446,11 +434,11 @@ fn policies_hold_whatever_runs_the_pods() {
         door.port()
     );
     cluster.apply(&policy("default", "door", &to_door));
-    for jailed in ["jailed-plain", "jailed-boxed"] {
+    for jailed in &of_each_kind("jailed") {
         wait_reached(&cluster, ("default", jailed), &out, &["door"]);
     }
     cluster.kube(&["delete", "networkpolicy", "door", "dns"]);
-    for jailed in ["jailed-plain", "jailed-boxed"] {
+    for jailed in &of_each_kind("jailed") {
         wait_reached(&cluster, ("default", jailed), &out, &[]);
     }
 
@@ -461,25 +449,24 @@ fn policies_hold_whatever_runs_the_pods() {
     );
     cluster.apply(
         &(manifest(&pod("knocks", "role: none", None, &knock))
+            + &manifest(&pod("shut-boxed", "role: jailed", Some("gvisor"), &knock))
             + &manifest(&pod(
-                "knocks-jailed",
+                "shut-machine",
                 "role: jailed",
-                Some("gvisor"),
+                Some("machine"),
                 &knock,
             ))),
     );
-    cluster.wait_ready(&["knocks", "knocks-jailed"]);
-    let (free, jailed) = (
-        address(&cluster, "default", "knocks"),
-        address(&cluster, "default", "knocks-jailed"),
-    );
+    cluster.wait_ready(&["knocks", "shut-boxed", "shut-machine"]);
+    let [free, boxed, machine] =
+        ["knocks", "shut-boxed", "shut-machine"].map(|name| address(&cluster, "default", name));
     let goes_on = |what: &str| {
         let before = door.count(&free);
         wait_for(what, LIMIT, || match door.count(&free) > before + 1 {
             true => Ok(()),
             false => Err(format!("{before} times")),
         });
-        assert_eq!(door.count(&jailed), 0, "{what}");
+        assert_eq!(door.count(&boxed) + door.count(&machine), 0, "{what}");
     };
     goes_on("a pod that may to reach the door");
     cluster.kill();
@@ -492,27 +479,43 @@ fn policies_hold_whatever_runs_the_pods() {
         wait_for("the rules to come back", LIMIT, || {
             let found = listed(&cluster);
             let is_whole =
-                found.contains("jump torn") && found.contains("@macs") && found.contains(&jailed);
+                found.contains("jump torn") && found.contains("@macs") && found.contains(&boxed);
             if is_whole { Ok(()) } else { Err(found) }
         });
     }
     wait_reached(&cluster, ("default", "jailed-plain"), &out, &[]);
     drop(cluster);
     assert!(nft(&["list", "table", "bridge", &table]).contains("No such file"));
+    machines.wait_gone();
 }
+
+/// A server's name when its second port is meant.
+fn again(kind: &str) -> &'static str {
+    match kind {
+        "plain" => "plain2",
+        "boxed" => "boxed2",
+        _ => "machine2",
+    }
+}
+
+/// The classes that have a floor, and their handlers.
+const FLOORED: [(&str, &str); 2] = [("boxed", "runsc"), ("machine", machines::HANDLER)];
 
 #[test]
 fn a_policy_cuts_connections_and_a_class_has_a_floor() {
-    let cluster = Cluster::start();
+    let machines = Machines::new();
+    let cluster = machines.cluster();
     let node = text(&cluster, &["node", "n1"], "/status/addresses/0/address");
     let door = Door::open(&node);
     let floor = |level: &str| {
-        class("boxed", "runsc").replace(
-            "  name: boxed\n",
-            &format!(
-                "  name: boxed\n  annotations: {{node.berth.dev/default-network-policy: {level}}}\n"
-            ),
-        )
+        let all = FLOORED.map(|(name, handler)| {
+            let line = format!("  name: {name}\n");
+            let annotated = format!(
+                "{line}  annotations: {{node.berth.dev/default-network-policy: {level}}}\n"
+            );
+            class(name, handler).replace(&line, &annotated) + "---\n"
+        });
+        all.concat()
     };
     // What isn't understood opens nothing, and isn't stored.
     let output = cluster.try_apply(&floor("none"));
@@ -532,15 +535,12 @@ fn a_policy_cuts_connections_and_a_class_has_a_floor() {
     let listen = format!("(sleep 100000 | nc -l -p 9000 >/tmp/got) & {SERVE}{FOREVER}");
     let talk =
         |ip: &str| format!("(while :; do echo tick; sleep 0.1; done) | nc {ip} 9000; {FOREVER}");
-    cluster.apply(
-        &(manifest(&pod(
-            "boxed",
-            "app: boxed",
-            Some("boxed"),
-            &format!("{SERVE}{FOREVER}"),
-        )) + &manifest(&pod("listens", "app: listens", None, &listen))),
-    );
-    cluster.wait_ready(&["boxed", "listens"]);
+    let serve = format!("{SERVE}{FOREVER}");
+    let floored = FLOORED.map(|(name, _)| name);
+    let of_each = floored.map(|name| manifest(&pod(name, "app: floored", Some(name), &serve)));
+    cluster.apply(&(of_each.concat() + &manifest(&pod("listens", "app: listens", None, &listen))));
+    cluster.wait_ready(&floored);
+    cluster.wait_ready(&["listens"]);
     let listens = address(&cluster, "default", "listens");
     cluster.apply(&manifest(&pod(
         "talks",
@@ -576,7 +576,11 @@ fn a_policy_cuts_connections_and_a_class_has_a_floor() {
         }
     });
 
-    let boxed = address(&cluster, "default", "boxed");
+    let ips = floored.map(|name| address(&cluster, "default", name));
+    let all = [
+        (floored[0], ips[0].as_str(), 8080, ""),
+        (floored[1], ips[1].as_str(), 8080, ""),
+    ];
     let kubelet: u16 = {
         let node = cluster.json(&["node", "n1"]);
         let port = node
@@ -585,26 +589,27 @@ fn a_policy_cuts_connections_and_a_class_has_a_floor() {
         u16::try_from(port.expect("a port")).expect("a port")
     };
     // nc says nothing of TLS: a connection is enough.
-    let connects = |ip: &str, port: u16| {
-        let script = format!("nc -w 3 {ip} {port} </dev/null");
+    let connects = |name: &str| {
+        let script = format!("nc -w 3 {node} {kubelet} </dev/null");
         cluster
-            .try_kubectl(&["exec", "boxed", "--", "sh", "-c", &script])
+            .try_kubectl(&["exec", name, "--", "sh", "-c", &script])
             .status
             .success()
     };
+    // How many of them reach the node's API.
+    let reach_node = || floored.into_iter().filter(|name| connects(name)).count();
     let targets = [("door", node.as_str(), door.port(), "")];
-    assert_eq!(reached(&cluster, "default", "boxed", &targets), [].into());
-    wait_reached(
-        &cluster,
-        ("default", "talks"),
-        &[("boxed", &boxed, 8080, "")],
-        &["boxed"],
-    );
-    assert!(!connects(&node, kubelet));
+    for name in floored {
+        assert_eq!(reached(&cluster, "default", name, &targets), [].into());
+    }
+    wait_reached(&cluster, ("default", "talks"), &all, &floored);
+    assert_eq!(reach_node(), 0);
     // What the class says now counts for pods that run.
     cluster.apply(&floor("allow"));
-    wait_reached(&cluster, ("default", "boxed"), &targets, &["door"]);
-    assert!(!connects(&node, kubelet), "the node's own API is denied");
+    for name in floored {
+        wait_reached(&cluster, ("default", name), &targets, &["door"]);
+    }
+    assert_eq!(reach_node(), 0, "the node's own API is denied");
     let rules = listed(&cluster);
     assert!(rules.contains("169.254.169.254 drop"), "{rules}");
     cluster.apply(&floor("allow").replace(
@@ -612,20 +617,15 @@ fn a_policy_cuts_connections_and_a_class_has_a_floor() {
         "{node.berth.dev/default-network-policy-except: node, node.berth",
     ));
     wait_for("the node's API to be left open", LIMIT, || {
-        match connects(&node, kubelet) {
+        match reach_node() == floored.len() {
             true => Ok(()),
             false => Err(listed(&cluster)),
         }
     });
     cluster.apply(&floor("deny-all"));
-    wait_reached(
-        &cluster,
-        ("default", "talks"),
-        &[("boxed", &boxed, 8080, "")],
-        &[],
-    );
+    wait_reached(&cluster, ("default", "talks"), &all, &[]);
     // A class that is gone leaves its pods what they had.
-    cluster.kube(&["delete", "runtimeclass", "boxed"]);
+    cluster.kube(&["delete", "runtimeclass", floored[0], floored[1]]);
     cluster.apply(&policy(
         "default",
         "later",
@@ -636,11 +636,10 @@ fn a_policy_cuts_connections_and_a_class_has_a_floor() {
         cluster.wait_ready(&["later"]);
         std::io::Result::Ok(())
     });
-    assert_eq!(reached(&cluster, "default", "boxed", &targets), [].into());
-    assert_eq!(
-        reached(&cluster, "default", "talks", &[("boxed", &boxed, 8080, "")]),
-        [].into()
-    );
+    for name in floored {
+        assert_eq!(reached(&cluster, "default", name, &targets), [].into());
+    }
+    assert_eq!(reached(&cluster, "default", "talks", &all), [].into());
 
     // A namespace that spends too much is closed, and its pods say why; others' pods start.
     let ports: Vec<String> = (1..=4001).map(|port| format!("{{port: {port}}}")).collect();

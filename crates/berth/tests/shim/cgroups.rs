@@ -1,4 +1,4 @@
-//! The cgroups of the guest's containers, which go with the guest.
+//! The cgroups of the guest's containers, which go with the guest, and the one that the sandbox has on the host.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,16 @@ pub(crate) fn remove(path: &str) {
     }
     for hierarchy in hierarchies() {
         remove_tree(&hierarchy.join(path));
+    }
+}
+
+/// Puts a process into a cgroup, which is made, in all hierarchies that take it.
+pub(crate) fn enter(path: &str, pid: u32) {
+    let path = path.trim_start_matches('/');
+    for hierarchy in hierarchies() {
+        let dir = hierarchy.join(path);
+        let _ = std::fs::create_dir_all(&dir);
+        let _ = std::fs::write(dir.join("cgroup.procs"), pid.to_string());
     }
 }
 

@@ -12,6 +12,8 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::network::{self, Wire};
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A booted virtual machine.
@@ -25,14 +27,19 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Boots one; `exits` hears of each process that ends there, by its PID there, and at last `None`: the VMM has ended.
+    /// With a wire the VMM passes its frames on.
     pub(crate) fn boot(
         dir: &Path,
         id: &str,
+        wire: Option<Wire>,
         exits: impl Fn(Option<(u32, u32)>) + Send + 'static,
     ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (booted, boots) = mpsc::channel();
-        let vmm = program("vmm", dir, id)?;
+        let mut vmm = program("vmm", dir, id)?;
+        if let Some(wire) = wire {
+            vmm.arg("-tap").stdin(wire.outside).stderr(wire.inside);
+        }
         // The namespace is the thread's: all that it starts is in there, and the first is PID 1.
         std::thread::spawn(move || {
             let _ = booted.send(first(vmm));
@@ -135,12 +142,15 @@ pub(crate) fn signal(words: Vec<String>) -> Result<(), String> {
     kill(Pid::from_raw(number(1)?), signal).map_err(|e| e.to_string())
 }
 
-/// The VMM: tells of each process that ends, until SIGTERM.
-pub(crate) fn vmm() -> Result<(), String> {
+/// The VMM: tells of each process that ends, until SIGTERM, and carries frames where the guest has a tap device.
+pub(crate) fn vmm(has_tap: bool) -> Result<(), String> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
     signals.add(Signal::SIGTERM);
     signals.thread_block().map_err(|e| e.to_string())?;
+    if has_tap {
+        network::carry().map_err(|e| e.to_string())?;
+    }
     let mut stdout = io::stdout();
     loop {
         if signals.wait().map_err(|e| e.to_string())? == Signal::SIGTERM {

@@ -20,7 +20,7 @@ use crate::guest::{Guest, Hands, inside_command};
 use crate::message::{self, Exit, failed, refuse, stamp};
 use crate::process::{Paths, Process, stdio};
 use crate::publisher::Publisher;
-use crate::{cgroups, journal, rootfs};
+use crate::{cgroups, journal, network, rootfs};
 
 /// How containers end whose virtual machine is switched off.
 const KILLED: u32 = 137;
@@ -73,21 +73,48 @@ impl Pod {
         self.state().guest.as_ref().map_or(0, |guest| guest.pid)
     }
 
-    /// Switches the virtual machine on.
-    pub(crate) fn boot(self: &Arc<Self>) -> io::Result<()> {
+    /// Where the guest's network namespace is mounted, if it has one.
+    fn network(&self) -> PathBuf {
+        self.shared().join("network")
+    }
+
+    /// Switches the virtual machine on, in the pod's network namespace if there is one.
+    pub(crate) fn boot(self: &Arc<Self>, namespace: Option<&Path>) -> io::Result<()> {
         let shared = self.shared();
         std::fs::create_dir_all(shared.join("shared"))?;
+        let wish = std::fs::read_to_string(self.dir().join("tap")).ok();
+        let pod = namespace.filter(|_| wish.is_some());
+        let wire = pod.map(|pod| network::plug(pod, &self.network()));
+        let wire = wire.transpose()?;
         let pod = Arc::clone(self);
         let exits = move |exit| match exit {
             Some((pid, code)) => pod.ended(pid, code),
             None => pod.all_ended(),
         };
-        let guest = Guest::boot(&self.arguments.dir, &self.arguments.id, exits)?;
+        let guest = Guest::boot(&self.arguments.dir, &self.arguments.id, wire, exits)?;
         self.state().guest = Some(guest);
+        if let Some(first) = wish.and_then(|first| first.trim().parse().ok()) {
+            let outcome = match network::connect(&self.network(), first) {
+                Ok(()) => "connected".to_owned(),
+                Err(error) => error.kind().to_string(),
+            };
+            let call = json!({"call": "FirstPacket", "id": self.arguments.id, "outcome": outcome});
+            journal::call(self.dir(), &call);
+        }
         while self.dir().join("slow").exists() {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Puts the VMM where the sandbox's cgroup was said to be.
+    pub(crate) fn place(&self) {
+        let (pid, cgroup) = (self.pid(), self.state().cgroup.clone());
+        if pid != 0 && !cgroup.is_empty() && self.dir().join("place").exists() {
+            cgroups::enter(&cgroup, pid);
+            let call = json!({"call": "Place", "id": self.arguments.id});
+            journal::call(self.dir(), &call);
+        }
     }
 
     /// Switches it off.
@@ -108,6 +135,7 @@ impl Pod {
         }
         cgroups::remove(&state.cgroup);
         drop(state);
+        network::unplug(&self.network());
         let _ = std::fs::remove_dir_all(self.shared());
         let _ = std::fs::remove_file(self.arguments.socket(&self.arguments.id));
     }
@@ -181,7 +209,7 @@ impl Pod {
         let kind = spec["annotations"]["io.kubernetes.cri.container-type"].as_str();
         let cgroup = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
         if kind != Some("container") && self.pid() == 0 {
-            self.boot().map_err(failed)?;
+            self.boot(network_of(&spec)).map_err(failed)?;
             self.state().cgroup = cgroup.to_owned();
         }
         let rootfs = bundle.join("rootfs");
@@ -195,6 +223,7 @@ impl Pod {
             spec["root"]["path"] = json!(rootfs);
         }
         let made = self.create_in_guest(request, &mut spec, rootfs.clone());
+        self.place();
         if made.is_err() {
             rootfs::unmount(&rootfs);
         }
@@ -215,6 +244,9 @@ impl Pod {
         let cgroup = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
         let cgroup = cgroup.to_owned();
         share_pids(spec);
+        if self.network().exists() {
+            join_network(spec, &self.network());
+        }
         let bundle = self.shared().join(&request.id);
         std::fs::create_dir_all(&bundle).map_err(failed)?;
         std::fs::write(bundle.join("config.json"), spec.to_string()).map_err(failed)?;
@@ -422,6 +454,7 @@ impl Pod {
                 cgroups::remove(&container.cgroup);
             }
             let _ = std::fs::remove_dir_all(self.shared().join(id));
+            self.place();
         } else if let Some(container) = self.state().containers.get_mut(id) {
             container.processes.remove(exec_id);
         }
@@ -449,6 +482,24 @@ fn share_pids(spec: &mut Value) {
     namespaces.retain(|namespace| !is_pid(namespace));
     if !shared {
         namespaces.push(json!({"type": "pid"}));
+    }
+}
+
+fn network_of(spec: &Value) -> Option<&Path> {
+    let namespaces = spec["linux"]["namespaces"].as_array()?;
+    let mut of_network = namespaces.iter().filter(|one| one["type"] == "network");
+    of_network
+        .find_map(|one| one["path"].as_str())
+        .map(Path::new)
+}
+
+/// Has a container in the guest's network namespace.
+fn join_network(spec: &mut Value, path: &Path) {
+    let namespaces = spec["linux"]["namespaces"].as_array_mut();
+    for one in namespaces.into_iter().flatten() {
+        if one["type"] == "network" {
+            one["path"] = json!(path);
+        }
     }
 }
 

@@ -22,7 +22,9 @@
 //! | `shared/sandboxes/ID` | what Kata keeps in /run/kata-containers/shared/sandboxes/ID |
 //! | `oom/ID` | made by a test: the shim publishes that container ID ran out of memory, and removes the file |
 //! | `slow` | made by a test: `Create` and `StartSandbox` go on when it is gone, with the machine booted |
+//! | `place` | made by a test: the VMM is put into the cgroup of the sandbox's spec whenever a container comes, changes or goes, as Kata does with `sandbox_cgroup_only = false`; `calls` has a `Place` then |
 //! | `careless` | made by a test: `Shutdown` ends the shim before it has cleaned up, as Kata's does when it is told too early |
+//! | `tap` | made by a test: a guest has a network of its own behind a tap device ([`network`]), and tries to connect to the address and port that the file names before it says that it has booted; `calls` has how that ended |
 //! | `mute` | made by a test: `Wait` is not answered, so that ends are known by events alone |
 //! | `s/` | sockets |
 
@@ -36,6 +38,7 @@ mod figures;
 mod guest;
 mod journal;
 mod message;
+mod network;
 mod pod;
 mod process;
 mod publisher;
@@ -56,7 +59,7 @@ const VERSION: &str = "4.1.0";
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
     let done = match words.peek().map(String::as_str) {
-        Some("vmm") => guest::vmm(),
+        Some("vmm") => guest::vmm(words.any(|word| word == "-tap")),
         Some("virtiofsd") => guest::virtiofsd(),
         Some("inside") => guest::inside(words.skip(1).collect()),
         Some("signal") => guest::signal(words.skip(1).collect()),

@@ -57,7 +57,7 @@ impl Sandbox for Service {
     ) -> Answer<StartSandboxResponse> {
         self.note("StartSandbox", &request.sandbox_id)?;
         let pod = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || pod.boot())
+        tokio::task::spawn_blocking(move || pod.boot(None))
             .await
             .map_err(failed)?
             .map_err(failed)?;

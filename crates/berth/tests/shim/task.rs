@@ -205,6 +205,7 @@ impl Task for Service {
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> Answer<Empty> {
         let resources = String::from_utf8_lossy(&request.resources.value).into_owned();
         self.note(&json!({"call": "Update", "id": request.id, "resources": resources}));
+        self.0.place();
         Ok(Empty::new())
     }
 

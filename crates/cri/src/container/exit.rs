@@ -44,6 +44,9 @@ pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: 
         &container,
     );
     delete(&engine, &container, &shim).await;
+    if let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) {
+        sandbox::follow(&engine, &sandbox);
+    }
     container.set_task(Task::None);
 }
 

@@ -1,18 +1,22 @@
 //! `StartContainer`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client::CreateRequest;
+use berth_shim::client::{self, CreateRequest};
 
 use super::{Container, Task};
 use crate::engine::{Shared, blocking, now};
 use crate::error::CriError;
 use crate::record::{ContainerPhase, Ended, Phase};
-use crate::sandbox;
+use crate::sandbox::{self, Sandbox};
 
 /// What containerd reports of a process that could not be started.
 const NOT_STARTED: i32 = 128;
+/// How long a container that lost its shim while it was started is tried to be ended, and how often.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+const END_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     let _busy = engine.warm.busy();
@@ -66,10 +70,12 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
         log: record.log_path.clone(),
         options: sandbox.record().runtime.options(),
     };
+    let mut started_at = None;
     let started = match shim.create(&request).await {
         Ok(_) => {
             // Taken before, so that even the shortest process starts before it ends.
             let at = now();
+            started_at = Some(at);
             match shim.start(&record.id).await {
                 Ok(pid) => Ok((pid, at)),
                 Err(error) => {
@@ -89,16 +95,7 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
                 record.pid = pid;
             })?;
             sandbox::note_processes(engine, &sandbox, &shim).await;
-            if sandbox.record().waited_in.is_some() {
-                // What the runtime has started beside it.
-                let placed = Arc::clone(&sandbox);
-                engine.tasks.spawn("move into a pod's cgroup", async move {
-                    if let Err(error) = placed.place(&bundle).await {
-                        let error = crate::error::chain(&error);
-                        tracing::warn!(id = placed.id, error, "not moved");
-                    }
-                });
-            }
+            sandbox::follow(engine, &sandbox);
             let watch = super::watch_exit(Arc::clone(engine), Arc::clone(&container), shim);
             engine.tasks.spawn("container", watch);
             engine.events.container(
@@ -109,20 +106,58 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
             Ok(())
         }
         Err(error) => {
-            if error.is_disconnected() {
-                sandbox::lose(engine, &sandbox).await;
-                let _ = sandbox::end_without_shim(engine, &sandbox.record(), &record.id).await;
-            }
+            let is_lost = error.is_disconnected();
             let error = CriError::shim("start container", &record.id)(error);
-            not_started(&container, &crate::error::chain(&error))?;
-            engine.events.container(
-                engine,
-                ContainerEventType::ContainerStoppedEvent,
-                &container,
-            );
+            if is_lost {
+                lost(engine, &sandbox, &container, started_at).await?;
+            } else {
+                not_started(&container, &crate::error::chain(&error))?;
+            }
+            let stopped = ContainerEventType::ContainerStoppedEvent;
+            engine.events.container(engine, stopped, &container);
             Err(error)
         }
     }
+}
+
+/// The shim has died during the start. A container that it had not been asked to start (`at` is when it was) is as it was
+/// created, since no process of it has run; of another one nobody knows whether it has, so it counts as one that was killed.
+async fn lost(
+    engine: &Shared,
+    sandbox: &Arc<Sandbox>,
+    container: &Container,
+    at: Option<i64>,
+) -> Result<(), CriError> {
+    sandbox::lose(engine, sandbox).await;
+    let mut ended = sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await;
+    let bundle = engine.layout.bundle(&container.id);
+    let until = Instant::now() + END_TIMEOUT;
+    // It counts as ended only once it is, as long as there is hope: a pod may start it again then.
+    while ended.is_none() && client::recorded_exit(&bundle).is_none() && Instant::now() < until {
+        tokio::time::sleep(END_RETRY_INTERVAL).await;
+        ended = sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await;
+    }
+    let noted = match at {
+        None => super::never_started(engine, container),
+        Some(at) => {
+            let exit = client::recorded_exit(&bundle).or(ended);
+            let killed = client::recorded_oom_kill(&bundle) || container.record().oom_killed;
+            container.update(|record| {
+                record.phase = ContainerPhase::Exited(super::ended(exit, killed));
+                record.started_at = at;
+            })
+        }
+    };
+    container.set_task(Task::None);
+    noted
+}
+
+/// A container of which no process has run is as it was before its start, and may be started.
+pub(crate) fn never_started(engine: &Shared, container: &Container) -> Result<(), CriError> {
+    // What the shim has noted is the end of the process that waited to become it.
+    let path = engine.layout.bundle(&container.id);
+    client::forget_exit(&path).map_err(CriError::io("remove the exit noted in", &path))?;
+    container.update(|record| record.phase = ContainerPhase::Created)
 }
 
 /// Notes that there was never a process.

@@ -48,6 +48,7 @@ pub(crate) async fn update(
             .update(&container.id, &built)
             .await
             .map_err(CriError::shim("update container", &container.id))?;
+        sandbox.place(&engine.layout.bundle(&sandbox.id)).await?;
     }
     if running && gvisor {
         // There is no limit but the pod's.

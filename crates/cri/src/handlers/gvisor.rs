@@ -3,7 +3,8 @@
 //!
 //! A trial is a sandbox of one process in an empty network namespace, a quarter of a second each.
 //! What was found holds for the life of this process, for one binary with one set of arguments; a failure
-//! until it is tried again ([`settings_again`]).
+//! until it is tried again ([`settings_again`]), with more patience: nobody waits for that, and a machine that is slow, or
+//! was busy at the first trial, is told from a platform that hangs.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -23,8 +24,11 @@ use serde_json::json;
 
 use crate::pause;
 
-/// A sandbox that has not ended by then never will.
+/// How long the first trial of a platform may take: a start waits for it.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a later one may take. A sandbox that has not ended by then never will.
+const PATIENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a gVisor is to be run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +80,19 @@ pub(crate) fn settings(
     build: &GvisorBuild,
 ) -> Result<GvisorSettings, String> {
     slot(binary, args)
-        .get_or_init(|| choose(args, build, |settings| try_out(binary, args, settings)))
+        .get_or_init(|| {
+            choose(args, build, |settings| {
+                try_out(binary, args, settings, LIMIT)
+            })
+        })
         .clone()
 }
 
 /// Finds it out once more; what was known holds until then. Tells whether it is another answer. Blocks.
 pub(crate) fn settings_again(binary: &Path, args: &[String], build: &GvisorBuild) -> bool {
-    let found = choose(args, build, |settings| try_out(binary, args, settings));
+    let found = choose(args, build, |settings| {
+        try_out(binary, args, settings, PATIENT_LIMIT)
+    });
     let changed = known(binary, args).as_ref() != Some(&found);
     let trials = TRIALS.get_or_init(Mutex::default);
     let again: Found = Arc::new(OnceLock::from(found));
@@ -134,8 +144,8 @@ fn choose(
             match works(&settings) {
                 Ok(()) => return Ok(settings),
                 // It is the platform that hangs, whatever the network.
-                Err(Failure::Hangs) => {
-                    last = Some(format!("no end after {} s", LIMIT.as_secs()));
+                Err(Failure::Hangs(limit)) => {
+                    last = Some(format!("no end after {} s", limit.as_secs()));
                     break;
                 }
                 Err(Failure::Ends(words)) => last = Some(words),
@@ -154,8 +164,8 @@ const SILENT: &str = "it fails without a word";
 /// How a trial failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Failure {
-    /// It didn't end.
-    Hangs,
+    /// It didn't end within this time.
+    Hangs(Duration),
     /// It ended with this to say.
     Ends(String),
 }
@@ -178,8 +188,13 @@ fn value<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
     })
 }
 
-/// Runs a sandbox whose only process ends at once.
-fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<(), Failure> {
+/// Runs a sandbox whose only process ends at once; within the limit, or it hangs.
+fn try_out(
+    binary: &Path,
+    args: &[String],
+    settings: &GvisorSettings,
+    limit: Duration,
+) -> Result<(), Failure> {
     let dir = tempfile::Builder::new().prefix("berth-trial-").tempdir()?;
     bundle(dir.path())?;
     let mut command = RuntimeCommand::new(RuntimeKind::Runsc, binary, dir.path().join("root"));
@@ -209,7 +224,7 @@ fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<
             // SAFETY: the closure only makes system calls, on memory that was made before the fork.
             unsafe { child.pre_exec(move || view.apply()) };
         }
-        wait(&mut child)
+        wait(&mut child, limit)
     };
     let bundle = dir.path().to_string_lossy().into_owned();
     let ended = call("run", &["--bundle", &bundle, &id])?;
@@ -221,14 +236,14 @@ fn try_out(binary: &Path, args: &[String], settings: &GvisorSettings) -> Result<
     let _ = call("delete", &["--force", &id]);
     Err(match ended {
         Some(_) => Failure::Ends(said),
-        None => Failure::Hangs,
+        None => Failure::Hangs(limit),
     })
 }
 
 /// Runs it to its end, or kills it after the limit.
-fn wait(command: &mut Command) -> std::io::Result<Option<i32>> {
+fn wait(command: &mut Command, limit: Duration) -> std::io::Result<Option<i32>> {
     let mut child = command.spawn()?;
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status.code().unwrap_or(-1)));
@@ -385,7 +400,7 @@ mod tests {
         let works = |settings: &GvisorSettings| {
             tried.borrow_mut().push(settings.platform.clone());
             match settings.platform {
-                None => Err(Failure::Hangs),
+                None => Err(Failure::Hangs(LIMIT)),
                 Some(_) => Err(Failure::Ends("no ptrace".to_owned())),
             }
         };
@@ -400,6 +415,18 @@ mod tests {
             1
         );
         assert_eq!(tried.len(), 4);
+    }
+
+    #[test]
+    fn what_is_late_for_one_limit_is_in_time_for_another() {
+        let slow = || {
+            let mut command = Command::new("sleep");
+            command.arg("0.3").process_group(0);
+            command
+        };
+        let limit = Duration::from_millis(50);
+        assert_eq!(wait(&mut slow(), limit).unwrap(), None);
+        assert_eq!(wait(&mut slow(), PATIENT_LIMIT).unwrap(), Some(0));
     }
 
     #[test]

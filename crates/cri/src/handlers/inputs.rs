@@ -1,13 +1,17 @@
 //! What a handler's state was found out from, to notice when that has changed without asking every binary again.
+//!
+//! The same files are what a sandbox that waits for its pod was booted from, so they are kept with it, too.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::definition::{Definition, RuntimeDef, is_kata};
 use super::{built_in, kata};
 
 /// A file as it was when it was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     /// Where a program was found; a file's own path.
     place: PathBuf,
@@ -40,7 +44,7 @@ impl Seen {
 }
 
 /// Something that a handler needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Input {
     /// A program, by path or by name in PATH.
     Program(PathBuf),
@@ -58,12 +62,12 @@ impl Input {
 }
 
 /// All that a handler needs, as it was at one time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Inputs(Vec<(Input, Option<Seen>)>);
 
 impl Inputs {
     /// Looks at what a definition names. Only looks files up, but for Kata's configuration, which it reads.
-    pub(super) fn of(definition: &Definition) -> Self {
+    pub(crate) fn of(definition: &Definition) -> Self {
         let mut inputs = Vec::new();
         let mut file = |path: &Option<PathBuf>| inputs.extend(path.clone().map(Input::File));
         file(&definition.base_runtime_spec);

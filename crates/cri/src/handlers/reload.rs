@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::definition::Definition;
@@ -26,6 +27,45 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often a gVisor is tried again that could not run: ptrace may have been allowed, or a module loaded.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
+/// The pause after a trial is at least this many times as long as the trial was: one that hangs takes a whole core.
+const PAUSE_FACTOR: u32 = 10;
+
+/// How long to wait after a trial that took this long.
+fn pause_after(took: Duration) -> Duration {
+    TRY_AGAIN.max(took.saturating_mul(PAUSE_FACTOR))
+}
+
+/// When gVisors that could not run are tried again, and the trial itself: beside the rest, which it must not hold up.
+struct Trials {
+    running: Option<(tokio::time::Instant, JoinHandle<()>)>,
+    next: tokio::time::Instant,
+}
+
+impl Trials {
+    fn new() -> Self {
+        Self {
+            running: None,
+            next: tokio::time::Instant::now() + TRY_AGAIN,
+        }
+    }
+
+    /// Begins a trial if it is time or somebody asks for one, unless one runs; notes the end of the one before.
+    async fn look(&mut self, table: &Arc<HandlerTable>, asked: bool) {
+        let now = tokio::time::Instant::now();
+        if let Some((begin, trial)) = self.running.take_if(|(_, trial)| trial.is_finished()) {
+            if let Err(error) = trial.await {
+                tracing::error!(%error, "gVisor handlers could not be tried again");
+            }
+            self.next = now + pause_after(now - begin);
+        }
+        if self.running.is_none() && (asked || now > self.next) {
+            let failed = Arc::clone(table);
+            let trial = tokio::task::spawn_blocking(move || try_again(&failed));
+            self.running = Some((now, trial));
+        }
+    }
+}
+
 /// Runs until shutdown.
 pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
     let mut hangup = match signal(SignalKind::hangup()) {
@@ -38,7 +78,7 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
     let mut seen = fingerprint(&watched(&engine, &engine.handlers.load()));
     // What the handlers of a configuration that was refused need.
     let mut refused: Vec<Inputs> = Vec::new();
-    let mut tried = tokio::time::Instant::now();
+    let mut trials = Trials::new();
     loop {
         let asked = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -55,13 +95,7 @@ pub(crate) async fn follow(engine: Shared, shutdown: CancellationToken) {
         };
         seen = now;
         let old = engine.handlers.load_full();
-        if tried.elapsed() > TRY_AGAIN || asked {
-            let failed = Arc::clone(&old);
-            if let Err(error) = tokio::task::spawn_blocking(move || try_again(&failed)).await {
-                tracing::error!(%error, "gVisor handlers could not be tried again");
-            }
-            tried = tokio::time::Instant::now();
-        }
+        trials.look(&old, asked).await;
         let source = engine.config.handlers.clone();
         let embedded = engine.config.embedded_command.clone();
         let looked = tokio::task::spawn_blocking(move || refresh(&source, &embedded, &old, wish));
@@ -246,4 +280,17 @@ fn fingerprint(paths: &[PathBuf]) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
             (path.clone(), state)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_that_hangs_takes_a_small_part_of_the_time() {
+        for (took, pause) in [(0, 60), (1, 60), (6, 60), (10, 100), (120, 1200)] {
+            let pause = Duration::from_secs(pause);
+            assert_eq!(pause_after(Duration::from_secs(took)), pause, "{took} s");
+        }
+    }
 }

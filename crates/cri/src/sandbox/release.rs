@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
 use berth_oci::runtime::RuntimeCommand;
-use berth_shim::client::Shim;
+use berth_shim::client::{self, Shim};
 
 use super::{Sandbox, leftovers, lost, sandboxer, unmount};
 use crate::cni;
@@ -105,7 +105,10 @@ pub(crate) async fn release(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(
     let waited_in = record.waited_in.clone();
     let unfinished = record.phase == Phase::Creating;
     let gvisor = record.runtime.gvisor().cloned();
+    let shim = record.runtime.shim(&engine.config);
     blocking(move || {
+        // Before the bundle goes, which says where they are.
+        client::remove_dead_sockets(&shim, &id, &shared.layout.bundle(&id));
         if other_shim {
             leftovers::remove_cgroups(&shared, &id);
         }
@@ -215,7 +218,7 @@ async fn end_processes(engine: &Shared, sandbox: &Arc<Sandbox>) -> Result<(), Cr
     let Ok(shim) = sandbox.shim() else {
         deleted.await;
         // A stranger's may have died, or have been told to end by a server that was killed then.
-        berth_shim::client::end_keeper(&engine.layout.bundle(&record.id)).await;
+        client::end_keeper(&engine.layout.bundle(&record.id)).await;
         return Ok(());
     };
     if record.runtime.gvisor().is_some() {

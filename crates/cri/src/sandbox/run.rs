@@ -16,6 +16,7 @@ use crate::cni::{self, Attachment};
 use crate::container;
 use crate::engine::{Engine, Shared, blocking, new_id, now};
 use crate::error::CriError;
+use crate::handlers::Inputs;
 use crate::layout::make_private;
 use crate::netns;
 use crate::pause;
@@ -30,6 +31,8 @@ pub(crate) struct Admitted {
     pub(crate) runtime: PodRuntime,
     /// How many sandboxes of the handler are to wait for pods.
     pub(crate) warm: usize,
+    /// The files of the handler, as they are now; looked at where sandboxes of it wait.
+    pub(crate) inputs: Inputs,
 }
 
 /// Looks whether a pod can be had at all.
@@ -51,7 +54,15 @@ pub(crate) async fn admit(
     let warm = handler.definition.warm;
     let host_network = spec::host_network(&config);
     let shared = Arc::clone(engine);
-    let runtime = blocking(move || PodRuntime::of(&handler, &shared.config, host_network)).await?;
+    let (inputs, runtime) = blocking(move || {
+        let inputs = match warm {
+            0 => Inputs::default(),
+            _ => Inputs::of(&handler.definition),
+        };
+        let runtime = PodRuntime::of(&handler, &shared.config, host_network)?;
+        Ok((inputs, runtime))
+    })
+    .await?;
     spec::check(&config, &runtime)?;
     users::check(&config, &runtime)?;
     Ok(Admitted {
@@ -59,6 +70,7 @@ pub(crate) async fn admit(
         handler: request.runtime_handler,
         runtime,
         warm,
+        inputs,
     })
 }
 
@@ -100,6 +112,7 @@ pub(crate) fn new_record(
         shim_lost: false,
         warm: Warm::No,
         waited_in: None,
+        booted_from: Inputs::default(),
         placed: false,
         config: Wire(config),
     }

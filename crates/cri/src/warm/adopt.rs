@@ -58,13 +58,16 @@ pub(crate) async fn adopt(engine: &Shared, sandbox: &Arc<Sandbox>) {
 /// Its shim, when all of it lives.
 async fn find(engine: &Shared, record: &SandboxRecord) -> Option<Shim> {
     let config = record.runtime.shim(&engine.config);
-    let shim = Shim::reconnect(&config, &engine.layout.bundle(&record.id)).await;
+    let bundle = engine.layout.bundle(&record.id);
+    let shim = Shim::reconnect(&config, &bundle).await;
     let shim = shim.ok()?;
     if record.pause {
         let state = shim.state(&record.id).await.ok()?;
         if state.status != Status::Running {
             return None;
         }
+        // A virtual machine is told its hostname by a command in it, whose streams are beside those of its sandbox container.
+        shim.adopt(&record.id, &bundle).await.ok()?;
     }
     Some(shim)
 }

@@ -21,6 +21,8 @@ pub(super) enum Cold {
     None,
     #[error("no sandbox with its limits waits")]
     Size,
+    #[error("a virtual machine of its memory would be too large to wait")]
+    TooLarge,
     #[error("sandboxes of this handler can't wait: {0}")]
     Refused(String),
     #[error("it shares the host's {0} namespace")]
@@ -49,6 +51,7 @@ impl Cold {
         match self {
             Self::None => "none_waiting",
             Self::Size => "limits",
+            Self::TooLarge => "too_large",
             Self::Refused(_) => "refused",
             Self::Host(_) => "host_namespace",
             Self::User => "user_namespace",

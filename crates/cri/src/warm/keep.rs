@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::pool::{Size, Stage};
 use super::watch::remove;
-use super::{fits, make, network};
+use super::{bound, fits, make, network};
 use crate::cni::{self, Network};
 use crate::engine::{Shared, blocking};
 use crate::error::{CriError, chain};
+use crate::handlers::Inputs;
 use crate::record::SandboxRecord;
 use crate::runtime::PodRuntime;
 
@@ -27,10 +28,16 @@ const LOOK: Duration = Duration::from_secs(2);
 /// The first pause after one could not be made, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How long after one of a handler was removed for its size the next one may be: pods choose their sizes, and each change boots
+/// another sandbox.
+const SIZE_CHANGE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What is to wait.
 struct Wanted {
     handler: String,
     runtime: PodRuntime,
+    /// The files of the handler, as they are now.
+    inputs: Inputs,
     network: Network,
     count: usize,
 }
@@ -44,7 +51,7 @@ struct Pause {
 impl Wanted {
     /// Why one that waits is of no use any more.
     fn refuses(&self, record: &SandboxRecord) -> Option<&'static str> {
-        if record.runtime != self.runtime {
+        if record.runtime != self.runtime || record.booted_from != self.inputs {
             return Some("handler");
         }
         let joined = record.attachment.as_ref();
@@ -55,12 +62,13 @@ impl Wanted {
 /// Runs until shutdown. Those that wait then are the next server's.
 pub(crate) async fn keep(engine: Shared, shutdown: CancellationToken) {
     let mut pauses: BTreeMap<String, Pause> = BTreeMap::new();
+    let mut resized: BTreeMap<String, Instant> = BTreeMap::new();
     let mut wanted_since = None;
     // An earlier server may have had some wait.
     let mut used = true;
     while !shutdown.is_cancelled() {
         let wanted = look(&engine).await;
-        discard(&engine, &wanted).await;
+        discard(&engine, &wanted, &mut resized).await;
         if !wanted.is_empty() {
             used = true;
         } else if used && engine.warm.entries().is_empty() {
@@ -84,10 +92,11 @@ pub(crate) async fn keep(engine: Shared, shutdown: CancellationToken) {
         }
         wanted_since = None;
         let (handler, runtime) = (one.handler.clone(), one.runtime.clone());
+        let inputs = one.inputs.clone();
         let shared = Arc::clone(&engine);
         // As a request, so that a shutdown waits until it is undone.
         let made = engine.tasks.request(async move {
-            let made = make::make(&shared, &handler, runtime, size).await;
+            let made = make::make(&shared, &handler, runtime, inputs, size).await;
             (handler, made)
         });
         let Ok((handler, made)) = made.await else {
@@ -133,11 +142,16 @@ async fn look(engine: &Shared) -> Vec<Wanted> {
             Ok(None)
         } else {
             let (shared, handler) = (Arc::clone(engine), handler.clone());
-            let runtime = blocking(move || PodRuntime::of(&handler, &shared.config, false)).await;
-            runtime
+            let found = blocking(move || {
+                let inputs = Inputs::of(&handler.definition);
+                Ok((inputs, PodRuntime::of(&handler, &shared.config, false)?))
+            });
+            found
+                .await
                 .map_err(|error| chain(&error))
-                .and_then(|runtime| usable(engine, runtime))
-                .map(Some)
+                .and_then(|(inputs, runtime)| {
+                    Ok(Some((inputs, usable(engine, &runtime)?, runtime)))
+                })
         };
         let refused = found.as_ref().err().cloned();
         if let Some(reason) = &refused
@@ -150,9 +164,10 @@ async fn look(engine: &Shared) -> Vec<Wanted> {
             counts.wanted = if found.is_some() { count } else { 0 };
             counts.refused = refused;
         });
-        wanted.extend(found.map(|(runtime, network)| Wanted {
+        wanted.extend(found.map(|(inputs, network, runtime)| Wanted {
             handler: name.to_owned(),
             runtime,
+            inputs,
             network,
             count,
         }));
@@ -160,8 +175,9 @@ async fn look(engine: &Shared) -> Vec<Wanted> {
     wanted
 }
 
-fn usable(engine: &Shared, runtime: PodRuntime) -> Result<(PodRuntime, Network), String> {
-    if let Some(reason) = fits::refusal(&runtime) {
+/// The network in which sandboxes of a runtime can wait, or why they can't.
+fn usable(engine: &Shared, runtime: &PodRuntime) -> Result<Network, String> {
+    if let Some(reason) = fits::refusal(runtime) {
         return Err(reason);
     }
     let network = match &runtime.cni_conf_dir {
@@ -171,12 +187,12 @@ fn usable(engine: &Shared, runtime: PodRuntime) -> Result<(PodRuntime, Network),
     let network = network.map_err(|error| chain(&error))?;
     match network::refusal(&network) {
         Some(reason) => Err(reason),
-        None => Ok((runtime, network)),
+        None => Ok(network),
     }
 }
 
 /// Removes those that are of no use: of another handler, network or size than wanted, or too many.
-async fn discard(engine: &Shared, wanted: &[Wanted]) {
+async fn discard(engine: &Shared, wanted: &[Wanted], resized: &mut BTreeMap<String, Instant>) {
     let mut entries = engine.warm.entries();
     entries.sort_by_key(|(_, entry)| entry.since);
     let mut wishes: Vec<(&Wanted, Vec<Size>)> = wanted
@@ -202,7 +218,14 @@ async fn discard(engine: &Shared, wanted: &[Wanted]) {
                         None
                     }
                     None if sizes.is_empty() => Some("not_wanted"),
-                    None => Some("limits"),
+                    None => {
+                        let last = resized.get(&entry.handler);
+                        let may = last.is_none_or(|last| last.elapsed() >= SIZE_CHANGE_INTERVAL);
+                        may.then(|| {
+                            resized.insert(entry.handler.clone(), Instant::now());
+                            "limits"
+                        })
+                    }
                 }
             }),
         };
@@ -228,18 +251,30 @@ fn missing<'a>(
     paused: impl Fn(&str) -> bool,
 ) -> Option<(&'a Wanted, Size)> {
     let entries = engine.warm.entries();
+    let used = entries.iter().map(|(_, entry)| {
+        let kind = entry.sandbox.record().runtime.kind();
+        bound::memory(kind, entry.size)
+    });
+    let left = bound::memory_limit().saturating_sub(used.fold(0, u64::saturating_add));
     let mut tried = wanted.iter().filter(|one| !paused(&one.handler));
     tried.find_map(|one| {
         let mut sizes = engine.warm.wished(&one.handler, one.count);
+        let mut of_other_sizes = 0;
         for (_, entry) in &entries {
             let counts = matches!(entry.stage, Stage::Making | Stage::Waiting);
-            if counts
-                && entry.handler == one.handler
-                && let Some(place) = sizes.iter().position(|size| *size == entry.size)
-            {
-                sizes.swap_remove(place);
+            if counts && entry.handler == one.handler {
+                match sizes.iter().position(|size| *size == entry.size) {
+                    Some(place) => _ = sizes.swap_remove(place),
+                    None => of_other_sizes += 1,
+                }
             }
         }
-        sizes.first().map(|size| (one, *size))
+        // One of another size holds its place until it is taken or removed.
+        sizes.truncate(sizes.len().saturating_sub(of_other_sizes));
+        let kind = one.runtime.kind();
+        let size = sizes
+            .into_iter()
+            .find(|size| bound::memory(kind, *size) <= left);
+        size.map(|size| (one, size))
     })
 }

@@ -11,6 +11,7 @@ use berth_cri_api::v1::{
 use super::pool::{Size, Stage};
 use crate::engine::{Shared, new_id};
 use crate::error::CriError;
+use crate::handlers::Inputs;
 use crate::record::{SandboxRecord, Warm};
 use crate::runtime::PodRuntime;
 use crate::sandbox::{self, Sandbox};
@@ -23,11 +24,13 @@ pub(super) async fn make(
     engine: &Shared,
     handler: &str,
     runtime: PodRuntime,
+    inputs: Inputs,
     size: Size,
 ) -> Result<(), CriError> {
     let id = new_id();
     let mut record = sandbox::new_record(&id, handler.to_owned(), runtime, config(&id, size));
     record.warm = Warm::Making;
+    record.booted_from = inputs;
     // Known before it is made, so that a killed server's is found.
     record.waited_in = record.pause.then(|| Path::new(CGROUP).join(&id));
     let sandbox = Arc::new(Sandbox::new(engine, record));

@@ -10,8 +10,8 @@ use berth_shim::private;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fits::{self, Cold};
-use super::network;
 use super::pool::Stage;
+use super::{bound, network};
 use crate::cni;
 use crate::engine::{Shared, blocking, now};
 use crate::error::{CriError, chain};
@@ -74,10 +74,15 @@ fn choose(engine: &Shared, pod: &Admitted) -> Result<Arc<Sandbox>, Cold> {
         return Err(Cold::Refused(reason));
     }
     let size = fits::size(runtime, pod.config.linux.as_ref());
+    if bound::memory(runtime.kind(), size) > bound::memory_limit() {
+        return Err(Cold::TooLarge);
+    }
     engine.warm.ask(&runtime.handler, size);
     let current = |record: &SandboxRecord| {
         let joined = record.attachment.as_ref();
-        record.runtime == *runtime && joined.is_some_and(|joined| joined.network == network)
+        record.runtime == *runtime
+            && record.booted_from == pod.inputs
+            && joined.is_some_and(|joined| joined.network == network)
     };
     let fine = |sandbox: &Sandbox| current(&sandbox.record());
     let Some(sandbox) = engine.warm.take(&runtime.handler, size, fine) else {
@@ -157,14 +162,7 @@ async fn apply(engine: &Shared, sandbox: &Arc<Sandbox>, pod: &Admitted) -> Resul
         }
     }
     sandbox.update(|record| record.phase = Phase::Ready)?;
-    let bundle = engine.layout.bundle(&record.id);
-    let placed = Arc::clone(sandbox);
-    engine.tasks.spawn("move into a pod's cgroup", async move {
-        // Whoever starts a container tries again, and is told.
-        if let Err(error) = placed.place(&bundle).await {
-            tracing::warn!(id = placed.id, error = chain(&error), "not moved");
-        }
-    });
+    sandbox::follow(engine, sandbox);
     sandbox::watch(engine, sandbox, shim);
     Ok(())
 }

@@ -28,6 +28,18 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T,
     }
 }
 
+/// A slice for a pod alone, as a kubelet names one; without systemd the choice is the runtime's.
+fn cgroup_parent(server: &Server, name: &str) -> String {
+    if !server.has_slices() {
+        return String::new();
+    }
+    format!(
+        "berthtest-{}_{}.slice",
+        server.bridge,
+        name.replace('-', "_")
+    )
+}
+
 /// A pod with a PID namespace for each container.
 pub(crate) fn pod(server: &Server, name: &str) -> PodSandboxConfig {
     PodSandboxConfig {
@@ -45,6 +57,7 @@ pub(crate) fn pod(server: &Server, name: &str) -> PodSandboxConfig {
             .to_string_lossy()
             .into_owned(),
         linux: Some(LinuxPodSandboxConfig {
+            cgroup_parent: cgroup_parent(server, name),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(options(NamespaceMode::Container)),
                 ..LinuxSandboxSecurityContext::default()

@@ -23,7 +23,7 @@ pub(crate) struct Server {
     /// Short, since unix sockets lie below it.
     dir: tempfile::TempDir,
     config: Config,
-    bridge: String,
+    pub(crate) bridge: String,
     running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
     pub(crate) client: RuntimeServiceClient<Channel>,
     pub(crate) images: ImageServiceClient<Channel>,
@@ -60,6 +60,7 @@ impl Server {
             bridge: bridge.clone(),
             subnet: format!("10.{}.{test}.0/24", process + 20),
         });
+        under_the_driver_asked_for(&mut config, dir.path());
         adjust(&mut config, dir.path());
         let store = berth_image::ImageStore::open(
             config.root_dir.join("images"),
@@ -108,6 +109,11 @@ impl Server {
 
     pub(crate) fn metrics_address(&self) -> std::net::SocketAddr {
         self.config.metrics_addr.unwrap()
+    }
+
+    /// Whether systemd makes the cgroups, as the environment asks.
+    pub(crate) fn has_slices(&self) -> bool {
+        self.config.handlers == HandlerSource::Berth(self.path().join(BY_SYSTEMD))
     }
 
     /// Whether it serves.
@@ -283,6 +289,23 @@ fn channel(socket: &Path) -> Channel {
             Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::connect(socket).await?))
         }
     }))
+}
+
+/// The table of a server whose cgroups systemd makes.
+const BY_SYSTEMD: &str = "systemd.toml";
+
+/// With `BERTH_TEST_CGROUP_DRIVER=systemd` in the environment systemd makes the cgroups of all handlers, unless a test has a
+/// table of its own: so the suite runs in the guest of `make test-vm`.
+fn under_the_driver_asked_for(config: &mut Config, dir: &Path) {
+    if std::env::var("BERTH_TEST_CGROUP_DRIVER").as_deref() != Ok("systemd") {
+        return;
+    }
+    let path = dir.join(BY_SYSTEMD);
+    let handlers = ["runc", "crun", "berth", "runsc"]
+        .map(|name| format!("[handlers.{name}]\nsystemd_cgroup = true\n"));
+    let text = format!("default_handler = \"runc\"\n{}", handlers.concat());
+    std::fs::write(&path, text).unwrap();
+    config.handlers = HandlerSource::Berth(path);
 }
 
 /// Settings with a handler table in berth's own TOML.

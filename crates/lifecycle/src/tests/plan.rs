@@ -33,6 +33,9 @@ fn words(p: &Plan) -> String {
             .map(|s| format!("start:{}{}", s.name, s.attempt)),
     );
     words.extend(p.waiting.keys().map(|name| format!("wait:{name}")));
+    if p.is_over {
+        words.push("over".to_owned());
+    }
     words.join(" ")
 }
 
@@ -92,7 +95,9 @@ fn what_is_done() {
             "s0! i@s0=exit0 a@s0=exit137",
             "kill-pod sandbox1 start:i1",
         ),
-        ("Never", "app:a", "s0! a@s0=exit137", "kill-pod"),
+        ("Never", "app:a", "s0! a@s0=exit137", "kill-pod over"),
+        // What has not run before does not run after that, and nobody waits for it.
+        ("Never", "app:a app:b", "s0! a@s0=exit137", "kill-pod over"),
         (
             "Never",
             "app:a",
@@ -103,7 +108,7 @@ fn what_is_done() {
             "Never",
             "app:a app:b",
             "s0! a@s0=exit0 b@s0=created",
-            "kill-pod",
+            "kill-pod over",
         ),
         ("Never", "app:a", "s0!", "kill-pod sandbox1 start:a0"),
         ("OnFailure", "app:a", "s0! a@s0=exit0", "kill-pod"),

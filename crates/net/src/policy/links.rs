@@ -1,5 +1,5 @@
 //! The ports of the pods' bridge, and which pod is behind each: the kernel itself keeps it, as the alias of the interface, which
-//! `berth cri` writes when a pod joins the network. It outlives every part of berth, and no pod can change it.
+//! `berth cri` writes when a pod joins the network, and `port.rs` for other runtimes. It outlives every part of berth, and no pod can change it.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// How an alias begins: `berth UID MAC IP...`.
-const MARK: &str = "berth";
+pub(super) const MARK: &str = "berth";
+/// The interfaces of this machine.
+pub(super) const INTERFACES: &str = "/sys/class/net";
 
 /// A port of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +29,7 @@ pub(crate) struct Link {
 /// # Errors
 /// When the kernel doesn't say.
 pub(crate) fn of_bridge(bridge: &str) -> io::Result<Vec<Link>> {
-    let interfaces = Path::new("/sys/class/net");
+    let interfaces = Path::new(INTERFACES);
     let ports = match fs::read_dir(interfaces.join(bridge).join("brif")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         ports => ports?,
@@ -59,7 +61,7 @@ pub(crate) fn is_pod_uid(uid: &str) -> bool {
 }
 
 /// Nothing for an interface that isn't a pod's, or whose alias isn't understood: nothing is let through it then.
-fn parse(name: &str, alias: &str) -> Option<Link> {
+pub(super) fn parse(name: &str, alias: &str) -> Option<Link> {
     // It becomes a part of a script.
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(fits) {

@@ -58,10 +58,18 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Decisions {
     let here = inputs.pods.values();
     let here = here.filter(|pod| pod.node == inputs.facts.node);
     known.extend(here.map(|pod| (pod.uid.as_str(), pod)));
-    let peers = peers(inputs, &known);
+    let shared = shared(inputs.links);
+    let peers = peers(inputs, &known, &shared);
     let mut local: BTreeMap<&str, Vec<(&Link, &Pod)>> = BTreeMap::new();
     let mut decisions = Decisions::default();
     for link in inputs.links {
+        // Whose policies would count for what has this address isn't known.
+        let twice = link.addresses.iter().find(|ip| shared.contains(ip));
+        if let Some(ip) = twice {
+            let reason = format!("another pod of this node has its address {ip}, too");
+            decisions.closed.insert(link.uid.clone(), reason);
+            continue;
+        }
         match known.get(link.uid.as_str()) {
             Some(pod) if !pod.host_network => {
                 let of_namespace = local.entry(pod.key.namespace.as_str()).or_default();
@@ -109,8 +117,26 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Decisions {
     decisions
 }
 
+/// Addresses that ports of several pods have: whoever gives them out has forgotten one.
+fn shared(links: &[Link]) -> BTreeSet<IpAddr> {
+    let (mut owners, mut shared) = (BTreeMap::new(), BTreeSet::new());
+    for link in links {
+        for ip in &link.addresses {
+            let owner = *owners.entry(*ip).or_insert(link.uid.as_str());
+            if owner != link.uid {
+                shared.insert(*ip);
+            }
+        }
+    }
+    shared
+}
+
 /// Pods by namespace, with the addresses that they really have.
-fn peers<'a>(inputs: &Inputs<'a>, known: &BTreeMap<&str, &'a Pod>) -> Peers<'a> {
+fn peers<'a>(
+    inputs: &Inputs<'a>,
+    known: &BTreeMap<&str, &'a Pod>,
+    shared: &BTreeSet<IpAddr>,
+) -> Peers<'a> {
     let mut peers: Peers<'a> = BTreeMap::new();
     let mut add = |pod: &'a Pod, addresses: Vec<IpAddr>| {
         if !addresses.is_empty() {
@@ -123,7 +149,8 @@ fn peers<'a>(inputs: &Inputs<'a>, known: &BTreeMap<&str, &'a Pod>) -> Peers<'a> 
         if let Some(pod) = known.get(link.uid.as_str())
             && !pod.host_network
         {
-            add(pod, link.addresses.clone());
+            let own = link.addresses.iter().copied();
+            add(pod, own.filter(|ip| !shared.contains(ip)).collect());
         }
     }
     let facts = inputs.facts;

@@ -6,35 +6,22 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::SockProtocol;
+
+use crate::netlink::{self, ACK, DUMP, REQUEST, align, ask, attributes, open, read};
 
 /// `NFNL_SUBSYS_CTNETLINK` with `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_DELETE`.
 const GET: u16 = 0x0101;
 const DELETE: u16 = 0x0102;
-const REQUEST: u16 = 1;
-const ACK: u16 = 4;
-const DUMP: u16 = 0x300;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-/// Of a message (`nlmsghdr`), of what netfilter puts after it (`nfgenmsg`), of an attribute (`nlattr`).
-const HEADER: usize = 16;
+/// Of what netfilter puts after a message's head (`nfgenmsg`).
 const GENERIC: usize = 4;
-const ATTRIBUTE: usize = 4;
 /// `enum ctattr_type`.
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
-const BUFFER: usize = 64 * 1024;
-/// The kernel answers at once.
-const PATIENCE_SECONDS: i64 = 10;
 
 /// A connection, as far as it matters where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,21 +44,10 @@ pub(crate) struct Flow {
 /// # Errors
 /// When the kernel refuses to list them.
 pub(crate) fn cut(is_stale: impl Fn(&Flow) -> bool) -> io::Result<usize> {
-    let socket = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-    setsockopt(
-        &socket,
-        sockopt::ReceiveTimeout,
-        &TimeVal::new(PATIENCE_SECONDS, 0),
-    )?;
+    let socket = open(SockProtocol::NetlinkNetFilter)?;
     let mut stale = Vec::new();
     ask(&socket, &message(GET, REQUEST | DUMP, 0, &[]))?;
-    read(&socket, |body| {
+    read(&socket, |_, body| {
         if let Some(flow) = parse(body)
             && is_stale(&flow)
         {
@@ -84,7 +60,7 @@ pub(crate) fn cut(is_stale: impl Fn(&Flow) -> bool) -> io::Result<usize> {
             &socket,
             &message(DELETE, REQUEST | ACK, flow.family, &flow.name),
         )?;
-        match read(&socket, |_| {}) {
+        match read(&socket, |_, _| {}) {
             Ok(()) => count += 1,
             // It has ended by itself meanwhile.
             Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
@@ -96,76 +72,7 @@ pub(crate) fn cut(is_stale: impl Fn(&Flow) -> bool) -> io::Result<usize> {
 }
 
 fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = HEADER + GENERIC + attributes.len();
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    // Sequence and sender: one question at a time.
-    bytes.extend([0; 8]);
-    bytes.extend([family, 0, 0, 0]);
-    bytes.extend(attributes);
-    bytes
-}
-
-fn ask(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
-    send(socket.as_raw_fd(), message, MsgFlags::empty())?;
-    Ok(())
-}
-
-/// Reads answers until the last one.
-fn read(socket: &OwnedFd, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Err(Errno::EINTR) => continue,
-            length => length?,
-        };
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while let Some((kind, body, after)) = next_message(rest) {
-            match kind {
-                DONE => return Ok(()),
-                ERROR => return error_of(body),
-                _ => each(body),
-            }
-            rest = after;
-        }
-    }
-}
-
-/// The kind of the first message, what is in it, and what comes after it.
-fn next_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let body = bytes.get(HEADER..length)?;
-    let after = bytes.get(align(length)..).unwrap_or_default();
-    Some((kind, body, after))
-}
-
-/// An error of zero is an acknowledgement.
-fn error_of(body: &[u8]) -> io::Result<()> {
-    let code = body.get(..4).and_then(|bytes| bytes.try_into().ok());
-    match code.map(i32::from_ne_bytes) {
-        Some(0) => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(-code)),
-        None => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-fn align(length: usize) -> usize {
-    length.div_ceil(4) * 4
-}
-
-/// The attributes in it: their kinds, what is in them, and their whole bytes.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8], &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
-        // The upper two bits say what is in it.
-        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & 0x3fff;
-        let (body, whole) = (bytes.get(ATTRIBUTE..length)?, bytes.get(..length)?);
-        bytes = bytes.get(align(length)..).unwrap_or_default();
-        Some((kind, body, whole))
-    })
+    netlink::message(kind, flags, &[family, 0, 0, 0], attributes)
 }
 
 fn parse(body: &[u8]) -> Option<Flow> {
@@ -234,6 +141,7 @@ fn port(bytes: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::ATTRIBUTE;
 
     fn attribute(kind: u16, body: &[u8]) -> Vec<u8> {
         let length = u16::try_from(ATTRIBUTE + body.len()).unwrap();

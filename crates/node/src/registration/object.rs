@@ -175,7 +175,8 @@ pub(super) fn status(
             machine_id: m.machine_id.clone(),
             operating_system: "linux".to_owned(),
             os_image: m.os_image.clone(),
-            swap: Some(NodeSwapStatus {
+            // A machine without swap says nothing: the stock API server refuses a capacity of 0, and the node with it.
+            swap: (m.swap_bytes > 0).then_some(NodeSwapStatus {
                 capacity: Some(m.swap_bytes),
             }),
             system_uuid: m.system_uuid.clone(),

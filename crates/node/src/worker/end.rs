@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{Next, RETRY, Worker};
 use crate::cri::rpc_message;
+use crate::orphans;
 use crate::sandbox_config::log_directory;
 use crate::volumes;
 
@@ -74,7 +75,8 @@ impl Worker {
         }
         self.volumes = None;
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
-        self.agent.cgroups.remove(&self.pod, systemd).await;
+        // What of it stays is tried again when the pod is deleted.
+        let _ = self.agent.cgroups.remove(&self.pod, systemd).await;
         Next::Idle
     }
 
@@ -125,18 +127,23 @@ impl Worker {
                 return false;
             }
         }
-        if let Err(error) = volumes::remove_all(self.agent.pod_dir(&self.pod)).await {
-            warn!(pod = %self.name(), %error, "the pod's directory is not removed yet");
-            return false;
-        }
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
-        self.agent.cgroups.remove(&self.pod, systemd).await;
+        let has_cgroup = !self.agent.cgroups.remove(&self.pod, systemd).await;
         if logs {
             let dir = log_directory(&self.agent, &self.pod);
             let place = dir.clone();
             if let Err(error) = unblock(move || berth_tree::remove(&place)).await {
                 debug!(%error, dir = %dir.display(), "logs not removed");
             }
+        }
+        // Last: of a pod whose object is gone it is all that the next agent knows it by.
+        if let Err(error) = volumes::remove_all(self.agent.pod_dir(&self.pod)).await {
+            warn!(pod = %self.name(), %error, "the pod's directory is not removed yet");
+            return false;
+        }
+        if has_cgroup {
+            // A process is still ending, or a sandbox that an agent before this one has asked for comes only now.
+            orphans::remember(&self.agent, &self.handle.uid);
         }
         true
     }

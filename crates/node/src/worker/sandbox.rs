@@ -19,6 +19,7 @@ use crate::cri::rpc_message;
 use crate::devices::allocate::AllocateError;
 use crate::huge_pages::{self, Pool};
 use crate::isolation;
+use crate::own_dirs;
 use crate::pods::PodHandle;
 use crate::sandbox_config::{SandboxConfigError, log_directory, sandbox_config};
 use crate::users;
@@ -358,6 +359,13 @@ impl Worker {
         self.begin_pulls(start, &config);
         let systemd = self.agent.runtime.borrow().systemd_cgroups;
         let preparing = self.stage("cgroup and directories");
+        // First: of a pod that is deleted while no agent runs, the next one knows by its directory what it has.
+        let dir = self.agent.pod_dir(&self.pod);
+        if let Err(error) = own_dirs::make(&dir) {
+            drop(preparing);
+            self.sandbox_failed(format!("cannot make {}: {error}", dir.display()));
+            return false;
+        }
         if let Err(error) = self.agent.cgroups.ensure(&self.pod, systemd).await {
             drop(preparing);
             self.sandbox_failed(format!("failed to create the pod's cgroup: {error}"));

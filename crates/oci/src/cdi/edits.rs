@@ -1,9 +1,11 @@
 //! Puts edits into a spec.
 
-use oci_spec::runtime::{Hook, HookBuilder, Hooks, Linux, Mount, Spec};
+use oci_spec::runtime::{Hook, HookBuilder, Hooks, Linux, LinuxDevice, Mount, Spec};
 
 use super::file::{self, ContainerEdits};
-use crate::spec::{SpecError, devices};
+use super::node::{described, oci_type, set_access, takes_rule};
+use crate::spec::devices;
+use crate::spec::error::SpecError;
 
 pub(super) fn apply(spec: &mut Spec, edits: &ContainerEdits) -> Result<(), SpecError> {
     if let Some(process) = spec.process_mut() {
@@ -43,29 +45,44 @@ pub(super) fn apply(spec: &mut Spec, edits: &ContainerEdits) -> Result<(), SpecE
 }
 
 fn add_node(linux: &mut Linux, wanted: &file::DeviceNode) -> Result<(), SpecError> {
-    let host = wanted.host_path.as_ref().unwrap_or(&wanted.path);
-    let mut node =
-        devices::node(host, &wanted.path)?.ok_or_else(|| SpecError::NotADevice(host.clone()))?;
-    if wanted.file_mode.is_some() {
-        node.set_file_mode(wanted.file_mode);
-    }
-    if wanted.uid.is_some() {
-        node.set_uid(wanted.uid);
-    }
-    if wanted.gid.is_some() {
-        node.set_gid(wanted.gid);
-    }
+    let mut node = match described(wanted) {
+        Some(node) => node,
+        None => node_of_host(wanted)?,
+    };
+    set_access(&mut node, wanted);
     let access = wanted.permissions.as_deref().unwrap_or("rwm");
-    let rule = devices::rule(true, Some(&node), access);
+    let rule = takes_rule(node.typ()).then(|| devices::rule(true, Some(&node), access));
     let nodes = linux.devices_mut().get_or_insert_with(Vec::new);
     nodes.retain(|n| n.path() != node.path());
     nodes.push(node);
+    let Some(rule) = rule else { return Ok(()) };
     let resources = linux.resources_mut().get_or_insert_with(Default::default);
     resources
         .devices_mut()
         .get_or_insert_with(Vec::new)
         .push(rule);
     Ok(())
+}
+
+/// The host's node, with the number that the file says, if it says one.
+fn node_of_host(wanted: &file::DeviceNode) -> Result<LinuxDevice, SpecError> {
+    let host = wanted.host_path.as_ref().unwrap_or(&wanted.path);
+    let mut node =
+        devices::node(host, &wanted.path)?.ok_or_else(|| SpecError::NotADevice(host.clone()))?;
+    if let Some(kind) = wanted.kind
+        && oci_type(kind) != node.typ()
+    {
+        return Err(SpecError::CdiDeviceType {
+            path: host.clone(),
+            wanted: oci_type(kind).as_str().to_owned(),
+            found: node.typ().as_str().to_owned(),
+        });
+    }
+    if wanted.major != 0 {
+        node.set_major(wanted.major.into());
+        node.set_minor(wanted.minor.into());
+    }
+    Ok(node)
 }
 
 fn mount(wanted: &file::Mount) -> Mount {

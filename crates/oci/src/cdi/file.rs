@@ -36,15 +36,36 @@ pub(super) struct ContainerEdits {
     pub(super) additional_gids: Vec<u32>,
 }
 
+/// A node of the container. What a file does not say about it is that of the host's node.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeviceNode {
     pub(super) path: PathBuf,
     pub(super) host_path: Option<PathBuf>,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<NodeKind>,
+    /// 0 is a number that the file does not say.
+    #[serde(default)]
+    pub(super) major: u32,
+    #[serde(default)]
+    pub(super) minor: u32,
     pub(super) permissions: Option<String>,
     pub(super) file_mode: Option<u32>,
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
+}
+
+/// Types of nodes, by the letters of OCI's runtime specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum NodeKind {
+    #[serde(rename = "b")]
+    Block,
+    #[serde(rename = "c")]
+    Character,
+    #[serde(rename = "u")]
+    Unbuffered,
+    #[serde(rename = "p")]
+    Fifo,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Mount, Spec};
 
 use crate::mountinfo::HostMount;
-use crate::spec::SpecError;
+use crate::spec::error::SpecError;
 
 pub use super::submounts::bind;
 pub use paths::confine;

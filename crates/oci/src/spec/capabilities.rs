@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
-use super::SpecError;
+use super::error::SpecError;
 use crate::{Host, Security};
 
 /// What an ordinary container may do; the set that Docker chose and containerd and CRI-O share.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
-use super::SpecError;
+use super::error::SpecError;
 use crate::container::Container;
 
 /// Directories below /dev that the container has its own of, or that hold no devices.

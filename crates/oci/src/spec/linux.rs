@@ -6,7 +6,8 @@ use oci_spec::runtime::{
     Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
 };
 
-use super::{SpecError, capabilities, devices, process, resources, root_propagation};
+use super::error::SpecError;
+use super::{capabilities, devices, process, resources, root_propagation};
 use crate::cgroup::CgroupMode;
 use crate::container::Container;
 use crate::sandbox::{CgroupDriver, IdMapping, Namespace, Sandbox};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::SpecError;
+use super::error::SpecError;
 use crate::container::{self, Container, MOUNT_OPTIONS, Propagation};
 use crate::mountinfo::{self, HostMount};
 use crate::sandbox::{Namespace, Sandbox};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
-use super::{SpecError, capabilities};
+use super::capabilities;
+use super::error::SpecError;
 use crate::apparmor::DEFAULT_NAME;
 use crate::container::{Container, Profile, Rlimit};
 use crate::{Host, SelinuxOptions};

@@ -38,6 +38,7 @@ impl Rules for Node {
         let mut errors = meta::validate(&self.metadata, Scope::Cluster, names::dns1123_subdomain);
         errors.extend(taints(self));
         errors.extend(amounts(self));
+        errors.extend(swap(self));
         let at = FieldPath::new("spec.podCIDRs");
         for (i, cidr) in self
             .spec
@@ -165,6 +166,18 @@ fn amounts(node: &Node) -> Vec<FieldError> {
     errors
 }
 
+/// The reference reports swap below metadata, too, and only at creation.
+fn swap(node: &Node) -> Option<FieldError> {
+    let info = node.status.as_ref()?.node_info.as_ref()?;
+    let capacity = info.swap.as_ref()?.capacity.filter(|bytes| *bytes <= 0)?;
+    let at = FieldPath::new("metadata.nodeSwapStatus.capacity");
+    Some(FieldError::invalid(
+        &at,
+        capacity,
+        "must be greater than zero",
+    ))
+}
+
 /// An address and the length of its network part.
 fn is_cidr(text: &str) -> bool {
     let Some((address, bits)) = text.split_once('/') else {
@@ -195,6 +208,22 @@ mod tests {
             .iter()
             .map(|e| format!("{} {}", e.kind.reason(), e.field))
             .collect()
+    }
+
+    fn with_swap(swap: Value) -> Value {
+        let mut info: Value = [
+            "architecture",
+            "bootID",
+            "containerRuntimeVersion",
+            "kernelVersion",
+        ]
+        .into_iter()
+        .chain(["kubeProxyVersion", "kubeletVersion", "machineID"])
+        .chain(["operatingSystem", "osImage", "systemUUID"])
+        .map(|name| (name.to_owned(), json!("")))
+        .collect();
+        info["swap"] = swap;
+        json!({"status": {"nodeInfo": info}})
     }
 
     #[test]
@@ -239,6 +268,12 @@ mod tests {
                     "FieldValueInvalid status.capacity.cpu",
                     "FieldValueInvalid status.capacity.pods",
                 ],
+            ),
+            (with_swap(json!({"capacity": 4096})), vec![]),
+            (with_swap(json!({})), vec![]),
+            (
+                with_swap(json!({"capacity": 0})),
+                vec!["FieldValueInvalid metadata.nodeSwapStatus.capacity"],
             ),
         ] {
             assert_eq!(causes(node(body.clone()).validate()), want, "{body}");

@@ -27,6 +27,8 @@ use crate::stream::{Fifos, Hello};
 use kept::Kept;
 pub(super) use kept::{fields, streams_dir};
 
+/// How long an answer is tried for of keepers that are killed.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Between two starts of a keeper that dies again and again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a keeper that was told to end may take, and how often it is looked for meanwhile.
@@ -183,15 +185,22 @@ impl Keeper {
         let _ = session::hello(&self.shared.address, &Hello::End).await;
     }
 
-    /// Opens a connection; to a new keeper when the old one has died.
+    /// Opens a connection; to a new keeper when the old one has died. One that was killed still takes connections for a
+    /// moment, so that it looks alive and does not answer; and the new one may be killed, too.
     pub(super) async fn ask(&self, hello: &Hello) -> Result<Opened, ShimError> {
         let shared = &self.shared;
-        match shared.hello(hello).await {
-            Err(ShimError::Stream { .. }) if !shared.ended.load(Ordering::Relaxed) => {
-                shared.replace().await?;
-                shared.hello(hello).await
+        let until = tokio::time::Instant::now() + ANSWER;
+        loop {
+            match shared.hello(hello).await {
+                Err(ShimError::Stream { .. })
+                    if !shared.ended.load(Ordering::Relaxed)
+                        && tokio::time::Instant::now() < until =>
+                {
+                    shared.replace().await?;
+                    tokio::time::sleep(LOOK).await;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 }

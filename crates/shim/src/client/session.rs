@@ -196,8 +196,27 @@ pub(super) struct Opened {
     pub(super) reply: Reply,
 }
 
+/// How long an answer may take of whoever serves the streams: a process that is stopped gives none, ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Asks whoever serves the streams at an address.
+///
+/// # Errors
+/// When there is no answer within [`ANSWER_TIMEOUT`]; a drain is answered when the streams have ended, however long that takes.
 pub(super) async fn hello(address: &str, message: &Hello) -> Result<Opened, ShimError> {
+    if matches!(message, Hello::Drain { .. }) {
+        return ask(address, message).await;
+    }
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(address, message)).await;
+    answer.unwrap_or_else(|_| {
+        Err(ShimError::Stream {
+            path: stream_socket(address),
+            source: std::io::ErrorKind::TimedOut.into(),
+        })
+    })
+}
+
+async fn ask(address: &str, message: &Hello) -> Result<Opened, ShimError> {
     let path: PathBuf = stream_socket(address);
     let failed = |source| ShimError::Stream {
         path: path.clone(),

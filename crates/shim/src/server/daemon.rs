@@ -38,7 +38,7 @@ pub(super) fn make_socket_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// One short name for each pod: a socket's path may have 107 bytes.
-pub(super) fn socket_path(dir: &Path, namespace: &str, group: &str) -> PathBuf {
+pub(crate) fn socket_path(dir: &Path, namespace: &str, group: &str) -> PathBuf {
     let digest = Sha256::digest(format!("{namespace}/{group}"));
     dir.join(hex::encode(digest.get(..12).unwrap_or_default()))
 }

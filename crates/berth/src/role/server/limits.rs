@@ -64,7 +64,7 @@ fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// A duration as Go writes it, in whole hours, minutes, seconds and milliseconds: `1m0s`, `90s`, `500ms`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration like 60s, 1m30s or 1h, longer than zero");
     let mut rest = text;
     let mut total = Duration::ZERO;

@@ -202,6 +202,27 @@ fn without_a_policy_everything_passes() {
 }
 
 #[test]
+fn an_address_that_two_pods_have_is_nobodys() {
+    let mut world = ingress(json!([{"from": [{"namespaceSelector": {}}]}]));
+    world.pod("b", "twin", "n1", WEB, json!({}));
+    let decisions = world.resolve();
+    for uid in ["a-web", "b-twin"] {
+        assert!(!decisions.subjects.contains_key(uid), "{uid}");
+        assert!(decisions.closed[uid].contains(WEB), "{uid}");
+    }
+    assert!(!world.tcp(WEB, &format!("{OTHER}:80")));
+    assert!(!world.tcp(OTHER, &format!("{WEB}:80")));
+    // Nor by the labels of either.
+    assert_eq!(reach_db(&world, 80), [OTHER, FAR, NODE]);
+    // Two ports of one pod are one pod's.
+    let mut world = World::new();
+    let mut again = world.links[0].clone();
+    again.name = "veth9".to_owned();
+    world.links.push(again);
+    assert!(world.tcp(WEB, &format!("{OTHER}:80")));
+}
+
+#[test]
 fn who_may_come_in() {
     let everybody = vec![WEB, OTHER, FAR, OUTSIDE, NODE];
     // This machine reaches its pods whatever policies say.

@@ -32,11 +32,29 @@ pub(super) fn rules(decisions: &Decisions, links: &[Link], facts: &Facts, six: b
     let macs = macs.map(|link| format!("{} . {}", name(link), link.mac));
     set("macs", "ifname . ether_addr", macs.collect());
     set("bound4", "ifname . ipv4_addr", bound(true));
+    let addresses = |is_v4: bool| -> BTreeSet<String> {
+        let all = links.iter().flat_map(|link| &link.addresses);
+        let all = all.filter(|ip| ip.is_ipv4() == is_v4);
+        all.map(ToString::to_string).collect()
+    };
+    let pod_macs = links.iter().map(|link| link.mac.clone());
+    set("pod-macs", "ether_addr", pod_macs.collect());
+    set("pods4", "ipv4_addr", addresses(true));
     let mut receive = vec![
         "oifname != @ports accept".to_owned(),
         "ether type ip oifname . ip daddr != @bound4 drop".to_owned(),
     ];
+    // Who has no mark (a pod that ran before there were rules, another program of the bridge) sends nothing in a pod's name.
     let mut send = vec![
+        "iifname != @ports ether saddr @pod-macs drop".to_owned(),
+        "iifname != @ports ether type ip ip saddr @pods4 drop".to_owned(),
+        "iifname != @ports ether type arp arp saddr ip @pods4 drop".to_owned(),
+    ];
+    if six {
+        set("pods6", "ipv6_addr", addresses(false));
+        send.push("iifname != @ports ether type ip6 ip6 saddr @pods6 drop".to_owned());
+    }
+    send.extend([
         "iifname != @ports accept".to_owned(),
         // Before the bridge learns where an address is.
         "iifname . ether saddr != @macs drop".to_owned(),
@@ -44,7 +62,7 @@ pub(super) fn rules(decisions: &Decisions, links: &[Link], facts: &Facts, six: b
         "ether type arp iifname . arp saddr ip @bound4 accept".to_owned(),
         // Who asks whether an address is free has none.
         "ether type arp arp operation request arp saddr ip 0.0.0.0 accept".to_owned(),
-    ];
+    ]);
     if six {
         set("bound6", "ifname . ipv6_addr", bound(false));
         send.push("ether type ip6 iifname . ip6 saddr @bound6 accept".to_owned());

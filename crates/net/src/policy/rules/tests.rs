@@ -79,6 +79,27 @@ fn a_rule_is_of_numbers_and_addresses() {
     assert!(named.contains_key("10.88.0.3 . tcp . 8080"), "{named:?}");
 }
 
+#[test]
+fn a_port_without_a_mark_sends_nothing_in_a_pods_name() {
+    let bridge = made(&World::new()).bridge;
+    let send = &bridge.chains["send"].rules;
+    let accepts = send
+        .iter()
+        .position(|rule| rule == "iifname != @ports accept");
+    let before = &send[..accepts.unwrap()];
+    assert_eq!(
+        before,
+        [
+            "iifname != @ports ether saddr @pod-macs drop",
+            "iifname != @ports ether type ip ip saddr @pods4 drop",
+            "iifname != @ports ether type arp arp saddr ip @pods4 drop",
+        ]
+    );
+    let pods = &bridge.sets["pods4"].elements;
+    assert!(pods.contains_key("10.88.0.2"), "{pods:?}");
+    assert!(!bridge.sets["pod-macs"].elements.is_empty());
+}
+
 #[tokio::test]
 async fn the_kernel_takes_each_and_every_way_from_one_to_another() {
     let name = format!("t{}", std::process::id());
