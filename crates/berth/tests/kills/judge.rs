@@ -22,7 +22,6 @@ pub(crate) fn faults(plan: &Plan, seen: &PodSeen, done: Done, notes: &[String]) 
         let name = plan.container(number);
         let runs = note.lines().filter(|line| *line == "run").count();
         let most = plan.runs()
-            + second_runs(plan)
             + if plan.policy() == "Never" {
                 0
             } else {
@@ -32,7 +31,7 @@ pub(crate) fn faults(plan: &Plan, seen: &PodSeen, done: Done, notes: &[String]) 
             faults.push(format!("{name} ran {runs} times, not {most}"));
         }
         let undisturbed = done.shim_kills == 0 && !done.is_cut_short;
-        if undisturbed && !(plan.runs()..=plan.runs() + second_runs(plan)).contains(&runs) {
+        if undisturbed && runs != plan.runs() {
             faults.push(format!("{name} ran {runs} times, not {}", plan.runs()));
         }
         if undisturbed && !seen.ends.values().any(|end| end.container == name) {
@@ -65,13 +64,6 @@ pub(crate) fn faults(plan: &Plan, seen: &PodSeen, done: Done, notes: &[String]) 
 }
 
 /// Whether it is the code that the run had which wrote the message.
-/// A known fault, open: one run too many was seen under containerd's shim (seed 11527525556063643879), where `berth cri` was killed
-/// while it started the container. That shim ends its `runc start` when its client's connection ends, and runc may then still
-/// call a program created that already runs; it is deleted as never started, and started again.
-fn second_runs(plan: &Plan) -> usize {
-    usize::from(plan.class == Some("stranger"))
-}
-
 fn is_own(plan: &Plan, end: &End) -> bool {
     let run = end.message.parse::<usize>();
     run.is_ok_and(|run| end.code == plan.code_of_run(&end.container, run))
