@@ -67,6 +67,7 @@ pub use handle::{Closed, NotInForce, PolicyHandle};
 use ipnet::IpNet;
 use learned::Learned;
 use links::Link;
+pub use links::is_pod_uid;
 use model::{Labels, Pod, Policy};
 use network::{Network, NetworkError, Told};
 pub use network::{RemoveError, remove, remove_remembered};

@@ -9,6 +9,7 @@ use berth_cri_api::v1::{ContainerFilter, ListContainersRequest};
 use berth_cri_api::v1::{
     ListPodSandboxRequest, RemovePodSandboxRequest, StopContainerRequest, StopPodSandboxRequest,
 };
+use berth_net::policy::is_pod_uid;
 use berth_supervise::unblock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,7 @@ async fn look(agent: &Agent, before: &HashMap<String, ()>) -> Option<HashMap<Str
         if known.contains(&uid) {
             continue;
         }
-        if !is_uid(&uid) {
+        if !is_pod_uid(&uid) {
             // It becomes a part of paths.
             warn!(sandbox = %s.id, %uid, "a sandbox with a label that is no pod's uid is left alone");
             continue;
@@ -106,12 +107,6 @@ async fn look(agent: &Agent, before: &HashMap<String, ()>) -> Option<HashMap<Str
 /// Whether there is a pod of this uid now.
 fn is_known(agent: &Agent, uid: &str) -> bool {
     agent.pods.lock().get(uid).is_some()
-}
-
-/// Whether it may be a part of a path: uids of the API server, and of static pods.
-fn is_uid(uid: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    !uid.is_empty() && uid.len() <= 64 && uid.chars().all(fits)
 }
 
 async fn end(agent: &Agent, id: &str) -> Result<(), tonic::Status> {
@@ -209,15 +204,6 @@ async fn remove_logs(dirs: Vec<PathBuf>) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_label_that_would_leave_the_directory_is_no_uid() {
-        assert!(is_uid("5c7472f5-4a65-4f99-a02c-209348dc3902"));
-        assert!(is_uid("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
-        for uid in ["", "..", "/etc", "a/b", "a.slice", &"a".repeat(65)] {
-            assert!(!is_uid(uid), "{uid}");
-        }
-    }
 
     #[tokio::test]
     async fn logs_of_a_pod_go_and_those_of_others_stay() {

@@ -551,6 +551,8 @@ pub fn remove_dead_sockets(config: &ShimConfig, id: &str, bundle: &Path) {
     sockets::remove_dead(config, id, bundle);
 }
 
+pub use sockets::is_dead as is_dead_socket;
+
 /// How the first process of a bundle's container ended, as our shim noted it there; `None` while it runs.
 #[must_use]
 pub fn recorded_exit(bundle: &Path) -> Option<Exit> {

@@ -101,8 +101,8 @@ impl Node {
             .unwrap();
         assert!(kubeconfig.status.success(), "{}", words(&kubeconfig));
         fs::write(self.at("node.kubeconfig"), kubeconfig.stdout).unwrap();
-        let log = fs::File::create(self.at("node.log")).unwrap();
-        let child = berth()
+        let mut command = berth();
+        command
             .args([
                 "node",
                 "--node-name",
@@ -119,18 +119,20 @@ impl Node {
             .arg("--root-dir")
             .arg(self.at("node"))
             .arg("--pod-logs-dir")
-            .arg(self.at("logs"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.children.push(child);
+            .arg(self.at("logs"));
+        self.spawn("node.log", &mut command);
         self
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Starts a program that ends with the node; what it says is in this file.
+    fn spawn(&mut self, log: &str, command: &mut Command) {
+        let log = fs::File::create(self.at(log)).unwrap();
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.children.push(command.stderr(log).spawn().unwrap());
     }
 
     fn config(&self) -> PathBuf {
@@ -273,8 +275,8 @@ fn account(cluster: &Cluster, node: &Node, name: &str) -> PathBuf {
 }
 
 fn run_installer(node: &mut Node, kubeconfig: &Path) {
-    let log = fs::File::create(node.at("installer.log")).unwrap();
-    let child = berth()
+    let mut command = berth();
+    command
         .args([
             "installer",
             "node",
@@ -301,17 +303,11 @@ fn run_installer(node: &mut Node, kubeconfig: &Path) {
         .arg(format!(
             "--restart-command={}",
             node.at("restart").display()
-        ))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    node.children.push(child);
+        ));
+    node.spawn("installer.log", &mut command);
 }
 
 fn run_classes(node: &mut Node, kubeconfig: &Path) {
-    let log = fs::File::create(node.at("classes.log")).unwrap();
     let mut command = berth();
     command
         .args([
@@ -322,14 +318,7 @@ fn run_classes(node: &mut Node, kubeconfig: &Path) {
             "--kubeconfig",
         ])
         .arg(kubeconfig);
-    node.children.push(
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap(),
-    );
+    node.spawn("classes.log", &mut command);
 }
 
 fn uninstall(kubeconfig: &Path, wait: &str) -> Output {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use berth_shim::client;
+
 use crate::container;
 use crate::engine::Shared;
 use crate::error::CriError;
@@ -51,8 +53,7 @@ pub(super) fn sweep(engine: &Shared, waiting: BTreeSet<String>) -> Result<(), Cr
     for name in entries(&engine.layout.sockets()) {
         // A shim that was killed leaves its sockets behind.
         let path = engine.layout.sockets().join(name);
-        let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        if std::os::unix::net::UnixStream::connect(&path).is_err_and(refused) {
+        if client::is_dead_socket(&path) {
             let _ = std::fs::remove_file(path);
         }
     }

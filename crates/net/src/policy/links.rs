@@ -54,8 +54,10 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
-/// Whether it can be a part of a chain's name.
-pub(crate) fn is_pod_uid(uid: &str) -> bool {
+/// Whether it can be a pod's uid, of the API server or of a static pod: letters, digits and dashes, at most 64. So it may be a part of
+/// a chain's name, and of a path.
+#[must_use]
+pub fn is_pod_uid(uid: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
     !uid.is_empty() && uid.len() <= 64 && uid.chars().all(fits)
 }
@@ -87,6 +89,15 @@ pub(super) fn parse(name: &str, alias: &str) -> Option<Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_that_would_leave_the_directory_is_no_uid() {
+        assert!(is_pod_uid("5c7472f5-4a65-4f99-a02c-209348dc3902"));
+        assert!(is_pod_uid("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
+        for uid in ["", "..", "/etc", "a/b", "a.slice", &"a".repeat(65)] {
+            assert!(!is_pod_uid(uid), "{uid}");
+        }
+    }
 
     #[test]
     fn an_alias_names_the_pod() {

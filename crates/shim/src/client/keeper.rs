@@ -19,6 +19,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use super::session::{self, Opened};
+use super::sockets;
 use super::{CreateRequest, ShimConfig, ShimError, bootstrap};
 use crate::server::keeper::ADDRESS;
 use crate::stdio::stream_socket;
@@ -278,9 +279,7 @@ pub(super) async fn end(bundle: &Path) {
             }
         };
         let _ = tokio::time::timeout(AFTER_END, gone).await;
-    } else if let Err(error) = UnixStream::connect(&socket).await
-        && error.kind() == std::io::ErrorKind::ConnectionRefused
-    {
+    } else if sockets::is_dead(&socket) {
         let _ = std::fs::remove_file(socket);
     }
 }

@@ -1,9 +1,10 @@
 //! Sockets that a killed shim, or the keeper beside it, has left.
 
-use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::{ShimConfig, bootstrap};
 use crate::server::daemon::socket_path;
@@ -40,13 +41,21 @@ fn of_pod(config: &ShimConfig, id: &str, bundle: &Path) -> Vec<PathBuf> {
     sockets
 }
 
-/// A socket at which nobody listens.
-fn is_dead(path: &Path) -> bool {
+/// Whether nobody listens at a socket any more. It does not wait: where the queue of one that listens is full, somebody does.
+#[must_use]
+pub fn is_dead(path: &Path) -> bool {
     let is_socket = path
         .symlink_metadata()
         .is_ok_and(|found| found.file_type().is_socket());
-    let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).is_err_and(refused)
+    let refused = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let asker = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match connect(&asker, &SocketAddrUnix::new(path)?) {
+            Err(Errno::CONNREFUSED) => Ok(true),
+            Ok(()) | Err(_) => Ok::<_, Errno>(false),
+        }
+    };
+    is_socket && refused().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -102,5 +111,17 @@ mod tests {
         std::fs::write(bundle.join("address"), file.display().to_string()).expect("a note");
         remove_dead(&config(dir.path(), false), "pod", &bundle);
         assert!(file.exists() && !theirs.exists());
+    }
+
+    #[test]
+    fn one_that_listens_and_takes_nobody_is_not_dead() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        rustix::net::listen(&listener, 0).expect("a queue of one");
+        let _waits = std::os::unix::net::UnixStream::connect(&path).expect("a place in it");
+        assert!(!is_dead(&path), "its queue is full");
+        drop(listener);
+        assert!(is_dead(&path));
     }
 }
