@@ -48,7 +48,7 @@ pub(crate) use update::{merge, update};
 pub(crate) struct Container {
     pub(crate) id: String,
     dir: PathBuf,
-    record: RwLock<ContainerRecord>,
+    record: RwLock<Arc<ContainerRecord>>,
     /// Held while the container is started or removed.
     pub(crate) busy: tokio::sync::Mutex<()>,
     /// Whether the shim has a task of that name: from create to delete.
@@ -78,7 +78,7 @@ impl Container {
         Self {
             id: record.id.clone(),
             dir: engine.layout.container_record(&record.id),
-            record: RwLock::new(record),
+            record: RwLock::new(Arc::new(record)),
             busy: tokio::sync::Mutex::default(),
             task: watch::Sender::new(Task::None),
             cpu: Rate::default(),
@@ -88,8 +88,9 @@ impl Container {
         }
     }
 
-    pub(crate) fn record(&self) -> ContainerRecord {
-        self.record.read().clone()
+    /// As it is now; a later change makes another one.
+    pub(crate) fn record(&self) -> Arc<ContainerRecord> {
+        Arc::clone(&self.record.read())
     }
 
     pub(crate) fn phase(&self) -> ContainerPhase {
@@ -99,17 +100,17 @@ impl Container {
     /// Changes the record in memory and on disk.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<(), CriError> {
         let mut guard = self.record.write();
-        change(&mut guard);
-        record::save(&self.dir, &*guard)
+        change(Arc::make_mut(&mut guard));
+        record::save(&self.dir, &**guard)
     }
 
     /// Takes note that memory ran out in it; false when that is noted already.
     pub(crate) fn note_oom_kill(&self) -> Result<bool, CriError> {
         self.ooms.fetch_add(1, Ordering::Relaxed);
         let mut guard = self.record.write();
-        let news = exit::note_oom(&mut guard);
+        let news = exit::note_oom(Arc::make_mut(&mut guard));
         if news {
-            record::save(&self.dir, &*guard)?;
+            record::save(&self.dir, &**guard)?;
         }
         Ok(news)
     }

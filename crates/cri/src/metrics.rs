@@ -82,7 +82,7 @@ fn running(engine: &Engine, sandbox_id: &str) -> Vec<Arc<Container>> {
 
 fn of_sandbox(engine: &Shared, sandbox: &Sandbox, guests: &Guests) -> PodSandboxMetrics {
     let record = sandbox.record();
-    let metadata = record.config.0.metadata.unwrap_or_default();
+    let metadata = record.config.0.metadata.clone().unwrap_or_default();
     let labels = [record.id.clone(), metadata.name, String::new()];
     let pins = engine.layout.pod(&record.id).join("net");
     let mut samples = Vec::new();
@@ -105,7 +105,7 @@ fn of_sandbox(engine: &Shared, sandbox: &Sandbox, guests: &Guests) -> PodSandbox
     };
     let containers = running(engine, &record.id);
     PodSandboxMetrics {
-        pod_sandbox_id: record.id,
+        pod_sandbox_id: record.id.clone(),
         metrics: metrics(samples, &labels),
         container_metrics: containers.iter().map(of_container).collect(),
     }
@@ -139,7 +139,7 @@ fn of_container(
     samples.push(("container_last_seen", Vec::new(), seconds(now())));
     ContainerMetrics {
         metrics: metrics(samples, &[record.id.clone(), name, image]),
-        container_id: record.id,
+        container_id: record.id.clone(),
     }
 }
 

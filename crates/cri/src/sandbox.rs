@@ -47,7 +47,7 @@ pub(crate) use users::{Mapped, root_of, wanted as wanted_users};
 pub(crate) struct Sandbox {
     pub(crate) id: String,
     dir: PathBuf,
-    record: RwLock<SandboxRecord>,
+    record: RwLock<Arc<SandboxRecord>>,
     shim: RwLock<Option<Shim>>,
     /// Shared by what makes or starts containers in the sandbox, taken alone by what stops or removes it.
     pub(crate) open: tokio::sync::RwLock<()>,
@@ -65,7 +65,7 @@ impl Sandbox {
         Self {
             dir: engine.layout.sandbox_record(&record.id),
             id: record.id.clone(),
-            record: RwLock::new(record),
+            record: RwLock::new(Arc::new(record)),
             shim: RwLock::default(),
             open: tokio::sync::RwLock::default(),
             ending: tokio::sync::Mutex::default(),
@@ -75,8 +75,9 @@ impl Sandbox {
         }
     }
 
-    pub(crate) fn record(&self) -> SandboxRecord {
-        self.record.read().clone()
+    /// As it is now; a later change makes another one.
+    pub(crate) fn record(&self) -> Arc<SandboxRecord> {
+        Arc::clone(&self.record.read())
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -86,8 +87,8 @@ impl Sandbox {
     /// Changes the record in memory and on disk.
     pub(crate) fn update(&self, change: impl FnOnce(&mut SandboxRecord)) -> Result<(), CriError> {
         let mut guard = self.record.write();
-        change(&mut guard);
-        record::save(&self.dir, &*guard)
+        change(Arc::make_mut(&mut guard));
+        record::save(&self.dir, &**guard)
     }
 
     pub(crate) fn shim(&self) -> Result<Shim, CriError> {
@@ -105,7 +106,7 @@ impl Sandbox {
 /// Whose sandbox it is.
 pub(crate) fn pod_of(engine: &Engine, id: &str) -> Option<berth_cri_api::v1::PodSandboxMetadata> {
     let sandbox = engine.sandboxes.get(id).ok()?;
-    sandbox.record().config.0.metadata
+    sandbox.record().config.0.metadata.clone()
 }
 
 /// The name that only one sandbox may have at a time.

@@ -90,7 +90,7 @@ fn find(engine: &Engine, id: &str) -> Found {
     let container = engine.containers.get(id).ok();
     let container = container.filter(|container| container.id == id);
     let sandbox_id = match &container {
-        Some(container) => container.record().sandbox_id,
+        Some(container) => container.record().sandbox_id.clone(),
         None => id.to_owned(),
     };
     let sandbox = engine.sandboxes.get(&sandbox_id).ok();

@@ -62,7 +62,7 @@ pub(crate) async fn checkpoint(
         }
         // Debian's crun is built without CRIU.
         Err(error) if error.to_string().contains("unknown command") => {
-            let handler = sandbox.record().runtime.handler;
+            let handler = sandbox.record().runtime.handler.clone();
             Err(CriError::Unsupported(format!(
                 "the build of runtime handler {handler:?} makes no checkpoints"
             )))

@@ -250,7 +250,7 @@ fn pid_namespace(
             }
             target.running(engine)?;
             if gvisor {
-                let linux = target_record.config.0.linux;
+                let linux = target_record.config.0.linux.clone();
                 let given = linux.and_then(|linux| linux.security_context);
                 return pid_namespace(engine, pod, &target.id, given.as_ref());
             }

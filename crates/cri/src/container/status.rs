@@ -160,13 +160,13 @@ pub(crate) fn list(engine: &Shared, filter: Option<ContainerFilter>) -> Vec<Item
             state: known_state(engine, &record).into(),
             image: image(&record),
             image_ref: image_ref(&record),
-            id: record.id,
-            pod_sandbox_id: record.sandbox_id,
-            metadata: record.config.0.metadata,
-            image_id: record.image_id,
+            id: record.id.clone(),
+            pod_sandbox_id: record.sandbox_id.clone(),
+            metadata: record.config.0.metadata.clone(),
+            image_id: record.image_id.clone(),
             created_at: record.created_at,
-            labels: record.config.0.labels,
-            annotations: record.config.0.annotations,
+            labels: record.config.0.labels.clone(),
+            annotations: record.config.0.annotations.clone(),
         })
         .collect();
     items.sort_by_key(|item| std::cmp::Reverse(item.created_at));

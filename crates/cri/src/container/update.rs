@@ -1,5 +1,7 @@
 //! `UpdateContainerResources`.
 
+use std::sync::Arc;
+
 use berth_cri_api::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
 use berth_oci::User;
 use berth_shim::private;
@@ -22,7 +24,7 @@ pub(crate) async fn update(
     let Some(change) = request.linux else {
         return Ok(());
     };
-    let mut record = container.record();
+    let mut record = Arc::unwrap_or_clone(container.record());
     let sandbox = engine.sandboxes.get(&record.sandbox_id)?;
     let linux = record.config.0.linux.get_or_insert_default();
     let resources = merge(linux.resources.take().unwrap_or_default(), change);
@@ -52,7 +54,7 @@ pub(crate) async fn update(
     }
     if running && gvisor {
         // There is no limit but the pod's.
-        let old = container.record().config;
+        let old = container.record().config.clone();
         container.update(|kept| kept.config = record.config.clone())?;
         if let Err(error) = sandbox::limit(engine, &sandbox) {
             container.update(|kept| kept.config = old)?;

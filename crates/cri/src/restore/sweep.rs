@@ -27,7 +27,7 @@ pub(super) fn sweep(engine: &Shared, waiting: BTreeSet<String>) -> Result<(), Cr
         .map(|item| item.id.clone())
         .collect();
     for container in engine.containers.all() {
-        let sandbox_id = container.record().sandbox_id;
+        let sandbox_id = container.record().sandbox_id.clone();
         if !sandboxes.contains(&sandbox_id) && !engine.held.has(&sandbox_id) {
             tracing::info!(
                 id = container.id,

@@ -19,7 +19,7 @@ impl Sandbox {
     pub(crate) async fn place(self: &Arc<Self>, bundle: &Path) -> Result<(), CriError> {
         let _alone = self.placing.lock().await;
         let record = self.record();
-        let Some(from) = record.waited_in else {
+        let Some(from) = record.waited_in.clone() else {
             return Ok(());
         };
         let (sandbox, bundle) = (Arc::clone(self), bundle.to_owned());

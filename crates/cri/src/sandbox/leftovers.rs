@@ -137,7 +137,7 @@ fn end_now(engine: &Engine, sandbox: &Sandbox, patience: Duration) -> Result<(),
             .collect(),
         ids,
         directories: directories.clone(),
-        recorded: record.shim_processes,
+        recorded: record.shim_processes.clone(),
         spared: other_shims(engine, &sandbox.id),
     };
     let mut left = processes::end(&owner, patience);
@@ -164,7 +164,7 @@ pub(super) fn remove_cgroups(engine: &Engine, sandbox_id: &str) {
     let containers = container::of_sandbox(engine, sandbox_id);
     let cgroups: Vec<PathBuf> = containers
         .iter()
-        .map(|container| container.record().cgroup)
+        .map(|container| container.record().cgroup.clone())
         .chain(super::spec::cgroup(&engine.layout.bundle(sandbox_id)))
         .filter(|path| !path.as_os_str().is_empty())
         .collect();

@@ -53,7 +53,7 @@ pub(crate) async fn remove(engine: &Shared, id: &str) -> Result<(), CriError> {
     }
     forget(engine, &sandbox).await?;
     let record = sandbox.record();
-    let metadata = record.config.0.metadata.unwrap_or_default();
+    let metadata = record.config.0.metadata.clone().unwrap_or_default();
     let lived = now().saturating_sub(record.created_at) / 1_000_000_000;
     tracing::info!(
         pod = metadata.name,
@@ -182,7 +182,7 @@ fn remove_notes(command: &RuntimeCommand, id: &str) {
 }
 
 async fn detach(engine: &Engine, sandbox: &Sandbox) -> Result<(), CriError> {
-    let Some(attachment) = sandbox.record().attachment else {
+    let Some(attachment) = sandbox.record().attachment.clone() else {
         return Ok(());
     };
     cni::delete(&attachment, &engine.plugin_dirs()).await?;

@@ -101,21 +101,27 @@ fn of_held(status: PodSandboxStatus) -> PodSandboxStatusResponse {
 /// Those that a filter lets through, newest first.
 pub(crate) fn list(engine: &Shared, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
     let filter = filter.unwrap_or_default();
+    let passes = |id: &str, now: PodSandboxState, labels: &HashMap<String, String>| {
+        id.starts_with(&filter.id)
+            && filter.state.is_none_or(|wanted| wanted.state() == now)
+            && filter
+                .label_selector
+                .iter()
+                .all(|(key, value)| labels.get(key) == Some(value))
+    };
     let known = engine.sandboxes.all();
-    let known = known.iter().map(|sandbox| status_of(&sandbox.record()));
+    let known = known
+        .iter()
+        .map(|sandbox| sandbox.record())
+        .filter(|record| passes(&record.id, state(record.phase), &record.config.0.labels))
+        .map(|record| status_of(&record));
+    let held = engine.held.sandboxes();
+    let held = held
+        .into_iter()
+        .filter(|status| passes(&status.id, status.state(), &status.labels));
     // A client that misses one would run its pod once more.
     let mut items: Vec<PodSandbox> = known
-        .chain(engine.held.sandboxes())
-        .filter(|status| {
-            status.id.starts_with(&filter.id)
-                && filter
-                    .state
-                    .is_none_or(|wanted| wanted.state() == status.state())
-                && filter
-                    .label_selector
-                    .iter()
-                    .all(|(key, value)| status.labels.get(key) == Some(value))
-        })
+        .chain(held)
         .map(|status| PodSandbox {
             id: status.id,
             metadata: status.metadata,

@@ -1,5 +1,7 @@
 //! `UpdatePodSandboxResources`.
 
+use std::sync::Arc;
+
 use berth_cri_api::v1::UpdatePodSandboxResourcesRequest;
 
 use super::{gvisor, spec};
@@ -16,7 +18,7 @@ pub(crate) async fn update(
 ) -> Result<(), CriError> {
     let sandbox = engine.sandboxes.get(&request.pod_sandbox_id)?;
     let _closed = sandbox.open.write().await;
-    let mut record = sandbox.record();
+    let mut record = Arc::unwrap_or_clone(sandbox.record());
     if record.phase != Phase::Ready {
         return Err(CriError::State(format!(
             "pod sandbox {} is not ready",

@@ -244,7 +244,7 @@ async fn execute_hostname(
 
 /// Adds the pod's port mappings, where it has any and the network maps ports.
 async fn map_ports(engine: &Shared, sandbox: &Sandbox) -> Result<(), CriError> {
-    let Some(mut joined) = sandbox.record().attachment else {
+    let Some(mut joined) = sandbox.record().attachment.clone() else {
         return Ok(());
     };
     if !joined.pod.capabilities.contains_key("portMappings")

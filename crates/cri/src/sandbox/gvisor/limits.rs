@@ -43,7 +43,7 @@ pub(crate) fn limit(engine: &Shared, sandbox: &Sandbox) -> Result<(), CriError> 
             )
         })
         .map(|record| {
-            let linux = record.config.0.linux.unwrap_or_default();
+            let linux = record.config.0.linux.clone().unwrap_or_default();
             linux.resources.unwrap_or_default()
         })
         .collect();
