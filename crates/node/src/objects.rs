@@ -1,5 +1,10 @@
 //! Secrets, config maps and tokens that pods refer to, read from the API when needed.
 
+mod recent;
+
+use std::sync::Arc;
+use std::time::Duration;
+
 use berth_api::names;
 use berth_supervise::Brief;
 use k8s_openapi::api::authentication::v1::{
@@ -10,6 +15,8 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
+
+use recent::Recent;
 
 /// Why an object could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +35,15 @@ pub(crate) enum LookupError {
 #[derive(Clone)]
 pub(crate) struct Objects {
     client: Client,
+    recent: Arc<Recent>,
 }
 
 impl Objects {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            recent: Arc::default(),
+        }
     }
 
     pub(crate) async fn secret(&self, ns: &str, name: &str) -> Result<Secret, LookupError> {
@@ -42,7 +53,22 @@ impl Objects {
 
     pub(crate) async fn config_map(&self, ns: &str, name: &str) -> Result<ConfigMap, LookupError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), ns);
-        get(api, "configmap", name).await
+        let map = get(api, "configmap", name).await?;
+        self.recent.keep(ns, name, &map);
+        Ok(map)
+    }
+
+    /// One that may be as old as `age`, where somebody else has read it just now.
+    pub(crate) async fn recent_config_map(
+        &self,
+        ns: &str,
+        name: &str,
+        age: Duration,
+    ) -> Result<ConfigMap, LookupError> {
+        match self.recent.get(ns, name, age) {
+            Some(map) => Ok(map),
+            None => self.config_map(ns, name).await,
+        }
     }
 
     pub(crate) async fn claim(

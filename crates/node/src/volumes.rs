@@ -9,6 +9,7 @@ pub(crate) mod subpath;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 
@@ -114,7 +115,7 @@ pub(crate) async fn mount(
     let mut mounted = Mounted::new();
     let mut room = Room::of(WRITTEN_BYTES);
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let source = one(agent, pod, volume, pod_ips, &mut room)
+        let source = one(agent, pod, volume, pod_ips, &mut room, Duration::ZERO)
             .await
             .map_err(|source| MountError {
                 volume: volume.name.clone(),
@@ -125,16 +126,17 @@ pub(crate) async fn mount(
     Ok(mounted)
 }
 
-/// Writes what changed in config maps, secrets, tokens and fields since they were mounted.
+/// Writes what changed in config maps, secrets, tokens and fields since they were mounted. Config maps may be as old as `age`.
 pub(crate) async fn refresh(
     agent: &Agent,
     pod: &Pod,
     pod_ips: &[String],
+    age: Duration,
 ) -> Result<(), MountError> {
     let mut room = Room::of(WRITTEN_BYTES);
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         if payload::is_written(volume) {
-            one(agent, pod, volume, pod_ips, &mut room)
+            one(agent, pod, volume, pod_ips, &mut room, age)
                 .await
                 .map_err(|source| MountError {
                     volume: volume.name.clone(),
@@ -164,6 +166,7 @@ async fn one(
     volume: &Volume,
     pod_ips: &[String],
     room: &mut Room,
+    age: Duration,
 ) -> Result<Source, VolumeError> {
     let place = |kind: &str| {
         agent
@@ -208,7 +211,7 @@ async fn one(
         return Err(VolumeError::Unsupported(unsupported(volume)));
     };
     let path = place(kind);
-    let files = payload::payload(agent, pod, volume, pod_ips, group, room).await?;
+    let files = payload::payload(agent, pod, volume, pod_ips, group, room, age).await?;
     if in_memory {
         dirs::tmpfs(&path, None, dirs::Content::Secret)?;
     } else {

@@ -45,6 +45,8 @@ use status::StatusTask;
 const RETRY: Duration = Duration::from_secs(5);
 /// Written volumes are brought up to date this often.
 const REFRESH: Duration = Duration::from_secs(20);
+/// What they are then made of may be as old as this.
+const AGE: Duration = Duration::from_secs(10);
 /// Steps in a row without waiting for anything; more is a loop that makes no progress.
 const MAX_STEPS: usize = 32;
 
@@ -67,6 +69,13 @@ enum Next {
     At(Timestamp),
     Idle,
     Done,
+}
+
+/// How long it is until then.
+fn until(at: Timestamp) -> Duration {
+    at.duration_since(Timestamp::now())
+        .try_into()
+        .unwrap_or(Duration::ZERO)
 }
 
 /// A worker's own state; see the module for the flow.
@@ -99,6 +108,8 @@ pub(crate) struct Worker {
     /// The limits that the pod's cgroup has; none before this worker has set them.
     cgroup: Option<Limits>,
     refreshed: Timestamp,
+    /// Whether volumes have to be brought up to date, as the last look found it.
+    refreshes: bool,
     retry_at: Option<Timestamp>,
     /// The end of the pod was logged.
     told: bool,
@@ -133,29 +144,31 @@ impl Worker {
             restarts: BTreeMap::new(),
             cgroup: None,
             refreshed: Timestamp::UNIX_EPOCH,
+            refreshes: false,
             retry_at: None,
             told: false,
         }
     }
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Outcome {
+        let mut next = self.sync().await;
         loop {
-            let next = self.sync().await;
             let pause = match next {
                 Next::Done => return Outcome::Finished,
                 Next::Idle => Duration::from_secs(3600),
-                Next::At(at) => at
-                    .duration_since(Timestamp::now())
-                    .try_into()
-                    .unwrap_or(Duration::ZERO),
+                Next::At(at) => until(at),
             };
             tokio::select! {
                 () = shutdown.cancelled() => {
                     self.status.flush().await;
                     return Outcome::Detached;
                 }
-                () = self.handle.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.handle.wake.notified() => next = self.sync().await,
+                () = tokio::time::sleep(pause) => next = self.sync().await,
+                // Nothing of the pod itself has changed: there is nothing else to look at.
+                () = tokio::time::sleep(until(self.refreshed_until())), if self.refreshes => {
+                    self.refresh_volumes().await;
+                }
             }
         }
     }
@@ -163,6 +176,8 @@ impl Worker {
     /// Looks and acts until there is nothing to do right now.
     async fn sync(&mut self) -> Next {
         let mut is_over = false;
+        // Of a pod that ends nothing is written any more.
+        self.refreshes = false;
         for _ in 0..MAX_STEPS {
             self.pod = self.handle.granted();
             self.retry_at = None;
@@ -202,6 +217,9 @@ impl Worker {
         if self.over() {
             return self.end().await;
         }
+        // An agent that was started again has mounted none of them itself.
+        let mounted = self.volumes.is_some() || self.observed.anything_running();
+        self.refreshes = mounted && self.has_written_volumes();
         self.refresh_volumes().await;
         self.next()
     }
@@ -321,14 +339,12 @@ impl Worker {
 
     async fn refresh_volumes(&mut self) {
         let now = Timestamp::now();
-        let due = now.duration_since(self.refreshed)
-            >= jiff::SignedDuration::try_from(REFRESH).unwrap_or_default();
-        if self.volumes.is_none() || !due {
+        if !self.refreshes || now < self.refreshed_until() {
             return;
         }
         self.refreshed = now;
         let ips = self.pod_ips();
-        if let Err(error) = volumes::refresh(&self.agent, &self.pod, &ips).await {
+        if let Err(error) = volumes::refresh(&self.agent, &self.pod, &ips, AGE).await {
             self.agent
                 .events
                 .warn(&self.pod, "FailedMount", error.to_string());
@@ -338,17 +354,16 @@ impl Worker {
     fn next(&mut self) -> Next {
         let deadline = self.deadline();
         self.look_at(deadline);
-        if self.volumes.is_some() && self.has_written_volumes() {
-            let at = self
-                .refreshed
-                .saturating_add(jiff::SignedDuration::try_from(REFRESH).unwrap_or_default())
-                .ok();
-            self.look_at(at);
-        }
         match self.retry_at {
             Some(at) => Next::At(at),
             None => Next::Idle,
         }
+    }
+
+    fn refreshed_until(&self) -> Timestamp {
+        self.refreshed
+            .saturating_add(jiff::SignedDuration::try_from(REFRESH).unwrap_or_default())
+            .unwrap_or(Timestamp::MAX)
     }
 
     fn has_written_volumes(&self) -> bool {

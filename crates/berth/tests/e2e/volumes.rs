@@ -1,6 +1,6 @@
 //! Volumes: emptyDir, hostPath, configMap, secret.
 
-use crate::cluster::{Cluster, IMAGE, LIMIT, class};
+use crate::cluster::{Cluster, FOREVER, IMAGE, LIMIT, class};
 use berth_testkit::wait_for;
 
 fn manifest(name: &str, class: &str, host: &str) -> String {
@@ -69,4 +69,34 @@ fn volumes_hold_what_they_should() {
         !mounts.contains(&*node.to_string_lossy()),
         "volumes are unmounted"
     );
+}
+
+/// Tokens end, and settings change: a pod goes on being given new ones when its node's agent was started again.
+#[test]
+fn a_config_map_that_changes_reaches_pods_from_before_a_restart() {
+    let mut cluster = Cluster::start();
+    cluster.kube(&[
+        "create",
+        "configmap",
+        "settings",
+        "--from-literal=colour=green",
+    ]);
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: reader}}\nspec:\n  volumes:\n  - {{name: config, configMap: {{name: \
+         settings}}}}\n  containers:\n  - name: main\n    image: {IMAGE}\n    command: [sh, -c, {FOREVER:?}]\n    \
+         volumeMounts:\n    - {{name: config, mountPath: /config}}\n"
+    ));
+    cluster.wait_ready(&["reader"]);
+    cluster.kill();
+    cluster.launch();
+    cluster.wait_ready(&["reader"]);
+    for colour in ["red", "blue"] {
+        let patch = format!("{{\"data\":{{\"colour\":\"{colour}\"}}}}");
+        cluster.kube(&["patch", "configmap", "settings", "-p", &patch]);
+        wait_for("the new colour", LIMIT, || {
+            let seen = cluster.kube(&["exec", "reader", "--", "cat", "/config/colour"]);
+            (seen == colour).then_some(()).ok_or(seen)
+        });
+    }
+    cluster.kube(&["delete", "pod", "reader", "--timeout=60s"]);
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use berth_supervise::unblock;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, PodSpec};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::{VolumeError, io};
@@ -53,6 +54,14 @@ pub(super) fn empty_dir(
 }
 
 fn is_mount_point(path: &Path) -> std::io::Result<bool> {
+    let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())?;
+    if found
+        .stx_attributes_mask
+        .contains(StatxAttributes::MOUNT_ROOT)
+    {
+        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    // Linux before 5.8 does not say.
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let wanted = path.to_string_lossy();
     Ok(mounts

@@ -1,6 +1,7 @@
 //! What the agent writes into configMap, secret, downwardAPI and projected volumes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
@@ -45,9 +46,10 @@ struct Writer<'a> {
     group: Option<u32>,
     files: Files,
     room: &'a mut Room,
+    age: Duration,
 }
 
-/// Collects the files of a volume.
+/// Collects the files of a volume. What is read for them may be as old as `age`.
 pub(super) async fn payload(
     agent: &Agent,
     pod: &Pod,
@@ -55,6 +57,7 @@ pub(super) async fn payload(
     pod_ips: &[String],
     group: Option<u32>,
     room: &mut Room,
+    age: Duration,
 ) -> Result<Files, VolumeError> {
     let mut w = Writer {
         agent,
@@ -63,6 +66,7 @@ pub(super) async fn payload(
         group,
         files: Files::new(),
         room,
+        age,
     };
     if let Some(s) = &volume.config_map {
         w.config_map(&s.name, s.items.as_deref(), s.optional, s.default_mode)
@@ -154,7 +158,8 @@ impl Writer<'_> {
         skip: Option<bool>,
         default: Option<i32>,
     ) -> Result<(), VolumeError> {
-        let found = self.agent.objects.config_map(self.ns(), name).await;
+        let objects = &self.agent.objects;
+        let found = objects.recent_config_map(self.ns(), name, self.age).await;
         let map: ConfigMap = optional(found, skip)?.unwrap_or_default();
         let mut data: BTreeMap<String, Vec<u8>> = map
             .data
