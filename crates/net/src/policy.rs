@@ -38,6 +38,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_supervise::{Outage, unblock};
 use futures::StreamExt as _;
@@ -74,6 +75,8 @@ pub use network::{RemoveError, remove, remove_remembered};
 pub use port::PortError;
 use resolve::Inputs;
 
+/// Rules are listed so long after they were written: many pods' rules at once.
+const LIST_AFTER: Duration = Duration::from_secs(1);
 /// Pods that may wait for their rules without anybody looking.
 const QUEUE: usize = 256;
 /// What has to be known before rules are written.
@@ -156,6 +159,7 @@ pub fn prepare(config: PolicyConfig) -> Result<(PolicyHandle, Enforcer), Service
         remembered: Remembered::read(&config.remembered),
         decided: None,
         is_told: false,
+        settles: None,
         owners: None,
         closed,
         lacks,
@@ -191,6 +195,8 @@ pub struct Enforcer {
     decided: Option<Decisions>,
     /// Whether the log has that they are written.
     is_told: bool,
+    /// When to look how nft lists what was written.
+    settles: Option<Instant>,
     /// Whose each address was at the last look; nothing before the first.
     owners: Option<Owners>,
     closed: watch::Sender<Closed>,
@@ -238,6 +244,7 @@ impl Enforcer {
                     None => std::future::pending().await,
                 }
             };
+            let settles = self.settles;
             let seen = tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(event) = policies.next() => {
@@ -281,6 +288,12 @@ impl Enforcer {
                         kept.doubt();
                     }
                     due = due.min(soonest(last, LOOK));
+                    false
+                }
+                () = tokio::time::sleep_until(settles.unwrap_or(due)), if settles.is_some() => {
+                    if !self.settle().await {
+                        due = Instant::now();
+                    }
                     false
                 }
                 () = tokio::time::sleep_until(due) => {
@@ -334,7 +347,7 @@ impl Enforcer {
     }
 
     /// Brings everything about; gives when to try again if something failed.
-    async fn look(&mut self) -> Option<std::time::Duration> {
+    async fn look(&mut self) -> Option<Duration> {
         // Nothing is opened or closed for what is not known yet. Pods that start wait.
         let told = self.news.borrow().clone();
         let known = [
@@ -397,8 +410,8 @@ impl Enforcer {
         }
         // What could not be cut is tried again at the next look.
         self.decided = is_cut.then_some(decisions);
-        if changed && let Some(kept) = self.network.kept() {
-            kept.settle().await?;
+        if changed {
+            self.settles.get_or_insert(Instant::now() + LIST_AFTER);
         }
         Ok(())
     }
@@ -469,6 +482,19 @@ impl Enforcer {
             floors: self.runtime_classes.then_some(&floors),
             facts: &self.facts,
         }))
+    }
+
+    /// Looks how nft lists the rules, to know them again; false when they have to be written anew.
+    async fn settle(&mut self) -> bool {
+        self.settles = None;
+        let Some(kept) = self.network.kept() else {
+            return true;
+        };
+        let settled = kept.settle().await;
+        settled.unwrap_or_else(|error| {
+            warn!(%error, "cannot list the rules of pods' networks; they are written anew");
+            false
+        })
     }
 
     /// Answers those that wait.

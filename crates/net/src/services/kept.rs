@@ -17,16 +17,14 @@ pub(crate) struct Kept<const N: usize> {
     purpose: &'static str,
     tables: [Table; N],
     written: Option<Written<N>>,
-    /// Written, and not yet seen as nft lists it.
-    unsettled: Option<([Ruleset; N], Instant)>,
     /// Somebody has changed nftables since it was looked at; often it was ourselves, or for somebody else.
     doubted: bool,
 }
 
 struct Written<const N: usize> {
     rulesets: [Ruleset; N],
-    /// As nft listed them right after.
-    standing: [Standing; N],
+    /// As nft lists them; nothing before that was looked at.
+    standing: Option<[Standing; N]>,
     /// When all of it was written.
     whole: Instant,
 }
@@ -37,7 +35,6 @@ impl<const N: usize> Kept<N> {
             purpose,
             tables,
             written: None,
-            unsettled: None,
             doubted: false,
         }
     }
@@ -62,23 +59,22 @@ impl<const N: usize> Kept<N> {
         Ok(changed)
     }
 
-    /// As [`keep`](Self::keep), but that [`settle`](Self::settle) has to follow: what waits for the rules need not wait for that.
+    /// As [`keep`](Self::keep), but that [`settle`](Self::settle) has to follow: what waits for the rules need not wait for that,
+    /// and several changes need it once.
     ///
     /// # Errors
     /// As of [`keep`](Self::keep).
     pub(crate) async fn write(&mut self, wanted: [&Ruleset; N]) -> Result<bool, NftError> {
-        if self.doubted && self.written.is_some() {
-            let standing = self.standing().await?;
-            if standing.as_ref() != self.written.as_ref().map(|written| &written.standing) {
-                warn!(
-                    table = self.tables.first().map(Table::words),
-                    "somebody has changed the rules {}; they are written anew", self.purpose
-                );
-                self.written = None;
-            }
+        if std::mem::take(&mut self.doubted)
+            && let Some(known) = self.written.as_ref().and_then(|one| one.standing.as_ref())
+            && self.standing().await?.as_ref() != Some(known)
+        {
+            warn!(
+                table = self.tables.first().map(Table::words),
+                "somebody has changed the rules {}; they are written anew", self.purpose
+            );
+            self.written = None;
         }
-        self.doubted = false;
-        self.unsettled = None;
         let whole = match self.written.take() {
             Some(written) if written.whole.elapsed() >= ANEW => None,
             other => other,
@@ -107,31 +103,42 @@ impl<const N: usize> Kept<N> {
                 Instant::now()
             }
         };
-        self.unsettled = Some((wanted.map(Clone::clone), since));
+        self.written = Some(Written {
+            rulesets: wanted.map(Clone::clone),
+            standing: None,
+            whole: since,
+        });
         Ok(true)
     }
 
-    /// Learns how nft lists what was written, to know it again. Where that isn't what was written, somebody has changed it
-    /// already: the kernel tells of that, and it is written anew then.
+    /// Learns how nft lists what was written, to know it again; false when that isn't what was written, since somebody has
+    /// changed it already. The next [`keep`](Self::keep) writes it anew then.
     ///
     /// # Errors
     /// When nft can't be run.
-    pub(crate) async fn settle(&mut self) -> Result<(), NftError> {
-        let Some((rulesets, whole)) = self.unsettled.take() else {
-            return Ok(());
+    pub(crate) async fn settle(&mut self) -> Result<bool, NftError> {
+        let Some(written) = self.written.take() else {
+            return Ok(false);
         };
+        if written.standing.is_some() {
+            self.written = Some(written);
+            return Ok(true);
+        }
+        // What was changed before is in the list.
+        self.doubted = false;
         let Some(standing) = self.standing().await? else {
-            return Ok(());
+            return Ok(false);
         };
-        let mut both = rulesets.iter().zip(&standing);
-        if both.all(|(wanted, standing)| wanted.is_whole_in(standing)) {
+        let mut both = written.rulesets.iter().zip(&standing);
+        let stands = both.all(|(wanted, standing)| wanted.is_whole_in(standing));
+        if stands {
+            let standing = Some(standing);
             self.written = Some(Written {
-                rulesets,
                 standing,
-                whole,
+                ..written
             });
         }
-        Ok(())
+        Ok(stands)
     }
 
     /// What stands in the tables; nothing when one of them isn't there.
