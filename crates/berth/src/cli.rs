@@ -31,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::logging::LogArgs;
 use crate::memory;
+use crate::service_manager;
 
 /// How many threads run the daemons' tasks. They wait far more than they compute.
 const WORKERS: usize = 2;
@@ -104,6 +105,7 @@ enum Command {
 /// Parses the command line and carries it out.
 pub(crate) fn main() -> ExitCode {
     memory::be_frugal();
+    service_manager::take_socket();
     match arguments().and_then(|arguments| run(Cli::parse_from(arguments))) {
         Ok(code) => code,
         Err(error) => {

@@ -22,6 +22,7 @@ mod pki;
 mod process_list;
 mod reset;
 mod role;
+mod service_manager;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;

@@ -13,6 +13,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::service_manager;
+
 pub(crate) mod cri;
 pub(crate) mod dns;
 pub(crate) mod node;
@@ -78,7 +80,7 @@ impl Roles {
     }
 
     /// Waits for SIGTERM, SIGINT or a role that ends by itself, while `meanwhile` runs once; then
-    /// stops all.
+    /// stops all. At the end of `meanwhile` the service manager hears that all is ready.
     ///
     /// # Errors
     /// When a role failed; the others are stopped all the same.
@@ -96,11 +98,15 @@ impl Roles {
                 _ = interrupt.recv() => break Ok(()),
                 Some(ended) = self.tasks.join_next_with_id() => break Err(too_early(self.ended(ended))),
                 done = &mut meanwhile, if waiting => match done {
-                    Ok(()) => waiting = false,
+                    Ok(()) => {
+                        waiting = false;
+                        service_manager::ready();
+                    }
                     Err(error) => break Err(error),
                 },
             }
         };
+        service_manager::stopping();
         info!("stopping; pods keep running");
         self.stop().await;
         result

@@ -70,23 +70,23 @@ impl RecordError {
 /// # Errors
 /// When it can't be written.
 pub fn save<T: Serialize>(path: &Path, version: u64, record: &T) -> Result<(), RecordError> {
-    let malformed = |source| RecordError::Malformed {
+    let text = serde_json::to_vec(&Versioned { version, record });
+    let text = text.map_err(|source| RecordError::Malformed {
         path: path.to_owned(),
         source,
-    };
-    let mut value = match serde_json::to_value(record).map_err(malformed)? {
-        Value::Object(members) => members,
-        _ => return Err(malformed(serde_json::Error::custom("it is no object"))),
-    };
-    value.insert(VERSION.to_owned(), version.into());
-    let text = serde_json::to_vec(&value).map_err(malformed)?;
-    let temporary = path.with_file_name(name(path, ".", ""));
-    private::write(&temporary, &text)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|source| RecordError::Io {
-            path: path.to_owned(),
-            source,
-        })
+    })?;
+    private::write(path, &text).map_err(|source| RecordError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A record as it stands in its file.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u64,
+    #[serde(flatten)]
+    record: &'a T,
 }
 
 /// Reads a record; `None` where there is none.
@@ -140,12 +140,11 @@ pub fn quarantine(path: &Path) -> io::Result<PathBuf> {
 /// Where [`quarantine`] puts a record.
 #[must_use]
 pub fn quarantined(path: &Path) -> PathBuf {
-    path.with_file_name(name(path, "", UNREADABLE))
+    path.with_file_name(name(path, UNREADABLE))
 }
 
-fn name(path: &Path, before: &str, behind: &str) -> OsString {
-    let mut name = OsString::from(before);
-    name.push(path.file_name().unwrap_or_default());
+fn name(path: &Path, behind: &str) -> OsString {
+    let mut name = OsString::from(path.file_name().unwrap_or_default());
     name.push(behind);
     name
 }

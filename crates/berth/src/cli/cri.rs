@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Subcommand;
@@ -12,6 +13,9 @@ use crate::data_dir::{self, DataDir};
 use crate::dirs::DirArgs;
 use crate::role::cri::{HandlerArgs, ImageArgs, NetworkArgs};
 use crate::role::{self, Roles, Stage};
+
+/// How often it is looked whether the socket answers.
+const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -70,11 +74,19 @@ impl CriCommand {
         config.tracer = collector::tracer(None)?;
         config.metrics_addr = self.metrics_address;
         info!(socket = %config.socket.display(), "serving CRI v1");
+        let socket = config.socket.clone();
         let mut roles = Roles::new();
         roles.spawn(Stage::Runtime, "container runtime", |token| async move {
             Ok(berth_cri::run(config, token).await?)
         });
-        roles.run(async { Ok(()) }).await
+        roles
+            .run(async move {
+                while tokio::net::UnixStream::connect(&socket).await.is_err() {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Ok(())
+            })
+            .await
     }
 }
 

@@ -266,3 +266,73 @@ fn a_whole_cluster() {
     ]);
     assert_eq!(checked(&["pods.yaml"]), (want, 1));
 }
+
+/// Somebody who may look at the pods of one namespace, and at nothing else.
+#[test]
+fn with_few_rights_it_looks_at_what_it_may_and_says_what_it_could_not() {
+    let cluster = Cluster::server_only();
+    let team = ["-n", "team"];
+    cluster.kube(&["create", "namespace", "team"]);
+    cluster.kube(&[&team[..], &["create", "serviceaccount", "robot"]].concat());
+    let role = ["create", "role", "reader", "--verb=list", "--resource=pods"];
+    cluster.kube(&[&team[..], &role].concat());
+    let grant = [
+        "create",
+        "rolebinding",
+        "reader",
+        "--role=reader",
+        "--serviceaccount=team:robot",
+    ];
+    cluster.kube(&[&team[..], &grant].concat());
+    cluster.apply(&class("gvisor", "runsc"));
+    let token = cluster.kube(&[&team[..], &["create", "token", "robot"]].concat());
+    let dir = short_dir();
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {
+            "server": format!("https://127.0.0.1:{}", cluster.port()), "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "u", "user": {"token": token.trim()}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
+    });
+    fs::write(dir.path().join("kc"), kubeconfig.to_string()).unwrap();
+    let manifest = [
+        pod("a", Some("gvisor"), FOREVER),
+        pod("b", Some("nowhere"), FOREVER),
+    ];
+    fs::write(dir.path().join("pods.yaml"), manifest.join("---\n")).unwrap();
+    let run = |arguments: &[&str]| {
+        berth()
+            .current_dir(dir.path())
+            .args(["check", "--kubeconfig", "kc", "pods.yaml"])
+            .args(arguments)
+            .output()
+            .expect("berth check runs")
+    };
+    // Which classes there are it may not know: neither pod is called wrong.
+    let output = run(&["-o", "json"]);
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["problems"], serde_json::json!([]), "{said}");
+    assert!(output.status.success());
+    let unseen = &said["notLookedAt"];
+    assert_eq!(unseen["runtimeclasses"], "forbidden", "{unseen}");
+    assert_eq!(unseen["nodes"], "forbidden", "{unseen}");
+    assert_eq!(
+        unseen["pods"], "forbidden, but for namespace team",
+        "{unseen}"
+    );
+    let text = words(&run(&[]));
+    let lines = text.lines().filter(|line| line.contains("not looked at: "));
+    assert_eq!(lines.count(), 1, "{text}");
+    // The same files with an administrator's rights.
+    let admin = cluster
+        .data()
+        .join("admin.kubeconfig")
+        .display()
+        .to_string();
+    let (found, code) = check(dir.path(), &["--kubeconfig", &admin, "pods.yaml"]);
+    assert_eq!(code, 1);
+    assert!(
+        found.contains(&("class-missing".to_owned(), "Pod default/b".to_owned())),
+        "{found:?}"
+    );
+}

@@ -1,11 +1,12 @@
 //! What survives: pods and acknowledged objects, whatever happens to berth's process.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use berth_testkit::wait_for;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, FOREVER, LIMIT, class, pod};
+use crate::cluster::{Cluster, FOREVER, LIMIT, class, pod, short_dir};
 
 /// What must not change while berth is away: the container and when it started.
 fn identity(pod: &Value) -> (String, String, String) {
@@ -137,4 +138,39 @@ fn a_pod_deleted_while_berth_is_away_goes_when_it_is_back() {
         let left = cluster.kube(&["get", "pods", "-o", "name"]);
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
+}
+
+/// systemd's `Type=notify`.
+#[test]
+fn a_service_manager_hears_when_berth_is_ready_and_when_it_stops() {
+    let dir = short_dir();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let heard = || {
+        let mut text = [0; 64];
+        let length = socket.recv(&mut text).expect("a message");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let setting: &'static str = format!("NOTIFY_SOCKET={}", path.display()).leak();
+    let mut cluster = Cluster::through(vec!["env", setting], &[]);
+    assert_eq!(heard(), "READY=1");
+    cluster.apply(&pod("plain", None, FOREVER));
+    cluster.wait_ready(&["plain"]);
+    // A shim or a runtime that has it would wait for its container to say that it is ready.
+    let has_it = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|word| word == setting.as_bytes())
+    };
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    let with_it: Vec<u32> = processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(has_it)
+        .collect();
+    assert_eq!(with_it, [cluster.pid()]);
+    cluster.kube(&["delete", "pod", "plain", "--grace-period=0"]);
+    cluster.stop();
+    assert_eq!(heard(), "STOPPING=1");
 }
