@@ -65,8 +65,8 @@ impl Machines {
         std::fs::write(self.directory().join("tap"), to.to_string()).expect("a file");
     }
 
-    /// How that ended for each that has booted since; of real ones nobody tells.
-    pub(crate) fn connections_at_boot(&self) -> Option<Vec<String>> {
+    /// How that ended for each that has booted since, with its pod's name; of real ones nobody tells.
+    pub(crate) fn connections_at_boot(&self) -> Option<Vec<(String, String)>> {
         if self.is_real {
             return None;
         }
@@ -74,7 +74,9 @@ impl Machines {
         let calls = text.lines().map(serde_json::from_str);
         let calls = calls.map(|call: Result<Value, _>| call.expect("JSON"));
         let calls = calls.filter(|call| call["call"] == "FirstPacket");
-        Some(calls.map(|call| call["outcome"].to_string()).collect())
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let outcomes = calls.map(|call| (text(&call["pod"]), text(&call["outcome"])));
+        Some(outcomes.collect())
     }
 
     /// Waits until no process of the suite's own machines is left.

@@ -98,7 +98,10 @@ impl Pod {
                 Ok(()) => "connected".to_owned(),
                 Err(error) => error.kind().to_string(),
             };
-            let call = json!({"call": "FirstPacket", "id": self.arguments.id, "outcome": outcome});
+            // The directory of the shim is the sandbox's bundle.
+            let spec: Value = serde_json::from_slice(&std::fs::read("config.json")?)?;
+            let pod = &spec["annotations"]["io.kubernetes.cri.sandbox-name"];
+            let call = json!({"call": "FirstPacket", "pod": pod, "outcome": outcome});
             journal::call(self.dir(), &call);
         }
         while self.dir().join("slow").exists() {
