@@ -13,7 +13,7 @@ pub(crate) use options::Options;
 pub(crate) use parameters::Parameters;
 pub use patch::PatchKind;
 
-/// Parameters that count once. A second one is refused: this server and whoever reads the request beside it (a proxy, an
+/// Parameters that count once. A second value is refused: this server and whoever reads the request beside it (a proxy, an
 /// audit log) could take different ones.
 const ONCE: [&str; 19] = [
     "allowWatchBookmarks",
@@ -161,7 +161,7 @@ impl Query {
     /// Reads the options; parameters that nobody knows are ignored, as on the stock server.
     ///
     /// # Errors
-    /// `BadRequest` for a number that is none or out of range, and for what is given more than once.
+    /// `BadRequest` for a number that is none or out of range, and for what is given more than once with different values.
     pub(crate) fn read(parameters: &Parameters) -> Result<Self, ApiError> {
         parameters.check_once(&ONCE)?;
         let mut q = Self::default();

@@ -248,6 +248,7 @@ impl Config {
             let follow = encryption::follow(file, every, registry, storage);
             tasks.spawn("encryption-configuration", follow);
         }
+        api.storage.begin().await.map_err(BuildError::Bootstrap)?;
         authz::seed::reconcile(&api.storage)
             .await
             .map_err(BuildError::Bootstrap)?;

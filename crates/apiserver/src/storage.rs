@@ -53,6 +53,8 @@ pub use values::StoredValues;
 
 /// How long a read waits for the cache to reach a revision.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for a server that starts, on however busy a machine.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many revisions before the present a start brings back for watches to resume from.
 const REPLAY: Revision = 500;
 
@@ -272,12 +274,26 @@ impl Storage {
     /// # Errors
     /// `TooLargeResourceVersion` when that takes too long.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), ApiError> {
+        self.wait_within(FRESHNESS_TIMEOUT, revision).await
+    }
+
+    /// Waits until reads are complete up to what the store holds now. A start that writes its first objects has to: before, each of its
+    /// writes would wait for all that is still to be read.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or `TooLargeResourceVersion` when that takes too long.
+    pub async fn begin(&self) -> Result<(), ApiError> {
+        let revision = self.current_revision().await?;
+        self.wait_within(START_TIMEOUT, revision).await
+    }
+
+    async fn wait_within(&self, limit: Duration, revision: Revision) -> Result<(), ApiError> {
         if self.applied() >= revision {
             return Ok(());
         }
         let mut applied = self.applied.subscribe();
         let fresh = applied.wait_for(|at| *at >= revision);
-        match tokio::time::timeout(FRESHNESS_TIMEOUT, fresh).await {
+        match tokio::time::timeout(limit, fresh).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ApiError::TooLargeResourceVersion {
                 asked: revision,

@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "cri/begun.rs"]
+mod begun;
 #[path = "cri/cut.rs"]
 mod cut;
 #[path = "cri/daemon.rs"]

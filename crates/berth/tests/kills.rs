@@ -1,12 +1,12 @@
 //! What holds when single processes are killed: `berth cri`, `berth node`, shims, and the processes that hold the streams of
-//! containers under a third-party shim. 200 times in all, at random points, while pods come and go; then a reboot.
+//! containers under a third-party shim. 200 times, at random points, while pods come and go; then a reboot.
 //!
 //! - No container runs twice: each writes a line into a file of its own when it begins.
 //! - No exit code is lost: each ends with a code of its own, and 137 counts only where its pod's shim was killed.
 //! - Nothing is left behind: no process, cgroup, mount, interface, address, record or directory.
 //!
-//! `BERTH_SEED=N` chooses the order of kills and pods; a run prints its own. Needs root, runc, runsc, busybox (static),
-//! containerd's shim and the CNI plugins of Debian.
+//! `BERTH_SEED=N` chooses the order of kills and pods; a run prints its own. On a busy machine the kills end after 90 seconds, or as
+//! many as `BERTH_KILLS_SECONDS` says. Needs root, runc, runsc, busybox (static), containerd's shim and the CNI plugins of Debian.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -22,6 +22,8 @@ mod left;
 mod load;
 #[path = "kills/machine.rs"]
 mod machine;
+#[path = "kills/pace.rs"]
+mod pace;
 #[path = "kills/plan.rs"]
 mod plan;
 #[path = "kills/reboot.rs"]

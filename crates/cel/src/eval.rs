@@ -88,7 +88,11 @@ impl<'a> Evaluator<'_, 'a> {
             Value::Optional(None) => return Ok(Value::Optional(None)),
             other => (other, false),
         };
-        let field = self.field(&operand, &select.field)?;
+        let field = match operand {
+            // As cel-go words it.
+            Value::Null if !wrapped && !select.optional => None,
+            _ => self.field(&operand, &select.field)?,
+        };
         if wrapped || select.optional {
             return Ok(field.map_or(Value::Optional(None), Value::some));
         }

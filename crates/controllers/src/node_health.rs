@@ -1,4 +1,5 @@
-//! Node health: a node whose Lease isn't renewed becomes Unknown, and its conditions become taints.
+//! Node health: a node whose Lease isn't renewed becomes Unknown, and its conditions become taints. Those that evict pods are
+//! set only while some node is ready: see [`is_disrupted`].
 //!
 //! The clock of the node is not trusted: what counts is how long *this* process has not seen the
 //! Lease's `renewTime` change.
@@ -25,6 +26,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// The label of nodes that don't count when it is asked whether any works.
+const NOT_COUNTED: &str = "node.kubernetes.io/exclude-disruption";
 
 /// Conditions that taint a node while they hold.
 const PRESSURES: [(&str, &str); 4] = [
@@ -43,9 +46,11 @@ pub async fn run(client: Client, grace: Duration, mut nodes: Reflected<Node>, ta
     let leases: Reflected<Lease> = reflect(&tasks, Api::namespaced(client.clone(), LEASES), None);
     let api: Api<Node> = Api::all(client.clone());
     let mut heartbeats = Heartbeats::default();
+    let mut was_disrupted = false;
     loop {
         let all = nodes.all();
         heartbeats.keep(|name| all.iter().any(|node| node.name_any() == name));
+        let mut silent = Vec::new();
         for node in &all {
             let name = node.name_any();
             let renewed = leases
@@ -53,9 +58,21 @@ pub async fn run(client: Client, grace: Duration, mut nodes: Reflected<Node>, ta
                 .iter()
                 .find(|lease| lease.name_any() == name)
                 .and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0));
-            let silent = heartbeats.silence(&name, renewed, Instant::now()) > grace;
-            if let Err(error) = assess(&api, node, silent).await {
-                warn!(node = name, error = %Brief(&error), "cannot write the node's health yet");
+            silent.push(heartbeats.silence(&name, renewed, Instant::now()) > grace);
+        }
+        let health = || all.iter().map(|node| &**node).zip(silent.iter().copied());
+        let disrupted = is_disrupted(health());
+        if disrupted != was_disrupted {
+            was_disrupted = disrupted;
+            if disrupted {
+                warn!("no node is ready: no pod is evicted until one is");
+            } else {
+                info!("a node is ready: pods of those that are not are evicted again");
+            }
+        }
+        for (node, silent) in health() {
+            if let Err(error) = assess(&api, node, silent, !disrupted).await {
+                warn!(node = node.name_any(), error = %Brief(&error), "cannot write the node's health yet");
             }
         }
         tokio::select! {
@@ -65,8 +82,20 @@ pub async fn run(client: Client, grace: Duration, mut nodes: Reflected<Node>, ta
     }
 }
 
+/// Whether there are nodes and not one of them works, by their conditions and whether each is silent. Then it is more likely that
+/// nobody can be heard (the API server is overloaded, or cut off), and no pod would run better elsewhere: nothing is evicted.
+/// As in kube-controller-manager, where all zones are fully disrupted then.
+#[must_use]
+pub fn is_disrupted<'a>(nodes: impl Iterator<Item = (&'a Node, bool)>) -> bool {
+    let counted = nodes.filter(|(node, _)| !node.labels().contains_key(NOT_COUNTED));
+    let mut works = counted
+        .map(|(node, silent)| is_ready(node) && !silent)
+        .peekable();
+    works.peek().is_some() && !works.any(|works| works)
+}
+
 /// Brings one node's conditions and taints up to date.
-async fn assess(api: &Api<Node>, node: &Node, silent: bool) -> kube::Result<()> {
+async fn assess(api: &Api<Node>, node: &Node, silent: bool, evicts: bool) -> kube::Result<()> {
     let name = node.name_any();
     let mut node = node.clone();
     if silent && let Some(conditions) = unknown_conditions(&node, Timestamp::now()) {
@@ -84,7 +113,7 @@ async fn assess(api: &Api<Node>, node: &Node, silent: bool) -> kube::Result<()> 
             Err(error) => return Err(error),
         }
     }
-    let Some(taints) = changed_taints(&node, Timestamp::now()) else {
+    let Some(taints) = changed_taints(&node, evicts, Timestamp::now()) else {
         return Ok(());
     };
     let patch = json!({
@@ -153,9 +182,9 @@ pub fn unknown_conditions(node: &Node, now: Timestamp) -> Option<Vec<NodeConditi
 }
 
 /// The node's taints as its conditions and `spec.unschedulable` ask for, where they differ from what
-/// it has. Taints that others set stay.
+/// it has; those that evict pods only where `evicts`. Taints that others set stay.
 #[must_use]
-pub fn changed_taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
+pub fn changed_taints(node: &Node, evicts: bool, now: Timestamp) -> Option<Vec<Taint>> {
     let spec = node.spec.as_ref();
     let have = spec
         .and_then(|spec| spec.taints.clone())
@@ -172,7 +201,10 @@ pub fn changed_taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
         None => Some(NOT_READY),
     };
     if let Some(key) = health {
-        want.extend([(key, "NoSchedule"), (key, "NoExecute")]);
+        want.push((key, "NoSchedule"));
+        if evicts {
+            want.push((key, "NoExecute"));
+        }
     }
     for (type_, key) in PRESSURES {
         if condition(node, type_) == Some("True") {
@@ -254,8 +286,8 @@ mod tests {
     #[test]
     fn taints_follow_the_ready_condition() {
         let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(changed_taints(&with_ready("True"), now), None);
-        let unknown = changed_taints(&with_ready("Unknown"), now).unwrap();
+        assert_eq!(changed_taints(&with_ready("True"), true, now), None);
+        let unknown = changed_taints(&with_ready("Unknown"), true, now).unwrap();
         assert_eq!(
             keys(&unknown),
             [
@@ -264,8 +296,36 @@ mod tests {
             ]
         );
         assert!(unknown[1].time_added.is_some() && unknown[0].time_added.is_none());
-        let not_ready = changed_taints(&with_ready("False"), now).unwrap();
+        let not_ready = changed_taints(&with_ready("False"), true, now).unwrap();
         assert_eq!(not_ready[0].key, NOT_READY);
+    }
+
+    #[test]
+    fn where_no_node_works_no_pod_is_evicted() {
+        let (works, broken) = (with_ready("True"), with_ready("False"));
+        let mut apart = with_ready("True");
+        apart
+            .labels_mut()
+            .insert(NOT_COUNTED.to_owned(), String::new());
+        for (nodes, expected) in [
+            (vec![], false),
+            (vec![(&works, false)], false),
+            // The only one, as of `berth up`: its pods have nowhere to go.
+            (vec![(&works, true)], true),
+            (vec![(&broken, false)], true),
+            (vec![(&works, true), (&broken, false)], true),
+            (vec![(&works, true), (&works, false)], false),
+            (vec![(&apart, false), (&works, true)], true),
+            (vec![(&apart, true)], false),
+        ] {
+            assert_eq!(is_disrupted(nodes.iter().copied()), expected, "{nodes:?}");
+        }
+        // What had been set goes, so that the time of tolerations begins anew.
+        let mut node = with_ready("Unknown");
+        let now = Timestamp::UNIX_EPOCH;
+        node.spec.get_or_insert_default().taints = changed_taints(&node, true, now);
+        let left = changed_taints(&node, false, now).unwrap();
+        assert_eq!(keys(&left), [format!("{UNREACHABLE}:NoSchedule")]);
     }
 
     #[test]
@@ -274,7 +334,7 @@ mod tests {
             .taint("example.com/gpu", "NoSchedule")
             .taint(UNREACHABLE, "NoExecute")
             .build();
-        let left = changed_taints(&node, Timestamp::UNIX_EPOCH).unwrap();
+        let left = changed_taints(&node, true, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(keys(&left), ["example.com/gpu:NoSchedule"]);
     }
 
@@ -282,7 +342,7 @@ mod tests {
     fn a_cordoned_node_is_tainted() {
         let mut node = NodeBuilder::new("n").build();
         node.spec.get_or_insert_default().unschedulable = Some(true);
-        let taints = changed_taints(&node, Timestamp::UNIX_EPOCH).unwrap();
+        let taints = changed_taints(&node, true, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(keys(&taints), [format!("{UNSCHEDULABLE}:NoSchedule")]);
     }
 

@@ -168,6 +168,10 @@ pub(crate) struct ContainerRecord {
     pub(crate) created_at: i64,
     /// 0 until started.
     pub(crate) started_at: i64,
+    /// Its shim was asked to start it, and nothing has shown since that no program of it has run. What an older berth was
+    /// about to start may have run.
+    #[serde(default = "perhaps")]
+    pub(crate) asked: bool,
     /// The first process' pid on the host; 0 until started.
     pub(crate) pid: u32,
     pub(crate) config: Wire<ContainerConfig>,
@@ -191,6 +195,10 @@ pub(crate) struct ContainerRecord {
     /// Who mounts its root file system.
     #[serde(default)]
     pub(crate) rootfs: RootfsMounter,
+}
+
+fn perhaps() -> bool {
+    true
 }
 
 /// Whom a container's process runs as.

@@ -1,17 +1,18 @@
 //! Taking over what an earlier server left: reconnect to shims, learn what ended meanwhile, and
 //! give back what belongs to nobody.
 
+mod resume;
 mod sweep;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth_shim::client::{Shim, ShimError, Status, recorded_exit, recorded_oom_kill};
+use berth_shim::client::{Shim, ShimError, Status, recorded_oom_kill};
 
 use serde::de::DeserializeOwned;
 
-use crate::container::{self, Container, Task};
+use crate::container::{self, Container};
 use crate::engine::{Shared, blocking};
 use crate::error::{CriError, chain};
 use crate::held::{self, HeldItem};
@@ -190,7 +191,7 @@ async fn resume_all(engine: &Shared, sandbox: &Arc<Sandbox>, shim: &Shim) -> Res
         tracing::warn!(id = sandbox.id, error, "not in the pod's cgroup");
     }
     for container in &container::of_sandbox(engine, &sandbox.id) {
-        resume(engine, container, shim).await?;
+        resume::resume(engine, container, shim, &record).await?;
     }
     if record.phase == Phase::Ready {
         sandbox::follow(engine, sandbox);
@@ -247,95 +248,7 @@ async fn lose_all(
     Ok(())
 }
 
-/// A container whose shim answers.
-async fn resume(engine: &Shared, container: &Arc<Container>, shim: &Shim) -> Result<(), CriError> {
-    let phase = container.phase();
-    match phase {
-        ContainerPhase::Created | ContainerPhase::Exited(_) => {
-            // One that had ended before may still have to be deleted in the shim.
-            if matches!(phase, ContainerPhase::Exited(_)) && shim.state(&container.id).await.is_ok()
-            {
-                let _ = shim.delete(&container.id).await;
-            }
-            return Ok(());
-        }
-        ContainerPhase::Starting | ContainerPhase::Running => {}
-    }
-    let mut state = shim.state(&container.id).await;
-    if matches!(&state, Ok(state) if state.status == Status::Created) {
-        // The call that was to start it may still be on its way. A shim deletes what was never started, and nothing else.
-        match shim.delete(&container.id).await {
-            Ok(_) => return container::never_started(engine, container),
-            Err(_) => state = shim.state(&container.id).await,
-        }
-    }
-    match state {
-        Ok(state) => match state.status {
-            Status::Created => {
-                let _ = shim.kill(&container.id, 9, true).await;
-                let _ = shim.delete(&container.id).await;
-                container::not_started(
-                    container,
-                    "the server was restarted while it started the container",
-                )
-            }
-            Status::Running | Status::Stopped(_) | Status::Unknown => {
-                container.update(|record| {
-                    record.phase = ContainerPhase::Running;
-                    if record.started_at == 0 {
-                        record.started_at = crate::engine::now();
-                    }
-                    record.pid = state.pid;
-                })?;
-                container.set_task(Task::Live);
-                let bundle = engine.layout.bundle(&container.id);
-                if let Err(error) = shim.adopt(&container.id, &bundle).await {
-                    tracing::warn!(
-                        id = container.id,
-                        error = chain(&error),
-                        "its output is lost"
-                    );
-                }
-                // A stopped one answers at once.
-                let watch =
-                    container::watch_exit(Arc::clone(engine), Arc::clone(container), shim.clone());
-                engine.tasks.spawn("container", watch);
-                Ok(())
-            }
-        },
-        Err(error) if error.is_not_found() => {
-            let bundle = engine.layout.bundle(&container.id);
-            let exit = recorded_exit(&bundle);
-            let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
-            if phase == ContainerPhase::Starting && exit.is_none() {
-                end_cut_short(engine, container).await;
-                return container::never_started(engine, container);
-            }
-            container.update(|record| {
-                record.phase = ContainerPhase::Exited(container::ended(exit, killed))
-            })
-        }
-        Err(error) => Err(CriError::shim("look at container", &container.id)(error)),
-    }
-}
-
-/// Ends what another's shim has left in its runtime of a container that it was creating when its client, the server before us,
-/// was killed: some give up then, and know nothing of it. Of virtual machines the shim's `delete` may be all of the pod's end.
-async fn end_cut_short(engine: &Shared, container: &Container) {
-    let Ok(sandbox) = engine.sandboxes.get(&container.record().sandbox_id) else {
-        return;
-    };
-    let pod = sandbox.record();
-    if pod.runtime.other_shim().is_some() && !pod.runtime.is_vm() {
-        let _ = sandbox::end_without_shim(engine, &pod, &container.id).await;
-        // runc writes its pid file aside first, and refuses to where one that was killed has left it.
-        let aside = engine.layout.bundle(&container.id).join(".init.pid");
-        // Mostly there is none.
-        let _ = std::fs::remove_file(aside);
-    }
-}
-
-/// A container whose shim is gone: what the shim noted counts, else nobody knows.
+/// A container whose shim is gone.
 async fn lost(
     engine: &Shared,
     container: &Arc<Container>,
@@ -343,18 +256,32 @@ async fn lost(
 ) -> Result<(), CriError> {
     let bundle = engine.layout.bundle(&container.id);
     let phase = container.phase();
-    if phase == ContainerPhase::Created {
-        return Ok(());
+    match phase {
+        ContainerPhase::Created => return Ok(()),
+        ContainerPhase::Exited(_) => {
+            // The runtime may still have something of it, as long as nobody has deleted it there.
+            if bundle.exists() {
+                let _ = sandbox::end_without_shim(engine, pod, &container.id).await;
+            }
+            return Ok(());
+        }
+        ContainerPhase::Starting | ContainerPhase::Running => {}
     }
-    // Of one that has ended the runtime may still have something, as long as nobody has deleted it there.
+    sandbox::end_calls(pod, &container.id).await;
+    let found = container::find_lost(pod, container, &bundle).await;
+    let never_ran = found.never_ran && phase == ContainerPhase::Starting;
+    if never_ran {
+        // What shows it goes now, and this server may be killed as well.
+        container.update(|record| record.asked = false)?;
+    }
     let mut ended = None;
     if bundle.exists() {
         ended = sandbox::end_without_shim(engine, pod, &container.id).await;
     }
-    if matches!(phase, ContainerPhase::Exited(_)) {
-        return Ok(());
+    if never_ran {
+        return container::never_started(engine, container);
     }
-    let exit = recorded_exit(&bundle).or(ended);
     let killed = recorded_oom_kill(&bundle) || container.record().oom_killed;
-    container.update(|record| record.phase = ContainerPhase::Exited(container::ended(exit, killed)))
+    let ended = container::ended(found.exit(ended), killed);
+    container.update(|record| record.phase = ContainerPhase::Exited(ended))
 }

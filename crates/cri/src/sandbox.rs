@@ -30,7 +30,7 @@ pub(crate) use gvisor::{
 };
 pub(crate) use leftovers::{ProcessId, ShimProcesses, end_early as end_leftovers, note_processes};
 pub(crate) use lost::{
-    end_of_shim, end_plugins, end_unfinished, end_without_shim, lose, note_lost, watch,
+    end_calls, end_of_shim, end_plugins, end_unfinished, end_without_shim, lose, note_lost, watch,
 };
 pub(crate) use release::{discard, give_back, remove, stop};
 pub(crate) use run::{

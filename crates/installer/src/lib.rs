@@ -12,6 +12,9 @@
 //! | [`report`] | what a node says of its handlers: labels and one annotation |
 //! | [`classes`] | the RuntimeClasses that go with them |
 //! | [`verify`] | the pod that proves a handler, and what its end says |
+//! | [`turns`] | how many nodes start their runtime again at the same time |
+//! | [`failure`] | when a change that failed is tried again |
+//! | [`stale`] | labels of nodes on which the program does not run any more |
 //! | [`removal`] | when a cluster is rid of it all |
 //!
 //! The driver, with files, processes and the API, is in `crates/berth/src/installer`.
@@ -20,10 +23,13 @@ pub mod block;
 pub mod candidate;
 pub mod classes;
 pub mod entry;
+pub mod failure;
 pub mod layout;
 pub mod plan;
 pub mod removal;
 pub mod report;
+pub mod stale;
+pub mod turns;
 pub mod usage;
 pub mod verify;
 pub mod wanted;

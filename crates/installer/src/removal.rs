@@ -1,16 +1,21 @@
 //! When a cluster is rid of what the installer has put on its nodes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::report::{ANNOTATION, LABEL_PREFIX, Report};
+
+/// A node is away when it was not ready for so long: while its runtime is started again it is not ready either, and the
+/// installer's program there is at work.
+pub const AWAY: Duration = Duration::from_secs(45);
 
 /// A node, as far as that matters.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Whether it is ready.
-    pub is_ready: bool,
+    /// Whether it is not ready, and was not for as long as [`AWAY`].
+    pub is_away: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
@@ -20,9 +25,9 @@ pub struct Node {
 /// What is left in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Nodes that are ready and have something of the installer's, and why.
+    /// Nodes that have something of the installer's and are not away, and why.
     pub waiting: Vec<(String, String)>,
-    /// Nodes that are not ready and have: nobody can clean them up, and their labels are to be taken.
+    /// Nodes that have and are away: nobody can clean them up, and their labels are to be taken.
     pub away: Vec<String>,
 }
 
@@ -39,7 +44,7 @@ pub fn left(nodes: &[Node]) -> Left {
         if !is_labelled && told.is_none() {
             continue;
         }
-        if !node.is_ready {
+        if node.is_away {
             left.away.push(node.name.clone());
             continue;
         }
@@ -94,9 +99,9 @@ mod tests {
         )]
         .into();
         let labels: BTreeMap<_, _> = [(label("kata"), "true".to_owned())].into();
-        let node = |name: &str, is_ready| Node {
+        let node = |name: &str, is_here: bool| Node {
             name: name.to_owned(),
-            is_ready,
+            is_away: !is_here,
             ..Node::default()
         };
         let nodes = [

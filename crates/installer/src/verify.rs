@@ -24,6 +24,10 @@ pub struct Proof<'a> {
     pub image: &'a str,
     /// The command, which writes what it sees to `/dev/termination-log`.
     pub command: &'a [String],
+    /// Names of the Secrets with credentials for the image's registry: those of the chart.
+    pub pull_secrets: &'a [String],
+    /// The PriorityClass, if not the cluster's default.
+    pub priority_class: Option<&'a str>,
 }
 
 /// The pod. It has no account's token, no rights on the node, and no choice of a node.
@@ -34,7 +38,12 @@ pub fn pod(handler: &Handler, proof: &Proof<'_>) -> serde_json::Value {
         .iter()
         .map(|(name, uid)| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}))
         .collect();
-    json!({
+    let secrets: Vec<_> = proof
+        .pull_secrets
+        .iter()
+        .map(|name| json!({ "name": name }))
+        .collect();
+    let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -53,6 +62,7 @@ pub fn pod(handler: &Handler, proof: &Proof<'_>) -> serde_json::Value {
             "enableServiceLinks": false,
             "dnsPolicy": "Default",
             "tolerations": [{"operator": "Exists"}],
+            "imagePullSecrets": secrets,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65534, "runAsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
                 "name": "proof",
@@ -63,7 +73,11 @@ pub fn pod(handler: &Handler, proof: &Proof<'_>) -> serde_json::Value {
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
         },
-    })
+    });
+    if let Some(class) = proof.priority_class {
+        pod["spec"]["priorityClassName"] = class.into();
+    }
+    pod
 }
 
 /// A node's name as the value of a label: names of nodes may be longer.
@@ -241,6 +255,8 @@ mod tests {
             owner: Some(("p", "u")),
             image: "i",
             command: &command,
+            pull_secrets: &["registry".to_owned()],
+            priority_class: Some("low"),
         };
         let pod = pod(&handler("oci"), &proof);
         let typed: Pod = serde_json::from_value(pod).unwrap();
@@ -254,6 +270,8 @@ mod tests {
         );
         assert_eq!(spec.runtime_class_name.as_deref(), Some("berth-verify-h"));
         assert_eq!(typed.metadata.owner_references.unwrap()[0].uid, "u");
+        assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
+        assert_eq!(spec.priority_class_name.as_deref(), Some("low"));
         assert_eq!(label_value(&"n".repeat(100)).len(), 63);
         assert_eq!(
             label_value(&format!("{}.x", "n".repeat(62))),

@@ -112,9 +112,18 @@ impl Handler {
         files
     }
 
-    /// Why CRI-O can't have the handler, if it can't: settings that it has no place for.
+    /// Why CRI-O can't have the handler, if it can't: settings that it has no place for, and gVisor. By its command line alone the
+    /// start of a pod's second container does not return, for the sandbox holds its pipes, and CRI-O waits with locks that the
+    /// statistics and updates of all pods need: to try it would cost the node's other pods something (seen with CRI-O 1.36.3).
     #[must_use]
     pub fn without_crio(&self) -> Option<String> {
+        if self.kind == Kind::Gvisor {
+            return Some(
+                "kind gvisor is not installed under CRI-O, which such a pod can block; give nodes with CRI-O a handler of kind oci for a \
+                 runsc that is known to work there"
+                    .to_owned(),
+            );
+        }
         let settings = [
             ("shim", self.shim.is_some()),
             ("config", self.config.is_some() && self.kind != Kind::Shim),
@@ -298,6 +307,8 @@ mod tests {
                 .unwrap()
                 .starts_with("systemdCgroup: ")
         );
+        let gvisor = parse("- {name: a, kind: gvisor, binary: /b}").unwrap();
+        assert!(gvisor[0].without_crio().unwrap().contains("kind oci"));
         for empty in ["", "[]", "# nothing\n"] {
             assert_eq!(parse(empty).unwrap(), [], "{empty:?}");
         }

@@ -13,6 +13,7 @@ mod fifo;
 mod keeper;
 mod log;
 mod orphans;
+mod release;
 mod sandbox;
 mod session;
 mod sockets;
@@ -31,6 +32,7 @@ use protobuf::well_known_types::any::Any;
 use tokio::sync::broadcast;
 
 pub use error::ShimError;
+pub use release::{Release, look_at_release};
 pub use sandbox::SandboxRequest;
 pub use session::{Control, ReadHalf, Session, WriteHalf};
 pub use stats::Stats;
@@ -85,6 +87,9 @@ const ENDED_QUEUE: usize = 64;
 
 /// How long a shim may take to show that it lives.
 const ALIVE: Duration = Duration::from_secs(10);
+/// The same for one that a server which was started again finds. All shims of a node are asked at once, on a machine that may be
+/// starting everything else, too, and one that is given up loses its containers.
+const FOUND_ALIVE: Duration = Duration::from_secs(60);
 /// How long a shim may take for an ordinary call (a VM's boot included).
 const CALL: Duration = Duration::from_secs(120);
 
@@ -133,8 +138,8 @@ impl Shim {
         let task = TaskClient::connect(&bootstrap).await?;
         let id = bundle.file_name().unwrap_or_default().to_string_lossy();
         // A dying shim may still have accepted us; any answer at all shows life.
-        match tokio::time::timeout(ALIVE, shim_pid(&task, &id)).await {
-            Err(_) => return Err(ShimError::Timeout(ALIVE)),
+        match tokio::time::timeout(FOUND_ALIVE, shim_pid(&task, &id)).await {
+            Err(_) => return Err(ShimError::Timeout(FOUND_ALIVE)),
             Ok(Err(e)) if e.is_disconnected() => return Err(e),
             Ok(_) => {}
         }

@@ -21,7 +21,7 @@ def has_users(subject):
 
 
 def users_pods(subject):
-    command = "cat /proc/self/uid_map; touch /tmp/x && stat -c %u /tmp/x; id -u"
+    command = "exec 2>&1; cat /proc/self/uid_map; touch /tmp/x && stat -c %u /tmp/x; id -u"
     return [cluster.once(f"users-{subject.runtime}", subject.runtime, command, hostUsers=False)]
 
 
@@ -43,7 +43,7 @@ def users(subject):
 def devices_pods(subject):
     disk = os.stat("/dev/vda").st_rdev
     command = (
-        "echo x > /dev/null && head -c 8 /dev/zero | wc -c; [ -e /dev/vda ] && echo there; "
+        "exec 2>&1; echo x > /dev/null && head -c 8 /dev/zero | wc -c; [ -e /dev/vda ] && echo there; "
         f"mknod /tmp/disk b {os.major(disk)} {os.minor(disk)} && head -c 512 /tmp/disk | wc -c; echo over"
     )
     pods = [cluster.once(f"devices-{subject.runtime}", subject.runtime, command)]
@@ -79,11 +79,25 @@ def gone(subject):
     wait("nothing of the pod", is_gone, 60)
 
 
-def nothing_left(driver):
-    """After the cluster's end: no cgroups, mounts or processes of its pods."""
+# Of all agents on a machine that have pods: they stay, empty.
+GROUPS = ("burstable", "besteffort", "kubepods-burstable.slice", "kubepods-besteffort.slice")
+
+
+def leave_pods(runtimes):
+    """Pods that run when the service is stopped for good."""
+    names = [f"left-{runtime}" for runtime in runtimes]
+    cluster.apply(*(cluster.manifest(name, runtime, cluster.FOREVER) for name, runtime in zip(names, runtimes)))
+    for name in names:
+        cluster.ready(name)
+
+
+def nothing_left():
+    """After the cluster's end: no cgroups, units, mounts or processes of its pods."""
     def is_gone():
-        below = [path for path in CGROUPS.rglob("*") if path.is_dir()]
+        below = [path for path in CGROUPS.rglob("*") if path.is_dir() and path.name not in GROUPS]
         left = [str(path) for path in below if "cri-berth" in path.name or "kubepods" in str(path.parent)]
+        units = must("systemctl", "list-units", "--all", "--no-legend", "--plain", "--no-pager").splitlines()
+        left += [line for line in units if "cri-berth" in line or "kubepods" in line and "-pod" in line]
         left += [line for line in machine.read("/proc/self/mountinfo").splitlines() if "/berth" in line]
         left += [line for line in must("ps", "-eo", "pid,args").splitlines() if "berth shim" in line]
         if left:

@@ -1,9 +1,9 @@
 """Pods of the cluster of berth.service, and where their cgroups are."""
-import json, pathlib
+import json, pathlib, tempfile
 
 import api, machine
 from api import PODS
-from machine import CGROUPS, Failed, must, wait
+from machine import CGROUPS, Failed, expect, wait
 
 NODE = "guest"
 IMAGE = "berth.dev/demo:1"
@@ -34,6 +34,22 @@ def apply(*pods):
 def events(name):
     found = api.get(f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3D{name}")
     return " | ".join(f"{item['reason']}: {item['message']}" for item in found["items"])
+
+
+def picture():
+    """Nodes, pods and events as they are, for a check that failed."""
+    lines = []
+    for node in api.get("/api/v1/nodes")["items"]:
+        lines.append(f"node {node['metadata']['name']} taints {json.dumps(node['spec'].get('taints'))}")
+        lines += [f"  {json.dumps(condition)}" for condition in node["status"].get("conditions") or []]
+    for pod in api.get("/api/v1/pods")["items"]:
+        meta = {name: pod["metadata"].get(name) for name in ("name", "uid", "creationTimestamp", "deletionTimestamp", "managedFields")}
+        lines.append(f"pod {json.dumps(meta)}\n  {json.dumps(pod['status'])}")
+    for item in api.get("/api/v1/events")["items"]:
+        of = item["involvedObject"]
+        when = item.get("lastTimestamp") or item.get("eventTime")
+        lines.append(f"event {when} {of['kind']} {of.get('name')} {item.get('type')} {item.get('reason')}: {item.get('message')}")
+    return "\n".join(lines)
 
 
 def until(name, what, holds):
@@ -70,7 +86,13 @@ def logs(name):
 
 
 def exec(name, *command):
-    return must("kubectl", "--kubeconfig", machine.KUBECONFIG, "exec", name, "--", *command)
+    """What a command in the pod has printed, without what kubectl itself has to say: a slow one of 1.32 logs an error for the
+    empty message that begins each stream."""
+    with tempfile.TemporaryFile("w+") as words:
+        code, said = machine.run("kubectl", "--kubeconfig", machine.KUBECONFIG, "exec", name, "--", *command, stderr=words)
+        words.seek(0)
+        expect(code == 0, f"exec in {name}: exit code {code}: {said}{words.read()}")
+    return said
 
 
 def delete(*names, grace=0):

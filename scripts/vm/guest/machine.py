@@ -22,11 +22,22 @@ def send(**message):
         port.write(json.dumps(message) + "\n")
 
 
+# What else is to be kept of a check that failed: functions that give text.
+evidence = []
+
+
 def note(*names):
-    """What the service and the kernel have said lately, for a check that failed."""
+    """What the service and the kernel have said lately and the cluster has, for a check that failed."""
     name = "-".join(part.replace(" ", "-").replace("/", "-") for part in names if part)
-    journal = run("journalctl", "--no-pager", "-n", "150", limit=60)[1]
-    OUT.joinpath(f"failed-{name}.txt").write_text(journal)
+    parts = []
+    for give in evidence:
+        try:
+            parts.append(give())
+        except Exception as error:
+            parts.append(f"{give.__name__}: {type(error).__name__}: {error}")
+    parts.append(run("uptime")[1] + run("free", "-m")[1])
+    parts.append(run("journalctl", "--no-pager", "-o", "short-precise", "-n", "1500", limit=60)[1])
+    OUT.joinpath(f"failed-{name}.txt").write_text("\n".join(parts))
 
 
 @contextlib.contextmanager
@@ -46,11 +57,11 @@ def check(name, runtime, driver):
     send(**result)
 
 
-def run(*words, stdin=None, env=None, limit=PATIENCE):
-    """Runs a command; gives its exit code and all that it has printed."""
+def run(*words, stdin=None, env=None, limit=PATIENCE, stderr=subprocess.STDOUT):
+    """Runs a command; gives its exit code and all that it has printed, standard error too where it goes nowhere else."""
     try:
         done = subprocess.run(words, input=stdin, env=env, timeout=limit, text=True, errors="replace",
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                              stdout=subprocess.PIPE, stderr=stderr)
     except subprocess.TimeoutExpired as error:
         printed = (error.stdout or b"").decode(errors="replace")
         return 124, f"{printed}\nno end after {limit} s"

@@ -21,7 +21,8 @@ DEFAULTS = {
     "unnamed": (None, "berth-default (enforce)"),
     "unconfined": ({"appArmorProfile": {"type": "Unconfined"}}, "unconfined"),
 }
-LOOK = "cat /proc/self/attr/current; echo x > /tmp/forbidden && echo written; echo over"
+# Errors go with the rest, in the order in which they were written.
+LOOK = "exec 2>&1; cat /proc/self/attr/current; echo x > /tmp/forbidden && echo written; echo over"
 
 
 def load():

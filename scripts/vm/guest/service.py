@@ -37,6 +37,7 @@ def is_ready():
 
 def start(driver, runtimes):
     configure(driver)
+    machine.evidence[:] = [cluster.picture]
     must("systemctl", "start", "berth")
     try:
         wait("berth.service to be ready", is_ready)

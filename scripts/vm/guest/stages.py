@@ -53,9 +53,11 @@ def under(driver, runtimes, only):
         profiles.load()
     if started["state"] == "ok":
         of_driver(driver, runtimes, wanted, not only or "restart" in only)
-    with check("end", "", driver):
+        with check("pods for the reset", "", driver):
+            checks.leave_pods(runtimes)
+    with check("reset", "", driver):
         service.end(driver)
-        checks.nothing_left(driver)
+        checks.nothing_left()
 
 
 def of_driver(driver, runtimes, wanted, restarted):

@@ -10,6 +10,7 @@
 //! would show them. Names of similar classes are shown only to users who may list classes, names of similar nodes to users
 //! who may list nodes, and how many pods or workloads name a class to users who may list those in all namespaces.
 
+mod custom;
 mod in_use;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodTemplateSpec, ReplicationController};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
-use super::isolation::templates::WORKLOADS;
+use super::isolation::templates::{PodTemplatePath, WORKLOADS};
 use super::runtime_class::policy_of;
 use super::{Attributes, CLASSES, NODES, Operation, Parts, Plugin};
 use crate::attributes::Attributes as Authorization;
@@ -43,6 +44,8 @@ pub(super) struct ClassAdvice {
     storage: Arc<Storage>,
     authorizer: Arc<Authorizer>,
     gates: FeatureGates,
+    /// Custom resources that make pods.
+    templates: Arc<[PodTemplatePath]>,
 }
 
 impl ClassAdvice {
@@ -51,6 +54,7 @@ impl ClassAdvice {
             storage: Arc::clone(&parts.storage),
             authorizer: Arc::clone(&parts.authorizer),
             gates: parts.gates,
+            templates: Arc::clone(&parts.pod_template_paths),
         }
     }
 
@@ -227,9 +231,11 @@ impl ClassAdvice {
             let advice = self.of_pod(pod, user)?;
             return Ok(advice.iter().map(ToString::to_string).collect());
         }
-        let plural = attributes.resource.plural.as_str();
-        let Some((_, _, at)) = WORKLOADS.iter().find(|(_, known, _)| *known == plural) else {
-            return Ok(Vec::new());
+        let (group, plural) = (&*attributes.resource.group, &*attributes.resource.plural);
+        let mut workloads = WORKLOADS.iter();
+        let Some((_, _, at)) = workloads.find(|(g, known, _)| (*g, *known) == (group, plural))
+        else {
+            return self.of_custom_resource(attributes, object);
         };
         let at = at.trim_start_matches('/').replace('/', ".");
         let Some(new) = template(plural, object)? else {
@@ -297,6 +303,7 @@ impl Plugin for ClassAdvice {
                     || WORKLOADS
                         .iter()
                         .any(|(group, plural, _)| attributes.is(group, plural, ""))
+                    || self.template_path(attributes).is_some()
             }
             Operation::Delete => class,
             Operation::Connect => false,

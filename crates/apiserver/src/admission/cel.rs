@@ -233,7 +233,15 @@ impl Conditions {
     }
 
     /// Evaluates them. One that is false decides, whatever is wrong with others.
+    ///
+    /// They may name `namespaceObject`, which is null here, as on a stock server (`matchconditions/matcher.go` of 1.36 hands no
+    /// namespace over): what one of them reads of it is an error.
     pub(super) fn evaluate(&self, facts: &Facts<'_>) -> Matched {
+        let facts = &Facts {
+            namespace: &Json::Null,
+            question: facts.question.clone(),
+            ..*facts
+        };
         let mut budget = Budget::new(MATCH_CONDITIONS_LIMIT);
         let mut errors = Vec::new();
         for condition in &self.0 {

@@ -200,8 +200,10 @@ pub(super) fn log(
     }
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
-    for (name, value) in query.pairs().filter(|(name, _)| LOG_OPTIONS.contains(name)) {
-        passed.append_pair(name, value);
+    for name in LOG_OPTIONS {
+        if let Some(value) = query.first(name) {
+            passed.append_pair(name, value);
+        }
     }
     kubelet(
         &node,
@@ -256,21 +258,18 @@ pub(super) fn exec(
     let container = container(pod, value(query, "container"))?;
     let node = node_of(pod, find)?;
     let mut passed = Serializer::new(String::new());
-    for (name, value) in query.pairs() {
-        let renamed = match name {
-            "stdin" => "input",
-            "stdout" => "output",
-            "stderr" => "error",
-            "tty" => "tty",
-            "command" => {
-                passed.append_pair("command", value);
-                continue;
-            }
-            _ => continue,
-        };
-        if is_true(value) {
+    for (name, renamed) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ] {
+        if query.first(name).is_some_and(is_true) {
             passed.append_pair(renamed, "1");
         }
+    }
+    for (_, command) in query.pairs().filter(|(name, _)| *name == "command") {
+        passed.append_pair("command", command);
     }
     kubelet(
         &node,
@@ -486,6 +485,10 @@ mod tests {
             target.path_and_query,
             "/exec/ns/p/c?input=1&output=1&tty=1&command=sh&command=-c&command=a+b"
         );
+        // A client may say the same thing twice.
+        let twice = query("container=c&command=true&stdin=true&container=c&stdin=true");
+        let target = exec("exec", &pod(&["c"]), &twice, node).unwrap();
+        assert_eq!(target.path_and_query, "/exec/ns/p/c?input=1&command=true");
         let target = port_forward(&pod(&["c"]), &query("ports=80,81"), node).unwrap();
         assert_eq!(target.path_and_query, "/portForward/ns/p?port=80&port=81");
     }

@@ -36,15 +36,21 @@ impl Parameters {
             .map(|(_, value)| value)
     }
 
-    /// Refuses a repetition of any of these: two readers could take different ones.
+    /// Refuses a second value of any of these: two readers could take different ones. The same value once more is no such
+    /// thing, and there are clients that send it: GitLab Runner's exec has `container` twice, and the stock server reads
+    /// the first.
     ///
     /// # Errors
     /// `BadRequest` that names the parameter.
     pub(crate) fn check_once(&self, names: &[&str]) -> Result<(), ApiError> {
         for name in names {
-            if self.pairs().filter(|(given, _)| given == name).count() > 1 {
+            let Some(first) = self.first(name) else {
+                continue;
+            };
+            let mut values = self.pairs().filter(|(given, _)| given == name);
+            if values.any(|(_, value)| value != first) {
                 return Err(ApiError::BadRequest(format!(
-                    "query parameter {name:?} is given more than once"
+                    "query parameter {name:?} is given more than once, with different values"
                 )));
             }
         }

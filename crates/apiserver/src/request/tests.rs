@@ -209,6 +209,22 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
     // All values of this one count.
     assert!(read("POST", "/api/v1/namespaces/n/pods?dryRun=All&dryRun=All").is_ok());
+    // The same value once more leaves nothing open.
+    for (method, uri) in [
+        (
+            "POST",
+            "/api/v1/namespaces/n/pods/p/exec?container=a&command=x&container=a&stdin=true&stdin=true",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/n/pods/p/log?container=a&container=a",
+        ),
+        ("GET", "/api/v1/pods?limit=5&limit=5"),
+    ] {
+        assert!(read(method, uri).is_ok(), "{method} {uri}");
+    }
+    // The same number in other digits could be another one to somebody.
+    assert!(read("GET", "/api/v1/pods?limit=5&limit=05").is_err());
 }
 
 #[test]

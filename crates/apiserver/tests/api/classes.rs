@@ -322,6 +322,82 @@ async fn templates_are_judged_as_their_pods_will_be() {
     );
 }
 
+/// Charts bring resources of their own whose controllers make the pods. `jobs` of another group are no Jobs.
+#[tokio::test]
+async fn templates_of_custom_resources_are_judged_where_the_server_knows_them() {
+    let api = Api::start_with(|config| {
+        let paths = [
+            "runnersets.example.com=.spec.template",
+            "jobs.example.com=.spec.template",
+        ];
+        config.pod_template_paths = paths.map(|path| path.parse().unwrap()).into();
+    })
+    .await;
+    api.post(CLASSES, class("gvisor", "runsc"))
+        .await
+        .expect(201);
+    for plural in ["runnersets", "jobs", "others"] {
+        let crd = json!({"metadata": {"name": format!("{plural}.example.com")}, "spec": {"group": "example.com",
+            "scope": "Namespaced", "names": {"plural": plural, "kind": format!("Kind{plural}")},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+        let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        api.post(crds, crd).await.expect(201);
+        let path = format!("/apis/example.com/v1/namespaces/default/{plural}");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while api.get(&path).await.code != 200 {
+            assert!(std::time::Instant::now() < end, "{plural} are not served");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let named = |name: &str, template: Value| {
+            json!({"apiVersion": "example.com/v1", "kind": format!("Kind{plural}"),
+                "metadata": {"name": name}, "spec": {"template": template}})
+        };
+        let of = |class: &str| json!({"spec": {"runtimeClassName": class, "containers": [{"name": "c", "image": "i"}]}});
+        let missing = "spec.template.spec.runtimeClassName: RuntimeClass \"gvsor\" not found: pods are refused until it exists; \
+             did you mean \"gvisor\"?";
+        let known = plural != "others";
+        let wanted = |text: &str| {
+            if known {
+                vec![text.to_owned()]
+            } else {
+                Vec::new()
+            }
+        };
+        let made = api.post(&path, named("a", of("gvsor"))).await;
+        assert_eq!(made.code, 201, "nothing is refused: {}", made.text);
+        assert_eq!(told_by(&made), wanted(missing));
+        // Only a template that is changed is told of.
+        let one = format!("{path}/a");
+        let told = api.merge(&one, json!({"spec": {"replicas": 2}})).await;
+        assert_eq!(told.warnings(), Vec::<String>::new());
+        let told = api
+            .merge(&one, json!({"spec": {"template": of("gviso")}}))
+            .await;
+        assert_eq!(told_by(&told), wanted(&missing.replace("gvsor", "gviso")));
+        // One without a class, none at all, one that is none.
+        let plain = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
+        for (name, template) in [
+            ("plain", plain),
+            ("none", json!(null)),
+            ("text", json!("x")),
+        ] {
+            let told = api.post(&path, named(name, template)).await;
+            assert_eq!((told.code, told.warnings()), (201, Vec::new()), "{name}");
+        }
+        let odd = api
+            .post(&path, named("odd", json!({"spec": {"containers": 7}})))
+            .await;
+        assert_eq!(odd.code, 201);
+        let said = odd.warnings().join("\n");
+        assert_eq!(
+            said.contains("it can't be read as a pod template"),
+            known,
+            "{said}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_policy_of_a_namespace_is_judged_when_it_is_written() {
     let api = Api::start().await;

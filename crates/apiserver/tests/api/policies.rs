@@ -154,6 +154,56 @@ async fn a_namespace_is_typed() {
     );
 }
 
+/// As on a stock server, which takes such conditions and evaluates them with a null.
+#[tokio::test]
+async fn match_conditions_see_no_namespace() {
+    let api = Api::start().await;
+    let named = "namespaceObject.metadata.name == 'default'";
+    let validates = |resource: &str, condition: &str| {
+        json!({"matchConstraints": rules("", resource), "matchConditions": [{"name": "c", "expression": condition}],
+            "validations": [{"expression": "namespaceObject != null", "message": "null"}]})
+    };
+    validating(&api, "reads", validates("configmaps", named)).await;
+    bind_validating(&api, "reads", json!({})).await;
+    let said = |status: Value| status["message"].as_str().unwrap().to_owned();
+    let why = format!("expression '{named}' resulted in error: no such key: metadata");
+    let message = said(
+        api.post(CONFIG_MAPS, config_map("a", json!({})))
+            .await
+            .expect(422),
+    );
+    assert!(message.contains(&why), "{message}");
+    // One that only asks whether it is there sees that it is not; what comes after has it.
+    validating(&api, "asks", validates("pods", "namespaceObject == null")).await;
+    bind_validating(&api, "asks", json!({})).await;
+    api.post(PODS, pod("p")).await.expect(201);
+    let label = json!({"matchConstraints": rules("", "secrets"), "matchConditions": [{"name": "c", "expression": named}],
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+            "Object{metadata: Object.metadata{labels: {'a': namespaceObject.metadata.name}}}"}}]});
+    mutating(&api, "labels", label).await;
+    let secret = json!({"metadata": {"name": "s"}});
+    let message = said(
+        api.post("/api/v1/namespaces/default/secrets", secret)
+            .await
+            .expect(403),
+    );
+    assert!(message.contains(&why), "{message}");
+    let hook = HookServer::start(|_| json!({"allowed": true})).await;
+    let mut asked = hook.hook("n.example.com", rule("services"));
+    asked["matchConditions"] = json!([{"name": "c", "expression": named}]);
+    api.post(VALIDATING, configuration("n", &[asked]))
+        .await
+        .expect(201);
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let message = said(
+        api.post("/api/v1/namespaces/default/services", service)
+            .await
+            .expect(403),
+    );
+    assert!(message.contains(&why), "{message}");
+    assert_eq!(hook.requests().len(), 0);
+}
+
 #[tokio::test]
 async fn a_binding_says_where_and_what_then() {
     let api = Api::start().await;

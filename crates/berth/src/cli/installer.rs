@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+use crate::installer::classes::Programs;
 use crate::installer::host::Host;
 use crate::installer::node::Config;
 use crate::installer::proof::Prover;
@@ -100,6 +101,20 @@ struct NodeArgs {
     /// How often the node's files are looked at
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = seconds)]
     look_period: Duration,
+    /// Names of Secrets with credentials for that image's registry, with spaces between them
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "PROOF_PULL_SECRETS",
+        default_value = ""
+    )]
+    proof_pull_secrets: String,
+    /// PriorityClass of these pods; none of the system's, for which the kubelet ends other pods [default: the cluster's default]
+    #[arg(long, value_name = "NAME", env = "PROOF_PRIORITY_CLASS", value_parser = proof_priority)]
+    proof_priority_class: Option<String>,
+    /// How many nodes start their runtimes again at the same time; the others wait
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_restarting: u32,
     /// Name of the installer's own pod, which then owns those that try handlers
     #[arg(long, value_name = "NAME", env = "POD_NAME", requires = "pod_uid")]
     pod_name: Option<String>,
@@ -115,13 +130,20 @@ struct ClassesArgs {
     /// How often nodes are looked at
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = seconds)]
     look_period: Duration,
+    /// Labels of the pods of nodes' programs (a=b,c=d): nodes that have none for a while lose the labels of handlers [default:
+    /// nobody looks]
+    #[arg(long, value_name = "LABELS")]
+    program_labels: Option<String>,
+    /// How long a node may have none
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = seconds)]
+    program_away: Duration,
 }
 
 #[derive(Debug, Args)]
 struct UninstallArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// How long to wait; nodes that are not ready are named, and not waited for
+    /// How long to wait; nodes that have not been ready for 45 s are named, and not waited for
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = seconds)]
     wait: Duration,
 }
@@ -149,6 +171,10 @@ impl InstallerCommand {
                     namespace,
                     config_map,
                     args.look_period,
+                    args.program_labels.clone().map(|labels| Programs {
+                        labels,
+                        away: args.program_away,
+                    }),
                     on_signal()?,
                 )
                 .await
@@ -198,6 +224,12 @@ impl NodeArgs {
             owner,
             image: self.proof_image,
             command,
+            pull_secrets: self
+                .proof_pull_secrets
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            priority_class: self.proof_priority_class,
             limit: self.proof_timeout,
             shutdown: shutdown.clone(),
         };
@@ -219,9 +251,20 @@ impl NodeArgs {
             prover,
             period: self.proof_period,
             look: self.look_period,
+            max_restarting: self.max_restarting,
         };
         node::run(config, shutdown).await
     }
+}
+
+/// A class for pods that try handlers.
+fn proof_priority(name: &str) -> Result<String, String> {
+    if name.starts_with("system-") {
+        return Err(
+            "the kubelet ends other pods for those of a system- class: name another".to_owned(),
+        );
+    }
+    Ok(name.to_owned())
 }
 
 /// What a pod sees of its kernel.

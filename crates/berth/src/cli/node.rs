@@ -9,6 +9,7 @@ use berth_node::certificates::NodeCertificates;
 use berth_node::{ServingCertificate, ServingTls};
 
 use crate::collector;
+use crate::dirs;
 use crate::join::JoinArgs;
 use crate::kubeconfig;
 use crate::pki::Pki;
@@ -65,7 +66,19 @@ pub(super) struct NodeCommand {
 }
 
 impl NodeCommand {
+    /// What lies below these directories is mounted into pods by another process, which knows nothing of our working directory.
+    fn with_absolute_dirs(mut self) -> Self {
+        for dir in [&mut self.root_dir, &mut self.pod_logs_dir] {
+            *dir = dirs::absolute(dir);
+        }
+        self
+    }
+
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        self.with_absolute_dirs().run_node().await
+    }
+
+    async fn run_node(self) -> anyhow::Result<()> {
         let gates = self.gates.parse()?;
         super::up::require_root("berth node")?;
         super::up::raise_file_limit();
@@ -183,4 +196,27 @@ struct Access {
     ca_pem: Option<String>,
     /// Of a machine that has joined.
     certificates: Option<NodeCertificates>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: NodeCommand,
+    }
+
+    #[test]
+    fn relative_directories_are_those_of_the_working_directory() {
+        let words = ["node", "--root-dir", "r", "--pod-logs-dir", "/logs"];
+        let node = Line::try_parse_from(words).unwrap().node;
+        let node = node.with_absolute_dirs();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(node.root_dir, here.join("r"));
+        assert_eq!(node.pod_logs_dir, PathBuf::from("/logs"));
+    }
 }

@@ -24,8 +24,6 @@ pub(crate) use place::Place;
 /// How long a runtime may take until it answers again. k3s starts with it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(300);
-/// How long CRI-O may take to follow SIGHUP, which it only does for handlers from 1.31 on.
-const RELOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the node's configuration is without us.
 #[derive(Clone, Debug)]
@@ -342,7 +340,6 @@ pub(crate) async fn apply(
     ground: &Ground,
     place: &Place,
     entries: &Entries,
-    is_crio_live: bool,
 ) -> anyhow::Result<bool> {
     let Tools { host, cri, .. } = tools;
     let lines = if entries.is_empty() {
@@ -352,11 +349,6 @@ pub(crate) async fn apply(
     };
     let wanted = Place::with(&ground.layout, lines.as_deref());
     let said = cri.said().await?;
-    let is_known = |name: &String| {
-        said.handlers
-            .as_ref()
-            .is_none_or(|known| known.contains(name))
-    };
     let gone: BTreeSet<String> = place
         .entries
         .keys()
@@ -370,7 +362,7 @@ pub(crate) async fn apply(
         .filter(|(name, table)| entries.get(*name) != Some(table))
         .map(|(name, _)| name.clone())
         .collect();
-    if wanted == place.texts && place.is_confirmed() && entries.keys().all(is_known) {
+    if wanted == place.texts && place.is_confirmed() && said.knows(entries.keys()) {
         return Ok(false);
     }
     if wanted.is_empty() && place.texts.is_empty() {
@@ -385,8 +377,6 @@ pub(crate) async fn apply(
     if ground.layout.form != Form::Crio {
         check_restart(tools).await?;
     }
-    // CRI-O, which follows SIGHUP, does not take up another definition of a handler that it knows.
-    let is_crio_live = is_crio_live && changed.len() == gone.len();
     check_unused(cri, &changed).await?;
     place.back_up(tools, &ground.layout)?;
     info!(file = %ground.layout.file.display(), handlers = ?entries.keys().collect::<Vec<_>>(), "writing the node's handlers");
@@ -397,7 +387,7 @@ pub(crate) async fn apply(
         }
         return Err(error);
     }
-    let mut confirmed = start_again(tools, entries, &gone, is_crio_live).await;
+    let mut confirmed = start_again(tools, entries, &gone).await;
     if confirmed.is_ok() {
         confirmed = check_unused(cri, &changed).await;
     }
@@ -412,7 +402,7 @@ pub(crate) async fn apply(
     let before = before(cri, place).await;
     Place::write_back(host, &wanted, &before)
         .context("and what there was can't be written again")?;
-    let back = start_again(tools, &Entries::new(), &BTreeSet::new(), false).await;
+    let back = start_again(tools, &Entries::new(), &BTreeSet::new()).await;
     if before.is_empty() && back.is_ok() {
         Place::confirm(tools, &ground.layout, None)?;
     }
@@ -438,24 +428,13 @@ async fn before(cri: &Cri, place: &Place) -> place::Texts {
     }
 }
 
-/// Lets the runtime read its configuration again, until it knows these handlers and these no more.
+/// Starts the runtime again, until it knows these handlers and these no more. CRI-O, too: after SIGHUP it lists the new handlers, and
+/// goes on to refuse pods with "failed to find runtime handler" (seen with 1.36.3: what makes sandboxes has another copy of them).
 async fn start_again(
     tools: Tools<'_>,
     entries: &Entries,
     gone: &BTreeSet<String>,
-    is_crio_live: bool,
 ) -> anyhow::Result<()> {
-    if is_crio_live {
-        let hup = [
-            "kill".to_owned(),
-            "-HUP".to_owned(),
-            tools.process.pid.to_string(),
-        ];
-        tools.host.run_ok(&hup).await?;
-        if wait(tools.cri, entries, gone, RELOAD_LIMIT).await.is_ok() {
-            return Ok(());
-        }
-    }
     let words = tools.process.restart(tools.restart)?;
     info!(
         command = words.join(" "),

@@ -1,11 +1,12 @@
 //! The RuntimeClasses, by one program of the cluster: nodes' own accounts have no rights on them.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use berth_installer::classes::{Cluster, Step, is_ours, steps};
 use berth_installer::report::LABEL_PREFIX;
+use berth_installer::stale::Stale;
 use berth_installer::wanted::Handler;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -16,10 +17,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::code::is_code;
+use super::labels;
 use super::list::{self, List};
 
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
+
+/// The pods of nodes' programs. Nodes without one lose their labels: nobody tries their handlers any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// Their labels: `a=b,c=d`.
+    pub(crate) labels: String,
+    /// How long a node may be without one.
+    pub(crate) away: Duration,
+}
 
 /// Runs until `shutdown`.
 ///
@@ -30,6 +41,7 @@ pub(crate) async fn run(
     namespace: &str,
     config_map: &str,
     look: Duration,
+    programs: Option<Programs>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (sender, mut list) = watch::channel(List::default());
@@ -41,31 +53,50 @@ pub(crate) async fn run(
         shutdown.clone(),
     ));
     let mut told = BTreeSet::new();
+    let (mut stale, start) = (Stale::default(), Instant::now());
     while !shutdown.is_cancelled() {
         let known = list.borrow_and_update().clone();
-        match known {
-            List::Unknown => {}
-            List::Unusable(reason) => warn!(reason, "RuntimeClasses stay as they are"),
-            List::Handlers(handlers) => {
-                let advertised = advertised(&client).await;
-                let done = match advertised {
-                    Ok(advertised) => settle(&client, &handlers, advertised).await,
-                    Err(error) => Err(error),
-                };
-                match done {
-                    Ok(problems) => {
-                        for problem in problems {
-                            if told.insert(problem.clone()) {
-                                warn!("{problem}");
-                            }
-                        }
-                    }
-                    Err(error) => warn!(
-                        error = format!("{error:#}"),
-                        "cannot look after the RuntimeClasses"
-                    ),
+        let handlers = match known {
+            List::Unknown => None,
+            List::Unusable(reason) => {
+                warn!(reason, "RuntimeClasses stay as they are");
+                None
+            }
+            List::Handlers(handlers) => Some(handlers),
+        };
+        let done = async {
+            let labelled = labelled(&client).await?;
+            // Whatever the list says.
+            if let Some(programs) = &programs {
+                let with = programs_nodes(&client, namespace, &programs.labels).await?;
+                let nodes = labelled.keys().cloned().collect();
+                for node in stale.of(&nodes, &with, programs.away, start.elapsed()) {
+                    labels::hide(&client, &node, true).await?;
+                    warn!(
+                        node,
+                        "the installer's program does not run on this node any more: its labels are gone, its files stay"
+                    );
                 }
             }
+            let Some(handlers) = handlers else {
+                return Ok(Vec::new());
+            };
+            let advertised = labelled.into_values().flatten().collect();
+            settle(&client, &handlers, advertised).await
+        };
+        let done: anyhow::Result<Vec<String>> = done.await;
+        match done {
+            Ok(problems) => {
+                for problem in problems {
+                    if told.insert(problem.clone()) {
+                        warn!("{problem}");
+                    }
+                }
+            }
+            Err(error) => warn!(
+                error = format!("{error:#}"),
+                "cannot look after the RuntimeClasses"
+            ),
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -77,10 +108,10 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// The handlers that a node advertises.
-async fn advertised(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+/// The handlers that nodes advertise, by node.
+async fn labelled(client: &Client) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let list = nodes
@@ -89,14 +120,41 @@ async fn advertised(client: &Client) -> anyhow::Result<BTreeSet<String>> {
             .context("cannot list nodes")?;
         for node in &list.items {
             let labels = node.labels().iter();
-            let names = labels
-                .filter_map(|(label, value)| Some((label.strip_prefix(LABEL_PREFIX)?, value)));
-            found.extend(
-                names
-                    .filter(|(_, value)| *value == "true")
-                    .map(|(name, _)| name.to_owned()),
-            );
+            let names: BTreeSet<String> = labels
+                .filter(|(_, value)| *value == "true")
+                .filter_map(|(label, _)| label.strip_prefix(LABEL_PREFIX))
+                .map(str::to_owned)
+                .collect();
+            if !names.is_empty() {
+                found.insert(node.name_any(), names);
+            }
         }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// The nodes on which the installer's program has a pod that has not ended.
+async fn programs_nodes(
+    client: &Client,
+    namespace: &str,
+    labels: &str,
+) -> anyhow::Result<BTreeSet<String>> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut found = BTreeSet::new();
+    let mut page = ListParams::default()
+        .limit(PAGE)
+        .labels(labels)
+        .fields("status.phase!=Succeeded,status.phase!=Failed");
+    loop {
+        let list = pods
+            .list(&page)
+            .await
+            .context("cannot list the pods of nodes' programs")?;
+        let nodes = list.items.into_iter().filter_map(|pod| pod.spec?.node_name);
+        found.extend(nodes);
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(found),

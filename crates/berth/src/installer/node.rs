@@ -4,19 +4,22 @@
 //! new, or due again; labels of what works come.
 //!
 //! - `node/files.rs`: handlers' own files, and berth's shim.
+//! - `node/failure.rs`: a change that failed, remembered on the node.
 //! - `node/prove.rs`: which handlers are to be proved now.
 //! - `node/tell.rs`: labels, the annotation, events.
 
+mod failure;
 mod files;
 mod prove;
 mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use berth_installer::entry::{self, Entries, Place as EntryPlace};
+use berth_installer::failure::{AGAIN, Failure, digest};
 use berth_installer::layout::Runtime;
 use berth_installer::plan::{Plan, Seen, plan};
 use berth_installer::report::{ANNOTATION, Report, State, shortened};
@@ -32,11 +35,12 @@ use tracing::{info, warn};
 use super::apply::{Ground, Place, Tools, Untried, apply};
 use super::host::Host;
 use super::list::{self, List};
-use super::proof::Prover;
+use super::proof::{Changed, Prover};
 use super::runtime::{Cri, Process, Restart};
+use super::turn::NodeTurns;
 
-/// After a change that failed, the same one is tried again.
-const AGAIN: Duration = Duration::from_secs(600);
+/// A node that waits for its turn looks this often.
+const TURN_LOOK: Duration = Duration::from_secs(2);
 
 /// Settings.
 pub(crate) struct Config {
@@ -57,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) period: Duration,
     /// How often the node is looked at.
     pub(crate) look: Duration,
+    /// How many nodes start their runtimes again at the same time.
+    pub(crate) max_restarting: u32,
 }
 
 /// What was found out of a handler.
@@ -65,24 +71,6 @@ struct Proved {
     of: String,
     at: Instant,
     outcome: Result<String, String>,
-}
-
-/// A change that failed.
-struct Failed {
-    /// The change.
-    what: String,
-    at: Instant,
-    why: String,
-    /// How often.
-    times: u32,
-}
-
-impl Failed {
-    /// When it is tried again: each restart of a runtime that fails costs the node's pods something.
-    fn wait(&self) -> Duration {
-        let doubled = self.times.saturating_sub(1).min(7);
-        AGAIN.saturating_mul(2_u32.saturating_pow(doubled))
-    }
 }
 
 struct Installer {
@@ -94,9 +82,12 @@ struct Installer {
     start: Instant,
     usage: Usage,
     /// A change that failed.
-    failed: Option<Failed>,
-    /// The handlers of the list that were registered as they are wanted when that could be seen last.
-    sure: BTreeMap<String, Handler>,
+    failed: Option<Failure>,
+    turns: NodeTurns,
+    /// Whether the turn goes on until the next look.
+    keeps_turn: bool,
+    /// Whether this node waits for its turn.
+    waits: bool,
     /// What was told of last.
     told: Report,
 }
@@ -115,6 +106,13 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         shutdown.clone(),
     ));
     let nodes = Api::all(config.client.clone());
+    let turns = NodeTurns::new(
+        &config.client,
+        &config.namespace,
+        &config.config_map,
+        &config.node,
+        config.max_restarting,
+    );
     let mut installer = Installer {
         config,
         nodes,
@@ -123,9 +121,12 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         start: Instant::now(),
         usage: Usage::default(),
         failed: None,
-        sure: BTreeMap::new(),
+        turns,
+        keeps_turn: false,
+        waits: false,
         told: Report::default(),
     };
+    installer.failed = installer.read_failure();
     info!(node = installer.config.node, "keeping the node's handlers");
     if let Err(error) = installer.config.prover.clean().await {
         warn!(
@@ -135,7 +136,7 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     }
     while !shutdown.is_cancelled() {
         let known = list.borrow_and_update().clone();
-        if let Err(error) = installer.look(&known).await {
+        if let Err(error) = installer.look(&known, &list).await {
             warn!(
                 error = format!("{error:#}"),
                 "cannot look after the node's handlers"
@@ -144,9 +145,10 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         tokio::select! {
             () = shutdown.cancelled() => {}
             changed = list.changed() => if changed.is_err() { break },
-            () = tokio::time::sleep(installer.config.look) => {}
+            () = tokio::time::sleep(installer.pause()) => {}
         }
     }
+    installer.turns.give_back().await;
     follower.abort();
     Ok(())
 }
@@ -159,7 +161,15 @@ struct Found {
 }
 
 impl Installer {
-    async fn look(&mut self, list: &List) -> anyhow::Result<()> {
+    fn pause(&self) -> Duration {
+        if self.waits || self.keeps_turn {
+            self.config.look.min(TURN_LOOK)
+        } else {
+            self.config.look
+        }
+    }
+
+    async fn look(&mut self, list: &List, lists: &watch::Receiver<List>) -> anyhow::Result<()> {
         let node = self
             .nodes
             .get(&self.config.node)
@@ -174,9 +184,16 @@ impl Installer {
                 if report.handlers.is_empty() {
                     report.handlers = told_before(&node).handlers;
                 }
+                // Nobody tries them meanwhile.
+                for (name, line) in &mut report.handlers {
+                    if line.state == State::Works && !self.is_recent(name) {
+                        line.state = State::Verifying;
+                        line.reason = "it was not tried for long".to_owned();
+                    }
+                }
                 self.tell(&node, report).await
             }
-            List::Handlers(handlers) => self.install(&node, handlers).await,
+            List::Handlers(handlers) => self.install(&node, handlers, lists).await,
         }
     }
 
@@ -209,10 +226,21 @@ impl Installer {
         })
     }
 
-    async fn install(&mut self, node: &Node, handlers: &[Handler]) -> anyhow::Result<()> {
-        let outcome = self.settle(node, handlers).await;
+    async fn install(
+        &mut self,
+        node: &Node,
+        handlers: &[Handler],
+        lists: &watch::Receiver<List>,
+    ) -> anyhow::Result<()> {
+        (self.keeps_turn, self.waits) = (false, false);
+        let outcome = self.settle(node, handlers, lists).await;
+        if !self.keeps_turn {
+            self.turns.give_back().await;
+        }
         match outcome {
             Ok(report) => self.tell(node, report).await,
+            // What this look has found out is of a list that holds no more.
+            Err(error) if error.is::<Changed>() => Ok(()),
             // Nothing is to be there, and nothing was ever put there: what can't be looked at holds nobody up.
             Err(error)
                 if handlers.is_empty()
@@ -225,20 +253,16 @@ impl Installer {
                 self.tell(node, Report::default()).await
             }
             Err(error) => {
-                // What is advertised stays so for a while if it was registered as it is wanted, and nothing says that it doesn't work.
+                // What can't be seen to be registered as it is wanted is not advertised. What was found out of it is remembered: its
+                // label comes again with the next look that succeeds.
                 let mut report = told_before(node);
                 report
                     .handlers
                     .retain(|name, _| handlers.iter().any(|handler| handler.name == *name));
-                for handler in handlers {
-                    let is_sure = self.sure.get(&handler.name) == Some(handler)
-                        && self.is_recent(&handler.name);
-                    if let Some(line) = report.handlers.get_mut(&handler.name)
-                        && line.state == State::Works
-                        && !is_sure
-                    {
+                for line in report.handlers.values_mut() {
+                    if line.state == State::Works {
                         line.state = State::Verifying;
-                        line.reason = "it can't be tried now".to_owned();
+                        line.reason = "the node's runtime can't be looked at now".to_owned();
                     }
                 }
                 for (name, reason) in self.fit(handlers, false).1 {
@@ -251,7 +275,12 @@ impl Installer {
     }
 
     /// Does what is to be done, and gives what is to be told.
-    async fn settle(&mut self, node: &Node, listed: &[Handler]) -> anyhow::Result<Report> {
+    async fn settle(
+        &mut self,
+        node: &Node,
+        listed: &[Handler],
+        lists: &watch::Receiver<List>,
+    ) -> anyhow::Result<Report> {
         self.check_dir()?;
         let found = self.find(node).await?;
         self.read_ground(&found).await?;
@@ -282,13 +311,6 @@ impl Installer {
                 .of(&found.cri.sandboxes().await?, self.start.elapsed()),
         };
         let mut plan = plan(&seen);
-        self.sure = listed
-            .iter()
-            .filter(|handler| {
-                plan.advertisable.contains(&handler.name) && !plan.changed.contains(&handler.name)
-            })
-            .map(|handler| (handler.name.clone(), handler.clone()))
-            .collect();
         let mut report = Report::default();
         for (name, reason) in &plan.reasons {
             let state = if plan.entries.contains_key(name) && !seen.unfit.contains_key(name) {
@@ -298,14 +320,32 @@ impl Installer {
             };
             report.note(name, state, reason);
         }
+        let change = digest(&format!("{inputs}\n{:?}", plan.entries));
+        let is_due = !self.is_held_back(&change)
+            && (plan.entries != place.entries
+                || !place.is_confirmed()
+                || !found.cri.said().await?.knows(plan.entries.keys()));
+        if is_due && let Err(why) = self.turns.take().await? {
+            // Other nodes are at it. What is advertised and registered stays so until it is this one's turn.
+            self.waits = true;
+            let changed = std::mem::take(&mut plan.changed);
+            self.hide(node, &plan).await?;
+            self.wait_for_turn(node, &mut plan, &place.entries, changed, &mut report, &why);
+            self.prove(node, handlers, &plan, &mut report, &found.cri, lists)
+                .await?;
+            return Ok(report);
+        }
         if self.hide(node, &plan).await? {
             // A pod that was bound to this node a moment ago may not have been seen yet: nothing changes before another look.
+            self.keeps_turn = is_due;
             waiting(&mut report, &told_before(node), &plan, &place.entries);
             return Ok(report);
         }
         let problem = self
-            .change(&found, &inputs, &ground, &place, handlers, words, &plan)
+            .change(&found, change, &ground, &place, handlers, words, &plan)
             .await?;
+        // Others don't wait for proofs.
+        self.turns.give_back().await;
         if let Some(problem) = problem {
             report.problem = shortened(&problem);
             // Those that are registered as they are wanted are proved nonetheless.
@@ -314,9 +354,47 @@ impl Installer {
                 report.note(&name, State::Verifying, "it is not registered yet");
             }
         }
-        self.prove(node, handlers, &plan, &mut report, &found.cri)
+        self.prove(node, handlers, &plan, &mut report, &found.cri, lists)
             .await?;
         Ok(report)
+    }
+
+    fn is_held_back(&self, change: &str) -> bool {
+        let failed = self.failed.as_ref();
+        failed.is_some_and(|failed| failed.holds_back(change, Self::now()))
+    }
+
+    /// Notes what stays as it is while other nodes start their runtimes again. Handlers that change are not to be proved meanwhile.
+    fn wait_for_turn(
+        &self,
+        node: &Node,
+        plan: &mut Plan,
+        registered: &Entries,
+        changed: BTreeSet<String>,
+        report: &mut Report,
+        why: &str,
+    ) {
+        let told = told_before(node);
+        for name in changed {
+            plan.advertisable.remove(&name);
+            let line = told.handlers.get(&name).filter(|line| {
+                line.state == State::Works
+                    && registered.contains_key(&name)
+                    && self.is_recent(&name)
+            });
+            match line {
+                Some(line) => {
+                    report.handlers.insert(name, line.clone());
+                }
+                None => report.note(&name, State::Verifying, why),
+            }
+        }
+        for name in registered
+            .keys()
+            .filter(|name| !plan.entries.contains_key(*name))
+        {
+            report.note(name, State::Kept, &format!("it is to be removed; {why}"));
+        }
     }
 
     /// Makes the entries those of the plan. Gives why that failed, if it did.
@@ -324,25 +402,21 @@ impl Installer {
     async fn change(
         &mut self,
         found: &Found,
-        inputs: &str,
+        what: String,
         ground: &Ground,
         place: &Place,
         handlers: &[Handler],
         words: EntryPlace<'_>,
         plan: &Plan,
     ) -> anyhow::Result<Option<String>> {
-        let what = format!("{inputs}\n{:?}", plan.entries);
-        let before = self.failed.as_ref().filter(|failed| failed.what == what);
-        let times = before.map_or(0, |failed| failed.times);
-        if let Some(failed) = before.filter(|failed| failed.at.elapsed() < failed.wait()) {
-            return Ok(Some(failed.why.clone()));
+        if self.is_held_back(&what) {
+            return Ok(self.failed.as_ref().map(|failed| failed.why.clone()));
         }
         self.put_shim(handlers, words, &plan.entries)?;
-        let is_live = found.runtime.is_crio && found.runtime.version >= (1, 31);
-        let applied = apply(self.tools(found), ground, place, &plan.entries, is_live).await;
+        let applied = apply(self.tools(found), ground, place, &plan.entries).await;
         match applied {
             Ok(was_changed) => {
-                self.failed = None;
+                self.note_failure(None);
                 if was_changed {
                     info!(handlers = ?plan.entries.keys().collect::<Vec<_>>(), "the runtime knows the handlers");
                     self.ground = None;
@@ -352,12 +426,8 @@ impl Installer {
                 let why = format!("{error:#}");
                 if !error.is::<Untried>() {
                     warn!(error = why, "the node's handlers can't be changed");
-                    self.failed = Some(Failed {
-                        what,
-                        at: Instant::now(),
-                        why: why.clone(),
-                        times: times.saturating_add(1),
-                    });
+                    let failure = Failure::after(self.failed.as_ref(), &what, Self::now(), &why);
+                    self.note_failure(Some(failure));
                 }
                 return Ok(Some(why));
             }

@@ -8,13 +8,20 @@ use berth_installer::wanted::Handler;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::code::is_code;
+use super::list::List;
 use super::runtime::Cri;
 
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The list of handlers has changed while a handler was tried: the new one goes first.
+#[derive(Debug, thiserror::Error)]
+#[error("the list of handlers has changed")]
+pub(crate) struct Changed;
 
 /// Who proves.
 #[derive(Clone)]
@@ -28,6 +35,9 @@ pub(crate) struct Prover {
     pub(crate) owner: Option<(String, String)>,
     pub(crate) image: String,
     pub(crate) command: Vec<String>,
+    /// Secrets with credentials for the image's registry.
+    pub(crate) pull_secrets: Vec<String>,
+    pub(crate) priority_class: Option<String>,
     /// How long a pod may take.
     pub(crate) limit: Duration,
     /// When this is cancelled, nothing is waited for any more.
@@ -63,12 +73,13 @@ impl Prover {
     /// Runs a pod under the handler, and says whether it works and what it saw.
     ///
     /// # Errors
-    /// When that can't be found out: no pod can be made, for reasons that are not the handler's.
+    /// When that can't be found out: no pod can be made, for reasons that are not the handler's. [`Changed`] when the list changes.
     pub(crate) async fn prove(
         &self,
         handler: &Handler,
         kernel: &str,
         cri: &Cri,
+        list: &watch::Receiver<List>,
     ) -> anyhow::Result<Result<String, String>> {
         let owner = self
             .owner
@@ -80,13 +91,15 @@ impl Prover {
             owner,
             image: &self.image,
             command: &self.command,
+            pull_secrets: &self.pull_secrets,
+            priority_class: self.priority_class.as_deref(),
         };
         let pod: Pod = serde_json::from_value(verify::pod(handler, &proof))?;
         let made = self.pods().create(&PostParams::default(), &pod).await;
         let name = made
             .with_context(|| format!("cannot make the pod that tries handler {:?}", handler.name))?
             .name_any();
-        let judged = self.judge(handler, &name, kernel, cri).await;
+        let judged = self.judge(handler, &name, kernel, cri, list).await;
         self.remove(&name).await;
         judged
     }
@@ -97,6 +110,7 @@ impl Prover {
         name: &str,
         kernel: &str,
         cri: &Cri,
+        list: &watch::Receiver<List>,
     ) -> anyhow::Result<Result<String, String>> {
         let id = format!("{}/{name}", self.namespace);
         let mut under: Option<String> = None;
@@ -153,6 +167,9 @@ impl Prover {
                 }
                 Verdict::Open(_) if self.shutdown.is_cancelled() => {
                     anyhow::bail!("the installer ends")
+                }
+                Verdict::Open(_) if list.has_changed().unwrap_or(true) => {
+                    return Err(Changed.into());
                 }
                 Verdict::Open(_) => tokio::time::sleep(LOOK).await,
             }

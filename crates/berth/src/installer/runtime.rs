@@ -68,6 +68,14 @@ pub(crate) struct Said {
     pub(crate) handlers: Option<BTreeSet<String>>,
 }
 
+impl Said {
+    /// Whether it knows all of these handlers, as far as it says.
+    pub(crate) fn knows<'a>(&self, mut names: impl Iterator<Item = &'a String>) -> bool {
+        let known = self.handlers.as_ref();
+        known.is_none_or(|known| names.all(|name| known.contains(name)))
+    }
+}
+
 impl Cri {
     /// The runtime at this socket, or at the one of the usual sockets at which one of this name answers.
     ///

@@ -1,19 +1,20 @@
 //! An empty list, and the wait until it holds everywhere: what Helm runs before it deletes the rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use berth_installer::removal::{self, left};
+use berth_installer::removal::{self, AWAY, left};
 use berth_installer::report::LABEL_PREFIX;
 use berth_installer::wanted::KEY;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::classes;
 use super::code::is_code;
+use super::labels::hide;
 
 const LOOK: Duration = Duration::from_secs(1);
 /// What is not done is said this often.
@@ -49,18 +50,36 @@ pub(crate) async fn run(
     let end = tokio::time::Instant::now() + limit;
     let mut told = tokio::time::Instant::now();
     let mut away = BTreeSet::new();
+    // Since when nodes are seen not to be ready.
+    let mut unready: BTreeMap<String, tokio::time::Instant> = BTreeMap::new();
     loop {
         let all = nodes
             .list(&ListParams::default())
             .await
             .context("cannot list nodes")?;
-        let all: Vec<removal::Node> = all.items.iter().map(seen).collect();
+        let now = tokio::time::Instant::now();
+        let since: BTreeMap<String, tokio::time::Instant> = all
+            .items
+            .iter()
+            .filter(|node| !is_ready(node))
+            .map(|node| {
+                let name = node.name_any();
+                let since = unready.get(&name).copied().unwrap_or(now);
+                (name, since)
+            })
+            .collect();
+        unready = since;
+        let all: Vec<removal::Node> = all
+            .items
+            .iter()
+            .map(|node| seen(node, unready.get(&node.name_any()).copied()))
+            .collect();
         let found = left(&all);
         for node in found.away {
             if away.insert(node.clone()) {
-                hide(&nodes, &node).await?;
+                hide(&client, &node, false).await?;
                 println!(
-                    "Node {node} is not ready and is not waited for: its labels are gone, its files stay until the installer runs there again."
+                    "Node {node} has not been ready for a while and is not waited for: its labels are gone, its files stay until the installer runs there again."
                 );
             }
         }
@@ -98,16 +117,20 @@ pub(crate) async fn run(
     }
 }
 
-fn seen(node: &Node) -> removal::Node {
+fn is_ready(node: &Node) -> bool {
     let conditions = node
         .status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn seen(node: &Node, unready: Option<tokio::time::Instant>) -> removal::Node {
     removal::Node {
         name: node.name_any(),
-        is_ready: conditions
-            .into_iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        is_away: unready.is_some_and(|since| since.elapsed() >= AWAY),
         labels: node.labels().clone(),
         annotations: node.annotations().clone(),
     }
@@ -119,31 +142,4 @@ fn advertised(nodes: &[removal::Node]) -> BTreeSet<String> {
         .filter_map(|label| label.strip_prefix(LABEL_PREFIX))
         .map(str::to_owned)
         .collect()
-}
-
-/// Takes a node's labels, so that nothing is sent there when it comes back.
-async fn hide(nodes: &Api<Node>, name: &str) -> anyhow::Result<()> {
-    let Some(node) = nodes
-        .get_opt(name)
-        .await
-        .with_context(|| format!("cannot read node {name:?}"))?
-    else {
-        return Ok(());
-    };
-    let labels = node
-        .labels()
-        .keys()
-        .filter(|label| label.starts_with(LABEL_PREFIX));
-    let gone: serde_json::Map<String, Value> =
-        labels.map(|label| (label.clone(), Value::Null)).collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let change = json!({"metadata": {"labels": gone}});
-    let patched = nodes
-        .patch_metadata(name, &PatchParams::default(), &Patch::Merge(&change))
-        .await;
-    patched
-        .map(drop)
-        .with_context(|| format!("cannot change node {name:?}"))
 }

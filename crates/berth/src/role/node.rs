@@ -146,7 +146,7 @@ impl NodeArgs {
         config.bind = self.kubelet_address;
         config.static_pod_dir.clone_from(&self.pod_manifest_path);
         if let Some(dir) = &self.plugins_dir {
-            config.plugin_dir.clone_from(dir);
+            config.plugin_dir = crate::dirs::absolute(dir);
         }
         if let Some(dir) = &self.local_path_dir {
             config.local_path_dir = crate::dirs::absolute(dir);

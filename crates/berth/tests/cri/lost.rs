@@ -53,7 +53,7 @@ fn pids(wanted: &str) -> Vec<i32> {
 }
 
 /// SIGKILL for the shim of a sandbox, and for it alone: its words go on so after the id.
-fn kill_shim(id: &str, next: &str) {
+pub(crate) fn kill_shim(id: &str, next: &str) {
     let [pid] = pids(&format!("-id {id} {next}"))[..] else {
         panic!("{:?}", processes(id))
     };

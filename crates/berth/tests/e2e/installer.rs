@@ -1,4 +1,5 @@
-//! `berth installer`: handlers on a node with Debian's containerd, put there and taken back.
+//! `berth installer`: handlers on a node with containerd, put there and taken back. It is Debian's, 1.6, or another that is found
+//! first in PATH: 2.x has a configuration of version 3 that imports a folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,11 +20,19 @@ struct Node {
     dir: TempDir,
     /// What root runs on the node: not below a folder in which others can write, as /tmp is.
     own: TempDir,
-    children: Vec<Child>,
+    /// By the name of their log.
+    children: Vec<(String, Child)>,
+    is_merged: bool,
 }
 
 impl Node {
     fn start(cluster: &Cluster) -> Self {
+        let version = Command::new("containerd")
+            .arg("--version")
+            .env("PATH", path())
+            .output()
+            .unwrap();
+        let version = words(&version);
         let node = Self {
             dir: short_dir(),
             own: tempfile::Builder::new()
@@ -31,7 +40,9 @@ impl Node {
                 .tempdir_in("/run")
                 .unwrap(),
             children: Vec::new(),
+            is_merged: !version.contains(" 1."),
         };
+        fs::create_dir(node.at("conf.d")).unwrap();
         fs::set_permissions(node.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let pause = node.at("pause.tar");
         let forever = "[\"sh\",\"-c\",\"trap 'exit 0' TERM; while :; do sleep 3600 & wait; done\"]";
@@ -50,7 +61,8 @@ impl Node {
         fs::write(node.config(), node.main()).unwrap();
         let root = node.dir.path().display();
         let restart = format!(
-            "#!/bin/sh\nold=$(cat {root}/pid 2>/dev/null) && kill $old && while grep -qs '^State:.[^Z]' /proc/$old/status; do sleep 0.05; done\n\
+            "#!/bin/sh\nold=$(cat {root}/pid 2>/dev/null) && kill $old; while grep -qs '^State:.[^Z]' /proc/$old/status; do sleep 0.05; done\n\
+             grep -qs trapped {root}/config.toml {root}/conf.d/* && exit 1\n\
              setsid containerd --config {root}/config.toml >>{root}/containerd.log 2>&1 </dev/null &\necho $! >{root}/pid\n"
         );
         fs::write(node.at("restart"), restart).unwrap();
@@ -76,6 +88,16 @@ impl Node {
     /// The configuration of an administrator, who has never heard of other handlers.
     fn main(&self) -> String {
         let root = self.dir.path().display();
+        if self.is_merged {
+            return format!(
+                "version = 3\nroot = \"{root}/root\"\nstate = \"{root}/state\"\nimports = [\"{root}/conf.d/*.toml\"]\n[grpc]\n\
+                 address = \"{root}/cd.sock\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{root}/opt\"\n\
+                 [plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"berth.dev/pause:1\" # ours\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\"]\ndisable_tcp_service = true\n\
+                 [plugins.\"io.containerd.cri.v1.runtime\"]\ndisable_apparmor = true\nrestrict_oom_score_adj = true\n\
+                 [plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = [\"/usr/lib/cni\"]\nconf_dir = \"{root}/cni\""
+            );
+        }
         format!(
             "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n[grpc]\naddress = \"{root}/cd.sock\"\n\
              [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{root}/opt\"\n\
@@ -130,9 +152,24 @@ impl Node {
 
     /// Starts a program that ends with the node; what it says is in this file.
     fn spawn(&mut self, log: &str, command: &mut Command) {
-        let log = fs::File::create(self.at(log)).unwrap();
+        let log_file = fs::File::create(self.at(log)).unwrap();
         let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-        self.children.push(command.stderr(log).spawn().unwrap());
+        let child = command.stderr(log_file).spawn().unwrap();
+        self.children.push((log.to_owned(), child));
+    }
+
+    /// Ends the program with this log.
+    fn end(&mut self, log: &str) {
+        let at = self.children.iter().position(|(name, _)| name == log);
+        let (_, mut child) = self.children.remove(at.unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// What containerd reads.
+    fn read(&self) -> String {
+        let main = fs::read_to_string(self.config()).unwrap();
+        main + &fs::read_to_string(self.at("conf.d/99-berth.toml")).unwrap_or_default()
     }
 
     fn config(&self) -> PathBuf {
@@ -170,7 +207,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for (_, child) in &mut self.children {
             let _gone = child.kill();
             let _gone = child.wait();
         }
@@ -254,8 +291,9 @@ fn set_handlers(cluster: &Cluster, handlers: &str) {
 /// A kubeconfig with the token of an account of the chart, bound to a pod of the node as a DaemonSet's pod has it.
 fn account(cluster: &Cluster, node: &Node, name: &str) -> PathBuf {
     let holder = format!("holder-{name}");
+    let component = name.trim_start_matches("berth-");
     cluster.apply(&format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {holder}\n  namespace: berth\nspec:\n  nodeName: {NODE}\n  serviceAccountName: {name}\n  containers:\n  - name: x\n    image: {IMAGE}\n    command: [sh, -c, {FOREVER:?}]\n"
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {holder}\n  namespace: berth\n  labels: {{app.kubernetes.io/component: {component}}}\nspec:\n  nodeName: {NODE}\n  serviceAccountName: {name}\n  containers:\n  - name: x\n    image: {IMAGE}\n    command: [sh, -c, {FOREVER:?}]\n"
     ));
     let token = cluster.kube(&[
         "create",
@@ -283,7 +321,7 @@ fn run_installer(node: &mut Node, kubeconfig: &Path) {
             "--node-name",
             NODE,
             "--proof-timeout",
-            "12s",
+            "25s",
             "--look-period",
             "500ms",
             "--proof-image",
@@ -303,7 +341,9 @@ fn run_installer(node: &mut Node, kubeconfig: &Path) {
         .arg(format!(
             "--restart-command={}",
             node.at("restart").display()
-        ));
+        ))
+        .env("PROOF_PULL_SECRETS", "\n registry")
+        .env("PROOF_PRIORITY_CLASS", "humble");
     node.spawn("installer.log", &mut command);
 }
 
@@ -315,6 +355,8 @@ fn run_classes(node: &mut Node, kubeconfig: &Path) {
             "classes",
             "--look-period",
             "500ms",
+            "--program-labels=app.kubernetes.io/component=node",
+            "--program-away=2s",
             "--kubeconfig",
         ])
         .arg(kubeconfig);
@@ -344,6 +386,21 @@ fn told(cluster: &Cluster) -> Value {
     let node = cluster.json(&["node", NODE]);
     let told = node["metadata"]["annotations"]["installer.berth.dev/handlers"].as_str();
     told.map_or(Value::Null, |told| serde_json::from_str(told).unwrap())
+}
+
+/// The priority of pods that try handlers.
+const HUMBLE: &str =
+    "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata:\n  name: humble\nvalue: -1\n";
+
+fn wait_told(cluster: &Cluster, what: &str) -> Value {
+    wait_for(&format!("{what:?} to be told"), LIMIT, || {
+        let told = told(cluster);
+        if told.to_string().contains(what) {
+            Ok(told)
+        } else {
+            Err(told.to_string())
+        }
+    })
 }
 
 fn wait_labels(cluster: &Cluster, node: &Node, want: &[&str]) {
@@ -384,6 +441,7 @@ fn handlers_come_to_a_stock_node_and_go_again() {
         "--timeout=60s",
     ]);
     let held = node.tasks();
+    cluster.apply(HUMBLE);
     run_classes(&mut node, &classes);
     run_installer(&mut node, &installer);
 
@@ -446,11 +504,32 @@ fn handlers_come_to_a_stock_node_and_go_again() {
     refused_to_uninstall(&cluster, &remover);
 
     // A handler goes from the list: label, then entry, under a pod of another handler.
+    // Another node is at it: until that is done, this one's runtime is not started again.
     let lasting = node.tasks();
+    let pid = node.pid();
+    let lease = cluster.json(&["lease", "berth-restart-0", "-n", "berth"]);
+    assert_eq!(lease["spec"]["holderIdentity"], Value::Null, "{lease}");
+    assert_eq!(
+        lease["metadata"]["ownerReferences"][0]["name"],
+        "berth-handlers"
+    );
+    let hold = |holder: &str| {
+        let patch = format!(r#"{{"spec":{{"holderIdentity":{holder}}}}}"#);
+        let lease = ["patch", "lease", "berth-restart-0", "-n", "berth"];
+        cluster.kube(&[&lease[..], &["--type=merge", "-p", &patch]].concat());
+    };
+    hold("\"other\"");
     set_handlers(&cluster, &format!("[{GVISOR}]"));
+    let waits = wait_told(&cluster, "waits for its turn");
+    assert_eq!(waits["handlers"]["fast"]["state"], "kept", "{waits}");
+    assert_eq!(
+        (labels(&cluster), node.pid()),
+        (vec!["gvisor".to_owned()], pid)
+    );
+    hold("null");
     wait_labels(&cluster, &node, &["gvisor"]);
     wait_for("the entry to be gone", LIMIT, || {
-        let text = fs::read_to_string(node.config()).unwrap();
+        let text = node.read();
         if text.contains("fast") {
             Err(text)
         } else {
@@ -473,15 +552,11 @@ fn handlers_come_to_a_stock_node_and_go_again() {
     assert!(words(&early).contains(&format!("node {NODE}: handler \"gvisor\": it is to be removed; it stays while pods on this node use it: default/lasting")), "{}", words(&early));
     assert_eq!(labels(&cluster), [""; 0]);
     assert_eq!(node.tasks(), lasting);
-    assert!(
-        fs::read_to_string(node.config())
-            .unwrap()
-            .contains("gvisor")
-    );
+    assert!(node.read().contains("gvisor"));
     cluster.kube(&["delete", "pod", "lasting", "--now"]);
     let done = uninstall(&remover, "60s");
     assert!(done.status.success(), "{}", words(&done));
-    assert_eq!(fs::read_to_string(node.config()).unwrap(), before);
+    assert_eq!(node.read(), before);
     assert_eq!(told(&cluster), Value::Null);
     assert!(!node.own.path().join("installed").exists());
     assert_eq!(cluster.kube(&["get", "runtimeclass", "-o", "name"]), "");
@@ -537,7 +612,7 @@ fn refused_to_uninstall(cluster: &Cluster, kubeconfig: &Path) {
             ],
         )
     };
-    let away = "take labels handler.berth.dev/* away alone";
+    let away = "may take labels handler.berth.dev/* away alone";
     let empty = "may write the empty list alone";
     for ((succeeded, told), want) in [
         (label("handler.berth.dev/gvisor-"), ""),
@@ -594,6 +669,15 @@ fn refused(cluster: &Cluster, kubeconfig: &Path) {
             "--overwrite",
             "--dry-run=server",
         ])
+    };
+    let lease = |name: &str, holder: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let whole = format!(
+            r#"{{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{{"name":"{name}","namespace":"berth"}},"spec":{{"holderIdentity":"{holder}"}}}}"#
+        );
+        fs::write(file.path(), whole).unwrap();
+        let file = file.path().to_str().unwrap();
+        run(&["create", "--dry-run=server", "-f", file])
     };
     let proof = "berth-verify-gvisor";
     // What a pod names, its node's kubelet may read.
@@ -704,6 +788,9 @@ fn refused(cluster: &Cluster, kubeconfig: &Path) {
             ]),
             "pods that try handlers on its own node alone",
         ),
+        (lease("berth-restart-1", NODE), ""),
+        (lease("berth-restart-1", "other"), "for its own node alone"),
+        (lease("leader", NODE), "for its own node alone"),
         (
             run(&["get", "secrets", "-n", "berth"]),
             "cannot list resource",
@@ -756,6 +843,9 @@ fn what_does_not_work_is_not_advertised_and_breaks_nothing() {
     let classes = account(&cluster, &node, "berth-classes");
     run_classes(&mut node, &classes);
     run_installer(&mut node, &installer);
+    // The pods have the chart's priority, and can't be made without.
+    wait_told(&cluster, "humble");
+    cluster.apply(HUMBLE);
     wait_labels(&cluster, &node, &["gvisor"]);
     let reasons = wait_for("both reasons", LIMIT, || {
         let told = told(&cluster);
@@ -800,8 +890,8 @@ fn what_does_not_work_is_not_advertised_and_breaks_nothing() {
         (fs::read_to_string(node.config()).unwrap(), node.pid()),
         (torn, pid)
     );
-    // While nothing can be read, what this process has not seen registered and working is not advertised.
-    assert!(labels(&cluster).iter().all(|name| name == "gvisor"));
+    // While nothing can be read, nothing is known to be registered as it is wanted.
+    assert_eq!(labels(&cluster), [""; 0]);
     // One that containerd would refuse, and TOML does not.
     fs::write(
         node.config(),
@@ -831,6 +921,60 @@ fn what_does_not_work_is_not_advertised_and_breaks_nothing() {
         }
     });
     assert_eq!(labels(&cluster), ["fast", "gvisor"]);
+
+    // A node where the program does not run any more loses its labels.
+    node.end("installer.log");
+    cluster.kube(&["delete", "pod", "-n", "berth", "holder-berth-node", "--now"]);
+    wait_labels(&cluster, &node, &[]);
+    assert_eq!(told(&cluster), Value::Null);
+    cluster.kube(&["delete", "pod", "-n", "berth", "--all", "--now"]);
+}
+
+#[test]
+fn a_runtime_that_does_not_start_again_goes_back_to_what_it_was() {
+    let cluster = Cluster::server(&["--create-runtime-classes=false"]);
+    let mut node = Node::start(&cluster);
+    cluster.apply(HUMBLE);
+    apply_chart(&cluster, &format!("[{GVISOR}]"));
+    let installer = account(&cluster, &node, "berth-node");
+    let classes = account(&cluster, &node, "berth-classes");
+    run_classes(&mut node, &classes);
+    run_installer(&mut node, &installer);
+    wait_labels(&cluster, &node, &["gvisor"]);
+    cluster.apply(&pod("lasting", Some("gvisor"), FOREVER));
+    cluster.wait_ready(&["lasting"]);
+    let (text, tasks) = (node.read(), node.tasks());
+    let held: Vec<&str> = tasks.lines().collect();
+
+    // The configuration is right as far as can be told before, and the runtime does not start with it.
+    let trapped = CRUN.replace("fast", "trapped");
+    set_handlers(&cluster, &format!("[{GVISOR},{trapped}]"));
+    let told = wait_told(&cluster, "what there was before is in force again");
+    assert_eq!(told["handlers"]["trapped"]["state"], "verifying", "{told}");
+    assert_eq!(node.read(), text);
+    let still = node.tasks();
+    assert!(held.iter().all(|task| still.contains(task)), "{still}");
+    // The node works on, and what works stays advertised.
+    wait_labels(&cluster, &node, &["gvisor"]);
+    cluster.apply(&pod("next", Some("gvisor"), FOREVER));
+    cluster.wait_ready(&["next"]);
+    cluster.kube(&["delete", "pod", "next", "--now"]);
+
+    // A new pod of the installer does not try at once what has failed.
+    let pid = node.pid();
+    node.end("installer.log");
+    fs::remove_file(node.at("installer.log")).unwrap();
+    cluster.kube(&["annotate", "node", NODE, "installer.berth.dev/handlers-"]);
+    run_installer(&mut node, &installer);
+    wait_told(&cluster, "what there was before is in force again");
+    wait_labels(&cluster, &node, &["gvisor"]);
+    assert_eq!((node.read(), node.pid()), (text, pid));
+
+    // Another list is another change.
+    set_handlers(&cluster, &format!("[{GVISOR},{CRUN}]"));
+    wait_labels(&cluster, &node, &["fast", "gvisor"]);
+    assert!(!node.own.path().join("installed/failure.json").exists());
+    cluster.kube(&["delete", "pod", "lasting", "--now"]);
     cluster.kube(&["delete", "pod", "-n", "berth", "--all", "--now"]);
 }
 

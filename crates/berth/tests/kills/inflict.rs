@@ -1,6 +1,6 @@
 //! The kills, in an order and at times that a seed decides.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use berth_testkit::wait_for_async;
 use nix::sys::signal::{Signal, kill};
@@ -12,10 +12,13 @@ use crate::LIMIT;
 use crate::bundles::{self, Note, PodProcess};
 use crate::load::Load;
 use crate::machine::{Machine, Part};
+use crate::pace::Pace;
 use crate::plan::pause;
 
-/// How often each kind is killed.
+/// How often each kind is killed, as far as there is time.
 const EACH: usize = 50;
+/// How long that may go on, in seconds, where `BERTH_KILLS_SECONDS` does not say so.
+const SECONDS: u64 = 90;
 
 /// After so many kills it is looked whether a container runs twice at once.
 const LOOK_EACH: usize = 4;
@@ -34,8 +37,17 @@ pub(crate) async fn kill_all(machine: &mut Machine, load: &Load, seed: u64) {
     let mut victims: Vec<Victim> = kinds.repeat(EACH);
     victims.shuffle(&mut random);
     let (begun, all) = (Instant::now(), victims.len());
+    let seconds = std::env::var("BERTH_KILLS_SECONDS").ok();
+    let seconds = seconds.map_or(SECONDS, |text| text.parse().expect("a number"));
+    let mut done = 0;
+    let pace = Pace::new();
+    load.note_calm(false);
     for (number, victim) in victims.into_iter().enumerate() {
-        tokio::time::sleep(Duration::from_millis(pause(&mut random))).await;
+        if begun.elapsed().as_secs() >= seconds {
+            break;
+        }
+        done = number + 1;
+        tokio::time::sleep(pace.pause(pause(&mut random), all - number)).await;
         load.note_ids(bundles::ids(machine));
         if number % LOOK_EACH == 0 {
             let doubles = bundles::doubles(machine).into_iter();
@@ -44,7 +56,10 @@ pub(crate) async fn kill_all(machine: &mut Machine, load: &Load, seed: u64) {
         let which = random.random_range(0..usize::MAX);
         let at = begun.elapsed().as_secs_f32();
         match victim {
-            Victim::Cri => restart(machine, Part::Cri),
+            Victim::Cri => {
+                restart(machine, Part::Cri);
+                pace.measure(machine.socket());
+            }
             Victim::Node => restart(machine, Part::Node),
             Victim::Shim => {
                 let found = one_of(machine, Note::Shim, which).await;
@@ -62,7 +77,8 @@ pub(crate) async fn kill_all(machine: &mut Machine, load: &Load, seed: u64) {
             println!("{at:.2} {victim:?}");
         }
     }
-    println!("{all} kills in {:?}", begun.elapsed());
+    load.note_calm(true);
+    println!("{done} of {all} kills in {:?}", begun.elapsed());
 }
 
 /// As a service manager does.

@@ -5,6 +5,8 @@ use crate::seen::{End, PodSeen};
 
 /// How a process ends that is killed.
 const KILLED: i32 = 128 + 9;
+/// What is told of one that had ended by itself when its shim was killed, and of what is that.
+const UNKNOWN: (i32, &str) = (255, "Unknown");
 
 /// What was done to a pod.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,9 +45,14 @@ pub(crate) fn faults(plan: &Plan, seen: &PodSeen, done: Done, notes: &[String]) 
         if is_own(plan, end) {
             continue;
         }
-        killed += usize::from(end.code == KILLED);
-        let may_be_killed = done.is_cut_short || killed <= done.shim_kills * plan.containers;
-        if end.code != KILLED || !may_be_killed {
+        let is_lost = (end.code, end.reason.as_str()) == UNKNOWN;
+        killed += usize::from(is_lost || end.code == KILLED);
+        let may_be_killed = match is_lost {
+            true => done.shim_kills > 0,
+            false => end.code == KILLED,
+        };
+        let most = done.shim_kills * plan.containers;
+        if !may_be_killed || killed > most && !done.is_cut_short {
             faults.push(format!("a code that it did not end with: {end:?}"));
         }
     }
@@ -72,6 +79,13 @@ fn is_own(plan: &Plan, end: &End) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lost() -> PodSeen {
+        let mut lost = seen(255, "");
+        let ends = lost.ends.values_mut();
+        ends.for_each(|end| end.reason = UNKNOWN.1.to_owned());
+        lost
+    }
 
     fn seen(code: i32, message: &str) -> PodSeen {
         let end = End {
@@ -106,6 +120,8 @@ mod tests {
             (seen(137, "1"), none, "run\n", 1),
             (seen(137, "1"), killed, "run\n", 0),
             (seen(255, ""), killed, "run\n", 1),
+            (lost(), killed, "run\n", 0),
+            (lost(), none, "run\n", 1),
             (seen(7, "1"), none, "", 1),
         ] {
             let found = faults(&plan, &seen, done, &[notes.to_owned()]);

@@ -30,6 +30,8 @@ pub(crate) struct Load {
     pub(crate) seen: Seen,
     notes: PathBuf,
     stopped: AtomicBool,
+    /// When the last kill was.
+    calm_since: Mutex<Option<Instant>>,
     shim_kills: Mutex<BTreeMap<String, usize>>,
     /// Ids that were seen of sandboxes and containers.
     ids: Mutex<BTreeSet<String>>,
@@ -60,6 +62,7 @@ impl Load {
             seen,
             notes: machine.notes(),
             stopped: AtomicBool::new(false),
+            calm_since: Mutex::new(Some(Instant::now())),
             shim_kills: Mutex::default(),
             ids: Mutex::default(),
             sockets: Mutex::default(),
@@ -118,20 +121,22 @@ impl Load {
         deleted.expect("a pod is deleted");
     }
 
-    /// Waits until a pod is as it should be; false, and a fault, when it takes too long.
+    /// Waits until a pod is as it should be; false, and a fault, when it takes too long. As long as parts are killed it may take
+    /// for ever: on a busy machine they don't get far between two kills.
     pub(crate) async fn wait(
         &self,
         plan: &Plan,
         what: &str,
         holds: impl Fn(&PodSeen) -> bool,
     ) -> bool {
-        let end = Instant::now() + LIMIT;
+        let begun = Instant::now();
         loop {
             let seen = self.seen.pod(&plan.name);
             if holds(&seen) {
                 return true;
             }
-            if Instant::now() > end {
+            let calm = *self.calm_since.lock();
+            if calm.is_some_and(|calm| calm.max(begun).elapsed() > LIMIT) {
                 let status = serde_json::to_string(&seen.pod.status).unwrap_or_default();
                 self.fault(format!("waited {LIMIT:?} for {plan:?} {what}: {status}"));
                 return false;
@@ -188,6 +193,11 @@ impl Load {
 
     pub(crate) fn faults(&self) -> Vec<String> {
         self.faults.lock().clone()
+    }
+
+    /// The kills begin, or are over.
+    pub(crate) fn note_calm(&self, is_calm: bool) {
+        *self.calm_since.lock() = is_calm.then(Instant::now);
     }
 
     pub(crate) fn stop(&self) {

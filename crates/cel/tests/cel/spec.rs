@@ -114,12 +114,13 @@ fn fields_and_indexes() {
         "2 in self.list && 'k' in self.map && !('x' in self.map)",
         "size(self.text) == 5 && self.text.size() == 5 && size(self.list) == 3",
     ]);
-    let data = json!({"list": [1]});
+    let data = json!({"list": [1], "nothing": null});
     for (source, error) in [
         ("self.missing", "no such key: missing"),
         ("self.list[1]", "index out of bounds: 1"),
         ("self.list[-1]", "index out of bounds: -1"),
         ("self.list.x", "no such overload"),
+        ("self.nothing.x", "no such key: x"),
         ("{'a': 1, 'a': 2}", "duplicate key in map: String(\"a\")"),
         ("optional.none().value()", "optional.none() dereference"),
     ] {

@@ -197,6 +197,7 @@ fn make(
         phase: ContainerPhase::Created,
         created_at: now(),
         started_at: 0,
+        asked: false,
         pid: 0,
         image_id: image.id.to_string(),
         image_digest: image.repo_digests.first().cloned().unwrap_or_default(),

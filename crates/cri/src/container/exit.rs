@@ -1,15 +1,18 @@
 //! One task for each running container: waits for its end and notes it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client::{Exit, Shim, recorded_exit, recorded_oom_kill};
+use berth_shim::client::{self, Exit, Release, Shim, recorded_oom_kill};
 
+use super::lost::{self, First, Found};
 use super::{Container, Task, oom};
 use crate::engine::{Engine, Shared, nanoseconds, now};
 use crate::error::CriError;
-use crate::record::{ContainerPhase, ContainerRecord, Ended};
+use crate::record::{ContainerPhase, ContainerRecord, Ended, SandboxRecord};
+use crate::runtime::NAMESPACE;
 use crate::sandbox;
 
 /// The code of a process whose end nobody saw, as containerd's.
@@ -20,11 +23,7 @@ pub(crate) async fn watch_exit(engine: Shared, container: Arc<Container>, shim: 
         Ok(exit) => Some(exit),
         Err(error) => {
             tracing::warn!(id = container.id, %error, "lost sight of a container");
-            // The shim notes an exit before it tells, so a note is as good.
-            match recorded_exit(&engine.layout.bundle(&container.id)) {
-                Some(noted) => Some(noted),
-                None => lost(&engine, &container).await,
-            }
+            lost(&engine, &container).await
         }
     };
     if let Err(error) = note(&engine, &container, exit) {
@@ -130,11 +129,49 @@ pub(crate) fn ended(exit: Option<Exit>, oom_killed: bool) -> Ended {
     }
 }
 
-/// Ends a container whose shim has died, since nobody else would; gives how it ended.
+/// Looks at a container whose shim is dead, and so are the calls that it made of its runtime; kills its first process. What the
+/// runtime has of it is still to be deleted.
+pub(crate) async fn find_lost(pod: &SandboxRecord, container: &Container, bundle: &Path) -> Found {
+    let noted = client::recorded_exit(bundle);
+    let first = match pod.runtime.kind().shares_host_kernel() {
+        true => {
+            let (id, bundle) = (container.id.clone(), bundle.to_owned());
+            let ended = tokio::task::spawn_blocking(move || lost::end_first(&id, &bundle)).await;
+            // It panicked, which is in the log.
+            ended.unwrap_or(First::Unknown)
+        }
+        false => First::Unknown,
+    };
+    // With its process dead, nobody can let it go any more.
+    let waited = noted.is_none() && release(pod, container).await == Release::Withheld;
+    Found {
+        never_ran: waited || !container.record().asked,
+        noted,
+        first,
+    }
+}
+
+/// What its runtime shows of a container's start.
+pub(crate) async fn release(pod: &SandboxRecord, container: &Container) -> Release {
+    let (options, id) = (pod.runtime.options(), container.id.clone());
+    let look = move || client::look_at_release(&options, NAMESPACE, &id);
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.unwrap_or(Release::Unknown)
+}
+
+/// Ends a container whose shim has died, since nobody else would; gives how it ended. The shim notes an exit before it tells,
+/// so a note is as good.
 async fn lost(engine: &Shared, container: &Container) -> Option<Exit> {
     let sandbox = engine.sandboxes.get(&container.record().sandbox_id).ok()?;
+    let pod = sandbox.record();
+    sandbox::end_calls(&pod, &container.id).await;
+    let found = find_lost(&pod, container, &engine.layout.bundle(&container.id)).await;
+    if found.is_known() {
+        // What is left of it goes with the deletion.
+        return found.exit(None);
+    }
     sandbox::lose(engine, &sandbox).await;
-    sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await
+    found.exit(sandbox::end_without_shim(engine, &pod, &container.id).await)
 }
 
 #[cfg(test)]
@@ -149,6 +186,7 @@ mod tests {
             phase,
             created_at: 0,
             started_at: 0,
+            asked: true,
             pid: 0,
             config: Wire::default(),
             image_id: String::new(),

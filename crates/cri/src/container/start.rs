@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_cri_api::v1::ContainerEventType;
-use berth_shim::client::{self, CreateRequest};
+use berth_shim::client::{self, CreateRequest, Shim};
 
 use super::{Container, Task};
 use crate::engine::{Shared, blocking, now};
@@ -70,28 +70,21 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
         log: record.log_path.clone(),
         options: sandbox.record().runtime.options(),
     };
-    let mut started_at = None;
     let started = match shim.create(&request).await {
-        Ok(_) => {
-            // Taken before, so that even the shortest process starts before it ends.
-            let at = now();
-            started_at = Some(at);
-            match shim.start(&record.id).await {
-                Ok(pid) => Ok((pid, at)),
-                Err(error) => {
-                    let _ = shim.kill(&record.id, 9, true).await;
-                    let _ = shim.delete(&record.id).await;
-                    Err(error)
-                }
+        Ok(_) => match ask(&container, &shim).await {
+            Ok(pid) => Ok(pid),
+            Err(error) => {
+                let _ = shim.kill(&record.id, 9, true).await;
+                let _ = shim.delete(&record.id).await;
+                Err(error)
             }
-        }
-        Err(error) => Err(error),
+        },
+        Err(error) => Err(CriError::shim("start container", &record.id)(error)),
     };
     match started {
-        Ok((pid, at)) => {
+        Ok(pid) => {
             container.update(|record| {
                 record.phase = ContainerPhase::Running;
-                record.started_at = at;
                 record.pid = pid;
             })?;
             sandbox::note_processes(engine, &sandbox, &shim).await;
@@ -106,10 +99,10 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
             Ok(())
         }
         Err(error) => {
-            let is_lost = error.is_disconnected();
-            let error = CriError::shim("start container", &record.id)(error);
+            let is_lost =
+                matches!(&error, CriError::Shim { source, .. } if source.is_disconnected());
             if is_lost {
-                lost(engine, &sandbox, &container, started_at).await?;
+                lost(engine, &sandbox, &container).await?;
             } else {
                 not_started(&container, &crate::error::chain(&error))?;
             }
@@ -120,33 +113,48 @@ pub(crate) async fn start(engine: &Shared, id: &str) -> Result<(), CriError> {
     }
 }
 
-/// The shim has died during the start. A container that it had not been asked to start (`at` is when it was) is as it was
-/// created, since no process of it has run; of another one nobody knows whether it has, so it counts as one that was killed.
+/// Has the shim start a container that it has created; gives its pid.
+async fn ask(container: &Container, shim: &Shim) -> Result<u32, CriError> {
+    // From here on a program of it may have run, whatever becomes of us. The time is taken before, so that even the shortest
+    // process starts before it ends.
+    container.update(|record| {
+        record.asked = true;
+        record.started_at = now();
+    })?;
+    let started = shim.start(&container.id).await;
+    started.map_err(CriError::shim("start container", &container.id))
+}
+
+/// The shim has died during the start. A container that was never let go is as it was created; of another one nobody knows
+/// whether its program has run, so it counts as run.
 async fn lost(
     engine: &Shared,
     sandbox: &Arc<Sandbox>,
     container: &Container,
-    at: Option<i64>,
 ) -> Result<(), CriError> {
-    sandbox::lose(engine, sandbox).await;
-    let mut ended = sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await;
+    let pod = sandbox.record();
     let bundle = engine.layout.bundle(&container.id);
+    sandbox::end_calls(&pod, &container.id).await;
+    let found = super::find_lost(&pod, container, &bundle).await;
+    if found.never_ran {
+        // What shows it goes with what the runtime has of it.
+        container.update(|record| record.asked = false)?;
+    }
+    sandbox::lose(engine, sandbox).await;
+    let mut ended = sandbox::end_without_shim(engine, &pod, &container.id).await;
     let until = Instant::now() + END_TIMEOUT;
     // It counts as ended only once it is, as long as there is hope: a pod may start it again then.
-    while ended.is_none() && client::recorded_exit(&bundle).is_none() && Instant::now() < until {
+    while ended.is_none() && !found.is_known() && Instant::now() < until {
         tokio::time::sleep(END_RETRY_INTERVAL).await;
-        ended = sandbox::end_without_shim(engine, &sandbox.record(), &container.id).await;
+        ended = sandbox::end_without_shim(engine, &pod, &container.id).await;
     }
-    let noted = match at {
-        None => super::never_started(engine, container),
-        Some(at) => {
-            let exit = client::recorded_exit(&bundle).or(ended);
-            let killed = client::recorded_oom_kill(&bundle) || container.record().oom_killed;
-            container.update(|record| {
-                record.phase = ContainerPhase::Exited(super::ended(exit, killed));
-                record.started_at = at;
-            })
-        }
+    let noted = if found.never_ran {
+        super::never_started(engine, container)
+    } else {
+        let killed = client::recorded_oom_kill(&bundle) || container.record().oom_killed;
+        container.update(|record| {
+            record.phase = ContainerPhase::Exited(super::ended(found.exit(ended), killed));
+        })
     };
     container.set_task(Task::None);
     noted
@@ -157,7 +165,11 @@ pub(crate) fn never_started(engine: &Shared, container: &Container) -> Result<()
     // What the shim has noted is the end of the process that waited to become it.
     let path = engine.layout.bundle(&container.id);
     client::forget_exit(&path).map_err(CriError::io("remove the exit noted in", &path))?;
-    container.update(|record| record.phase = ContainerPhase::Created)
+    container.update(|record| {
+        record.phase = ContainerPhase::Created;
+        record.asked = false;
+        record.started_at = 0;
+    })
 }
 
 /// Notes that there was never a process.

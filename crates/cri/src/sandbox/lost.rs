@@ -83,10 +83,7 @@ pub(crate) async fn end_without_shim(
     let config = pod.runtime.shim(&engine.config);
     let bundle = engine.layout.bundle(id);
     let ours = pod.runtime.other_shim().is_none();
-    if ours {
-        // What the shim had the runtime do goes on without it, and would make what is ended here.
-        end_processes(id, Stray::Call, Duration::ZERO).await;
-    }
+    end_calls(pod, id).await;
     let ended = client::cleanup(&config, id, &bundle).await;
     if ours {
         // The runtime knows nothing of what it was about to make.
@@ -102,6 +99,14 @@ pub(crate) async fn end_without_shim(
             );
         })
         .ok()
+}
+
+/// Ends what a dead shim of ours had the runtime do for a container: it goes on without the shim, and would make or start what
+/// is ended. The calls of other shims end with these.
+pub(crate) async fn end_calls(pod: &SandboxRecord, id: &str) {
+    if pod.runtime.other_shim().is_none() {
+        end_processes(id, Stray::Call, Duration::ZERO).await;
+    }
 }
 
 /// Does a shim's part of making a pod; given up when the server is told to stop meanwhile.

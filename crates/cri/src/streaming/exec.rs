@@ -51,8 +51,9 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
     };
     let control = session.control.clone();
     let is_exec = matches!(request, Request::Exec { .. });
+    let input_only = session.stdout.is_none() && session.stderr.is_none();
     // Both end with the process at the latest, and with this session.
-    let feeding = AbortOnDropHandle::new(tokio::spawn(feed(stdin, session.stdin)));
+    let mut feeding = AbortOnDropHandle::new(tokio::spawn(feed(stdin, session.stdin)));
     let resizing = AbortOnDropHandle::new(tokio::spawn(follow_size(control.clone(), size, resize)));
     tokio::join!(
         copy::output(session.stdout, stdout),
@@ -64,6 +65,13 @@ pub(super) async fn run(engine: Shared, request: Request, remote: Remote) {
             Err(error) => End::Failed(chain(&error)),
         }
     } else {
+        if input_only {
+            // No output says when it is over: it is when the client has said all, or nobody listens any more.
+            tokio::select! {
+                _ = &mut feeding => {}
+                _ = control.wait() => {}
+            }
+        }
         End::Exited(0)
     };
     drop((feeding, resizing));

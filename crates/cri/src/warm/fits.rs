@@ -155,11 +155,11 @@ pub(super) fn size(runtime: &PodRuntime, linux: Option<&LinuxPodSandboxConfig>) 
             },
             ..cpu(runtime, &pod)
         },
+        // Its shares are the pod's cgroup's: Kata makes a machine's CPUs of quota and period alone.
         RuntimeKind::Vm => Size {
             memory: positive(pod.memory_limit_in_bytes),
             cpu_period: positive(pod.cpu_period),
             cpu_quota: positive(pod.cpu_quota),
-            cpu_shares: positive(pod.cpu_shares),
         },
         RuntimeKind::Runc
         | RuntimeKind::Crun
@@ -190,18 +190,18 @@ fn cpu(runtime: &PodRuntime, pod: &berth_cri_api::v1::LinuxContainerResources) -
     }
 }
 
-/// Annotations of a sandbox container that say whose it is, and nothing to its runtime.
-const OF_THE_POD: [&str; 4] = [
+/// Annotations of a sandbox container that say whose it is, or what only the pod's cgroup has, and nothing to its runtime.
+const OF_THE_POD: [&str; 5] = [
+    berth_oci::SANDBOX_CPU_SHARES,
     berth_oci::SANDBOX_NAME,
     berth_oci::SANDBOX_NAMESPACE,
     berth_oci::SANDBOX_UID,
     berth_oci::SANDBOX_LOG_DIRECTORY,
 ];
 /// Those that say how large it is: only virtual machines read them.
-const OF_ITS_SIZE: [&str; 4] = [
+const OF_ITS_SIZE: [&str; 3] = [
     berth_oci::SANDBOX_CPU_PERIOD,
     berth_oci::SANDBOX_CPU_QUOTA,
-    berth_oci::SANDBOX_CPU_SHARES,
     berth_oci::SANDBOX_MEMORY,
 ];
 
@@ -280,6 +280,13 @@ mod tests {
         assert_eq!(difference(&waiting, &wanted, RuntimeKind::Runsc), None);
         let size = difference(&waiting, &wanted, RuntimeKind::Vm).unwrap();
         assert_eq!(size, format!("annotations.{}", berth_oci::SANDBOX_MEMORY));
+    }
+
+    #[test]
+    fn a_machines_size_is_not_its_shares() {
+        let spec =
+            |shares: &str| spec(json!({"annotations": {berth_oci::SANDBOX_CPU_SHARES: shares}}));
+        assert_eq!(difference(&spec("2"), &spec("512"), RuntimeKind::Vm), None);
     }
 
     #[test]

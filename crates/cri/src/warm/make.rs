@@ -85,7 +85,6 @@ fn config(id: &str, size: Size) -> PodSandboxConfig {
                 memory_limit_in_bytes: size.memory,
                 cpu_period: size.cpu_period,
                 cpu_quota: size.cpu_quota,
-                cpu_shares: size.cpu_shares,
                 ..LinuxContainerResources::default()
             }),
             security_context: Some(LinuxSandboxSecurityContext {

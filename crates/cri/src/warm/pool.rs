@@ -15,7 +15,6 @@ pub(crate) struct Size {
     pub(crate) memory: i64,
     pub(crate) cpu_period: i64,
     pub(crate) cpu_quota: i64,
-    pub(crate) cpu_shares: i64,
 }
 
 /// Where one of the pool is in its life.
@@ -276,7 +275,6 @@ mod tests {
         memory: 1,
         cpu_period: 0,
         cpu_quota: 0,
-        cpu_shares: 0,
     };
 
     fn pool(ids: &[&str]) -> Pool<String> {

@@ -8,7 +8,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::client::{pod, shell};
+use crate::client::{pod, shell, until};
 use crate::server::{Server, handlers};
 use crate::spdy::Spdy;
 
@@ -256,6 +256,49 @@ async fn attach_over_websocket() {
     let [_, stdout, _, _] = collect(&mut socket).await;
     assert_eq!(stdout, "got one\ntwo");
     assert_eq!(server.ended(&container).await.exit_code, 0);
+    server.finish().await;
+}
+
+/// GitLab Runner gives a job's scripts to a shell so, one attach after the other, and reads no output by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn attach_with_stdin_alone_lasts_until_the_client_has_said_all() {
+    let mut server = Server::start().await;
+    let config = pod(&server, "stdin");
+    let id = server.run(&config, "").await;
+    let mut container = shell("c", "while read line; do echo got $line; done");
+    container.stdin = true;
+    let container = server.launch(&id, &config, container).await;
+    let request = AttachRequest {
+        container_id: container.clone(),
+        stdin: true,
+        ..AttachRequest::default()
+    };
+    let mut told = String::new();
+    for line in ["one", "two", "three"] {
+        let answer = server.client.attach(request.clone()).await.unwrap();
+        let mut socket = websocket(&answer.into_inner().url, "v5.channel.k8s.io").await;
+        // It is not over because there is no output to wait for.
+        let over = collect(&mut socket);
+        let pause = std::time::Duration::from_millis(300);
+        assert!(tokio::time::timeout(pause, over).await.is_err(), "{line}");
+        let text = [b"\0".as_slice(), line.as_bytes(), b"\n"].concat();
+        socket.send(Message::Binary(text.into())).await.unwrap();
+        let end = Message::Binary(Bytes::from_static(&[255, 0]));
+        socket.send(end).await.unwrap();
+        collect(&mut socket).await;
+        told += &format!("got {line}\n");
+        until("the line in the log", async || {
+            let log = server.log(&config, "c");
+            if log == told { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+    // A client that says nothing is not kept longer than the container.
+    let answer = server.client.attach(request).await.unwrap();
+    let mut socket = websocket(&answer.into_inner().url, "v5.channel.k8s.io").await;
+    server.stop_container(&container, 0).await;
+    let over = tokio::time::timeout(std::time::Duration::from_secs(20), collect(&mut socket));
+    over.await.expect("the session ends with the container");
     server.finish().await;
 }
 

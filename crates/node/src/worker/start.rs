@@ -23,6 +23,7 @@ use crate::hooks;
 use crate::images::Image;
 use crate::pod_files::first_bytes;
 use crate::pod_network::asked::REASON;
+use crate::sandbox_config::log_directory;
 
 #[derive(Clone, Debug)]
 enum Pull {
@@ -285,6 +286,14 @@ impl Worker {
         let id = match created {
             Some(id) => id,
             None => {
+                // CRI-O's monitor makes the log's file, and not the folder that it is in: that is for the kubelet to make.
+                let logs = log_directory(&self.agent, &self.pod).join(&c.name);
+                if let Err(error) = std::fs::create_dir_all(&logs) {
+                    stage.fail();
+                    let message = format!("cannot make {}: {error}", logs.display());
+                    self.start_failed(c, "CreateContainerError", message);
+                    return false;
+                }
                 let request = CreateContainerRequest {
                     pod_sandbox_id: sandbox_id.to_owned(),
                     config: Some(config),

@@ -64,6 +64,8 @@ pub(crate) struct State {
     pub(crate) layer_bytes: u64,
     /// All handlers have user namespaces.
     pub(crate) user_namespaces: bool,
+    /// Whether there was a folder for the log of each container that was made.
+    pub(crate) log_folders: Vec<bool>,
     /// How the next starts fail, the last first.
     pub(crate) start_fails: Vec<Fault>,
     /// Why no container's resources can be changed.
@@ -439,6 +441,9 @@ impl State {
         let config = r.config.unwrap();
         let meta = config.metadata.clone().unwrap();
         let id = self.id("c");
+        let logs = r.sandbox_config.unwrap_or_default().log_directory;
+        let log = std::path::Path::new(&logs).join(&config.log_path);
+        self.log_folders.push(log.parent().unwrap().is_dir());
         self.calls.push(format!(
             "CreateContainer {id} {} {}",
             meta.name, meta.attempt

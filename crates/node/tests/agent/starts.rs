@@ -20,6 +20,16 @@ fn restarts(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]["restartCount"]
 }
 
+/// CRI-O makes the file of a container's log, and no folder for it: as under the kubelet that is there before.
+#[tokio::test]
+async fn a_container_has_a_folder_for_its_log() {
+    let mut world = World::new().await;
+    world.start();
+    world.api.put(POD, once());
+    world.ready().await;
+    assert_eq!(world.cri.state.lock().log_folders, [true]);
+}
+
 /// The runtime may have started it after all, or be about to: another one beside it would run twice.
 #[tokio::test]
 async fn a_container_whose_start_was_cut_short_is_started_and_no_other() {

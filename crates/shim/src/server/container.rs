@@ -45,6 +45,8 @@ pub(super) struct Container {
     config: Config,
     reaper: Arc<Reaper>,
     kills: Arc<Mutex<Kills>>,
+    /// Whether it was asked to be started. One that never was has no end of its own.
+    begun: AtomicBool,
     /// Calls that change the container's state exclude each other.
     changing: tokio::sync::Mutex<()>,
     /// gVisor takes a later container's streams only at start.
@@ -68,10 +70,21 @@ impl Container {
             return Err(self.wrong_state("start"));
         }
         let stdio = self.late_stdio.lock().take().unwrap_or_default();
-        if !self.release().await {
-            self.runtime
+        self.begun.store(true, Ordering::Relaxed);
+        if !self.release().await
+            && let Err(error) = self
+                .runtime
                 .call(&self.bundle, "start", &[&self.id], stdio)
-                .await?;
+                .await
+        {
+            // Of one that took too long nobody knows what it did.
+            if !matches!(error, Error::RuntimeTimeout { .. }) {
+                self.begun.store(false, Ordering::Relaxed);
+                if let Err(e) = persist::forget_exit(&self.bundle) {
+                    tracing::warn!(id = self.id, error = %e, "exit.json can't be removed");
+                }
+            }
+            return Err(error);
         }
         self.init.set_phase(Phase::Running);
         if !self.has_own_process() {
@@ -162,7 +175,10 @@ impl Container {
             let _ = self.kill_all(SIGKILL).await;
         }
         self.init.io.drain().await;
-        if let Err(e) = persist::save_exit(&self.bundle, exit, oom_killed) {
+        // What ends before its start is the runtime's process that waits for it, and how is no answer to anybody's question.
+        if self.begun.load(Ordering::Relaxed)
+            && let Err(e) = persist::save_exit(&self.bundle, exit, oom_killed)
+        {
             tracing::warn!(id = self.id, error = %e, "exit can't be noted");
         }
         self.init.set_phase(Phase::Exited(exit));

@@ -92,6 +92,9 @@ async fn a_container_that_never_started_can_be_deleted() {
             137,
             "{runtime}"
         );
+        // Nobody is to take that for the end of its program.
+        let noted = berth_shim::client::recorded_exit(&pod.dir.path().join(&id));
+        assert_eq!(noted, None, "{runtime}");
         pod.end().await;
     }
 }

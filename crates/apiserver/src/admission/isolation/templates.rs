@@ -67,6 +67,18 @@ impl FromStr for PodTemplatePath {
     }
 }
 
+impl PodTemplatePath {
+    /// Whether it is about this resource.
+    pub(in crate::admission) fn is_of(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.resource == plural
+    }
+
+    /// Where the template is, as a JSON pointer.
+    pub(in crate::admission) fn pointer(&self) -> &str {
+        &self.pointer
+    }
+}
+
 impl fmt::Display for PodTemplatePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.pointer.replace('/', ".");
@@ -84,8 +96,8 @@ impl MinimumIsolation {
             .map(|(_, _, pointer)| *pointer);
         built_in.or_else(|| {
             let mut configured = self.templates.iter();
-            let found = configured.find(|path| path.group == group && path.resource == plural)?;
-            Some(found.pointer.as_str())
+            let found = configured.find(|path| path.is_of(group, plural))?;
+            Some(found.pointer())
         })
     }
 

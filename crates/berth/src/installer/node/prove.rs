@@ -9,10 +9,13 @@ use berth_installer::report::{Report, State, label};
 use berth_installer::wanted::Handler;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{AGAIN, Installer, Proved, told_before};
+use crate::installer::list::List;
+use crate::installer::proof::Changed;
 use crate::installer::runtime::Cri;
 
 impl Installer {
@@ -24,6 +27,7 @@ impl Installer {
         plan: &Plan,
         report: &mut Report,
         cri: &Cri,
+        lists: &watch::Receiver<List>,
     ) -> anyhow::Result<()> {
         // The installer runs on the node's kernel.
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")
@@ -52,6 +56,10 @@ impl Installer {
                 proved.of == of && proved.at.elapsed() < period
             });
             if !is_known {
+                // A handler that is not wanted any more waits for no pod of another one.
+                if lists.has_changed().unwrap_or(true) {
+                    return Err(Changed.into());
+                }
                 let was_working = labelled.working().contains(handler.name.as_str())
                     && node.labels().contains_key(&label(&handler.name))
                     && self
@@ -79,8 +87,9 @@ impl Installer {
                     let fresh = self.nodes.get(&self.config.node).await?;
                     self.tell(&fresh, meanwhile).await?;
                 }
-                let outcome = match self.config.prover.prove(handler, kernel, cri).await {
+                let outcome = match self.config.prover.prove(handler, kernel, cri, lists).await {
                     Ok(outcome) => outcome,
+                    Err(error) if error.is::<Changed>() => return Err(error),
                     // Nothing was found out: what was known of it holds for a while, and it is tried at the next look.
                     Err(error) => {
                         let state = if was_working && self.is_recent(&handler.name) {

@@ -24,8 +24,8 @@ pub(crate) struct ClassArgs {
     /// How long such a class stays that no node can run and nothing names, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     unusable_runtime_class_grace: u64,
-    /// Where a custom resource has the template of its pods, so that who applies one is warned when the namespace's
-    /// minimum isolation will keep its pods out (may be repeated)
+    /// Where a custom resource has the template of its pods, so that who applies one is warned as of a Deployment: of a
+    /// class that is missing, of what no node can run, of pods that the namespace's policy keeps out (may be repeated)
     #[arg(long = "pod-template-path", value_name = "RESOURCE.GROUP=.PATH")]
     pub(crate) pod_template_paths: Vec<PodTemplatePath>,
 }

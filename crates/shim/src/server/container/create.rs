@@ -67,6 +67,7 @@ pub(in crate::server) async fn create(
         runtime,
         init: Arc::new(Process::new(fields, io, Phase::Created)),
         execs: Mutex::default(),
+        begun: AtomicBool::new(false),
         config,
         reaper: Arc::clone(reaper),
         kills: Arc::clone(kills),
