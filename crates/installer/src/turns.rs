@@ -78,7 +78,7 @@ impl Turns {
     }
 }
 
-/// What is told of a node that waits.
+/// The reason that is reported for a node that waits for its turn.
 #[must_use]
 pub fn waiting(others: &[String]) -> String {
     let shown: Vec<&str> = others.iter().take(3).map(String::as_str).collect();

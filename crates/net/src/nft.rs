@@ -309,11 +309,10 @@ fn names(json: &str) -> Result<Names, NftError> {
 fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(std::env::split_paths(PATH));
-    let found = places.map(|dir| dir.join("nft"));
-    let found = found
-        .into_iter()
-        .find(|path| path.is_absolute() && path.is_file());
-    found.unwrap_or_else(|| PathBuf::from("nft"))
+    places
+        .map(|dir| dir.join("nft"))
+        .find(|path| path.is_absolute() && path.is_file())
+        .unwrap_or_else(|| PathBuf::from("nft"))
 }
 
 /// Runs nft, gives what it printed.

@@ -367,7 +367,7 @@ async fn templates_of_custom_resources_are_judged_where_the_server_knows_them() 
         let made = api.post(&path, named("a", of("gvsor"))).await;
         assert_eq!(made.code, 201, "nothing is refused: {}", made.text);
         assert_eq!(told_by(&made), wanted(missing));
-        // Only a template that is changed is told of.
+        // Only a template that has changed is warned about.
         let one = format!("{path}/a");
         let told = api.merge(&one, json!({"spec": {"replicas": 2}})).await;
         assert_eq!(told.warnings(), Vec::<String>::new());

@@ -5,7 +5,7 @@ use crate::seen::{End, PodSeen};
 
 /// How a process ends that is killed.
 const KILLED: i32 = 128 + 9;
-/// What is told of one that had ended by itself when its shim was killed, and of what is that.
+/// The code of a container that had ended by itself when its shim was killed, and the reason that stands beside it.
 const UNKNOWN: (i32, &str) = (255, "Unknown");
 
 /// What was done to a pod.

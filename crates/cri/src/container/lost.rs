@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use berth_shim::client::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long a killed process may take to be gone.
@@ -61,13 +62,22 @@ pub(super) fn end_first(id: &str, bundle: &Path) -> First {
         return First::Unknown;
     };
     // The descriptor comes first: should the pid be given to another process, it is noticed.
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return First::Gone;
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return First::Gone,
+        // Out of descriptors, say: it may live.
+        Err(_) => return First::Unknown,
     };
-    if !is_first(&Path::new("/proc").join(text.trim()), id) || ends_within(&process, Duration::ZERO)
-    {
+    let is_first = is_first(&Path::new("/proc").join(text.trim()), id);
+    if ends_within(&process, Duration::ZERO) {
         return First::Gone;
     }
+    match is_first {
+        Ok(true) => {}
+        Ok(false) => return First::Gone,
+        Err(_) => return First::Unknown,
+    }
+    // Only one that has ended by now can't be sent it.
     let _ = pidfd_send_signal(&process, Signal::KILL);
     if !ends_within(&process, AFTER_KILL) {
         tracing::warn!(id, "a container that lost its shim does not end");
@@ -76,9 +86,9 @@ pub(super) fn end_first(id: &str, bundle: &Path) -> First {
 }
 
 /// Whether a process is in a container's cgroup, as the pid of one that has ended may be another's by now.
-fn is_first(process: &Path, id: &str) -> bool {
-    let cgroups = std::fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-    cgroups.contains(id)
+fn is_first(process: &Path, id: &str) -> std::io::Result<bool> {
+    let cgroups = std::fs::read_to_string(process.join("cgroup"))?;
+    Ok(cgroups.contains(id))
 }
 
 fn ends_within(process: &OwnedFd, patience: Duration) -> bool {
